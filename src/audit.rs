@@ -1,0 +1,4 @@
+//! Placeholder until the audit module lands.
+/// An event.
+#[derive(Clone, Debug)]
+pub struct AuditEvent;

@@ -1,0 +1,199 @@
+//! What nodes share: leases, the directory, the bus, and the small things
+//! that must hold across all of them.
+//!
+//! Two implementations: [`single`] (one node; all of it in this process's
+//! memory) and `redis`. One conformance suite runs against both
+//! (`tests/it/cluster_conformance.rs`).
+//!
+//! **A lease is the connection count.** Each presence has one, with an expiry
+//! on the cluster's own clock; a mesh's count is the number of its live
+//! leases. Nothing is counted up or down, so nothing can leak.
+
+pub mod bus;
+pub mod record;
+// pub mod single;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+pub use bus::{BusDelivery, BusMessage};
+pub use record::{PresenceRecord, SessionIdentity};
+
+use crate::id::{MeshId, PresenceId};
+use crate::protocol::Status;
+
+/// What the cluster answers when it cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The shared state cannot be reached. The same call may succeed later.
+    #[error("the cluster's shared state is not available: {0}")]
+    Unavailable(String),
+}
+
+/// The result of a cluster call.
+pub type Result<T> = std::result::Result<T, ClusterError>;
+
+/// One holding of a lease. A reattach raises the epoch; whoever still holds
+/// the old epoch has lost it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseRef {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The presence.
+    pub presence: PresenceId,
+    /// Which holding.
+    pub epoch: u64,
+}
+
+/// A lease with what the directory says of its presence.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    /// The lease.
+    pub lease: LeaseRef,
+    /// The record to restore if the shared state has lost it.
+    pub record: Arc<PresenceRecord>,
+}
+
+/// What became of an attempt to enter a mesh.
+#[derive(Clone, Debug)]
+pub enum Acquired {
+    /// A new presence, as the request named it.
+    New {
+        /// Its lease.
+        lease: LeaseRef,
+        /// Presences that gave up their place in grace for it: the caller
+        /// ends them.
+        yielded: Vec<PresenceRecord>,
+    },
+    /// The same session had a lease: it keeps its presence id, and whoever
+    /// held it has lost it.
+    Reattached {
+        /// The lease, under the old presence id and a new epoch.
+        lease: LeaseRef,
+        /// The directory's record of it.
+        record: Box<PresenceRecord>,
+    },
+    /// Every place is taken by an open socket.
+    AtCapacity {
+        /// Places taken.
+        current: u32,
+        /// When the first lease can expire at the earliest.
+        retry_after_ms: u64,
+    },
+}
+
+/// How to let go of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The socket is gone; its session may come back within the grace window.
+    Grace,
+    /// It will not come back.
+    Now,
+}
+
+/// How the shared state does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterHealth {
+    /// One node: nothing to reach.
+    Single,
+    /// Reached.
+    Up,
+    /// Not reached; local work goes on.
+    Degraded,
+}
+
+/// What arrives from other nodes.
+#[derive(Clone, Debug)]
+pub enum ClusterEvent {
+    /// A frame for a mesh that this node has joined.
+    Message {
+        /// The mesh.
+        mesh: MeshId,
+        /// What it says.
+        message: Box<BusMessage>,
+    },
+    /// Frames for this mesh may have been missed: fetch its directory again
+    /// and drain its sessions from the store.
+    Gap {
+        /// The mesh.
+        mesh: MeshId,
+    },
+}
+
+/// Events on their way from the cluster to the node. Bounded; when it is
+/// full the implementation drops and tells of a [`ClusterEvent::Gap`].
+pub type ClusterEvents = mpsc::Receiver<ClusterEvent>;
+
+/// What nodes share.
+///
+/// Every method is idempotent: one that timed out may have run.
+#[async_trait]
+pub trait Cluster: Send + Sync + 'static {
+    /// Enters a mesh: reattaches the session that `record` identifies if it
+    /// has a lease, else takes a place if one of `cap` is free, else the
+    /// place of the oldest presence in grace. Atomic.
+    async fn acquire(&self, record: &PresenceRecord, cap: u32) -> Result<Acquired>;
+
+    /// Renews leases whose sockets are open, restoring those that the shared
+    /// state has lost. Returns those taken over by another holder.
+    async fn renew(&self, held: &[HeldLease]) -> Result<Vec<LeaseRef>>;
+
+    /// Lets go of a lease, if this epoch still holds it; says whether it did.
+    async fn release(&self, lease: &LeaseRef, how: Release) -> Result<bool>;
+
+    /// Ends the lease of a presence whoever holds it: kick and ban.
+    async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> Result<()>;
+
+    /// Takes presences out whose lease has expired, each handed to exactly
+    /// one caller in the cluster.
+    async fn reap(&self, limit: usize) -> Result<Vec<PresenceRecord>>;
+
+    /// Puts presences that have no lease into grace: what the store still
+    /// lists after the shared state was lost or the node restarted.
+    async fn adopt(&self, records: &[PresenceRecord]) -> Result<()>;
+
+    /// Replaces the directory's record of a presence, if the lease is held.
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()>;
+
+    /// Starts to receive a mesh's frames and returns its directory. Frames
+    /// sent after this returns arrive.
+    async fn join_mesh(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>>;
+
+    /// A mesh's directory again, after a gap.
+    async fn directory(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>>;
+
+    /// Stops to receive a mesh's frames.
+    async fn leave_mesh(&self, mesh: &MeshId);
+
+    /// Hands a frame to the mesh's other nodes. Does not wait; what cannot be
+    /// sent is lost, and the other nodes notice the gap.
+    fn publish(&self, mesh: &MeshId, message: &BusMessage);
+
+    /// Whether this digest is used for the first time within `ttl_ms`.
+    async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool>;
+
+    /// Takes up to `want` tokens from a bucket that refills `per_minute` and
+    /// holds `burst`; says how many it got.
+    async fn take_tokens(
+        &self,
+        bucket: &str,
+        want: u32,
+        per_minute: u32,
+        burst: u32,
+    ) -> Result<u32>;
+
+    /// Keeps a hook's word for a session that has not connected yet, for ten
+    /// seconds.
+    async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()>;
+
+    /// Takes the newest such word.
+    async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>>;
+
+    /// How the shared state does, as last seen.
+    fn health(&self) -> ClusterHealth;
+
+    /// Stops the background work.
+    async fn close(&self);
+}

@@ -1,0 +1,105 @@
+//! What nodes tell each other about a mesh.
+//!
+//! Frames are MessagePack maps with named fields and a version; unknown
+//! fields are ignored, and a kind that a node does not know is skipped, so
+//! that two releases can share a cluster.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::PresenceRecord;
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, PresenceId};
+use crate::protocol::{Push, Status, SystemEvent};
+
+/// One thing that the nodes of a mesh should know or do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum BusMessage {
+    /// A presence began, came back, changed or lost its socket: this is how
+    /// it is now.
+    Presence {
+        /// The record. A node that holds an older epoch of it has been
+        /// replaced and closes its socket.
+        record: Box<PresenceRecord>,
+        /// What the mesh's peers are told of it, if anything.
+        #[serde(default)]
+        event: Option<Announcement>,
+    },
+    /// A presence ended.
+    Ended {
+        /// Which.
+        presence: PresenceId,
+        /// What to close its socket with, by reason, if one is open.
+        #[serde(default)]
+        close: Option<String>,
+        /// What the mesh's peers are told of it, if anything.
+        #[serde(default)]
+        event: Option<Announcement>,
+    },
+    /// Close the socket and keep the lease in grace.
+    Close {
+        /// Whose.
+        presence: PresenceId,
+        /// With which reason.
+        close: String,
+    },
+    /// A direct message for a session.
+    Direct {
+        /// For whom.
+        presence: PresenceId,
+        /// The message.
+        delivery: BusDelivery,
+    },
+    /// A message for everyone that its target names.
+    Multicast {
+        /// The target: `*`, or a group without its `@`.
+        group: Option<String>,
+        /// The sender: its own sessions do not get it.
+        sender_member: MemberId,
+        /// The sender's session key, for grants.
+        sender_session_key: Option<Key>,
+        /// The sender's member key, for grants.
+        sender_member_key: Key,
+        /// The place of the multicast before it in the mesh.
+        previous: i64,
+        /// The message.
+        delivery: BusDelivery,
+    },
+    /// Mail lies in the store for these keys.
+    MailFor {
+        /// Member or session keys.
+        keys: Vec<Key>,
+    },
+    /// A hook speaks about a presence: its holder applies it.
+    HookStatus {
+        /// About whom.
+        presence: PresenceId,
+        /// What it says.
+        status: Status,
+        /// When.
+        at: Timestamp,
+    },
+    /// Members, roles or grants changed in the store: read them again.
+    MembersChanged,
+}
+
+/// A message with its place in the mesh's order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BusDelivery {
+    /// Its place.
+    pub seq: i64,
+    /// The push, whole.
+    pub push: Box<Push>,
+}
+
+/// A system event for a mesh's peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// What they are told.
+    pub event: SystemEvent,
+    /// The presence it is about: never told itself.
+    pub about: PresenceId,
+    /// A member whose own sessions are not told.
+    #[serde(default)]
+    pub except_member: Option<MemberId>,
+}

@@ -1,0 +1,164 @@
+//! What the directory says of one presence.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::protocol::{Group, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};
+
+/// What makes two connections the same session: mesh, member, kind of hello
+/// and session key; without a session key, the client's session id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionIdentity(String);
+
+impl SessionIdentity {
+    /// The identity as one string, unique within its mesh.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One presence: what every node of its mesh mirrors.
+///
+/// It travels as a MessagePack map with named fields; unknown fields are
+/// ignored and missing ones default, so that two releases can share a
+/// cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PresenceRecord {
+    /// Its id; a reattach keeps it.
+    pub id: PresenceId,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// Its member.
+    pub member: MemberId,
+    /// The member's key.
+    pub member_key: Key,
+    /// Its own key, if it has one.
+    #[serde(default)]
+    pub session_key: Option<Key>,
+    /// What kind of connection it is.
+    pub role: PeerRole,
+    /// The client's own name for the session.
+    pub session_id: String,
+    /// The session's name, else the member's.
+    pub display_name: String,
+    /// What it is doing.
+    #[serde(default)]
+    pub status: Status,
+    /// Where that came from.
+    #[serde(default)]
+    pub status_source: StatusSource,
+    /// Since when.
+    #[serde(default)]
+    pub status_updated_at: Timestamp,
+    /// What it says it is doing.
+    #[serde(default)]
+    pub summary: Option<String>,
+    /// The groups it is in.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// When it began.
+    pub connected_at: Timestamp,
+    /// When it was last heard of, to within a renewal.
+    #[serde(default)]
+    pub last_seen_at: Timestamp,
+    /// Its working directory.
+    #[serde(default)]
+    pub cwd: String,
+    /// Its process.
+    #[serde(default)]
+    pub pid: i32,
+    /// Its machine.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// `ai`, `human`, `connector` ...
+    #[serde(default)]
+    pub peer_type: Option<String>,
+    /// Which client it is.
+    #[serde(default)]
+    pub channel: Option<String>,
+    /// The model it runs.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Its counters, once it reported some.
+    #[serde(default)]
+    pub stats: Option<Stats>,
+    /// Whether others see it.
+    #[serde(default = "yes")]
+    pub visible: bool,
+    /// What it says of itself.
+    #[serde(default)]
+    pub profile: Profile,
+    /// The node that holds its socket, or last held it.
+    pub node: String,
+    /// Which holding of the lease this is.
+    #[serde(default)]
+    pub epoch: u64,
+    /// Whether a socket is open; `false` in grace.
+    #[serde(default)]
+    pub online: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl PresenceRecord {
+    /// The key that others address: the session's, else the member's.
+    #[must_use]
+    pub fn routing_key(&self) -> &Key {
+        self.session_key.as_ref().unwrap_or(&self.member_key)
+    }
+
+    /// What makes another connection the same session.
+    #[must_use]
+    pub fn identity(&self) -> SessionIdentity {
+        let kind = self.role.as_str();
+        SessionIdentity(match &self.session_key {
+            Some(key) => format!("{kind}/{}/key/{key}", self.member),
+            None => format!("{kind}/{}/id/{}", self.member, self.session_id),
+        })
+    }
+
+    /// Whether it is addressed by this key.
+    #[must_use]
+    pub fn answers_to(&self, key: &str) -> bool {
+        self.member_key.as_str() == key
+            || self.session_key.as_ref().is_some_and(|own| own.as_str() == key)
+    }
+
+    /// Whether a message to `@group` is for it: the group or one below it.
+    #[must_use]
+    pub fn is_in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| {
+            own.name
+                .strip_prefix(group)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// The row that `list_peers` shows.
+    #[must_use]
+    pub fn to_peer_info(&self) -> PeerInfo {
+        PeerInfo {
+            pubkey: self.routing_key().to_string(),
+            member_pubkey: self.member_key.to_string(),
+            display_name: self.display_name.clone(),
+            status: self.status,
+            summary: self.summary.clone(),
+            groups: self.groups.clone(),
+            session_id: self.session_id.clone(),
+            connected_at: self.connected_at,
+            cwd: self.cwd.clone(),
+            peer_role: self.role,
+            hostname: self.hostname.clone(),
+            peer_type: self.peer_type.clone(),
+            channel: self.channel.clone(),
+            model: self.model.clone(),
+            stats: self.stats,
+            visible: Some(self.visible),
+            profile: (!self.profile.is_empty()).then(|| self.profile.clone()),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! What travels on the wire: closed types, one file per feature.
+//!
+//! These are never database rows. [`ClientMessage`] is everything a peer may
+//! say, [`ServerMessage`] everything this broker answers; how they become
+//! bytes is the [`codec`](crate::codec)'s business. The prose is
+//! `docs/PROTOCOL.md`.
+
+pub mod audit;
+pub mod delivery;
+pub mod handshake;
+pub mod moderation;
+pub mod presence;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use audit::{AuditQuery, AuditResult, AuditRow, AuditVerifyResult};
+pub use delivery::{
+    Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
+    RecipientStatus, Send, SystemEvent,
+};
+pub use handshake::{
+    Attestation, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
+};
+pub use moderation::{
+    BanAck, BanEntry, BansList, DisconnectAck, KickAck, KickRequest, TargetRequest, UnbanAck,
+};
+pub use presence::{
+    Group, GroupRequest, PeerInfo, PeerRole, PeersList, Profile, SetProfile, SetVisible, Stats,
+    Status, StatusSource,
+};
+
+/// The only protocol version there is.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A request's correlation id: opaque, echoed verbatim.
+///
+/// Clients send strings; a number is echoed as a number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// The usual form.
+    Text(String),
+    /// Tolerated.
+    Number(i64),
+}
+
+impl RequestId {
+    /// Whether it counts as given. An empty string or a zero does not: old
+    /// clients send neither, and never look for them.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        match self {
+            Self::Text(text) => !text.is_empty(),
+            Self::Number(number) => *number != 0,
+        }
+    }
+
+    /// The form an `ack.id` takes where the id of a request stands in for it.
+    #[must_use]
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Number(number) => Cow::Owned(number.to_string()),
+        }
+    }
+}
+
+/// One decoded frame from a peer.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The `_reqId`, if there was one.
+    pub req_id: Option<RequestId>,
+    /// What it asks.
+    pub message: ClientMessage<'a>,
+}
+
+/// Everything that a peer may say.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// `hello`: a member's own key.
+    Hello(Box<Hello>),
+    /// `session_hello`: a per-launch key vouched for by the member.
+    SessionHello(Box<SessionHello>),
+    /// `send`.
+    Send(Send<'a>),
+    /// `client_ack`.
+    ClientAck(ClientAck),
+    /// `message_status`.
+    MessageStatus(MessageStatus),
+    /// `list_peers`.
+    ListPeers,
+    /// `set_status`.
+    SetStatus(Status),
+    /// `set_summary`.
+    SetSummary(String),
+    /// `set_visible`.
+    SetVisible(bool),
+    /// `set_profile`.
+    SetProfile(SetProfile),
+    /// `set_stats`.
+    SetStats(Stats),
+    /// `join_group`.
+    JoinGroup(Group),
+    /// `leave_group`, with the group's name.
+    LeaveGroup(String),
+    /// `kick`.
+    Kick(KickRequest),
+    /// `disconnect`.
+    Disconnect(KickRequest),
+    /// `ban`.
+    Ban(TargetRequest),
+    /// `unban`.
+    Unban(TargetRequest),
+    /// `list_bans`.
+    ListBans,
+    /// `audit_query`.
+    AuditQuery(AuditQuery),
+    /// `audit_verify`.
+    AuditVerify,
+}
+
+/// Everything that this broker says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The session is active.
+    HelloAck(Box<HelloAck>),
+    /// A send was taken or refused; also answers a few setters.
+    Ack(Ack),
+    /// Something was refused.
+    Error(ErrorFrame),
+    /// A message or a system event.
+    Push(Box<Push>),
+    /// Answers `list_peers`.
+    PeersList(PeersList),
+    /// Answers `message_status`.
+    MessageStatusResult(MessageStatusResult),
+    /// Answers `kick`.
+    KickAck(KickAck),
+    /// Answers `disconnect`.
+    DisconnectAck(DisconnectAck),
+    /// Answers `ban`.
+    BanAck(BanAck),
+    /// Answers `unban`.
+    UnbanAck(UnbanAck),
+    /// Answers `list_bans`.
+    ListBansResult(BansList),
+    /// Answers `audit_query`.
+    AuditResult(AuditResult),
+    /// Answers `audit_verify`.
+    AuditVerifyResult(AuditVerifyResult),
+}
+
+/// `error`: a stable code, a sentence that says what to do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorFrame {
+    /// Stable, for programs.
+    pub code: Cow<'static, str>,
+    /// A sentence, for people.
+    pub message: String,
+    /// The `id` of the send it answers, if it answers one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `capacity` only: the mesh's cap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `capacity` only: sockets open now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u32>,
+    /// When a retry may help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl ErrorFrame {
+    /// An error with a code and a sentence.
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), ..Self::default() }
+    }
+}
+
+/// What a socket is closed with. Close codes are API: `docs/PROTOCOL.md` says
+/// for each whether a client should come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CloseReason {
+    /// The WebSocket close code.
+    pub code: u16,
+    /// The reason text, stable for programs.
+    pub reason: &'static str,
+}
+
+impl CloseReason {
+    /// A newer socket of the same session took over. Reconnect: no.
+    pub const SESSION_REPLACED: Self = Self::new(1000, "session_replaced");
+    /// An admin ended the connection. Reconnect: yes.
+    pub const DISCONNECTED: Self = Self::new(1000, "disconnected");
+    /// As above, chosen by age. Reconnect: yes.
+    pub const DISCONNECTED_STALE: Self = Self::new(1000, "disconnected_stale");
+    /// The node stops. Reconnect: yes, to any node.
+    pub const SHUTTING_DOWN: Self = Self::new(1001, "shutting down");
+    /// Nothing was said in time after the upgrade. Reconnect: yes.
+    pub const HELLO_TIMEOUT: Self = Self::new(1008, "hello_timeout");
+    /// Too many frames that are no protocol. Reconnect: no.
+    pub const MALFORMED: Self = Self::new(1008, "malformed");
+    /// A frame over `MAX_MESSAGE_BYTES`. Reconnect: yes, with smaller frames.
+    pub const TOO_LARGE: Self = Self::new(1009, "frame too large");
+    /// The reader did not keep up. Reconnect: yes; what was missed is queued.
+    pub const SLOW_READER: Self = Self::new(1013, "slow_reader");
+    /// The node cannot take new peers now. Reconnect: later.
+    pub const TRY_AGAIN_LATER: Self = Self::new(1013, "try_again_later");
+    /// An admin removed the session. Reconnect: no.
+    pub const KICKED: Self = Self::new(4001, "kicked");
+    /// As above, chosen by age. Reconnect: no.
+    pub const KICKED_STALE: Self = Self::new(4001, "kicked_stale");
+    /// The member was banned. Reconnect: no.
+    pub const BANNED: Self = Self::new(4002, "banned");
+
+    /// All of them: what may cross the bus by code and reason.
+    const ALL: [Self; 12] = [
+        Self::SESSION_REPLACED,
+        Self::DISCONNECTED,
+        Self::DISCONNECTED_STALE,
+        Self::SHUTTING_DOWN,
+        Self::HELLO_TIMEOUT,
+        Self::MALFORMED,
+        Self::TOO_LARGE,
+        Self::SLOW_READER,
+        Self::TRY_AGAIN_LATER,
+        Self::KICKED,
+        Self::KICKED_STALE,
+        Self::BANNED,
+    ];
+
+    /// A code with its reason.
+    #[must_use]
+    pub const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+
+    /// A refused hello: 1008 with the error's code as reason.
+    #[must_use]
+    pub const fn refused(code: &'static str) -> Self {
+        Self::new(1008, code)
+    }
+
+    /// The known reason with this text, as another node named it.
+    #[must_use]
+    pub fn by_reason(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.reason == reason)
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.code, self.reason)
+    }
+}

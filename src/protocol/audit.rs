@@ -1,0 +1,60 @@
+//! `audit_query` and `audit_verify`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// `audit_query`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditQuery {
+    /// At most this many rows; 50 if not given, never more than 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
+    /// Rows to pass over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<i64>,
+    /// Only rows of this type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+}
+
+/// Answers `audit_query`, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditResult {
+    /// The rows.
+    pub entries: Vec<AuditRow>,
+    /// How many there are in all.
+    pub total: i64,
+}
+
+/// One row of a mesh's audit trail.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRow {
+    /// Its place in the chain.
+    pub id: i64,
+    /// What happened.
+    pub event_type: String,
+    /// Who did it: a name, else a member id, else `system`.
+    pub actor: String,
+    /// To what.
+    pub payload: serde_json::Value,
+    /// The chain's hash up to and with this row.
+    pub hash: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Answers `audit_verify`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditVerifyResult {
+    /// Whether every row is what its hash says and follows the one before.
+    pub valid: bool,
+    /// How many rows were walked.
+    pub entries: i64,
+    /// The first row that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_at: Option<i64>,
+}

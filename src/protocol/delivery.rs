@@ -1,0 +1,320 @@
+//! `send`, `ack`, `push`, `client_ack`, `message_status`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId, MessageId};
+
+/// How urgent a message is. A recipient that is `working` or `dnd` gets only
+/// [`Priority::Now`]; the others wait for it to turn idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Interrupts.
+    Now,
+    /// Waits for an idle recipient.
+    Next,
+    /// Waits for an idle recipient.
+    Low,
+}
+
+impl Priority {
+    /// As on the wire and in the tables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Now => "now",
+            Self::Next => "next",
+            Self::Low => "low",
+        }
+    }
+
+    /// The priority with this name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "now" => Some(Self::Now),
+            "next" => Some(Self::Next),
+            "low" => Some(Self::Low),
+            _ => None,
+        }
+    }
+}
+
+/// Sealed bytes that the broker carries and never opens.
+///
+/// Held as the base64 text that JSON peers send and the tables keep; a
+/// MessagePack peer sends and gets the bytes themselves. Text that is no
+/// base64 is carried as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Blob<'a>(Cow<'a, str>);
+
+impl<'a> Blob<'a> {
+    /// From base64 text.
+    pub fn from_text(text: impl Into<Cow<'a, str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The base64 text.
+    #[must_use]
+    pub fn as_text(&self) -> &str {
+        &self.0
+    }
+
+    /// The base64 text, owned.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+/// Sealed bytes never reach a log line.
+impl fmt::Debug for Blob<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{} sealed]", self.0.len())
+    }
+}
+
+impl Serialize for Blob<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable()
+            && let Ok(bytes) = STANDARD.decode(self.0.as_bytes())
+        {
+            return serializer.serialize_bytes(&bytes);
+        }
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Blob<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BlobVisitor;
+        impl<'de> Visitor<'de> for BlobVisitor {
+            type Value = Blob<'de>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("base64 text or bytes")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Blob(Cow::Borrowed(text)))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Blob(Cow::Owned(text.to_owned())))
+            }
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+                Ok(Blob(Cow::Owned(STANDARD.encode(bytes))))
+            }
+        }
+        deserializer.deserialize_any(BlobVisitor)
+    }
+}
+
+fn owned_blob<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Blob<'static>, D::Error> {
+    let blob = Blob::<'de>::deserialize(deserializer)?;
+    Ok(Blob(Cow::Owned(blob.into_text())))
+}
+
+/// `send`: a sealed message for a target.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Send<'a> {
+    /// The client's correlation id, echoed in the `ack`.
+    #[serde(borrow, default)]
+    pub id: Option<Cow<'a, str>>,
+    /// A key, `*`, `@group` or `#topic`.
+    #[serde(borrow)]
+    pub target_spec: Cow<'a, str>,
+    /// How urgent.
+    pub priority: Priority,
+    /// Travels with the ciphertext; may be empty.
+    #[serde(borrow)]
+    pub nonce: Blob<'a>,
+    /// Sealed for the recipients.
+    #[serde(borrow)]
+    pub ciphertext: Blob<'a>,
+    /// Idempotence key per mesh and member, for 7 days.
+    #[serde(
+        borrow,
+        default,
+        rename = "client_message_id",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub client_message_id: Option<Cow<'a, str>>,
+    /// The client's hash of the request; carried, not read.
+    #[serde(
+        borrow,
+        default,
+        rename = "request_fingerprint",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub request_fingerprint: Option<Cow<'a, str>>,
+    /// The message it answers; carried on multicasts.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub reply_to_id: Option<Cow<'a, str>>,
+}
+
+/// `ack`: what became of a send.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ack {
+    /// The send's `id`, or empty.
+    pub id: String,
+    /// The id it was accepted under, or empty.
+    pub message_id: String,
+    /// Whether it was accepted: on disk, and with its audit row.
+    pub queued: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// `push`: a message, or a system event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Push {
+    /// The broker's id of the message.
+    pub message_id: MessageId,
+    /// The mesh it belongs to.
+    pub mesh_id: MeshId,
+    /// The key whose secret sealed it: the sender's session key if it has
+    /// one, else the member's; `system` for events.
+    pub sender_pubkey: Key,
+    /// The sender's member key; left out when it is also the recipient's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_member_pubkey: Option<Key>,
+    /// The sender's member id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_member_id: Option<MemberId>,
+    /// The sender's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_name: Option<String>,
+    /// How urgent.
+    pub priority: Priority,
+    /// As sent.
+    #[serde(deserialize_with = "owned_blob")]
+    pub nonce: Blob<'static>,
+    /// As sent.
+    #[serde(deserialize_with = "owned_blob")]
+    pub ciphertext: Blob<'static>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// As sent.
+    #[serde(default, rename = "client_message_id", skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<String>,
+    /// As sent.
+    #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
+    pub request_fingerprint: Option<String>,
+    /// As sent; multicasts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to_id: Option<String>,
+    /// `system` for events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subtype: Option<Cow<'static, str>>,
+    /// The event's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Cow<'static, str>>,
+    /// The event's data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_data: Option<serde_json::Value>,
+}
+
+/// A system event before it has its envelope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SystemEvent {
+    /// `peer_joined`, `peer_left` ...
+    pub event: Cow<'static, str>,
+    /// The event's data.
+    pub data: serde_json::Value,
+}
+
+impl SystemEvent {
+    /// The push that carries it. System events are not queued.
+    #[must_use]
+    pub fn into_push(self, mesh_id: MeshId, now: Timestamp) -> Push {
+        Push {
+            message_id: MessageId::from(uuid::Uuid::new_v4().to_string()),
+            mesh_id,
+            sender_pubkey: Key::from("system"),
+            sender_member_pubkey: None,
+            sender_member_id: None,
+            sender_name: None,
+            priority: Priority::Low,
+            nonce: Blob::from_text(""),
+            ciphertext: Blob::from_text(""),
+            created_at: now,
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+            subtype: Some(Cow::Borrowed("system")),
+            event: Some(self.event),
+            event_data: Some(self.data),
+        }
+    }
+}
+
+/// `client_ack`: a delivery is done. At least one of the two must be given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientAck {
+    /// The sender's `client_message_id`, or the broker's id again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<String>,
+    /// The `messageId` of the push.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker_message_id: Option<String>,
+}
+
+/// `message_status`: what became of a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatus {
+    /// The whole id, or a prefix of at least 8 characters.
+    #[serde(default)]
+    pub message_id: String,
+}
+
+/// Answers `message_status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageStatusResult {
+    /// As asked.
+    pub message_id: String,
+    /// As sent.
+    pub target_spec: String,
+    /// Whether every recipient is done with it.
+    pub delivered: bool,
+    /// When that was.
+    pub delivered_at: Option<Timestamp>,
+    /// One entry per recipient known now.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One recipient of a message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The peer's name, `unknown` if it is not here.
+    pub name: String,
+    /// The peer's key, cut to 16 characters if it is not here.
+    pub pubkey: String,
+    /// How far it got.
+    pub status: RecipientStatus,
+}
+
+/// How far a message got with one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecipientStatus {
+    /// Done.
+    Delivered,
+    /// Kept for it.
+    Held,
+    /// Kept; the recipient is not here.
+    Disconnected,
+    /// Kept for 7 days, then given up.
+    Expired,
+}

@@ -1,0 +1,211 @@
+//! `hello` and `session_hello`, and what answers them.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::presence::Group;
+use crate::clock::Timestamp;
+
+/// `hello`: the member's own key signs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// The mesh to enter: its id, not its slug.
+    #[serde(default)]
+    pub mesh_id: String,
+    /// The member's id; must belong to the member with `pubkey`.
+    #[serde(default)]
+    pub member_id: String,
+    /// The member's key.
+    #[serde(default)]
+    pub pubkey: String,
+    /// A key made for this process. Not proven, so it takes nothing over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_pubkey: Option<serde_json::Value>,
+    /// What the session and the machine call themselves.
+    #[serde(flatten)]
+    pub about: About,
+    /// Unix milliseconds when this was signed.
+    #[serde(default, deserialize_with = "lenient_number")]
+    pub timestamp: f64,
+    /// Over `meshId|memberId|pubkey|timestamp`: 128 hex digits.
+    #[serde(default)]
+    pub signature: String,
+}
+
+/// `session_hello`: a per-launch key, vouched for by the member.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionHello {
+    /// The mesh to enter.
+    #[serde(default)]
+    pub mesh_id: String,
+    /// The member's id, checked if given.
+    #[serde(default)]
+    pub parent_member_id: String,
+    /// The member's key.
+    #[serde(default)]
+    pub parent_member_pubkey: String,
+    /// The session's key.
+    #[serde(default)]
+    pub session_pubkey: String,
+    /// The member's signature over the session's key.
+    #[serde(default)]
+    pub parent_attestation: Option<Attestation>,
+    /// What the session and the machine call themselves.
+    #[serde(flatten)]
+    pub about: About,
+    /// Unix milliseconds when this was signed.
+    #[serde(default, deserialize_with = "lenient_number")]
+    pub timestamp: f64,
+    /// By the session key: 128 hex digits.
+    #[serde(default)]
+    pub signature: String,
+}
+
+/// The part that both forms of hello share; nothing of it is proven.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// Overrides the member's name for this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// The client's own name for the session.
+    #[serde(default, deserialize_with = "lenient_text")]
+    pub session_id: String,
+    /// The peer's process; 0 if missing or odd.
+    #[serde(default, deserialize_with = "lenient_pid")]
+    pub pid: i32,
+    /// The peer's working directory; empty if missing.
+    #[serde(default, deserialize_with = "lenient_text")]
+    pub cwd: String,
+    /// The peer's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// `ai`, `human`, `connector`, `bridge` ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_type: Option<String>,
+    /// Which client it is; decides who confirms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The model that the session runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Groups to start in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Group>>,
+}
+
+/// A member's word that a session key is its own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attestation {
+    /// Must be the outer one.
+    #[serde(default)]
+    pub session_pubkey: String,
+    /// Must be the outer one.
+    #[serde(default)]
+    pub parent_member_pubkey: String,
+    /// Unix milliseconds, at most 24 hours ahead.
+    #[serde(default, deserialize_with = "lenient_number")]
+    pub expires_at: f64,
+    /// By the member's key: 128 hex digits.
+    #[serde(default)]
+    pub signature: String,
+}
+
+/// `hello_ack`: the session is active.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HelloAck {
+    /// This session's presence; the same after a reattach.
+    pub presence_id: String,
+    /// The member's name (not the session's).
+    pub member_display_name: String,
+    /// Absent on a reattach by `session_hello`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_profile: Option<MemberProfile>,
+    /// What members may edit about themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh_policy: Option<MeshPolicy>,
+    /// `true` if an earlier session's state was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<bool>,
+    /// With `restored`: the last summary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_summary: Option<String>,
+    /// With `restored`: when the member was last here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
+    /// With `restored`, if hello named no groups: the groups restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_groups: Option<Vec<Group>>,
+    /// With `restored`: counters to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_stats: Option<RestoredStats>,
+    /// `hello` only. Always empty: this broker runs no services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<serde_json::Value>>,
+    /// The node that holds the socket.
+    pub node: String,
+    /// The node's region, if it knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// How long the presence outlives a lost socket, milliseconds.
+    pub lease_ttl_ms: u64,
+    /// Always 1.
+    pub protocol_version: u32,
+}
+
+/// What the mesh knows of the member.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberProfile {
+    /// A label that admins give.
+    pub role_tag: Option<String>,
+    /// Groups that a new session starts in.
+    pub groups: Vec<Group>,
+    /// `push`, `inbox` or `off`; read by clients only.
+    pub message_mode: String,
+}
+
+/// The mesh's policy, as clients read it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshPolicy {
+    /// Which of its own fields a member may edit.
+    pub self_editable: serde_json::Value,
+}
+
+/// Counters over a member's earlier sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RestoredStats {
+    /// Messages received.
+    pub messages_in: f64,
+    /// Messages sent.
+    pub messages_out: f64,
+    /// Tool calls made.
+    pub tool_calls: f64,
+    /// Errors seen.
+    pub errors: f64,
+}
+
+/// Anything but a finite number becomes NaN, which no check accepts.
+fn lenient_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_f64().unwrap_or(f64::NAN))
+}
+
+fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(match value {
+        serde_json::Value::String(text) => text,
+        serde_json::Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    })
+}
+
+fn lenient_pid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0))
+}

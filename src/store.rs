@@ -1,0 +1,263 @@
+//! The durable side: meshes, members, queued envelopes, the audit chain.
+//!
+//! Two implementations, [`sqlite`] and `postgres`, and one conformance
+//! suite (`tests/it/store_conformance.rs`) that runs against both.
+//!
+//! Rules that hold for every method:
+//! - it is one business transaction: it happened and is on disk when it
+//!   returns `Ok`, or it did not happen;
+//! - `now` is a parameter; the database's clock decides nothing;
+//! - it must be awaited to its end. Callers run it in tasks that nobody
+//!   cancels; dropping the future half-way may leave a pooled connection
+//!   inside a transaction.
+
+pub mod model;
+// pub mod sqlite;
+
+use async_trait::async_trait;
+
+pub use model::*;
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+
+/// What a store answers when it cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away, full, read-only or out of connections. Nothing
+    /// was done; the same call may succeed later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// The rows are not what they must be, or a statement is wrong. A retry
+    /// will not help.
+    #[error("the database refused: {0}")]
+    Broken(String),
+    /// A unique name is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// What the call is about does not exist.
+    #[error("{0}")]
+    NotFound(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// The result of a store call.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The durable side of the broker.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // --- life -------------------------------------------------------------
+
+    /// Brings the schema up to date. Safe to run from many nodes at once.
+    async fn migrate(&self) -> Result<()>;
+
+    /// The migrations that have not run yet, by name; runs nothing.
+    async fn pending_migrations(&self) -> Result<Vec<String>>;
+
+    /// One round trip that reads and writes nothing.
+    async fn ping(&self) -> Result<()>;
+
+    /// Meshes that another program has changed since the last call (members
+    /// banned, grants or roles edited, a mesh archived, envelopes inserted).
+    /// Waits until there is something to tell, or for about a second.
+    async fn changes(&self) -> Result<Changes>;
+
+    /// Ends every connection after the work under way.
+    async fn close(&self);
+
+    // --- who may enter ----------------------------------------------------
+
+    /// The member behind a key, with what a hello needs.
+    async fn admit(&self, mesh: &MeshId, key: &str) -> Result<Admission>;
+
+    /// The active members of a mesh, as routing needs them.
+    async fn members(&self, mesh: &MeshId) -> Result<Vec<Member>>;
+
+    /// The mesh, archived or not.
+    async fn mesh(&self, mesh: &MeshId) -> Result<Option<Mesh>>;
+
+    /// The member that a session key, seen in this mesh since `since`,
+    /// belongs to.
+    async fn member_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>>;
+
+    // --- presence ---------------------------------------------------------
+
+    /// Writes presences that begin, each with its `peer_joined` audit row,
+    /// and returns for each the mesh's multicast position: later multicasts
+    /// are for it, earlier ones are not.
+    async fn open_presences(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>>;
+
+    /// Brings a presence back that a new socket reattached to. Returns the
+    /// multicast position to go on from; `None` if the row is gone (the
+    /// caller opens a new one under the same id).
+    async fn reattach_presence(
+        &self,
+        now: Timestamp,
+        presence: &PresenceId,
+        about: &ReattachPresence,
+    ) -> Result<Option<i64>>;
+
+    /// Writes what changed about open presences.
+    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
+
+    /// A presence's socket closed and its grace began: saves the member's
+    /// last state, keeps the multicast position, and lets go of deliveries
+    /// addressed to the member (those to the session's own key stay its own).
+    async fn suspend_presence(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()>;
+
+    /// Ends presences, each at most once however many nodes try: sets
+    /// `disconnected_at`, lets go of what they had claimed, and writes the
+    /// audit rows given. Returns those that this call ended.
+    async fn end_presences(&self, now: Timestamp, ended: &[EndPresence])
+    -> Result<Vec<PresenceId>>;
+
+    /// Presences that are not ended and were last heard of before that
+    /// instant, with enough to list them and to let their sessions reattach.
+    async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
+
+    /// The newest open presence in that directory, preferring the one with
+    /// that process id. Any mesh.
+    async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>>;
+
+    // --- messages ---------------------------------------------------------
+
+    /// Takes envelopes: queue row and audit row each, all in one transaction.
+    /// The answers are in the order of the batch.
+    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>>;
+
+    /// Marks deliveries done and moves multicast positions forward.
+    async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()>;
+
+    /// Claims direct envelopes for a presence until `ask.until`, oldest
+    /// first. Those that it has claimed before are given again unless named
+    /// in `ask.in_flight`.
+    async fn claim(&self, now: Timestamp, ask: &ClaimRequest) -> Result<Vec<StoredEnvelope>>;
+
+    /// Takes back the claims of `presence` on these envelopes.
+    async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()>;
+
+    /// Multicasts of the mesh after that position, oldest first.
+    async fn multicasts_after(
+        &self,
+        mesh: &MeshId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEnvelope>>;
+
+    /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
+    /// nobody has a live claim on.
+    async fn waiting(
+        &self,
+        now: Timestamp,
+        mailboxes: &[(MeshId, Key)],
+    ) -> Result<Vec<(MeshId, Key)>>;
+
+    /// The envelopes whose id begins so, at most two.
+    async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>>;
+
+    /// Deletes what is past its time: delivered rows older than
+    /// `delivered_before`, undelivered ones older than `undelivered_before`
+    /// (each with an `expired` audit row), idempotence keys older than
+    /// `keys_before`. At most `limit` rows of each kind; says how many.
+    async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired>;
+
+    /// Undelivered envelopes in all.
+    async fn queue_depth(&self) -> Result<i64>;
+
+    // --- moderation -------------------------------------------------------
+
+    /// Active members whose name or key is `target`, or whose key begins so.
+    async fn find_members(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>>;
+
+    /// Revokes a membership, with its audit row. `false` if it was revoked
+    /// already.
+    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool>;
+
+    /// Restores a membership, with its audit row. `false` if it was active.
+    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool>;
+
+    /// The revoked members.
+    async fn bans(&self, mesh: &MeshId) -> Result<Vec<Member>>;
+
+    // --- audit ------------------------------------------------------------
+
+    /// Appends audit rows that stand for themselves.
+    async fn append_audit(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()>;
+
+    /// Rows newest first, with the number of all that match.
+    async fn audit_page(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<AuditRecord>, i64)>;
+
+    /// Rows after `after_id`, oldest first: what a verifier walks.
+    async fn audit_after(
+        &self,
+        mesh: &MeshId,
+        after_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>>;
+
+    // --- administration (the command line, `/join`) -------------------------
+
+    /// Creates a mesh with its owner as first member.
+    async fn create_mesh(&self, now: Timestamp, mesh: &NewMesh) -> Result<()>;
+
+    /// All meshes, archived ones last.
+    async fn meshes(&self) -> Result<Vec<MeshSummary>>;
+
+    /// The newest mesh with that slug that is not archived, else one with
+    /// that id.
+    async fn find_mesh(&self, slug_or_id: &str) -> Result<Option<Mesh>>;
+
+    /// Archives a mesh. `false` if it was archived already.
+    async fn archive_mesh(&self, now: Timestamp, mesh: &MeshId) -> Result<bool>;
+
+    /// Every member of a mesh, revoked ones included.
+    async fn all_members(&self, mesh: &MeshId) -> Result<Vec<Member>>;
+
+    /// Changes a member's role, with its audit row.
+    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()>;
+
+    /// Replaces one entry of a member's grants; `None` restores the defaults.
+    async fn set_grant(
+        &self,
+        now: Timestamp,
+        member: &MemberId,
+        sender_key: &str,
+        capabilities: Option<&[String]>,
+    ) -> Result<()>;
+
+    /// Writes an invite.
+    async fn create_invite(&self, now: Timestamp, invite: &NewInvite) -> Result<()>;
+
+    /// A mesh's invites, newest first.
+    async fn invites(&self, mesh: &MeshId) -> Result<Vec<Invite>>;
+
+    /// Revokes the invite with that id or token. `false` if there is none
+    /// that could be used.
+    async fn revoke_invite(&self, now: Timestamp, id_or_token: &str) -> Result<bool>;
+
+    /// Enrols a member by invite, with its audit row; checks and use of the
+    /// invite are one transaction. The signature has been checked.
+    async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined>;
+
+    /// What lies in a mesh's queue, oldest first.
+    async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>>;
+}
