@@ -1,4 +1,486 @@
-//! Placeholder until the audit module lands.
-/// An event.
+//! The audit trail: which events it knows, and the chain that binds them.
+//! Pure: the stores keep the rows.
+//!
+//! Metadata only: who did what, to which target, when. Never a nonce, a
+//! ciphertext, a state value or a secret key.
+//!
+//! Each row of a mesh holds the SHA-256 of
+//! `previous hash|mesh|event|actor|payload|time`; the first row's previous
+//! hash is [`GENESIS`]. Whoever appends takes the lock [`chain_lock_key`], so
+//! that a chain has one end. Existing verifiers compute the same bytes, so the
+//! payload is hashed as JavaScript prints it ([`canonical_json`]), not as the
+//! database happens to spell it.
+//!
+//! A chain shows that rows were altered, removed or inserted, but not that its
+//! newest ones are missing: for that, keep a [`ChainVerifier::head`] elsewhere.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+pub use crate::auth::canonical_json;
+use crate::auth::push_string;
+use crate::clock::Timestamp;
+use crate::id::{Key, MessageId};
+use crate::protocol::{Group, Priority};
+
+/// The previous hash of a mesh's first row.
+pub const GENESIS: &str = "genesis";
+
+/// What happened. The actor, the mesh and the time stand beside it in the row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuditEvent {
+    /// A member connected with its own key.
+    PeerJoined {
+        /// The member's key.
+        pubkey: Key,
+        /// Its groups.
+        groups: Vec<Group>,
+        /// Whether it found its last-known state again.
+        restored: bool,
+    },
+    /// A session that a member vouches for connected.
+    SessionJoined {
+        /// The member's key.
+        pubkey: Key,
+        /// The session's key.
+        session_pubkey: Key,
+        /// Its groups.
+        groups: Vec<Group>,
+    },
+    /// A presence ended, whatever ended it.
+    PeerLeft,
+    /// An envelope was accepted.
+    MessageSent {
+        /// The target as the sender spelled it.
+        target: String,
+        /// As sent.
+        priority: Priority,
+    },
+    /// Connections of a member were closed; it may come back.
+    PeerKicked {
+        /// The target as the actor spelled it.
+        target: String,
+        /// The member's key.
+        target_pubkey: Key,
+    },
+    /// A member was shut out.
+    MemberBanned {
+        /// The target as the actor spelled it.
+        target: String,
+        /// The member's key.
+        target_pubkey: Key,
+    },
+    /// A member was let in again.
+    MemberUnbanned {
+        /// The target as the actor spelled it.
+        target: String,
+    },
+    /// A member was made an admin or an ordinary member.
+    MemberRoleChanged {
+        /// The member's key.
+        target_pubkey: Key,
+        /// The new role's name.
+        role: &'static str,
+    },
+    /// Somebody joined the mesh; the actor is the new member.
+    MemberJoined {
+        /// The new member's key.
+        pubkey: Key,
+        /// Its role's name.
+        role: &'static str,
+    },
+    /// An envelope was given up undelivered; the actor is its sender.
+    Expired {
+        /// The envelope.
+        message_id: MessageId,
+        /// The target as the sender spelled it.
+        target: String,
+    },
+    /// A shared state value was set.
+    StateSet {
+        /// Under which key; the value is nobody's business.
+        key: String,
+    },
+}
+
+impl AuditEvent {
+    /// The event's name in the row and in the hash.
+    #[must_use]
+    pub const fn event_type(&self) -> &'static str {
+        match self {
+            Self::PeerJoined { .. } | Self::SessionJoined { .. } => "peer_joined",
+            Self::PeerLeft => "peer_left",
+            Self::MessageSent { .. } => "message_sent",
+            Self::PeerKicked { .. } => "peer_kicked",
+            Self::MemberBanned { .. } => "member_banned",
+            Self::MemberUnbanned { .. } => "member_unbanned",
+            Self::MemberRoleChanged { .. } => "member_role_changed",
+            Self::MemberJoined { .. } => "member_joined",
+            Self::Expired { .. } => "expired",
+            Self::StateSet { .. } => "state_set",
+        }
+    }
+
+    /// The event's details as the row keeps them.
+    #[must_use]
+    pub fn payload(&self) -> Value {
+        match self {
+            Self::PeerJoined { pubkey, groups, restored } => json!({
+                "pubkey": pubkey, "groups": groups, "restored": restored, "role": "control-plane",
+            }),
+            Self::SessionJoined { pubkey, session_pubkey, groups } => json!({
+                "pubkey": pubkey, "session_pubkey": session_pubkey, "groups": groups,
+                "via": "session_hello", "role": "session",
+            }),
+            Self::PeerLeft => json!({}),
+            Self::MessageSent { target, priority } => {
+                json!({"targetSpec": target, "priority": priority})
+            }
+            Self::PeerKicked { target, target_pubkey }
+            | Self::MemberBanned { target, target_pubkey } => {
+                json!({"target": target, "targetPubkey": target_pubkey})
+            }
+            Self::MemberUnbanned { target } => json!({"target": target}),
+            Self::MemberRoleChanged { target_pubkey, role } => {
+                json!({"targetPubkey": target_pubkey, "role": role})
+            }
+            Self::MemberJoined { pubkey, role } => json!({"pubkey": pubkey, "role": role}),
+            Self::Expired { message_id, target } => {
+                json!({"messageId": message_id, "targetSpec": target})
+            }
+            Self::StateSet { key } => json!({"key": key}),
+        }
+    }
+
+    /// [`Self::payload`] as the hash reads it; it is JSON, so it can be stored.
+    #[must_use]
+    pub fn canonical_payload(&self) -> String {
+        match self {
+            Self::MessageSent { target, priority } => {
+                message_sent_payload(target, priority.as_str())
+            }
+            _ => canonical_json(&self.payload()),
+        }
+    }
+}
+
+/// The canonical payload of `message_sent`, without a tree in between: this
+/// one is made for every envelope.
+#[must_use]
+pub fn message_sent_payload(target: &str, priority: &str) -> String {
+    let mut out = String::with_capacity(32 + target.len() + priority.len());
+    out.push_str("{\"priority\":");
+    push_string(&mut out, priority);
+    out.push_str(",\"targetSpec\":");
+    push_string(&mut out, target);
+    out.push('}');
+    out
+}
+
+/// The hash of a row, in hex: what the next row's `prev` must be.
+///
+/// `created_at` must be the instant that is stored, to the millisecond.
+#[must_use]
+pub fn entry_hash(
+    prev: &str,
+    mesh: &str,
+    event_type: &str,
+    actor: Option<&str>,
+    canonical_payload: &str,
+    created_at: Timestamp,
+) -> String {
+    let mut hash = Sha256::new();
+    for field in [prev, mesh, event_type, actor.unwrap_or("null"), canonical_payload] {
+        hash.update(field);
+        hash.update("|");
+    }
+    hash.update(created_at.to_string());
+    hex::encode(hash.finalize())
+}
+
+/// The Postgres advisory lock that every writer of a mesh's chain takes, so
+/// that no two rows follow the same one.
+#[must_use]
+pub fn chain_lock_key(mesh_id: &str) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] =
+        <[u8; 32]>::from(Sha256::new().chain_update("audit:").chain_update(mesh_id).finalize());
+    i64::from_be_bytes([a & 0x7f, b, c, d, e, f, g, h])
+}
+
+/// A row of a chain, as the store reads it back.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainRow<'a> {
+    /// The row's number; rows are pushed in its order.
+    pub id: i64,
+    /// The previous row's hash.
+    pub prev_hash: &'a str,
+    /// What happened.
+    pub event_type: &'a str,
+    /// The member that did it; none for the broker itself.
+    pub actor: Option<&'a str>,
+    /// The details.
+    pub payload: &'a Value,
+    /// When.
+    pub created_at: Timestamp,
+    /// This row's hash.
+    pub hash: &'a str,
+}
+
+/// What a look at a whole chain found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether every row was what it should be.
+    pub valid: bool,
+    /// How many rows were pushed.
+    pub entries: u64,
+    /// The first row that was not.
+    pub broken_at: Option<i64>,
+}
+
+/// Checks a mesh's chain row by row, holding none of it.
 #[derive(Clone, Debug)]
-pub struct AuditEvent;
+pub struct ChainVerifier {
+    mesh_id: String,
+    head: String,
+    entries: u64,
+    broken_at: Option<i64>,
+}
+
+impl ChainVerifier {
+    /// Starts before the first row of the mesh.
+    #[must_use]
+    pub fn new(mesh_id: &str) -> Self {
+        let mesh_id = mesh_id.to_owned();
+        Self { mesh_id, head: GENESIS.to_owned(), entries: 0, broken_at: None }
+    }
+
+    /// Takes the next row by id; false from the first broken one on, after
+    /// which rows are only counted.
+    pub fn push(&mut self, row: ChainRow<'_>) -> bool {
+        self.entries += 1;
+        if self.broken_at.is_some() {
+            return false;
+        }
+        let payload = canonical_json(row.payload);
+        let ChainRow { prev_hash, event_type, actor, created_at, .. } = row;
+        let hash = entry_hash(&self.head, &self.mesh_id, event_type, actor, &payload, created_at);
+        if prev_hash == self.head && row.hash == hash {
+            self.head = hash;
+        } else {
+            self.broken_at = Some(row.id);
+        }
+        self.broken_at.is_none()
+    }
+
+    /// The hash of the last good row: kept elsewhere, it shows later whether
+    /// the end of the chain was cut off.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn finish(self) -> Verdict {
+        let Self { entries, broken_at, .. } = self;
+        Verdict { valid: broken_at.is_none(), entries, broken_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MESH: &str = "mesh-1";
+    const START: Timestamp = Timestamp::from_ms(1_700_000_000_120);
+
+    #[derive(Clone)]
+    struct Row {
+        id: i64,
+        prev: String,
+        event_type: String,
+        actor: Option<String>,
+        payload: Value,
+        created_at: Timestamp,
+        hash: String,
+    }
+
+    impl Row {
+        fn read(&self) -> ChainRow<'_> {
+            ChainRow {
+                id: self.id,
+                prev_hash: &self.prev,
+                event_type: &self.event_type,
+                actor: self.actor.as_deref(),
+                payload: &self.payload,
+                created_at: self.created_at,
+                hash: &self.hash,
+            }
+        }
+    }
+
+    fn chain(events: &[(AuditEvent, Option<&str>)]) -> Vec<Row> {
+        let mut rows: Vec<Row> = Vec::new();
+        for (event, actor) in events {
+            // Numbers with gaps, as an identity column leaves them.
+            let id = 10 * rows.len() as i64 + 7;
+            let prev = rows.last().map_or(GENESIS, |row| &row.hash).to_owned();
+            let (event_type, payload) = (event.event_type(), event.canonical_payload());
+            let created_at = START.plus_ms(rows.len() as i64);
+            let hash = entry_hash(&prev, MESH, event_type, *actor, &payload, created_at);
+            let actor = actor.map(str::to_owned);
+            let (event_type, payload) = (event_type.to_owned(), event.payload());
+            rows.push(Row { id, prev, event_type, actor, payload, created_at, hash });
+        }
+        rows
+    }
+
+    fn verify(rows: &[Row]) -> Verdict {
+        let mut verifier = ChainVerifier::new(MESH);
+        for row in rows {
+            verifier.push(row.read());
+        }
+        verifier.finish()
+    }
+
+    fn sent(target: &str) -> AuditEvent {
+        AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
+    }
+
+    fn joined() -> AuditEvent {
+        let groups = vec![Group { name: "a/b".to_owned(), role: None }];
+        AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
+    }
+
+    /// The hashes that node 20 computes from the recorded recipe.
+    #[test]
+    fn hashes_and_locks_are_those_of_existing_verifiers() {
+        let rows = chain(&[(joined(), Some("member-1")), (sent("@größe"), None)]);
+        assert_eq!(
+            rows[0].hash,
+            "d0edd8594228b9b90634a2a6c63e70ed3a50d84908b15363bf2a02fdb383c29f"
+        );
+        assert_eq!(
+            rows[1].hash,
+            "d428d1e28f9d113d8464bbbf2c4e86c0991280f70b87b4b3de24fbc690652e54"
+        );
+        assert_eq!(chain_lock_key("mesh-4"), 5_050_716_679_820_961_772);
+        assert_eq!(chain_lock_key("mesh-1"), 1_905_781_368_516_597_125, "the sign bit is cut off");
+    }
+
+    #[test]
+    fn payloads_are_the_recorded_ones() {
+        let (key, target) = (Key::from("ab"), "x".to_owned());
+        let session = AuditEvent::SessionJoined {
+            pubkey: key.clone(),
+            session_pubkey: Key::from("cd"),
+            groups: Vec::new(),
+        };
+        let banned =
+            AuditEvent::MemberBanned { target: target.clone(), target_pubkey: key.clone() };
+        let kicked = AuditEvent::PeerKicked { target: target.clone(), target_pubkey: key.clone() };
+        let role = "admin";
+        let expired = AuditEvent::Expired { message_id: MessageId::from("m1"), target };
+        for (event, name, payload) in [
+            (
+                joined(),
+                "peer_joined",
+                r#"{"groups":[{"name":"a/b"}],"pubkey":"ab","restored":false,"role":"control-plane"}"#,
+            ),
+            (
+                session,
+                "peer_joined",
+                r#"{"groups":[],"pubkey":"ab","role":"session","session_pubkey":"cd","via":"session_hello"}"#,
+            ),
+            (AuditEvent::PeerLeft, "peer_left", "{}"),
+            (sent("*"), "message_sent", r#"{"priority":"now","targetSpec":"*"}"#),
+            (kicked, "peer_kicked", r#"{"target":"x","targetPubkey":"ab"}"#),
+            (banned, "member_banned", r#"{"target":"x","targetPubkey":"ab"}"#),
+            (
+                AuditEvent::MemberUnbanned { target: "x".to_owned() },
+                "member_unbanned",
+                r#"{"target":"x"}"#,
+            ),
+            (
+                AuditEvent::MemberRoleChanged { target_pubkey: key.clone(), role },
+                "member_role_changed",
+                r#"{"role":"admin","targetPubkey":"ab"}"#,
+            ),
+            (
+                AuditEvent::MemberJoined { pubkey: key, role },
+                "member_joined",
+                r#"{"pubkey":"ab","role":"admin"}"#,
+            ),
+            (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
+            (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+        ] {
+            assert_eq!(event.event_type(), name);
+            assert_eq!(event.canonical_payload(), payload, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_chain_is_valid() {
+        assert_eq!(verify(&[]), Verdict { valid: true, entries: 0, broken_at: None });
+    }
+
+    #[test]
+    fn the_head_is_the_last_hash() {
+        let rows = chain(&[(AuditEvent::PeerLeft, None)]);
+        let mut verifier = ChainVerifier::new(MESH);
+        assert_eq!(verifier.head(), GENESIS);
+        assert!(verifier.push(rows[0].read()));
+        assert_eq!(verifier.head(), rows[0].hash);
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_path_makes_the_same_text(target: String, priority: String) {
+            let slow = canonical_json(&json!({"targetSpec": target, "priority": priority}));
+            prop_assert_eq!(message_sent_payload(&target, &priority), slow);
+            let event = AuditEvent::MessageSent { target, priority: Priority::Next };
+            prop_assert_eq!(event.canonical_payload(), canonical_json(&event.payload()));
+        }
+
+        #[test]
+        fn any_change_is_found_where_it_is(
+            targets in prop::collection::vec(".{0,8}", 2..8),
+            at: prop::sample::Index,
+            change in 0..9,
+        ) {
+            let events: Vec<_> = targets.iter().map(|t| (sent(t), Some("member-1"))).collect();
+            let mut rows = chain(&events);
+            let (at, entries) = (at.index(rows.len() - 1), rows.len() as u64);
+            prop_assert_eq!(verify(&rows), Verdict { valid: true, entries, broken_at: None });
+            let (id, next_id) = (rows[at].id, rows[at + 1].id);
+            let row = &mut rows[at];
+            match change {
+                0 => row.prev.push('0'),
+                1 => row.event_type.push('0'),
+                2 => row.actor = None,
+                3 => row.payload["priority"] = json!("low"),
+                4 => row.payload["extra"] = json!(null),
+                5 => row.created_at = row.created_at.plus_ms(1),
+                6 => row.hash = row.hash.to_uppercase(),
+                7 => drop(rows.remove(at)),
+                _ => rows.swap(at, at + 1),
+            }
+            let broken_at = Some(if change < 7 { id } else { next_id });
+            let entries = rows.len() as u64;
+            prop_assert_eq!(verify(&rows), Verdict { valid: false, entries, broken_at });
+        }
+
+        #[test]
+        fn an_inserted_row_is_found(targets in prop::collection::vec(".{0,8}", 1..8)) {
+            let events: Vec<_> = targets.iter().map(|t| (sent(t), None)).collect();
+            let mut rows = chain(&events);
+            // A copy in front of the last row: rightly linked, and one too many.
+            let copy = rows[rows.len() - 1].clone();
+            let id = copy.id;
+            rows.insert(rows.len() - 1, copy);
+            prop_assert_eq!(verify(&rows).broken_at, Some(id));
+        }
+    }
+}

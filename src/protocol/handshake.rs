@@ -25,7 +25,7 @@ pub struct Hello {
     #[serde(flatten)]
     pub about: About,
     /// Unix milliseconds when this was signed.
-    #[serde(default, deserialize_with = "lenient_number")]
+    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// Over `meshId|memberId|pubkey|timestamp`: 128 hex digits.
     #[serde(default)]
@@ -55,7 +55,7 @@ pub struct SessionHello {
     #[serde(flatten)]
     pub about: About,
     /// Unix milliseconds when this was signed.
-    #[serde(default, deserialize_with = "lenient_number")]
+    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// By the session key: 128 hex digits.
     #[serde(default)]
@@ -106,7 +106,7 @@ pub struct Attestation {
     #[serde(default)]
     pub parent_member_pubkey: String,
     /// Unix milliseconds, at most 24 hours ahead.
-    #[serde(default, deserialize_with = "lenient_number")]
+    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub expires_at: f64,
     /// By the member's key: 128 hex digits.
     #[serde(default)]
@@ -188,6 +188,10 @@ pub struct RestoredStats {
     pub tool_calls: f64,
     /// Errors seen.
     pub errors: f64,
+}
+
+fn missing_number() -> f64 {
+    f64::NAN
 }
 
 /// Anything but a finite number becomes NaN, which no check accepts.

@@ -1,0 +1,189 @@
+//! Who may call the broker over HTTP, from where and how often.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use url::Url;
+
+use super::reader::Reader;
+use super::secret::Secret;
+
+/// Who may call the broker over HTTP, from where and how often.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `HOOK_RATE_LIMIT_PER_MIN`: status hooks per minute of one process and
+    /// folder. Default 30. 1 to 100,000.
+    pub hook_rate_per_minute: u32,
+    /// `HOOK_TOKEN`: bearer tokens of status hooks from other machines. Default
+    /// none: loopback only. Comma-separated, each of at least 16 characters.
+    pub hook_tokens: Vec<Secret>,
+    /// `SERVICE_TOKEN`: bearer tokens of the service routes. Default none: they
+    /// are off. As [`Self::hook_tokens`].
+    pub service_tokens: Vec<Secret>,
+    /// `ADMIN_TOKEN`: bearer tokens of dashboard and admin API. Default none:
+    /// they are off. As [`Self::hook_tokens`].
+    pub admin_tokens: Vec<Secret>,
+    /// `MAX_CONNECTIONS_PER_IP`: sockets of one client address on this node.
+    /// Default 200. 0 to 1,000,000; 0 turns the limit off.
+    pub connections_per_ip_max: u32,
+    /// `HELLO_RATE_PER_MINUTE`: upgrades of one client address per minute.
+    /// Default 300. 0 to 1,000,000; 0 turns the limit off.
+    pub hello_rate_per_minute: u32,
+    /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is believed. Default
+    /// none. Comma-separated addresses or CIDR networks.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `ALLOWED_ORIGINS`: origins of web pages that may connect, as browsers
+    /// write them. Default none: any. Comma-separated `http(s)://host[:port]`.
+    pub allowed_origins: Vec<String>,
+    /// `BROKER_WS_URL`: the URL that invites carry. Default none:
+    /// `ws://localhost:<port>/ws`, see [`Self::public_url_on`]. `ws://` or `wss://`.
+    pub public_url: Option<String>,
+}
+
+impl HttpConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            hook_rate_per_minute: reader.number("HOOK_RATE_LIMIT_PER_MIN", 1..=100_000),
+            hook_tokens: reader.tokens("HOOK_TOKEN"),
+            service_tokens: reader.tokens("SERVICE_TOKEN"),
+            admin_tokens: reader.tokens("ADMIN_TOKEN"),
+            connections_per_ip_max: reader.number("MAX_CONNECTIONS_PER_IP", 0..=1_000_000),
+            hello_rate_per_minute: reader.number("HELLO_RATE_PER_MINUTE", 0..=1_000_000),
+            trusted_proxies: reader.list("TRUSTED_PROXIES", parse_network),
+            allowed_origins: reader.list("ALLOWED_ORIGINS", parse_origin),
+            public_url: read_public_url(reader),
+        }
+    }
+
+    /// The URL that invites carry, when the broker listens on `port`.
+    #[must_use]
+    pub fn public_url_on(&self, port: u16) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("ws://localhost:{port}/ws"))
+    }
+
+    /// Whether a header of the peer at `address` may name the client's address.
+    #[must_use]
+    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
+        // A socket bound to [::] shows an IPv4 peer as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether a web page of `origin`, as its browser's header has it, may connect.
+    #[must_use]
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.allowed_origins.is_empty()
+            || self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    }
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map(|network| network.trunc()).map_err(|_| {
+        format!(
+            "{text:?} is no network; set addresses or networks such as 10.0.0.0/8,fd00::/8,\
+             192.0.2.7"
+        )
+    })
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    let refused = || {
+        format!(
+            "{text:?} is no origin; set origins such as https://app.example.org, without a path, \
+             or nothing to let every page connect"
+        )
+    };
+    let url = Url::parse(text).map_err(|_| refused())?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let origin = url.origin();
+    if !bare || !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() {
+        return Err(refused());
+    }
+    // The form that browsers send: lower case, no default port, no slash.
+    Ok(origin.ascii_serialization())
+}
+
+fn read_public_url(reader: &mut Reader<'_>) -> Option<String> {
+    let text = reader.text("BROKER_WS_URL")?;
+    let fits = |url: &Url| {
+        matches!(url.scheme(), "ws" | "wss")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none()
+    };
+    if Url::parse(&text).is_ok_and(|url| fits(&url)) {
+        return Some(text);
+    }
+    reader.refuse(
+        "BROKER_WS_URL",
+        "set a URL such as wss://mesh.example.org/ws, without user or password",
+    );
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::ConfigError;
+    use super::*;
+
+    fn read(name: &'static str, value: &'static str) -> (HttpConfig, Vec<ConfigError>) {
+        let env = move |asked: &str| (asked == name).then(|| value.to_owned());
+        let mut reader = Reader::new(&env);
+        let http = HttpConfig::read(&mut reader);
+        (http, reader.into_problems())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn a_proxy_is_trusted_only_by_its_address() {
+        let (http, problems) = read("TRUSTED_PROXIES", "10.1.2.3/8, fd00::/8,192.0.2.7");
+        assert!(problems.is_empty());
+        for trusted in ["10.200.0.1", "::ffff:10.0.0.1", "fd12::1", "192.0.2.7"] {
+            assert!(http.trusts_proxy(ip(trusted)), "{trusted}");
+        }
+        for other in ["11.0.0.1", "fe80::1", "192.0.2.8"] {
+            assert!(!http.trusts_proxy(ip(other)), "{other}");
+        }
+        let (http, _) = read("TRUSTED_PROXIES", "");
+        assert!(!http.trusts_proxy(ip("127.0.0.1")), "nobody by default");
+    }
+
+    #[test]
+    fn each_wrong_network_is_its_own_problem() {
+        let (_, problems) = read("TRUSTED_PROXIES", "10.0.0.0/33,nonsense,10.0.0.0/8");
+        assert_eq!(problems.len(), 2);
+        assert!(problems[1].problem.contains("nonsense"), "{}", problems[1]);
+    }
+
+    #[test]
+    fn origins_are_compared_as_browsers_write_them() {
+        let (http, problems) =
+            read("ALLOWED_ORIGINS", "https://App.example.org:443/,http://localhost:3000");
+        assert!(problems.is_empty());
+        assert!(http.allows_origin("https://app.example.org"));
+        assert!(http.allows_origin("http://localhost:3000"));
+        assert!(!http.allows_origin("http://app.example.org"));
+        assert!(!http.allows_origin("https://app.example.org.evil.test"));
+        assert!(!http.allows_origin("null"));
+        assert!(read("ALLOWED_ORIGINS", "").0.allows_origin("https://any.example"));
+        for wrong in ["*", "app.example.org", "https://a.example/path", "ws://a.example"] {
+            assert_eq!(read("ALLOWED_ORIGINS", wrong).1.len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_public_url_defaults_to_the_port_that_was_bound() {
+        assert_eq!(read("BROKER_WS_URL", "").0.public_url_on(41_000), "ws://localhost:41000/ws");
+        let (http, _) = read("BROKER_WS_URL", "wss://mesh.example.org/ws");
+        assert_eq!(http.public_url_on(41_000), "wss://mesh.example.org/ws");
+        for wrong in ["https://a.example/ws", "mesh.example.org", "wss://u:p@a.example/ws"] {
+            let (_, problems) = read("BROKER_WS_URL", wrong);
+            assert_eq!(problems.len(), 1, "{wrong}");
+        }
+    }
+}

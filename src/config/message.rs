@@ -1,0 +1,72 @@
+//! What one member may send, and how long messages are kept.
+
+use super::reader::Reader;
+use crate::limits;
+
+/// What one member may send, and how long messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageConfig {
+    /// `MAX_MESSAGE_BYTES`: the largest frame and HTTP body in bytes. Default
+    /// 65536. 1024 to [`limits::MESSAGE_BYTES_MAX_CEILING`].
+    pub message_bytes_max: usize,
+    /// `SEND_RATE_PER_MINUTE`: sends of one member per minute on all nodes
+    /// together. Default 600. 0 to 1,000,000; 0 turns the limit off.
+    pub send_rate_per_minute: u32,
+    /// `SEND_BURST`: sends that a member may make at once. Default 100. 1 to
+    /// 1,000,000.
+    pub send_burst: u32,
+    /// `DELIVERED_RETENTION_HOURS`: hours that a delivered message is kept.
+    /// Default 24. 0 to 8760; 0 deletes it at the next sweep.
+    pub delivered_retention_hours: u32,
+    /// `REDELIVERY_SECONDS`: after how many milliseconds an unconfirmed delivery
+    /// is offered again. Default 30 s. 0.05 s to one hour.
+    pub claim_ms: i64,
+}
+
+impl MessageConfig {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        let bytes = limits::MESSAGE_BYTES_MAX_FLOOR..=limits::MESSAGE_BYTES_MAX_CEILING;
+        Self {
+            message_bytes_max: reader.number("MAX_MESSAGE_BYTES", bytes),
+            send_rate_per_minute: reader.number("SEND_RATE_PER_MINUTE", 0..=1_000_000),
+            send_burst: reader.number("SEND_BURST", 1..=1_000_000),
+            delivered_retention_hours: reader.number("DELIVERED_RETENTION_HOURS", 0..=8760),
+            claim_ms: reader.seconds_ms("REDELIVERY_SECONDS", 50..=3_600_000),
+        }
+    }
+
+    /// [`Self::delivered_retention_hours`] in milliseconds.
+    #[must_use]
+    pub fn delivered_retention_ms(&self) -> i64 {
+        i64::from(self.delivered_retention_hours) * 3_600_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let message = MessageConfig::read(&mut Reader::new(&|_: &str| None));
+        assert_eq!(
+            message,
+            MessageConfig {
+                message_bytes_max: 65_536,
+                send_rate_per_minute: 600,
+                send_burst: 100,
+                delivered_retention_hours: 24,
+                claim_ms: 30_000,
+            }
+        );
+        assert_eq!(message.delivered_retention_ms(), 86_400_000);
+    }
+
+    #[test]
+    fn a_frame_that_no_outbox_could_hold_cannot_be_configured() {
+        let env = |name: &str| (name == "MAX_MESSAGE_BYTES").then(|| "10000000".to_owned());
+        let mut reader = Reader::new(&env);
+        MessageConfig::read(&mut reader);
+        assert_eq!(reader.into_problems().len(), 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! Log lines: human on a terminal, JSON elsewhere, always on standard error, so
+//! that standard output holds nothing but what a command answers.
+
+use std::io::IsTerminal as _;
+
+use tracing::Dispatch;
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Why logging could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogInitError {
+    /// The filter is none; `Config::load` refuses such.
+    #[error("the log filter is wrong: {0}")]
+    Filter(#[from] ParseError),
+    /// Something else in this process logs already.
+    #[error("logging was started before: {0}")]
+    Started(#[from] TryInitError),
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// When the filter cannot be parsed, or when logging was started before.
+pub fn init(config: &LogConfig) -> Result<(), LogInitError> {
+    let is_terminal = std::io::stderr().is_terminal();
+    dispatch(config, is_terminal, std::io::stderr)?.try_init()?;
+    Ok(())
+}
+
+fn dispatch<W>(config: &LogConfig, is_terminal: bool, writer: W) -> Result<Dispatch, ParseError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&config.filter)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    Ok(match config.format_on(is_terminal) {
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).finish().into(),
+        // Only ever switched off: NO_COLOR holds on a terminal too.
+        LogFormat::Human if !is_terminal => builder.with_ansi(false).finish().into(),
+        LogFormat::Human => builder.finish().into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Option<LogFormat>, filter: &str) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let config = LogConfig { format, filter: filter.to_owned() };
+        let dispatch = dispatch(&config, false, move || writer.clone()).expect("a valid filter");
+        tracing::dispatcher::with_default(&dispatch, || {
+            let _span = tracing::info_span!("session", mesh = "m1").entered();
+            tracing::info!(peers = 3, "a peer joined");
+            tracing::debug!("too much");
+        });
+        let bytes = lines.0.lock().clone();
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    #[test]
+    fn away_from_a_terminal_a_line_is_one_json_object() {
+        let text = logged(None, "info");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+        assert_eq!(line["message"], "a peer joined");
+        assert_eq!(line["peers"], 3);
+        assert_eq!(line["span"]["mesh"], "m1");
+        assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn a_human_line_in_a_file_has_no_colours() {
+        let text = logged(Some(LogFormat::Human), "info");
+        assert!(text.contains("a peer joined"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn the_filter_decides() {
+        assert_eq!(logged(None, "debug").lines().count(), 2);
+        assert_eq!(logged(None, "error"), "");
+        let config = LogConfig { format: None, filter: "info=loud".to_owned() };
+        assert!(dispatch(&config, false, std::io::sink).is_err());
+    }
+}

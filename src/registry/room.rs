@@ -1,0 +1,237 @@
+//! One mesh as this node sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::directory::{Directory, Entry};
+use crate::cluster::PresenceRecord;
+use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::session::Session;
+use crate::store::Member;
+
+/// A mesh that this node serves.
+pub struct Room {
+    mesh: MeshId,
+    state: RwLock<State>,
+}
+
+struct State {
+    directory: Directory,
+    members: HashMap<MemberId, Arc<Member>>,
+    member_by_key: HashMap<Key, MemberId>,
+}
+
+/// A session whose socket must close because a newer one of the same session
+/// took its place.
+pub type Replaced = Option<Arc<Session>>;
+
+/// A presence that a key addresses.
+#[derive(Clone)]
+pub struct Candidate {
+    /// What the directory says of it.
+    pub record: Arc<PresenceRecord>,
+    /// Its session, if its socket is here.
+    pub session: Option<Arc<Session>>,
+}
+
+impl From<&Entry> for Candidate {
+    fn from(entry: &Entry) -> Self {
+        Self { record: Arc::clone(&entry.record), session: entry.session.clone() }
+    }
+}
+
+impl Room {
+    pub(super) fn new(mesh: MeshId, members: Vec<Member>, records: Vec<PresenceRecord>) -> Self {
+        let room = Self {
+            mesh,
+            state: RwLock::new(State {
+                directory: Directory::default(),
+                members: HashMap::new(),
+                member_by_key: HashMap::new(),
+            }),
+        };
+        room.set_members(members);
+        room.set_directory(records);
+        room
+    }
+
+    /// Which mesh it is.
+    #[must_use]
+    pub fn mesh(&self) -> &MeshId {
+        &self.mesh
+    }
+
+    // --- members ----------------------------------------------------------
+
+    /// Takes over the active members as the store has them.
+    pub fn set_members(&self, members: Vec<Member>) {
+        let members: HashMap<MemberId, Arc<Member>> =
+            members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
+        let by_key =
+            members.values().map(|member| (member.key.clone(), member.id.clone())).collect();
+        let mut state = self.state.write();
+        state.members = members;
+        state.member_by_key = by_key;
+    }
+
+    /// Takes over one member, as a hello found it.
+    pub fn set_member(&self, member: Member) {
+        let mut state = self.state.write();
+        state.member_by_key.insert(member.key.clone(), member.id.clone());
+        state.members.insert(member.id.clone(), Arc::new(member));
+    }
+
+    /// The active member with that id.
+    #[must_use]
+    pub fn member(&self, id: &MemberId) -> Option<Arc<Member>> {
+        self.state.read().members.get(id).cloned()
+    }
+
+    /// The active member with that key.
+    #[must_use]
+    pub fn member_by_key(&self, key: &str) -> Option<Arc<Member>> {
+        let state = self.state.read();
+        state.member_by_key.get(key).and_then(|id| state.members.get(id)).cloned()
+    }
+
+    // --- sessions of this node --------------------------------------------
+
+    /// A session's socket is open here.
+    pub fn attach(&self, record: PresenceRecord, session: Arc<Session>) -> Replaced {
+        self.state.write().directory.put(Arc::new(record), Some(session))
+    }
+
+    /// A session's socket is gone. `None` if another holding of the lease, or
+    /// its end, came first: then there is nothing to do.
+    pub fn detach(&self, session: &Session) -> Option<Arc<PresenceRecord>> {
+        let mut state = self.state.write();
+        let entry = state.directory.get(&session.presence)?;
+        let own = entry.session.as_ref()?;
+        if own.lease.epoch != session.lease.epoch {
+            return None;
+        }
+        let mut record = PresenceRecord::clone(&entry.record);
+        record.online = false;
+        let record = Arc::new(record);
+        state.directory.put(Arc::clone(&record), None);
+        Some(record)
+    }
+
+    /// Changes the record of a session of this node.
+    pub fn update(
+        &self,
+        session: &Session,
+        change: impl FnOnce(&mut PresenceRecord),
+    ) -> Option<Arc<PresenceRecord>> {
+        let mut state = self.state.write();
+        let entry = state.directory.get(&session.presence)?;
+        let own = entry.session.clone()?;
+        if own.lease.epoch != session.lease.epoch {
+            return None;
+        }
+        let mut record = PresenceRecord::clone(&entry.record);
+        change(&mut record);
+        let record = Arc::new(record);
+        state.directory.put(Arc::clone(&record), Some(own));
+        Some(record)
+    }
+
+    /// The session of that presence, if its socket is here.
+    #[must_use]
+    pub fn session(&self, presence: &PresenceId) -> Option<Arc<Session>> {
+        self.state.read().directory.get(presence).and_then(|entry| entry.session.clone())
+    }
+
+    /// Every session whose socket is here, with its record.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(Arc<Session>, Arc<PresenceRecord>)> {
+        let state = self.state.read();
+        state
+            .directory
+            .entries()
+            .filter_map(|entry| Some((entry.session.clone()?, Arc::clone(&entry.record))))
+            .collect()
+    }
+
+    /// Calls `visit` for every session whose socket is here, under the lock:
+    /// it must be quick and must not come back to this room.
+    pub fn for_each_session(&self, mut visit: impl FnMut(&Arc<Session>, &PresenceRecord)) {
+        let state = self.state.read();
+        for entry in state.directory.entries() {
+            if let Some(session) = &entry.session {
+                visit(session, &entry.record);
+            }
+        }
+    }
+
+    /// How many sockets are here.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.state.read().directory.sessions()
+    }
+
+    // --- the mirrored directory -------------------------------------------
+
+    /// Another node says how a presence is now. Older epochs are ignored; a
+    /// newer one than a session's here replaces that session.
+    pub fn mirror(&self, record: PresenceRecord) -> Replaced {
+        let mut state = self.state.write();
+        if let Some(known) = state.directory.get(&record.id) {
+            let ours = known.session.is_some();
+            if record.epoch < known.record.epoch || (ours && record.epoch == known.record.epoch) {
+                return None;
+            }
+        }
+        state.directory.put(Arc::new(record), None)
+    }
+
+    /// A presence ended. Returns what was known of it.
+    pub fn end(&self, presence: &PresenceId) -> Option<Candidate> {
+        self.state.write().directory.remove(presence).as_ref().map(Candidate::from)
+    }
+
+    /// Takes over the cluster's directory: what is here stays, the rest is
+    /// as it says.
+    pub fn set_directory(&self, records: Vec<PresenceRecord>) {
+        let mut state = self.state.write();
+        let gone: Vec<PresenceId> = state
+            .directory
+            .entries()
+            .filter(|entry| entry.session.is_none())
+            .map(|entry| entry.record.id.clone())
+            .collect();
+        for presence in &gone {
+            state.directory.remove(presence);
+        }
+        for record in records {
+            if state.directory.get(&record.id).is_none() {
+                state.directory.put(Arc::new(record), None);
+            }
+        }
+    }
+
+    /// The record of a presence.
+    #[must_use]
+    pub fn record(&self, presence: &PresenceId) -> Option<Arc<PresenceRecord>> {
+        self.state.read().directory.get(presence).map(|entry| Arc::clone(&entry.record))
+    }
+
+    /// Every record, oldest first.
+    #[must_use]
+    pub fn records(&self) -> Vec<Arc<PresenceRecord>> {
+        let state = self.state.read();
+        let mut records: Vec<_> =
+            state.directory.entries().map(|entry| Arc::clone(&entry.record)).collect();
+        drop(state);
+        records.sort_by(|a, b| (a.connected_at, &a.id).cmp(&(b.connected_at, &b.id)));
+        records
+    }
+
+    /// Every presence that the key addresses.
+    #[must_use]
+    pub fn addressed_by(&self, key: &str) -> Vec<Candidate> {
+        self.state.read().directory.addressed_by(key).map(Candidate::from).collect()
+    }
+}

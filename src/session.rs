@@ -1,0 +1,109 @@
+//! One session: a socket that said who it is.
+//!
+//! [`handshake`] turns a hello into a session, [`teardown`] ends it; between
+//! them it is *active*, and everybody who delivers to it holds an
+//! `Arc<Session>`.
+
+pub mod handshake;
+pub mod inbox;
+pub mod teardown;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock::Timestamp;
+use crate::cluster::LeaseRef;
+use crate::codec::Codec;
+use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::outbox::{Outbox, Outgoing, PushError, Receipt};
+use crate::protocol::{CloseReason, PeerRole};
+
+use self::inbox::{Delivery, Inbox, Offer, Place};
+
+/// An active session.
+pub struct Session {
+    /// Its presence.
+    pub presence: PresenceId,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// Its member.
+    pub member: MemberId,
+    /// The member's key.
+    pub member_key: Key,
+    /// Its own key, if it has one.
+    pub session_key: Option<Key>,
+    /// What kind of connection it is.
+    pub role: PeerRole,
+    /// Its lease, under this socket's epoch.
+    pub lease: LeaseRef,
+    /// How its messages are coded.
+    pub codec: Codec,
+    /// Its send queue.
+    pub outbox: Outbox,
+    /// What is on its way to it. Locked briefly, and always before the outbox.
+    pub inbox: Mutex<Inbox>,
+    /// Set while the ledger has it in its list.
+    pub(crate) in_ledger: AtomicBool,
+    last_heard_ms: AtomicI64,
+}
+
+impl Session {
+    /// The key under which others answer it: whose secret seals what it sends.
+    #[must_use]
+    pub fn sender_key(&self) -> &Key {
+        self.session_key.as_ref().unwrap_or(&self.member_key)
+    }
+
+    /// The peer said something, or answered a ping.
+    pub fn heard(&self, now: Timestamp) {
+        self.last_heard_ms.store(now.as_ms(), Ordering::Relaxed);
+    }
+
+    /// When that was last.
+    #[must_use]
+    pub fn last_heard(&self) -> Timestamp {
+        Timestamp::from_ms(self.last_heard_ms.load(Ordering::Relaxed))
+    }
+
+    /// A live delivery: writes it, or lets it wait as the inbox decides.
+    pub fn offer(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        let mut inbox = self.inbox.lock();
+        // Queued under the inbox's lock: the order that it decided is the
+        // order on the wire.
+        inbox.offer(delivery, now.as_ms()) == Offer::Send && self.queue(delivery)
+    }
+
+    /// A delivery that a drain found.
+    pub fn offer_drained(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        let mut inbox = self.inbox.lock();
+        inbox.drained(delivery, now.as_ms()) == Offer::Send && self.queue(delivery)
+    }
+
+    /// Ends a drain's round; `true` if the drain is over.
+    pub fn end_drain(&self, found_all: bool, now: Timestamp) -> bool {
+        let mut inbox = self.inbox.lock();
+        let Some(gated) = inbox.end_drain(found_all, now.as_ms()) else { return false };
+        for delivery in &gated {
+            self.queue(delivery);
+        }
+        true
+    }
+
+    fn queue(&self, delivery: &Delivery) -> bool {
+        let receipt = match delivery.place {
+            Place::Direct => Receipt::Direct(delivery.id.clone()),
+            Place::Multicast(seq) => Receipt::Multicast(seq),
+        };
+        let bytes = delivery.frame.bytes(self.codec);
+        match self.outbox.push(Outgoing { bytes, receipt: Some(receipt) }) {
+            Ok(()) => true,
+            Err(PushError::Closed) => false,
+            Err(PushError::Full) => {
+                // It stays in the store and comes again on the next socket.
+                self.outbox.abort(CloseReason::SLOW_READER);
+                false
+            }
+        }
+    }
+}
