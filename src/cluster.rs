@@ -11,7 +11,7 @@
 
 pub mod bus;
 pub mod record;
-// pub mod single;
+pub mod single;
 
 use std::sync::Arc;
 

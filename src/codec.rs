@@ -176,9 +176,7 @@ impl Codec {
                     self.body::<SetSummary>("set_summary", frame)?.summary.unwrap_or_default(),
                 )
             }
-            "set_visible" => {
-                M::SetVisible(self.body::<SetVisible>("set_visible", frame)?.visible)
-            }
+            "set_visible" => M::SetVisible(self.body::<SetVisible>("set_visible", frame)?.visible),
             "set_profile" => M::SetProfile(self.body("set_profile", frame)?),
             "set_stats" => {
                 #[derive(Deserialize)]
@@ -290,9 +288,10 @@ fn plain_reason(reason: &str) -> String {
     if reason.starts_with("missing field") || reason.starts_with("duplicate field") {
         return reason.split(" at line").next().unwrap_or(reason).to_owned();
     }
-    let expected = reason.split("expected ").nth(1).map(|rest| {
-        rest.split(" at line").next().unwrap_or(rest).to_owned()
-    });
+    let expected = reason
+        .split("expected ")
+        .nth(1)
+        .map(|rest| rest.split(" at line").next().unwrap_or(rest).to_owned());
     match expected {
         Some(expected) => format!("a field is wrong: expected {expected}"),
         None => "a field is wrong".to_owned(),

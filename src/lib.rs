@@ -2,11 +2,19 @@
 //!
 //! The modules in reading order:
 //!
-//! - words: [`id`], [`clock`], [`limits`], [`config`]
+//! - words: [`id`], [`clock`], [`limits`], [`config`], [`metrics`], [`logging`]
 //! - the wire: [`protocol`], [`codec`]
 //! - proof and sealing: [`auth`], [`boxes`], [`audit`]
-//! - the seams: [`store`], [`cluster`]
+//! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
+//! - inward, from a socket to the disk: [`http`], [`connection`], [`session`],
+//!   [`handlers`], [`router`], [`accept`]
+//! - outward, from the disk to sockets: [`router`], [`redelivery`],
+//!   [`registry`], [`outbox`]
+//! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`]
+//! - all of it together: [`node`], [`app`]
 
+pub mod accept;
+pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod boxes;
@@ -14,9 +22,22 @@ pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod connection;
+pub mod handlers;
+pub mod http;
 pub mod id;
+pub mod jobs;
+pub mod journal;
+pub mod ledger;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
+pub mod node;
 pub mod outbox;
 pub mod protocol;
+pub mod rates;
+pub mod redelivery;
+pub mod registry;
+pub mod router;
+pub mod session;
 pub mod store;

@@ -88,6 +88,16 @@ pub const CONFIRM_BATCH_MAX: usize = 1024;
 /// queued until one is confirmed or its claim ends.
 pub const INFLIGHT_DELIVERIES_MAX: usize = 256;
 
+/// Presences that wait to be opened. More: the hello waits.
+pub const PRESENCE_QUEUE_MAX: usize = 1024;
+
+/// Presences opened in one transaction. More: they go into the next.
+pub const PRESENCE_BATCH_MAX: usize = 256;
+
+/// Deliveries per session that are done and not yet marked so in the store.
+/// Over it: later ones stay queued until the store has caught up.
+pub const DONE_DELIVERIES_MAX: usize = 8192;
+
 /// Live frames that wait while a session drains. More: forgotten, and the
 /// session drains once more.
 pub const GATE_FRAMES_MAX: usize = 256;

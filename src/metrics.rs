@@ -137,11 +137,7 @@ impl Metrics {
             "Hellos refused, by code",
             m.connections_rejected.clone(),
         );
-        r.register(
-            "messages_routed",
-            "Messages accepted, by priority",
-            m.messages_routed.clone(),
-        );
+        r.register("messages_routed", "Messages accepted, by priority", m.messages_routed.clone());
         r.register(
             "messages_rejected",
             "Frames and sends refused, by reason",

@@ -60,6 +60,8 @@ struct Inner {
     bytes: usize,
     taken: usize,
     closing: Option<CloseReason>,
+    /// Closing without what was queued.
+    aborted: bool,
     /// The socket's owner is gone.
     gone: bool,
 }
@@ -133,11 +135,28 @@ impl Outbox {
         let dropped = {
             let mut inner = self.0.inner.lock();
             inner.closing.get_or_insert(reason);
+            inner.aborted = true;
             std::mem::take(&mut inner.frames)
         };
         drop(dropped);
         self.0.wake.notify_one();
         self.0.room.notify_waiters();
+    }
+
+    /// Waits for [`abort`](Self::abort); a write under way gives up then.
+    pub async fn aborted(&self) -> CloseReason {
+        loop {
+            let notified = self.0.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            {
+                let inner = self.0.inner.lock();
+                if let (true, Some(reason)) = (inner.aborted, inner.closing) {
+                    return reason;
+                }
+            }
+            notified.await;
+        }
     }
 
     /// Whether the socket still takes frames.

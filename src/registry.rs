@@ -136,8 +136,7 @@ impl Registry {
         let unused: Vec<MeshId> = slots
             .iter()
             .filter(|(_, slot)| {
-                slot.users == 0
-                    && slot.empty_since.is_none_or(|since| now - since >= ROOM_LINGER)
+                slot.users == 0 && slot.empty_since.is_none_or(|since| now - since >= ROOM_LINGER)
             })
             .map(|(mesh, _)| mesh.clone())
             .collect();

@@ -12,7 +12,7 @@
 //!   inside a transaction.
 
 pub mod model;
-// pub mod sqlite;
+pub mod sqlite;
 
 use async_trait::async_trait;
 

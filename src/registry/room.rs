@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::RwLock;
 
@@ -15,6 +16,8 @@ use crate::store::Member;
 pub struct Room {
     mesh: MeshId,
     state: RwLock<State>,
+    /// The last multicast of the mesh that passed here; 0: none yet.
+    last_multicast: AtomicI64,
 }
 
 struct State {
@@ -51,6 +54,7 @@ impl Room {
                 members: HashMap::new(),
                 member_by_key: HashMap::new(),
             }),
+            last_multicast: AtomicI64::new(0),
         };
         room.set_members(members);
         room.set_directory(records);
@@ -61,6 +65,21 @@ impl Room {
     #[must_use]
     pub fn mesh(&self) -> &MeshId {
         &self.mesh
+    }
+
+    // --- the mesh's order of multicasts -------------------------------------
+
+    /// Multicasts up to here are known to have been, if none was before.
+    pub fn start_at(&self, position: i64) {
+        let _ =
+            self.last_multicast.compare_exchange(0, position, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether a multicast comes right after one that passed here (or is
+    /// late itself); `false` if one between them is missing.
+    pub fn follows(&self, previous: i64, seq: i64) -> bool {
+        let last = self.last_multicast.fetch_max(seq, Ordering::AcqRel);
+        last == 0 || previous <= last
     }
 
     // --- members ----------------------------------------------------------

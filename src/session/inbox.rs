@@ -79,6 +79,8 @@ pub struct Inbox {
     again: bool,
     confirms: bool,
     directs: HashMap<MessageId, Flight>,
+    /// Of `directs`: those that are not done.
+    directs_open: usize,
     /// In the mesh's order; done ones leave from the front.
     multicasts: VecDeque<MulticastFlight>,
     /// Everything up to here was handed over or is not for this session.
@@ -123,6 +125,7 @@ impl Inbox {
             again: false,
             confirms,
             directs: HashMap::new(),
+            directs_open: 0,
             multicasts: VecDeque::new(),
             multicast_seen: position,
             multicast_behind: true,
@@ -217,8 +220,15 @@ impl Inbox {
         self.multicast_behind = true;
     }
 
-    fn is_full(&self) -> bool {
-        self.directs.len() + self.multicasts.len() >= self.flights_max()
+    /// Whether nothing more may go out before something is done, or before
+    /// the store has caught up with what is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.flights() >= self.flights_max() || self.directs.len() >= limits::DONE_DELIVERIES_MAX
+    }
+
+    fn flights(&self) -> usize {
+        self.directs_open + self.multicasts.len()
     }
 
     fn flights_max(&self) -> usize {
@@ -227,10 +237,9 @@ impl Inbox {
 
     fn fly(&mut self, delivery: &Delivery, now_ms: i64) {
         let client_message_id = delivery.client_message_id.clone();
-        self.directs.insert(
-            delivery.id.clone(),
-            Flight { client_message_id, sent_ms: now_ms, done: false },
-        );
+        let flight = Flight { client_message_id, sent_ms: now_ms, done: false };
+        self.directs.insert(delivery.id.clone(), flight);
+        self.directs_open += 1;
     }
 
     fn fly_multicast(&mut self, seq: i64, id: MessageId, now_ms: i64) {
@@ -254,12 +263,15 @@ impl Inbox {
     /// What to ask the store for, at the start of each round.
     pub fn plan_drain(&mut self) -> DrainPlan {
         self.again = false;
-        let flights = self.directs.len() + self.multicasts.len();
-        let room = self.flights_max().saturating_sub(flights);
+        let room = if self.is_full() { 0 } else { self.flights_max() - self.flights() };
+        // Forgotten here, so that one missed while the store is read counts.
+        let behind = std::mem::take(&mut self.multicast_behind);
+        let resends = self.multicasts.iter().any(|flight| flight.resend);
+        let after = if resends { self.position() } else { self.multicast_seen };
         DrainPlan {
             in_flight: self.directs.keys().chain(&self.refused).cloned().collect(),
             room: u32::try_from(room.min(limits::DRAIN_BATCH_ENVELOPES_MAX)).unwrap_or(u32::MAX),
-            multicasts_after: self.multicast_behind.then(|| self.position()),
+            multicasts_after: behind.then_some(after),
         }
     }
 
@@ -311,11 +323,6 @@ impl Inbox {
         self.refused.clear();
     }
 
-    /// Every missed multicast has been read.
-    pub fn caught_up(&mut self) {
-        self.multicast_behind = false;
-    }
-
     /// A round is over. `None`: go round again. Else the session is live (or
     /// stalled), and what waited behind the gate comes out, to be written in
     /// this order.
@@ -357,17 +364,15 @@ impl Inbox {
     /// again, and another drain is owed.
     pub fn abandon_drain(&mut self) {
         self.phase = Phase::Stalled;
-        for delivery in std::mem::take(&mut self.gate) {
-            self.missed(delivery.place);
-        }
+        self.multicast_behind = true;
+        self.gate = VecDeque::new();
         self.drained.clear();
     }
 
     /// Whether a stalled session could take more: a drain would help.
     #[must_use]
     pub fn wants_drain(&self) -> bool {
-        self.phase == Phase::Stalled
-            && self.directs.len() + self.multicasts.len() <= self.flights_max() / 2
+        self.phase == Phase::Stalled && !self.is_full() && self.flights() <= self.flights_max() / 2
     }
 
     // --- confirm ---------------------------------------------------------------
@@ -378,7 +383,15 @@ impl Inbox {
         if self.confirms {
             return false;
         }
-        self.directs.get_mut(id).is_some_and(|flight| !std::mem::replace(&mut flight.done, true))
+        self.finish_direct(id.as_str())
+    }
+
+    fn finish_direct(&mut self, id: &str) -> bool {
+        let Some(flight) = self.directs.get_mut(id) else { return false };
+        if !std::mem::replace(&mut flight.done, true) {
+            self.directs_open -= 1;
+        }
+        true
     }
 
     /// As above, for a multicast.
@@ -405,8 +418,7 @@ impl Inbox {
     pub fn confirm(&mut self, broker_id: Option<&str>, client_id: Option<&str>) -> bool {
         self.confirms = true;
         for id in [broker_id, client_id].into_iter().flatten() {
-            if let Some(flight) = self.directs.get_mut(id) {
-                flight.done = true;
+            if self.finish_direct(id) {
                 return true;
             }
             if self.finish_multicast(|flight| flight.id.as_str() == id) {
@@ -414,17 +426,12 @@ impl Inbox {
             }
         }
         let Some(client_id) = client_id else { return false };
-        let flight = self
+        let by_client_id = self
             .directs
-            .values_mut()
-            .find(|flight| flight.client_message_id.as_deref() == Some(client_id));
-        match flight {
-            Some(flight) => {
-                flight.done = true;
-                true
-            }
-            None => false,
-        }
+            .iter()
+            .find(|(_, flight)| flight.client_message_id.as_deref() == Some(client_id))
+            .map(|(id, _)| id.clone());
+        by_client_id.is_some_and(|id| self.finish_direct(id.as_str()))
     }
 
     /// What is done and not yet in the store.
@@ -443,7 +450,9 @@ impl Inbox {
     /// The store knows.
     pub fn saved(&mut self, done: &Done) {
         for id in &done.directs {
-            self.directs.remove(id);
+            if self.directs.remove(id).is_some_and(|flight| !flight.done) {
+                self.directs_open -= 1;
+            }
         }
         if let Some(position) = done.position {
             self.position_saved = self.position_saved.max(position);
@@ -459,6 +468,7 @@ impl Inbox {
         let before = self.directs.len();
         self.directs.retain(|_, flight| flight.done || flight.sent_ms > sent_before_ms);
         let mut expired = self.directs.len() < before;
+        self.directs_open -= before - self.directs.len();
         for flight in &mut self.multicasts {
             if !flight.done && flight.sent_ms <= sent_before_ms {
                 flight.resend = true;

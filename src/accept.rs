@@ -1,0 +1,184 @@
+//! The group commit: sends from all sockets of a node meet in one writer.
+//!
+//! The writer takes what has gathered while the last batch was written, so
+//! batches grow with load and nobody waits for company when there is none.
+//! What a batch's envelopes lead to (answers, deliveries) runs in a second
+//! task, in order, while the next batch is being written.
+//!
+//! Meshes are spread over a few lanes; a mesh stays in its lane, so its order
+//! is kept.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::store::{Accepted, NewEnvelope, Store, StoreError};
+
+/// What became of one envelope.
+pub type Outcome = Result<Accepted, Refused>;
+
+/// Why an envelope is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The store is away; the same send may succeed later.
+    Unavailable,
+    /// The store will never take it.
+    Rejected,
+}
+
+/// Called once the envelope's fate is known. Must not block.
+pub type Completion = Box<dyn FnOnce(NewEnvelope, Outcome) + Send>;
+
+/// An envelope on its way to the store.
+pub struct Submission {
+    /// The envelope.
+    pub envelope: NewEnvelope,
+    /// When its frame was read.
+    pub received: Instant,
+    /// What follows.
+    pub done: Completion,
+}
+
+/// The way into the writer. Bounded: a socket whose send finds it full stops
+/// reading until there is room.
+#[derive(Clone)]
+pub struct AcceptQueue {
+    lanes: Arc<[mpsc::Sender<Submission>]>,
+    hasher: RandomState,
+}
+
+/// The writer's end of one lane.
+pub struct AcceptLane(mpsc::Receiver<Submission>);
+
+/// A queue of that many lanes.
+#[must_use]
+pub fn lanes(count: usize) -> (AcceptQueue, Vec<AcceptLane>) {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
+        .map(|_| {
+            let (sender, receiver) = mpsc::channel(limits::ACCEPT_QUEUE_ENVELOPES_MAX);
+            (sender, AcceptLane(receiver))
+        })
+        .unzip();
+    (AcceptQueue { lanes: senders.into(), hasher: RandomState::new() }, receivers)
+}
+
+impl AcceptQueue {
+    /// Hands an envelope over; waits while the lane is full. The lane's order
+    /// is the order of calls.
+    pub async fn submit(&self, submission: Submission) {
+        let lane = &self.lanes[self.lane_of(&submission.envelope.mesh)];
+        if let Err(mpsc::error::SendError(submission)) = lane.send(submission).await {
+            // The writer is gone: the node has stopped.
+            (submission.done)(submission.envelope, Err(Refused::Unavailable));
+        }
+    }
+
+    fn lane_of(&self, mesh: &MeshId) -> usize {
+        let lanes = self.lanes.len() as u64;
+        usize::try_from(self.hasher.hash_one(mesh) % lanes).unwrap_or(0)
+    }
+}
+
+/// A batch whose fate is known.
+struct Decided {
+    outcomes: Vec<Outcome>,
+    envelopes: Vec<NewEnvelope>,
+    completions: Vec<Completion>,
+}
+
+/// Writes one lane until `stop`, and then what is left in it. Never cancelled:
+/// it holds transactions.
+pub async fn run(
+    lane: AcceptLane,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let AcceptLane(mut submissions) = lane;
+    let (decided, mut to_complete) = mpsc::channel::<Decided>(2);
+    let completer = tokio::spawn(async move {
+        while let Some(Decided { outcomes, envelopes, completions }) = to_complete.recv().await {
+            for ((done, envelope), outcome) in completions.into_iter().zip(envelopes).zip(outcomes)
+            {
+                done(envelope, outcome);
+            }
+        }
+    });
+    let mut gathered = Vec::with_capacity(limits::ACCEPT_BATCH_ENVELOPES_MAX);
+    while gather(&mut submissions, &mut gathered, &stop).await {
+        metrics.accept_batch.observe(gathered.len() as f64);
+        let mut envelopes = Vec::with_capacity(gathered.len());
+        let mut completions = Vec::with_capacity(gathered.len());
+        let mut received = Vec::with_capacity(gathered.len());
+        for submission in gathered.drain(..) {
+            envelopes.push(submission.envelope);
+            completions.push(submission.done);
+            received.push(submission.received);
+        }
+        let outcomes = commit(&*store, &envelopes).await;
+        for at in received {
+            metrics.accept_seconds.observe(at.elapsed().as_secs_f64());
+        }
+        if decided.send(Decided { outcomes, envelopes, completions }).await.is_err() {
+            break;
+        }
+    }
+    drop(decided);
+    // A panic in a completion is a defect that the task has reported.
+    let _ = completer.await;
+}
+
+/// What has gathered; `false` once the lane is closed and empty.
+async fn gather(
+    submissions: &mut mpsc::Receiver<Submission>,
+    gathered: &mut Vec<Submission>,
+    stop: &CancellationToken,
+) -> bool {
+    let max = limits::ACCEPT_BATCH_ENVELOPES_MAX;
+    tokio::select! {
+        count = submissions.recv_many(gathered, max) => return count > 0,
+        () = stop.cancelled() => submissions.close(),
+    }
+    submissions.recv_many(gathered, max).await > 0
+}
+
+/// One transaction for all; if one of them cannot be taken, one each, so that
+/// it costs the others nothing.
+async fn commit(store: &dyn Store, envelopes: &[NewEnvelope]) -> Vec<Outcome> {
+    let now = Timestamp::now();
+    match store.accept(now, envelopes).await {
+        Ok(accepted) => accepted.into_iter().map(Ok).collect(),
+        Err(error) if error.is_retryable() => {
+            tracing::warn!(%error, envelopes = envelopes.len(), "sends refused: nothing was kept");
+            vec![Err(Refused::Unavailable); envelopes.len()]
+        }
+        Err(error) => {
+            tracing::warn!(%error, envelopes = envelopes.len(), "a batch was refused; one by one");
+            one_by_one(store, now, envelopes).await
+        }
+    }
+}
+
+async fn one_by_one(store: &dyn Store, now: Timestamp, envelopes: &[NewEnvelope]) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        let outcome = match store.accept(now, std::slice::from_ref(envelope)).await {
+            Ok(accepted) => accepted.into_iter().next().ok_or(Refused::Rejected),
+            Err(error) => Err(refusal(envelope, &error)),
+        };
+        outcomes.push(outcome);
+    }
+    outcomes
+}
+
+fn refusal(envelope: &NewEnvelope, error: &StoreError) -> Refused {
+    tracing::warn!(%error, message = %envelope.id, mesh = %envelope.mesh, "a send was refused");
+    if error.is_retryable() { Refused::Unavailable } else { Refused::Rejected }
+}

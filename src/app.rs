@@ -1,0 +1,236 @@
+//! The composition root: the only place that names concrete back ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::accept;
+use crate::cluster::single::{LeaseTimes, SingleCluster};
+use crate::cluster::{Cluster, ClusterEvents};
+use crate::config::{Config, Deployment, StoreConfig};
+use crate::http::half_open::HalfOpen;
+use crate::http::upgrade::Addresses;
+use crate::http::{self, listener};
+use crate::jobs;
+use crate::journal::{self, Journal};
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::protocol::CloseReason;
+use crate::rates::Rates;
+use crate::registry::Registry;
+use crate::router;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+
+/// Opens the store that the configuration names, with its schema up to date.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with the database or its folder.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let store = connect_store(config).await?;
+    store.migrate().await.context("the database could not be brought up to date")?;
+    Ok(store)
+}
+
+/// Opens the store as it is; for those that look at migrations.
+///
+/// # Errors
+///
+/// As [`open_store`].
+pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.deployment {
+        Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => open_sqlite(file).await,
+        Deployment::Single { store: StoreConfig::Postgres(_) } | Deployment::Clustered { .. } => {
+            anyhow::bail!("this build serves SQLite only; unset DATABASE_URL")
+        }
+    }
+}
+
+async fn open_sqlite(file: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let store = SqliteStore::open(file).await?;
+    Ok(Arc::new(store))
+}
+
+fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
+    let presence = &config.presence;
+    let times = LeaseTimes {
+        grace_ms: u64::try_from(presence.lease_grace_ms)?,
+        ttl_ms: u64::try_from(presence.lease_ttl_ms)?,
+    };
+    let (cluster, events) = SingleCluster::new(times);
+    Ok((cluster, events))
+}
+
+/// Runs a node until `shutdown`, then drains it.
+///
+/// # Errors
+///
+/// A sentence, if the node could not start.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = open_store(&config).await?;
+    let (cluster, events) = open_cluster(&config)?;
+    let (node, writers) = assemble(config, store, cluster);
+    jobs::resume_presences(&node).await?;
+    let background = TaskTracker::new();
+    start_background(&node, events, &background);
+    let half_open = HalfOpen::new(limits::HALF_OPEN_SOCKETS_MAX);
+    let app = http::App {
+        node: Arc::clone(&node),
+        half_open: half_open.clone(),
+        addresses: Addresses::default(),
+    };
+    let accepting = tokio::spawn(listener::run(
+        listener,
+        http::routes(app),
+        half_open,
+        node.tasks.clone(),
+        node.stopped.clone(),
+    ));
+    shutdown.cancelled().await;
+    drain(&node, background, writers).await;
+    // It ends with `stopped`; a panic in it has been reported.
+    let _ = accepting.await;
+    Ok(())
+}
+
+/// The tasks that write, which end last.
+struct Writers {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+fn assemble(
+    config: Config,
+    store: Arc<dyn Store>,
+    cluster: Arc<dyn Cluster>,
+) -> (Arc<Node>, Writers) {
+    let metrics = Arc::new(Metrics::new());
+    let (accept, lanes) = accept::lanes(1);
+    let (journal, openings) = Journal::new();
+    let rates = Rates::new(
+        &config.message,
+        config.http.hook_rate_per_minute,
+        config.http.hello_rate_per_minute,
+    );
+    let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    for lane in lanes {
+        let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
+        writers.tasks.spawn(accept::run(lane, store, metrics, writers.stop.clone()));
+    }
+    let opening_store = Arc::clone(&store);
+    let opening_stop = writers.stop.clone();
+    writers.tasks.spawn(async move {
+        journal::run_openings(openings, &*opening_store, opening_stop).await;
+    });
+    let node = Arc::new(Node {
+        config,
+        store,
+        cluster,
+        registry: Arc::new(Registry::default()),
+        accept,
+        ledger: Ledger::default(),
+        journal,
+        rates,
+        metrics,
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stopped: CancellationToken::new(),
+        started: Instant::now(),
+        store_up: AtomicBool::new(true),
+    });
+    start_followers(&node, &writers);
+    (node, writers)
+}
+
+/// The writers of what may wait: confirmations and presence changes.
+fn start_followers(node: &Arc<Node>, writers: &Writers) {
+    let (ledger, stop) = (Arc::clone(node), writers.stop.clone());
+    writers.tasks.spawn(async move {
+        ledger.ledger.run(&*ledger.store, stop.cancelled()).await;
+    });
+    let (journal, stop) = (Arc::clone(node), writers.stop.clone());
+    writers.tasks.spawn(async move {
+        journal.journal.run_changes(&*journal.store, stop.cancelled()).await;
+    });
+}
+
+fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
+    let (bus, stopped) = (Arc::clone(node), node.stopped.clone());
+    background.spawn(async move {
+        tokio::select! {
+            () = router::bus::run(bus, events) => {}
+            () = stopped.cancelled() => {}
+        }
+    });
+    jobs::start(node, background);
+}
+
+/// Not ready at once; sockets closed in waves, so that their peers do not all
+/// arrive elsewhere in one moment; then the writers, then the rest.
+async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
+    let budget = Duration::from_millis(node.config.drain.drain_ms);
+    let begun = Instant::now();
+    node.draining.cancel();
+    tracing::info!(sockets = node.registry.sessions(), "draining");
+    let finished = tokio::time::timeout(budget, async {
+        close_in_waves(node, budget / 3).await;
+        node.stopped.cancel();
+        node.tasks.close();
+        node.tasks.wait().await;
+        background.close();
+        background.wait().await;
+        writers.stop.cancel();
+        writers.tasks.close();
+        writers.tasks.wait().await;
+        node.cluster.close().await;
+        node.store.close().await;
+    });
+    if finished.await.is_err() {
+        tracing::warn!("the drain took longer than DRAIN_SECONDS; stopping anyway");
+    }
+    node.stopped.cancel();
+    tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "stopped");
+}
+
+/// Between two waves.
+const WAVE_INTERVAL: Duration = Duration::from_millis(100);
+/// Sockets that may be closed at once without a second thought.
+const WAVE_SOCKETS_MIN: usize = 50;
+
+async fn close_in_waves(node: &Arc<Node>, budget: Duration) {
+    let waves = (budget.as_millis() / WAVE_INTERVAL.as_millis()).max(1);
+    let wave = node.registry.sessions().div_ceil(usize::try_from(waves).unwrap_or(1));
+    let wave = wave.max(WAVE_SOCKETS_MIN);
+    loop {
+        let open: Vec<_> = node
+            .registry
+            .rooms()
+            .iter()
+            .flat_map(|room| room.sessions())
+            .filter(|(session, _)| session.outbox.is_open())
+            .take(wave)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        for (session, _) in &open {
+            session.outbox.close(CloseReason::SHUTTING_DOWN);
+        }
+        if open.len() == wave {
+            tokio::time::sleep(WAVE_INTERVAL).await;
+        }
+    }
+}

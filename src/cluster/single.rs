@@ -1,0 +1,232 @@
+//! A cluster of one: everything in this process's memory.
+//!
+//! It keeps the same rules as the shared state does, expiry of leases
+//! included: a node that stood still for longer than its leases finds the
+//! sessions in grace, not gone. What is lost with the process is what the
+//! store can give back ([`Cluster::adopt`]).
+
+pub(super) mod books;
+pub(super) mod buckets;
+pub(super) mod once;
+pub(super) mod pending;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use self::books::{MeshBooks, Renewal};
+use self::buckets::Buckets;
+use self::once::Digests;
+use self::pending::PendingStatuses;
+use super::{
+    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
+    PresenceRecord, Release, Result,
+};
+use crate::clock::Timestamp;
+use crate::id::{MeshId, PresenceId};
+use crate::protocol::{CloseReason, Status};
+
+/// Events that wait for the node. The only ones are requests to close sockets
+/// whose presence has ended; one that does not fit is sent at the next renewal.
+const EVENTS_MAX: usize = 1024;
+
+/// How long leases live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// How many milliseconds a session without a socket keeps its place.
+    pub grace_ms: u64,
+    /// After how many milliseconds without renewal a lease counts as lost; its
+    /// session then has the grace window to come back.
+    pub ttl_ms: u64,
+}
+
+/// The cluster of one node.
+#[derive(Debug)]
+pub struct SingleCluster {
+    times: LeaseTimes,
+    clock: MonotonicClock,
+    state: Mutex<State>,
+    events: mpsc::Sender<ClusterEvent>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    meshes: HashMap<MeshId, MeshBooks>,
+    digests: Digests,
+    buckets: Buckets,
+    pending: PendingStatuses,
+}
+
+/// Milliseconds since the epoch that never go back: the wall clock at the
+/// start, moved by the monotonic one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MonotonicClock {
+    origin_ms: u64,
+    origin: Instant,
+}
+
+impl MonotonicClock {
+    pub(super) fn start() -> Self {
+        let origin_ms = Timestamp::now().as_ms().unsigned_abs();
+        Self { origin_ms, origin: Instant::now() }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        let elapsed_ms = self.origin.elapsed().as_millis();
+        self.origin_ms.saturating_add(u64::try_from(elapsed_ms).unwrap_or(u64::MAX))
+    }
+}
+
+impl SingleCluster {
+    /// An empty cluster of this node, and the channel of its events.
+    #[must_use]
+    pub fn new(times: LeaseTimes) -> (Arc<Self>, ClusterEvents) {
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let clock = MonotonicClock::start();
+        let cluster = Self { times, clock, state: Mutex::default(), events };
+        (Arc::new(cluster), receiver)
+    }
+
+    /// Panics if the indexes of any mesh disagree.
+    pub fn check_invariants(&self) {
+        self.state.lock().meshes.values().for_each(MeshBooks::check_invariants);
+    }
+
+    /// Runs `change` on a mesh's books, and drops them once they say nothing.
+    fn with_books<T>(&self, mesh: &MeshId, change: impl FnOnce(&mut MeshBooks, u64) -> T) -> T {
+        let now = self.clock.now_ms();
+        let mut state = self.state.lock();
+        let books = match state.meshes.get_mut(mesh) {
+            Some(books) => books,
+            None => state.meshes.entry(mesh.clone()).or_default(),
+        };
+        let answer = change(books, now);
+        if cfg!(debug_assertions) {
+            books.check_invariants();
+        }
+        if books.is_empty() {
+            state.meshes.remove(mesh);
+        }
+        answer
+    }
+
+    fn directory_of(&self, mesh: &MeshId) -> Vec<PresenceRecord> {
+        let state = self.state.lock();
+        state.meshes.get(mesh).map(MeshBooks::directory).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Cluster for SingleCluster {
+    async fn acquire(&self, record: &PresenceRecord, cap: u32) -> Result<Acquired> {
+        Ok(self.with_books(&record.mesh, |books, now| books.acquire(now, self.times, record, cap)))
+    }
+
+    async fn renew(&self, held: &[HeldLease]) -> Result<Vec<LeaseRef>> {
+        let mut replaced = Vec::new();
+        for held in held {
+            let mesh = &held.lease.mesh;
+            match self.with_books(mesh, |books, now| books.renew(now, self.times, held)) {
+                Renewal::Held => {}
+                Renewal::Replaced => replaced.push(held.lease.clone()),
+                Renewal::Ended => {
+                    let _ = self.events.try_send(close_ended(&held.lease));
+                }
+            }
+        }
+        Ok(replaced)
+    }
+
+    async fn release(&self, lease: &LeaseRef, how: Release) -> Result<bool> {
+        Ok(self.with_books(&lease.mesh, |books, now| books.release(now, self.times, lease, how)))
+    }
+
+    async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> Result<()> {
+        self.with_books(mesh, |books, now| books.revoke(now, presence));
+        Ok(())
+    }
+
+    async fn reap(&self, limit: usize) -> Result<Vec<PresenceRecord>> {
+        let now = self.clock.now_ms();
+        let mut state = self.state.lock();
+        let mut ended = Vec::new();
+        for books in state.meshes.values_mut() {
+            ended.extend(books.reap(now, self.times, limit - ended.len()));
+            if cfg!(debug_assertions) {
+                books.check_invariants();
+            }
+        }
+        state.meshes.retain(|_, books| !books.is_empty());
+        Ok(ended)
+    }
+
+    async fn adopt(&self, records: &[PresenceRecord]) -> Result<()> {
+        for record in records {
+            self.with_books(&record.mesh, |books, now| books.adopt(now, self.times, record));
+        }
+        Ok(())
+    }
+
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()> {
+        self.with_books(&lease.mesh, |books, _| books.write_record(lease, record));
+        Ok(())
+    }
+
+    async fn join_mesh(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {
+        Ok(self.directory_of(mesh))
+    }
+
+    async fn directory(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {
+        Ok(self.directory_of(mesh))
+    }
+
+    async fn leave_mesh(&self, _mesh: &MeshId) {}
+
+    fn publish(&self, _mesh: &MeshId, _message: &BusMessage) {}
+
+    async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool> {
+        Ok(self.state.lock().digests.use_once(self.clock.now_ms(), digest, ttl_ms))
+    }
+
+    async fn take_tokens(
+        &self,
+        bucket: &str,
+        want: u32,
+        per_minute: u32,
+        burst: u32,
+    ) -> Result<u32> {
+        let now = self.clock.now_ms();
+        Ok(self.state.lock().buckets.take(now, bucket, want, per_minute, burst))
+    }
+
+    async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()> {
+        self.state.lock().pending.put(self.clock.now_ms(), pid, cwd, status);
+        Ok(())
+    }
+
+    async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>> {
+        Ok(self.state.lock().pending.take(self.clock.now_ms(), pid, cwd))
+    }
+
+    fn health(&self) -> ClusterHealth {
+        ClusterHealth::Single
+    }
+
+    async fn close(&self) {}
+}
+
+/// Tells this node to close a socket whose presence has ended meanwhile: its
+/// peers were told so. The client comes back as a new presence.
+pub(super) fn close_ended(lease: &LeaseRef) -> ClusterEvent {
+    ClusterEvent::Message {
+        mesh: lease.mesh.clone(),
+        message: Box::new(BusMessage::Close {
+            presence: lease.presence.clone(),
+            close: CloseReason::TRY_AGAIN_LATER.reason.to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,393 @@
+//! The books of one mesh: pure, with the instant as a parameter.
+//!
+//! A lease is in one of three states. `Online` expires by `ttl_ms` unless
+//! renewed. `Released` (its socket closed) and `Lost` (its node went silent)
+//! are grace: they expire by `grace_ms`, keep their place until somebody else
+//! needs it, and differ in that only a lost one can be renewed back.
+//!
+//! ```text
+//!          acquire                release
+//!   (none) -------> Online ------------------> Released
+//!     ^             ^    | expired, reap          |
+//!     |             |    v                        | expired (reap), or
+//!     |       renew '-- Lost                      | place needed (acquire)
+//!     '------------------'------------------------'
+//! ```
+//!
+//! An ended presence leaves a tombstone, so that a node which slept through
+//! its end cannot bring it back.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::LeaseTimes;
+use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release, SessionIdentity};
+use crate::id::PresenceId;
+
+/// How long an ended presence is remembered.
+const TOMBSTONE_MS: u64 = 60 * 60 * 1000;
+
+/// Ended presences of one mesh that are remembered. More: the oldest is
+/// forgotten, and a node that slept that long could bring it back.
+const TOMBSTONES_MAX: usize = 4096;
+
+/// What became of an attempt to renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) enum Renewal {
+    /// Held, or restored.
+    Held,
+    /// Another holder has it, or it was revoked.
+    Replaced,
+    /// It ended meanwhile: its peers were told that it left.
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeaseState {
+    Online,
+    Released,
+    Lost,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: PresenceRecord,
+    identity: SessionIdentity,
+    epoch: u64,
+    state: LeaseState,
+    expires_ms: u64,
+}
+
+/// Every lease of one mesh, with its indexes.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct MeshBooks {
+    leases: HashMap<PresenceId, Entry>,
+    sessions: HashMap<SessionIdentity, PresenceId>,
+    online: BTreeSet<(u64, PresenceId)>,
+    grace: BTreeSet<(u64, PresenceId)>,
+    ended: Tombstones,
+}
+
+impl MeshBooks {
+    /// See [`Cluster::acquire`](crate::cluster::Cluster::acquire).
+    ///
+    /// Expired leases count until they are reaped or yield, so the number of
+    /// leases never exceeds the cap, and a session that is still in the books
+    /// needs no place to come back.
+    pub(in crate::cluster) fn acquire(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        record: &PresenceRecord,
+        cap: u32,
+    ) -> Acquired {
+        if let Some(reattached) = self.reattach(now_ms, times, record) {
+            return reattached;
+        }
+        let places_short = (self.leases.len() + 1).saturating_sub(cap as usize);
+        let yielding = self.yielding(now_ms, times, places_short);
+        if yielding.len() < places_short {
+            return self.at_capacity(now_ms, times);
+        }
+        let yielded =
+            yielding.into_iter().filter_map(|presence| self.end(now_ms, &presence)).collect();
+        let epoch = now_ms.max(record.epoch + 1);
+        self.ended.forget(&record.id);
+        self.insert(record.clone(), epoch, LeaseState::Online, now_ms + times.ttl_ms);
+        let lease = lease_ref(record, epoch);
+        Acquired::New { lease, yielded }
+    }
+
+    /// See [`Cluster::renew`](crate::cluster::Cluster::renew).
+    pub(in crate::cluster) fn renew(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        held: &HeldLease,
+    ) -> Renewal {
+        let HeldLease { lease, record } = held;
+        let expires_ms = now_ms + times.ttl_ms;
+        if let Some(entry) = self.leases.get(&lease.presence) {
+            let is_indexed = self.sessions.get(&entry.identity) == Some(&lease.presence);
+            return match (entry.state, entry.epoch.cmp(&lease.epoch)) {
+                (_, Ordering::Greater) => Renewal::Replaced,
+                _ if !is_indexed => Renewal::Replaced,
+                // The release overtook this renewal.
+                (LeaseState::Released, Ordering::Equal) => Renewal::Held,
+                _ => {
+                    self.move_to(&lease.presence, LeaseState::Online, lease.epoch, expires_ms);
+                    Renewal::Held
+                }
+            };
+        }
+        match self.ended.get(now_ms, &lease.presence) {
+            Some(End::Revoked) => return Renewal::Replaced,
+            Some(End::Left) => return Renewal::Ended,
+            None => {}
+        }
+        // Both sides of a split took the session in: the newer one keeps it.
+        if let Some(other) = self.sessions.get(&record.identity()).cloned() {
+            if self.leases.get(&other).is_some_and(|entry| entry.epoch > lease.epoch) {
+                return Renewal::Replaced;
+            }
+            self.sessions.remove(&record.identity());
+            self.move_to(&other, LeaseState::Released, lease.epoch + 1, now_ms);
+        }
+        self.insert(record.as_ref().clone(), lease.epoch, LeaseState::Online, expires_ms);
+        Renewal::Held
+    }
+
+    /// See [`Cluster::release`](crate::cluster::Cluster::release).
+    pub(in crate::cluster) fn release(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        lease: &LeaseRef,
+        how: Release,
+    ) -> bool {
+        let Some(entry) = self.held(lease) else { return false };
+        match how {
+            Release::Now => {
+                self.end(now_ms, &lease.presence);
+            }
+            Release::Grace if entry.state == LeaseState::Released => {}
+            Release::Grace => {
+                let expires_ms = now_ms + times.grace_ms;
+                self.move_to(&lease.presence, LeaseState::Released, lease.epoch, expires_ms);
+            }
+        }
+        true
+    }
+
+    /// See [`Cluster::revoke`](crate::cluster::Cluster::revoke).
+    pub(in crate::cluster) fn revoke(&mut self, now_ms: u64, presence: &PresenceId) {
+        self.remove(presence);
+        self.ended.add(now_ms, presence, End::Revoked);
+    }
+
+    /// See [`Cluster::reap`](crate::cluster::Cluster::reap). A lease whose node
+    /// went silent gets its grace first.
+    pub(in crate::cluster) fn reap(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        limit: usize,
+    ) -> Vec<PresenceRecord> {
+        while let Some((expires_ms, presence)) = self.online.first().cloned() {
+            if expires_ms > now_ms {
+                break;
+            }
+            let epoch = self.leases.get(&presence).map_or(0, |entry| entry.epoch);
+            self.move_to(&presence, LeaseState::Lost, epoch, now_ms + times.grace_ms);
+        }
+        let expired: Vec<_> = self
+            .grace
+            .iter()
+            .take_while(|(expires_ms, _)| *expires_ms <= now_ms)
+            .take(limit)
+            .map(|(_, presence)| presence.clone())
+            .collect();
+        self.ended.expire(now_ms);
+        expired.iter().filter_map(|presence| self.end(now_ms, presence)).collect()
+    }
+
+    /// See [`Cluster::adopt`](crate::cluster::Cluster::adopt).
+    pub(in crate::cluster) fn adopt(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        record: &PresenceRecord,
+    ) {
+        let is_known = self.leases.contains_key(&record.id);
+        // The session is here under another id: this one is left over. It ends
+        // by itself, and is not what the session comes back to.
+        let is_left_over = self.sessions.contains_key(&record.identity());
+        if !is_known {
+            let expires_ms = if is_left_over { now_ms } else { now_ms + times.grace_ms };
+            self.insert(record.clone(), record.epoch, LeaseState::Lost, expires_ms);
+        }
+    }
+
+    /// See [`Cluster::write_record`](crate::cluster::Cluster::write_record).
+    pub(in crate::cluster) fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
+        let Some(entry) = self.leases.get_mut(&lease.presence) else { return };
+        if entry.epoch == lease.epoch {
+            entry.record = record.clone();
+            entry.record.epoch = entry.epoch;
+            entry.record.online = entry.state == LeaseState::Online;
+        }
+    }
+
+    /// Every presence in the books.
+    pub(in crate::cluster) fn directory(&self) -> Vec<PresenceRecord> {
+        self.leases.values().map(|entry| entry.record.clone()).collect()
+    }
+
+    /// Whether forgetting these books changes nothing.
+    pub(in crate::cluster) fn is_empty(&self) -> bool {
+        self.leases.is_empty() && self.ended.is_empty()
+    }
+
+    /// Panics if the indexes disagree.
+    pub(in crate::cluster) fn check_invariants(&self) {
+        assert_eq!(self.leases.len(), self.online.len() + self.grace.len());
+        for (presence, entry) in &self.leases {
+            let key = (entry.expires_ms, presence.clone());
+            let is_online = entry.state == LeaseState::Online;
+            assert_eq!(self.online.contains(&key), is_online, "{presence}");
+            assert_eq!(self.grace.contains(&key), !is_online, "{presence}");
+            assert_eq!(entry.record.online, is_online, "{presence}");
+            assert_eq!(entry.record.epoch, entry.epoch, "{presence}");
+            let is_indexed = self.sessions.get(&entry.identity) == Some(presence);
+            assert!(is_indexed || !is_online, "{presence} is open and cannot be reattached to");
+        }
+        for (identity, presence) in &self.sessions {
+            let entry = self.leases.get(presence);
+            assert!(entry.is_some_and(|entry| entry.identity == *identity), "{presence}");
+        }
+        self.ended.check_invariants();
+    }
+
+    fn reattach(
+        &mut self,
+        now_ms: u64,
+        times: LeaseTimes,
+        by: &PresenceRecord,
+    ) -> Option<Acquired> {
+        let presence = self.sessions.get(&by.identity())?.clone();
+        let entry = self.leases.get_mut(&presence)?;
+        let epoch = now_ms.max(entry.epoch + 1);
+        entry.record.node.clone_from(&by.node);
+        self.move_to(&presence, LeaseState::Online, epoch, now_ms + times.ttl_ms);
+        let record = self.leases.get(&presence)?.record.clone();
+        Some(Acquired::Reattached { lease: lease_ref(&record, epoch), record: Box::new(record) })
+    }
+
+    /// Those that would end first of themselves, among the `wanted` first.
+    fn yielding(&self, now_ms: u64, times: LeaseTimes, wanted: usize) -> Vec<PresenceId> {
+        let silent = self.online.iter().take_while(|(expires_ms, _)| *expires_ms <= now_ms);
+        let silent = silent.map(|(expires_ms, presence)| (expires_ms + times.grace_ms, presence));
+        let grace = self.grace.iter().map(|(expires_ms, presence)| (*expires_ms, presence));
+        let mut yielding: Vec<_> = silent.take(wanted).chain(grace.take(wanted)).collect();
+        yielding.sort();
+        yielding.into_iter().take(wanted).map(|(_, presence)| presence.clone()).collect()
+    }
+
+    fn at_capacity(&self, now_ms: u64, times: LeaseTimes) -> Acquired {
+        let mut live = self.online.iter().skip_while(|(expires_ms, _)| *expires_ms <= now_ms);
+        let first_ms = live.next().map_or(now_ms + times.ttl_ms, |(expires_ms, _)| *expires_ms);
+        Acquired::AtCapacity {
+            current: u32::try_from(self.leases.len()).unwrap_or(u32::MAX),
+            retry_after_ms: first_ms - now_ms,
+        }
+    }
+
+    fn held(&self, lease: &LeaseRef) -> Option<&Entry> {
+        self.leases.get(&lease.presence).filter(|entry| entry.epoch == lease.epoch)
+    }
+
+    fn insert(&mut self, mut record: PresenceRecord, epoch: u64, state: LeaseState, expires: u64) {
+        let identity = record.identity();
+        debug_assert!(!self.leases.contains_key(&record.id), "a presence has one lease");
+        record.epoch = epoch;
+        record.online = state == LeaseState::Online;
+        self.sessions.entry(identity.clone()).or_insert_with(|| record.id.clone());
+        self.index_of(state).insert((expires, record.id.clone()));
+        let presence = record.id.clone();
+        let entry = Entry { record, identity, epoch, state, expires_ms: expires };
+        self.leases.insert(presence, entry);
+    }
+
+    fn move_to(&mut self, presence: &PresenceId, state: LeaseState, epoch: u64, expires_ms: u64) {
+        let Some(entry) = self.leases.get_mut(presence) else { return };
+        let (from, from_ms) = (entry.state, entry.expires_ms);
+        entry.state = state;
+        entry.epoch = epoch;
+        entry.expires_ms = expires_ms;
+        entry.record.epoch = epoch;
+        entry.record.online = state == LeaseState::Online;
+        self.index_of(from).remove(&(from_ms, presence.clone()));
+        self.index_of(state).insert((expires_ms, presence.clone()));
+    }
+
+    fn end(&mut self, now_ms: u64, presence: &PresenceId) -> Option<PresenceRecord> {
+        let record = self.remove(presence)?;
+        self.ended.add(now_ms, presence, End::Left);
+        Some(record)
+    }
+
+    fn remove(&mut self, presence: &PresenceId) -> Option<PresenceRecord> {
+        let entry = self.leases.remove(presence)?;
+        self.index_of(entry.state).remove(&(entry.expires_ms, presence.clone()));
+        if self.sessions.get(&entry.identity) == Some(presence) {
+            self.sessions.remove(&entry.identity);
+        }
+        let mut record = entry.record;
+        record.online = false;
+        Some(record)
+    }
+
+    fn index_of(&mut self, state: LeaseState) -> &mut BTreeSet<(u64, PresenceId)> {
+        match state {
+            LeaseState::Online => &mut self.online,
+            LeaseState::Released | LeaseState::Lost => &mut self.grace,
+        }
+    }
+}
+
+fn lease_ref(record: &PresenceRecord, epoch: u64) -> LeaseRef {
+    LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch }
+}
+
+/// How a presence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Left,
+    Revoked,
+}
+
+/// Ended presences, oldest first.
+#[derive(Debug, Default)]
+struct Tombstones {
+    ends: HashMap<PresenceId, (End, u64)>,
+    by_age: VecDeque<(u64, PresenceId)>,
+}
+
+impl Tombstones {
+    fn add(&mut self, now_ms: u64, presence: &PresenceId, end: End) {
+        let forgotten_ms = now_ms + TOMBSTONE_MS;
+        self.ends.insert(presence.clone(), (end, forgotten_ms));
+        self.by_age.push_back((forgotten_ms, presence.clone()));
+        self.expire(now_ms);
+    }
+
+    fn get(&self, now_ms: u64, presence: &PresenceId) -> Option<End> {
+        let (end, forgotten_ms) = self.ends.get(presence)?;
+        (*forgotten_ms > now_ms).then_some(*end)
+    }
+
+    fn forget(&mut self, presence: &PresenceId) {
+        self.ends.remove(presence);
+    }
+
+    fn expire(&mut self, now_ms: u64) {
+        while let Some((forgotten_ms, presence)) = self.by_age.front() {
+            if *forgotten_ms > now_ms && self.by_age.len() <= TOMBSTONES_MAX {
+                break;
+            }
+            if self.ends.get(presence).is_some_and(|(_, until_ms)| until_ms == forgotten_ms) {
+                self.ends.remove(presence);
+            }
+            self.by_age.pop_front();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_age.is_empty()
+    }
+
+    fn check_invariants(&self) {
+        assert!(self.ends.len() <= self.by_age.len());
+        assert!(self.by_age.len() <= TOMBSTONES_MAX);
+    }
+}

@@ -1,0 +1,423 @@
+//! One socket's read and write loops.
+//!
+//! One task owns the socket. Its two loops run side by side: a request that
+//! waits (for room in the accept queue, for the store) does not stop what
+//! goes out. Handlers run to their end; the task is never cancelled.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::clock::Timestamp;
+use crate::codec::{Codec, DecodeError};
+use crate::handlers::{self, Context};
+use crate::http::half_open::HalfOpenGuard;
+use crate::limits;
+use crate::metrics::Reason;
+use crate::node::Node;
+use crate::outbox::{Outbox, Outgoing, Receipt, Taken};
+use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
+use crate::session::handshake::{self, Active, Refusal};
+use crate::session::teardown::teardown;
+
+/// Bytes handed to the socket between two flushes.
+const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// A peer whose window stays shut this long is gone.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Serves a socket from its upgrade to its end.
+pub async fn serve(node: Arc<Node>, mut socket: WebSocket, codec: Codec, half_open: HalfOpenGuard) {
+    let outbox = Outbox::new();
+    let evicted = half_open.evicted();
+    let hello = tokio::select! {
+        hello = greet(&node, &mut socket, codec, &outbox) => hello,
+        () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
+        () = node.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
+        () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
+            Err(CloseReason::HELLO_TIMEOUT)
+        }
+    };
+    let hello = match hello {
+        Ok(Some(hello)) => hello,
+        Ok(None) => return,
+        Err(close) => return close_socket(&node, socket, close).await,
+    };
+    // From here on nothing is cancelled: this registers.
+    let received = Instant::now();
+    let active = match admit(&node, codec, &outbox, hello).await {
+        Ok(active) => active,
+        Err(refusal) => return refuse(&node, socket, codec, refusal).await,
+    };
+    node.metrics.hello_seconds.observe(received.elapsed().as_secs_f64());
+    drop(half_open);
+    run(&node, socket, active).await;
+}
+
+async fn admit(
+    node: &Arc<Node>,
+    codec: Codec,
+    outbox: &Outbox,
+    hello: ClientMessage<'static>,
+) -> Result<Active, Refusal> {
+    match hello {
+        ClientMessage::Hello(hello) => handshake::hello(node, codec, outbox, *hello).await,
+        ClientMessage::SessionHello(hello) => {
+            handshake::session_hello(node, codec, outbox, *hello).await
+        }
+        _ => unreachable!("greet returns hellos only"),
+    }
+}
+
+async fn refuse(node: &Node, mut socket: WebSocket, codec: Codec, refusal: Refusal) {
+    let Refusal { error, close } = refusal;
+    node.metrics.rejected_hello(&error.code);
+    tracing::debug!(code = %error.code, "hello refused");
+    let bytes = codec.encode(&ServerMessage::Error(error), None);
+    if let Some(frame) = to_message(codec, bytes) {
+        let send = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), socket.send(frame));
+        if !matches!(send.await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    close_socket(node, socket, close).await;
+}
+
+/// Sends the close and waits a moment for the peer's, so that what was
+/// written before is not lost to a reset.
+async fn close_socket(node: &Node, mut socket: WebSocket, close: CloseReason) {
+    count_closed(node, close);
+    let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), async {
+        if socket.send(close_message(close)).await.is_ok() {
+            while let Some(Ok(_)) = socket.recv().await {}
+        }
+    })
+    .await;
+}
+
+fn count_closed(node: &Node, close: CloseReason) {
+    let reason = Reason { reason: close.reason.to_owned() };
+    node.metrics.connections_closed.get_or_create(&reason).inc();
+}
+
+fn close_message(close: CloseReason) -> Message {
+    let reason = Utf8Bytes::from_static(close.reason);
+    Message::Close(Some(CloseFrame { code: close.code, reason }))
+}
+
+fn to_message(codec: Codec, bytes: Bytes) -> Option<Message> {
+    Some(match codec {
+        Codec::Json => Message::Text(Utf8Bytes::try_from(bytes).ok()?),
+        Codec::MsgPack => Message::Binary(bytes),
+    })
+}
+
+/// How a frame is coded: text is JSON whatever was agreed; binary is what was
+/// agreed, and may be JSON too.
+fn payload(codec: Codec, message: &Message) -> Option<(Codec, &[u8])> {
+    match message {
+        Message::Text(text) => Some((Codec::Json, text.as_bytes())),
+        Message::Binary(bytes) => Some((codec, bytes)),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+    }
+}
+
+/// Frames that are no protocol, of the last minute.
+#[derive(Default)]
+struct Malformed(VecDeque<Instant>);
+
+impl Malformed {
+    /// One more; whether it is one too many.
+    fn add(&mut self) -> bool {
+        let now = Instant::now();
+        while self.0.front().is_some_and(|at| now - *at > Duration::from_secs(60)) {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+        self.0.len() > limits::MALFORMED_FRAMES_PER_MINUTE_MAX
+    }
+}
+
+/// Reads until a hello comes. `Ok(None)`: the peer went away.
+async fn greet(
+    node: &Node,
+    socket: &mut WebSocket,
+    codec: Codec,
+    outbox: &Outbox,
+) -> Result<Option<ClientMessage<'static>>, CloseReason> {
+    debug_assert!(outbox.is_open());
+    let mut malformed = Malformed::default();
+    loop {
+        let message = match socket.recv().await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return too_large(&error).map_or(Ok(None), Err),
+            None => return Ok(None),
+        };
+        let Some((spoken, bytes)) = payload(codec, &message) else { continue };
+        let error = match spoken.decode(bytes) {
+            Ok(Request { message: ClientMessage::Hello(hello), .. }) => {
+                return Ok(Some(ClientMessage::Hello(hello)));
+            }
+            Ok(Request { message: ClientMessage::SessionHello(hello), .. }) => {
+                return Ok(Some(ClientMessage::SessionHello(hello)));
+            }
+            Ok(Request { req_id, .. }) => (no_hello(), req_id),
+            Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
+            Err(DecodeError::Invalid { kind: "hello" | "session_hello", .. }) => {
+                let error = ErrorFrame::new("malformed", "hello rejected: malformed");
+                answer(socket, codec, error, None).await;
+                node.metrics.rejected_hello("malformed");
+                return Err(CloseReason::refused("malformed"));
+            }
+            Err(DecodeError::Invalid { req_id, .. }) => (no_hello(), req_id),
+            Err(DecodeError::Malformed) => {
+                if malformed.add() {
+                    return Err(CloseReason::MALFORMED);
+                }
+                node.metrics.rejected("malformed");
+                (ErrorFrame::new("malformed", "a frame is one JSON object"), None)
+            }
+        };
+        answer(socket, codec, error.0, error.1.as_ref()).await;
+    }
+}
+
+fn no_hello() -> ErrorFrame {
+    ErrorFrame::new("no_hello", "must send hello first")
+}
+
+async fn answer(
+    socket: &mut WebSocket,
+    codec: Codec,
+    error: ErrorFrame,
+    req_id: Option<&crate::protocol::RequestId>,
+) {
+    let bytes = codec.encode(&ServerMessage::Error(error), req_id);
+    if let Some(frame) = to_message(codec, bytes) {
+        // A socket that cannot be written to says so on the next read.
+        let _ = socket.send(frame).await;
+    }
+}
+
+/// Whether a read failed because a frame was over the limit.
+fn too_large(error: &axum::Error) -> Option<CloseReason> {
+    use tokio_tungstenite::tungstenite::Error;
+    let source = std::error::Error::source(error)?.downcast_ref::<Error>()?;
+    matches!(source, Error::Capacity(_)).then_some(CloseReason::TOO_LARGE)
+}
+
+async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
+    let session = Arc::clone(&active.session);
+    let (sink, stream) = socket.split();
+    let ends = Ends::default();
+    tokio::join!(read_loop(node, stream, &active, &ends), write_loop(node, sink, &active, &ends),);
+    tracing::debug!(presence = %session.presence, "socket closed");
+    drop(session);
+    teardown(node, active).await;
+}
+
+/// How each loop tells the other that it is over.
+#[derive(Default)]
+struct Ends {
+    reader: Notify,
+    writer: Notify,
+}
+
+// --- in ------------------------------------------------------------------------
+
+async fn read_loop(
+    node: &Arc<Node>,
+    mut stream: SplitStream<WebSocket>,
+    active: &Active,
+    ends: &Ends,
+) {
+    let mut malformed = Malformed::default();
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            () = ends.writer.notified() => {
+                // Our close is on its way: the peer's ends the stream.
+                let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
+                let _ = timeout(deadline, async { while let Some(Ok(_)) = stream.next().await {} })
+                    .await;
+                return;
+            }
+        };
+        match message {
+            Some(Ok(message)) => {
+                active.session.heard(Timestamp::now());
+                if active.session.outbox.is_open() {
+                    take(node, active, &message, &mut malformed).await;
+                }
+            }
+            Some(Err(error)) => {
+                if let Some(close) = too_large(&error) {
+                    active.session.outbox.close(close);
+                    ends.writer.notified().await;
+                } else {
+                    ends.reader.notify_one();
+                }
+                return;
+            }
+            None => {
+                ends.reader.notify_one();
+                return;
+            }
+        }
+    }
+}
+
+/// One frame, handled to its end.
+async fn take(node: &Arc<Node>, active: &Active, message: &Message, malformed: &mut Malformed) {
+    let session = &active.session;
+    let Some((spoken, bytes)) = payload(session.codec, message) else { return };
+    let received = Instant::now();
+    match spoken.decode(bytes) {
+        Ok(Request { req_id, message }) => {
+            let context = Context { node, room: &active.room, session, req_id };
+            handlers::handle(context, message, received).await;
+        }
+        Err(error) => {
+            if error == DecodeError::Malformed && malformed.add() {
+                return session.outbox.close(CloseReason::MALFORMED);
+            }
+            let req_id = match &error {
+                DecodeError::UnknownType { req_id, .. } | DecodeError::Invalid { req_id, .. } => {
+                    req_id.clone()
+                }
+                DecodeError::Malformed => None,
+            };
+            let context = Context { node, room: &active.room, session, req_id };
+            handlers::handle_undecoded(&context, error);
+        }
+    }
+}
+
+// --- out -----------------------------------------------------------------------
+
+/// Why the write loop ends.
+enum End {
+    /// Say this, then close.
+    Close(CloseReason),
+    /// The socket is gone.
+    Gone,
+}
+
+async fn write_loop(
+    node: &Arc<Node>,
+    mut sink: SplitSink<WebSocket, Message>,
+    active: &Active,
+    ends: &Ends,
+) {
+    let end = write_until_end(node, &mut sink, active, ends).await;
+    if let End::Close(close) = end {
+        count_closed(node, close);
+        let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
+        let _ = timeout(deadline, sink.send(close_message(close))).await;
+    }
+    active.session.outbox.retire();
+    ends.writer.notify_one();
+}
+
+async fn write_until_end(
+    node: &Arc<Node>,
+    sink: &mut SplitSink<WebSocket, Message>,
+    active: &Active,
+    ends: &Ends,
+) -> End {
+    let session = &active.session;
+    let liveness = &node.config.liveness;
+    let mut ping = tokio::time::interval(Duration::from_millis(liveness.ping_interval_ms));
+    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ping.reset();
+    let mut out = VecDeque::new();
+    loop {
+        let taken = tokio::select! {
+            taken = session.outbox.take(&mut out, WRITE_BATCH_BYTES) => taken,
+            () = ends.reader.notified() => return End::Gone,
+            _ = ping.tick() => {
+                let silent_ms = Timestamp::now().ms_since(session.last_heard());
+                if silent_ms > i64::try_from(liveness.pong_deadline_ms()).unwrap_or(i64::MAX) {
+                    return End::Gone;
+                }
+                if guarded(session, sink.send(Message::Ping(Bytes::new()))).await.is_err() {
+                    return End::Gone;
+                }
+                continue;
+            }
+        };
+        if !out.is_empty() {
+            let written = guarded(session, write(sink, session.codec, &out)).await;
+            match written {
+                Ok(()) => settle(node, active, &mut out),
+                Err(Unwritten::Aborted(close)) => return End::Close(close),
+                Err(Unwritten::Gone) => return End::Gone,
+            }
+        }
+        if let Taken::Close(close) = taken {
+            return End::Close(close);
+        }
+    }
+}
+
+enum Unwritten {
+    Aborted(CloseReason),
+    Gone,
+}
+
+/// A write may not outlast its deadline, nor the order to give up.
+async fn guarded(
+    session: &crate::session::Session,
+    write: impl Future<Output = Result<(), axum::Error>>,
+) -> Result<(), Unwritten> {
+    tokio::select! {
+        written = write => written.map_err(|_| Unwritten::Gone),
+        close = session.outbox.aborted() => Err(Unwritten::Aborted(close)),
+        () = tokio::time::sleep(WRITE_DEADLINE) => Err(Unwritten::Gone),
+    }
+}
+
+async fn write(
+    sink: &mut SplitSink<WebSocket, Message>,
+    codec: Codec,
+    out: &VecDeque<Outgoing>,
+) -> Result<(), axum::Error> {
+    for frame in out {
+        if let Some(message) = to_message(codec, frame.bytes.clone()) {
+            sink.feed(message).await?;
+        }
+    }
+    sink.flush().await
+}
+
+/// What was written is over for peers that never confirm.
+fn settle(node: &Node, active: &Active, out: &mut VecDeque<Outgoing>) {
+    let session = &active.session;
+    let frames = out.len();
+    let mut bytes = 0;
+    let mut done = false;
+    let mut deliveries = 0;
+    {
+        let mut inbox = session.inbox.lock();
+        for frame in out.drain(..) {
+            bytes += frame.bytes.len();
+            deliveries += u64::from(frame.receipt.is_some());
+            done |= match frame.receipt {
+                Some(Receipt::Direct(id)) => inbox.wrote_direct(&id),
+                Some(Receipt::Multicast(seq)) => inbox.wrote_multicast(seq),
+                None => false,
+            };
+        }
+    }
+    session.outbox.written(frames, bytes);
+    node.metrics.messages_delivered.inc_by(deliveries);
+    if done {
+        node.ledger.report(session);
+    }
+}

@@ -1,0 +1,136 @@
+//! What an active session may ask, one exhaustive match.
+//!
+//! A request with a `_reqId` gets exactly one frame that carries it, success
+//! or error. One without gets what older brokers sent, and no error frame
+//! beyond that: a stray error resolves an unrelated request in old clients.
+
+pub mod audit;
+pub mod messages;
+pub mod moderation;
+pub mod presence;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::codec::DecodeError;
+use crate::node::Node;
+use crate::protocol::{Ack, ClientMessage, ErrorFrame, RequestId, ServerMessage};
+use crate::registry::Room;
+use crate::router;
+use crate::session::Session;
+
+/// Everything that a handler may need: the node, the session, the request.
+pub struct Context<'a> {
+    /// The node.
+    pub node: &'a Arc<Node>,
+    /// The session's mesh.
+    pub room: &'a Arc<Room>,
+    /// Who asks.
+    pub session: &'a Arc<Session>,
+    /// The request's id.
+    pub req_id: Option<RequestId>,
+}
+
+impl Context<'_> {
+    /// Answers.
+    pub fn reply(&self, message: &ServerMessage) {
+        self.session.outbox.say(self.session.codec.encode(message, self.req_id.as_ref()));
+    }
+
+    /// Refuses, whether or not the request had an id: older brokers did too.
+    pub fn refuse(&self, code: &'static str, message: impl Into<String>) {
+        self.node.metrics.rejected(code);
+        self.reply(&ServerMessage::Error(ErrorFrame::new(code, message)));
+    }
+
+    /// Refuses where older brokers kept silent: only a request with an id is
+    /// told.
+    pub fn refuse_if_asked(&self, code: &'static str, message: impl Into<String>) {
+        self.node.metrics.rejected(code);
+        if self.req_id.is_some() {
+            self.reply(&ServerMessage::Error(ErrorFrame::new(code, message)));
+        }
+    }
+
+    /// The answer to a setter, for those that always had one.
+    pub fn done(&self) {
+        let id = self.req_id.as_ref().map(|id| id.to_text().into_owned()).unwrap_or_default();
+        let ack = Ack { id, message_id: String::new(), queued: false, error: None };
+        self.reply(&ServerMessage::Ack(ack));
+    }
+
+    /// The answer to a setter that older brokers did not answer.
+    pub fn done_if_asked(&self) {
+        if self.req_id.is_some() {
+            self.done();
+        }
+    }
+
+    /// The store is away: the sentence that says so. Logged here, once.
+    pub fn store_failed(&self, error: &crate::store::StoreError) {
+        tracing::warn!(%error, presence = %self.session.presence, "a request failed");
+        let mut frame = ErrorFrame::new(
+            if error.is_retryable() { "unavailable" } else { "internal" },
+            "the broker's database did not answer; try again in a few seconds",
+        );
+        frame.retry_after_ms = error.is_retryable().then_some(2_000);
+        if self.req_id.is_some() {
+            self.reply(&ServerMessage::Error(frame));
+        }
+    }
+}
+
+/// Handles one request to its end. Runs in a task that nobody cancels.
+pub async fn handle(context: Context<'_>, message: ClientMessage<'_>, received: Instant) {
+    match message {
+        ClientMessage::Send(send) => {
+            let Context { node, room, session, req_id } = context;
+            router::send::send(node, room, session, send, req_id, received).await;
+        }
+        ClientMessage::ClientAck(ack) => messages::client_ack(&context, &ack),
+        ClientMessage::MessageStatus(ask) => messages::message_status(&context, ask).await,
+        ClientMessage::ListPeers => presence::list_peers(&context),
+        ClientMessage::SetStatus(status) => status::set(&context, status).await,
+        ClientMessage::SetSummary(summary) => presence::set_summary(&context, summary).await,
+        ClientMessage::SetVisible(visible) => presence::set_visible(&context, visible).await,
+        ClientMessage::SetProfile(profile) => presence::set_profile(&context, profile).await,
+        ClientMessage::SetStats(stats) => presence::set_stats(&context, stats).await,
+        ClientMessage::JoinGroup(group) => presence::join_group(&context, group).await,
+        ClientMessage::LeaveGroup(name) => presence::leave_group(&context, &name).await,
+        ClientMessage::Kick(ask) => {
+            moderation::kick(&context, &ask, moderation::Removal::Kick).await;
+        }
+        ClientMessage::Disconnect(ask) => {
+            moderation::kick(&context, &ask, moderation::Removal::Disconnect).await;
+        }
+        ClientMessage::Ban(ask) => moderation::ban(&context, ask).await,
+        ClientMessage::Unban(ask) => moderation::unban(&context, ask).await,
+        ClientMessage::ListBans => moderation::list_bans(&context).await,
+        ClientMessage::AuditQuery(ask) => audit::query(&context, ask).await,
+        ClientMessage::AuditVerify => audit::verify(&context).await,
+        ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {
+            context.refuse_if_asked("already_active", "this connection has said hello already");
+        }
+    }
+}
+
+/// Answers a frame that is an object and no request this broker knows.
+pub fn handle_undecoded(context: &Context<'_>, error: DecodeError) {
+    match error {
+        DecodeError::Malformed => {
+            context.refuse("malformed", "a frame is one JSON object (or one MessagePack map)");
+        }
+        DecodeError::UnknownType { kind, .. } => {
+            tracing::debug!(kind, "unknown type");
+            context.refuse_if_asked("unknown_type", "this broker does not know that type");
+        }
+        DecodeError::Invalid { kind: "send", id, reason, .. } => {
+            let req_id = context.req_id.as_ref();
+            router::send::refuse_invalid(context.node, context.session, id, req_id, &reason);
+        }
+        DecodeError::Invalid { kind, reason, .. } => {
+            context.refuse_if_asked("invalid_argument", format!("{kind}: {reason}"));
+        }
+    }
+}

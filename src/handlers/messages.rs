@@ -1,0 +1,141 @@
+//! `client_ack` and `message_status`.
+
+use crate::clock::Timestamp;
+use crate::limits;
+use crate::protocol::{
+    ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus, ServerMessage,
+};
+use crate::redelivery;
+use crate::router::policy::Target;
+use crate::store::{Confirm, MessageState};
+
+use super::{Context, moderation};
+
+/// The peer is done with a delivery.
+pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
+    let session = context.session;
+    let given = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
+    let (broker_id, client_id) = (given(&ack.broker_message_id), given(&ack.client_message_id));
+    if broker_id.is_none() && client_id.is_none() {
+        return context.refuse_if_asked("invalid_argument", "name the message: brokerMessageId");
+    }
+    let (known, wants_drain) = {
+        let mut inbox = session.inbox.lock();
+        let known = inbox.confirm(broker_id.as_deref(), client_id.as_deref());
+        (known, inbox.wants_drain())
+    };
+    if known {
+        context.node.ledger.report(session);
+    } else {
+        // Delivered on an earlier socket, perhaps by another node.
+        let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
+        let session_key = session.session_key.clone();
+        context.node.ledger.report_stray(match (broker_id, client_id) {
+            (Some(id), _) => Confirm::Message { mesh, id: id.into(), member_key, session_key },
+            (None, client_id) => Confirm::ClientMessage {
+                mesh,
+                client_message_id: client_id.unwrap_or_default(),
+                member_key,
+                session_key,
+            },
+        });
+    }
+    if wants_drain {
+        redelivery::request(context.node, context.room, session);
+    }
+    context.done_if_asked();
+}
+
+/// What became of a message: for its sender, its recipients and admins.
+pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
+    let MessageStatus { message_id } = ask;
+    let length = message_id.chars().count();
+    if !(8..=32).contains(&length) || !message_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        let text = format!("messageId must be 8-32 base62 chars (got {length})");
+        return context.refuse("invalid_argument", text);
+    }
+    let found = context.node.store.find_messages(context.room.mesh(), &message_id).await;
+    let mut found = match found {
+        Ok(found) => found,
+        Err(error) => return context.store_failed(&error),
+    };
+    found.retain(|state| may_see(context, state));
+    match found.as_slice() {
+        [] => context.refuse("not_found", "message not found"),
+        [state] => {
+            let result = describe(context, message_id, state);
+            context.reply(&ServerMessage::MessageStatusResult(result));
+        }
+        _ => {
+            let text = "prefix matched 2 messages — use a longer id";
+            context.refuse("ambiguous_prefix", text);
+        }
+    }
+}
+
+fn may_see(context: &Context<'_>, state: &MessageState) -> bool {
+    let session = context.session;
+    let is_recipient = || match Target::parse(&state.target_spec) {
+        Target::Everyone => true,
+        Target::Key(key) => {
+            key == session.member_key.as_str()
+                || session.session_key.as_ref().is_some_and(|own| own.as_str() == key)
+        }
+        target => {
+            context.room.record(&session.presence).is_some_and(|record| target.includes(&record))
+        }
+    };
+    state.sender_member == session.member || is_recipient() || moderation::is_moderator(context)
+}
+
+fn describe(context: &Context<'_>, asked: String, state: &MessageState) -> MessageStatusResult {
+    let expired = state.delivered_at.is_none()
+        && Timestamp::now().ms_since(state.created_at) > limits::UNDELIVERED_RETENTION_MS;
+    let recipients = match Target::parse(&state.target_spec) {
+        Target::Key(key) => vec![one(context, state, key, expired)],
+        target => many(context, target),
+    };
+    MessageStatusResult {
+        message_id: asked,
+        target_spec: state.target_spec.clone(),
+        delivered: state.delivered_at.is_some(),
+        delivered_at: state.delivered_at,
+        recipients,
+    }
+}
+
+fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) -> Recipient {
+    let here = context.room.addressed_by(key);
+    // The presence that has it or is about to, else one of the member's.
+    let presence = here
+        .iter()
+        .find(|candidate| Some(&candidate.record.id) == state.claimed_by.as_ref())
+        .or_else(|| here.iter().find(|candidate| candidate.record.online))
+        .or(here.first());
+    let status = match (state.delivered_at, presence) {
+        (Some(_), _) => RecipientStatus::Delivered,
+        _ if expired => RecipientStatus::Expired,
+        (None, Some(_)) => RecipientStatus::Held,
+        (None, None) => RecipientStatus::Disconnected,
+    };
+    let (name, pubkey) = match presence {
+        Some(candidate) => {
+            (candidate.record.display_name.clone(), candidate.record.routing_key().to_string())
+        }
+        None => ("unknown".to_owned(), key.chars().take(16).collect()),
+    };
+    Recipient { name, pubkey, status }
+}
+
+/// Everybody whom the target names now. Those in grace get it on return.
+fn many(context: &Context<'_>, target: Target<'_>) -> Vec<Recipient> {
+    let records = context.room.records();
+    let included = records.iter().filter(|record| target.includes(record));
+    included
+        .map(|record| Recipient {
+            name: record.display_name.clone(),
+            pubkey: record.routing_key().to_string(),
+            status: if record.online { RecipientStatus::Delivered } else { RecipientStatus::Held },
+        })
+        .collect()
+}

@@ -1,0 +1,128 @@
+//! Everything on the one port: the WebSocket upgrade and the HTTP routes.
+
+pub mod half_open;
+pub mod health;
+pub mod hook;
+pub mod join;
+pub mod listener;
+pub mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::json;
+
+use crate::http::half_open::HalfOpen;
+use crate::node::Node;
+
+/// Headers that existing web clients may send.
+const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
+/// Methods that the routes below have.
+const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
+
+/// What the routes share.
+#[derive(Clone)]
+pub struct App {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Sockets that have not said who they are.
+    pub half_open: HalfOpen,
+    /// Open sockets per address.
+    pub addresses: upgrade::Addresses,
+}
+
+/// The socket's own address, put there by the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketPeer(pub SocketAddr);
+
+/// Every route.
+#[must_use]
+pub fn routes(app: App) -> Router {
+    let body_max = app.node.config.message.message_bytes_max;
+    Router::new()
+        .route("/ws", get(upgrade::upgrade))
+        .route("/health", get(health::health))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/hook/set-status", post(hook::set_status))
+        .route("/join", post(join::join))
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(body_max))
+        .layer(middleware::from_fn_with_state(app.clone(), cors))
+        .with_state(app)
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "not found").into_response()
+}
+
+async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let is_preflight = request.method() == Method::OPTIONS;
+    let mut response =
+        if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
+    let headers = response.headers_mut();
+    if let Some(allowed) = allowed_origin(&app.node, origin) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(ALLOWED_METHODS),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static(ALLOWED_HEADERS),
+        );
+    }
+    response
+}
+
+fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValue> {
+    if node.config.http.allowed_origins.is_empty() {
+        return Some(HeaderValue::from_static("*"));
+    }
+    origin
+        .filter(|origin| origin.to_str().is_ok_and(|origin| node.config.http.allows_origin(origin)))
+}
+
+/// A body within the limit, or the answer that it is too large.
+///
+/// # Errors
+///
+/// The response to send instead.
+pub async fn read_body(request: Request) -> Result<Bytes, Response> {
+    use axum::extract::FromRequest;
+    Bytes::from_request(request, &()).await.map_err(|_| {
+        let body = json!({ "ok": false, "error": "payload too large" });
+        let close = [(header::CONNECTION, "close")];
+        (StatusCode::PAYLOAD_TOO_LARGE, close, axum::Json(body)).into_response()
+    })
+}
+
+/// The bearer token of a request.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// Runs work on the database to its end, whether or not the caller waits for
+/// it: a request's future is dropped when its client goes away.
+///
+/// # Errors
+///
+/// 500, if the work panicked.
+pub async fn to_its_end<T: Send + 'static>(
+    node: &Node,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Response> {
+    node.tasks.spawn(work).await.map_err(|_| {
+        let body = json!({ "ok": false, "error": "internal" });
+        (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
+    })
+}

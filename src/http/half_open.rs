@@ -1,0 +1,113 @@
+//! Sockets that have not said who they are yet.
+//!
+//! They cost memory and a file each, and a stranger can open any number. So
+//! they have deadlines, and there is a most: over it the *oldest* goes. A
+//! flood pushes out itself; a peer that says hello at once is never among the
+//! oldest.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Default)]
+struct Socket {
+    /// It said hello, or is gone.
+    done: AtomicBool,
+    evicted: CancellationToken,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<VecDeque<Arc<Socket>>>,
+    open: AtomicUsize,
+    max: usize,
+}
+
+/// All of them, oldest first.
+#[derive(Clone)]
+pub struct HalfOpen(Arc<Shared>);
+
+/// One of them. Dropped when it is one no more.
+pub struct HalfOpenGuard {
+    socket: Arc<Socket>,
+    shared: Arc<Shared>,
+}
+
+impl HalfOpen {
+    /// At most `max`.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Shared { max, ..Shared::default() }))
+    }
+
+    /// One more; over the most, the oldest is told to go.
+    #[must_use]
+    pub fn enter(&self) -> HalfOpenGuard {
+        let socket = Arc::new(Socket::default());
+        let open = self.0.open.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut queue = self.0.queue.lock();
+        while queue.front().is_some_and(|front| front.done.load(Ordering::Acquire)) {
+            queue.pop_front();
+        }
+        queue.push_back(Arc::clone(&socket));
+        let mut over = open.saturating_sub(self.0.max);
+        while over > 0 {
+            let Some(oldest) = queue.pop_front() else { break };
+            if !oldest.done.load(Ordering::Acquire) {
+                oldest.evicted.cancel();
+                over -= 1;
+            }
+        }
+        // Done ones in the middle are dropped before they outnumber the rest.
+        if queue.len() > 2 * self.0.max {
+            queue.retain(|socket| !socket.done.load(Ordering::Acquire));
+        }
+        drop(queue);
+        HalfOpenGuard { socket, shared: Arc::clone(&self.0) }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.open.load(Ordering::Acquire)
+    }
+}
+
+impl HalfOpenGuard {
+    /// Cancelled when it is told to go.
+    #[must_use]
+    pub fn evicted(&self) -> CancellationToken {
+        self.socket.evicted.clone()
+    }
+}
+
+impl Drop for HalfOpenGuard {
+    fn drop(&mut self) {
+        self.socket.done.store(true, Ordering::Release);
+        self.shared.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_the_most_the_oldest_goes() {
+        let half_open = HalfOpen::new(2);
+        let first = half_open.enter();
+        let second = half_open.enter();
+        drop(first);
+        let third = half_open.enter();
+        assert_eq!(half_open.count(), 2);
+        let fourth = half_open.enter();
+        assert!(second.evicted().is_cancelled());
+        assert!(!third.evicted().is_cancelled());
+        assert!(!fourth.evicted().is_cancelled());
+        drop((second, third, fourth));
+        assert_eq!(half_open.count(), 0);
+    }
+}

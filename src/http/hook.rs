@@ -1,0 +1,138 @@
+//! `/hook/set-status`: a hook on a peer's machine says what the peer does.
+//!
+//! It changes other people's view of a peer, so from anywhere but this
+//! machine it wants `HOOK_TOKEN`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::upgrade::client_address;
+use super::{App, SocketPeer, bearer, read_body, to_its_end};
+use crate::clock::Timestamp;
+use crate::cluster::BusMessage;
+use crate::config::any_matches;
+use crate::handlers::status;
+use crate::node::Node;
+use crate::protocol::{Status, StatusSource};
+use crate::store::{PresenceAt, PresenceChange};
+
+#[derive(Deserialize)]
+struct Call {
+    #[serde(default)]
+    cwd: Option<String>,
+    #[serde(default)]
+    pid: Option<serde_json::Value>,
+    #[serde(default)]
+    status: Option<Status>,
+}
+
+/// `POST /hook/set-status`.
+pub async fn set_status(
+    State(app): State<App>,
+    Extension(peer): Extension<SocketPeer>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let node = Arc::clone(&app.node);
+    node.metrics.hook_requests.inc();
+    if let Err(refused) = authorize(&node, &headers, peer) {
+        return refused;
+    }
+    let body = match read_body(request).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let call: Call = match serde_json::from_slice(&body) {
+        Ok(call) => call,
+        Err(_) => {
+            let text = "the body is JSON {cwd, pid?, status: idle|working|dnd}";
+            return failed(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+    };
+    let pid = call.pid.as_ref().and_then(serde_json::Value::as_i64);
+    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+    let cwd = call.cwd.unwrap_or_default();
+    if !node.rates.may_hook(pid, &cwd) {
+        node.metrics.hook_requests_rate_limited.inc();
+        return failed(StatusCode::TOO_MANY_REQUESTS, "rate limited");
+    }
+    let Some(status) = call.status.filter(|_| !cwd.is_empty()) else {
+        return failed(StatusCode::OK, "cwd and status required");
+    };
+    let work = {
+        let node = Arc::clone(&node);
+        async move { apply(&node, pid, &cwd, status).await }
+    };
+    match to_its_end(&node, work).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), Response> {
+    // A proxy on this machine forwards strangers: what it says counts.
+    let forwarded = ["x-forwarded-for", "fly-client-ip", "forwarded"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    if client_address(&node.config, headers, peer).is_loopback() && !forwarded {
+        return Ok(());
+    }
+    let tokens = &node.config.http.hook_tokens;
+    if tokens.is_empty() {
+        let text = "status hooks are taken from this machine only; set HOOK_TOKEN on the broker \
+                    to take them from elsewhere";
+        return Err(failed(StatusCode::FORBIDDEN, text));
+    }
+    if bearer(headers).is_some_and(|given| any_matches(tokens, given)) {
+        return Ok(());
+    }
+    let text = "this call needs the header Authorization: Bearer <HOOK_TOKEN>";
+    Err(failed(StatusCode::UNAUTHORIZED, text))
+}
+
+fn failed(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "ok": false, "error": error }))).into_response()
+}
+
+async fn apply(node: &Arc<Node>, pid: i32, cwd: &str, status: Status) -> Response {
+    let found = match node.store.presence_by_cwd(cwd, pid).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "a status hook could not be served");
+            return failed(StatusCode::SERVICE_UNAVAILABLE, "the database did not answer");
+        }
+    };
+    let Some(at) = found else {
+        if let Err(error) = node.cluster.put_pending_status(pid, cwd, status).await {
+            tracing::debug!(%error, "a pending status was lost");
+        }
+        return Json(json!({ "ok": true, "pending": true })).into_response();
+    };
+    let id = at.id.clone();
+    if at.status != Status::Dnd {
+        tell(node, at, status).await;
+    }
+    Json(json!({ "ok": true, "presence_id": id })).into_response()
+}
+
+/// The node that holds the socket applies it; one in grace has no such node.
+async fn tell(node: &Arc<Node>, at: PresenceAt, status: Status) {
+    let now = Timestamp::now();
+    let room = node.registry.room(&at.mesh);
+    if let Some(room) = &room
+        && room.session(&at.id).is_some()
+    {
+        return status::apply_hook(node, room, &at.id, status, now).await;
+    }
+    let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
+    node.cluster.publish(&at.mesh, &message);
+    let current = (at.status, at.status_source, at.status_updated_at);
+    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let written = status::write(current, status, StatusSource::Hook, now, fresh_ms);
+    node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(at.id) });
+}

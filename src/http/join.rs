@@ -1,0 +1,112 @@
+//! `/join`: enrolment by invite.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{App, read_body, to_its_end};
+use crate::auth::{InvitePayload, is_public_key};
+use crate::clock::Timestamp;
+use crate::cluster::BusMessage;
+use crate::id::{Key, MemberId, MeshId};
+use crate::limits;
+use crate::node::Node;
+use crate::router::bus::refresh_members;
+use crate::store::{Join, Joined, Role};
+
+#[derive(Deserialize)]
+struct Call {
+    #[serde(default)]
+    invite_token: String,
+    #[serde(default)]
+    invite_payload: Option<InvitePayload>,
+    #[serde(default)]
+    peer_pubkey: String,
+    #[serde(default)]
+    display_name: String,
+}
+
+/// `POST /join`.
+pub async fn join(State(app): State<App>, request: Request) -> Response {
+    let body = match read_body(request).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let Ok(call) = serde_json::from_slice::<Call>(&body) else {
+        return refused(
+            "the body is JSON {invite_token, invite_payload, peer_pubkey, display_name}",
+        );
+    };
+    let join = match check(call) {
+        Ok(join) => join,
+        Err(error) => return refused(error),
+    };
+    let node = Arc::clone(&app.node);
+    let work = {
+        let node = Arc::clone(&node);
+        async move { enrol(&node, join).await }
+    };
+    match to_its_end(&node, work).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+fn refused(error: &str) -> Response {
+    let body = Json(json!({ "ok": false, "error": error }));
+    (StatusCode::BAD_REQUEST, body).into_response()
+}
+
+fn check(call: Call) -> Result<Join, &'static str> {
+    let Call { invite_token, invite_payload, peer_pubkey, display_name } = call;
+    let given = !(invite_token.is_empty() || peer_pubkey.is_empty() || display_name.is_empty());
+    let Some(payload) = invite_payload.filter(|_| given) else {
+        return Err("invite_token, invite_payload, peer_pubkey, display_name required");
+    };
+    let key = peer_pubkey.to_ascii_lowercase();
+    if !is_public_key(&key) {
+        return Err("peer_pubkey must be 64 hex chars (32 bytes)");
+    }
+    let cut = display_name.floor_char_boundary(limits::DISPLAY_NAME_BYTES_MAX);
+    payload.verify().map_err(|_| "invite_bad_signature")?;
+    let role = Role::parse(&payload.role).ok_or("invite_bad_signature")?;
+    Ok(Join {
+        token: invite_token,
+        mesh: MeshId::from(payload.mesh_id),
+        owner_key: payload.owner_pubkey,
+        role,
+        member: MemberId::generate(),
+        key: Key::from(key),
+        display_name: display_name[..cut].to_owned(),
+    })
+}
+
+async fn enrol(node: &Arc<Node>, join: Join) -> Response {
+    match node.store.join(Timestamp::now(), &join).await {
+        Ok(Joined::New(member)) => {
+            members_changed(node, &join.mesh).await;
+            Json(json!({ "ok": true, "memberId": member })).into_response()
+        }
+        Ok(Joined::Already(member)) => {
+            Json(json!({ "ok": true, "memberId": member, "alreadyMember": true })).into_response()
+        }
+        Ok(Joined::Refused(refusal)) => refused(refusal.code()),
+        Err(error) => {
+            tracing::warn!(%error, "an enrolment failed");
+            let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
+            (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
+        }
+    }
+}
+
+/// Peers that are here may write to the new member at once.
+async fn members_changed(node: &Arc<Node>, mesh: &MeshId) {
+    if let Some(room) = node.registry.room(mesh) {
+        refresh_members(node, &room).await;
+    }
+    node.cluster.publish(mesh, &BusMessage::MembersChanged);
+}

@@ -1,0 +1,153 @@
+//! `/ws`: the upgrade, and who may have one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+
+use super::listener::Entering;
+use super::{App, SocketPeer};
+use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
+use crate::config::Config;
+use crate::connection;
+use crate::limits;
+
+/// Open sockets per address.
+#[derive(Clone, Default)]
+pub struct Addresses(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// One of an address's sockets.
+pub struct AddressGuard {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// One more, unless that is more than `max`.
+    fn enter(&self, address: IpAddr, max: u32) -> Option<AddressGuard> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(AddressGuard { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for AddressGuard {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The client's address: the socket's, or a header's where the socket is a
+/// proxy that is trusted to set it.
+#[must_use]
+pub fn client_address(config: &Config, headers: &HeaderMap, peer: SocketPeer) -> IpAddr {
+    let socket = peer.0.ip().to_canonical();
+    let named = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if config.node.on_fly
+        && let Some(address) = named("fly-client-ip").and_then(|text| text.trim().parse().ok())
+    {
+        return address;
+    }
+    if !config.http.trusts_proxy(socket) {
+        return socket;
+    }
+    // From the right: the nearest address that is no trusted proxy.
+    named("x-forwarded-for")
+        .into_iter()
+        .flat_map(|list| list.rsplit(','))
+        .map_while(|text| text.trim().parse::<IpAddr>().ok())
+        .find(|address| !config.http.trusts_proxy(*address))
+        .unwrap_or(socket)
+}
+
+/// `GET /ws`.
+pub async fn upgrade(
+    State(app): State<App>,
+    Extension(peer): Extension<SocketPeer>,
+    Extension(entering): Extension<Entering>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(_) => {
+            let text = "this is a WebSocket endpoint: connect with ws:// or wss://\n";
+            return (StatusCode::UPGRADE_REQUIRED, text).into_response();
+        }
+    };
+    let node = Arc::clone(&app.node);
+    if node.draining.is_cancelled() {
+        return retry_later(StatusCode::SERVICE_UNAVAILABLE, 1, "this node is shutting down");
+    }
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    if origin.is_some_and(|origin| !node.config.http.allows_origin(origin)) {
+        return (StatusCode::FORBIDDEN, "this origin is not in ALLOWED_ORIGINS\n").into_response();
+    }
+    let address = client_address(&node.config, &headers, peer);
+    let guard = match enter_address(&app, address) {
+        Ok(guard) => guard,
+        Err(refused) => return refused,
+    };
+    let Some(half_open) = entering.0.lock().take() else {
+        return (StatusCode::BAD_REQUEST, "one upgrade per connection\n").into_response();
+    };
+    let bytes_max = node.config.message.message_bytes_max;
+    let upgrade = upgrade
+        .protocols([MSGPACK_SUBPROTOCOL, JSON_SUBPROTOCOL])
+        .max_message_size(bytes_max)
+        .max_frame_size(bytes_max)
+        .read_buffer_size(limits::READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_write_buffer_size(limits::OUTBOX_BYTES_MAX * 2);
+    let agreed = upgrade.selected_protocol().and_then(|name| name.to_str().ok());
+    let codec = match agreed {
+        Some(MSGPACK_SUBPROTOCOL) => Codec::MsgPack,
+        _ => Codec::Json,
+    };
+    let tasks = node.tasks.clone();
+    upgrade.on_upgrade(move |socket| async move {
+        // Its own task, which nobody cancels and the drain waits for.
+        tasks.spawn(async move {
+            connection::serve(node, socket, codec, half_open).await;
+            drop(guard);
+        });
+    })
+}
+
+/// Loopback is exempt: there, everybody has the same address.
+fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Response> {
+    if address.is_loopback() {
+        return Ok(None);
+    }
+    if let Err(seconds) = app.node.rates.may_hello(address) {
+        let text = "too many connections from this address in the last minute";
+        return Err(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text));
+    }
+    let max = app.node.config.http.connections_per_ip_max;
+    if max == 0 {
+        return Ok(None);
+    }
+    app.addresses.enter(address, max).map(Some).ok_or_else(|| {
+        let text = "too many open connections from this address";
+        retry_later(StatusCode::TOO_MANY_REQUESTS, 10, text)
+    })
+}
+
+fn retry_later(status: StatusCode, seconds: u64, text: &str) -> Response {
+    (status, [(header::RETRY_AFTER, seconds.to_string())], format!("{text}\n")).into_response()
+}

@@ -1,0 +1,312 @@
+//! What a node does by the clock.
+//!
+//! Each job is a loop in a task of its own; a tick that takes long delays the
+//! next, it does not pile up. Database work is awaited to its end: a job looks
+//! at `stopped` between ticks only.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Timestamp;
+use crate::cluster::{HeldLease, PresenceRecord};
+use crate::handlers::status;
+use crate::id::{Key, MeshId};
+use crate::limits;
+use crate::node::Node;
+use crate::protocol::CloseReason;
+use crate::redelivery;
+use crate::router::{bus, deliver, presence};
+use crate::store::{Changes, OpenPresenceState, PresenceChange, Retention, StoredPresence};
+
+const REAP_INTERVAL: Duration = Duration::from_millis(200);
+const REAP_MAX: usize = 500;
+const DECAY_INTERVAL: Duration = Duration::from_millis(500);
+const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
+const MAIL_INTERVAL: Duration = Duration::from_secs(10);
+const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
+const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
+const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+const RETENTION_ROWS: i64 = 1000;
+/// After the store refused to tell of changes.
+const CHANGES_PAUSE: Duration = Duration::from_secs(2);
+
+/// Starts them all.
+pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
+    let renewal = Duration::from_millis(node.config.presence.lease_renewal_ms());
+    every(node, tasks, renewal, |node| async move { renew(&node).await });
+    every(node, tasks, REAP_INTERVAL, |node| async move { reap(&node).await });
+    every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node).await });
+    every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
+    every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
+    every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node) });
+    every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });
+    every(node, tasks, DEPTH_INTERVAL, |node| async move { measure_queue(&node).await });
+    every(node, tasks, RETENTION_INTERVAL, |node| async move { expire(&node).await });
+    every(node, tasks, SWEEP_INTERVAL, |node| async move { sweep(&node).await });
+    let (watcher, stopped) = (Arc::clone(node), node.stopped.clone());
+    tasks.spawn(async move {
+        while !stopped.is_cancelled() {
+            watch_changes(&watcher).await;
+        }
+    });
+}
+
+fn every<F, T>(node: &Arc<Node>, tasks: &TaskTracker, interval: Duration, tick: F)
+where
+    F: Fn(Arc<Node>) -> T + Send + 'static,
+    T: Future<Output = ()> + Send,
+{
+    let node = Arc::clone(node);
+    tasks.spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = node.stopped.cancelled() => return,
+            }
+            tick(Arc::clone(&node)).await;
+        }
+    });
+}
+
+// --- leases ----------------------------------------------------------------------
+
+/// Renews the leases of all sockets here; those taken over elsewhere close.
+async fn renew(node: &Arc<Node>) {
+    for room in node.registry.rooms() {
+        let sessions = room.sessions();
+        let held: Vec<HeldLease> = sessions
+            .iter()
+            .map(|(session, record)| HeldLease {
+                lease: session.lease.clone(),
+                record: Arc::clone(record),
+            })
+            .collect();
+        if held.is_empty() {
+            continue;
+        }
+        match node.cluster.renew(&held).await {
+            Ok(taken_over) => {
+                for (session, _) in &sessions {
+                    if taken_over.contains(&session.lease) {
+                        session.outbox.close(CloseReason::SESSION_REPLACED);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "leases wait for their renewal"),
+        }
+    }
+}
+
+/// Ends presences that nobody came back to.
+async fn reap(node: &Arc<Node>) {
+    let reaped = match node.cluster.reap(REAP_MAX).await {
+        Ok(reaped) => reaped,
+        Err(error) => return tracing::debug!(%error, "nothing could be reaped"),
+    };
+    for record in reaped {
+        node.metrics.leases_reaped.inc();
+        let mesh = record.mesh.clone();
+        let ending =
+            presence::Ending { record, close: Some(CloseReason::DISCONNECTED), audit: Vec::new() };
+        if let Err(error) = presence::end(node, &mesh, std::slice::from_ref(&ending)).await {
+            // Back into grace: it is reaped again when the store answers.
+            tracing::warn!(%error, "a presence could not be ended yet");
+            if let Err(error) = node.cluster.adopt(&[ending.record]).await {
+                tracing::debug!(%error, "the sweep for stale rows will find it");
+            }
+        }
+    }
+}
+
+/// Presences that the store lists and no lease holds (this node's earlier
+/// life, or a shared state that was lost) get their grace now: their sessions
+/// may come back to the same presence, and those that do not leave once.
+///
+/// # Errors
+///
+/// The store's or the cluster's.
+pub async fn resume_presences(node: &Arc<Node>) -> anyhow::Result<()> {
+    let stored = node.store.unheard_presences(Timestamp::now().plus_ms(1)).await?;
+    let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
+    node.cluster.adopt(&records).await?;
+    Ok(())
+}
+
+fn record_of(stored: StoredPresence) -> PresenceRecord {
+    let StoredPresence { opened, member_key, member_name, connected_at, last_ping_at } = stored;
+    let OpenPresenceState { about, status: (status, status_source, status_updated_at), .. } =
+        opened;
+    PresenceRecord {
+        id: opened.id,
+        mesh: opened.mesh,
+        member: opened.member,
+        member_key,
+        session_key: opened.session_key,
+        role: opened.role,
+        session_id: about.session_id,
+        display_name: about.display_name.unwrap_or(member_name),
+        status,
+        status_source,
+        status_updated_at,
+        summary: opened.summary,
+        groups: opened.groups,
+        connected_at,
+        last_seen_at: last_ping_at,
+        cwd: about.cwd,
+        pid: about.pid,
+        hostname: about.hostname,
+        peer_type: about.peer_type,
+        channel: about.channel,
+        model: about.model,
+        stats: opened.stats,
+        visible: opened.visible,
+        profile: opened.profile,
+        node: opened.node.unwrap_or_default(),
+        epoch: 0,
+        online: false,
+    }
+}
+
+/// Says in the store that the presences here were heard of.
+fn touch(node: &Arc<Node>) {
+    let now = Timestamp::now();
+    for room in node.registry.rooms() {
+        room.for_each_session(|session, _| {
+            node.journal.change(PresenceChange {
+                last_ping_at: Some(now),
+                ..PresenceChange::of(session.presence.clone())
+            });
+        });
+    }
+}
+
+// --- mail --------------------------------------------------------------------------
+
+/// Deliveries that nobody confirmed in time, and sessions that have room
+/// again after they stalled.
+fn redeliver(node: &Arc<Node>) {
+    let sent_before = Timestamp::now().plus_ms(-node.config.message.claim_ms).as_ms();
+    for room in node.registry.rooms() {
+        let mut due = Vec::new();
+        room.for_each_session(|session, _| {
+            let mut inbox = session.inbox.lock();
+            let expired = !inbox.is_settled() && inbox.expire(sent_before);
+            if expired {
+                node.metrics.messages_redelivered.inc();
+            }
+            if expired || inbox.wants_drain() {
+                due.push(Arc::clone(session));
+            }
+        });
+        for session in due {
+            redelivery::request(node, &room, &session);
+        }
+    }
+}
+
+/// Mail that nobody told this node of: rows that another program wrote, and
+/// claims that ran out with their node.
+async fn look_for_mail(node: &Arc<Node>) {
+    let mut mailboxes: Vec<(MeshId, Key)> = Vec::new();
+    for room in node.registry.rooms() {
+        room.for_each_session(|session, _| {
+            let keys = [Some(&session.member_key), session.session_key.as_ref()];
+            for key in keys.into_iter().flatten() {
+                mailboxes.push((session.mesh.clone(), key.clone()));
+            }
+        });
+    }
+    mailboxes.sort();
+    mailboxes.dedup();
+    if mailboxes.is_empty() {
+        return;
+    }
+    match node.store.waiting(Timestamp::now(), &mailboxes).await {
+        Ok(waiting) => {
+            for (mesh, key) in waiting {
+                if let Some(room) = node.registry.room(&mesh) {
+                    deliver::drain_addressed(node, &room, &key);
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "mail could not be looked for"),
+    }
+}
+
+/// Deletes what is past its time.
+async fn expire(node: &Arc<Node>) {
+    let now = Timestamp::now();
+    let retention = Retention {
+        delivered_before: now.plus_ms(-node.config.message.delivered_retention_ms()),
+        undelivered_before: now.plus_ms(-limits::UNDELIVERED_RETENTION_MS),
+        keys_before: now.plus_ms(-limits::IDEMPOTENCE_MS),
+        limit: RETENTION_ROWS,
+    };
+    loop {
+        match node.store.expire(now, &retention).await {
+            Ok(expired) => {
+                let most = expired.delivered.max(expired.undelivered).max(expired.keys);
+                if most < RETENTION_ROWS.unsigned_abs() || node.stopped.is_cancelled() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::warn!(%error, "old rows stay for now"),
+        }
+    }
+}
+
+// --- the store -----------------------------------------------------------------------
+
+async fn check_store(node: &Arc<Node>) {
+    let up = node.store.ping().await;
+    let was_up = node.store_up.swap(up.is_ok(), Ordering::Relaxed);
+    node.metrics.db_healthy.set(i64::from(up.is_ok()));
+    match up {
+        Ok(()) if !was_up => tracing::info!("the database answers again"),
+        Err(error) if was_up => tracing::error!(%error, "the database does not answer"),
+        _ => {}
+    }
+}
+
+async fn measure_queue(node: &Arc<Node>) {
+    match node.store.queue_depth().await {
+        Ok(depth) => {
+            node.metrics.queue_depth.set(depth);
+        }
+        Err(error) => tracing::debug!(%error, "the queue could not be measured"),
+    }
+}
+
+/// Another program changed members, grants or meshes.
+async fn watch_changes(node: &Arc<Node>) {
+    let rooms = match node.store.changes().await {
+        Ok(Changes::None) => return,
+        Ok(Changes::Meshes(meshes)) => {
+            meshes.iter().filter_map(|mesh| node.registry.room(mesh)).collect()
+        }
+        Ok(Changes::Unknown) => node.registry.rooms(),
+        Err(error) => {
+            tracing::debug!(%error, "changes could not be watched");
+            return tokio::time::sleep(CHANGES_PAUSE).await;
+        }
+    };
+    for room in rooms {
+        bus::refresh_members(node, &room).await;
+        for (session, _) in room.sessions() {
+            redelivery::request(node, &room, &session);
+        }
+    }
+}
+
+/// Rooms that nobody uses, rate limits that nobody needs.
+async fn sweep(node: &Arc<Node>) {
+    for mesh in node.registry.take_unused(Instant::now()) {
+        node.cluster.leave_mesh(&mesh).await;
+    }
+    node.rates.sweep();
+}

@@ -1,0 +1,167 @@
+//! Deliveries that are done, on their way to the store, in batches.
+//!
+//! Nothing here is a queue of messages: the ledger lists *sessions* that have
+//! something to report (each at most once), and the truth stays in their
+//! inboxes until the store has it. So it is bounded by the sockets, and a
+//! store that is away costs a retry, not a confirmation.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::clock::Timestamp;
+use crate::limits;
+use crate::session::Session;
+use crate::session::inbox::Done;
+use crate::store::{Confirm, Store};
+
+/// Between two flushes: confirmations gather, and commits are left for sends.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
+/// Multicast positions move with every message; they are written more rarely.
+/// After `kill -9` at most this much is delivered again.
+const POSITION_INTERVAL: Duration = Duration::from_millis(100);
+/// After the store refused.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where sessions report.
+#[derive(Default)]
+pub struct Ledger {
+    sessions: Mutex<Vec<Arc<Session>>>,
+    /// Confirmations of deliveries that an earlier socket made.
+    stray: Mutex<Vec<Confirm>>,
+    wake: Notify,
+}
+
+impl Ledger {
+    /// The session has something to report.
+    pub fn report(&self, session: &Arc<Session>) {
+        if !session.in_ledger.swap(true, Ordering::AcqRel) {
+            self.sessions.lock().push(Arc::clone(session));
+            self.wake.notify_one();
+        }
+    }
+
+    /// A confirmation of something that is not on its way on this socket.
+    pub fn report_stray(&self, confirm: Confirm) {
+        let mut stray = self.stray.lock();
+        if stray.len() < limits::CONFIRM_QUEUE_MAX {
+            stray.push(confirm);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what one session is done with, now: before another socket of
+    /// the same session reads its mail.
+    ///
+    /// # Errors
+    ///
+    /// The store's; nothing is forgotten.
+    pub async fn settle(&self, store: &dyn Store, session: &Session) -> crate::store::Result<()> {
+        let done = session.inbox.lock().done();
+        write(store, &entries(session, &done)).await?;
+        session.inbox.lock().saved(&done);
+        Ok(())
+    }
+
+    /// Writes until `stop` is done, and then what is left.
+    pub async fn run(&self, store: &dyn Store, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut positions_due = Instant::now();
+        let mut stopping = false;
+        while !stopping {
+            tokio::select! {
+                () = &mut stop => stopping = true,
+                () = self.wake.notified() => {}
+            }
+            let with_positions = stopping || Instant::now() >= positions_due;
+            if with_positions {
+                positions_due = Instant::now() + POSITION_INTERVAL;
+            }
+            let rest = match self.flush(store, with_positions).await {
+                Ok(true) => POSITION_INTERVAL,
+                Ok(false) => FLUSH_INTERVAL,
+                Err(error) => {
+                    tracing::debug!(%error, "confirmations wait");
+                    RETRY_INTERVAL
+                }
+            };
+            if !stopping {
+                tokio::select! {
+                    () = &mut stop => stopping = true,
+                    () = tokio::time::sleep(rest) => {}
+                }
+                if stopping {
+                    let _ = self.flush(store, true).await;
+                }
+            }
+        }
+    }
+
+    /// `Ok(true)` if only positions that are not due yet are left.
+    async fn flush(&self, store: &dyn Store, with_positions: bool) -> crate::store::Result<bool> {
+        let sessions = std::mem::take(&mut *self.sessions.lock());
+        let mut reports: Vec<(Arc<Session>, Done)> = Vec::with_capacity(sessions.len());
+        let mut batch = std::mem::take(&mut *self.stray.lock());
+        let mut later = Vec::new();
+        for session in sessions {
+            session.in_ledger.store(false, Ordering::Release);
+            let mut done = session.inbox.lock().done();
+            if !with_positions && done.position.take().is_some() {
+                later.push(Arc::clone(&session));
+            }
+            batch.extend(entries(&session, &done));
+            reports.push((session, done));
+        }
+        let only_later = batch.is_empty() && !later.is_empty();
+        let written = write(store, &batch).await;
+        match &written {
+            Ok(()) => {
+                for (session, done) in &reports {
+                    session.inbox.lock().saved(done);
+                }
+            }
+            Err(_) => {
+                let stray = batch.into_iter().filter(|entry| !is_of(entry, &reports));
+                self.stray.lock().extend(stray.take(limits::CONFIRM_QUEUE_MAX));
+                later = reports.into_iter().map(|(session, _)| session).collect();
+            }
+        }
+        for session in &later {
+            self.report(session);
+        }
+        written.map(|()| only_later)
+    }
+}
+
+async fn write(store: &dyn Store, batch: &[Confirm]) -> crate::store::Result<()> {
+    for part in batch.chunks(limits::CONFIRM_BATCH_MAX) {
+        store.confirm(Timestamp::now(), part).await?;
+    }
+    Ok(())
+}
+
+fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
+    let direct = done.directs.iter().map(|id| Confirm::Message {
+        mesh: session.mesh.clone(),
+        id: id.clone(),
+        member_key: session.member_key.clone(),
+        session_key: session.session_key.clone(),
+    });
+    let position = done
+        .position
+        .map(|position| Confirm::MulticastsUpTo { presence: session.presence.clone(), position });
+    direct.chain(position).collect()
+}
+
+/// Whether a session's inbox still holds it.
+fn is_of(entry: &Confirm, reports: &[(Arc<Session>, Done)]) -> bool {
+    match entry {
+        Confirm::Message { id, .. } => reports.iter().any(|(_, done)| done.directs.contains(id)),
+        Confirm::MulticastsUpTo { .. } => true,
+        Confirm::ClientMessage { .. } => false,
+    }
+}

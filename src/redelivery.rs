@@ -1,0 +1,236 @@
+//! Drains: a session reads its mail from the store.
+//!
+//! On connect and reattach, when its status turns idle, when something may
+//! have been missed, when deliveries were not confirmed in time. Each runs in
+//! a task of its own that nobody cancels.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::limits;
+use crate::node::Node;
+use crate::registry::Room;
+use crate::router::deliver::{self, MulticastSender};
+use crate::router::policy::{self, Capability, Target};
+use crate::session::Session;
+use crate::session::inbox::{Delivery, DrainPlan, Place};
+use crate::store::{ClaimRequest, Result, StoredEnvelope};
+
+/// Wants a session's mail read. If it is being read already, that goes round
+/// once more.
+pub fn request(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    if session.inbox.lock().begin_drain() {
+        start(node, room, session);
+    }
+}
+
+/// Starts the first drain of a session, whose inbox begins as draining.
+pub fn start(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    let (node, room, session) = (Arc::clone(node), Arc::clone(room), Arc::clone(session));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move { drain(&node, &room, &session).await });
+}
+
+async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    node.metrics.drains.inc();
+    loop {
+        if !session.outbox.has_room().await {
+            return;
+        }
+        let plan = session.inbox.lock().plan_drain();
+        match round(node, room, session, plan).await {
+            Ok(found_all) => {
+                if session.end_drain(found_all, Timestamp::now()) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, presence = %session.presence, "a drain waits for the store");
+                session.inbox.lock().abandon_drain();
+                return;
+            }
+        }
+    }
+}
+
+/// One thing that a drain found, in the mesh's order.
+enum Found {
+    Direct(StoredEnvelope),
+    Multicast(StoredEnvelope),
+    /// A multicast that is not for this session.
+    Past(i64),
+}
+
+impl Found {
+    fn seq(&self) -> i64 {
+        match self {
+            Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
+            Self::Past(seq) => *seq,
+        }
+    }
+}
+
+/// Reads once and sends what was found; whether that was all.
+async fn round(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    plan: DrainPlan,
+) -> Result<bool> {
+    let room_left = plan.room;
+    let (directs, all_directs) = directs(node, room, session, &plan).await?;
+    let (multicasts, all_multicasts) = match plan.multicasts_after {
+        Some(after) => multicasts(node, room, session, after).await.inspect_err(|_| {
+            session.inbox.lock().mark_behind();
+        })?,
+        None => (Vec::new(), true),
+    };
+    // A list that was cut says nothing about what comes after its end.
+    let horizon = |list: &[Found], is_all: bool| {
+        if is_all { i64::MAX } else { list.last().map_or(i64::MAX, Found::seq) }
+    };
+    let until = horizon(&directs, all_directs).min(horizon(&multicasts, all_multicasts));
+    let mut found: Vec<Found> = directs.into_iter().chain(multicasts).collect();
+    found.sort_by_key(Found::seq);
+    let mut sent_all = true;
+    for one in found {
+        if one.seq() > until || !send(node, room, session, one).await {
+            sent_all = false;
+            break;
+        }
+    }
+    if plan.multicasts_after.is_some() && !(sent_all && all_multicasts) {
+        session.inbox.lock().mark_behind();
+    }
+    Ok(sent_all && all_directs && (all_multicasts || room_left == 0))
+}
+
+async fn directs(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    plan: &DrainPlan,
+) -> Result<(Vec<Found>, bool)> {
+    if plan.room == 0 {
+        return Ok((Vec::new(), true));
+    }
+    let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
+    let now = Timestamp::now();
+    let ask = ClaimRequest {
+        presence: session.presence.clone(),
+        mesh: session.mesh.clone(),
+        member_key: session.member_key.clone(),
+        session_key: session.session_key.clone(),
+        urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
+        in_flight: plan.in_flight.clone(),
+        until: now.plus_ms(node.config.message.claim_ms),
+        limit: plan.room,
+    };
+    let rows = node.store.claim(now, &ask).await?;
+    let is_all = rows.len() < plan.room as usize;
+    Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
+}
+
+async fn multicasts(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    after: i64,
+) -> Result<(Vec<Found>, bool)> {
+    let page = limits::DRAIN_BATCH_ENVELOPES_MAX;
+    let limit = u32::try_from(page).unwrap_or(u32::MAX);
+    let mut after = after;
+    let mut found: Vec<Found> = Vec::new();
+    let mut wanted = 0;
+    loop {
+        let rows = node.store.multicasts_after(room.mesh(), after, limit).await?;
+        let is_last = rows.len() < page;
+        for row in rows {
+            after = row.seq;
+            if is_for(node, room, session, &row) {
+                wanted += 1;
+                found.push(Found::Multicast(row));
+            } else if let Some(Found::Past(seq)) = found.last_mut() {
+                *seq = row.seq;
+            } else {
+                found.push(Found::Past(row.seq));
+            }
+        }
+        if is_last {
+            return Ok((found, true));
+        }
+        if wanted >= page {
+            return Ok((found, false));
+        }
+    }
+}
+
+fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
+    if row.sender_member == session.member {
+        return false;
+    }
+    let Some(record) = room.record(&session.presence) else { return false };
+    let sender = MulticastSender {
+        member: row.sender_member.clone(),
+        member_key: row.sender_key.clone(),
+        session_key: row.sender_session_key.clone(),
+    };
+    record.visible
+        && Target::parse(&row.target_spec).includes(&record)
+        && deliver::multicast_granted(node, room, &session.member, &sender)
+}
+
+/// `false` if the session takes no more now.
+async fn send(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, found: Found) -> bool {
+    if !session.outbox.has_room().await {
+        return false;
+    }
+    let now = Timestamp::now();
+    let delivery = match found {
+        Found::Past(seq) => {
+            session.inbox.lock().drained_past(seq);
+            return true;
+        }
+        Found::Multicast(envelope) => {
+            let place = Place::Multicast(envelope.seq);
+            deliver::delivery(deliver::multicast_push(room, envelope), place)
+        }
+        Found::Direct(envelope) => match direct(node, room, session, envelope).await {
+            Some(delivery) => delivery,
+            None => return true,
+        },
+    };
+    if session.inbox.lock().is_full() {
+        return false;
+    }
+    session.offer_drained(&delivery, now);
+    true
+}
+
+/// A direct message, unless it must not go to this session: then its claim is
+/// taken back for whoever else it addresses.
+async fn direct(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    envelope: StoredEnvelope,
+) -> Option<Delivery> {
+    let own = envelope.sender_member == session.member
+        && envelope.sender_session_key == session.session_key;
+    let granted = room.member(&session.member).is_some_and(|member| {
+        let session_key = envelope.sender_session_key.as_ref();
+        policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
+    });
+    if own || !granted {
+        if !granted {
+            deliver::count_dropped(node, Capability::Dm);
+        }
+        session.inbox.lock().refuse(envelope.id.clone());
+        if let Err(error) = node.store.unclaim(&session.presence, &[envelope.id]).await {
+            tracing::debug!(%error, "a claim stays until it runs out");
+        }
+        return None;
+    }
+    let push = deliver::direct_push(room, envelope, &session.member);
+    Some(deliver::delivery(push, Place::Direct))
+}

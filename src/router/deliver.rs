@@ -1,0 +1,327 @@
+//! After the commit: to sockets here, to nodes elsewhere. No database read.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::policy::{self, Capability, Target};
+use crate::clock::Timestamp;
+use crate::cluster::{BusDelivery, BusMessage};
+use crate::codec::SharedFrame;
+use crate::id::{Key, MemberId, MessageId, PresenceId};
+use crate::metrics;
+use crate::node::Node;
+use crate::protocol::{Blob, Push, ServerMessage};
+use crate::redelivery;
+use crate::registry::Room;
+use crate::session::Session;
+use crate::session::inbox::{Delivery, Place};
+use crate::store::{NewEnvelope, StoredEnvelope};
+
+/// Whom an accepted message is for.
+#[derive(Clone, Debug)]
+pub enum Recipient {
+    /// Everyone that the target names.
+    Many,
+    /// One.
+    One {
+        /// The key it is addressed to.
+        key: Key,
+        /// The member behind the key.
+        member: MemberId,
+        /// The presence that has the claim on it, if one takes it now.
+        presence: Option<PresenceId>,
+    },
+}
+
+/// What the router remembers of a send while it is committed.
+pub struct Sent {
+    /// The sender's mesh.
+    pub room: Arc<Room>,
+    /// The sender.
+    pub sender: Arc<Session>,
+    /// Whom it is for.
+    pub recipient: Recipient,
+    /// The sender's name.
+    pub sender_name: String,
+}
+
+/// Delivers what was just accepted.
+pub fn deliver(
+    node: &Arc<Node>,
+    sent: Sent,
+    envelope: NewEnvelope,
+    seq: i64,
+    previous_multicast: i64,
+    created_at: Timestamp,
+) {
+    let begun = Instant::now();
+    let stored = StoredEnvelope {
+        id: envelope.id,
+        seq,
+        sender_member: envelope.sender_member,
+        sender_key: sent.sender.member_key.clone(),
+        sender_name: sent.sender_name,
+        sender_session_key: envelope.sender_session_key,
+        target_spec: envelope.target_spec,
+        priority: envelope.priority,
+        nonce: envelope.nonce,
+        ciphertext: envelope.ciphertext,
+        created_at,
+        client_message_id: envelope.client_message_id,
+        request_fingerprint: envelope.request_fingerprint,
+        reply_to_id: envelope.reply_to_id,
+    };
+    match sent.recipient {
+        Recipient::Many => multicast(node, &sent.room, stored, previous_multicast),
+        Recipient::One { key, member, presence } => {
+            direct(node, &sent.room, stored, key, &member, presence);
+        }
+    }
+    node.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
+}
+
+/// The push of a direct message. Old daemons drop pushes that carry their own
+/// member's key, so it is left out among sessions of one member.
+#[must_use]
+pub fn direct_push(room: &Room, envelope: StoredEnvelope, recipient: &MemberId) -> Push {
+    let same_member = envelope.sender_member == *recipient;
+    let mut push = base_push(room, envelope);
+    if same_member {
+        push.sender_member_pubkey = None;
+    }
+    push.reply_to_id = None;
+    push
+}
+
+/// The push of a multicast.
+#[must_use]
+pub fn multicast_push(room: &Room, envelope: StoredEnvelope) -> Push {
+    let mut push = base_push(room, envelope);
+    push.client_message_id = None;
+    push.request_fingerprint = None;
+    push
+}
+
+fn base_push(room: &Room, envelope: StoredEnvelope) -> Push {
+    let StoredEnvelope { sender_key, sender_session_key, .. } = envelope;
+    Push {
+        message_id: envelope.id,
+        mesh_id: room.mesh().clone(),
+        sender_pubkey: sender_session_key.unwrap_or_else(|| sender_key.clone()),
+        sender_member_pubkey: Some(sender_key),
+        sender_member_id: Some(envelope.sender_member),
+        sender_name: Some(envelope.sender_name),
+        priority: envelope.priority,
+        nonce: Blob::from_text(envelope.nonce),
+        ciphertext: Blob::from_text(envelope.ciphertext),
+        created_at: envelope.created_at,
+        client_message_id: envelope.client_message_id,
+        request_fingerprint: envelope.request_fingerprint,
+        reply_to_id: envelope.reply_to_id,
+        subtype: None,
+        event: None,
+        event_data: None,
+    }
+}
+
+/// A delivery of a push.
+#[must_use]
+pub fn delivery(push: Push, place: Place) -> Delivery {
+    Delivery {
+        id: push.message_id.clone(),
+        place,
+        client_message_id: push.client_message_id.as_deref().map(Arc::from),
+        frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
+    }
+}
+
+// --- one recipient -----------------------------------------------------------
+
+fn direct(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    envelope: StoredEnvelope,
+    key: Key,
+    member: &MemberId,
+    presence: Option<PresenceId>,
+) {
+    let (seq, priority, id) = (envelope.seq, envelope.priority, envelope.id.clone());
+    let Some(presence) = presence else {
+        // Nobody took it when it was planned; somebody may have come since,
+        // here or on a node that this one's directory does not know of yet.
+        return mail_for(node, room, key);
+    };
+    let Some(record) = room.record(&presence) else {
+        return give_back(node, room, presence, id, key);
+    };
+    match room.session(&presence) {
+        Some(session) => {
+            if !session.outbox.is_open() {
+                return give_back(node, room, presence, id, key);
+            }
+            if policy::admits(record.status, priority) {
+                let push = direct_push(room, envelope, member);
+                session.offer(&delivery(push, Place::Direct), Timestamp::now());
+            }
+        }
+        None => {
+            let push = Box::new(direct_push(room, envelope, member));
+            let delivery = BusDelivery { seq, push };
+            node.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
+        }
+    }
+}
+
+/// A direct message from another node, for a session here.
+pub fn direct_from_bus(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    presence: PresenceId,
+    from: BusDelivery,
+) {
+    let id = from.push.message_id.clone();
+    let (Some(session), Some(record)) = (room.session(&presence), room.record(&presence)) else {
+        return;
+    };
+    if !session.outbox.is_open() {
+        let key = session.member_key.clone();
+        return give_back(node, room, presence, id, key);
+    }
+    if policy::admits(record.status, from.push.priority) {
+        session.offer(&delivery(*from.push, Place::Direct), Timestamp::now());
+    }
+}
+
+/// The presence that had the claim is gone: the claim is taken back, so that
+/// whoever else the key addresses need not wait for it to run out.
+fn give_back(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    presence: PresenceId,
+    message: MessageId,
+    key: Key,
+) {
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        if let Err(error) = node.store.unclaim(&presence, &[message]).await {
+            tracing::debug!(%error, "a claim stays until it runs out");
+        }
+        mail_for(&node, &room, key);
+    });
+}
+
+/// Mail lies in the store for this key: whoever it addresses reads it, here
+/// and on every other node.
+pub fn mail_for(node: &Arc<Node>, room: &Arc<Room>, key: Key) {
+    drain_addressed(node, room, &key);
+    node.cluster.publish(room.mesh(), &BusMessage::MailFor { keys: vec![key] });
+}
+
+/// Drains the sessions here that a key addresses.
+pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
+    for candidate in room.addressed_by(key.as_str()) {
+        if let Some(session) = candidate.session {
+            redelivery::request(node, room, &session);
+        }
+    }
+}
+
+// --- many recipients -----------------------------------------------------------
+
+fn multicast(node: &Arc<Node>, room: &Arc<Room>, envelope: StoredEnvelope, previous: i64) {
+    let group = match Target::parse(&envelope.target_spec) {
+        Target::Group(group) => Some(group.to_owned()),
+        _ => None,
+    };
+    let (seq, sender_member) = (envelope.seq, envelope.sender_member.clone());
+    let sender_member_key = envelope.sender_key.clone();
+    let sender_session_key = envelope.sender_session_key.clone();
+    let push = Box::new(multicast_push(room, envelope));
+    let message = BusMessage::Multicast {
+        group,
+        sender_member,
+        sender_session_key,
+        sender_member_key,
+        previous,
+        delivery: BusDelivery { seq, push },
+    };
+    node.cluster.publish(room.mesh(), &message);
+    if let BusMessage::Multicast {
+        group,
+        sender_member,
+        sender_session_key,
+        sender_member_key,
+        delivery,
+        ..
+    } = message
+    {
+        let sender = MulticastSender {
+            member: sender_member,
+            member_key: sender_member_key,
+            session_key: sender_session_key,
+        };
+        if room.follows(previous, delivery.seq) {
+            fan_out(node, room, group.as_deref(), &sender, delivery);
+        } else {
+            super::bus::drain_all(node, room);
+        }
+    }
+}
+
+/// Who sent a multicast: decides who is passed over.
+pub struct MulticastSender {
+    /// Its own sessions do not get it.
+    pub member: MemberId,
+    /// For grants.
+    pub member_key: Key,
+    /// For grants.
+    pub session_key: Option<Key>,
+}
+
+/// To every session here that a multicast is for. Encoded once per codec.
+pub fn fan_out(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    group: Option<&str>,
+    sender: &MulticastSender,
+    from: BusDelivery,
+) {
+    let target = group.map_or(Target::Everyone, Target::Group);
+    let delivery = delivery(*from.push, Place::Multicast(from.seq));
+    let now = Timestamp::now();
+    for (session, record) in room.sessions() {
+        let wanted = record.member != sender.member
+            && record.visible
+            && target.includes(&record)
+            && multicast_granted(node, room, &record.member, sender);
+        if wanted {
+            session.offer(&delivery, now);
+        } else {
+            session.inbox.lock().pass_over(from.seq);
+        }
+    }
+}
+
+/// Whether the recipient's grants let this sender's multicasts through.
+#[must_use]
+pub fn multicast_granted(
+    node: &Node,
+    room: &Room,
+    recipient: &MemberId,
+    sender: &MulticastSender,
+) -> bool {
+    let Some(member) = room.member(recipient) else { return false };
+    let session_key = sender.session_key.as_ref();
+    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
+    if !granted {
+        count_dropped(node, Capability::Broadcast);
+    }
+    granted
+}
+
+/// A grant kept a delivery away.
+pub fn count_dropped(node: &Node, capability: Capability) {
+    let cap = metrics::Capability { cap: capability.as_str() };
+    node.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
+}

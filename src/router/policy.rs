@@ -1,0 +1,221 @@
+//! Targets, grants and holds. Pure.
+
+use crate::cluster::PresenceRecord;
+use crate::id::Key;
+use crate::protocol::{PeerRole, Priority, Status};
+use crate::registry::Candidate;
+use crate::store::Member;
+
+/// Whom a `targetSpec` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `*`, `@all`: everybody.
+    Everyone,
+    /// `@name`: a group and those below it.
+    Group(&'a str),
+    /// `#name`: a topic. This broker has none.
+    Topic(&'a str),
+    /// A member key or a session key.
+    Key(&'a str),
+}
+
+impl<'a> Target<'a> {
+    /// Reads a `targetSpec`.
+    #[must_use]
+    pub fn parse(spec: &'a str) -> Self {
+        match spec.as_bytes().first() {
+            _ if spec == "*" || spec == "@all" => Self::Everyone,
+            Some(b'@') => Self::Group(&spec[1..]),
+            Some(b'#') => Self::Topic(&spec[1..]),
+            _ => Self::Key(spec),
+        }
+    }
+
+    /// Whether a multicast to this target is for that presence.
+    #[must_use]
+    pub fn includes(self, record: &PresenceRecord) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Group(group) => record.is_in_group(group),
+            Self::Topic(_) | Self::Key(_) => false,
+        }
+    }
+}
+
+/// What a recipient may give a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Direct messages.
+    Dm,
+    /// Messages to groups and to everyone.
+    Broadcast,
+}
+
+impl Capability {
+    /// As in the tables and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dm => "dm",
+            Self::Broadcast => "broadcast",
+        }
+    }
+}
+
+/// Whether a recipient lets a sender do something: by the entry under the
+/// sender's member key, else under its session key, else by default, which
+/// allows both.
+#[must_use]
+pub fn grants(
+    recipient: &Member,
+    sender_member_key: &Key,
+    sender_session_key: Option<&Key>,
+    capability: Capability,
+) -> bool {
+    if recipient.grants.is_empty() {
+        return true;
+    }
+    let by_key = |key: &Key| recipient.grants.get(key.as_str());
+    match by_key(sender_member_key).or_else(|| sender_session_key.and_then(by_key)) {
+        Some(given) => given.iter().any(|name| name == capability.as_str()),
+        None => true,
+    }
+}
+
+/// Whether a peer in that status gets a message of that priority now. What
+/// it does not get waits until it is idle.
+#[must_use]
+pub fn admits(status: Status, priority: Priority) -> bool {
+    status == Status::Idle || priority == Priority::Now
+}
+
+/// Which of the presences that a key addresses should get a direct message:
+/// one whose socket is open and whose status admits it; a session before a
+/// control-plane connection, idle before working, the newest activity first.
+#[must_use]
+pub fn choose(candidates: &[Candidate], priority: Priority) -> Option<&Candidate> {
+    candidates
+        .iter()
+        .filter(|candidate| {
+            let Candidate { record, session } = candidate;
+            record.online
+                && admits(record.status, priority)
+                && session.as_ref().is_none_or(|session| session.outbox.is_open())
+        })
+        .max_by_key(|candidate| {
+            let Candidate { record, session } = candidate;
+            let heard = session.as_ref().map_or(record.last_seen_at, |s| s.last_heard());
+            (record.role == PeerRole::Session, record.status == Status::Idle, heard)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::id::{MemberId, MeshId, PresenceId};
+    use crate::protocol::{Group, Profile, StatusSource};
+    use crate::store::Role;
+
+    fn record(id: &str, role: PeerRole, status: Status, online: bool, seen: i64) -> Candidate {
+        Candidate {
+            record: Arc::new(PresenceRecord {
+                id: PresenceId::from(id),
+                mesh: MeshId::from("mesh"),
+                member: MemberId::from("member"),
+                member_key: Key::from("key"),
+                session_key: None,
+                role,
+                session_id: String::new(),
+                display_name: id.to_owned(),
+                status,
+                status_source: StatusSource::Jsonl,
+                status_updated_at: Timestamp::default(),
+                summary: None,
+                groups: vec![Group { name: "a/b".to_owned(), role: None }],
+                connected_at: Timestamp::default(),
+                last_seen_at: Timestamp::from_ms(seen),
+                cwd: String::new(),
+                pid: 0,
+                hostname: None,
+                peer_type: None,
+                channel: None,
+                model: None,
+                stats: None,
+                visible: true,
+                profile: Profile::default(),
+                node: String::new(),
+                epoch: 1,
+                online,
+            }),
+            session: None,
+        }
+    }
+
+    fn chosen(candidates: &[Candidate], priority: Priority) -> Option<&str> {
+        choose(candidates, priority).map(|candidate| candidate.record.id.as_str())
+    }
+
+    #[test]
+    fn a_session_comes_before_a_daemon_and_idle_before_working() {
+        use PeerRole::{ControlPlane, Session};
+        use Status::{Dnd, Idle, Working};
+        let all = [
+            record("daemon", ControlPlane, Idle, true, 9),
+            record("old", Session, Idle, true, 1),
+            record("new", Session, Idle, true, 2),
+            record("busy", Session, Working, true, 8),
+            record("away", Session, Idle, false, 9),
+        ];
+        assert_eq!(chosen(&all, Priority::Next), Some("new"));
+        assert_eq!(chosen(&all[3..], Priority::Now), Some("busy"));
+        assert_eq!(chosen(&all[3..], Priority::Low), None);
+        assert_eq!(chosen(&all[..1], Priority::Low), Some("daemon"));
+        let dnd = [record("dnd", Session, Dnd, true, 1)];
+        assert_eq!(chosen(&dnd, Priority::Next), None);
+        assert_eq!(chosen(&dnd, Priority::Now), Some("dnd"));
+    }
+
+    #[test]
+    fn groups_reach_down_and_not_sideways() {
+        let peer = record("p", PeerRole::Session, Status::Idle, true, 0).record;
+        assert!(Target::parse("@a").includes(&peer));
+        assert!(Target::parse("@a/b").includes(&peer));
+        assert!(Target::parse("@all").includes(&peer));
+        assert!(Target::parse("*").includes(&peer));
+        assert!(!Target::parse("@a/b/c").includes(&peer));
+        assert!(!Target::parse("@a/").includes(&peer));
+        assert!(!Target::parse("@ab").includes(&peer));
+        assert!(!Target::parse("#a").includes(&peer));
+    }
+
+    #[test]
+    fn an_entry_replaces_the_defaults_and_the_member_key_comes_first() {
+        let mut member = Member {
+            id: MemberId::from("m"),
+            key: Key::from("k"),
+            display_name: String::new(),
+            role: Role::Member,
+            is_owner: false,
+            role_tag: None,
+            default_groups: Vec::new(),
+            message_mode: "push".to_owned(),
+            grants: HashMap::new(),
+            joined_at: Timestamp::default(),
+            revoked_at: None,
+        };
+        let (key, session) = (Key::from("sender"), Key::from("session"));
+        let may = |member: &Member, capability| grants(member, &key, Some(&session), capability);
+        assert!(may(&member, Capability::Dm) && may(&member, Capability::Broadcast));
+        member.grants.insert("session".to_owned(), vec!["dm".to_owned()]);
+        assert!(may(&member, Capability::Dm) && !may(&member, Capability::Broadcast));
+        member.grants.insert("sender".to_owned(), Vec::new());
+        assert!(!may(&member, Capability::Dm), "the member key's entry comes first");
+        member.grants.clear();
+        member.grants.insert("other".to_owned(), Vec::new());
+        assert!(may(&member, Capability::Dm), "an entry for another sender says nothing");
+    }
+}

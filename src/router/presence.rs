@@ -1,0 +1,187 @@
+//! What peers are told of each other, and how a presence ends.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::cluster::bus::Announcement;
+use crate::cluster::{BusMessage, PresenceRecord};
+use crate::codec::SharedFrame;
+use crate::id::{Key, MeshId, PresenceId};
+use crate::node::Node;
+use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::{AuditEntry, EndPresence, PresenceChange};
+
+use super::deliver;
+
+/// An event about a presence. `to_own_member`: its member's other sessions
+/// are told too.
+#[must_use]
+pub fn announcement(
+    event: &'static str,
+    record: &PresenceRecord,
+    data: serde_json::Value,
+    to_own_member: bool,
+) -> Announcement {
+    Announcement {
+        event: SystemEvent { event: Cow::Borrowed(event), data },
+        about: record.id.clone(),
+        except_member: (!to_own_member).then(|| record.member.clone()),
+    }
+}
+
+/// `peer_left` for a presence.
+#[must_use]
+pub fn peer_left(record: &PresenceRecord) -> Announcement {
+    let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
+    announcement("peer_left", record, data, false)
+}
+
+/// Tells the sessions here.
+pub fn announce(room: &Room, announcement: &Announcement) {
+    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    for (session, _) in room.sessions() {
+        let told = session.presence != announcement.about
+            && announcement.except_member.as_ref() != Some(&session.member);
+        if told {
+            session.outbox.say(frame.bytes(session.codec));
+        }
+    }
+}
+
+/// Tells every node of the mesh how a presence is now, and its peers of it if
+/// there is something to tell.
+pub fn publish(
+    node: &Node,
+    room: &Room,
+    record: &PresenceRecord,
+    announcement: Option<Announcement>,
+) {
+    if let Some(announcement) = &announcement {
+        announce(room, announcement);
+    }
+    let record = Box::new(record.clone());
+    let message = BusMessage::Presence { record, event: announcement };
+    node.cluster.publish(room.mesh(), &message);
+}
+
+/// Changes a session's record everywhere: here, in the cluster's directory,
+/// in the store, on other nodes. The announcement, if any, is made from the
+/// changed record.
+pub async fn change(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    change: PresenceChange,
+    edit: impl FnOnce(&mut PresenceRecord),
+    announcement: impl FnOnce(&PresenceRecord) -> Option<Announcement>,
+) {
+    let Some(record) = room.update(session, edit) else { return };
+    node.journal.change(change);
+    if let Err(error) = node.cluster.write_record(&session.lease, &record).await {
+        // The next renewal writes it.
+        tracing::debug!(%error, presence = %session.presence, "a record waits for its renewal");
+    }
+    publish(node, room, &record, announcement(&record));
+}
+
+/// A presence to end, and why.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// What was known of it.
+    pub record: PresenceRecord,
+    /// What to close its socket with, if one is open.
+    pub close: Option<CloseReason>,
+    /// Audit rows that say who ended it, before its `peer_left`.
+    pub audit: Vec<AuditEntry>,
+}
+
+/// Ends presences, each at most once in the cluster: whoever changes the row
+/// tells the peers. Their leases must be gone or be ended by the caller.
+///
+/// # Errors
+///
+/// As [`Store::end_presences`](crate::store::Store::end_presences): nothing
+/// ended; the caller tries again.
+pub async fn end(
+    node: &Arc<Node>,
+    mesh: &MeshId,
+    endings: &[Ending],
+) -> crate::store::Result<Vec<PresenceId>> {
+    let rows: Vec<EndPresence> = endings.iter().map(|ending| ended_row(mesh, ending)).collect();
+    for ending in endings {
+        node.journal.forget(&ending.record.id);
+    }
+    let ended = node.store.end_presences(Timestamp::now(), &rows).await?;
+    let room = node.registry.room(mesh);
+    for ending in endings {
+        let won = ended.contains(&ending.record.id);
+        told(node, mesh, room.as_ref(), ending, won);
+    }
+    if let Some(room) = &room {
+        for ending in endings.iter().filter(|ending| ended.contains(&ending.record.id)) {
+            rehome(node, room, &ending.record);
+        }
+    }
+    Ok(ended)
+}
+
+fn ended_row(mesh: &MeshId, ending: &Ending) -> EndPresence {
+    let left = AuditEntry {
+        mesh: mesh.clone(),
+        actor: Some(ending.record.member.clone()),
+        actor_name: Some(ending.record.display_name.clone()),
+        event: AuditEvent::PeerLeft,
+    };
+    EndPresence {
+        id: ending.record.id.clone(),
+        mesh: mesh.clone(),
+        audit: ending.audit.iter().cloned().chain([left]).collect(),
+    }
+}
+
+fn told(node: &Node, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending, won: bool) {
+    let event = won.then(|| peer_left(&ending.record));
+    if let Some(room) = room {
+        close_here(room, &ending.record.id, ending.close);
+        if let Some(event) = &event {
+            announce(room, event);
+        }
+    }
+    let message = BusMessage::Ended {
+        presence: ending.record.id.clone(),
+        close: ending.close.map(|close| close.reason.to_owned()),
+        event,
+    };
+    node.cluster.publish(mesh, &message);
+}
+
+/// Forgets a presence here, closing its socket if it has one.
+pub fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>) {
+    if let Some(gone) = room.end(presence)
+        && let Some(session) = gone.session
+    {
+        session.outbox.close(close.unwrap_or(CloseReason::DISCONNECTED));
+    }
+}
+
+/// What was on its way to a presence that is gone, and was addressed to its
+/// member, goes to another session of the member.
+pub fn rehome(node: &Arc<Node>, room: &Arc<Room>, record: &PresenceRecord) {
+    let others: Vec<Key> = room
+        .addressed_by(record.member_key.as_str())
+        .iter()
+        .filter(|other| other.record.id != record.id)
+        .map(|_| record.member_key.clone())
+        .take(1)
+        .collect();
+    for key in others {
+        deliver::mail_for(node, room, key);
+    }
+}

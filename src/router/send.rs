@@ -1,0 +1,278 @@
+//! A `send`: its checks, its recipients, its way into the group commit.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::deliver::{self, Recipient, Sent};
+use super::policy::{self, Capability, Target};
+use crate::accept::{Outcome, Refused, Submission};
+use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
+use crate::id::{Key, MessageId};
+use crate::limits;
+use crate::metrics::PriorityLabel;
+use crate::node::Node;
+use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::{Accepted, Member, NewEnvelope, Reach};
+
+/// Clients match on these words.
+const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
+                       without another session)";
+const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
+/// Free of the words that daemons take for a permanent failure.
+const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
+const STORE_REJECTS: &str = "rejected: the broker's database does not take this message";
+
+/// Why a send was not taken: a stable word for metrics, and the sentence that
+/// the sender gets.
+struct Refusal {
+    reason: &'static str,
+    text: String,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}
+
+/// Takes a send, or refuses it. The answer leaves when its fate is known;
+/// this returns when it is on its way, so that a socket's next frame need not
+/// wait for the commit.
+pub async fn send(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    send: Send<'_>,
+    req_id: Option<RequestId>,
+    received: Instant,
+) {
+    let id = send.id.as_deref().unwrap_or_default().to_owned();
+    let answer_to = AnswerTo { session: Arc::clone(session), id, req_id };
+    match plan(node, room, session, send).await {
+        Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
+        Err(refusal) => answer_to.refuse(node, &refusal),
+    }
+}
+
+/// Where the answer to a send goes, and what it carries.
+struct AnswerTo {
+    session: Arc<Session>,
+    id: String,
+    req_id: Option<RequestId>,
+}
+
+impl AnswerTo {
+    fn kept(self, message_id: String) {
+        self.answer(message_id, true, None);
+    }
+
+    fn refuse(self, node: &Node, refusal: &Refusal) {
+        node.metrics.rejected(refusal.reason);
+        self.answer(String::new(), false, Some(refusal.text.clone()));
+    }
+
+    fn answer(self, message_id: String, queued: bool, error: Option<String>) {
+        let Self { session, id, req_id } = self;
+        let ack = ServerMessage::Ack(Ack { id, message_id, queued, error });
+        session.outbox.say(session.codec.encode(&ack, req_id.as_ref()));
+    }
+}
+
+/// The answer to a send that is not one: bad priority, wrong types.
+pub fn refuse_invalid(
+    node: &Node,
+    session: &Arc<Session>,
+    id: Option<String>,
+    req_id: Option<&RequestId>,
+    reason: &str,
+) {
+    let id = id.unwrap_or_default();
+    let answer_to = AnswerTo { session: Arc::clone(session), id, req_id: req_id.cloned() };
+    answer_to.refuse(node, &Refusal::new("invalid", format!("invalid send: {reason}")));
+}
+
+/// The checks, in the recorded order, and whom the message is for.
+async fn plan(
+    node: &Node,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    send: Send<'_>,
+) -> Result<(NewEnvelope, Sent), Refusal> {
+    if !node.rates.may_send(&*node.cluster, &session.member).await {
+        return Err(Refusal::new("rate_limit", node.rates.send_refusal()));
+    }
+    check_sizes(node, &send)?;
+    let record = room
+        .record(&session.presence)
+        .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
+    let recipient = match Target::parse(&send.target_spec) {
+        Target::Everyone | Target::Group(_) => Recipient::Many,
+        Target::Topic(topic) => {
+            return Err(Refusal::new("topic", format!("topic \"{topic}\" is not known here")));
+        }
+        Target::Key(key) => direct(node, room, session, key, send.priority).await?,
+    };
+    let sent = Sent {
+        room: Arc::clone(room),
+        sender: Arc::clone(session),
+        recipient,
+        sender_name: record.display_name.clone(),
+    };
+    Ok((envelope(node, session, &record, send, &sent), sent))
+}
+
+fn check_sizes(node: &Node, send: &Send<'_>) -> Result<(), Refusal> {
+    let bytes =
+        send.ciphertext.as_text().len() + send.nonce.as_text().len() + send.target_spec.len();
+    let max = node.config.message.message_bytes_max;
+    if bytes > max {
+        let text = format!("payload too large: {bytes} bytes > MAX_MESSAGE_BYTES={max}");
+        return Err(Refusal::new("too_large", text));
+    }
+    let long = |field: &Option<std::borrow::Cow<'_, str>>| {
+        field.as_ref().is_some_and(|text| text.len() > limits::CLIENT_MESSAGE_ID_BYTES_MAX)
+    };
+    if send.target_spec.len() > limits::TARGET_SPEC_BYTES_MAX
+        || long(&send.client_message_id)
+        || long(&send.request_fingerprint)
+        || long(&send.reply_to_id)
+    {
+        return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
+    }
+    Ok(())
+}
+
+/// Rules 21, 22 and 24: known, allowed, and which presence should get it.
+async fn direct(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    key: &str,
+    priority: Priority,
+) -> Result<Recipient, Refusal> {
+    let mut candidates = room.addressed_by(key);
+    candidates.retain(|candidate| candidate.record.id != session.presence);
+    let member = recipient_member(node, room, session, key, &candidates).await?;
+    let session_key = session.session_key.as_ref();
+    if !policy::grants(&member, &session.member_key, session_key, Capability::Dm) {
+        return Err(Refusal::new("grants", NO_GRANT));
+    }
+    let chosen = policy::choose(&candidates, priority);
+    Ok(Recipient::One {
+        key: Key::from(key),
+        member: member.id.clone(),
+        presence: chosen.map(|candidate| candidate.record.id.clone()),
+    })
+}
+
+async fn recipient_member(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    key: &str,
+    candidates: &[crate::registry::Candidate],
+) -> Result<Arc<Member>, Refusal> {
+    let no_peer = || Refusal::new("no_peer", NO_PEER);
+    if let Some(candidate) = candidates.first() {
+        return room.member(&candidate.record.member).ok_or_else(no_peer);
+    }
+    let own = key == session.member_key.as_str()
+        || session.session_key.as_ref().is_some_and(|own| own.as_str() == key);
+    if own {
+        return Err(no_peer());
+    }
+    if let Some(member) = room.member_by_key(key) {
+        return Ok(member);
+    }
+    if !crate::auth::is_public_key(key) {
+        return Err(no_peer());
+    }
+    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    match node.store.member_of_session_key(room.mesh(), key, since).await {
+        Ok(Some(id)) => room.member(&id).ok_or_else(no_peer),
+        Ok(None) => Err(no_peer()),
+        Err(error) => {
+            tracing::warn!(%error, "a send's target could not be looked up");
+            Err(Refusal::new("unavailable", STORE_AWAY))
+        }
+    }
+}
+
+fn envelope(
+    node: &Node,
+    session: &Session,
+    record: &PresenceRecord,
+    send: Send<'_>,
+    sent: &Sent,
+) -> NewEnvelope {
+    let given = |text: Option<std::borrow::Cow<'_, str>>| {
+        text.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned)
+    };
+    let reach = match &sent.recipient {
+        Recipient::Many => Reach::Multicast,
+        Recipient::One { presence, .. } => Reach::Direct {
+            claim: presence
+                .clone()
+                .map(|presence| (presence, Timestamp::now().plus_ms(node.config.message.claim_ms))),
+        },
+    };
+    NewEnvelope {
+        id: MessageId::generate(),
+        mesh: session.mesh.clone(),
+        sender_member: session.member.clone(),
+        sender_name: record.display_name.clone(),
+        sender_session_key: session.session_key.clone(),
+        target_spec: send.target_spec.into_owned(),
+        reach,
+        priority: send.priority,
+        nonce: send.nonce.into_text(),
+        ciphertext: send.ciphertext.into_text(),
+        client_message_id: given(send.client_message_id),
+        request_fingerprint: given(send.request_fingerprint),
+        reply_to_id: given(send.reply_to_id),
+    }
+}
+
+async fn submit(
+    node: &Arc<Node>,
+    answer_to: AnswerTo,
+    envelope: NewEnvelope,
+    sent: Sent,
+    received: Instant,
+) {
+    let done = {
+        let node = Arc::clone(node);
+        Box::new(move |envelope: NewEnvelope, outcome: Outcome| {
+            decided(&node, answer_to, envelope, sent, outcome);
+        })
+    };
+    node.accept.submit(Submission { envelope, received, done }).await;
+}
+
+/// The fate is known: the answer first, then the message.
+fn decided(
+    node: &Arc<Node>,
+    answer_to: AnswerTo,
+    envelope: NewEnvelope,
+    sent: Sent,
+    outcome: Outcome,
+) {
+    match outcome {
+        Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+            let priority = envelope.priority.as_str();
+            node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+            answer_to.kept(envelope.id.to_string());
+            deliver::deliver(node, sent, envelope, seq, previous_multicast, created_at);
+        }
+        Ok(Accepted::Duplicate { id }) => answer_to.kept(id.to_string()),
+        Err(Refused::Unavailable) => {
+            answer_to.refuse(node, &Refusal::new("unavailable", STORE_AWAY));
+        }
+        Err(Refused::Rejected) => {
+            answer_to.refuse(node, &Refusal::new("rejected", STORE_REJECTS));
+        }
+    }
+}

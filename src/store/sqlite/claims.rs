@@ -1,0 +1,266 @@
+//! From the queue to a recipient: claiming, confirming, catching up.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+
+use super::connection::{Db, Tx};
+use super::error::refused;
+use super::row::{get, id, optional_id, time, to_json, word};
+use crate::clock::Timestamp;
+use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::protocol::Priority;
+use crate::store::{ClaimRequest, Confirm, Result, StoredEnvelope};
+
+pub(super) async fn claim(
+    db: &Db,
+    now: Timestamp,
+    ask: &ClaimRequest,
+) -> Result<Vec<StoredEnvelope>> {
+    let session_key = ask.session_key.as_ref().filter(|key| **key != ask.member_key);
+    let mut tx = db.begin().await?;
+    // Two mailboxes, each in the order of its index, merged: the end of a long
+    // queue is not looked at.
+    let rows = sqlx::query(
+        "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
+            coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
+            q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
+            q.client_message_id, q.request_fingerprint, q.reply_to_id
+         from (
+            select id, seq, created_at from message_queue
+            where mesh_id = ?1 and target_spec = ?2 and delivered_at is null
+               and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+               and (not ?6 or priority = 'now')
+               and id not in (select value from json_each(?7))
+            union all
+            select id, seq, created_at from message_queue
+            where mesh_id = ?1 and target_spec = ?3 and delivered_at is null
+               and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+               and (not ?6 or priority = 'now')
+               and id not in (select value from json_each(?7))
+            order by seq, created_at, id limit ?8
+         ) mail
+         cross join message_queue q on q.id = mail.id
+         cross join member m on m.id = q.sender_member_id
+         order by mail.seq, mail.created_at, mail.id",
+    )
+    .bind(ask.mesh.as_str())
+    .bind(ask.member_key.as_str())
+    .bind(session_key.map(Key::as_str))
+    .bind(ask.presence.as_str())
+    .bind(now.as_ms())
+    .bind(ask.urgent_only)
+    .bind(to_json(&ask.in_flight))
+    .bind(ask.limit)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(refused)?;
+    let given: Vec<StoredEnvelope> = rows.iter().map(envelope).collect::<Result<_>>()?;
+    if !given.is_empty() {
+        mark(&mut tx, now, ask, &given).await?;
+    }
+    tx.commit().await.map_err(refused)?;
+    Ok(given)
+}
+
+async fn mark(
+    tx: &mut Tx,
+    now: Timestamp,
+    ask: &ClaimRequest,
+    given: &[StoredEnvelope],
+) -> Result<()> {
+    let ids: Vec<&MessageId> = given.iter().map(|envelope| &envelope.id).collect();
+    sqlx::query(
+        "update message_queue set claimed_at = ?2, claim_id = ?3, claim_expires_at = ?4
+         where id in (select value from json_each(?1))",
+    )
+    .bind(to_json(&ids))
+    .bind(now.as_ms())
+    .bind(ask.presence.as_str())
+    .bind(ask.until.as_ms())
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+pub(super) async fn unclaim(db: &Db, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    sqlx::query(
+        "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
+         where id in (select value from json_each(?1)) and +claim_id = ?2
+            and delivered_at is null",
+    )
+    .bind(to_json(messages))
+    .bind(presence.as_str())
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    tx.commit().await.map_err(refused)
+}
+
+/// A direct envelope to confirm: mesh, id, the recipient's keys.
+type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
+
+pub(super) async fn confirm(db: &Db, now: Timestamp, batch: &[Confirm]) -> Result<()> {
+    let mut by_id: Vec<Done<'_>> = Vec::new();
+    let mut by_client_id: Vec<Done<'_>> = Vec::new();
+    let mut positions: HashMap<&PresenceId, i64> = HashMap::new();
+    for done in batch {
+        match done {
+            Confirm::Message { mesh, id, member_key, session_key } => {
+                by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
+            }
+            Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
+                by_client_id.push((mesh, client_message_id, member_key, session_key.as_ref()));
+            }
+            Confirm::MulticastsUpTo { presence, position } => {
+                let furthest = positions.entry(presence).or_insert(*position);
+                *furthest = (*furthest).max(*position);
+            }
+        }
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    confirm_by_id(&mut tx, now, &by_id).await?;
+    confirm_by_client_id(&mut tx, now, &by_client_id).await?;
+    move_positions(&mut tx, &positions).await?;
+    tx.commit().await.map_err(refused)
+}
+
+async fn confirm_by_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update message_queue set delivered_at = ?2
+         where id in (
+            select q.id from json_each(?1) done
+            cross join message_queue q on q.id = done.value ->> 1
+            where q.mesh_id = done.value ->> 0 and q.delivered_at is null and q.multicast = 0
+               and q.target_spec in (done.value ->> 2, done.value ->> 3)
+         )",
+    )
+    .bind(to_json(done))
+    .bind(now.as_ms())
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+async fn confirm_by_client_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update message_queue set delivered_at = ?2
+         where id in (
+            select q.id from json_each(?1) done
+            cross join message_queue q on q.mesh_id = done.value ->> 0
+               and q.client_message_id = done.value ->> 1 and q.seq is not null
+            where q.delivered_at is null and q.multicast = 0
+               and q.target_spec in (done.value ->> 2, done.value ->> 3)
+         )",
+    )
+    .bind(to_json(done))
+    .bind(now.as_ms())
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> Result<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let positions: Vec<(&PresenceId, i64)> = positions.iter().map(|(id, at)| (*id, *at)).collect();
+    sqlx::query(
+        "update presence set multicast_position = moved.value ->> 1
+         from json_each(?1) moved
+         where presence.id = moved.value ->> 0
+            and presence.multicast_position < moved.value ->> 1",
+    )
+    .bind(to_json(&positions))
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+pub(super) async fn multicasts_after(
+    db: &Db,
+    mesh: &MeshId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<StoredEnvelope>> {
+    let rows = sqlx::query(
+        "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
+            coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
+            q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
+            q.client_message_id, q.request_fingerprint, q.reply_to_id
+         from message_queue q
+         cross join member m on m.id = q.sender_member_id
+         where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2
+         order by q.seq limit ?3",
+    )
+    .bind(mesh.as_str())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
+    rows.iter().map(envelope).collect()
+}
+
+pub(super) async fn waiting(
+    db: &Db,
+    now: Timestamp,
+    mailboxes: &[(MeshId, Key)],
+) -> Result<Vec<(MeshId, Key)>> {
+    if mailboxes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found: Vec<i64> = sqlx::query_scalar(
+        "select box.key from json_each(?1) box
+         where exists (
+            select 1 from message_queue
+            where mesh_id = box.value ->> 0 and target_spec = box.value ->> 1
+               and delivered_at is null
+               and (claim_expires_at is null or claim_expires_at <= ?2)
+         )
+         order by box.key",
+    )
+    .bind(to_json(mailboxes))
+    .bind(now.as_ms())
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
+    let found = found.into_iter();
+    Ok(found.filter_map(|at| mailboxes.get(usize::try_from(at).ok()?).cloned()).collect())
+}
+
+fn envelope(row: &SqliteRow) -> Result<StoredEnvelope> {
+    Ok(StoredEnvelope {
+        id: id(row, "id")?,
+        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
+        sender_member: id(row, "sender_member_id")?,
+        sender_key: id(row, "sender_key")?,
+        sender_name: get(row, "sender_name")?,
+        sender_session_key: optional_id(row, "sender_session_pubkey")?,
+        target_spec: get(row, "target_spec")?,
+        priority: word(row, "priority", Priority::parse)?,
+        nonce: get(row, "nonce")?,
+        ciphertext: get(row, "ciphertext")?,
+        created_at: time(row, "created_at")?,
+        client_message_id: get(row, "client_message_id")?,
+        request_fingerprint: get(row, "request_fingerprint")?,
+        reply_to_id: get(row, "reply_to_id")?,
+    })
+}

@@ -1,0 +1,108 @@
+//! Presences that lose their socket, and presences that end.
+
+use std::collections::HashSet;
+
+use super::audit::Chains;
+use super::connection::{Db, Tx};
+use super::error::refused;
+use super::row::to_json;
+use crate::clock::Timestamp;
+use crate::id::{self, PresenceId};
+use crate::store::{EndPresence, Result, SuspendPresence};
+
+pub(super) async fn suspend(db: &Db, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
+    let mut tx = db.begin().await?;
+    save_state(&mut tx, now, closed).await?;
+    // Its grace counts from here: it was heard of until now.
+    sqlx::query(
+        "update presence set multicast_position = max(multicast_position, ?2),
+            last_ping_at = max(last_ping_at, ?3)
+         where id = ?1 and disconnected_at is null",
+    )
+    .bind(closed.id.as_str())
+    .bind(closed.multicast_position)
+    .bind(now.as_ms())
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    sqlx::query(
+        "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
+         where claim_id = ?1 and target_spec = ?2 and delivered_at is null",
+    )
+    .bind(closed.id.as_str())
+    .bind(closed.member_key.as_str())
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    tx.commit().await.map_err(refused)
+}
+
+async fn save_state(tx: &mut Tx, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
+    let state = &closed.state;
+    sqlx::query(
+        "insert into peer_state (id, mesh_id, member_id, groups, profile, visible,
+            last_summary, last_display_name, cumulative_stats, last_seen_at,
+            created_at, updated_at)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)
+         on conflict (mesh_id, member_id) do update set groups = excluded.groups,
+            profile = excluded.profile, visible = excluded.visible,
+            last_summary = excluded.last_summary,
+            last_display_name = excluded.last_display_name,
+            cumulative_stats = excluded.cumulative_stats,
+            last_seen_at = excluded.last_seen_at, updated_at = excluded.updated_at",
+    )
+    .bind(id::generate())
+    .bind(closed.mesh.as_str())
+    .bind(closed.member.as_str())
+    .bind(to_json(&state.groups))
+    .bind(to_json(&state.profile))
+    .bind(state.visible)
+    .bind(&state.last_summary)
+    .bind(&state.last_display_name)
+    .bind(to_json(&state.stats))
+    .bind(state.last_seen_at.unwrap_or(now).as_ms())
+    .bind(now.as_ms())
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Result<Vec<PresenceId>> {
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&PresenceId> = ended.iter().map(|presence| &presence.id).collect();
+    let mut tx = db.begin().await?;
+    let here: Vec<String> = sqlx::query_scalar(
+        "update presence set disconnected_at = ?2
+         where id in (select value from json_each(?1)) and disconnected_at is null
+         returning id",
+    )
+    .bind(to_json(&ids))
+    .bind(now.as_ms())
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(refused)?;
+    sqlx::query(
+        "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
+         where claim_id in (select value from json_each(?1)) and delivered_at is null",
+    )
+    .bind(to_json(&here))
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    // Named twice in one call, it still ends once.
+    let mut left: HashSet<&str> = here.iter().map(String::as_str).collect();
+    let ended: Vec<&EndPresence> =
+        ended.iter().filter(|presence| left.remove(presence.id.as_str())).collect();
+    let entries = || ended.iter().flat_map(|presence| &presence.audit);
+    let mut chains = Chains::read(&mut tx, now, entries().map(|entry| &entry.mesh)).await?;
+    for entry in entries() {
+        let actor_name = entry.actor_name.as_deref();
+        chains.push(&entry.mesh, entry.actor.as_ref(), actor_name, &entry.event);
+    }
+    chains.write(&mut tx).await?;
+    tx.commit().await.map_err(refused)?;
+    Ok(ended.into_iter().map(|presence| presence.id.clone()).collect())
+}

@@ -1,0 +1,100 @@
+//! The schema's history, built into the program.
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+
+use super::connection::Db;
+use super::error::refused;
+use crate::store::{Result, StoreError};
+
+/// One script: version, name, text. Never edit one that has landed.
+type Script = (i64, &'static str, &'static str);
+
+/// All scripts, oldest first. The Postgres ones bear the same numbers.
+const SCRIPTS: &[Script] = &[(1, "core", include_str!("../../../migrations/sqlite/0001_core.sql"))];
+
+/// The migrations that have not run, as `0001_core`.
+///
+/// # Errors
+///
+/// `Broken` if one that has run was edited since.
+pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
+    let begun: i64 =
+        sqlx::query_scalar("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
+            .fetch_one(db.reader())
+            .await
+            .map_err(refused)?;
+    let applied: Vec<(i64, Vec<u8>)> = if begun == 0 {
+        Vec::new()
+    } else {
+        sqlx::query_as("select version, checksum from _sqlx_migrations where success")
+            .fetch_all(db.reader())
+            .await
+            .map_err(refused)?
+    };
+    let mut names = Vec::new();
+    for migration in migrator().iter() {
+        let (version, name) = (migration.version, &migration.description);
+        match applied.iter().find(|(applied, _)| *applied == version) {
+            None => names.push(format!("{version:04}_{name}")),
+            Some((_, checksum)) if *checksum == *migration.checksum => {}
+            Some(_) => return Err(edited(version)),
+        }
+    }
+    Ok(names)
+}
+
+/// Runs what has not run. One transaction: of two programs that start at once
+/// on a new file, the second waits and finds nothing to do.
+pub(super) async fn run(db: &Db) -> Result<()> {
+    if pending(db).await?.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.begin().await?;
+    migrator().run_direct(None, &mut *tx, false).await.map_err(failed)?;
+    tx.commit().await.map_err(refused)
+}
+
+fn migrator() -> Migrator {
+    let migrations = SCRIPTS.iter().map(|&(version, name, sql)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // A newer release may have run on this file before: its migrations only
+    // add, so this one can go on.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+fn failed(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => refused(error),
+        MigrateError::VersionMismatch(version) => edited(version),
+        other => StoreError::Broken(format!("the migrations could not run: {other}")),
+    }
+}
+
+fn edited(version: i64) -> StoreError {
+    StoreError::Broken(format!(
+        "migration {version:04} is not the one that made this database; \
+         run the release that made it, or restore the file"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_of_the_folder_is_built_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the folder is in the repository")
+            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let built_in: Vec<String> =
+            SCRIPTS.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        assert_eq!(files, built_in);
+    }
+}

@@ -1,0 +1,327 @@
+//! What is true of this store alone; the rest is in the conformance suite
+//! (`tests/it/store_conformance.rs`).
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::AssertSqlSafe;
+use tempfile::TempDir;
+
+use super::*;
+use crate::audit::{AuditEvent, ChainRow, ChainVerifier};
+use crate::id;
+use crate::protocol::Priority;
+
+const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
+
+async fn fresh() -> (Arc<SqliteStore>, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+    store.migrate().await.expect("a new schema");
+    (Arc::new(store), folder)
+}
+
+async fn mesh_in(store: &SqliteStore) -> NewMesh {
+    let mesh = NewMesh {
+        id: MeshId::generate(),
+        slug: id::generate(),
+        name: "mesh".to_owned(),
+        owner_key: Key::from("ab".repeat(32)),
+        root_key: String::new(),
+        owner_member: MemberId::generate(),
+        owner_name: "owner".to_owned(),
+    };
+    store.create_mesh(NOW, &mesh).await.expect("a new slug");
+    mesh
+}
+
+fn envelope(mesh: &NewMesh, ciphertext_bytes: usize) -> NewEnvelope {
+    NewEnvelope {
+        id: MessageId::generate(),
+        mesh: mesh.id.clone(),
+        sender_member: mesh.owner_member.clone(),
+        sender_name: "owner".to_owned(),
+        sender_session_key: None,
+        target_spec: mesh.owner_key.to_string(),
+        reach: Reach::Direct { claim: None },
+        priority: Priority::Next,
+        nonce: String::new(),
+        ciphertext: "x".repeat(ciphertext_bytes),
+        client_message_id: None,
+        request_fingerprint: None,
+        reply_to_id: None,
+    }
+}
+
+fn state_set(mesh: &NewMesh) -> AuditEntry {
+    let event = AuditEvent::StateSet { key: "k".to_owned() };
+    AuditEntry { mesh: mesh.id.clone(), actor: None, actor_name: None, event }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_made_for_its_owner_only() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("a/b/broker.db");
+    let store = SqliteStore::open(&path).await.expect("the folder is made");
+    assert_eq!(store.pending_migrations().await.expect("readable"), ["0001_core"]);
+    store.migrate().await.expect("a new schema");
+    mesh_in(&store).await;
+    for name in ["broker.db", "broker.db-wal", "broker.db-shm"] {
+        let file = path.with_file_name(name).metadata().expect("it is there");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    store.close().await;
+    assert!(!path.with_file_name("broker.db-wal").exists(), "folded into the file");
+}
+
+#[tokio::test]
+async fn commits_are_on_disk() {
+    let (store, _folder) = fresh().await;
+    let mut tx = store.db.begin().await.expect("free");
+    for (pragma, value) in [
+        ("select journal_mode = 'wal' from pragma_journal_mode", 1),
+        ("select synchronous from pragma_synchronous", 2),
+        ("select foreign_keys from pragma_foreign_keys", 1),
+    ] {
+        let found: i64 = sqlx::query_scalar(pragma).fetch_one(&mut *tx).await.expect("known");
+        assert_eq!(found, value, "{pragma}");
+    }
+    drop(tx);
+    sqlx::query("delete from mesh").execute(store.db.reader()).await.expect_err("it only reads");
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_work_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = folder.path().join("text");
+    std::fs::write(&text, "no database, and longer than its header ".repeat(10)).expect("ok");
+    for (path, retryable) in
+        [(text.clone(), false), (folder.path().to_owned(), true), (text.join("broker.db"), true)]
+    {
+        let refusal = SqliteStore::open(&path).await.expect_err("it cannot work");
+        assert_eq!(refusal.is_retryable(), retryable, "{refusal}");
+        let named = path.parent().expect("not the root").to_string_lossy().into_owned();
+        assert!(refusal.to_string().contains(&named), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn opening_again_is_quick() {
+    let (store, folder) = fresh().await;
+    mesh_in(&store).await;
+    store.close().await;
+    let begun = Instant::now();
+    let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("it exists");
+    store.migrate().await.expect("nothing to do");
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn programs_that_start_at_once_share_a_new_file() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("broker.db");
+        let starts: Vec<_> = (0..4)
+            .map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move {
+                    let store = SqliteStore::open(&path).await?;
+                    store.migrate().await?;
+                    Ok::<_, StoreError>(store)
+                })
+            })
+            .collect();
+        for start in starts {
+            let store = start.await.expect("no panic").expect("all of them start");
+            mesh_in(&store).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_programs_write_one_chain() {
+    let (broker, folder) = fresh().await;
+    let path = folder.path().join("broker.db");
+    let other = Arc::new(SqliteStore::open(&path).await.expect("another may have it open"));
+    let mesh = mesh_in(&broker).await;
+    let tasks: Vec<_> = [broker.clone(), other.clone(), broker.clone(), other]
+        .into_iter()
+        .map(|store| {
+            let mesh = mesh.clone();
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    let batch = [envelope(&mesh, 10), envelope(&mesh, 10)];
+                    store.accept(NOW, &batch).await.expect("it waits for its turn");
+                    store.append_audit(NOW, &[state_set(&mesh)]).await.expect("as above");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let rows = broker.audit_after(&mesh.id, 0, i64::MAX).await.expect("readable");
+    let mut verifier = ChainVerifier::new(mesh.id.as_str());
+    for row in &rows {
+        verifier.push(ChainRow {
+            id: row.id,
+            prev_hash: &row.prev_hash,
+            event_type: &row.event_type,
+            actor: row.actor.as_deref(),
+            payload: &row.payload,
+            created_at: row.created_at,
+            hash: &row.hash,
+        });
+    }
+    let verdict = verifier.finish();
+    assert_eq!((verdict.valid, verdict.entries), (true, 4 * 20 * 3));
+}
+
+#[tokio::test]
+async fn commits_of_another_program_are_told() {
+    let (store, folder) = fresh().await;
+    let mesh = mesh_in(&store).await;
+    let other = SqliteStore::open(&folder.path().join("broker.db")).await.expect("shared");
+    assert_eq!(store.changes().await.expect("open"), Changes::None, "its own do not count");
+    other.append_audit(NOW, &[state_set(&mesh)]).await.expect("a mesh");
+    assert_eq!(store.changes().await.expect("open"), Changes::Unknown);
+    assert_eq!(store.changes().await.expect("open"), Changes::None, "told once");
+
+    // While one waits, others write.
+    let watched = {
+        let store = store.clone();
+        tokio::spawn(async move { store.changes().await })
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    other.append_audit(NOW, &[state_set(&mesh)]).await.expect("a mesh");
+    assert_eq!(watched.await.expect("no panic").expect("open"), Changes::Unknown);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_survived() {
+    let (store, _folder) = fresh().await;
+    let mesh = mesh_in(&store).await;
+    let small = envelope(&mesh, 10);
+    let limit_pages = async |max_page_count: &'static str| {
+        let mut tx = store.db.begin().await.expect("free");
+        sqlx::query(max_page_count).execute(&mut *tx).await.expect("a number");
+        tx.commit().await.expect("nothing to write");
+    };
+    limit_pages("pragma max_page_count = 1").await;
+    let refusal =
+        store.accept(NOW, &[small.clone(), envelope(&mesh, 1_000_000)]).await.expect_err("full");
+    assert!(refusal.is_retryable() && refusal.to_string().contains("full"), "{refusal}");
+    limit_pages("pragma max_page_count = 1000000").await;
+    store.accept(NOW, &[small]).await.expect("there is room again, and nothing was kept");
+    assert_eq!(store.queue_depth().await.expect("readable"), 1);
+    assert_eq!(store.audit_after(&mesh.id, 0, 100).await.expect("readable").len(), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_call_does_not_keep_the_writer() {
+    let (store, _folder) = fresh().await;
+    let mesh = mesh_in(&store).await;
+    for microseconds in (0..2000).step_by(40) {
+        let batch = [envelope(&mesh, 10)];
+        let limit = Duration::from_micros(microseconds);
+        let _ = tokio::time::timeout(limit, store.accept(NOW, &batch)).await;
+    }
+    store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
+    let queued = store.queue_depth().await.expect("readable");
+    let rows = store.audit_after(&mesh.id, 0, 1000).await.expect("readable");
+    assert_eq!(rows.len() as i64, queued, "each batch as a whole or not at all");
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_counted() {
+    let (store, _folder) = fresh().await;
+    let mesh = mesh_in(&store).await;
+    let mut batch: Vec<_> = (0..5).map(|_| envelope(&mesh, 10)).collect();
+    batch[4].reach = Reach::Multicast;
+    for (n, envelope) in batch.iter_mut().enumerate() {
+        envelope.client_message_id = Some(n.to_string());
+    }
+    store.accept(NOW, &batch).await.expect("a mesh");
+    assert_eq!(store.queue_depth().await.expect("readable"), 4);
+    let later = NOW.plus_ms(1);
+    let limits = Retention {
+        delivered_before: later,
+        undelivered_before: later,
+        keys_before: NOW,
+        limit: 3,
+    };
+    let expired = async |limits: &Retention| store.expire(later, limits).await.expect("writable");
+    assert_eq!(expired(&limits).await, Expired { delivered: 1, undelivered: 3, keys: 0 });
+    assert_eq!(store.queue_depth().await.expect("readable"), 1);
+    assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 1, keys: 0 });
+    let limits = Retention { keys_before: later, ..limits };
+    assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 0, keys: 3 });
+    assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 0, keys: 2 });
+}
+
+/// The sources whose statements must all use an index.
+const SOURCES: [&str; 9] = [
+    include_str!("accept.rs"),
+    include_str!("admin.rs"),
+    include_str!("admission.rs"),
+    include_str!("audit.rs"),
+    include_str!("claims.rs"),
+    include_str!("departure.rs"),
+    include_str!("messages.rs"),
+    include_str!("presence.rs"),
+    include_str!("retention.rs"),
+];
+
+/// The string literals of these sources that are statements.
+fn statements() -> Vec<&'static str> {
+    let literals = SOURCES.into_iter().flat_map(|source| source.split('"').skip(1).step_by(2));
+    literals
+        .filter(|text| {
+            ["select ", "insert ", "update ", "delete "].iter().any(|verb| text.starts_with(verb))
+        })
+        .filter(|text| text.contains(" from ") || text.contains(" into ") || text.contains(" set "))
+        .collect()
+}
+
+#[tokio::test]
+async fn no_statement_walks_through_a_large_table() {
+    let (store, _folder) = fresh().await;
+    let statements = statements();
+    assert!(statements.len() > 40, "only {} were found", statements.len());
+    for statement in statements {
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(AssertSqlSafe(format!("explain query plan {statement}")))
+                .fetch_all(store.db.reader())
+                .await
+                .unwrap_or_else(|error| panic!("{error}: {statement}"));
+        for (.., step) in plan {
+            let walks = ["message_queue", "presence", "audit_log", "send_key", " q", " p", " k"]
+                .iter()
+                .any(|table| step == format!("SCAN {}", table.trim()));
+            assert!(!walks, "{step}: {statement}");
+        }
+    }
+}
+
+/// The end of a long mailbox is not looked at, and nothing is sorted.
+#[tokio::test]
+async fn a_claim_follows_its_index() {
+    let (store, _folder) = fresh().await;
+    let claim = statements()
+        .into_iter()
+        .find(|statement| statement.contains("union all") && statement.contains("limit ?8"))
+        .expect("the statement of `claim`");
+    let plan: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(AssertSqlSafe(format!("explain query plan {claim}")))
+            .fetch_all(store.db.reader())
+            .await
+            .expect("a plan");
+    let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
+    assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{steps:#?}");
+    let mailboxes = steps.iter().filter(|s| s.contains("message_queue_mailbox_idx")).count();
+    assert_eq!(mailboxes, 2, "{steps:#?}");
+}

@@ -1,0 +1,200 @@
+//! What every `Cluster` must keep: one list of properties, run against each
+//! implementation.
+//!
+//! A subject gives two nodes of one cluster (the single one gives itself
+//! twice), and can lose all shared state.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod ends;
+mod expiry;
+mod extras;
+mod loss;
+mod places;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
+use claudemesh_broker::cluster::{
+    Acquired, Cluster, ClusterEvent, ClusterEvents, HeldLease, LeaseRef, PresenceRecord, Release,
+};
+use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
+use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
+
+const CAP: u32 = 5;
+
+/// Nothing expires within a test.
+const LONG: LeaseTimes = LeaseTimes { grace_ms: 60_000, ttl_ms: 60_000 };
+
+/// Leases of silent nodes expire within a test, grace does not.
+const SHORT_TTL: LeaseTimes = LeaseTimes { grace_ms: 60_000, ttl_ms: 200 };
+
+/// Everything expires within a test.
+const SHORT: LeaseTimes = LeaseTimes { grace_ms: 200, ttl_ms: 200 };
+
+/// Longer than the short times.
+const LATER: Duration = Duration::from_millis(260);
+
+/// Two nodes of one cluster.
+#[async_trait]
+trait Subject: Send {
+    async fn start(times: LeaseTimes) -> Self
+    where
+        Self: Sized;
+    fn nodes(&self) -> [Arc<dyn Cluster>; 2];
+    fn events_of_first(&mut self) -> &mut ClusterEvents;
+    /// The shared state is gone; the nodes go on.
+    async fn lose_everything(&mut self);
+    fn check_invariants(&self);
+}
+
+struct Single {
+    times: LeaseTimes,
+    cluster: Arc<SingleCluster>,
+    events: ClusterEvents,
+}
+
+#[async_trait]
+impl Subject for Single {
+    async fn start(times: LeaseTimes) -> Self {
+        let (cluster, events) = SingleCluster::new(times);
+        Self { times, cluster, events }
+    }
+
+    fn nodes(&self) -> [Arc<dyn Cluster>; 2] {
+        [self.cluster.clone(), self.cluster.clone()]
+    }
+
+    fn events_of_first(&mut self) -> &mut ClusterEvents {
+        &mut self.events
+    }
+
+    async fn lose_everything(&mut self) {
+        (self.cluster, self.events) = SingleCluster::new(self.times);
+    }
+
+    fn check_invariants(&self) {
+        self.cluster.check_invariants();
+    }
+}
+
+macro_rules! conformance {
+    ($($group:ident::$property:ident),* $(,)?) => {
+        mod single {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $property() {
+                    super::$group::$property::<super::Single>().await;
+                }
+            )*
+        }
+    };
+}
+
+conformance!(
+    places::the_cap_is_exact_under_a_burst,
+    places::a_refused_peer_learns_the_count_and_when_to_retry,
+    places::a_reattach_keeps_the_presence_and_needs_no_place,
+    places::an_old_epoch_can_do_nothing,
+    places::grace_yields_oldest_first,
+    places::a_silent_node_yields_its_places,
+    places::a_release_frees_at_once_or_keeps_the_place,
+    expiry::a_late_renewal_does_not_undo_a_release,
+    expiry::a_presence_is_reaped_exactly_once,
+    expiry::a_silent_node_gets_its_grace_first,
+    expiry::a_renewal_keeps_leases_alive,
+    ends::a_revoked_presence_is_gone_whoever_holds_it,
+    ends::an_ended_presence_is_not_brought_back,
+    ends::adopted_presences_wait_in_grace,
+    loss::renewal_restores_what_was_lost,
+    loss::renewal_after_a_loss_finds_out_who_took_over,
+    loss::a_restored_duplicate_of_a_session_is_resolved,
+    extras::the_directory_shows_what_was_written,
+    extras::a_digest_is_used_once,
+    extras::tokens_are_exact,
+    extras::a_pending_status_is_the_newest_and_expires,
+);
+
+// ---- Words of these tests ----------------------------------------------------
+
+fn session(mesh: &MeshId, name: &str) -> PresenceRecord {
+    PresenceRecord {
+        id: PresenceId::generate(),
+        mesh: mesh.clone(),
+        member: MemberId::from("member"),
+        member_key: Key::from("a".repeat(64)),
+        session_key: Some(Key::from(format!("key of {name}"))),
+        role: PeerRole::Session,
+        session_id: name.to_owned(),
+        display_name: name.to_owned(),
+        status: Status::Idle,
+        status_source: StatusSource::Jsonl,
+        status_updated_at: Timestamp::from_ms(1_700_000_000_000),
+        summary: None,
+        groups: Vec::new(),
+        connected_at: Timestamp::from_ms(1_700_000_000_000),
+        last_seen_at: Timestamp::from_ms(1_700_000_000_001),
+        cwd: "/work".to_owned(),
+        pid: 42,
+        hostname: Some("host".to_owned()),
+        peer_type: None,
+        channel: Some("claudemesh-session".to_owned()),
+        model: None,
+        stats: None,
+        visible: true,
+        profile: Profile::default(),
+        node: "node".to_owned(),
+        epoch: 0,
+        online: false,
+    }
+}
+
+/// Enters as a new presence that makes nobody yield.
+async fn enter(node: &dyn Cluster, record: &PresenceRecord) -> HeldLease {
+    match node.acquire(record, CAP).await.unwrap() {
+        Acquired::New { lease, yielded } => {
+            assert!(yielded.is_empty());
+            assert_eq!((&lease.presence, &lease.mesh), (&record.id, &record.mesh));
+            let record = PresenceRecord { epoch: lease.epoch, online: true, ..record.clone() };
+            HeldLease { lease, record: Arc::new(record) }
+        }
+        other => panic!("not new: {other:?}"),
+    }
+}
+
+async fn reattach(node: &dyn Cluster, record: &PresenceRecord) -> (LeaseRef, PresenceRecord) {
+    match node.acquire(record, CAP).await.unwrap() {
+        Acquired::Reattached { lease, record } => (lease, *record),
+        other => panic!("not reattached: {other:?}"),
+    }
+}
+
+async fn refused(node: &dyn Cluster, record: &PresenceRecord) -> bool {
+    matches!(node.acquire(record, CAP).await.unwrap(), Acquired::AtCapacity { .. })
+}
+
+async fn fill<S: Subject>(subject: &S, mesh: &MeshId) -> Vec<HeldLease> {
+    let mut held = Vec::new();
+    for number in 0..CAP {
+        let node = &subject.nodes()[number as usize % 2];
+        held.push(enter(&**node, &session(mesh, &format!("s{number}"))).await);
+    }
+    held
+}
+
+async fn directory<S: Subject>(subject: &S, mesh: &MeshId) -> Vec<PresenceRecord> {
+    let [first, second] = subject.nodes();
+    let rows = first.directory(mesh).await.unwrap();
+    let same = second.directory(mesh).await.unwrap();
+    let as_set = |rows: &[PresenceRecord]| ids(rows).into_iter().collect::<HashSet<_>>();
+    assert_eq!(as_set(&rows), as_set(&same));
+    rows
+}
+
+fn ids(records: &[PresenceRecord]) -> Vec<PresenceId> {
+    records.iter().map(|record| record.id.clone()).collect()
+}

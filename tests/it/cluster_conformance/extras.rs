@@ -1,0 +1,73 @@
+//! The directory, and the small things that hold across all nodes.
+
+use super::*;
+
+pub(super) async fn the_directory_shows_what_was_written<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let mesh = MeshId::generate();
+    assert!(second.join_mesh(&mesh).await.unwrap().is_empty());
+    let held = enter(&*first, &session(&mesh, "a")).await;
+    let record = PresenceRecord {
+        status: Status::Working,
+        status_source: StatusSource::Hook,
+        summary: Some("ünïcode \u{1F600}".to_owned()),
+        hostname: None,
+        visible: false,
+        ..(*held.record).clone()
+    };
+    first.write_record(&held.lease, &record).await.unwrap();
+    let rows = second.join_mesh(&mesh).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(serde_json::to_value(&rows[0]).unwrap(), serde_json::to_value(&record).unwrap());
+    assert!(first.release(&held.lease, Release::Grace).await.unwrap());
+    let row = second.directory(&mesh).await.unwrap().remove(0);
+    assert_eq!((row.online, row.summary.as_deref()), (false, record.summary.as_deref()));
+    second.leave_mesh(&mesh).await;
+}
+
+pub(super) async fn a_digest_is_used_once<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let node = subject.nodes()[number % 2].clone();
+        tasks.spawn(async move { node.use_once(&[7; 32], 60_000).await.unwrap() });
+    }
+    let firsts = tasks.join_all().await.into_iter().filter(|is_first| *is_first).count();
+    assert_eq!(firsts, 1);
+    let [node, _] = subject.nodes();
+    assert!(node.use_once(&[8; 32], 50).await.unwrap());
+    assert!(!node.use_once(&[8; 32], 50).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    assert!(node.use_once(&[8; 32], 50).await.unwrap());
+}
+
+pub(super) async fn tokens_are_exact<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let node = subject.nodes()[number % 2].clone();
+        tasks.spawn(async move { node.take_tokens("member", 7, 1, 100).await.unwrap() });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().sum::<u32>(), 100);
+    let [node, _] = subject.nodes();
+    assert_eq!(node.take_tokens("another", 3, 1, 100).await.unwrap(), 3);
+    // 1200 per minute is one each 50 ms.
+    assert_eq!(node.take_tokens("fast", 5, 1200, 5).await.unwrap(), 5);
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let refilled = node.take_tokens("fast", 5, 1200, 5).await.unwrap();
+    assert!((2..=4).contains(&refilled), "{refilled}");
+}
+
+pub(super) async fn a_pending_status_is_the_newest_and_expires<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    first.put_pending_status(7, "/a b", Status::Working).await.unwrap();
+    first.put_pending_status(7, "/a b", Status::Dnd).await.unwrap();
+    first.put_pending_status(8, "/a b", Status::Working).await.unwrap();
+    assert_eq!(second.take_pending_status(7, "/elsewhere").await.unwrap(), None);
+    assert_eq!(second.take_pending_status(7, "/a b").await.unwrap(), Some(Status::Dnd));
+    assert_eq!(second.take_pending_status(7, "/a b").await.unwrap(), None);
+    tokio::time::sleep(Duration::from_millis(10_050)).await;
+    assert_eq!(second.take_pending_status(8, "/a b").await.unwrap(), None);
+}
