@@ -145,7 +145,6 @@ impl Codec {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per message type")]
     fn decode_kind<'a>(
         self,
         kind: &str,

@@ -65,7 +65,7 @@ async fn admit(
     codec: Codec,
     outbox: &Outbox,
     hello: ClientMessage<'static>,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     match hello {
         ClientMessage::Hello(hello) => handshake::hello(node, codec, outbox, *hello).await,
         ClientMessage::SessionHello(hello) => {
@@ -75,8 +75,8 @@ async fn admit(
     }
 }
 
-async fn refuse(node: &Node, mut socket: WebSocket, codec: Codec, refusal: Refusal) {
-    let Refusal { error, close } = refusal;
+async fn refuse(node: &Node, mut socket: WebSocket, codec: Codec, refusal: Box<Refusal>) {
+    let Refusal { error, close } = *refusal;
     node.metrics.rejected_hello(&error.code);
     tracing::debug!(code = %error.code, "hello refused");
     let bytes = codec.encode(&ServerMessage::Error(error), None);

@@ -43,7 +43,6 @@ pub struct App {
 pub struct SocketPeer(pub SocketAddr);
 
 /// Every route.
-#[must_use]
 pub fn routes(app: App) -> Router {
     let body_max = app.node.config.message.message_bytes_max;
     Router::new()

@@ -42,7 +42,7 @@ pub async fn set_status(
     let node = Arc::clone(&app.node);
     node.metrics.hook_requests.inc();
     if let Err(refused) = authorize(&node, &headers, peer) {
-        return refused;
+        return *refused;
     }
     let body = match read_body(request).await {
         Ok(body) => body,
@@ -74,7 +74,7 @@ pub async fn set_status(
     }
 }
 
-fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), Response> {
+fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), Box<Response>> {
     // A proxy on this machine forwards strangers: what it says counts.
     let forwarded = ["x-forwarded-for", "fly-client-ip", "forwarded"]
         .iter()
@@ -86,13 +86,13 @@ fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), R
     if tokens.is_empty() {
         let text = "status hooks are taken from this machine only; set HOOK_TOKEN on the broker \
                     to take them from elsewhere";
-        return Err(failed(StatusCode::FORBIDDEN, text));
+        return Err(Box::new(failed(StatusCode::FORBIDDEN, text)));
     }
     if bearer(headers).is_some_and(|given| any_matches(tokens, given)) {
         return Ok(());
     }
     let text = "this call needs the header Authorization: Bearer <HOOK_TOKEN>";
-    Err(failed(StatusCode::UNAUTHORIZED, text))
+    Err(Box::new(failed(StatusCode::UNAUTHORIZED, text)))
 }
 
 fn failed(status: StatusCode, error: &str) -> Response {

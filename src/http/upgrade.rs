@@ -101,7 +101,7 @@ pub async fn upgrade(
     let address = client_address(&node.config, &headers, peer);
     let guard = match enter_address(&app, address) {
         Ok(guard) => guard,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let Some(half_open) = entering.0.lock().take() else {
         return (StatusCode::BAD_REQUEST, "one upgrade per connection\n").into_response();
@@ -130,13 +130,13 @@ pub async fn upgrade(
 }
 
 /// Loopback is exempt: there, everybody has the same address.
-fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Response> {
+fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Box<Response>> {
     if address.is_loopback() {
         return Ok(None);
     }
     if let Err(seconds) = app.node.rates.may_hello(address) {
         let text = "too many connections from this address in the last minute";
-        return Err(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text));
+        return Err(Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text)));
     }
     let max = app.node.config.http.connections_per_ip_max;
     if max == 0 {
@@ -144,7 +144,7 @@ fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Res
     }
     app.addresses.enter(address, max).map(Some).ok_or_else(|| {
         let text = "too many open connections from this address";
-        retry_later(StatusCode::TOO_MANY_REQUESTS, 10, text)
+        Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, 10, text))
     })
 }
 

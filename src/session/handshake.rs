@@ -58,21 +58,22 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { error: ErrorFrame::new(code, message), close: CloseReason::refused(code) }
+    fn new(code: &'static str, message: impl Into<String>) -> Box<Self> {
+        let error = ErrorFrame::new(code, message);
+        Box::new(Self { error, close: CloseReason::refused(code) })
     }
 
-    fn proof(form: &str, error: ProofError) -> Self {
+    fn proof(form: &str, error: ProofError) -> Box<Self> {
         Self::new(error.code(), format!("{form} rejected: {}", error.code()))
     }
 
-    fn unavailable() -> Self {
+    fn unavailable() -> Box<Self> {
         let mut error = ErrorFrame::new(
             "unavailable",
             "this node cannot take new peers right now; try again in a few seconds",
         );
         error.retry_after_ms = Some(2_000);
-        Self { error, close: CloseReason::TRY_AGAIN_LATER }
+        Box::new(Self { error, close: CloseReason::TRY_AGAIN_LATER })
     }
 }
 
@@ -95,7 +96,7 @@ pub async fn hello(
     codec: Codec,
     outbox: &Outbox,
     hello: Hello,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     let session_key = session_key_of(&hello)?;
     let proof = HelloProof {
         mesh_id: &hello.mesh_id,
@@ -127,7 +128,7 @@ pub async fn session_hello(
     codec: Codec,
     outbox: &Outbox,
     hello: SessionHello,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     check_session_proofs(&hello)?;
     use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
@@ -149,7 +150,7 @@ pub async fn session_hello(
 
 // --- proof ---------------------------------------------------------------------
 
-fn session_key_of(hello: &Hello) -> Result<Option<Key>, Refusal> {
+fn session_key_of(hello: &Hello) -> Result<Option<Key>, Box<Refusal>> {
     use serde_json::Value;
     match &hello.session_pubkey {
         None | Some(Value::Null) => Ok(None),
@@ -161,11 +162,11 @@ fn session_key_of(hello: &Hello) -> Result<Option<Key>, Refusal> {
     }
 }
 
-fn bad_session_key() -> Refusal {
+fn bad_session_key() -> Box<Refusal> {
     Refusal::new("bad_session_pubkey", "sessionPubkey must be 64 lowercase hex chars")
 }
 
-fn check_session_proofs(hello: &SessionHello) -> Result<(), Refusal> {
+fn check_session_proofs(hello: &SessionHello) -> Result<(), Box<Refusal>> {
     if !auth::is_public_key(&hello.session_pubkey) {
         return Err(bad_session_key());
     }
@@ -205,7 +206,7 @@ fn check_session_proofs(hello: &SessionHello) -> Result<(), Refusal> {
 
 /// A signature is good once in the cluster. Its hex may be spelled in two
 /// ways, so its bytes are what counts.
-async fn use_up(node: &Node, signature: &str) -> Result<(), Refusal> {
+async fn use_up(node: &Node, signature: &str) -> Result<(), Box<Refusal>> {
     let digest: [u8; 32] = Sha256::digest(signature.to_ascii_lowercase()).into();
     let ttl_ms = u64::try_from(limits::REPLAY_GUARD_MS).unwrap_or(u64::MAX);
     match node.cluster.use_once(&digest, ttl_ms).await {
@@ -222,14 +223,17 @@ async fn admit(
     node: &Node,
     mesh: &MeshId,
     key: &str,
-) -> Result<Option<Box<AdmittedMember>>, Refusal> {
+) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
     match node.store.admit(mesh, key).await {
         Ok(Admission::Member(admitted)) => Ok(Some(admitted)),
         Ok(Admission::Revoked { mesh_label }) => {
             let text = format!(
                 "You've been removed from \"{mesh_label}\". Contact the mesh owner to rejoin."
             );
-            Err(Refusal { error: ErrorFrame::new("revoked", text), close: CloseReason::BANNED })
+            Err(Box::new(Refusal {
+                error: ErrorFrame::new("revoked", text),
+                close: CloseReason::BANNED,
+            }))
         }
         Ok(Admission::Unknown) => Ok(None),
         Err(error) => {
@@ -248,7 +252,7 @@ async fn enter(
     codec: Codec,
     outbox: &Outbox,
     proven: Proven,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     let room =
         node.registry.enter(&proven.mesh, &*node.store, &*node.cluster).await.map_err(|error| {
             tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
@@ -380,7 +384,7 @@ async fn open(
     proven: Proven,
     mut record: PresenceRecord,
     lease: LeaseRef,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     apply_pending_status(node, &mut record).await;
     record.epoch = lease.epoch;
     let opened = opening(node, &proven, &record);
@@ -416,7 +420,7 @@ async fn reattach(
     proven: Proven,
     old: PresenceRecord,
     lease: LeaseRef,
-) -> Result<Active, Refusal> {
+) -> Result<Active, Box<Refusal>> {
     let fresh = new_record(node, &proven);
     let named = proven.about.display_name.as_deref().is_some_and(|name| !name.is_empty());
     let record = PresenceRecord {
