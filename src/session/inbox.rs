@@ -293,7 +293,7 @@ impl Inbox {
                     return Offer::Send;
                 }
                 let flight =
-                    self.multicasts.iter_mut().find(|flight| flight.seq == seq && flight.resend);
+                    self.multicasts.iter_mut().find(|flight| flight.seq == seq && flight.resend && !flight.done);
                 match flight {
                     Some(flight) => {
                         flight.resend = false;
@@ -479,3 +479,6 @@ impl Inbox {
         expired
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,7 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
             value ->> 'reply_to_id', case when value ->> 'claim_id' is not null then ?2 end,
             value ->> 'claim_id', value ->> 'claim_expires_at', value ->> 'seq',
             value ->> 'multicast'
-         from json_each(?1) order by key",
+         from json_each(?1)",
     )
     .bind(to_json(rows))
     .bind(now.as_ms())

@@ -54,7 +54,7 @@ pub(super) async fn meshes(db: &Db) -> Result<Vec<MeshSummary>> {
             (select count(*) from member m
              cross join presence p on p.member_id = m.id and p.disconnected_at is null
              where m.mesh_id = mesh.id) as presences,
-            (select count(*) from message_queue q
+            (select count(*) from message_queue q indexed by message_queue_mailbox_idx
              where q.mesh_id = mesh.id and q.delivered_at is null) as queued
          from mesh order by mesh.archived_at is not null, mesh.created_at, mesh.id",
     )

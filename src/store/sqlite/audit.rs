@@ -114,7 +114,7 @@ impl Chains {
              select value ->> 'id', value ->> 'mesh_id', value ->> 'event_type',
                 value ->> 'actor_member_id', value ->> 'actor_display_name',
                 value ->> 'payload', value ->> 'prev_hash', value ->> 'hash', ?2
-             from json_each(?1) order by key",
+             from json_each(?1)",
         )
         .bind(to_json(&self.rows))
         .bind(self.now.as_ms())

@@ -31,7 +31,7 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
     let rows = sqlx::query(
         "select id, seq, sender_member_id, target_spec, priority, multicast,
             octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
-         from message_queue
+         from message_queue indexed by message_queue_mailbox_idx
          where mesh_id = ?1 and delivered_at is null order by seq, created_at, id limit ?2",
     )
     .bind(mesh.as_str())

@@ -299,10 +299,12 @@ async fn no_statement_walks_through_a_large_table() {
                 .await
                 .unwrap_or_else(|error| panic!("{error}: {statement}"));
         for (.., step) in plan {
-            let walks = ["message_queue", "presence", "audit_log", "send_key", " q", " p", " k"]
-                .iter()
-                .any(|table| step == format!("SCAN {}", table.trim()));
-            assert!(!walks, "{step}: {statement}");
+            let walked = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+            let large = ["message_queue", "presence", "audit_log", "send_key", "q", "p", "k"];
+            let walks = walked.is_some_and(|table| large.contains(&table));
+            // Counting the undelivered reads the index that holds only them.
+            let counts = step.ends_with("INDEX message_queue_undelivered_idx");
+            assert!(!walks || counts, "{step}: {statement}");
         }
     }
 }

@@ -1,0 +1,351 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::{ErrorFrame, ServerMessage};
+
+fn delivery(id: &str, place: Place) -> Delivery {
+    let message = ServerMessage::Error(ErrorFrame::new("test", id));
+    Delivery {
+        id: MessageId::from(id),
+        place,
+        client_message_id: Some(Arc::from(format!("client-{id}"))),
+        frame: Arc::new(SharedFrame::new(message)),
+    }
+}
+
+fn direct(id: &str) -> Delivery {
+    delivery(id, Place::Direct)
+}
+
+fn multicast(seq: i64) -> Delivery {
+    delivery(&format!("m{seq}"), Place::Multicast(seq))
+}
+
+/// A session that is live.
+fn live(confirms: bool) -> Inbox {
+    let mut inbox = Inbox::new(0, confirms);
+    assert_eq!(inbox.plan_drain().multicasts_after, Some(0), "the first drain reads multicasts");
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+    inbox
+}
+
+#[test]
+fn what_comes_while_draining_waits_and_keeps_its_order() {
+    let mut inbox = Inbox::new(0, true);
+    assert_eq!(inbox.offer(&direct("b"), 0), Offer::Keep);
+    assert_eq!(inbox.offer(&multicast(3), 0), Offer::Keep);
+    inbox.plan_drain();
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Send);
+    assert_eq!(inbox.drained(&direct("b"), 0), Offer::Send, "the drain found it too");
+    let out = inbox.end_drain(true, 0).expect("done");
+    let ids: Vec<_> = out.iter().map(|delivery| delivery.id.as_str()).collect();
+    assert_eq!(ids, ["m3"], "what the drain sent does not come again");
+}
+
+#[test]
+fn a_twin_behind_the_gate_is_skipped_even_if_the_drained_one_is_over() {
+    let mut inbox = Inbox::new(0, false);
+    inbox.offer(&direct("a"), 0);
+    inbox.plan_drain();
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Send);
+    assert!(inbox.wrote_direct(&MessageId::from("a")));
+    let done = inbox.done();
+    inbox.saved(&done);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+}
+
+#[test]
+fn an_overflowing_gate_goes_round_again() {
+    let mut inbox = Inbox::new(0, true);
+    for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {
+        inbox.offer(&multicast(seq), 0);
+    }
+    assert_eq!(inbox.end_drain(true, 0).map(|out| out.len()), None);
+    assert_eq!(inbox.plan_drain().multicasts_after, Some(0));
+}
+
+#[test]
+fn one_missed_while_the_store_is_read_is_not_forgotten() {
+    let mut inbox = Inbox::new(0, true);
+    inbox.plan_drain();
+    inbox.mark_behind();
+    assert!(inbox.end_drain(true, 0).is_none());
+}
+
+#[test]
+fn a_peer_that_confirms_too_slowly_stalls_and_comes_back() {
+    let mut inbox = live(true);
+    for number in 0..limits::INFLIGHT_DELIVERIES_MAX {
+        assert_eq!(inbox.offer(&direct(&number.to_string()), 0), Offer::Send);
+    }
+    assert_eq!(inbox.offer(&direct("over"), 0), Offer::Keep);
+    assert!(!inbox.wants_drain());
+    for number in 0..limits::INFLIGHT_DELIVERIES_MAX / 2 {
+        assert!(inbox.confirm(Some(&number.to_string()), None));
+    }
+    assert!(inbox.wants_drain(), "half of them are done");
+    assert!(inbox.begin_drain());
+    let plan = inbox.plan_drain();
+    assert!(plan.room > 0);
+    assert_eq!(plan.in_flight.len(), limits::INFLIGHT_DELIVERIES_MAX);
+}
+
+#[test]
+fn done_counts_until_the_store_knows() {
+    let mut inbox = live(true);
+    inbox.offer(&direct("a"), 0);
+    assert!(inbox.done().directs.is_empty());
+    assert!(inbox.confirm(None, Some("client-a")), "by the sender's own id");
+    let done = inbox.done();
+    assert_eq!(done.directs, [MessageId::from("a")]);
+    assert!(inbox.plan_drain().in_flight.contains(&MessageId::from("a")), "skipped meanwhile");
+    inbox.saved(&done);
+    assert!(inbox.is_settled());
+    assert!(!inbox.confirm(Some("a"), None), "unknown by now");
+}
+
+#[test]
+fn the_position_waits_for_the_oldest_unconfirmed() {
+    let mut inbox = live(true);
+    for seq in [2, 5, 9] {
+        assert_eq!(inbox.offer(&multicast(seq), 0), Offer::Send);
+    }
+    inbox.pass_over(12);
+    assert_eq!(inbox.position(), 1);
+    assert!(inbox.confirm(Some("m5"), None));
+    assert_eq!(inbox.position(), 1);
+    assert!(inbox.confirm(Some("m2"), None));
+    assert_eq!(inbox.position(), 8);
+    assert!(inbox.confirm(Some("m9"), None));
+    assert_eq!(inbox.position(), 12);
+    assert_eq!(inbox.done().position, Some(12));
+}
+
+#[test]
+fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
+    let mut inbox = live(true);
+    inbox.offer(&direct("a"), 0);
+    inbox.offer(&direct("b"), 0);
+    inbox.offer(&multicast(1), 0);
+    inbox.offer(&multicast(2), 0);
+    inbox.confirm(Some("a"), None);
+    inbox.confirm(Some("m2"), None);
+    assert!(!inbox.expire(-1));
+    assert!(inbox.expire(0));
+    assert!(inbox.begin_drain());
+    let plan = inbox.plan_drain();
+    assert_eq!(plan.in_flight, [MessageId::from("a")]);
+    assert_eq!(plan.multicasts_after, Some(0));
+    assert_eq!(inbox.drained(&direct("b"), 5), Offer::Send);
+    assert_eq!(inbox.drained(&multicast(1), 5), Offer::Send);
+    assert_eq!(inbox.drained(&multicast(2), 5), Offer::Keep);
+    assert_eq!(inbox.drained(&multicast(1), 5), Offer::Keep, "once per time");
+}
+
+#[test]
+fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
+    let mut inbox = live(false);
+    inbox.offer(&direct("a"), 0);
+    inbox.offer(&multicast(4), 0);
+    assert!(!inbox.expire(i64::MAX), "nothing to wait for");
+    assert!(inbox.wrote_direct(&MessageId::from("a")));
+    assert!(inbox.wrote_multicast(4));
+    assert_eq!(
+        inbox.done(),
+        Done { directs: vec![MessageId::from("a")], position: Some(4) }
+    );
+}
+
+#[test]
+fn the_first_confirmation_makes_a_peer_one_that_confirms() {
+    let mut inbox = live(false);
+    inbox.confirm(Some("unknown"), None);
+    inbox.offer(&direct("a"), 0);
+    assert!(!inbox.wrote_direct(&MessageId::from("a")));
+    assert!(inbox.done().directs.is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Live(bool),
+    Request,
+    Round { cut: bool },
+    Confirm(usize),
+    Save,
+    Expire,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => any::<bool>().prop_map(Step::Live),
+        1 => Just(Step::Request),
+        2 => any::<bool>().prop_map(|cut| Step::Round { cut }),
+        3 => any::<prop::sample::Index>().prop_map(|at| Step::Confirm(at.index(1000))),
+        2 => Just(Step::Save),
+        1 => Just(Step::Expire),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+/// The store and the wire around one inbox.
+struct World {
+    inbox: Inbox,
+    draining: bool,
+    /// Accepted: id, place, confirmed in the store.
+    stored: Vec<(Delivery, bool)>,
+    position: i64,
+    sent: Vec<MessageId>,
+    confirmed: HashSet<MessageId>,
+    /// Since the last expiry: what went out twice would be a duplicate.
+    sent_since_expiry: HashSet<MessageId>,
+}
+
+impl World {
+    fn wrote(&mut self, delivery: &Delivery) {
+        assert!(
+            self.sent_since_expiry.insert(delivery.id.clone()),
+            "{} went out twice without a reason",
+            delivery.id
+        );
+        assert!(!self.confirmed.contains(&delivery.id), "{} came again", delivery.id);
+        self.sent.push(delivery.id.clone());
+    }
+
+    fn offer(&mut self, multicast: bool) {
+        let seq = i64::try_from(self.stored.len()).expect("small") + 1;
+        let place = if multicast { Place::Multicast(seq) } else { Place::Direct };
+        let delivery = delivery(&format!("x{seq}"), place);
+        self.stored.push((delivery.clone(), false));
+        if self.inbox.offer(&delivery, 0) == Offer::Send {
+            self.wrote(&delivery);
+        }
+    }
+
+    fn round(&mut self, cut: bool) {
+        if !self.draining {
+            return;
+        }
+        let plan = self.inbox.plan_drain();
+        let found: Vec<Delivery> = self
+            .stored
+            .iter()
+            .filter(|(delivery, delivered)| match delivery.place {
+                Place::Direct => {
+                    plan.room > 0 && !delivered && !plan.in_flight.contains(&delivery.id)
+                }
+                Place::Multicast(seq) => {
+                    plan.multicasts_after.is_some_and(|after| seq > after)
+                }
+            })
+            .map(|(delivery, _)| delivery.clone())
+            .collect();
+        let take = if cut { found.len() / 2 } else { found.len() };
+        let mut all = take == found.len();
+        for delivery in found.into_iter().take(take) {
+            if self.inbox.is_full() {
+                all = false;
+                break;
+            }
+            if self.inbox.drained(&delivery, 0) == Offer::Send {
+                self.wrote(&delivery);
+            }
+        }
+        if !all && plan.multicasts_after.is_some() {
+            self.inbox.mark_behind();
+        }
+        if let Some(out) = self.inbox.end_drain(all, 0) {
+            self.draining = false;
+            for delivery in &out {
+                self.wrote(delivery);
+            }
+        }
+    }
+
+    /// What is not on its way any more is written to the store by its id.
+    fn confirm(&mut self, id: MessageId) {
+        if !self.inbox.confirm(Some(id.as_str()), None) {
+            for (delivery, delivered) in &mut self.stored {
+                *delivered |= delivery.id == id && delivery.place == Place::Direct;
+            }
+        }
+        self.confirmed.insert(id);
+    }
+
+    fn save(&mut self) {
+        let done = self.inbox.done();
+        for (delivery, delivered) in &mut self.stored {
+            *delivered |= done.directs.contains(&delivery.id);
+        }
+        self.position = self.position.max(done.position.unwrap_or(0));
+        self.inbox.saved(&done);
+    }
+
+    /// Everything accepted reaches the peer, everything confirmed the store.
+    fn settle(&mut self) {
+        for _ in 0..self.stored.len() + 10 {
+            if self.inbox.begin_drain() || self.draining {
+                self.draining = true;
+                self.round(false);
+            }
+            for id in self.sent.clone() {
+                self.confirm(id);
+            }
+            self.save();
+        }
+        for (delivery, delivered) in &self.stored {
+            assert!(self.sent.contains(&delivery.id), "{} was lost", delivery.id);
+            match delivery.place {
+                Place::Direct => assert!(*delivered, "{} is not confirmed", delivery.id),
+                Place::Multicast(seq) => assert!(self.position >= seq),
+            }
+        }
+        assert!(self.inbox.is_settled());
+    }
+}
+
+proptest! {
+    /// Whatever happens in whatever order: nothing is lost, nothing goes out
+    /// twice without its time having run out, nothing confirmed comes again,
+    /// multicasts keep their order.
+    #[test]
+    fn nothing_is_lost_and_nothing_confirmed_comes_again(steps in steps()) {
+        let mut world = World {
+            inbox: Inbox::new(0, true),
+            draining: true,
+            stored: Vec::new(),
+            position: 0,
+            sent: Vec::new(),
+            confirmed: HashSet::new(),
+            sent_since_expiry: HashSet::new(),
+        };
+        for step in steps {
+            match step {
+                Step::Live(multicast) => world.offer(multicast),
+                Step::Request => world.draining |= world.inbox.begin_drain(),
+                Step::Round { cut } => world.round(cut),
+                Step::Confirm(at) => {
+                    if let Some(id) = world.sent.get(at % world.sent.len().max(1)).cloned() {
+                        world.confirm(id);
+                    }
+                }
+                Step::Save => world.save(),
+                Step::Expire => {
+                    if world.inbox.expire(0) {
+                        world.sent_since_expiry.clear();
+                    }
+                }
+            }
+        }
+        world.settle();
+        let firsts: Vec<i64> = {
+            let mut seen = HashSet::new();
+            world.sent.iter().filter(|id| seen.insert((*id).clone())).filter_map(|id| {
+                world.stored.iter().find(|(delivery, _)| delivery.id == *id)
+            }).filter_map(|(delivery, _)| match delivery.place {
+                Place::Multicast(seq) => Some(seq),
+                Place::Direct => None,
+            }).collect()
+        };
+        prop_assert!(firsts.is_sorted(), "multicasts out of order: {firsts:?}");
+    }
+}

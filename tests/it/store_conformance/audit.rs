@@ -1,0 +1,117 @@
+//! The audit chain.
+
+use std::sync::Arc;
+
+use claudemesh_broker::audit::{AuditEvent, GENESIS};
+use claudemesh_broker::id::{MeshId, PresenceId};
+use claudemesh_broker::store::{AuditEntry, EndPresence, Store};
+use serde_json::json;
+
+use super::fixture::{Fixture, T0, at};
+
+impl Fixture {
+    fn entry(&self, key: &str) -> AuditEntry {
+        AuditEntry {
+            mesh: self.mesh.clone(),
+            actor: None,
+            actor_name: None,
+            event: AuditEvent::StateSet { key: key.to_owned() },
+        }
+    }
+
+    async fn keys(&self, event: Option<&str>, offset: i64, limit: i64) -> (Vec<String>, i64) {
+        let page = self.store.audit_page(&self.mesh, event, offset, limit).await;
+        let (rows, total) = page.expect("readable");
+        let key = |payload: &serde_json::Value| payload["key"].as_str().unwrap_or("-").to_owned();
+        (rows.iter().map(|row| key(&row.payload)).collect(), total)
+    }
+}
+
+pub(crate) async fn appended_rows_are_chained(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let there = here.another().await;
+    let named = AuditEntry {
+        actor: Some(here.owner.id.clone()),
+        actor_name: Some("größe".to_owned()),
+        ..here.entry("named \u{1f980} \"\\")
+    };
+    let batch = [here.entry("one"), there.entry("other"), named];
+    store.append_audit(at(1), &batch).await.expect("two meshes");
+    store.append_audit(at(2), &[here.entry("last")]).await.expect("a mesh");
+    let rows = here.audit().await;
+    assert_eq!(rows[0].prev_hash, GENESIS);
+    let keys: Vec<_> = rows.iter().map(|row| row.payload["key"].clone()).collect();
+    assert_eq!(keys, [json!("one"), json!("named \u{1f980} \"\\"), json!("last")]);
+    assert_eq!((&rows[0].actor, &rows[0].actor_name), (&None, &None));
+    assert_eq!(rows[1].actor.as_deref(), Some(here.owner.id.as_str()));
+    assert_eq!(rows[1].actor_name.as_deref(), Some("größe"));
+    assert_eq!(there.audit().await.len(), 1, "each mesh has its own chain");
+    let nowhere = AuditEntry { mesh: MeshId::generate(), ..here.entry("x") };
+    store.append_audit(T0, &[here.entry("y"), nowhere]).await.expect_err("no such mesh");
+    assert_eq!(here.audit().await.len(), 3, "all or nothing");
+}
+
+pub(crate) async fn a_page_is_newest_first(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    here.another().await.store.ping().await.expect("open");
+    for key in ["1", "2", "3", "4", "5"] {
+        store.append_audit(T0, &[here.entry(key)]).await.expect("a mesh");
+    }
+    let page = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+    assert_eq!(here.keys(None, 0, 2).await, (page(&["5", "4"]), 5));
+    assert_eq!(here.keys(None, 3, 10).await, (page(&["2", "1"]), 5));
+    assert_eq!(here.keys(None, 9, 10).await, (Vec::new(), 5));
+    assert_eq!(here.another().await.keys(None, 0, 10).await, (Vec::new(), 0));
+}
+
+pub(crate) async fn a_page_of_one_event_type(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let left = AuditEntry { event: AuditEvent::PeerLeft, ..here.entry("") };
+    let batch = [here.entry("1"), left.clone(), here.entry("2"), left, here.entry("3")];
+    store.append_audit(T0, &batch).await.expect("a mesh");
+    let (keys, total) = here.keys(Some("state_set"), 1, 1).await;
+    assert_eq!((keys, total), (vec!["2".to_owned()], 3));
+    let (keys, total) = here.keys(Some("peer_left"), 0, 10).await;
+    assert_eq!((keys.len(), total), (2, 2));
+    assert_eq!(here.keys(Some("nothing"), 0, 10).await, (Vec::new(), 0));
+}
+
+pub(crate) async fn a_walk_goes_on_after_a_row(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    for key in ["1", "2", "3"] {
+        store.append_audit(T0, &[here.entry(key)]).await.expect("a mesh");
+    }
+    let all = here.audit().await;
+    let after = async |id, limit| {
+        let rows = store.audit_after(&here.mesh, id, limit).await.expect("readable");
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(after(0, 2).await, [all[0].id, all[1].id]);
+    assert_eq!(after(all[1].id, 2).await, [all[2].id]);
+    assert!(after(all[2].id, 2).await.is_empty());
+}
+
+pub(crate) async fn concurrent_writers_make_one_chain(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let tasks: Vec<_> = (0..4)
+        .map(|task| {
+            let here = here.clone();
+            tokio::spawn(async move {
+                for round in 0..6 {
+                    let (store, owner) = (&here.store, &here.owner);
+                    let entry = here.entry(&format!("{task}/{round}"));
+                    store.append_audit(at(round), &[entry]).await.expect("writable");
+                    here.send(T0, &here.direct(owner, &owner.key)).await;
+                    let presence: PresenceId = here.present(owner).await;
+                    let audit = vec![AuditEntry { event: AuditEvent::PeerLeft, ..here.entry("") }];
+                    let end = EndPresence { id: presence, mesh: here.mesh.clone(), audit };
+                    store.end_presences(T0, &[end]).await.expect("writable");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    assert_eq!(here.audit().await.len(), 4 * 6 * 4);
+}

@@ -1,0 +1,111 @@
+//! Looking at the queue.
+
+use std::sync::Arc;
+
+use claudemesh_broker::id::{self, MessageId};
+use claudemesh_broker::protocol::Priority;
+use claudemesh_broker::store::{NewEnvelope, Reach, Store};
+
+use super::fixture::{Fixture, T0, at};
+
+pub(crate) async fn multicasts_come_in_order_after_a_position(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let there = here.another().await;
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        let envelope = here.multicast(&here.owner);
+        let seq = here.send(T0, &envelope).await;
+        sent.push((envelope.id, seq));
+        here.mail(&here.owner.key, 1).await;
+        there.send(T0, &there.multicast(&there.owner)).await;
+    }
+    let after = async |position, limit| {
+        let found = store.multicasts_after(&here.mesh, position, limit).await.expect("readable");
+        found.into_iter().map(|e| (e.id, e.seq)).collect::<Vec<_>>()
+    };
+    assert_eq!(after(0, 100).await, sent);
+    assert_eq!(after(sent[0].1, 100).await, sent[1..]);
+    assert_eq!(after(sent[0].1, 2).await, sent[1..3], "the oldest first");
+    assert!(after(sent[3].1, 100).await.is_empty());
+    let found = store.multicasts_after(&here.mesh, 0, 1).await.expect("readable");
+    assert_eq!((&found[0].sender_key, found[0].sender_name.as_str()), (&here.owner.key, "owner"));
+}
+
+pub(crate) async fn a_message_is_found_by_its_beginning(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let there = here.another().await;
+    let stem: String = id::generate().chars().rev().take(20).collect();
+    let send = async |mesh: &Fixture, id: String| {
+        let envelope = NewEnvelope {
+            id: MessageId::from(id),
+            priority: Priority::Now,
+            ..mesh.direct(&mesh.owner, &mesh.owner.key)
+        };
+        mesh.send(at(3), &envelope).await;
+        envelope
+    };
+    let first = send(&here, format!("{stem}aa1")).await;
+    send(&here, format!("{stem}aa2")).await;
+    send(&here, format!("{stem}ab")).await;
+    send(&there, format!("{stem}aa3")).await;
+    let found = async |prefix: String| {
+        let found = store.find_messages(&here.mesh, &prefix).await.expect("readable");
+        found.into_iter().map(|state| state.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(format!("{stem}aa1")).await, [format!("{stem}aa1")]);
+    assert_eq!(found(stem.clone()).await.len(), 2, "enough to know that it is ambiguous");
+    assert_eq!(found(format!("{stem}ab")).await, [format!("{stem}ab")]);
+    assert!(found(format!("{stem}aa3")).await.is_empty(), "another mesh's");
+    assert!(found(format!("{stem}AB")).await.is_empty());
+    assert!(found("%".to_owned()).await.is_empty(), "no pattern");
+    assert!(found(stem.replace(|c: char| c.is_ascii_digit(), "_")).await.is_empty());
+    assert!(found(String::new()).await.is_empty());
+
+    let states = store.find_messages(&here.mesh, first.id.as_str()).await.expect("readable");
+    let [state] = states.as_slice() else { panic!("{states:?}") };
+    assert_eq!((&state.sender_member, state.created_at), (&here.owner.id, at(3)));
+    assert_eq!((&state.target_spec, state.priority), (&first.target_spec, Priority::Now));
+    assert_eq!(state.ciphertext_bytes, first.ciphertext.len() as i64);
+    assert!(!state.multicast && state.delivered_at.is_none() && state.claimed_by.is_none());
+    assert!(state.seq > 0);
+}
+
+pub(crate) async fn a_message_shows_its_claim(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let presence = here.present(&here.owner).await;
+    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))) };
+    let envelope = NewEnvelope { reach, ..here.direct(&here.owner, &here.owner.key) };
+    here.send(T0, &envelope).await;
+    let claimed_by = here.message(&envelope.id).await.expect("queued").claimed_by;
+    assert_eq!(claimed_by, Some(presence.clone()));
+    store.unclaim(&presence, std::slice::from_ref(&envelope.id)).await.expect("writable");
+    assert_eq!(here.message(&envelope.id).await.expect("queued").claimed_by, None);
+}
+
+pub(crate) async fn the_queue_lists_what_is_not_delivered(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    here.another().await.mail(&here.owner.key, 1).await;
+    let mut sent = Vec::new();
+    for n in 0..4 {
+        let peer = here.member(&format!("peer {n}")).await;
+        sent.extend(here.mail(&peer.key, 1).await);
+    }
+    here.send(T0, &here.multicast(&here.owner)).await;
+    let delivered = here.mail(&here.owner.key, 1).await;
+    let done = here.done(&delivered[0], &here.owner.key);
+    store.confirm(T0, &[done]).await.expect("writable");
+    let listed = async |limit| {
+        let queued = store.queued(&here.mesh, limit).await.expect("readable");
+        queued.into_iter().map(|state| state.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(100).await, sent);
+    assert_eq!(listed(2).await, sent[..2]);
+}
+
+pub(crate) async fn the_depth_counts_what_is_not_delivered(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let batch: Vec<_> = (0..40).map(|_| here.direct(&here.owner, &here.owner.key)).collect();
+    here.accept(&batch).await;
+    // Others may use the same database.
+    assert!(store.queue_depth().await.expect("readable") >= 40);
+}
