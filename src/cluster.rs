@@ -18,7 +18,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use bus::{BusDelivery, BusMessage};
+pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender};
 pub use record::{PresenceRecord, SessionIdentity};
 
 use crate::id::{MeshId, PresenceId};

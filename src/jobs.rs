@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Timestamp;
-use crate::cluster::{HeldLease, PresenceRecord};
+use crate::cluster::{ClusterHealth, HeldLease, PresenceRecord};
 use crate::handlers::status;
 use crate::id::{Key, MeshId};
 use crate::limits;
@@ -26,6 +26,10 @@ const REAP_MAX: usize = 500;
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
 const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
 const MAIL_INTERVAL: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const STALE_INTERVAL: Duration = Duration::from_secs(60);
+/// A presence not heard of for this long is nobody's: its node is dead.
+const STALE_MS: i64 = 3 * TOUCH_INTERVAL.as_millis() as i64;
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
@@ -43,6 +47,13 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node).await });
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
+    every(node, tasks, POLL_INTERVAL, |node| async move {
+        // Without the bus the store is the only way between nodes.
+        if node.cluster.health() == ClusterHealth::Degraded {
+            look_for_mail(&node).await;
+        }
+    });
+    every(node, tasks, STALE_INTERVAL, |node| async move { adopt_stale(&node).await });
     every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node) });
     every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });
     every(node, tasks, DEPTH_INTERVAL, |node| async move { measure_queue(&node).await });
@@ -131,10 +142,28 @@ async fn reap(node: &Arc<Node>) {
 ///
 /// The store's or the cluster's.
 pub async fn resume_presences(node: &Arc<Node>) -> anyhow::Result<()> {
-    let stored = node.store.unheard_presences(Timestamp::now().plus_ms(1)).await?;
+    let now = Timestamp::now();
+    // A single node's rows are all its own; in a cluster, others' are fresh.
+    let before = match node.cluster.health() {
+        ClusterHealth::Single => now.plus_ms(1),
+        ClusterHealth::Up | ClusterHealth::Degraded => now.plus_ms(-STALE_MS),
+    };
+    let stored = node.store.unheard_presences(before).await?;
     let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
-    node.cluster.adopt(&records).await?;
+    if !records.is_empty() {
+        node.cluster.adopt(&records).await?;
+    }
     Ok(())
+}
+
+/// Rows that no lease stands behind any more.
+async fn adopt_stale(node: &Arc<Node>) {
+    if node.cluster.health() == ClusterHealth::Single {
+        return;
+    }
+    if let Err(error) = resume_presences(node).await {
+        tracing::debug!(%error, "stale presences wait");
+    }
 }
 
 fn record_of(stored: StoredPresence) -> PresenceRecord {
@@ -226,6 +255,7 @@ async fn look_for_mail(node: &Arc<Node>) {
     if mailboxes.is_empty() {
         return;
     }
+    look_for_multicasts(node).await;
     match node.store.waiting(Timestamp::now(), &mailboxes).await {
         Ok(waiting) => {
             for (mesh, key) in waiting {
@@ -235,6 +265,18 @@ async fn look_for_mail(node: &Arc<Node>) {
             }
         }
         Err(error) => tracing::debug!(%error, "mail could not be looked for"),
+    }
+}
+
+/// Multicasts that this node was not told of.
+async fn look_for_multicasts(node: &Arc<Node>) {
+    for room in node.registry.rooms() {
+        let after = room.last_multicast();
+        match node.store.multicasts_after(room.mesh(), after, 1).await {
+            Ok(missed) if missed.is_empty() => {}
+            Ok(_) => redelivery::request_all(node, &room),
+            Err(error) => return tracing::debug!(%error, "multicasts could not be looked for"),
+        }
     }
 }
 

@@ -88,6 +88,10 @@ pub const CONFIRM_BATCH_MAX: usize = 1024;
 /// queued until one is confirmed or its claim ends.
 pub const INFLIGHT_DELIVERIES_MAX: usize = 256;
 
+/// Multicasts of a mesh that wait for one before them, per mesh. More: the
+/// mesh's sessions here read the store.
+pub const EARLY_MULTICASTS_MAX: usize = 256;
+
 /// Presences that wait to be opened. More: the hello waits.
 pub const PRESENCE_QUEUE_MAX: usize = 1024;
 

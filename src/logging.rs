@@ -31,11 +31,16 @@ pub fn init(config: &LogConfig) -> Result<(), LogInitError> {
     Ok(())
 }
 
+/// Whatever the filter says: below these levels the libraries print frames
+/// and statements, and those hold ciphertext.
+const LIBRARIES: &str =
+    "tungstenite=info,tokio_tungstenite=info,hyper=info,hyper_util=info,sqlx=warn,redis=info";
+
 fn dispatch<W>(config: &LogConfig, is_terminal: bool, writer: W) -> Result<Dispatch, ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&config.filter)?;
+    let filter = EnvFilter::try_new(format!("{},{LIBRARIES}", config.filter))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match config.format_on(is_terminal) {
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).finish().into(),

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::cluster::MulticastSender;
 use crate::limits;
 use crate::node::Node;
 use crate::registry::Room;
-use crate::router::deliver::{self, MulticastSender};
+use crate::router::deliver;
 use crate::router::policy::{self, Capability, Target};
 use crate::session::Session;
 use crate::session::inbox::{Delivery, DrainPlan, Place};
@@ -21,6 +22,15 @@ use crate::store::{ClaimRequest, Result, StoredEnvelope};
 pub fn request(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
     if session.inbox.lock().begin_drain() {
         start(node, room, session);
+    }
+}
+
+/// Every session of a mesh here reads its mail and the multicasts it may have
+/// missed.
+pub fn request_all(node: &Arc<Node>, room: &Arc<Room>) {
+    for (session, _) in room.sessions() {
+        session.inbox.lock().mark_behind();
+        request(node, room, &session);
     }
 }
 

@@ -6,6 +6,7 @@
 //! synchronous, short, and never held across an await.
 
 mod directory;
+mod order;
 mod room;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+pub use order::Arrival;
 pub use room::{Candidate, Replaced, Room};
 
 use crate::cluster::{Cluster, ClusterError};

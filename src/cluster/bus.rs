@@ -51,20 +51,7 @@ pub enum BusMessage {
         delivery: BusDelivery,
     },
     /// A message for everyone that its target names.
-    Multicast {
-        /// The target: `*`, or a group without its `@`.
-        group: Option<String>,
-        /// The sender: its own sessions do not get it.
-        sender_member: MemberId,
-        /// The sender's session key, for grants.
-        sender_session_key: Option<Key>,
-        /// The sender's member key, for grants.
-        sender_member_key: Key,
-        /// The place of the multicast before it in the mesh.
-        previous: i64,
-        /// The message.
-        delivery: BusDelivery,
-    },
+    Multicast(Box<Multicast>),
     /// Mail lies in the store for these keys.
     MailFor {
         /// Member or session keys.
@@ -81,6 +68,32 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+}
+
+/// A message for everyone that its target names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Multicast {
+    /// A group without its `@`; `None`: everyone.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Who sent it.
+    pub sender: MulticastSender,
+    /// The place of the multicast before it in the mesh.
+    pub previous: i64,
+    /// The message, with its own place.
+    pub delivery: BusDelivery,
+}
+
+/// Who sent a multicast: decides who is passed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MulticastSender {
+    /// Its own sessions do not get it.
+    pub member: MemberId,
+    /// For grants.
+    pub member_key: Key,
+    /// For grants.
+    #[serde(default)]
+    pub session_key: Option<Key>,
 }
 
 /// A message with its place in the mesh's order.

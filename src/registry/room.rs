@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::directory::{Directory, Entry};
-use crate::cluster::PresenceRecord;
+use super::order::{Arrival, Order};
+use crate::cluster::{Multicast, PresenceRecord};
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::session::Session;
 use crate::store::Member;
@@ -16,8 +16,8 @@ use crate::store::Member;
 pub struct Room {
     mesh: MeshId,
     state: RwLock<State>,
-    /// The last multicast of the mesh that passed here; 0: none yet.
-    last_multicast: AtomicI64,
+    /// Locked before `state` and before any inbox.
+    multicasts: Mutex<Order<Multicast>>,
 }
 
 struct State {
@@ -54,7 +54,7 @@ impl Room {
                 members: HashMap::new(),
                 member_by_key: HashMap::new(),
             }),
-            last_multicast: AtomicI64::new(0),
+            multicasts: Mutex::default(),
         };
         room.set_members(members);
         room.set_directory(records);
@@ -71,15 +71,38 @@ impl Room {
 
     /// Multicasts up to here are known to have been, if none was before.
     pub fn start_at(&self, position: i64) {
-        let _ =
-            self.last_multicast.compare_exchange(0, position, Ordering::AcqRel, Ordering::Acquire);
+        self.multicasts.lock().start_at(position);
     }
 
-    /// Whether a multicast comes right after one that passed here (or is
-    /// late itself); `false` if one between them is missing.
-    pub fn follows(&self, previous: i64, seq: i64) -> bool {
-        let last = self.last_multicast.fetch_max(seq, Ordering::AcqRel);
-        last == 0 || previous <= last
+    /// The place of the last multicast that was delivered here.
+    #[must_use]
+    pub fn last_multicast(&self) -> i64 {
+        self.multicasts.lock().last()
+    }
+
+    /// A multicast arrives, from here or from another node: it and those that
+    /// waited for it are handed to `deliver` in the mesh's order, one at a
+    /// time. What else is to be done is in the answer.
+    pub fn arrive(
+        &self,
+        multicast: Multicast,
+        mut deliver: impl FnMut(Multicast),
+    ) -> Arrival<Multicast> {
+        let mut order = self.multicasts.lock();
+        let arrival = order.arrive(multicast.previous, multicast.delivery.seq, multicast);
+        match arrival {
+            Arrival::Now(multicasts) => {
+                // Under the lock: two that arrive at once keep their order.
+                multicasts.into_iter().for_each(&mut deliver);
+                Arrival::Now(Vec::new())
+            }
+            other => other,
+        }
+    }
+
+    /// What was waited for did not come; whether anything waited.
+    pub fn give_up_waiting(&self) -> bool {
+        self.multicasts.lock().give_up()
     }
 
     // --- members ----------------------------------------------------------

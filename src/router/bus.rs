@@ -61,27 +61,7 @@ async fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
         BusMessage::Direct { presence, delivery } => {
             deliver::direct_from_bus(node, room, presence, delivery);
         }
-        BusMessage::Multicast {
-            group,
-            sender_member,
-            sender_session_key,
-            sender_member_key,
-            previous,
-            delivery,
-        } => {
-            let sender = deliver::MulticastSender {
-                member: sender_member,
-                member_key: sender_member_key,
-                session_key: sender_session_key,
-            };
-            if room.follows(previous, delivery.seq) {
-                deliver::fan_out(node, room, group.as_deref(), &sender, delivery);
-            } else {
-                // One before it is missing or late: the store has the order.
-                node.metrics.bus_gaps.inc();
-                drain_all(node, room);
-            }
-        }
+        BusMessage::Multicast(multicast) => deliver::multicast_arrives(node, room, *multicast),
         BusMessage::MailFor { keys } => {
             for key in &keys {
                 deliver::drain_addressed(node, room, key);
@@ -103,15 +83,7 @@ async fn catch_up(node: &Arc<Node>, mesh: &MeshId) {
         Err(error) => tracing::debug!(%error, %mesh, "the directory waits for the next gap"),
     }
     refresh_members(node, &room).await;
-    drain_all(node, &room);
-}
-
-/// Every session here reads its mail and the multicasts it may have missed.
-pub fn drain_all(node: &Arc<Node>, room: &Arc<Room>) {
-    for (session, _) in room.sessions() {
-        session.inbox.lock().mark_behind();
-        redelivery::request(node, room, &session);
-    }
+    redelivery::request_all(node, &room);
 }
 
 /// Reads the members again; sessions of members who are gone are closed.

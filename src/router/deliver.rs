@@ -1,18 +1,18 @@
 //! After the commit: to sockets here, to nodes elsewhere. No database read.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::policy::{self, Capability, Target};
 use crate::clock::Timestamp;
-use crate::cluster::{BusDelivery, BusMessage};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::codec::SharedFrame;
 use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::metrics;
 use crate::node::Node;
 use crate::protocol::{Blob, Push, ServerMessage};
 use crate::redelivery;
-use crate::registry::Room;
+use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::{Delivery, Place};
 use crate::store::{NewEnvelope, StoredEnvelope};
@@ -234,71 +234,62 @@ fn multicast(node: &Arc<Node>, room: &Arc<Room>, envelope: StoredEnvelope, previ
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
     };
-    let (seq, sender_member) = (envelope.seq, envelope.sender_member.clone());
-    let sender_member_key = envelope.sender_key.clone();
-    let sender_session_key = envelope.sender_session_key.clone();
-    let push = Box::new(multicast_push(room, envelope));
-    let message = BusMessage::Multicast {
-        group,
-        sender_member,
-        sender_session_key,
-        sender_member_key,
-        previous,
-        delivery: BusDelivery { seq, push },
+    let sender = MulticastSender {
+        member: envelope.sender_member.clone(),
+        member_key: envelope.sender_key.clone(),
+        session_key: envelope.sender_session_key.clone(),
     };
+    let seq = envelope.seq;
+    let push = Box::new(multicast_push(room, envelope));
+    let multicast = Multicast { group, sender, previous, delivery: BusDelivery { seq, push } };
+    let message = BusMessage::Multicast(Box::new(multicast));
     node.cluster.publish(room.mesh(), &message);
-    if let BusMessage::Multicast {
-        group,
-        sender_member,
-        sender_session_key,
-        sender_member_key,
-        delivery,
-        ..
-    } = message
-    {
-        let sender = MulticastSender {
-            member: sender_member,
-            member_key: sender_member_key,
-            session_key: sender_session_key,
-        };
-        if room.follows(previous, delivery.seq) {
-            fan_out(node, room, group.as_deref(), &sender, delivery);
-        } else {
-            super::bus::drain_all(node, room);
+    if let BusMessage::Multicast(multicast) = message {
+        multicast_arrives(node, room, *multicast);
+    }
+}
+
+/// How long an early multicast waits for the one before it, which another
+/// node has committed and not yet published.
+const EARLY_WAIT: Duration = Duration::from_millis(100);
+
+/// A multicast, from here or from another node, in the mesh's order.
+pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+    match room.arrive(multicast, |multicast| fan_out(node, room, multicast)) {
+        Arrival::Now(_) | Arrival::Waits { first: false } => {}
+        Arrival::Waits { first: true } => {
+            let (node, room) = (Arc::clone(node), Arc::clone(room));
+            let tasks = node.tasks.clone();
+            tasks.spawn(async move {
+                tokio::time::sleep(EARLY_WAIT).await;
+                if room.give_up_waiting() {
+                    node.metrics.bus_gaps.inc();
+                    redelivery::request_all(&node, &room);
+                }
+            });
+        }
+        Arrival::Lost => {
+            node.metrics.bus_gaps.inc();
+            redelivery::request_all(node, room);
         }
     }
 }
 
-/// Who sent a multicast: decides who is passed over.
-pub struct MulticastSender {
-    /// Its own sessions do not get it.
-    pub member: MemberId,
-    /// For grants.
-    pub member_key: Key,
-    /// For grants.
-    pub session_key: Option<Key>,
-}
-
 /// To every session here that a multicast is for. Encoded once per codec.
-pub fn fan_out(
-    node: &Arc<Node>,
-    room: &Arc<Room>,
-    group: Option<&str>,
-    sender: &MulticastSender,
-    from: BusDelivery,
-) {
-    let target = group.map_or(Target::Everyone, Target::Group);
-    let delivery = delivery(*from.push, Place::Multicast(from.seq));
+fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+    let Multicast { group, sender, delivery: BusDelivery { seq, push }, .. } = multicast;
+    let target = group.as_deref().map_or(Target::Everyone, Target::Group);
+    let delivery = delivery(*push, Place::Multicast(seq));
     let now = Timestamp::now();
     for (session, record) in room.sessions() {
         let wanted = record.member != sender.member
             && record.visible
             && target.includes(&record)
-            && multicast_granted(node, room, &record.member, sender);
+            && multicast_granted(node, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery, now);
         } else {
-            session.inbox.lock().pass_over(from.seq);
+            session.inbox.lock().pass_over(seq);
         }
     }
 }

@@ -292,8 +292,10 @@ impl Inbox {
                     self.fly_multicast(seq, delivery.id.clone(), now_ms);
                     return Offer::Send;
                 }
-                let flight =
-                    self.multicasts.iter_mut().find(|flight| flight.seq == seq && flight.resend && !flight.done);
+                let flight = self
+                    .multicasts
+                    .iter_mut()
+                    .find(|flight| flight.seq == seq && flight.resend && !flight.done);
                 match flight {
                     Some(flight) => {
                         flight.resend = false;

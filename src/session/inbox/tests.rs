@@ -150,10 +150,7 @@ fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
     assert!(!inbox.expire(i64::MAX), "nothing to wait for");
     assert!(inbox.wrote_direct(&MessageId::from("a")));
     assert!(inbox.wrote_multicast(4));
-    assert_eq!(
-        inbox.done(),
-        Done { directs: vec![MessageId::from("a")], position: Some(4) }
-    );
+    assert_eq!(inbox.done(), Done { directs: vec![MessageId::from("a")], position: Some(4) });
 }
 
 #[test]
@@ -233,9 +230,7 @@ impl World {
                 Place::Direct => {
                     plan.room > 0 && !delivered && !plan.in_flight.contains(&delivery.id)
                 }
-                Place::Multicast(seq) => {
-                    plan.multicasts_after.is_some_and(|after| seq > after)
-                }
+                Place::Multicast(seq) => plan.multicasts_after.is_some_and(|after| seq > after),
             })
             .map(|(delivery, _)| delivery.clone())
             .collect();

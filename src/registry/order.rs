@@ -1,0 +1,133 @@
+//! A mesh's multicasts in the order of their commits. Pure.
+//!
+//! Each names its place and the place of the one before it, so a node that
+//! hears them from several others knows when one is missing: it is late (and
+//! the rest waits a moment) or lost (and the store has it).
+
+use std::collections::BTreeMap;
+
+use crate::limits;
+
+/// What to do with a multicast that arrives.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Arrival<T> {
+    /// Deliver these, in this order.
+    Now(Vec<T>),
+    /// It waits for the one before it; the first to wait starts a timer.
+    Waits {
+        /// Whether the caller must call [`Order::give_up`] after a moment.
+        first: bool,
+    },
+    /// Too many wait: everybody reads the store.
+    Lost,
+}
+
+/// Puts a mesh's multicasts in order.
+#[derive(Debug)]
+pub(super) struct Order<T> {
+    /// The last that was delivered; 0: none yet.
+    last: i64,
+    /// Those that came too early: place, place before, what.
+    waiting: BTreeMap<i64, (i64, T)>,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { last: 0, waiting: BTreeMap::new() }
+    }
+}
+
+impl<T> Order<T> {
+    /// Multicasts up to here are known to have been, if none was before.
+    pub(super) fn start_at(&mut self, position: i64) {
+        if self.last == 0 {
+            self.last = position;
+        }
+    }
+
+    /// The last that was delivered.
+    #[must_use]
+    pub(super) fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// One arrives. A late one is delivered too: sessions that have read it
+    /// from the store skip it.
+    pub(super) fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
+        if self.last != 0 && previous > self.last {
+            let first = self.waiting.is_empty();
+            if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
+                self.give_up();
+                self.last = self.last.max(seq);
+                return Arrival::Lost;
+            }
+            self.waiting.insert(seq, (previous, one));
+            return Arrival::Waits { first };
+        }
+        self.last = self.last.max(seq);
+        let mut now = vec![one];
+        while let Some(next) = self.waiting.first_entry() {
+            if next.get().0 > self.last {
+                break;
+            }
+            let (seq, (_, one)) = next.remove_entry();
+            self.last = self.last.max(seq);
+            now.push(one);
+        }
+        Arrival::Now(now)
+    }
+
+    /// What was waited for did not come. `true` if something waited: everybody
+    /// reads the store, which has it all.
+    pub(super) fn give_up(&mut self) -> bool {
+        let Some((&newest, _)) = self.waiting.last_key_value() else { return false };
+        self.last = self.last.max(newest);
+        self.waiting.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_goes_out_at_once() {
+        let mut order = Order::default();
+        assert_eq!(order.arrive(0, 3, "a"), Arrival::Now(vec!["a"]));
+        assert_eq!(order.arrive(3, 7, "b"), Arrival::Now(vec!["b"]));
+        assert!(!order.give_up());
+    }
+
+    #[test]
+    fn an_early_one_waits_for_the_one_before_it() {
+        let mut order = Order::default();
+        order.start_at(3);
+        assert_eq!(order.arrive(9, 12, "c"), Arrival::Waits { first: true });
+        assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: false });
+        assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a", "b", "c"]));
+        assert_eq!(order.last(), 12);
+    }
+
+    #[test]
+    fn a_lost_one_is_given_up_and_a_late_one_still_passes() {
+        let mut order = Order::default();
+        order.start_at(3);
+        assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: true });
+        assert!(order.give_up());
+        assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a"]));
+        assert_eq!(order.arrive(9, 12, "c"), Arrival::Now(vec!["c"]));
+    }
+
+    #[test]
+    fn too_many_early_ones_are_not_kept() {
+        let mut order = Order::default();
+        order.start_at(1);
+        for place in 0..i64::try_from(limits::EARLY_MULTICASTS_MAX).expect("small") {
+            order.arrive(place + 5, place + 6, ());
+        }
+        assert_eq!(order.arrive(9_000, 9_001, ()), Arrival::Lost);
+        assert_eq!(order.last(), 9_001);
+        assert_eq!(order.arrive(9_001, 9_002, ()), Arrival::Now(vec![()]));
+    }
+}
