@@ -35,6 +35,8 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// Missed multicasts looked at in one go.
+const MISSED_MAX: u32 = 64;
 const RETENTION_ROWS: i64 = 1000;
 /// After the store refused to tell of changes.
 const CHANGES_PAUSE: Duration = Duration::from_secs(2);
@@ -272,9 +274,13 @@ async fn look_for_mail(node: &Arc<Node>) {
 async fn look_for_multicasts(node: &Arc<Node>) {
     for room in node.registry.rooms() {
         let after = room.last_multicast();
-        match node.store.multicasts_after(room.mesh(), after, 1).await {
-            Ok(missed) if missed.is_empty() => {}
-            Ok(_) => redelivery::request_all(node, &room),
+        match node.store.multicasts_after(room.mesh(), after, MISSED_MAX).await {
+            Ok(missed) => {
+                if let Some(newest) = missed.last() {
+                    room.skip_to(newest.seq);
+                    redelivery::request_all(node, &room);
+                }
+            }
             Err(error) => return tracing::debug!(%error, "multicasts could not be looked for"),
         }
     }

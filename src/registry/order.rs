@@ -45,6 +45,11 @@ impl<T> Order<T> {
         }
     }
 
+    /// Everything up to here is read from the store.
+    pub(super) fn skip_to(&mut self, position: i64) {
+        self.last = self.last.max(position);
+    }
+
     /// The last that was delivered.
     #[must_use]
     pub(super) fn last(&self) -> i64 {

@@ -80,6 +80,11 @@ impl Room {
         self.multicasts.lock().last()
     }
 
+    /// Sessions here read the store up to this place.
+    pub fn skip_to(&self, position: i64) {
+        self.multicasts.lock().skip_to(position);
+    }
+
     /// A multicast arrives, from here or from another node: it and those that
     /// waited for it are handed to `deliver` in the mesh's order, one at a
     /// time. What else is to be done is in the answer.
