@@ -1,3 +1,8 @@
-//! Tests from outside.
+//! Tests from outside: over real sockets, real servers, the real program.
 
-fn main() {}
+#![expect(unreachable_pub, reason = "a test crate has no callers outside")]
+
+mod cluster_conformance;
+mod harness;
+mod store_conformance;
+mod wire_delivery;

@@ -1,0 +1,190 @@
+//! A broker in this process, with a mesh and members.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use claudemesh_broker::app;
+use claudemesh_broker::auth::SecretKey;
+use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::config::Config;
+use claudemesh_broker::handlers::audit::walk;
+use claudemesh_broker::id::{self, Key, MemberId, MeshId};
+use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Store};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A member of the node's mesh.
+#[derive(Clone)]
+pub struct Member {
+    pub id: MemberId,
+    pub key: SecretKey,
+    pub name: String,
+}
+
+impl Member {
+    pub fn pubkey(&self) -> Key {
+        self.key.public_key()
+    }
+}
+
+/// A running broker.
+pub struct Node {
+    pub address: SocketAddr,
+    pub mesh: MeshId,
+    pub owner: Member,
+    /// A second way into the same database, as another program has it.
+    pub store: Arc<dyn Store>,
+    pub config: Config,
+    shutdown: CancellationToken,
+    running: Option<JoinHandle<anyhow::Result<()>>>,
+    _folder: Arc<tempfile::TempDir>,
+}
+
+impl Node {
+    /// With short windows, so that tests need not wait: grace 2 s.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// As configured by `adjust`.
+    pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let mut config = Config::for_tests(folder.path());
+        config.presence.lease_grace_ms = 2_000;
+        config.message.send_rate_per_minute = 0;
+        adjust(&mut config);
+        let store = app::open_store(&config).await.expect("a store");
+        let (mesh, owner) = new_mesh(&*store, "test").await;
+        let (address, shutdown, running) = run(&config).await;
+        Self {
+            address,
+            mesh,
+            owner,
+            store,
+            config,
+            shutdown,
+            running: Some(running),
+            _folder: folder,
+        }
+    }
+
+    /// Another mesh on the same broker.
+    pub async fn another_mesh(&self, slug: &str) -> (MeshId, Member) {
+        new_mesh(&*self.store, slug).await
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws", self.address)
+    }
+
+    pub fn http(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// A new member of the mesh.
+    pub async fn member(&self, name: &str) -> Member {
+        self.member_as(name, Role::Member).await
+    }
+
+    /// A new member with that role.
+    pub async fn member_as(&self, name: &str, role: Role) -> Member {
+        new_member(&*self.store, &self.mesh, &self.owner, name, role).await
+    }
+
+    /// Stops it as an operator would, and waits.
+    pub async fn stop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(running) = self.running.take() {
+            running.await.expect("no panic").expect("a clean stop");
+        }
+    }
+
+    /// Stops it and starts it again on the same data; the port changes.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        let (address, shutdown, running) = run(&self.config).await;
+        (self.address, self.shutdown, self.running) = (address, shutdown, Some(running));
+    }
+
+    /// The mesh's audit rows of that type.
+    pub async fn audit_count(&self, event_type: &str) -> i64 {
+        let page = self.store.audit_page(&self.mesh, Some(event_type), 0, 0).await;
+        page.expect("the store answers").1
+    }
+
+    /// Whether the mesh's chain verifies.
+    pub async fn audit_is_valid(&self) -> bool {
+        walk(&*self.store, &self.mesh).await.expect("the store answers").valid
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self._folder.path().to_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn run(config: &Config) -> (SocketAddr, CancellationToken, JoinHandle<anyhow::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(app::run(config.clone(), listener, shutdown.clone()));
+    (address, shutdown, running)
+}
+
+async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
+    let owner =
+        Member { id: MemberId::generate(), key: SecretKey::generate(), name: "owner".to_owned() };
+    let mesh = NewMesh {
+        id: MeshId::generate(),
+        slug: slug.to_owned(),
+        name: slug.to_owned(),
+        owner_key: owner.pubkey(),
+        root_key: "cm9vdA".to_owned(),
+        owner_member: owner.id.clone(),
+        owner_name: owner.name.clone(),
+    };
+    store.create_mesh(Timestamp::now(), &mesh).await.expect("a mesh");
+    (mesh.id, owner)
+}
+
+/// A new member, by an invite of its own.
+pub async fn new_member(
+    store: &dyn Store,
+    mesh: &MeshId,
+    owner: &Member,
+    name: &str,
+    role: Role,
+) -> Member {
+    let member =
+        Member { id: MemberId::generate(), key: SecretKey::generate(), name: name.to_owned() };
+    let now = Timestamp::now();
+    let invite = NewInvite {
+        id: id::generate(),
+        mesh: mesh.clone(),
+        token: id::generate(),
+        role,
+        max_uses: 1,
+        expires_at: now.plus_ms(60_000),
+        created_by: owner.id.to_string(),
+    };
+    store.create_invite(now, &invite).await.expect("an invite");
+    let join = Join {
+        token: invite.token,
+        mesh: mesh.clone(),
+        owner_key: owner.pubkey().to_string(),
+        role,
+        member: member.id.clone(),
+        key: member.pubkey(),
+        display_name: name.to_owned(),
+    };
+    let joined = store.join(now, &join).await.expect("the store answers");
+    assert_eq!(joined, Joined::New(member.id.clone()));
+    member
+}
