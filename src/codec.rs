@@ -8,11 +8,12 @@
 //! session copies it.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits;
 use crate::protocol::{
@@ -88,34 +89,99 @@ pub enum DecodeError {
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Text<'a>>,
-    #[serde(default, rename = "_reqId")]
-    req_id: Option<Lenient<RequestId>>,
+    kind: Scalar<'a>,
+    #[serde(borrow, default, rename = "_reqId")]
+    req_id: Scalar<'a>,
     #[serde(borrow, default)]
-    id: Option<Text<'a>>,
+    id: Scalar<'a>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Fits(T),
-    Odd(IgnoredAny),
+/// Text or a whole number; whatever else stands there is passed over.
+#[derive(Default)]
+enum Scalar<'a> {
+    Text(Cow<'a, str>),
+    Number(i64),
+    #[default]
+    Other,
 }
 
-/// Text, or something else that stands where text should.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Text<'a> {
-    Text(#[serde(borrow)] Cow<'a, str>),
-    Odd(IgnoredAny),
-}
-
-impl<'a> Text<'a> {
+impl<'a> Scalar<'a> {
     fn into_text(self) -> Option<Cow<'a, str>> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Odd(_) => None,
+            Self::Number(_) | Self::Other => None,
         }
+    }
+
+    fn into_request_id(self) -> Option<RequestId> {
+        let id = match self {
+            Self::Text(text) if text.len() <= limits::REQ_ID_BYTES_MAX => {
+                RequestId::Text(text.into_owned())
+            }
+            Self::Number(number) => RequestId::Number(number),
+            Self::Text(_) | Self::Other => return None,
+        };
+        id.is_given().then_some(id)
+    }
+}
+
+/// Written by hand: a derived untagged enum would copy the value first, and
+/// this is read for every frame.
+impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar<'de>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("anything")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Scalar::Number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(number).map_or(Scalar::Other, Scalar::Number))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
+        Ok(Scalar::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
     }
 }
 
@@ -127,12 +193,9 @@ impl Codec {
     /// [`DecodeError`], each kind with what is needed to answer it.
     pub fn decode<'a>(self, frame: &'a [u8]) -> Result<Request<'a>, DecodeError> {
         let head: Head<'a> = self.parse(frame).map_err(|_| DecodeError::Malformed)?;
-        let req_id = match head.req_id {
-            Some(Lenient::Fits(id)) if id.is_given() => Some(id),
-            _ => None,
-        };
-        let kind = head.kind.and_then(Text::into_text).unwrap_or_default();
-        let id = head.id.and_then(Text::into_text);
+        let req_id = head.req_id.into_request_id();
+        let kind = head.kind.into_text().unwrap_or_default();
+        let id = head.id.into_text();
         match self.decode_kind(&kind, frame) {
             Ok(Some(message)) => Ok(Request { req_id, message }),
             Ok(None) => Err(DecodeError::UnknownType {
@@ -296,3 +359,6 @@ fn plain_reason(reason: &str) -> String {
         None => "a field is wrong".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,284 @@
+//! `claudemesh-broker audit`: reads, verifies and exports a mesh's audit chain.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{lookup, output};
+use crate::audit::{ChainRow, ChainVerifier};
+use crate::config::Config;
+use crate::id::MeshId;
+use crate::store::{AuditRecord, Mesh, Store};
+
+/// Rows read at once.
+const PAGE_ROWS: i64 = 1000;
+
+/// Between two looks for new rows.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
+
+/// What can be done with an audit chain.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Show the newest rows
+    Tail {
+        /// The mesh's slug or id
+        mesh: String,
+        /// How many
+        #[arg(short = 'n', long = "lines", default_value_t = 20,
+              value_parser = clap::value_parser!(i64).range(0..=10_000))]
+        lines: i64,
+        /// Go on with new rows as they come, until Ctrl-C; with --json one
+        /// object per line
+        #[arg(short, long)]
+        follow: bool,
+        /// Only rows of this type, such as message_sent
+        #[arg(long = "type", value_name = "TYPE")]
+        event_type: Option<String>,
+    },
+    /// Check that no row was altered, removed or inserted
+    Verify {
+        /// The mesh's slug or id
+        mesh: String,
+    },
+    /// Write every row as JSON Lines: one object per line, also without --json
+    Export {
+        /// The mesh's slug or id
+        mesh: String,
+        /// To this new file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the store or of a file, or that there is no such mesh.
+pub(super) async fn run(
+    command: AuditCommand,
+    json: bool,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    lookup::with_store(config, async |store| {
+        let store = store.as_ref();
+        match command {
+            AuditCommand::Tail { mesh, lines, follow, event_type } => {
+                let mesh = lookup::mesh(store, &mesh).await?;
+                tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
+            }
+            AuditCommand::Verify { mesh } => {
+                let mesh = lookup::mesh(store, &mesh).await?;
+                verify(store, &mesh, json).await
+            }
+            AuditCommand::Export { mesh, out } => {
+                let mesh = lookup::mesh(store, &mesh).await?;
+                export(store, &mesh, out.as_deref(), json).await
+            }
+        }
+    })
+    .await
+}
+
+struct Tail {
+    lines: i64,
+    follow: bool,
+    event_type: Option<String>,
+}
+
+async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
+    let filter = ask.event_type.as_deref();
+    // First the end of the chain, so that nothing between the two is missed.
+    let (newest, _) = store.audit_page(&mesh.id, None, 0, 1).await?;
+    let mut after = newest.first().map_or(0, |row| row.id);
+    let (mut rows, total) = store.audit_page(&mesh.id, filter, 0, ask.lines).await?;
+    rows.retain(|row| row.id <= after);
+    rows.reverse();
+    if !ask.follow {
+        if json {
+            let entries: Vec<Value> = rows.iter().map(describe).collect();
+            output::json(&json!({"meshId": mesh.id, "entries": entries, "total": total}))?;
+        } else if rows.is_empty() {
+            output::line("The chain has no such rows.")?;
+        } else {
+            print_rows(&rows)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = io::stdout();
+    print_stream(&mut out, &rows, json)?;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+        }
+        loop {
+            let mut rows = store.audit_after(&mesh.id, after, PAGE_ROWS).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.id;
+            rows.retain(|row| filter.is_none_or(|wanted| row.event_type == wanted));
+            print_stream(&mut out, &rows, json)?;
+        }
+    }
+}
+
+fn print_rows(rows: &[AuditRecord]) -> io::Result<()> {
+    let cells = rows.iter().map(|row| {
+        [
+            row.id.to_string(),
+            row.created_at.to_string(),
+            row.event_type.clone(),
+            actor(row).to_owned(),
+            row.payload.to_string(),
+        ]
+    });
+    output::table(["row", "when", "what", "who", "details"], cells)
+}
+
+/// Rows that more will follow: lines, since the widths of a table are not
+/// known before its end.
+fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow::Result<()> {
+    for row in rows {
+        if json {
+            serde_json::to_writer(&mut *out, &describe(row))?;
+            writeln!(out)?;
+        } else {
+            let text = format!(
+                "{:>8}  {}  {:<20}  {}  {}",
+                row.id,
+                row.created_at,
+                row.event_type,
+                actor(row),
+                row.payload
+            );
+            writeln!(out, "{}", output::printable(&text))?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn actor(row: &AuditRecord) -> &str {
+    row.actor_name.as_deref().or(row.actor.as_deref()).unwrap_or("system")
+}
+
+fn describe(row: &AuditRecord) -> Value {
+    json!({
+        "id": row.id,
+        "meshId": row.mesh,
+        "eventType": row.event_type,
+        "actorMemberId": row.actor,
+        "actor": actor(row),
+        "payload": row.payload,
+        "prevHash": row.prev_hash,
+        "hash": row.hash,
+        "createdAt": row.created_at,
+    })
+}
+
+async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
+    let mut chain = ChainVerifier::new(mesh.id.as_str());
+    let mut broken: Option<AuditRecord> = None;
+    each_row(store, &mesh.id, |row| {
+        if !chain.push(as_link(row)) && broken.is_none() {
+            broken = Some(row.clone());
+        }
+        Ok(())
+    })
+    .await?;
+    let head = chain.head().to_owned();
+    let verdict = chain.finish();
+    if json {
+        output::json(&json!({
+            "meshId": mesh.id,
+            "slug": mesh.slug,
+            "valid": verdict.valid,
+            "entries": verdict.entries,
+            "brokenAt": verdict.broken_at,
+            "head": head,
+        }))?;
+    } else if verdict.valid {
+        let rows = output::count(verdict.entries, "row");
+        output::line(&format!("The chain of {} is whole: {rows}.\n  head  {head}", mesh.slug))?;
+    }
+    let Some(row) = broken else { return Ok(ExitCode::SUCCESS) };
+    let text = format!(
+        "the chain of {} is broken at row {} ({} by {}, {}): that row was altered or put in, or \
+         the one before it was removed; its last good hash is {head}",
+        mesh.slug,
+        row.id,
+        row.event_type,
+        actor(&row),
+        row.created_at,
+    );
+    // Not a failure of the command: the answer is that the chain is broken.
+    let _ = writeln!(io::stderr(), "{}", output::printable(&text));
+    Ok(ExitCode::FAILURE)
+}
+
+async fn export(
+    store: &dyn Store,
+    mesh: &Mesh,
+    file: Option<&Path>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut out: Box<dyn Write> = match file {
+        Some(path) => {
+            let file = File::create_new(path).with_context(|| {
+                format!("cannot create {}; name a file that does not exist", path.display())
+            })?;
+            Box::new(BufWriter::new(file))
+        }
+        None => Box::new(BufWriter::new(io::stdout())),
+    };
+    let mut entries = 0_u64;
+    each_row(store, &mesh.id, |row| {
+        entries += 1;
+        serde_json::to_writer(&mut out, &describe(row))?;
+        writeln!(out)?;
+        Ok(())
+    })
+    .await?;
+    out.flush()?;
+    if let Some(path) = file {
+        let shown = path.display().to_string();
+        if json {
+            output::json(&json!({"meshId": mesh.id, "file": shown, "entries": entries}))?;
+        } else {
+            output::line(&format!("{} written to {shown}.", output::count(entries, "row")))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every row of a chain, oldest first, holding one page of them.
+async fn each_row(
+    store: &dyn Store,
+    mesh: &MeshId,
+    mut visit: impl FnMut(&AuditRecord) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut after = 0;
+    loop {
+        let rows = store.audit_after(mesh, after, PAGE_ROWS).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.id;
+        rows.iter().try_for_each(&mut visit)?;
+    }
+}
+
+fn as_link(row: &AuditRecord) -> ChainRow<'_> {
+    ChainRow {
+        id: row.id,
+        prev_hash: &row.prev_hash,
+        event_type: &row.event_type,
+        actor: row.actor.as_deref(),
+        payload: &row.payload,
+        created_at: row.created_at,
+        hash: &row.hash,
+    }
+}

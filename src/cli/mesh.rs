@@ -1,0 +1,222 @@
+//! `claudemesh-broker mesh`: creates, lists, shows and archives meshes.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{Failure, enrol, lookup, output};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::limits::DISPLAY_NAME_BYTES_MAX;
+use crate::store::{MeshSummary, Store};
+
+/// What can be done with meshes.
+#[derive(Debug, Subcommand)]
+pub enum MeshCommand {
+    /// Create a mesh, with its owner as first member
+    Create {
+        /// Its short name: lower-case letters, digits and dashes, 1 to 63
+        slug: String,
+        /// Its name; the slug when not given
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List all meshes
+    List,
+    /// Show one mesh
+    Show {
+        /// The mesh's slug or id
+        mesh: String,
+    },
+    /// Archive a mesh: nobody can enter it any more
+    Archive {
+        /// The mesh's slug or id
+        mesh: String,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the store; a slug that is wrong or taken; no such mesh.
+pub(super) async fn run(
+    command: MeshCommand,
+    json: bool,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    lookup::with_store(config, async |store| {
+        let store = store.as_ref();
+        match command {
+            MeshCommand::Create { slug, name } => {
+                create(store, &slug, name.as_deref(), json, config).await
+            }
+            MeshCommand::List => list(store, json).await,
+            MeshCommand::Show { mesh } => show(store, &mesh, json).await,
+            MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
+        }
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(
+    store: &dyn Store,
+    slug: &str,
+    name: Option<&str>,
+    json: bool,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let name = name.map(check_name).transpose()?;
+    // Before the mesh: there must be a place for its key.
+    let folder = enrol::data_dir(config)?;
+    let created = enrol::create_mesh(store, slug, name, Timestamp::now()).await?;
+    let kept = enrol::keep_owner_secret(&folder, &created);
+    let file = match &kept {
+        Ok(path) => Some(path.display().to_string()),
+        // The mesh is there, so its key must be shown all the same.
+        Err(error) => {
+            let note = format!("the owner's key was not kept ({error:#}); keep it yourself");
+            let _ = writeln!(std::io::stderr(), "claudemesh-broker: {note}");
+            None
+        }
+    };
+    let (mesh, secret) = (&created.mesh, created.owner_secret.to_hex128());
+    if json {
+        return output::json(&json!({
+            "meshId": mesh.id,
+            "slug": mesh.slug,
+            "name": mesh.name,
+            "ownerPubkey": created.owner_secret.public_key(),
+            "ownerSecretKey": secret,
+            "ownerKeyFile": file,
+            "memberId": created.member_id,
+        }));
+    }
+    let file = file.map(|path| format!("\n  kept in     {path}")).unwrap_or_default();
+    output::line(&format!(
+        "The mesh {slug} is made; you own it.\n  \
+         mesh id     {}\n  \
+         owner key   {}\n  \
+         its secret  {secret}{file}\n  \
+         next, type  claudemesh-broker invite create {slug}\n\
+         The secret signs invites and is not shown again: keep a copy in a safe place.",
+        mesh.id,
+        created.owner_secret.public_key(),
+    ))?;
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<&str, Failure> {
+    let name = name.trim();
+    if (1..=DISPLAY_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control) {
+        return Ok(name);
+    }
+    let message =
+        format!("that is no name for a mesh; give one line of 1 to {DISPLAY_NAME_BYTES_MAX} bytes");
+    Err(Failure::new("invalid_name", message))
+}
+
+async fn list(store: &dyn Store, json: bool) -> anyhow::Result<()> {
+    let meshes = store.meshes().await?;
+    if json {
+        let meshes: Vec<Value> = meshes.iter().map(describe).collect();
+        return output::json(&json!({ "meshes": meshes }));
+    }
+    if meshes.is_empty() {
+        output::line("There is no mesh yet. Next, type:\n  claudemesh-broker mesh create team")?;
+        return Ok(());
+    }
+    let rows = meshes.iter().map(|summary| {
+        let state = if summary.mesh.archived_at.is_some() { "archived" } else { "open" };
+        [
+            summary.mesh.slug.clone(),
+            summary.mesh.name.clone(),
+            summary.members.to_string(),
+            summary.presences.to_string(),
+            summary.queued.to_string(),
+            summary.mesh.created_at.to_string(),
+            state.to_owned(),
+        ]
+    });
+    let headings = ["slug", "name", "members", "connected", "waiting", "created", "state"];
+    output::table(headings, rows)?;
+    Ok(())
+}
+
+async fn show(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
+    let mesh = lookup::mesh(store, mesh).await?;
+    let (meshes, now) = (store.meshes().await?, Timestamp::now());
+    let invites = store.invites(&mesh.id).await?;
+    let usable = invites.iter().filter(|it| super::invite::is_usable(it, now)).count();
+    let summary = meshes.into_iter().find(|it| it.mesh.id == mesh.id);
+    let summary = summary.unwrap_or(MeshSummary { mesh, members: 0, presences: 0, queued: 0 });
+    if json {
+        let mut object = describe(&summary);
+        object["usableInvites"] = json!(usable);
+        return output::json(&object);
+    }
+    let MeshSummary { mesh, members, presences, queued } = &summary;
+    let archived = mesh.archived_at.map_or_else(String::new, |at| format!("\n  archived   {at}"));
+    let text = format!(
+        "{}  {}\n  mesh id    {}\n  owner key  {}\n  created    {}{archived}\n  \
+         {}, {presences} connected\n  {} waiting for delivery\n  {} that can be used",
+        mesh.slug,
+        output::printable(&mesh.name),
+        mesh.id,
+        output::or_dash(mesh.owner_key.as_ref()),
+        mesh.created_at,
+        output::count(*members, "member"),
+        output::count(*queued, "message"),
+        output::count(usable, "invite"),
+    );
+    output::line(&text)?;
+    Ok(())
+}
+
+async fn archive(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
+    let mesh = lookup::mesh(store, mesh).await?;
+    let changed = store.archive_mesh(Timestamp::now(), &mesh.id).await?;
+    if json {
+        return output::json(&json!({
+            "meshId": mesh.id, "slug": mesh.slug, "archived": true, "changed": changed,
+        }));
+    }
+    let text = if changed {
+        format!("{} is archived: nobody can enter it any more.", mesh.slug)
+    } else {
+        format!("{} was archived before.", mesh.slug)
+    };
+    output::line(&text)?;
+    Ok(())
+}
+
+/// Without the secrets that a mesh may hold.
+fn describe(summary: &MeshSummary) -> Value {
+    let MeshSummary { mesh, members, presences, queued } = summary;
+    json!({
+        "meshId": mesh.id,
+        "slug": mesh.slug,
+        "name": mesh.name,
+        "ownerPubkey": mesh.owner_key,
+        "members": members,
+        "connected": presences,
+        "queued": queued,
+        "createdAt": mesh.created_at,
+        "archivedAt": mesh.archived_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_line_that_is_not_empty() {
+        assert_eq!(check_name("  The Team ").expect("a name"), "The Team");
+        for name in ["", "  ", "a\nb", "a\u{1b}[2J", &"x".repeat(257)] {
+            assert_eq!(check_name(name).expect_err(name).code, "invalid_name");
+        }
+    }
+}

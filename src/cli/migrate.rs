@@ -1,0 +1,78 @@
+//! `claudemesh-broker migrate`: brings the schema up to date, or says what that
+//! would do.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output;
+use crate::app;
+use crate::config::Config;
+use crate::store::Store;
+
+/// How to migrate.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MigrateArgs {
+    /// Only say what is pending; exit code 1 when something is
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Those of the store.
+pub(super) async fn run(
+    args: &MigrateArgs,
+    json: bool,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    let store = app::connect_store(config).await?;
+    let result = migrate(store.as_ref(), args.check).await;
+    store.close().await;
+    let names = result?;
+    if json {
+        let object = if args.check { json!({"pending": names}) } else { json!({"applied": names}) };
+        output::json(&object)?;
+    } else {
+        output::line(&sentence(args.check, &names))?;
+    }
+    let is_behind = args.check && !names.is_empty();
+    Ok(if is_behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The migrations that were pending.
+async fn migrate(store: &dyn Store, check: bool) -> anyhow::Result<Vec<String>> {
+    let pending = store.pending_migrations().await?;
+    if !check {
+        store.migrate().await?;
+    }
+    Ok(pending)
+}
+
+fn sentence(check: bool, names: &[String]) -> String {
+    let list = names.iter().map(|name| format!("\n  {name}")).collect::<String>();
+    match (names.is_empty(), check) {
+        (true, _) => "The schema is up to date.".to_owned(),
+        (false, true) => {
+            format!("{} pending:{list}", output::count(names.len(), "migration"))
+        }
+        (false, false) => {
+            format!("{} applied:{list}", output::count(names.len(), "migration"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_is_or_was_pending() {
+        let names = ["0001_start".to_owned(), "0002_more".to_owned()];
+        assert_eq!(sentence(true, &names), "2 migrations pending:\n  0001_start\n  0002_more");
+        assert!(sentence(false, &names[..1]).starts_with("1 migration applied:"));
+        assert_eq!(sentence(true, &[]), sentence(false, &[]));
+    }
+}

@@ -1,0 +1,204 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::protocol::{Ack, Priority};
+
+fn msgpack(value: &Value) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("a map")
+}
+
+fn kind_of(error: &DecodeError) -> &'static str {
+    match error {
+        DecodeError::Malformed => "malformed",
+        DecodeError::UnknownType { .. } => "unknown",
+        DecodeError::Invalid { .. } => "invalid",
+    }
+}
+
+#[test]
+fn a_send_is_borrowed_from_its_frame() {
+    let frame = br#"{"type":"send","id":"7","targetSpec":"*","priority":"low","nonce":"bg==","ciphertext":"Y3Q="}"#;
+    let request = Codec::Json.decode(frame).expect("a send");
+    let ClientMessage::Send(send) = request.message else { panic!("{request:?}") };
+    assert_eq!(send.id.as_deref(), Some("7"));
+    let inside = |text: &str| frame.as_ptr_range().contains(&text.as_ptr());
+    assert!(inside(send.ciphertext.as_text()), "the ciphertext is not copied");
+    assert!(inside(&send.target_spec));
+    assert_eq!(send.priority, Priority::Low);
+    assert_eq!(send.ciphertext.as_text(), "Y3Q=");
+}
+
+#[test]
+fn both_codings_say_the_same_and_msgpack_carries_bytes() {
+    let mut frame = Vec::new();
+    let mut out = rmp_serde::Serializer::new(&mut frame).with_struct_map();
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Bytes<'a> {
+        r#type: &'a str,
+        target_spec: &'a str,
+        priority: &'a str,
+        #[serde(with = "serde_bytes")]
+        nonce: &'a [u8],
+        #[serde(with = "serde_bytes")]
+        ciphertext: &'a [u8],
+    }
+    let send = Bytes {
+        r#type: "send",
+        target_spec: "@a",
+        priority: "now",
+        nonce: b"n",
+        ciphertext: b"ct",
+    };
+    send.serialize(&mut out).expect("a map");
+    let request = Codec::MsgPack.decode(&frame).expect("a send");
+    let ClientMessage::Send(send) = request.message else { panic!("{request:?}") };
+    assert_eq!((send.nonce.as_text(), send.ciphertext.as_text()), ("bg==", "Y3Q="));
+}
+
+#[test]
+fn what_is_no_object_is_malformed() {
+    for frame in ["", "[]", "1", "\"hello\"", "null", "{", "{\"type\":\"send\"", "\u{feff}{}"] {
+        let error = Codec::Json.decode(frame.as_bytes()).expect_err(frame);
+        assert_eq!(error, DecodeError::Malformed, "{frame}");
+    }
+    for frame in [&[][..], &[0x90], &[0xc0], &[0x81], &[0x81, 0xa4, b't']] {
+        assert_eq!(Codec::MsgPack.decode(frame).expect_err("no map"), DecodeError::Malformed);
+    }
+}
+
+#[test]
+fn an_unknown_type_keeps_its_request_id_and_nothing_long() {
+    let long = "x".repeat(500);
+    let frame = json!({ "type": long, "_reqId": "r" }).to_string();
+    let Err(DecodeError::UnknownType { kind, req_id }) = Codec::Json.decode(frame.as_bytes())
+    else {
+        panic!("it is unknown")
+    };
+    assert_eq!(kind.len(), limits::LOGGED_TYPE_CHARS);
+    assert_eq!(req_id, Some(RequestId::Text("r".to_owned())));
+    for odd in [json!({}), json!({ "type": 7 }), json!({ "type": ["send"] })] {
+        let error = Codec::Json.decode(odd.to_string().as_bytes()).expect_err("no type");
+        assert_eq!(kind_of(&error), "unknown");
+    }
+}
+
+#[test]
+fn request_ids_are_echoed_as_they_came_and_empty_ones_are_none() {
+    let req_id = |value: Value| {
+        let frame = json!({ "type": "list_peers", "_reqId": value }).to_string();
+        Codec::Json.decode(frame.as_bytes()).expect("list_peers").req_id
+    };
+    assert_eq!(req_id(json!("a b")), Some(RequestId::Text("a b".to_owned())));
+    assert_eq!(req_id(json!(12)), Some(RequestId::Number(12)));
+    for none in [json!(""), json!(0), json!(null), json!({ "a": 1 }), json!([1]), json!(true)] {
+        assert_eq!(req_id(none), None);
+    }
+}
+
+#[test]
+fn a_wrong_field_is_named_and_its_value_is_not() {
+    let secret = "c2VjcmV0IGNpcGhlcnRleHQ";
+    for (frame, id) in [
+        (
+            json!({ "type": "send", "id": "s", "targetSpec": "*", "priority": secret, "nonce": "", "ciphertext": "" }),
+            Some("s"),
+        ),
+        (
+            json!({ "type": "send", "id": "s", "targetSpec": "*", "priority": "now", "nonce": "", "ciphertext": { secret: 1 } }),
+            Some("s"),
+        ),
+        (json!({ "type": "send", "targetSpec": "*", "priority": "now", "nonce": "" }), None),
+        (json!({ "type": "set_status", "status": secret }), None),
+        (json!({ "type": "join_group", "name": [secret] }), None),
+    ] {
+        let error = Codec::Json.decode(frame.to_string().as_bytes()).expect_err("wrong");
+        let DecodeError::Invalid { reason, id: given, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(given.as_deref(), id);
+        assert!(!reason.contains(secret), "{reason}");
+    }
+}
+
+#[test]
+fn deep_nesting_costs_nothing() {
+    let deep = format!("{{\"type\":\"list_peers\",\"x\":{}", "[".repeat(60_000));
+    assert_eq!(Codec::Json.decode(deep.as_bytes()).expect_err("deep"), DecodeError::Malformed);
+    let mut deep = msgpack(&json!({ "type": "list_peers" }));
+    deep[0] = 0x82;
+    deep.extend([0xa1, b'x']);
+    deep.extend(vec![0x91; 60_000]);
+    assert_eq!(Codec::MsgPack.decode(&deep).expect_err("deep"), DecodeError::Malformed);
+}
+
+#[test]
+fn an_answer_carries_the_request_id_in_both_codings() {
+    let ack = ServerMessage::Ack(Ack {
+        id: "i".to_owned(),
+        message_id: "m".to_owned(),
+        queued: true,
+        error: None,
+    });
+    let req_id = RequestId::Text("r".to_owned());
+    let expected =
+        json!({ "type": "ack", "id": "i", "messageId": "m", "queued": true, "_reqId": "r" });
+    let json: Value =
+        serde_json::from_slice(&Codec::Json.encode(&ack, Some(&req_id))).expect("JSON");
+    assert_eq!(json, expected);
+    let msgpack: Value =
+        rmp_serde::from_slice(&Codec::MsgPack.encode(&ack, Some(&req_id))).expect("MessagePack");
+    assert_eq!(msgpack, expected);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_break_the_decoder(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for codec in [Codec::Json, Codec::MsgPack] {
+            let _ = codec.decode(&bytes);
+        }
+    }
+
+    /// Frames that are nearly right: a real one with bytes changed.
+    #[test]
+    fn no_mutation_breaks_the_decoder(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let frame = json!({
+            "type": "hello", "meshId": "m", "memberId": "i", "pubkey": "p", "pid": 1,
+            "groups": [{ "name": "g" }], "timestamp": 1, "signature": "s", "_reqId": "r",
+        });
+        for (codec, mut bytes) in [
+            (Codec::Json, frame.to_string().into_bytes()),
+            (Codec::MsgPack, msgpack(&frame)),
+        ] {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let _ = codec.decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_send_comes_through_both_codings_unchanged(
+        id in ".{0,20}", target in ".{0,40}", nonce in ".{0,40}", ciphertext in ".{0,80}",
+        client_message_id in prop::option::of(".{0,20}"),
+    ) {
+        let send = json!({
+            "type": "send", "id": id, "targetSpec": target, "priority": "next",
+            "nonce": nonce, "ciphertext": ciphertext, "client_message_id": client_message_id,
+        });
+        for (codec, bytes) in
+            [(Codec::Json, send.to_string().into_bytes()), (Codec::MsgPack, msgpack(&send))]
+        {
+            let request = codec.decode(&bytes).expect("a send");
+            let ClientMessage::Send(back) = request.message else { panic!("no send") };
+            prop_assert_eq!(back.id.as_deref(), Some(id.as_str()));
+            prop_assert_eq!(&back.target_spec, &target);
+            prop_assert_eq!(back.nonce.as_text(), nonce.as_str());
+            prop_assert_eq!(back.ciphertext.as_text(), ciphertext.as_str());
+            prop_assert_eq!(back.client_message_id.as_deref(), client_message_id.as_deref());
+        }
+    }
+}
