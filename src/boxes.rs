@@ -4,6 +4,8 @@
 //! identities, both converted to x25519. A message to a group or to everyone
 //! is not encrypted: base64 of the text, beside a nonce that nobody needs.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -56,9 +58,7 @@ pub fn open(
     nonce_b64: &str,
     ciphertext_b64: &str,
 ) -> Option<Vec<u8>> {
-    let nonce: [u8; NONCE_LEN] = BASE64.decode(nonce_b64).ok()?.try_into().ok()?;
-    let ciphertext = BASE64.decode(ciphertext_b64).ok()?;
-    shared_box(recipient, sender)?.decrypt(&nonce.into(), ciphertext.as_slice()).ok()
+    decrypt(&shared_box(recipient, sender)?, nonce_b64, ciphertext_b64)
 }
 
 /// An envelope for a group, a topic or everyone: anyone can read it.
@@ -74,16 +74,57 @@ pub fn open_plain(ciphertext_b64: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(ciphertext_b64).ok()?).ok()
 }
 
+/// What two identities share: made once, by far the dearest step, and good
+/// for every message between them, in both directions.
+pub struct BoxKey(SalsaBox);
+
+impl BoxKey {
+    /// Between one's own identity and another's; `None` if that one's key is
+    /// none that a box can be made for.
+    #[must_use]
+    pub fn between(mine: &SecretKey, theirs: &Key) -> Option<Self> {
+        shared_box(mine, theirs).map(Self)
+    }
+
+    /// As [`seal`]; `None` only if the text is longer than any box.
+    #[must_use]
+    pub fn seal(&self, plaintext: &[u8]) -> Option<Sealed> {
+        encrypt(&self.0, plaintext, rand::random())
+    }
+
+    /// As [`open`].
+    #[must_use]
+    pub fn open(&self, nonce_b64: &str, ciphertext_b64: &str) -> Option<Vec<u8>> {
+        decrypt(&self.0, nonce_b64, ciphertext_b64)
+    }
+}
+
+impl fmt::Debug for BoxKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("BoxKey([redacted])")
+    }
+}
+
 fn seal_with(
     sender: &SecretKey,
     recipient: &Key,
     plaintext: &[u8],
     nonce: [u8; NONCE_LEN],
 ) -> Result<Sealed, InvalidRecipient> {
-    let ciphertext = shared_box(sender, recipient)
-        .and_then(|shared| shared.encrypt(&nonce.into(), plaintext).ok())
-        .ok_or(InvalidRecipient)?;
-    Ok(Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(ciphertext) })
+    shared_box(sender, recipient)
+        .and_then(|shared| encrypt(&shared, plaintext, nonce))
+        .ok_or(InvalidRecipient)
+}
+
+fn encrypt(shared: &SalsaBox, plaintext: &[u8], nonce: [u8; NONCE_LEN]) -> Option<Sealed> {
+    let ciphertext = shared.encrypt(&nonce.into(), plaintext).ok()?;
+    Some(Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(ciphertext) })
+}
+
+fn decrypt(shared: &SalsaBox, nonce_b64: &str, ciphertext_b64: &str) -> Option<Vec<u8>> {
+    let nonce: [u8; NONCE_LEN] = BASE64.decode(nonce_b64).ok()?.try_into().ok()?;
+    let ciphertext = BASE64.decode(ciphertext_b64).ok()?;
+    shared.decrypt(&nonce.into(), ciphertext.as_slice()).ok()
 }
 
 /// The box between two identities, the same from either end.
@@ -138,6 +179,18 @@ mod tests {
             assert_eq!(open(&bob, &alice.public_key(), odd, ciphertext_b64), None, "{odd}");
             assert_eq!(open(&bob, &alice.public_key(), nonce_b64, odd), None, "{odd}");
         }
+    }
+
+    #[test]
+    fn a_kept_key_seals_and_opens_as_a_fresh_one() {
+        let (alice, bob) = (identity(ALICE), identity(BOB));
+        let kept = BoxKey::between(&bob, &alice.public_key()).unwrap();
+        assert_eq!(kept.open(NONCE, BOX).as_deref(), Some(TEXT.as_bytes()));
+        let sealed = kept.seal(b"hi").unwrap();
+        let opened = open(&alice, &bob.public_key(), &sealed.nonce_b64, &sealed.ciphertext_b64);
+        assert_eq!(opened.as_deref(), Some(&b"hi"[..]));
+        assert!(BoxKey::between(&bob, &Key::from("x")).is_none());
+        assert_eq!(format!("{kept:?}"), "BoxKey([redacted])");
     }
 
     #[test]

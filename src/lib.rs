@@ -12,12 +12,15 @@
 //!   [`registry`], [`outbox`]
 //! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`]
 //! - all of it together: [`node`], [`app`]
+//! - a peer as a library: [`client`]; the command line: [`cli`]
 
 pub mod accept;
 pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod boxes;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod codec;

@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod cli;
 mod cluster_conformance;
 mod harness;
 mod store_conformance;

@@ -1,0 +1,366 @@
+//! Makes meshes and invites: what `mesh create`, `invite create` and the demo
+//! share.
+//!
+//! A mesh belongs to whoever has its owner's secret key: that key signs the
+//! invites. The broker does not need it, so the command line keeps it beside
+//! the data, in `owners/<mesh id>.json`, readable by this user alone.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::auth::{InvitePayload, SecretKey};
+use crate::clock::Timestamp;
+use crate::config::{Config, process_env};
+use crate::id::{Key, MemberId, MeshId};
+use crate::store::{Mesh, NewInvite, NewMesh, Role, Store};
+
+/// Longest slug: it stands in file names and in invites.
+const SLUG_BYTES_MAX: usize = 64;
+/// What the owner is called until a peer of it says otherwise.
+const OWNER_NAME: &str = "owner";
+
+/// A mesh made a moment ago. Its owner's secret is nowhere else yet.
+#[derive(Clone, Debug)]
+pub struct CreatedMesh {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The secret that signs its invites.
+    pub owner_secret: SecretKey,
+    /// The owner, who is a member and an admin.
+    pub member_id: MemberId,
+}
+
+/// What an invite gives, to how many, for how long.
+#[derive(Clone, Debug)]
+pub struct InviteTerms {
+    /// The role that newcomers get.
+    pub role: Role,
+    /// How many may use it.
+    pub max_uses: i32,
+    /// How long it can be used, in milliseconds.
+    pub lifetime_ms: i64,
+    /// Where newcomers find the broker: `ws://` or `wss://`.
+    pub broker_url: String,
+}
+
+/// An invite made a moment ago.
+#[derive(Clone, Debug)]
+pub struct CreatedInvite {
+    /// Its id.
+    pub id: String,
+    /// What to give to a newcomer.
+    pub link: String,
+    /// The same without `ic://join/`.
+    pub token: String,
+    /// What the token holds.
+    pub payload: InvitePayload,
+    /// Until when it can be used.
+    pub expires_at: Timestamp,
+}
+
+/// Creates a mesh with an owner of its own.
+///
+/// # Errors
+/// [`Failure`] `invalid_slug` or `slug_taken`, or the store's.
+pub async fn create_mesh(
+    store: &dyn Store,
+    slug: &str,
+    name: Option<&str>,
+    now: Timestamp,
+) -> anyhow::Result<CreatedMesh> {
+    check_slug(slug)?;
+    if store.find_mesh(slug).await?.is_some_and(|mesh| mesh.archived_at.is_none()) {
+        let message = format!("there is a mesh {slug:?} already; choose another slug");
+        return Err(Failure::new("slug_taken", message).into());
+    }
+    let owner_secret = SecretKey::generate();
+    let new = NewMesh {
+        id: MeshId::generate(),
+        slug: slug.to_owned(),
+        name: name.unwrap_or(slug).to_owned(),
+        owner_key: owner_secret.public_key(),
+        root_key: random_root_key(),
+        owner_member: MemberId::generate(),
+        owner_name: OWNER_NAME.to_owned(),
+    };
+    store.create_mesh(now, &new).await?;
+    let mesh = store.mesh(&new.id).await?.context("the mesh just created is not there")?;
+    Ok(CreatedMesh { mesh, owner_secret, member_id: new.owner_member })
+}
+
+/// Creates an invite, signed by the mesh's owner.
+///
+/// # Errors
+/// [`Failure`] `mesh_archived` or `wrong_owner_key`, or the store's.
+pub async fn create_invite(
+    store: &dyn Store,
+    mesh: &Mesh,
+    owner_secret: &SecretKey,
+    terms: &InviteTerms,
+    now: Timestamp,
+) -> anyhow::Result<CreatedInvite> {
+    if mesh.archived_at.is_some() {
+        let message = format!("the mesh {:?} is archived; nobody can join it", mesh.slug);
+        return Err(Failure::new("mesh_archived", message).into());
+    }
+    check_owner(mesh, owner_secret)?;
+    // The payload has whole seconds; the books follow it.
+    let expires_at_s = now.plus_ms(terms.lifetime_ms).as_ms().div_euclid(1000);
+    let expires_at = Timestamp::from_ms(expires_at_s * 1000);
+    let payload = InvitePayload {
+        v: 1,
+        mesh_id: mesh.id.to_string(),
+        mesh_slug: mesh.slug.clone(),
+        broker_url: terms.broker_url.clone(),
+        expires_at: expires_at_s,
+        // Clients want one; meshes of old dashboards may have none.
+        mesh_root_key: mesh.root_key.clone().unwrap_or_else(random_root_key),
+        role: terms.role.as_str().to_owned(),
+        owner_pubkey: String::new(),
+        signature: String::new(),
+    }
+    .sign(owner_secret);
+    let token = payload.to_token();
+    let members = store.members(&mesh.id).await?;
+    let owner = members.iter().find(|member| member.is_owner);
+    let invite = NewInvite {
+        id: crate::id::generate(),
+        mesh: mesh.id.clone(),
+        token: token.clone(),
+        role: terms.role,
+        max_uses: terms.max_uses,
+        expires_at,
+        created_by: owner.map_or_else(|| payload.owner_pubkey.clone(), |it| it.id.to_string()),
+    };
+    store.create_invite(now, &invite).await?;
+    let link = format!("ic://join/{token}");
+    Ok(CreatedInvite { id: invite.id, link, token, payload, expires_at })
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnerFile {
+    mesh_id: MeshId,
+    mesh_slug: String,
+    owner_pubkey: Key,
+    owner_secret_key: String,
+}
+
+/// Keeps the owner's secret for `invite create`, readable by this user alone.
+/// Returns where.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyhow::Result<PathBuf> {
+    let path = owner_file(data_dir, &created.mesh.id);
+    let file = OwnerFile {
+        mesh_id: created.mesh.id.clone(),
+        mesh_slug: created.mesh.slug.clone(),
+        owner_pubkey: created.owner_secret.public_key(),
+        owner_secret_key: created.owner_secret.to_hex128(),
+    };
+    write_private(&path, &serde_json::to_vec_pretty(&file)?)?;
+    Ok(path)
+}
+
+/// The owner's secret: as given (128 hex digits), else as kept by
+/// [`keep_owner_secret`], else as the mesh's row has it.
+///
+/// # Errors
+/// [`Failure`] `owner_key_missing`, `owner_key_invalid` or `wrong_owner_key`.
+pub fn owner_secret(
+    data_dir: Option<&Path>,
+    mesh: &Mesh,
+    given: Option<&str>,
+) -> anyhow::Result<SecretKey> {
+    let kept = || -> anyhow::Result<Option<String>> {
+        let Some(path) = data_dir.map(|folder| owner_file(folder, &mesh.id)) else {
+            return Ok(None);
+        };
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                let file: OwnerFile = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{} is no owner's file", path.display()))?;
+                Ok(Some(file.owner_secret_key))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    };
+    let hex = match given {
+        Some(given) => Some(given.trim().to_owned()),
+        None => kept()?.or_else(|| mesh.owner_secret_key.clone()),
+    };
+    let Some(hex) = hex else {
+        let message = format!(
+            "the owner's secret key of {:?} is not on this machine; give it with --owner-key, as \
+             `mesh create` showed it, or run this where the mesh was created",
+            mesh.slug
+        );
+        return Err(Failure::new("owner_key_missing", message).into());
+    };
+    let secret = SecretKey::from_hex128(&hex)
+        .map_err(|error| Failure::new("owner_key_invalid", error.to_string()))?;
+    check_owner(mesh, &secret)?;
+    Ok(secret)
+}
+
+/// The folder of keys and other things of this user: the broker's data folder,
+/// also where the broker itself keeps its data in Postgres.
+///
+/// # Errors
+/// [`Failure`] `no_data_dir`, if the user has no home folder and set none.
+pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
+    let set = || process_env("CLAUDEMESH_DATA_DIR").filter(|folder| !folder.trim().is_empty());
+    let platform = || {
+        let folders = directories::ProjectDirs::from("", "", "claudemesh")?;
+        Some(folders.data_dir().to_owned())
+    };
+    let configured = config.deployment.data_dir().map(Path::to_owned);
+    configured.or_else(|| set().map(|folder| folder.trim().into())).or_else(platform).ok_or_else(
+        || {
+            let message = "this user has no home folder; set CLAUDEMESH_DATA_DIR to a folder in \
+                           which to keep keys";
+            Failure::new("no_data_dir", message).into()
+        },
+    )
+}
+
+/// Writes a file that only this user can read, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
+        private_folder(folder)?;
+        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&temporary)?;
+        file.write_all(bytes)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes a folder that only this user can enter, unless it is there.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+fn owner_file(data_dir: &Path, mesh: &MeshId) -> PathBuf {
+    data_dir.join("owners").join(format!("{mesh}.json"))
+}
+
+fn random_root_key() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+fn check_owner(mesh: &Mesh, secret: &SecretKey) -> Result<(), Failure> {
+    let public = secret.public_key();
+    if mesh.owner_key.as_ref().is_none_or(|owner| *owner == public) {
+        return Ok(());
+    }
+    let message = format!(
+        "that key does not belong to the owner of {:?}: its public half is {}",
+        mesh.slug,
+        public.short()
+    );
+    Err(Failure::new("wrong_owner_key", message))
+}
+
+fn check_slug(slug: &str) -> Result<(), Failure> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ok = (1..=SLUG_BYTES_MAX).contains(&slug.len())
+        && slug.chars().all(fits)
+        && !slug.starts_with('-')
+        && !slug.ends_with('-');
+    if ok {
+        return Ok(());
+    }
+    let message = format!(
+        "{slug:?} is no slug; use 1 to {SLUG_BYTES_MAX} lower-case letters, digits and hyphens, \
+         for example my-team"
+    );
+    Err(Failure::new("invalid_slug", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mesh(owner: &SecretKey) -> Mesh {
+        Mesh {
+            id: MeshId::from("m1"),
+            slug: "team".to_owned(),
+            name: "Team".to_owned(),
+            owner_key: Some(owner.public_key()),
+            owner_secret_key: None,
+            root_key: None,
+            self_editable: serde_json::Value::Null,
+            created_at: Timestamp::from_ms(0),
+            archived_at: None,
+        }
+    }
+
+    #[test]
+    fn slugs_fit_file_names_and_links() {
+        for good in ["a", "my-team", "2026", &"x".repeat(64)] {
+            assert!(check_slug(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "My", "a/b", "..", "a b", "ü", &"x".repeat(65)] {
+            assert_eq!(check_slug(bad).expect_err(bad).code, "invalid_slug");
+        }
+    }
+
+    #[test]
+    fn the_owners_secret_is_kept_for_this_user_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let owner = SecretKey::generate();
+        let mesh = mesh(&owner);
+        let created = CreatedMesh {
+            mesh: mesh.clone(),
+            owner_secret: owner.clone(),
+            member_id: MemberId::generate(),
+        };
+        let path = keep_owner_secret(folder.path(), &created).expect("written");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let found = owner_secret(Some(folder.path()), &mesh, None).expect("kept");
+        assert_eq!(found.public_key(), owner.public_key());
+        assert!(!format!("{created:?}").contains(&owner.to_hex128()[..64]));
+        assert!(path.starts_with(folder.path()));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_or_anothers_is_said_so() {
+        let code = |error: anyhow::Error| error.downcast::<Failure>().expect("a failure").code;
+        let owner = SecretKey::generate();
+        let mut mesh = mesh(&owner);
+        assert_eq!(code(owner_secret(None, &mesh, None).unwrap_err()), "owner_key_missing");
+        assert_eq!(code(owner_secret(None, &mesh, Some("x")).unwrap_err()), "owner_key_invalid");
+        let other = SecretKey::generate().to_hex128();
+        assert_eq!(code(owner_secret(None, &mesh, Some(&other)).unwrap_err()), "wrong_owner_key");
+        mesh.owner_secret_key = Some(owner.to_hex128());
+        assert!(owner_secret(None, &mesh, None).is_ok(), "as a dashboard keeps it");
+    }
+}

@@ -1,0 +1,355 @@
+//! `claudemesh-broker peer`: a real peer in a terminal.
+//!
+//! With `--json` each command prints one object; `listen` prints one per line:
+//! `{"type":"listening"|"message"|"event"|"error"|"disconnected"|"reconnected"|"closed", ...}`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{Failure, enrol, output};
+use crate::auth::{InvitePayload, SecretKey};
+use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox};
+use crate::config::Config;
+use crate::id::MeshId;
+use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
+
+mod control;
+mod keyring;
+mod listen;
+mod send;
+
+use keyring::{Kept, KeyFile};
+
+/// What a peer can do from the terminal.
+#[derive(Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Join a mesh by an invite; makes a key and keeps it
+    Join(JoinArgs),
+    /// Send a message, sealed for its recipient
+    Send(SendArgs),
+    /// Show what comes in, until Ctrl-C
+    Listen(ListenArgs),
+    /// Show who is here
+    List(ListArgs),
+    /// Say whether the peer that listens may be disturbed
+    Status(StatusArgs),
+}
+
+/// Arguments of `peer join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The invite: `ic://join/...` or the token alone
+    pub link: String,
+    /// What to be called in the mesh
+    #[arg(long)]
+    pub name: String,
+    /// The broker's address, if not the one in the invite
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+}
+
+/// Which of this user's peers acts.
+#[derive(Debug, Args)]
+pub struct WhoArgs {
+    /// Which peer, when there are several: NAME or MESH/NAME
+    #[arg(long = "as", value_name = "NAME")]
+    pub name: Option<String>,
+    /// The peer's key file, instead
+    #[arg(long = "key", value_name = "FILE", conflicts_with = "name")]
+    pub key_file: Option<PathBuf>,
+    /// The broker's address, if not the one of the invite
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+}
+
+/// Arguments of `peer send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// To whom: a name, a key, `@group`, or `*` for everyone
+    pub to: String,
+    /// What to say; `-` reads it from standard input
+    pub text: String,
+    /// `now` interrupts, `next` and `low` wait until the recipient is idle
+    #[arg(long, value_enum, default_value_t = PriorityArg::Next)]
+    pub priority: PriorityArg,
+    /// Who sends.
+    #[command(flatten)]
+    pub who: WhoArgs,
+}
+
+/// Arguments of `peer listen`.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// A group to be in; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// The status to start with
+    #[arg(long, value_enum)]
+    pub status: Option<StatusArg>,
+    /// What to show the others as this peer's work
+    #[arg(long, value_name = "TEXT")]
+    pub summary: Option<String>,
+    /// End after this many messages
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Who listens.
+    #[command(flatten)]
+    pub who: WhoArgs,
+}
+
+/// Arguments of `peer list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Also connections that are no sessions: daemons, commands
+    #[arg(long)]
+    pub all: bool,
+    /// Who asks.
+    #[command(flatten)]
+    pub who: WhoArgs,
+}
+
+/// Arguments of `peer status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// `idle` takes everything; `working` and `dnd` only what is sent as `now`
+    #[arg(value_enum)]
+    pub status: StatusArg,
+    /// Whose status.
+    #[command(flatten)]
+    pub who: WhoArgs,
+}
+
+/// A priority, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PriorityArg {
+    /// Interrupts
+    Now,
+    /// Waits for an idle recipient
+    Next,
+    /// Waits for an idle recipient
+    Low,
+}
+
+impl From<PriorityArg> for Priority {
+    fn from(typed: PriorityArg) -> Self {
+        match typed {
+            PriorityArg::Now => Self::Now,
+            PriorityArg::Next => Self::Next,
+            PriorityArg::Low => Self::Low,
+        }
+    }
+}
+
+/// A status, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StatusArg {
+    /// Takes everything
+    Idle,
+    /// Takes only what is urgent
+    Working,
+    /// Takes only what is urgent
+    Dnd,
+}
+
+impl From<StatusArg> for Status {
+    fn from(typed: StatusArg) -> Self {
+        match typed {
+            StatusArg::Idle => Self::Idle,
+            StatusArg::Working => Self::Working,
+            StatusArg::Dnd => Self::Dnd,
+        }
+    }
+}
+
+/// Runs a peer's command.
+///
+/// # Errors
+/// [`Failure`] or [`ClientError`], each a sentence that says what to do.
+pub async fn run(command: PeerCommand, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+    let data_dir = enrol::data_dir(config)?;
+    match command {
+        PeerCommand::Join(args) => join(&args, json, &data_dir).await,
+        PeerCommand::Send(args) => send::run(&args, json, &data_dir).await,
+        PeerCommand::Listen(args) => listen::run(&args, json, &data_dir).await,
+        PeerCommand::List(args) => list(&args, json, &data_dir).await,
+        PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+    }
+}
+
+async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let payload = InvitePayload::from_token(&args.link)
+        .map_err(|error| Failure::new("invalid_invite", error.to_string()))?;
+    let path = keyring::path_of(data_dir, &payload.mesh_slug, &args.name)?;
+    let mesh = MeshId::from(payload.mesh_id.as_str());
+    let mut file = match path.exists().then(|| keyring::read(&path)).transpose()? {
+        // A join that was cut short: the same key again is no second member.
+        Some(Kept { file, .. }) if file.member_id.is_none() && file.mesh_id == mesh => file,
+        Some(_) => {
+            let message = format!(
+                "{} is there already; choose another --name, or remove {} to give that peer up",
+                args.name,
+                path.display()
+            );
+            return Err(Failure::new("peer_exists", message).into());
+        }
+        None => {
+            let (slug, url) = (payload.mesh_slug.clone(), payload.broker_url.clone());
+            KeyFile::new(mesh, slug, &args.name, url, &SecretKey::generate())
+        }
+    };
+    if let Some(broker) = &args.broker {
+        file.broker_url.clone_from(broker);
+    }
+    // Before the invite is used: a key that cannot be kept must not join.
+    file.write(&path)?;
+    let secret = file.secret()?;
+    let joining = client::join(Some(&file.broker_url), &args.link, &secret, &args.name).await;
+    let enrolled = match joining {
+        Ok(enrolled) => enrolled,
+        Err(error) => {
+            if matches!(error, ClientError::Http { .. }) {
+                // The broker said no: the key is nobody's.
+                let _ = std::fs::remove_file(&path);
+            }
+            return Err(explain_join(error));
+        }
+    };
+    file.member_id = Some(enrolled.member.clone());
+    file.write(&path)?;
+    if json {
+        output::json(&json!({
+            "meshId": file.mesh_id,
+            "meshSlug": file.mesh_slug,
+            "memberId": enrolled.member,
+            "name": file.name,
+            "pubkey": file.public_key,
+            "brokerUrl": file.broker_url,
+            "keyFile": path,
+            "alreadyMember": enrolled.already_member,
+        }))?;
+    } else {
+        output::line(&format!(
+            "{} is a member of {} now; its key is in {}\nnext: claudemesh-broker peer listen --as {}",
+            file.name,
+            file.mesh_slug,
+            path.display(),
+            file.full_name()
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_join(error: ClientError) -> anyhow::Error {
+    let ClientError::Http { message, .. } = &error else { return error.into() };
+    let (code, advice) = match message.as_str() {
+        "invite_expired" => ("invite_expired", "the invite has expired; ask for a new one"),
+        "invite_exhausted" => {
+            ("invite_exhausted", "the invite has been used as often as it may; ask for a new one")
+        }
+        "invite_revoked" => ("invite_revoked", "the invite was revoked; ask for a new one"),
+        "invite_bad_signature" | "invite_owner_mismatch" => {
+            ("invite_invalid", "the invite was not signed by the mesh's owner; ask for a new one")
+        }
+        "invite_not_found" | "invite_mesh_mismatch" | "mesh_not_found" => (
+            "invite_unknown",
+            "this broker does not know the invite; check that --broker names the right one",
+        ),
+        _ => return error.into(),
+    };
+    Failure::new(code, advice).into()
+}
+
+async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let kept = args.who.choose(data_dir)?;
+    let (client, _inbox) = args.who.visit(&kept).await?;
+    let mut peers = client.list_peers().await?;
+    client.close().await;
+    send::remember(data_dir, &kept, &peers);
+    peers.retain(|peer| args.all || peer.peer_role == PeerRole::Session);
+    if json {
+        output::json(&json!({ "peers": peers }))?;
+    } else if peers.is_empty() {
+        output::line(&format!("nobody is in {} now", kept.file.mesh_slug))?;
+    } else {
+        output::table(
+            ["name", "status", "groups", "since", "key", "doing"],
+            peers.iter().map(|peer| row(peer, &kept)),
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(peer: &PeerInfo, kept: &Kept) -> [String; 6] {
+    let own = peer.member_pubkey == kept.file.public_key.as_str();
+    let name = if own { format!("{} (you)", peer.display_name) } else { peer.display_name.clone() };
+    let groups: Vec<String> = peer.groups.iter().map(|group| format!("@{}", group.name)).collect();
+    [
+        name,
+        peer.status.as_str().to_owned(),
+        groups.join(" "),
+        peer.connected_at.to_string(),
+        peer.member_pubkey.chars().take(12).collect(),
+        peer.summary.clone().unwrap_or_default(),
+    ]
+}
+
+async fn status(args: &StatusArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let kept = args.who.choose(data_dir)?;
+    let status = Status::from(args.status);
+    control::ask(&kept, status).await?;
+    if json {
+        output::json(&json!({ "peer": kept.file.full_name(), "status": status }))?;
+    } else {
+        let effect = match status {
+            Status::Idle => "takes everything",
+            Status::Working | Status::Dnd => "takes only what is sent as `now`",
+        };
+        output::line(&format!("{} is {} and {effect}", kept.file.name, status.as_str()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl WhoArgs {
+    fn choose(&self, data_dir: &Path) -> anyhow::Result<Kept> {
+        let mut kept = keyring::choose(data_dir, self.name.as_deref(), self.key_file.as_deref())?;
+        if let Some(broker) = &self.broker {
+            kept.file.broker_url.clone_from(broker);
+        }
+        Ok(kept)
+    }
+
+    /// A short connection beside the sessions. It says that it confirms and
+    /// never does, so that it takes no mail away from them.
+    async fn visit(&self, kept: &Kept) -> anyhow::Result<(Client, Inbox)> {
+        let identity = kept.file.identity()?;
+        let mut options = ClientOptions::new(identity, HelloKind::Member, "claudemesh-daemon");
+        options.confirm = false;
+        options.reconnect = false;
+        about(&mut options);
+        connect(kept, options).await
+    }
+}
+
+async fn connect(kept: &Kept, options: ClientOptions) -> anyhow::Result<(Client, Inbox)> {
+    Client::connect(&kept.file.broker_url, options).await.map_err(|error| match error {
+        ClientError::Unreachable { url, reason } => {
+            let message = format!(
+                "no broker answers at {url}: {reason}; is it running? --broker gives another address"
+            );
+            Failure::new("unreachable", message).into()
+        }
+        other => other.into(),
+    })
+}
+
+/// What the others see of this machine.
+fn about(options: &mut ClientOptions) {
+    options.about.peer_type = Some("human".to_owned());
+    let host = rustix::system::uname();
+    options.about.hostname = Some(host.nodename().to_string_lossy().into_owned());
+    let folder = std::env::current_dir().unwrap_or_default();
+    options.about.cwd = folder.to_string_lossy().into_owned();
+}

@@ -1,0 +1,358 @@
+//! A peer as a library: what the command line, the tests and the bench use.
+//!
+//! [`Client::connect`] opens a session and returns two ends: the [`Client`], a
+//! cheap handle that sends and asks, and the [`Inbox`], from which messages
+//! and events are read. One task owns the socket. Every queue is bounded: a
+//! program that does not read its inbox slows its broker down, and one that
+//! sends faster than it is acked waits.
+//!
+//! With [`ClientOptions::reconnect`] a lost connection is replaced behind the
+//! handle's back: the same session on whatever node answers, sends repeated
+//! under the same idempotence key, deliveries that come twice handed on once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub mod answer;
+mod backoff;
+mod error;
+mod hello;
+pub mod http;
+mod inbound;
+mod options;
+mod outgoing;
+mod pending;
+mod requests;
+mod seals;
+mod socket;
+mod task;
+
+pub use answer::{Answer, AnswerFrame};
+pub use error::ClientError;
+pub use http::{Enrolled, join};
+pub use inbound::{Inbound, Inbox};
+pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
+
+use crate::auth::SecretKey;
+use crate::boxes::Sealed;
+use crate::id::{Key, MessageId};
+use crate::protocol::{Ack, HelloAck, Priority};
+use inbound::Remembered;
+use pending::{Pending, PendingSend};
+use seals::Seals;
+use task::{Command, Task};
+
+/// Commands that wait for the socket's task. More: the caller waits.
+const COMMANDS_MAX: usize = 256;
+
+/// A handle on a connected peer. Clones share the connection; when the last is
+/// dropped, it closes.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    handle: Arc<Handle>,
+}
+
+/// What handles and task share.
+struct Shared {
+    url: String,
+    options: ClientOptions,
+    session_key: SecretKey,
+    seals: Seals,
+    hello_ack: Mutex<HelloAck>,
+    numbers: AtomicU64,
+    in_flight: Arc<Semaphore>,
+    /// Cancelled when the task is done.
+    closed: CancellationToken,
+}
+
+struct Handle {
+    closing: CancellationToken,
+    abort: AbortHandle,
+    _closes: DropGuard,
+}
+
+/// What a message holds.
+#[derive(Clone, Debug)]
+pub enum Body<'a> {
+    /// Sealed on the way: for a key encrypted, for a group or everyone not.
+    Text(&'a [u8]),
+    /// Sealed already.
+    Sealed(Sealed),
+}
+
+impl<'a> From<&'a str> for Body<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.as_bytes())
+    }
+}
+
+impl<'a> From<&'a [u8]> for Body<'a> {
+    fn from(text: &'a [u8]) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Sealed> for Body<'_> {
+    fn from(sealed: Sealed) -> Self {
+        Self::Sealed(sealed)
+    }
+}
+
+/// A message to send, with all that may be said about it.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// A key, `@group`, `#topic` or `*`.
+    pub target: &'a str,
+    /// How urgent.
+    pub priority: Priority,
+    /// What it holds.
+    pub body: Body<'a>,
+    /// Idempotence key. A client that reconnects makes one if there is none.
+    pub client_message_id: Option<String>,
+    /// The message that it answers.
+    pub reply_to_id: Option<String>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message for a target.
+    pub fn new(target: &'a str, priority: Priority, body: impl Into<Body<'a>>) -> Self {
+        Self { target, priority, body: body.into(), client_message_id: None, reply_to_id: None }
+    }
+}
+
+impl Client {
+    /// Connects to `ws://host:port/ws` (or `wss://`) and says hello. Returns
+    /// when the session is active; only later losses are made good.
+    ///
+    /// # Errors
+    /// [`ClientError`], with [`ClientError::Refused`] for a refused hello.
+    pub async fn connect(url: &str, options: ClientOptions) -> Result<(Self, Inbox), ClientError> {
+        let session_key = options.identity.session_key.clone().unwrap_or_else(SecretKey::generate);
+        let opened = socket::open(url, &options, &session_key).await?;
+        let shown = (options.hello != HelloKind::Member).then(|| session_key.clone());
+        let closing = CancellationToken::new();
+        let limits = options.limits;
+        let shared = Arc::new(Shared {
+            url: url.to_owned(),
+            seals: Seals::new(options.identity.member_key.clone(), shown),
+            options,
+            session_key,
+            hello_ack: Mutex::new(opened.ack.clone()),
+            numbers: AtomicU64::new(1),
+            in_flight: Arc::new(Semaphore::new(limits.in_flight_max.max(1))),
+            closed: CancellationToken::new(),
+        });
+        let (commands, commands_end) = mpsc::channel(COMMANDS_MAX);
+        let (inbox_end, queue) = mpsc::channel(limits.inbox_max.max(1));
+        let task = Task {
+            shared: Arc::clone(&shared),
+            commands: commands_end,
+            inbox: inbox_end,
+            closing: closing.clone(),
+            pending: Pending::default(),
+            remembered: Remembered::new(limits.remembered_max),
+            parked: std::collections::VecDeque::new(),
+            deaf: false,
+        };
+        let abort = tokio::spawn(task.run(opened)).abort_handle();
+        let handle = Handle { closing: closing.clone(), abort, _closes: closing.drop_guard() };
+        Ok((Self { shared, commands, handle: Arc::new(handle) }, Inbox { queue }))
+    }
+
+    /// Sends, and waits until the broker has the message on disk.
+    ///
+    /// # Errors
+    /// [`ClientError::Rejected`] if the broker did not take it, or why nobody
+    /// knows.
+    pub async fn send<'a>(
+        &self,
+        target: &'a str,
+        priority: Priority,
+        body: impl Into<Body<'a>>,
+    ) -> Result<Ack, ClientError> {
+        self.send_with(Outgoing::new(target, priority, body)).await
+    }
+
+    /// As [`Self::send`], with all fields.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn send_with(&self, message: Outgoing<'_>) -> Result<Ack, ClientError> {
+        let ack = self.send_nowait(message).await?.await?;
+        if ack.queued {
+            return Ok(ack);
+        }
+        let reason = ack.error.unwrap_or_else(|| "no reason given".to_owned());
+        Err(ClientError::Rejected(reason))
+    }
+
+    /// Puts a message on its way and returns the future of its ack, accepted or
+    /// not. Waits only while too many are in flight. Messages go out in the
+    /// order of these calls.
+    ///
+    /// # Errors
+    /// If there is no box for the target, or the client is closed.
+    pub async fn send_nowait(
+        &self,
+        message: Outgoing<'_>,
+    ) -> Result<impl Future<Output = Result<Ack, ClientError>> + Send + use<>, ClientError> {
+        let timeout = self.shared.options.limits.answer_timeout;
+        let deadline = tokio::time::Instant::now() + timeout;
+        let (number, frame, repeatable) = self.send_frame(message)?;
+        let (done, answer) = oneshot::channel();
+        let queueing = async {
+            let place = Arc::clone(&self.shared.in_flight)
+                .acquire_owned()
+                .await
+                .map_err(|_| ClientError::Gone)?;
+            let send = PendingSend { frame, repeatable, done, _place: place };
+            let command = Command::Send { number, send };
+            self.commands.send(command).await.map_err(|_| ClientError::Gone)
+        };
+        tokio::time::timeout_at(deadline, queueing)
+            .await
+            .map_err(|_| ClientError::Timeout(timeout))??;
+        Ok(async move {
+            match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(ClientError::Gone),
+                Err(_) => Err(ClientError::Timeout(timeout)),
+            }
+        })
+    }
+
+    fn send_frame(
+        &self,
+        message: Outgoing<'_>,
+    ) -> Result<(u64, tokio_tungstenite::tungstenite::Message, bool), ClientError> {
+        #[derive(Serialize)]
+        struct Frame<'a> {
+            r#type: &'static str,
+            id: &'a str,
+            #[serde(rename = "targetSpec")]
+            target_spec: &'a str,
+            priority: Priority,
+            nonce: crate::protocol::Blob<'a>,
+            ciphertext: crate::protocol::Blob<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            client_message_id: Option<&'a str>,
+            #[serde(rename = "replyToId", skip_serializing_if = "Option::is_none")]
+            reply_to_id: Option<&'a str>,
+        }
+        let sealed = match message.body {
+            Body::Text(text) => self.shared.seals.seal(message.target, text)?,
+            Body::Sealed(sealed) => sealed,
+        };
+        let client_message_id = message
+            .client_message_id
+            .or_else(|| self.shared.options.reconnect.then(crate::id::generate));
+        let number = self.number();
+        let frame = Frame {
+            r#type: "send",
+            id: &number.to_string(),
+            target_spec: message.target,
+            priority: message.priority,
+            nonce: crate::protocol::Blob::from_text(sealed.nonce_b64.as_str()),
+            ciphertext: crate::protocol::Blob::from_text(sealed.ciphertext_b64.as_str()),
+            client_message_id: client_message_id.as_deref(),
+            reply_to_id: message.reply_to_id.as_deref(),
+        };
+        let encoded = socket::encode(self.shared.options.codec, &frame)?;
+        Ok((number, encoded, client_message_id.is_some()))
+    }
+
+    /// Says that a delivery is done, where [`ClientOptions::confirm`] does not.
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`].
+    pub async fn confirm(&self, id: &MessageId) -> Result<(), ClientError> {
+        match self.shared.confirmation(id) {
+            Some(frame) => {
+                self.commands.send(Command::Frame(frame)).await.map_err(|_| ClientError::Gone)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the broker said last when the session became active.
+    #[must_use]
+    pub fn hello_ack(&self) -> HelloAck {
+        self.shared.hello_ack.lock().clone()
+    }
+
+    /// The session's presence.
+    #[must_use]
+    pub fn presence_id(&self) -> String {
+        self.shared.presence_id()
+    }
+
+    /// The key by which this client's messages are signed as its own: the
+    /// session's, or for [`HelloKind::Member`] the member's.
+    #[must_use]
+    pub fn pubkey(&self) -> Key {
+        match self.shared.options.hello {
+            HelloKind::Member => self.shared.options.identity.member_pubkey(),
+            HelloKind::MemberWithSessionKey | HelloKind::Session => {
+                self.shared.session_key.public_key()
+            }
+        }
+    }
+
+    /// The member's key.
+    #[must_use]
+    pub fn member_pubkey(&self) -> Key {
+        self.shared.options.identity.member_pubkey()
+    }
+
+    /// Whether the client has ended: nothing further is sent or received.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.is_cancelled()
+    }
+
+    /// Writes what was asked so far, says goodbye and waits for the end, two
+    /// seconds at most.
+    pub async fn close(&self) {
+        self.handle.closing.cancel();
+        self.shared.closed.cancelled().await;
+    }
+
+    /// Drops the connection as a crash would: no close frame, no return.
+    pub fn abort(&self) {
+        self.handle.abort.abort();
+        self.shared.closed.cancel();
+    }
+
+    fn number(&self) -> u64 {
+        self.shared.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn presence_id(&self) -> String {
+        self.hello_ack.lock().presence_id.clone()
+    }
+
+    fn set_ack(&self, ack: HelloAck) {
+        *self.hello_ack.lock() = ack;
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Client")
+            .field("url", &self.shared.url)
+            .field("mesh", &self.shared.options.identity.mesh)
+            .field("member", &self.shared.options.identity.member)
+            .finish_non_exhaustive()
+    }
+}
