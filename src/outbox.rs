@@ -2,7 +2,7 @@
 //!
 //! One task owns the socket and drains this; everybody else holds a cheap
 //! handle and pushes. It is bounded in bytes and frames
-//! ([`limits::OUTBOX_BYTES_MAX`](crate::limits::OUTBOX_BYTES_MAX)); what has
+//! ([`limits::OUTBOX_BYTES_MAX`]); what has
 //! been taken counts until it is written, so the bound holds for everything
 //! that waits on the peer. An idle outbox holds no memory.
 

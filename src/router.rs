@@ -1,6 +1,6 @@
 //! Delivery policy: who gets a message, when, and what the mesh is told.
 //!
-//! - [`send`](self::send): a `send`'s checks, its recipients, its way into the
+//! - [`mod@send`]: a `send`'s checks, its recipients, its way into the
 //!   group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`presence`]: what peers are told of each other, and how a presence ends

@@ -15,7 +15,7 @@ pub enum Arrival<T> {
     Now(Vec<T>),
     /// It waits for the one before it; the first to wait starts a timer.
     Waits {
-        /// Whether the caller must call [`Order::give_up`] after a moment.
+        /// Whether the caller must give up waiting after a moment.
         first: bool,
     },
     /// Too many wait: everybody reads the store.

@@ -3,7 +3,9 @@
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
 mod cli;
+mod client;
 mod cluster_conformance;
 mod harness;
 mod store_conformance;
+mod support;
 mod wire_delivery;
