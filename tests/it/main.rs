@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod bench;
 mod cli;
 mod client;
 mod cluster_conformance;
