@@ -1,6 +1,5 @@
 //! The composition root: the only place that names concrete back ends.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept;
+use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{Config, Deployment, StoreConfig};
@@ -28,6 +28,7 @@ use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::router;
 use crate::store::Store;
+use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
 /// Opens the store that the configuration names, with its schema up to date.
@@ -48,27 +49,50 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 /// As [`open_store`].
 pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.deployment {
-        Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => open_sqlite(file).await,
-        Deployment::Single { store: StoreConfig::Postgres(_) } | Deployment::Clustered { .. } => {
-            anyhow::bail!("this build serves SQLite only; unset DATABASE_URL")
+        Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => {
+            Ok(Arc::new(SqliteStore::open(file).await?))
+        }
+        Deployment::Single { store: StoreConfig::Postgres(postgres) }
+        | Deployment::Clustered { postgres, .. } => {
+            let settings = PostgresSettings {
+                url: postgres.url.expose().to_owned(),
+                pool_max: postgres.pool_max,
+                statement_cache_max: postgres.statement_cache_max,
+            };
+            Ok(Arc::new(PostgresStore::connect(&settings)?))
         }
     }
 }
 
-async fn open_sqlite(file: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let store = SqliteStore::open(file).await?;
-    Ok(Arc::new(store))
-}
-
-fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
+async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
     let presence = &config.presence;
     let times = LeaseTimes {
         grace_ms: u64::try_from(presence.lease_grace_ms)?,
         ttl_ms: u64::try_from(presence.lease_ttl_ms)?,
     };
-    let (cluster, events) = SingleCluster::new(times);
-    Ok((cluster, events))
+    match &config.deployment {
+        Deployment::Single { .. } => {
+            let (cluster, events) = SingleCluster::new(times);
+            Ok((cluster, events))
+        }
+        Deployment::Clustered { redis, .. } => {
+            let settings = RedisSettings {
+                url: redis.url.clone(),
+                cluster_mode: redis.cluster,
+                node: config.node.id.clone(),
+                region: config.node.region.clone(),
+                lease_grace_ms: times.grace_ms,
+                lease_ttl_ms: times.ttl_ms,
+                key_prefix: REDIS_KEY_PREFIX.to_owned(),
+            };
+            let (cluster, events) = RedisCluster::connect(settings).await?;
+            Ok((cluster, events))
+        }
+    }
 }
+
+/// What every key in Redis begins with.
+const REDIS_KEY_PREFIX: &str = "claudemesh";
 
 /// Runs a node until `shutdown`, then drains it.
 ///
@@ -81,7 +105,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = open_store(&config).await?;
-    let (cluster, events) = open_cluster(&config)?;
+    let (cluster, events) = open_cluster(&config).await?;
     let (node, writers) = assemble(config, store, cluster);
     jobs::resume_presences(&node).await?;
     let background = TaskTracker::new();

@@ -1,6 +1,6 @@
 //! The durable side: meshes, members, queued envelopes, the audit chain.
 //!
-//! Two implementations, [`sqlite`] and `postgres`, and one conformance
+//! Two implementations, [`sqlite`] and [`postgres`], and one conformance
 //! suite (`tests/it/store_conformance.rs`) that runs against both.
 //!
 //! Rules that hold for every method:
@@ -12,6 +12,7 @@
 //!   inside a transaction.
 
 pub mod model;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;

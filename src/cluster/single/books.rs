@@ -137,6 +137,33 @@ impl MeshBooks {
         Renewal::Held
     }
 
+    /// Notes what another book-keeper said of a lease, whatever is known here.
+    pub(in crate::cluster) fn put(&mut self, now_ms: u64, times: LeaseTimes, held: &HeldLease) {
+        self.ended.forget(&held.lease.presence);
+        if self.renew(now_ms, times, held) == Renewal::Replaced {
+            self.remove(&held.lease.presence);
+            self.renew(now_ms, times, held);
+        }
+    }
+
+    /// Takes a presence out without a trace.
+    pub(in crate::cluster) fn forget(&mut self, presence: &PresenceId) {
+        self.remove(presence);
+    }
+
+    /// Whether this very holding was released or has ended.
+    pub(in crate::cluster) fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
+        match self.leases.get(&lease.presence) {
+            Some(entry) => entry.epoch == lease.epoch && entry.state == LeaseState::Released,
+            None => self.ended.get(now_ms, &lease.presence).is_some(),
+        }
+    }
+
+    /// The number of leases.
+    pub(in crate::cluster) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
     /// See [`Cluster::release`](crate::cluster::Cluster::release).
     pub(in crate::cluster) fn release(
         &mut self,
@@ -256,7 +283,7 @@ impl MeshBooks {
     ) -> Option<Acquired> {
         let presence = self.sessions.get(&by.identity())?.clone();
         let entry = self.leases.get_mut(&presence)?;
-        let epoch = now_ms.max(entry.epoch + 1);
+        let epoch = now_ms.max(entry.epoch + 1).max(by.epoch + 1);
         entry.record.node.clone_from(&by.node);
         self.move_to(&presence, LeaseState::Online, epoch, now_ms + times.ttl_ms);
         let record = self.leases.get(&presence)?.record.clone();
