@@ -1,7 +1,7 @@
 //! The composition root: the only place that names concrete back ends.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -107,7 +107,7 @@ pub async fn run(
     let store = open_store(&config).await?;
     let (cluster, events) = open_cluster(&config).await?;
     let (node, writers) = assemble(config, store, cluster);
-    jobs::resume_presences(&node).await?;
+    jobs::resume_presences(&node).await;
     let background = TaskTracker::new();
     start_background(&node, events, &background);
     let half_open = HalfOpen::new(limits::HALF_OPEN_SOCKETS_MAX);
@@ -172,6 +172,7 @@ fn assemble(
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
+        member_changes: AtomicU64::new(0),
         started: Instant::now(),
         store_up: AtomicBool::new(true),
     });
@@ -203,30 +204,52 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
 }
 
 /// Not ready at once; sockets closed in waves, so that their peers do not all
-/// arrive elsewhere in one moment; then the writers, then the rest.
+/// arrive elsewhere in one moment; then the writers, then the rest. Sockets
+/// have two thirds of the time at most: what is accepted must reach the disk.
 async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
     let budget = Duration::from_millis(node.config.drain.drain_ms);
     let begun = Instant::now();
     node.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
-    let finished = tokio::time::timeout(budget, async {
-        close_in_waves(node, budget / 3).await;
-        node.stopped.cancel();
-        node.tasks.close();
-        node.tasks.wait().await;
-        background.close();
+    close_in_waves(node, budget / 3).await;
+    node.stopped.cancel();
+    node.tasks.close();
+    background.close();
+    let sockets = async {
+        if tokio::time::timeout(STRAGGLER_PATIENCE.min(budget / 6), node.tasks.wait())
+            .await
+            .is_err()
+        {
+            abort_stragglers(node);
+            node.tasks.wait().await;
+        }
         background.wait().await;
-        writers.stop.cancel();
-        writers.tasks.close();
+    };
+    let sockets_left = budget / 3 * 2;
+    if tokio::time::timeout(sockets_left.saturating_sub(begun.elapsed()), sockets).await.is_err() {
+        tracing::warn!("some sockets did not end in time");
+    }
+    writers.stop.cancel();
+    writers.tasks.close();
+    let writing = async {
         writers.tasks.wait().await;
         node.cluster.close().await;
         node.store.close().await;
-    });
-    if finished.await.is_err() {
+    };
+    if tokio::time::timeout(budget.saturating_sub(begun.elapsed()), writing).await.is_err() {
         tracing::warn!("the drain took longer than DRAIN_SECONDS; stopping anyway");
     }
-    node.stopped.cancel();
     tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "stopped");
+}
+
+/// How long closed sockets may take to say goodbye.
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Sockets whose peers do not read end now.
+fn abort_stragglers(node: &Node) {
+    for room in node.registry.rooms() {
+        room.for_each_session(|session, _| session.outbox.abort(CloseReason::SHUTTING_DOWN));
+    }
 }
 
 /// Between two waves.

@@ -17,9 +17,9 @@ use super::{App, SocketPeer, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
 use crate::config::any_matches;
-use crate::handlers::status;
 use crate::node::Node;
 use crate::protocol::{Status, StatusSource};
+use crate::router::status;
 use crate::store::{PresenceAt, PresenceChange};
 
 #[derive(Deserialize)]
@@ -115,19 +115,23 @@ async fn apply(node: &Arc<Node>, pid: i32, cwd: &str, status: Status) -> Respons
     };
     let id = at.id.clone();
     if at.status != Status::Dnd {
-        tell(node, at, status).await;
+        tell(node, at, pid, cwd, status).await;
     }
     Json(json!({ "ok": true, "presence_id": id })).into_response()
 }
 
 /// The node that holds the socket applies it; one in grace has no such node.
-async fn tell(node: &Arc<Node>, at: PresenceAt, status: Status) {
+async fn tell(node: &Arc<Node>, at: PresenceAt, pid: i32, cwd: &str, status: Status) {
     let now = Timestamp::now();
     let room = node.registry.room(&at.mesh);
     if let Some(room) = &room
         && room.session(&at.id).is_some()
     {
         return status::apply_hook(node, room, &at.id, status, now).await;
+    }
+    // Should it come back in a moment, it reads this.
+    if let Err(error) = node.cluster.put_pending_status(pid, cwd, status).await {
+        tracing::debug!(%error, "a pending status was lost");
     }
     let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
     node.cluster.publish(&at.mesh, &message);

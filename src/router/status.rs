@@ -10,11 +10,10 @@ use crate::node::Node;
 use crate::protocol::{Status, StatusSource};
 use crate::redelivery;
 use crate::registry::Room;
-use crate::router::presence::change;
 use crate::session::Session;
 use crate::store::PresenceChange;
 
-use super::Context;
+use super::presence::change;
 
 /// A status, where it came from, since when.
 pub type Standing = (Status, StatusSource, Timestamp);
@@ -46,16 +45,9 @@ fn standing(record: &PresenceRecord) -> Standing {
     (record.status, record.status_source, record.status_updated_at)
 }
 
-/// `set_status`: the peer's own word.
-pub async fn set(context: &Context<'_>, status: Status) {
-    let Context { node, room, session, .. } = context;
-    set_on(node, room, session, status, StatusSource::Manual, Timestamp::now()).await;
-    context.done_if_asked();
-}
-
 /// Writes a status of a session here; whatever turns it idle lets go of what
 /// was held.
-async fn set_on(
+pub async fn set(
     node: &Arc<Node>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -89,7 +81,7 @@ pub async fn apply_hook(
     let Some(session) = room.session(presence) else { return };
     let Some(record) = room.record(presence) else { return };
     if record.status != Status::Dnd {
-        set_on(node, room, &session, status, StatusSource::Hook, at).await;
+        set(node, room, &session, status, StatusSource::Hook, at).await;
     }
 }
 
@@ -107,7 +99,7 @@ pub async fn decay(node: &Arc<Node>) {
         });
         for session in decayed {
             flipped = true;
-            set_on(node, &room, &session, Status::Idle, StatusSource::Jsonl, now).await;
+            set(node, &room, &session, Status::Idle, StatusSource::Jsonl, now).await;
         }
     }
     let flipped = Flipped { flipped: if flipped { "true" } else { "false" } };
