@@ -10,3 +10,8 @@ mod layers;
 mod store_conformance;
 mod support;
 mod wire_delivery;
+mod wire_handshake;
+mod wire_hold;
+mod wire_identity;
+mod wire_places;
+mod wire_presence;

@@ -1,7 +1,6 @@
 //! A broker in this process, with a mesh and members.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use claudemesh_broker::app;
@@ -79,10 +78,6 @@ impl Node {
         format!("ws://{}/ws", self.address)
     }
 
-    pub fn http(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
     /// A new member of the mesh.
     pub async fn member(&self, name: &str) -> Member {
         self.member_as(name, Role::Member).await
@@ -117,10 +112,6 @@ impl Node {
     /// Whether the mesh's chain verifies.
     pub async fn audit_is_valid(&self) -> bool {
         walk(&*self.store, &self.mesh).await.expect("the store answers").valid
-    }
-
-    pub fn data_dir(&self) -> PathBuf {
-        self._folder.path().to_owned()
     }
 }
 
