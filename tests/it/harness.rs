@@ -4,6 +4,7 @@
 pub mod http;
 pub mod node;
 pub mod raw;
+pub mod redis;
 
 pub use node::{Member, Node};
 pub use raw::Raw;

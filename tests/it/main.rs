@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod cluster_conformance;
+mod cluster_redis;
 mod harness;
 mod layers;
 mod store_conformance;
