@@ -1,10 +1,14 @@
-//! What the tests from outside stand on: nodes in this process on free ports,
-//! and raw sockets that say exactly what a test wants said.
+//! What the tests from outside stand on: nodes in this process on free ports or
+//! as processes of their own, and raw sockets that say exactly what a test wants
+//! said.
 
+pub mod msgpack;
 pub mod node;
+pub mod process;
 pub mod raw;
 
 pub use node::{Member, Node};
+pub use process::BrokerProcess;
 pub use raw::Raw;
 
 use std::time::Duration;

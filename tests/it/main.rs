@@ -7,5 +7,5 @@ mod client;
 mod cluster_conformance;
 mod harness;
 mod store_conformance;
-mod support;
 mod wire_delivery;
+mod wire_msgpack;
