@@ -25,6 +25,7 @@ use crate::store::{Changes, OpenPresenceState, PresenceChange, Retention, Stored
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
 const REAP_MAX: usize = 500;
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
+const INFER_INTERVAL: Duration = Duration::from_secs(3);
 const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
 const MAIL_INTERVAL: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -48,6 +49,9 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, renewal, |node| async move { renew(&node).await });
     every(node, tasks, REAP_INTERVAL, |node| async move { reap(&node).await });
     every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node).await });
+    if node.config.infers_status() {
+        every(node, tasks, INFER_INTERVAL, |node| async move { status::infer(&node).await });
+    }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
     every(node, tasks, POLL_INTERVAL, |node| async move {

@@ -12,6 +12,7 @@ use crate::redelivery;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;
+use crate::transcript;
 
 use super::presence::change;
 
@@ -82,6 +83,29 @@ pub async fn apply_hook(
     let Some(record) = room.record(presence) else { return };
     if record.status != Status::Dnd {
         set(node, room, &session, status, StatusSource::Hook, at).await;
+    }
+}
+
+/// Takes over what the transcripts on this machine say of the sessions here
+/// about which nobody else has spoken.
+pub async fn infer(node: &Arc<Node>) {
+    let Some(home) = std::env::home_dir() else { return };
+    let stale_ms = node.config.presence.status_ttl_ms;
+    for room in node.registry.rooms() {
+        for (session, record) in room.sessions() {
+            if record.status_source != StatusSource::Jsonl || record.cwd.is_empty() {
+                continue;
+            }
+            let (home, cwd) = (home.clone(), record.cwd.clone());
+            let reading =
+                tokio::task::spawn_blocking(move || transcript::infer(&home, &cwd, stale_ms));
+            if let Ok(Some(status)) = reading.await
+                && status != record.status
+            {
+                let now = Timestamp::now();
+                set(node, &room, &session, status, StatusSource::Jsonl, now).await;
+            }
+        }
     }
 }
 

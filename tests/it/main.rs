@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod cluster_conformance;
 mod harness;
+mod layers;
 mod store_conformance;
 mod wire_delivery;
 mod wire_msgpack;
