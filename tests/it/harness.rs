@@ -1,12 +1,16 @@
-//! What the tests from outside stand on: nodes in this process on free ports,
-//! and raw sockets that say exactly what a test wants said.
+//! What the tests from outside stand on: nodes in this process on free ports or
+//! as processes of their own, and raw sockets that say exactly what a test wants
+//! said.
 
 pub mod http;
+pub mod msgpack;
 pub mod node;
+pub mod process;
 pub mod raw;
 pub mod redis;
 
 pub use node::{Member, Node};
+pub use process::BrokerProcess;
 pub use raw::Raw;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use claudemesh_broker::app;
 use claudemesh_broker::auth::SecretKey;
+use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::handlers::audit::walk;
@@ -25,6 +26,11 @@ pub struct Member {
 impl Member {
     pub fn pubkey(&self) -> Key {
         self.key.public_key()
+    }
+
+    /// The same, as a client is one.
+    pub fn identity(&self, mesh: &MeshId) -> Identity {
+        Identity::new(mesh.clone(), self.id.clone(), self.key.clone()).named(&*self.name)
     }
 }
 
@@ -113,6 +119,16 @@ impl Node {
     pub async fn audit_is_valid(&self) -> bool {
         walk(&*self.store, &self.mesh).await.expect("the store answers").valid
     }
+
+    /// A new member of the mesh, as a client is one.
+    pub async fn identity(&self, name: &str) -> Identity {
+        self.member(name).await.identity(&self.mesh)
+    }
+
+    /// A connected client.
+    pub async fn connect(&self, options: ClientOptions) -> (Client, Inbox) {
+        Client::connect(&self.url(), options).await.expect("connected")
+    }
 }
 
 impl Drop for Node {
@@ -129,7 +145,16 @@ async fn run(config: &Config) -> (SocketAddr, CancellationToken, JoinHandle<anyh
     (address, shutdown, running)
 }
 
-async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
+/// How many audit rows of that type a mesh has, in a chain that must hold.
+pub async fn audited(store: &dyn Store, mesh: &MeshId, event_type: &str) -> i64 {
+    let verdict = walk(store, mesh).await.expect("the store answers");
+    assert!(verdict.valid, "the chain breaks at {:?}", verdict.broken_at);
+    let page = store.audit_page(mesh, Some(event_type), 0, 0).await;
+    page.expect("the store answers").1
+}
+
+/// A new mesh and its owner.
+pub async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
     let owner =
         Member { id: MemberId::generate(), key: SecretKey::generate(), name: "owner".to_owned() };
     let mesh = NewMesh {
