@@ -179,6 +179,6 @@ async fn one_by_one(store: &dyn Store, now: Timestamp, envelopes: &[NewEnvelope]
 }
 
 fn refusal(envelope: &NewEnvelope, error: &StoreError) -> Refused {
-    tracing::warn!(%error, message = %envelope.id, mesh = %envelope.mesh, "a send was refused");
+    tracing::warn!(%error, message_id = %envelope.id, mesh = %envelope.mesh, "a send was refused");
     if error.is_retryable() { Refused::Unavailable } else { Refused::Rejected }
 }

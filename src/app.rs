@@ -1,8 +1,7 @@
 //! The composition root: the only place that names concrete back ends.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept;
+use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{Config, Deployment, StoreConfig};
@@ -28,6 +28,7 @@ use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::router;
 use crate::store::Store;
+use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 
 /// Opens the store that the configuration names, with its schema up to date.
@@ -48,27 +49,50 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 /// As [`open_store`].
 pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.deployment {
-        Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => open_sqlite(file).await,
-        Deployment::Single { store: StoreConfig::Postgres(_) } | Deployment::Clustered { .. } => {
-            anyhow::bail!("this build serves SQLite only; unset DATABASE_URL")
+        Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => {
+            Ok(Arc::new(SqliteStore::open(file).await?))
+        }
+        Deployment::Single { store: StoreConfig::Postgres(postgres) }
+        | Deployment::Clustered { postgres, .. } => {
+            let settings = PostgresSettings {
+                url: postgres.url.expose().to_owned(),
+                pool_max: postgres.pool_max,
+                statement_cache_max: postgres.statement_cache_max,
+            };
+            Ok(Arc::new(PostgresStore::connect(&settings)?))
         }
     }
 }
 
-async fn open_sqlite(file: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    let store = SqliteStore::open(file).await?;
-    Ok(Arc::new(store))
-}
-
-fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
+async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
     let presence = &config.presence;
     let times = LeaseTimes {
         grace_ms: u64::try_from(presence.lease_grace_ms)?,
         ttl_ms: u64::try_from(presence.lease_ttl_ms)?,
     };
-    let (cluster, events) = SingleCluster::new(times);
-    Ok((cluster, events))
+    match &config.deployment {
+        Deployment::Single { .. } => {
+            let (cluster, events) = SingleCluster::new(times);
+            Ok((cluster, events))
+        }
+        Deployment::Clustered { redis, .. } => {
+            let settings = RedisSettings {
+                url: redis.url.clone(),
+                cluster_mode: redis.cluster,
+                node: config.node.id.clone(),
+                region: config.node.region.clone(),
+                lease_grace_ms: times.grace_ms,
+                lease_ttl_ms: times.ttl_ms,
+                key_prefix: REDIS_KEY_PREFIX.to_owned(),
+            };
+            let (cluster, events) = RedisCluster::connect(settings).await?;
+            Ok((cluster, events))
+        }
+    }
 }
+
+/// What every key in Redis begins with.
+const REDIS_KEY_PREFIX: &str = "claudemesh";
 
 /// Runs a node until `shutdown`, then drains it.
 ///
@@ -81,9 +105,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = open_store(&config).await?;
-    let (cluster, events) = open_cluster(&config)?;
+    let (cluster, events) = open_cluster(&config).await?;
     let (node, writers) = assemble(config, store, cluster);
-    jobs::resume_presences(&node).await?;
+    jobs::resume_presences(&node).await;
     let background = TaskTracker::new();
     start_background(&node, events, &background);
     let half_open = HalfOpen::new(limits::HALF_OPEN_SOCKETS_MAX);
@@ -118,6 +142,8 @@ fn assemble(
     cluster: Arc<dyn Cluster>,
 ) -> (Arc<Node>, Writers) {
     let metrics = Arc::new(Metrics::new());
+    // The store has just been opened.
+    metrics.db_healthy.set(1);
     let (accept, lanes) = accept::lanes(1);
     let (journal, openings) = Journal::new();
     let rates = Rates::new(
@@ -148,6 +174,7 @@ fn assemble(
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
+        member_changes: AtomicU64::new(0),
         started: Instant::now(),
         store_up: AtomicBool::new(true),
     });
@@ -179,30 +206,52 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
 }
 
 /// Not ready at once; sockets closed in waves, so that their peers do not all
-/// arrive elsewhere in one moment; then the writers, then the rest.
+/// arrive elsewhere in one moment; then the writers, then the rest. Sockets
+/// have two thirds of the time at most: what is accepted must reach the disk.
 async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
     let budget = Duration::from_millis(node.config.drain.drain_ms);
     let begun = Instant::now();
     node.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
-    let finished = tokio::time::timeout(budget, async {
-        close_in_waves(node, budget / 3).await;
-        node.stopped.cancel();
-        node.tasks.close();
-        node.tasks.wait().await;
-        background.close();
+    close_in_waves(node, budget / 3).await;
+    node.stopped.cancel();
+    node.tasks.close();
+    background.close();
+    let sockets = async {
+        if tokio::time::timeout(STRAGGLER_PATIENCE.min(budget / 6), node.tasks.wait())
+            .await
+            .is_err()
+        {
+            abort_stragglers(node);
+            node.tasks.wait().await;
+        }
         background.wait().await;
-        writers.stop.cancel();
-        writers.tasks.close();
+    };
+    let sockets_left = budget / 3 * 2;
+    if tokio::time::timeout(sockets_left.saturating_sub(begun.elapsed()), sockets).await.is_err() {
+        tracing::warn!("some sockets did not end in time");
+    }
+    writers.stop.cancel();
+    writers.tasks.close();
+    let writing = async {
         writers.tasks.wait().await;
         node.cluster.close().await;
         node.store.close().await;
-    });
-    if finished.await.is_err() {
+    };
+    if tokio::time::timeout(budget.saturating_sub(begun.elapsed()), writing).await.is_err() {
         tracing::warn!("the drain took longer than DRAIN_SECONDS; stopping anyway");
     }
-    node.stopped.cancel();
     tracing::info!(elapsed_ms = begun.elapsed().as_millis(), "stopped");
+}
+
+/// How long closed sockets may take to say goodbye.
+const STRAGGLER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Sockets whose peers do not read end now.
+fn abort_stragglers(node: &Node) {
+    for room in node.registry.rooms() {
+        room.for_each_session(|session, _| session.outbox.abort(CloseReason::SHUTTING_DOWN));
+    }
 }
 
 /// Between two waves.

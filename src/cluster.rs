@@ -2,7 +2,7 @@
 //! that must hold across all of them.
 //!
 //! Two implementations: [`single`] (one node; all of it in this process's
-//! memory) and `redis`. One conformance suite runs against both
+//! memory) and [`redis`]. One conformance suite runs against both
 //! (`tests/it/cluster_conformance.rs`).
 //!
 //! **A lease is the connection count.** Each presence has one, with an expiry
@@ -11,6 +11,7 @@
 
 pub mod bus;
 pub mod record;
+pub mod redis;
 pub mod single;
 
 use std::sync::Arc;

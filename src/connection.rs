@@ -5,17 +5,17 @@
 //! goes out. Handlers run to their end; the task is never cancelled.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt as _, SinkExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::clock::Timestamp;
 use crate::codec::{Codec, DecodeError};
 use crate::handlers::{self, Context};
 use crate::http::half_open::HalfOpenGuard;
@@ -169,8 +169,8 @@ async fn greet(
             }
             Ok(Request { req_id, .. }) => (no_hello(), req_id),
             Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::Invalid { kind: "hello" | "session_hello", .. }) => {
-                let error = ErrorFrame::new("malformed", "hello rejected: malformed");
+            Err(DecodeError::Invalid { kind: kind @ ("hello" | "session_hello"), .. }) => {
+                let error = ErrorFrame::new("malformed", format!("{kind} rejected: malformed"));
                 answer(socket, codec, error, None).await;
                 node.metrics.rejected_hello("malformed");
                 return Err(CloseReason::refused("malformed"));
@@ -213,12 +213,24 @@ fn too_large(error: &axum::Error) -> Option<CloseReason> {
 }
 
 async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
-    let session = Arc::clone(&active.session);
     let (sink, stream) = socket.split();
     let ends = Ends::default();
-    tokio::join!(read_loop(node, stream, &active, &ends), write_loop(node, sink, &active, &ends),);
-    tracing::debug!(presence = %session.presence, "socket closed");
-    drop(session);
+    if node.draining.is_cancelled() {
+        // It came in while the others were being closed.
+        active.session.outbox.close(CloseReason::SHUTTING_DOWN);
+    }
+    let loops = async {
+        tokio::join!(
+            read_loop(node, stream, &active, &ends),
+            write_loop(node, sink, &active, &ends),
+        );
+    };
+    // A defect in a handler must not cost the session its teardown: a lease
+    // that is renewed for nobody would take a place for ever.
+    if AssertUnwindSafe(loops).catch_unwind().await.is_err() {
+        tracing::error!(presence = %active.session.presence, "a handler panicked; socket dropped");
+    }
+    tracing::debug!(presence = %active.session.presence, "socket closed");
     teardown(node, active).await;
 }
 
@@ -251,7 +263,7 @@ async fn read_loop(
         };
         match message {
             Some(Ok(message)) => {
-                active.session.heard(Timestamp::now());
+                active.session.heard();
                 if active.session.outbox.is_open() {
                     take(node, active, &message, &mut malformed).await;
                 }
@@ -342,8 +354,7 @@ async fn write_until_end(
             taken = session.outbox.take(&mut out, WRITE_BATCH_BYTES) => taken,
             () = ends.reader.notified() => return End::Gone,
             _ = ping.tick() => {
-                let silent_ms = Timestamp::now().ms_since(session.last_heard());
-                if silent_ms > i64::try_from(liveness.pong_deadline_ms()).unwrap_or(i64::MAX) {
+                if session.silent_ms() > i64::try_from(liveness.pong_deadline_ms()).unwrap_or(i64::MAX) {
                     return End::Gone;
                 }
                 if guarded(session, sink.send(Message::Ping(Bytes::new()))).await.is_err() {

@@ -8,7 +8,6 @@ pub mod audit;
 pub mod messages;
 pub mod moderation;
 pub mod presence;
-pub mod status;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,8 +89,8 @@ pub async fn handle(context: Context<'_>, message: ClientMessage<'_>, received: 
         }
         ClientMessage::ClientAck(ack) => messages::client_ack(&context, &ack),
         ClientMessage::MessageStatus(ask) => messages::message_status(&context, ask).await,
-        ClientMessage::ListPeers => presence::list_peers(&context),
-        ClientMessage::SetStatus(status) => status::set(&context, status).await,
+        ClientMessage::ListPeers => presence::list_peers(&context).await,
+        ClientMessage::SetStatus(status) => presence::set_status(&context, status).await,
         ClientMessage::SetSummary(summary) => presence::set_summary(&context, summary).await,
         ClientMessage::SetVisible(visible) => presence::set_visible(&context, visible).await,
         ClientMessage::SetProfile(profile) => presence::set_profile(&context, profile).await,

@@ -4,6 +4,7 @@
 //! next, it does not pile up. Database work is awaited to its end: a job looks
 //! at `stopped` between ticks only.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,18 +13,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, HeldLease, PresenceRecord};
-use crate::handlers::status;
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::node::Node;
 use crate::protocol::CloseReason;
 use crate::redelivery;
+use crate::router::status;
 use crate::router::{bus, deliver, presence};
 use crate::store::{Changes, OpenPresenceState, PresenceChange, Retention, StoredPresence};
 
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
 const REAP_MAX: usize = 500;
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
+const INFER_INTERVAL: Duration = Duration::from_secs(3);
 const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
 const MAIL_INTERVAL: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,6 +49,9 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, renewal, |node| async move { renew(&node).await });
     every(node, tasks, REAP_INTERVAL, |node| async move { reap(&node).await });
     every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node).await });
+    if node.config.infers_status() {
+        every(node, tasks, INFER_INTERVAL, |node| async move { status::infer(&node).await });
+    }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
     every(node, tasks, POLL_INTERVAL, |node| async move {
@@ -88,30 +93,29 @@ where
 
 // --- leases ----------------------------------------------------------------------
 
-/// Renews the leases of all sockets here; those taken over elsewhere close.
+/// Renews the leases of all sockets here, in one call whatever their meshes;
+/// those taken over elsewhere close.
 async fn renew(node: &Arc<Node>) {
+    let mut held = Vec::new();
+    let mut sessions = HashMap::new();
     for room in node.registry.rooms() {
-        let sessions = room.sessions();
-        let held: Vec<HeldLease> = sessions
-            .iter()
-            .map(|(session, record)| HeldLease {
-                lease: session.lease.clone(),
-                record: Arc::clone(record),
-            })
-            .collect();
-        if held.is_empty() {
-            continue;
+        for (session, record) in room.sessions() {
+            held.push(HeldLease { lease: session.lease.clone(), record });
+            sessions.insert(session.lease.clone(), session);
         }
-        match node.cluster.renew(&held).await {
-            Ok(taken_over) => {
-                for (session, _) in &sessions {
-                    if taken_over.contains(&session.lease) {
-                        session.outbox.close(CloseReason::SESSION_REPLACED);
-                    }
+    }
+    if held.is_empty() {
+        return;
+    }
+    match node.cluster.renew(&held).await {
+        Ok(taken_over) => {
+            for lease in &taken_over {
+                if let Some(session) = sessions.get(lease) {
+                    session.outbox.close(CloseReason::SESSION_REPLACED);
                 }
             }
-            Err(error) => tracing::debug!(%error, "leases wait for their renewal"),
         }
+        Err(error) => tracing::debug!(%error, "leases wait for their renewal"),
     }
 }
 
@@ -121,16 +125,24 @@ async fn reap(node: &Arc<Node>) {
         Ok(reaped) => reaped,
         Err(error) => return tracing::debug!(%error, "nothing could be reaped"),
     };
+    node.metrics.leases_reaped.inc_by(reaped.len() as u64);
+    let mut by_mesh: HashMap<MeshId, Vec<presence::Ending>> = HashMap::new();
     for record in reaped {
-        node.metrics.leases_reaped.inc();
         let mesh = record.mesh.clone();
-        let ending =
-            presence::Ending { record, close: Some(CloseReason::DISCONNECTED), audit: Vec::new() };
-        if let Err(error) = presence::end(node, &mesh, std::slice::from_ref(&ending)).await {
-            // Back into grace: it is reaped again when the store answers.
-            tracing::warn!(%error, "a presence could not be ended yet");
-            if let Err(error) = node.cluster.adopt(&[ending.record]).await {
-                tracing::debug!(%error, "the sweep for stale rows will find it");
+        let close = Some(CloseReason::DISCONNECTED);
+        by_mesh.entry(mesh).or_default().push(presence::Ending {
+            record,
+            close,
+            audit: Vec::new(),
+        });
+    }
+    for (mesh, endings) in by_mesh {
+        if let Err(error) = presence::end(node, &mesh, &endings).await {
+            // Back into grace: they are reaped again when the store answers.
+            tracing::warn!(%error, "presences could not be ended yet");
+            let records: Vec<_> = endings.into_iter().map(|ending| ending.record).collect();
+            if let Err(error) = node.cluster.adopt(&records).await {
+                tracing::debug!(%error, "the sweep for stale rows will find them");
             }
         }
     }
@@ -140,16 +152,21 @@ async fn reap(node: &Arc<Node>) {
 /// life, or a shared state that was lost) get their grace now: their sessions
 /// may come back to the same presence, and those that do not leave once.
 ///
-/// # Errors
-///
-/// The store's or the cluster's.
-pub async fn resume_presences(node: &Arc<Node>) -> anyhow::Result<()> {
+/// A cluster that is away does not keep the node from starting: the sweep for
+/// stale rows comes back to them.
+pub async fn resume_presences(node: &Arc<Node>) {
     let now = Timestamp::now();
     // A single node's rows are all its own; in a cluster, others' are fresh.
     let before = match node.cluster.health() {
         ClusterHealth::Single => now.plus_ms(1),
         ClusterHealth::Up | ClusterHealth::Degraded => now.plus_ms(-STALE_MS),
     };
+    if let Err(error) = adopt_unheard(node, before).await {
+        tracing::warn!(%error, "presences of an earlier life wait for the next sweep");
+    }
+}
+
+async fn adopt_unheard(node: &Node, before: Timestamp) -> anyhow::Result<()> {
     let stored = node.store.unheard_presences(before).await?;
     let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
     if !records.is_empty() {
@@ -160,10 +177,8 @@ pub async fn resume_presences(node: &Arc<Node>) -> anyhow::Result<()> {
 
 /// Rows that no lease stands behind any more.
 async fn adopt_stale(node: &Arc<Node>) {
-    if node.cluster.health() == ClusterHealth::Single {
-        return;
-    }
-    if let Err(error) = resume_presences(node).await {
+    let before = Timestamp::now().plus_ms(-STALE_MS);
+    if let Err(error) = adopt_unheard(node, before).await {
         tracing::debug!(%error, "stale presences wait");
     }
 }
@@ -221,12 +236,12 @@ fn touch(node: &Arc<Node>) {
 /// Deliveries that nobody confirmed in time, and sessions that have room
 /// again after they stalled.
 fn redeliver(node: &Arc<Node>) {
-    let sent_before = Timestamp::now().plus_ms(-node.config.message.claim_ms).as_ms();
+    let claim_ms = node.config.message.claim_ms;
     for room in node.registry.rooms() {
         let mut due = Vec::new();
         room.for_each_session(|session, _| {
             let mut inbox = session.inbox.lock();
-            let expired = !inbox.is_settled() && inbox.expire(sent_before);
+            let expired = !inbox.is_settled() && inbox.expire(session.age_ms() - claim_ms);
             if expired {
                 node.metrics.messages_redelivered.inc();
             }
@@ -289,8 +304,11 @@ async fn look_for_multicasts(node: &Arc<Node>) {
 /// Deletes what is past its time.
 async fn expire(node: &Arc<Node>) {
     let now = Timestamp::now();
+    // Multicasts are written as delivered: those in grace must still find them.
+    let grace_ms = node.config.presence.lease_grace_ms + node.config.presence.lease_ttl_ms;
+    let delivered_ms = node.config.message.delivered_retention_ms().max(2 * grace_ms + STALE_MS);
     let retention = Retention {
-        delivered_before: now.plus_ms(-node.config.message.delivered_retention_ms()),
+        delivered_before: now.plus_ms(-delivered_ms),
         undelivered_before: now.plus_ms(-limits::UNDELIVERED_RETENTION_MS),
         keys_before: now.plus_ms(-limits::IDEMPOTENCE_MS),
         limit: RETENTION_ROWS,

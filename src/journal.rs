@@ -85,7 +85,9 @@ impl Journal {
             let rest = match self.flush(store).await {
                 Ok(()) => GATHER,
                 Err(error) => {
-                    tracing::debug!(%error, "presence changes wait");
+                    if !error.is_retryable() {
+                        tracing::warn!(%error, "presence changes were not written");
+                    }
                     RETRY_INTERVAL
                 }
             };

@@ -10,7 +10,7 @@
 //!   [`handlers`], [`router`], [`accept`]
 //! - outward, from the disk to sockets: [`router`], [`redelivery`],
 //!   [`registry`], [`outbox`]
-//! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`]
+//! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`], [`transcript`]
 //! - all of it together: [`node`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`cli`]
 
@@ -44,3 +44,4 @@ pub mod registry;
 pub mod router;
 pub mod session;
 pub mod store;
+pub mod transcript;

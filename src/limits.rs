@@ -98,6 +98,10 @@ pub const PRESENCE_QUEUE_MAX: usize = 1024;
 /// Presences opened in one transaction. More: they go into the next.
 pub const PRESENCE_BATCH_MAX: usize = 256;
 
+/// Messages in a mailbox that its session must not get (a grant changed). More:
+/// a drain ends at them; they run out of time with the others.
+pub const REFUSED_DELIVERIES_MAX: usize = 4096;
+
 /// Deliveries per session that are done and not yet marked so in the store.
 /// Over it: later ones stay queued until the store has caught up.
 pub const DONE_DELIVERIES_MAX: usize = 8192;

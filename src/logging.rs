@@ -31,16 +31,31 @@ pub fn init(config: &LogConfig) -> Result<(), LogInitError> {
     Ok(())
 }
 
-/// Whatever the filter says: below these levels the libraries print frames
-/// and statements, and those hold ciphertext.
-const LIBRARIES: &str =
-    "tungstenite=info,tokio_tungstenite=info,hyper=info,hyper_util=info,sqlx=warn,redis=info";
+/// Libraries that print frames and statements below this level, and those hold
+/// ciphertext: what the filter says of them does not count.
+const LIBRARIES: [(&str, &str); 6] = [
+    ("tungstenite", "info"),
+    ("tokio_tungstenite", "info"),
+    ("hyper", "info"),
+    ("hyper_util", "info"),
+    ("sqlx", "warn"),
+    ("redis", "info"),
+];
+
+fn directives(filter: &str) -> String {
+    let of_library = |directive: &&str| {
+        LIBRARIES.iter().any(|(library, _)| directive.trim_start().starts_with(library))
+    };
+    let own = filter.split(',').filter(|directive| !of_library(directive)).map(str::to_owned);
+    let capped = LIBRARIES.iter().map(|(library, level)| format!("{library}={level}"));
+    own.chain(capped).collect::<Vec<_>>().join(",")
+}
 
 fn dispatch<W>(config: &LogConfig, is_terminal: bool, writer: W) -> Result<Dispatch, ParseError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(format!("{},{LIBRARIES}", config.filter))?;
+    let filter = EnvFilter::try_new(directives(&config.filter))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match config.format_on(is_terminal) {
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).finish().into(),
@@ -58,6 +73,13 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
+
+    #[test]
+    fn no_filter_makes_the_libraries_print_frames() {
+        let capped = directives("debug,tungstenite::protocol=trace,claudemesh_broker=trace");
+        assert!(capped.starts_with("debug,claudemesh_broker=trace,"), "{capped}");
+        assert!(capped.contains("tungstenite=info") && !capped.contains("protocol=trace"));
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

@@ -1,7 +1,7 @@
 //! What the parts of one running node share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ pub struct Node {
     pub draining: CancellationToken,
     /// Cancelled when background work should end.
     pub stopped: CancellationToken,
+    /// Counts what changes about members: a hello that read them before looks
+    /// again after.
+    pub member_changes: AtomicU64,
     /// When it started.
     pub started: Instant,
     /// Whether the store answered last.

@@ -14,7 +14,7 @@ use crate::registry::Room;
 use crate::router::deliver;
 use crate::router::policy::{self, Capability, Target};
 use crate::session::Session;
-use crate::session::inbox::{Delivery, DrainPlan, Place};
+use crate::session::inbox::{DrainPlan, Place};
 use crate::store::{ClaimRequest, Result, StoredEnvelope};
 
 /// Wants a session's mail read. If it is being read already, that goes round
@@ -50,7 +50,7 @@ async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
         let plan = session.inbox.lock().plan_drain();
         match round(node, room, session, plan).await {
             Ok(found_all) => {
-                if session.end_drain(found_all, Timestamp::now()) {
+                if session.end_drain(found_all) {
                     return;
                 }
             }
@@ -104,9 +104,16 @@ async fn round(
     found.sort_by_key(Found::seq);
     let mut sent_all = true;
     for one in found {
-        if one.seq() > until || !send(node, room, session, one).await {
-            sent_all = false;
-            break;
+        let sent =
+            if one.seq() > until { Sent::Full } else { send(node, room, session, one).await };
+        match sent {
+            Sent::Yes => {}
+            Sent::Full => {
+                sent_all = false;
+                break;
+            }
+            // Going round again would find the same messages again.
+            Sent::GiveUp => return Ok(true),
         }
     }
     if plan.multicasts_after.is_some() && !(sent_all && all_multicasts) {
@@ -190,57 +197,65 @@ fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> 
         && deliver::multicast_granted(node, room, &session.member, &sender)
 }
 
-/// `false` if the session takes no more now.
-async fn send(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, found: Found) -> bool {
+/// What became of one thing found.
+enum Sent {
+    /// It went out, or it is not for this session.
+    Yes,
+    /// The session takes no more now.
+    Full,
+    /// The mailbox begins with more messages that must not go out than are
+    /// worth remembering.
+    GiveUp,
+}
+
+async fn send(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, found: Found) -> Sent {
     if !session.outbox.has_room().await {
-        return false;
+        return Sent::Full;
     }
-    let now = Timestamp::now();
     let delivery = match found {
         Found::Past(seq) => {
             session.inbox.lock().drained_past(seq);
-            return true;
+            return Sent::Yes;
         }
         Found::Multicast(envelope) => {
             let place = Place::Multicast(envelope.seq);
             deliver::delivery(deliver::multicast_push(room, envelope), place)
         }
-        Found::Direct(envelope) => match direct(node, room, session, envelope).await {
-            Some(delivery) => delivery,
-            None => return true,
-        },
+        Found::Direct(envelope) => {
+            if !may_have(node, room, session, &envelope) {
+                return refuse(node, session, envelope).await;
+            }
+            let push = deliver::direct_push(room, envelope, &session.member);
+            deliver::delivery(push, Place::Direct)
+        }
     };
     if session.inbox.lock().is_full() {
-        return false;
+        return Sent::Full;
     }
-    session.offer_drained(&delivery, now);
-    true
+    session.offer_drained(&delivery);
+    Sent::Yes
 }
 
-/// A direct message, unless it must not go to this session: then its claim is
-/// taken back for whoever else it addresses.
-async fn direct(
-    node: &Node,
-    room: &Room,
-    session: &Session,
-    envelope: StoredEnvelope,
-) -> Option<Delivery> {
+/// Whether a direct message may go to this session: not if it sent it itself,
+/// not if the member's grants have changed since.
+fn may_have(node: &Node, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
     let own = envelope.sender_member == session.member
         && envelope.sender_session_key == session.session_key;
     let granted = room.member(&session.member).is_some_and(|member| {
         let session_key = envelope.sender_session_key.as_ref();
         policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
     });
-    if own || !granted {
-        if !granted {
-            deliver::count_dropped(node, Capability::Dm);
-        }
-        session.inbox.lock().refuse(envelope.id.clone());
-        if let Err(error) = node.store.unclaim(&session.presence, &[envelope.id]).await {
-            tracing::debug!(%error, "a claim stays until it runs out");
-        }
-        return None;
+    if !granted {
+        deliver::count_dropped(node, Capability::Dm);
     }
-    let push = deliver::direct_push(room, envelope, &session.member);
-    Some(deliver::delivery(push, Place::Direct))
+    granted && !own
+}
+
+/// The claim is taken back, for whoever else the message addresses.
+async fn refuse(node: &Node, session: &Session, envelope: StoredEnvelope) -> Sent {
+    let remembered = session.inbox.lock().refuse(envelope.id.clone());
+    if let Err(error) = node.store.unclaim(&session.presence, &[envelope.id]).await {
+        tracing::debug!(%error, "a claim stays until it runs out");
+    }
+    if remembered { Sent::Yes } else { Sent::GiveUp }
 }

@@ -5,6 +5,7 @@
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`presence`]: what peers are told of each other, and how a presence ends
 //! - [`bus`]: frames of other nodes
+//! - [`status`]: idle, working, do not disturb, and what follows
 //! - [`policy`]: targets, grants and holds; pure
 
 pub mod bus;
@@ -12,3 +13,4 @@ pub mod deliver;
 pub mod policy;
 pub mod presence;
 pub mod send;
+pub mod status;

@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod teardown;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -45,7 +46,12 @@ pub struct Session {
     pub inbox: Mutex<Inbox>,
     /// Set while the ledger has it in its list.
     pub(crate) in_ledger: AtomicBool,
-    last_heard_ms: AtomicI64,
+    /// By this machine's clock: others compare it with theirs.
+    last_heard: AtomicI64,
+    /// What is measured here is measured from here, whatever the clock does.
+    started: Instant,
+    /// Milliseconds from `started`.
+    heard_ms: AtomicI64,
 }
 
 impl Session {
@@ -55,35 +61,48 @@ impl Session {
         self.session_key.as_ref().unwrap_or(&self.member_key)
     }
 
+    /// Milliseconds since this socket became a session.
+    #[must_use]
+    pub fn age_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// The peer said something, or answered a ping.
-    pub fn heard(&self, now: Timestamp) {
-        self.last_heard_ms.store(now.as_ms(), Ordering::Relaxed);
+    pub fn heard(&self) {
+        self.last_heard.store(Timestamp::now().as_ms(), Ordering::Relaxed);
+        self.heard_ms.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since then.
+    #[must_use]
+    pub fn silent_ms(&self) -> i64 {
+        self.age_ms() - self.heard_ms.load(Ordering::Relaxed)
     }
 
     /// When that was last.
     #[must_use]
     pub fn last_heard(&self) -> Timestamp {
-        Timestamp::from_ms(self.last_heard_ms.load(Ordering::Relaxed))
+        Timestamp::from_ms(self.last_heard.load(Ordering::Relaxed))
     }
 
     /// A live delivery: writes it, or lets it wait as the inbox decides.
-    pub fn offer(&self, delivery: &Delivery, now: Timestamp) -> bool {
+    pub fn offer(&self, delivery: &Delivery) -> bool {
         let mut inbox = self.inbox.lock();
         // Queued under the inbox's lock: the order that it decided is the
         // order on the wire.
-        inbox.offer(delivery, now.as_ms()) == Offer::Send && self.queue(delivery)
+        inbox.offer(delivery, self.age_ms()) == Offer::Send && self.queue(delivery)
     }
 
     /// A delivery that a drain found.
-    pub fn offer_drained(&self, delivery: &Delivery, now: Timestamp) -> bool {
+    pub fn offer_drained(&self, delivery: &Delivery) -> bool {
         let mut inbox = self.inbox.lock();
-        inbox.drained(delivery, now.as_ms()) == Offer::Send && self.queue(delivery)
+        inbox.drained(delivery, self.age_ms()) == Offer::Send && self.queue(delivery)
     }
 
     /// Ends a drain's round; `true` if the drain is over.
-    pub fn end_drain(&self, found_all: bool, now: Timestamp) -> bool {
+    pub fn end_drain(&self, found_all: bool) -> bool {
         let mut inbox = self.inbox.lock();
-        let Some(gated) = inbox.end_drain(found_all, now.as_ms()) else { return false };
+        let Some(gated) = inbox.end_drain(found_all, self.age_ms()) else { return false };
         for delivery in &gated {
             self.queue(delivery);
         }

@@ -1,6 +1,6 @@
 //! The durable side: meshes, members, queued envelopes, the audit chain.
 //!
-//! Two implementations, [`sqlite`] and `postgres`, and one conformance
+//! Two implementations, [`sqlite`] and [`postgres`], and one conformance
 //! suite (`tests/it/store_conformance.rs`) that runs against both.
 //!
 //! Rules that hold for every method:
@@ -12,6 +12,7 @@
 //!   inside a transaction.
 
 pub mod model;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -129,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
     async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
 
     /// The newest open presence in that directory, preferring the one with
-    /// that process id. Any mesh.
+    /// that process id; 0 is no process. Any mesh.
     async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>>;
 
     // --- messages ---------------------------------------------------------

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(row("STATUS_TTL_SECONDS").value.as_deref(), Some("60"));
         assert_eq!(row("STATUS_TTL_SECONDS").source, "default");
         assert_eq!(row("BROKER_WS_URL").value.as_deref(), Some("ws://localhost:8001/ws"));
-        assert_eq!(row("ADMIN_TOKEN").value, None);
+        assert_eq!(row("TRUSTED_PROXIES").value, None);
         assert!(!format!("{rows:?}").contains("hunter2"));
         assert!(!format!("{rows:?}").contains("0123456789abcdef"));
     }

@@ -24,6 +24,10 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
     if !allowed(context) {
         return;
     }
+    // A large answer waits for what the peer has not read yet.
+    if !context.session.outbox.has_room().await {
+        return;
+    }
     let max = i64::try_from(limits::AUDIT_QUERY_ROWS_MAX).unwrap_or(i64::MAX);
     let limit = ask.limit.unwrap_or(50).clamp(0, max);
     let offset = ask.offset.unwrap_or(0).max(0);

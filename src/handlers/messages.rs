@@ -130,7 +130,9 @@ fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) ->
 /// Everybody whom the target names now. Those in grace get it on return.
 fn many(context: &Context<'_>, target: Target<'_>) -> Vec<Recipient> {
     let records = context.room.records();
-    let included = records.iter().filter(|record| target.includes(record));
+    let own = &context.session.member;
+    let seen = records.iter().filter(|record| record.visible || record.member == *own);
+    let included = seen.filter(|record| target.includes(record));
     included
         .map(|record| Recipient {
             name: record.display_name.clone(),

@@ -10,7 +10,7 @@ use crate::protocol::{
     TargetRequest, UnbanAck,
 };
 use crate::router::bus::refresh_members;
-use crate::router::presence::{Ending, end};
+use crate::router::presence::{Ending, remove};
 use crate::store::{AuditEntry, Member, Moderation, Role};
 
 use super::Context;
@@ -83,14 +83,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
             audit: vec![kicked_row(context, record)],
         })
         .collect();
-    for ending in &endings {
-        if let Err(error) =
-            context.node.cluster.revoke(context.room.mesh(), &ending.record.id).await
-        {
-            tracing::warn!(%error, "a removed session's lease stays until it expires");
-        }
-    }
-    if let Err(error) = end(context.node, context.room.mesh(), &endings).await {
+    if let Err(error) = remove(context.node, context.room.mesh(), &endings).await {
         return context.store_failed(&error);
     }
     let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
@@ -162,7 +155,11 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
     };
-    let Some(member) = found.into_iter().next() else {
+    // A whole name or key means that member, whoever else's begins so.
+    let exact = found
+        .iter()
+        .position(|member| member.display_name == target || member.key.as_str() == target);
+    let Some(member) = found.into_iter().nth(exact.unwrap_or(0)) else {
         return context.refuse("not_found", format!("peer \"{target}\" not found"));
     };
     if member.id == context.session.member {

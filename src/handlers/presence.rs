@@ -2,16 +2,24 @@
 
 use serde_json::json;
 
+use crate::clock::Timestamp;
 use crate::limits;
-use crate::protocol::{Group, PeersList, Profile, ServerMessage, SetProfile, Stats};
+use crate::protocol::{
+    Group, PeersList, Profile, ServerMessage, SetProfile, Stats, Status, StatusSource,
+};
 use crate::router::presence::{announcement, change};
+use crate::router::status;
 use crate::store::PresenceChange;
 
 use super::Context;
 
 /// Every presence of the mesh, oldest first; hidden ones only to sessions of
 /// the same member.
-pub fn list_peers(context: &Context<'_>) {
+pub async fn list_peers(context: &Context<'_>) {
+    // A large answer waits for what the peer has not read yet.
+    if !context.session.outbox.has_room().await {
+        return;
+    }
     let own = &context.session.member;
     let records = context.room.records();
     let peers = records
@@ -20,6 +28,13 @@ pub fn list_peers(context: &Context<'_>) {
         .map(|record| record.to_peer_info())
         .collect();
     context.reply(&ServerMessage::PeersList(PeersList { peers }));
+}
+
+/// `set_status`: the peer's own word.
+pub async fn set_status(context: &Context<'_>, status: Status) {
+    let Context { node, room, session, .. } = context;
+    status::set(node, room, session, status, StatusSource::Manual, Timestamp::now()).await;
+    context.done_if_asked();
 }
 
 /// `set_summary`.
@@ -52,11 +67,9 @@ pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
     context.done();
 }
 
+/// As it is encoded: empty entries of a list count too.
 fn profile_bytes(profile: &Profile) -> usize {
-    let Profile { avatar, title, bio, capabilities } = profile;
-    let texts = [avatar, title, bio].into_iter().flatten().map(String::len);
-    let listed = capabilities.iter().flatten().map(String::len);
-    texts.chain(listed).sum()
+    serde_json::to_string(profile).map_or(usize::MAX, |text| text.len())
 }
 
 /// `set_visible`: the mesh is told.

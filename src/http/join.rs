@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{App, read_body, to_its_end};
+use super::upgrade::{client_address, may_call};
+use super::{App, SocketPeer, read_body, to_its_end};
 use crate::auth::{InvitePayload, is_public_key};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
@@ -17,7 +18,7 @@ use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
 use crate::router::bus::refresh_members;
-use crate::store::{Join, Joined, Role};
+use crate::store::{Join, JoinRefusal, Joined, Role, StoreError};
 
 #[derive(Deserialize)]
 struct Call {
@@ -32,7 +33,16 @@ struct Call {
 }
 
 /// `POST /join`.
-pub async fn join(State(app): State<App>, request: Request) -> Response {
+pub async fn join(
+    State(app): State<App>,
+    Extension(peer): Extension<SocketPeer>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let address = client_address(&app.node.config, &headers, peer);
+    if let Err(limited) = may_call(&app.node, address) {
+        return *limited;
+    }
     let body = match read_body(request).await {
         Ok(body) => body,
         Err(refused) => return refused,
@@ -86,6 +96,20 @@ fn check(call: Call) -> Result<Join, &'static str> {
 }
 
 async fn enrol(node: &Arc<Node>, join: Join) -> Response {
+    // Anybody can sign a payload with a key of their own: those are sorted out
+    // by a read, before the write that the rest takes.
+    match node.store.mesh(&join.mesh).await {
+        Ok(None) => return refused(JoinRefusal::MeshNotFound.code()),
+        Ok(Some(mesh)) => match mesh.owner_key {
+            Some(key) if key.as_str() == join.owner_key => {}
+            _ if mesh.archived_at.is_some() => {
+                return refused(JoinRefusal::MeshNotFound.code());
+            }
+            Some(_) => return refused(JoinRefusal::OwnerMismatch.code()),
+            None => return refused(JoinRefusal::MeshMissingOwnerKey.code()),
+        },
+        Err(error) => return failed(&error),
+    }
     match node.store.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
             members_changed(node, &join.mesh).await;
@@ -95,12 +119,14 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
             Json(json!({ "ok": true, "memberId": member, "alreadyMember": true })).into_response()
         }
         Ok(Joined::Refused(refusal)) => refused(refusal.code()),
-        Err(error) => {
-            tracing::warn!(%error, "an enrolment failed");
-            let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
-            (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &StoreError) -> Response {
+    tracing::warn!(%error, "an enrolment failed");
+    let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
+    (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }
 
 /// Peers that are here may write to the new member at once.

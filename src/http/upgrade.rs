@@ -16,6 +16,7 @@ use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
 use crate::config::Config;
 use crate::connection;
 use crate::limits;
+use crate::node::Node;
 
 /// Open sockets per address.
 #[derive(Clone, Default)]
@@ -67,8 +68,12 @@ pub fn client_address(config: &Config, headers: &HeaderMap, peer: SocketPeer) ->
         return socket;
     }
     // From the right: the nearest address that is no trusted proxy.
-    named("x-forwarded-for")
-        .into_iter()
+    // Proxies append, to the last line or as a new one: read from the end.
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
+    lines
+        .iter()
+        .rev()
         .flat_map(|list| list.rsplit(','))
         .map_while(|text| text.trim().parse::<IpAddr>().ok())
         .find(|address| !config.http.trusts_proxy(*address))
@@ -134,10 +139,7 @@ fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Box
     if address.is_loopback() {
         return Ok(None);
     }
-    if let Err(seconds) = app.node.rates.may_hello(address) {
-        let text = "too many connections from this address in the last minute";
-        return Err(Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text)));
-    }
+    may_call(&app.node, address)?;
     let max = app.node.config.http.connections_per_ip_max;
     if max == 0 {
         return Ok(None);
@@ -145,6 +147,21 @@ fn enter_address(app: &App, address: IpAddr) -> Result<Option<AddressGuard>, Box
     app.addresses.enter(address, max).map(Some).ok_or_else(|| {
         let text = "too many open connections from this address";
         Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, 10, text))
+    })
+}
+
+/// Whether a stranger at that address may ask for something that costs.
+///
+/// # Errors
+///
+/// The answer to send instead: 429.
+pub fn may_call(node: &Node, address: IpAddr) -> Result<(), Box<Response>> {
+    if address.is_loopback() {
+        return Ok(());
+    }
+    node.rates.may_hello(address).map_err(|seconds| {
+        let text = "too many calls from this address in the last minute";
+        Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -16,6 +17,8 @@ use crate::store::Member;
 pub struct Room {
     mesh: MeshId,
     state: RwLock<State>,
+    /// Reads of the members that have begun.
+    refreshes: AtomicU64,
     /// Locked before `state` and before any inbox.
     multicasts: Mutex<Order<Multicast>>,
 }
@@ -24,6 +27,8 @@ struct State {
     directory: Directory,
     members: HashMap<MemberId, Arc<Member>>,
     member_by_key: HashMap<Key, MemberId>,
+    /// Which read of the members this is.
+    members_read: u64,
 }
 
 /// A session whose socket must close because a newer one of the same session
@@ -53,10 +58,12 @@ impl Room {
                 directory: Directory::default(),
                 members: HashMap::new(),
                 member_by_key: HashMap::new(),
+                members_read: 0,
             }),
+            refreshes: AtomicU64::new(0),
             multicasts: Mutex::default(),
         };
-        room.set_members(members);
+        room.set_members(0, members);
         room.set_directory(records);
         room
     }
@@ -112,15 +119,27 @@ impl Room {
 
     // --- members ----------------------------------------------------------
 
-    /// Takes over the active members as the store has them.
-    pub fn set_members(&self, members: Vec<Member>) {
+    /// A number for a read of the members that begins now.
+    #[must_use]
+    pub fn begin_refresh(&self) -> u64 {
+        self.refreshes.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Takes over the active members as the store had them at that read;
+    /// `false` if a later read came first.
+    pub fn set_members(&self, read: u64, members: Vec<Member>) -> bool {
         let members: HashMap<MemberId, Arc<Member>> =
             members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
         let by_key =
             members.values().map(|member| (member.key.clone(), member.id.clone())).collect();
         let mut state = self.state.write();
+        if read < state.members_read {
+            return false;
+        }
+        state.members_read = read;
         state.members = members;
         state.member_by_key = by_key;
+        true
     }
 
     /// Takes over one member, as a hello found it.
@@ -222,14 +241,19 @@ impl Room {
     // --- the mirrored directory -------------------------------------------
 
     /// Another node says how a presence is now. Older epochs are ignored; a
-    /// newer one than a session's here replaces that session.
+    /// newer one than a session's here replaces that session. One that is not
+    /// known and has no socket has ended since, and is not brought back.
     pub fn mirror(&self, record: PresenceRecord) -> Replaced {
         let mut state = self.state.write();
-        if let Some(known) = state.directory.get(&record.id) {
-            let ours = known.session.is_some();
-            if record.epoch < known.record.epoch || (ours && record.epoch == known.record.epoch) {
-                return None;
+        match state.directory.get(&record.id) {
+            Some(known) => {
+                let (epoch, ours) = (known.record.epoch, known.session.is_some());
+                if record.epoch < epoch || (ours && record.epoch == epoch) {
+                    return None;
+                }
             }
+            None if !record.online => return None,
+            None => {}
         }
         state.directory.put(Arc::new(record), None)
     }

@@ -1,10 +1,11 @@
 //! Frames of other nodes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::{deliver, presence};
+use super::{deliver, presence, status};
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::handlers::status;
 use crate::id::MeshId;
 use crate::node::Node;
 use crate::protocol::CloseReason;
@@ -86,36 +87,64 @@ async fn catch_up(node: &Arc<Node>, mesh: &MeshId) {
     redelivery::request_all(node, &room);
 }
 
-/// Reads the members again; sessions of members who are gone are closed.
+/// After the members could not be read.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Reads the members again until that works; sessions of members who are gone
+/// are closed. A ban that this node heard of must not be lost with one query.
 pub async fn refresh_members(node: &Arc<Node>, room: &Arc<Room>) {
+    node.member_changes.fetch_add(1, Ordering::AcqRel);
+    if try_refresh(node, room).await {
+        return;
+    }
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        while !node.stopped.is_cancelled() {
+            tokio::time::sleep(REFRESH_PAUSE).await;
+            if try_refresh(&node, &room).await {
+                return;
+            }
+        }
+    });
+}
+
+async fn try_refresh(node: &Arc<Node>, room: &Arc<Room>) -> bool {
+    let read = room.begin_refresh();
     let members = match node.store.members(room.mesh()).await {
         Ok(members) => members,
         Err(error) => {
             tracing::warn!(%error, mesh = %room.mesh(), "the members could not be read again");
-            return;
+            return false;
         }
     };
-    room.set_members(members);
+    if !room.set_members(read, members) {
+        return true;
+    }
     let mut endings = Vec::new();
     for record in room.records() {
-        if room.member(&record.member).is_none() {
-            let record = record.as_ref().clone();
-            endings.push(presence::Ending {
-                record,
+        if room.member(&record.member).is_some() {
+            continue;
+        }
+        match presence::is_admitted(node, &record).await {
+            Ok(true) => {}
+            Ok(false) => endings.push(presence::Ending {
+                record: record.as_ref().clone(),
                 close: Some(CloseReason::BANNED),
                 audit: Vec::new(),
-            });
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "a revoked member could not be checked");
+                return false;
+            }
         }
     }
-    for ending in &endings {
-        if let Err(error) = node.cluster.revoke(room.mesh(), &ending.record.id).await {
-            tracing::warn!(%error, "a revoked member's lease stays until it expires");
-        }
-    }
-    if let Err(error) = presence::end(node, room.mesh(), &endings).await {
-        tracing::warn!(%error, mesh = %room.mesh(), "revoked members' presences could not be ended");
+    if let Err(error) = presence::remove(node, room.mesh(), &endings).await {
+        tracing::warn!(%error, "revoked members' presences could not be ended");
+        return false;
     }
     for (session, _) in room.sessions() {
         session.inbox.lock().forget_refused();
     }
+    true
 }

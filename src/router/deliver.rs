@@ -161,7 +161,7 @@ fn direct(
             }
             if policy::admits(record.status, priority) {
                 let push = direct_push(room, envelope, member);
-                session.offer(&delivery(push, Place::Direct), Timestamp::now());
+                session.offer(&delivery(push, Place::Direct));
             }
         }
         None => {
@@ -188,7 +188,7 @@ pub fn direct_from_bus(
         return give_back(node, room, presence, id, key);
     }
     if policy::admits(record.status, from.push.priority) {
-        session.offer(&delivery(*from.push, Place::Direct), Timestamp::now());
+        session.offer(&delivery(*from.push, Place::Direct));
     }
 }
 
@@ -280,14 +280,13 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
     let Multicast { group, sender, delivery: BusDelivery { seq, push }, .. } = multicast;
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = delivery(*push, Place::Multicast(seq));
-    let now = Timestamp::now();
     for (session, record) in room.sessions() {
         let wanted = record.member != sender.member
             && record.visible
             && target.includes(&record)
             && multicast_granted(node, room, &record.member, &sender);
         if wanted {
-            session.offer(&delivery, now);
+            session.offer(&delivery);
         } else {
             session.inbox.lock().pass_over(seq);
         }

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
 use crate::registry::Room;
 use crate::session::Session;
-use crate::store::{AuditEntry, EndPresence, PresenceChange};
+use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange};
 
 use super::deliver;
 
@@ -130,6 +130,37 @@ pub async fn end(
         }
     }
     Ok(ended)
+}
+
+/// Ends presences whoever holds them: their leases too.
+///
+/// # Errors
+///
+/// As [`end`].
+pub async fn remove(
+    node: &Arc<Node>,
+    mesh: &MeshId,
+    endings: &[Ending],
+) -> crate::store::Result<Vec<PresenceId>> {
+    if endings.is_empty() {
+        return Ok(Vec::new());
+    }
+    for ending in endings {
+        if let Err(error) = node.cluster.revoke(mesh, &ending.record.id).await {
+            tracing::warn!(%error, "a removed session's lease stays until it expires");
+        }
+    }
+    end(node, mesh, endings).await
+}
+
+/// Whether the store still admits a presence's member.
+///
+/// # Errors
+///
+/// The store's.
+pub async fn is_admitted(node: &Node, record: &PresenceRecord) -> crate::store::Result<bool> {
+    let admission = node.store.admit(&record.mesh, record.member_key.as_str()).await?;
+    Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
 }
 
 fn ended_row(mesh: &MeshId, ending: &Ending) -> EndPresence {

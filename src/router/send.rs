@@ -8,6 +8,7 @@ use super::policy::{self, Capability, Target};
 use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
+use crate::codec::Codec;
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
@@ -104,7 +105,7 @@ async fn plan(
     if !node.rates.may_send(&*node.cluster, &session.member).await {
         return Err(Refusal::new("rate_limit", node.rates.send_refusal()));
     }
-    check_sizes(node, &send)?;
+    check_sizes(node, session, &send)?;
     let record = room
         .record(&session.presence)
         .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
@@ -124,9 +125,11 @@ async fn plan(
     Ok((envelope(node, session, &record, send, &sent), sent))
 }
 
-fn check_sizes(node: &Node, send: &Send<'_>) -> Result<(), Refusal> {
-    let bytes =
-        send.ciphertext.as_text().len() + send.nonce.as_text().len() + send.target_spec.len();
+fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
+    let sealed = send.ciphertext.as_text().len() + send.nonce.as_text().len();
+    // What came as bytes is held as base64, which is longer by a third.
+    let sealed = if session.codec == Codec::MsgPack { sealed / 4 * 3 } else { sealed };
+    let bytes = sealed + send.target_spec.len();
     let max = node.config.message.message_bytes_max;
     if bytes > max {
         let text = format!("payload too large: {bytes} bytes > MAX_MESSAGE_BYTES={max}");

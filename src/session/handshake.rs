@@ -4,7 +4,8 @@
 //! signature has been verified and used up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -20,7 +21,6 @@ use crate::auth::{
 use crate::clock::Timestamp;
 use crate::cluster::{Acquired, LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
-use crate::handlers::status;
 use crate::id::{Key, MeshId, PresenceId};
 use crate::limits;
 use crate::node::Node;
@@ -31,8 +31,10 @@ use crate::protocol::{
     PeerRole, Profile, ServerMessage, SessionHello, Status, StatusSource,
 };
 use crate::redelivery;
-use crate::registry::RoomGuard;
+use crate::registry::{Candidate, RoomGuard};
+use crate::router::bus::refresh_members;
 use crate::router::presence;
+use crate::router::status;
 use crate::store::{Admission, AdmittedMember, OpenPresence, PeerState, ReattachPresence};
 
 /// Channels whose clients confirm every delivery.
@@ -79,6 +81,8 @@ impl Refusal {
 
 /// A peer that has proven who it is.
 struct Proven {
+    /// [`Node::member_changes`] before the member was read.
+    changes: u64,
     mesh: MeshId,
     role: PeerRole,
     session_key: Option<Key>,
@@ -109,13 +113,14 @@ pub async fn hello(
     use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
     let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
+    let changes = node.member_changes.load(Ordering::Acquire);
     let admitted = admit(node, &mesh, &hello.pubkey).await?.ok_or_else(unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
         return Err(unauthorized());
     }
     let role = PeerRole::ControlPlane;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { mesh, role, session_key, about, admitted }).await
+    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
 }
 
 /// `session_hello`.
@@ -132,6 +137,7 @@ pub async fn session_hello(
     check_session_proofs(&hello)?;
     use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
+    let changes = node.member_changes.load(Ordering::Acquire);
     let admitted = admit(node, &mesh, &hello.parent_member_pubkey)
         .await?
         .ok_or_else(|| Refusal::new("unauthorized", "parent pubkey not found in mesh"))?;
@@ -145,7 +151,7 @@ pub async fn session_hello(
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { mesh, role, session_key, about, admitted }).await
+    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
 }
 
 // --- proof ---------------------------------------------------------------------
@@ -259,7 +265,9 @@ async fn enter(
             Refusal::unavailable()
         })?;
     room.set_member(proven.admitted.member.clone());
+    check_session_key(node, &room, &proven).await?;
     let record = new_record(node, &proven);
+    let changes = proven.changes;
     let cap = node.config.presence.connections_per_mesh_max;
     let acquired = node.cluster.acquire(&record, cap).await.map_err(|error| {
         tracing::warn!(%error, mesh = %proven.mesh, "a lease could not be taken");
@@ -268,23 +276,111 @@ async fn enter(
     match acquired {
         Acquired::New { lease, yielded } => {
             end_yielded(node, &proven.mesh, yielded).await;
-            open(node, codec, outbox, room, proven, record, lease).await
+            let active = open(node, codec, outbox, room, proven, record, lease).await?;
+            recheck(node, &active, changes).await;
+            Ok(active)
         }
         Acquired::Reattached { lease, record: old } => {
-            reattach(node, codec, outbox, room, proven, *old, lease).await
+            let active = reattach(node, codec, outbox, room, proven, *old, lease).await?;
+            recheck(node, &active, changes).await;
+            Ok(active)
         }
         Acquired::AtCapacity { current, retry_after_ms } => {
-            let mut refusal = Refusal::new("capacity", "mesh at connection capacity");
-            refusal.error.limit = Some(cap);
-            refusal.error.current = Some(current);
-            refusal.error.retry_after_ms = Some(retry_after_ms);
-            Err(refusal)
+            Err(at_capacity(cap, current, retry_after_ms))
+        }
+    }
+}
+
+fn at_capacity(cap: u32, current: u32, retry_after_ms: u64) -> Box<Refusal> {
+    let mut refusal = Refusal::new("capacity", "mesh at connection capacity");
+    refusal.error.limit = Some(cap);
+    refusal.error.current = Some(current);
+    refusal.error.retry_after_ms = Some(retry_after_ms);
+    refusal
+}
+
+/// A session key in a plain `hello` is a claim. It may not be one that leads
+/// to somebody else: mail for it would come here. A proven one takes the place
+/// of claims that came before it.
+async fn check_session_key(
+    node: &Arc<Node>,
+    room: &RoomGuard,
+    proven: &Proven,
+) -> Result<(), Box<Refusal>> {
+    let Some(key) = &proven.session_key else { return Ok(()) };
+    let own = &proven.admitted.member.id;
+    let others: Vec<_> = room
+        .addressed_by(key.as_str())
+        .into_iter()
+        .filter(|candidate| candidate.record.member != *own)
+        .collect();
+    if proven.role == PeerRole::Session {
+        return end_claims(node, proven, others).await;
+    }
+    let of_member = room.member_by_key(key.as_str()).is_some_and(|member| member.id != *own);
+    if of_member || !others.is_empty() || remembered_as_anothers(node, proven, key).await? {
+        let text = "sessionPubkey belongs to another member";
+        return Err(Refusal::new("bad_session_pubkey", text));
+    }
+    Ok(())
+}
+
+async fn remembered_as_anothers(
+    node: &Node,
+    proven: &Proven,
+    key: &Key,
+) -> Result<bool, Box<Refusal>> {
+    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    let known = node.store.member_of_session_key(&proven.mesh, key.as_str(), since).await;
+    let known = known.map_err(|error| {
+        tracing::warn!(%error, "a session key could not be looked up");
+        Refusal::unavailable()
+    })?;
+    Ok(known.is_some_and(|member| member != proven.admitted.member.id))
+}
+
+async fn end_claims(
+    node: &Arc<Node>,
+    proven: &Proven,
+    others: Vec<Candidate>,
+) -> Result<(), Box<Refusal>> {
+    let endings: Vec<presence::Ending> = others
+        .into_iter()
+        .filter(|candidate| candidate.record.role == PeerRole::ControlPlane)
+        .map(|candidate| presence::Ending {
+            record: candidate.record.as_ref().clone(),
+            close: Some(CloseReason::refused("bad_session_pubkey")),
+            audit: Vec::new(),
+        })
+        .collect();
+    match presence::remove(node, &proven.mesh, &endings).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "a session key's earlier holder could not be ended");
+            Err(Refusal::unavailable())
+        }
+    }
+}
+
+/// The member may have been banned between the read of its row and the moment
+/// from which others see the session: then nobody has closed it.
+async fn recheck(node: &Arc<Node>, active: &Active, changes: u64) {
+    if node.member_changes.load(Ordering::Acquire) == changes {
+        return;
+    }
+    let Some(record) = active.room.record(&active.session.presence) else { return };
+    match presence::is_admitted(node, &record).await {
+        Ok(true) => {}
+        Ok(false) => refresh_members(node, &active.room).await,
+        Err(error) => {
+            tracing::warn!(%error, "a member could not be checked again");
+            active.session.outbox.close(CloseReason::TRY_AGAIN_LATER);
         }
     }
 }
 
 fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
-    let Proven { mesh, role, session_key, about, admitted } = proven;
+    let Proven { mesh, role, session_key, about, admitted, .. } = proven;
     let saved = admitted.saved.as_ref().filter(|_| *role == PeerRole::ControlPlane);
     let now = Timestamp::now();
     PresenceRecord {
@@ -342,7 +438,11 @@ fn initial_groups(proven: &Proven) -> Vec<Group> {
     };
     groups
         .iter()
-        .filter(|group| group.name.len() <= limits::GROUP_NAME_BYTES_MAX)
+        .filter(|group| {
+            let role_bytes = group.role.as_ref().map_or(0, String::len);
+            (1..=limits::GROUP_NAME_BYTES_MAX).contains(&group.name.len())
+                && role_bytes <= limits::GROUP_NAME_BYTES_MAX
+        })
         .take(limits::GROUPS_PER_PRESENCE_MAX)
         .cloned()
         .collect()
@@ -365,7 +465,7 @@ async fn end_yielded(node: &Arc<Node>, mesh: &MeshId, yielded: Vec<PresenceRecor
         .into_iter()
         .map(|record| presence::Ending {
             record,
-            close: Some(CloseReason::SESSION_REPLACED),
+            close: Some(CloseReason::TRY_AGAIN_LATER),
             audit: Vec::new(),
         })
         .collect();
@@ -438,6 +538,8 @@ async fn reattach(
         online: true,
         ..old
     };
+    let mut record = record;
+    apply_pending_status(node, &mut record).await;
     let about = ReattachPresence {
         session_id: Some(record.session_id.clone()),
         cwd: record.cwd.clone(),
@@ -625,7 +727,9 @@ fn activate(
         outbox: outbox.clone(),
         inbox: Mutex::new(Inbox::new(position, confirms)),
         in_ledger: AtomicBool::new(false),
-        last_heard_ms: AtomicI64::new(Timestamp::now().as_ms()),
+        last_heard: AtomicI64::new(Timestamp::now().as_ms()),
+        started: Instant::now(),
+        heard_ms: AtomicI64::new(0),
     });
     let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
     outbox.say(codec.encode(&ack, None));

@@ -311,13 +311,22 @@ impl Inbox {
     /// The drain found a multicast that is not for this session.
     pub fn drained_past(&mut self, seq: i64) {
         self.multicast_seen = self.multicast_seen.max(seq);
+        // One that went out, was not confirmed and is not for this session any
+        // more (it left the group, a grant changed) is over.
+        for flight in self.multicasts.iter_mut().take_while(|flight| flight.seq <= seq) {
+            flight.done |= flight.resend;
+        }
+        self.pop_done();
     }
 
-    /// The drain found a message that this session must not get.
-    pub fn refuse(&mut self, id: MessageId) {
-        if self.refused.len() < limits::INFLIGHT_DELIVERIES_MAX {
+    /// The drain found a message that this session must not get. `false` if
+    /// too many are: the drain ends, so that it does not find them for ever.
+    pub fn refuse(&mut self, id: MessageId) -> bool {
+        let known = self.refused.len() < limits::REFUSED_DELIVERIES_MAX;
+        if known {
             self.refused.insert(id);
         }
+        known
     }
 
     /// What is refused may have changed.
@@ -409,10 +418,14 @@ impl Inbox {
             return false;
         };
         flight.done = true;
+        self.pop_done();
+        true
+    }
+
+    fn pop_done(&mut self) {
         while self.multicasts.front().is_some_and(|front| front.done) {
             self.multicasts.pop_front();
         }
-        true
     }
 
     /// The peer confirms, by either id; whether something was on its way

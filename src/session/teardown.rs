@@ -22,9 +22,12 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
         node.ledger.report(&session);
     }
     let Some(record) = room.detach(&session) else { return };
-    if let Err(error) = node.cluster.release(&session.lease, Release::Grace).await {
+    match node.cluster.release(&session.lease, Release::Grace).await {
+        Ok(true) => {}
+        // Another node holds it by now; what follows is that node's.
+        Ok(false) => return,
         // It expires by itself, and its grace begins then.
-        tracing::debug!(%error, "a lease stays until it expires");
+        Err(error) => tracing::debug!(%error, "a lease stays until it expires"),
     }
     let suspended = SuspendPresence {
         id: session.presence.clone(),

@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::auth::SecretKey;
+use claudemesh_broker::cli::enrol::{self, InviteTerms};
 use claudemesh_broker::client::{
     self, Client, ClientError, ClientOptions, HelloKind, Identity, Inbound, Inbox, Outgoing,
 };
+use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::codec::Codec;
 use claudemesh_broker::protocol::{KickRequest, Priority, Status, TargetRequest};
+use claudemesh_broker::store::Role;
 
-use crate::support::broker::{Broker, BrokerProcess, PATIENCE, eventually};
+use crate::harness::process::free_port;
+use crate::harness::{BrokerProcess, Node, PATIENCE, until};
 
 /// The next inbound for which `wanted` holds.
 async fn next(inbox: &mut Inbox, what: &str, wanted: impl Fn(&Inbound) -> bool) -> Inbound {
@@ -32,17 +36,16 @@ async fn text(inbox: &mut Inbox) -> String {
 
 #[tokio::test]
 async fn every_kind_of_hello_in_both_codings_can_talk() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
+    let node = Node::start().await;
     let kinds = [HelloKind::Member, HelloKind::MemberWithSessionKey, HelloKind::Session];
     for codec in [Codec::Json, Codec::MsgPack] {
         for kind in kinds {
-            let [mut one, mut two] = [mesh.member("one").await, mesh.member("two").await]
+            let [mut one, mut two] = [node.identity("one").await, node.identity("two").await]
                 .map(|identity| ClientOptions::new(identity, kind, "claudemesh-session"));
             one.codec = codec;
             two.about.groups = None;
-            let (one, mut one_inbox) = broker.connect(one).await;
-            let (two, mut two_inbox) = broker.connect(two).await;
+            let (one, mut one_inbox) = node.connect(one).await;
+            let (two, mut two_inbox) = node.connect(two).await;
             let sent = one.send(two.pubkey().as_str(), Priority::Now, "to the session").await;
             assert!(sent.expect("accepted").queued);
             assert_eq!(text(&mut two_inbox).await, "to the session", "{kind:?} {codec:?}");
@@ -60,11 +63,14 @@ async fn every_kind_of_hello_in_both_codings_can_talk() {
 
 #[tokio::test]
 async fn requests_are_answered_by_their_kind() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
-    let (admin, _inbox) = broker.connect(ClientOptions::session(mesh.admin("ada").await)).await;
+    let node = Node::start().await;
+    let (admin, _inbox) = node
+        .connect(ClientOptions::session(
+            node.member_as("ada", Role::Admin).await.identity(&node.mesh),
+        ))
+        .await;
     let (bob, mut bob_inbox) =
-        broker.connect(ClientOptions::session(mesh.member("bob").await)).await;
+        node.connect(ClientOptions::session(node.identity("bob").await)).await;
     admin.set_status(Status::Working).await.expect("set");
     admin.set_summary("writing tests").await.expect("set");
     admin.join_group("dev", Some("lead")).await.expect("joined");
@@ -77,7 +83,7 @@ async fn requests_are_answered_by_their_kind() {
     assert!(!bob.list_peers().await.expect("a list").iter().any(|it| it.display_name == "ada"));
     let ack = admin.send(bob.pubkey().as_str(), Priority::Now, "hi").await.expect("accepted");
     assert_eq!(text(&mut bob_inbox).await, "hi");
-    eventually("the delivery is confirmed", async || {
+    until("the delivery is confirmed", async || {
         admin.message_status(&ack.message_id).await.expect("known").delivered
     })
     .await;
@@ -90,13 +96,13 @@ async fn requests_are_answered_by_their_kind() {
 
 #[tokio::test]
 async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
-    let (admin, _inbox) = broker.connect(ClientOptions::session(mesh.owner())).await;
-    let bob = mesh.member("bob").await;
+    let node = Node::start().await;
+    let (admin, _inbox) =
+        node.connect(ClientOptions::session(node.owner.identity(&node.mesh))).await;
+    let bob = node.identity("bob").await;
     let whom = KickRequest { target: Some("bob".to_owned()), ..KickRequest::default() };
 
-    let (client, mut inbox) = broker.connect(ClientOptions::session(bob.clone())).await;
+    let (client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
     admin.disconnect(&whom).await.expect("an admin may");
     next(&mut inbox, "disconnect", |it| matches!(it, Inbound::Disconnected { code: 1000, .. }))
         .await;
@@ -109,11 +115,11 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
     assert!(matches!(refused, ClientError::Gone | ClientError::Closed { .. }), "{refused}");
     assert!(client.is_closed());
 
-    let (_client, mut inbox) = broker.connect(ClientOptions::session(bob.clone())).await;
+    let (_client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
     let whom = TargetRequest { target: Some("bob".to_owned()), reason: None };
     admin.ban(&whom).await.expect("an admin may");
     next(&mut inbox, "end", |it| matches!(it, Inbound::Closed { code: 4002, .. })).await;
-    let refused = Client::connect(&broker.url(), ClientOptions::session(bob)).await;
+    let refused = Client::connect(&node.url(), ClientOptions::session(bob)).await;
     let error = refused.expect_err("banned");
     assert_eq!(error.code(), Some("revoked"));
     assert!(error.is_terminal());
@@ -121,12 +127,14 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
 
 #[tokio::test]
 async fn a_restart_of_the_broker_is_a_blip() {
-    let mut broker = Broker::start(|config| config.drain.drain_ms = 200).await;
-    let mesh = broker.mesh("team").await;
-    let (alice, _a) = broker.connect(ClientOptions::session(mesh.member("alice").await)).await;
-    let (bob, mut inbox) = broker.connect(ClientOptions::session(mesh.member("bob").await)).await;
+    let mut broker = BrokerProcess::start(&[("DRAIN_SECONDS", "1")]).await;
+    let (alice, _a) = broker.connect(ClientOptions::session(broker.identity("alice").await)).await;
+    let (bob, mut inbox) =
+        broker.connect(ClientOptions::session(broker.identity("bob").await)).await;
     let presence = bob.presence_id();
-    broker.restart().await;
+    let ended = broker.sigterm().await;
+    assert!(ended.success(), "{ended}: {}", broker.log());
+    broker.start_again().await;
     let back = next(&mut inbox, "return", |it| matches!(it, Inbound::Reconnected { .. })).await;
     assert!(matches!(back, Inbound::Reconnected { same_presence: true, .. }), "{back:?}");
     assert_eq!(bob.presence_id(), presence);
@@ -137,13 +145,9 @@ async fn a_restart_of_the_broker_is_a_blip() {
 #[tokio::test]
 async fn a_send_that_meets_a_crash_is_repeated_and_arrives_once() {
     let mut broker = BrokerProcess::start(&[]).await;
-    let mesh = broker.mesh("team").await;
-    let connect = async |name: &str| {
-        let options = ClientOptions::session(mesh.member(name).await);
-        Client::connect(&broker.url(), options).await.expect("connected")
-    };
-    let (alice, _a) = connect("alice").await;
-    let (bob, mut inbox) = connect("bob").await;
+    let (alice, _a) = broker.connect(ClientOptions::session(broker.identity("alice").await)).await;
+    let (bob, mut inbox) =
+        broker.connect(ClientOptions::session(broker.identity("bob").await)).await;
     let target = bob.pubkey();
     let mut acks = Vec::new();
     for number in 0..40 {
@@ -161,17 +165,16 @@ async fn a_send_that_meets_a_crash_is_repeated_and_arrives_once() {
     for number in 0..40 {
         assert_eq!(text(&mut inbox).await, number.to_string(), "in order, each once");
     }
-    assert_eq!(mesh.audited("message_sent").await, 40);
+    assert_eq!(broker.audited("message_sent").await, 40);
 }
 
 #[tokio::test]
 async fn an_unread_inbox_loses_nothing() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
-    let (alice, _a) = broker.connect(ClientOptions::session(mesh.member("alice").await)).await;
-    let mut options = ClientOptions::session(mesh.member("bob").await);
+    let node = Node::start().await;
+    let (alice, _a) = node.connect(ClientOptions::session(node.identity("alice").await)).await;
+    let mut options = ClientOptions::session(node.identity("bob").await);
     options.limits.inbox_max = 2;
-    let (bob, mut inbox) = broker.connect(options).await;
+    let (bob, mut inbox) = node.connect(options).await;
     let target = bob.pubkey();
     for number in 0..50 {
         let text = number.to_string();
@@ -184,50 +187,59 @@ async fn an_unread_inbox_loses_nothing() {
 
 #[tokio::test]
 async fn what_is_not_confirmed_comes_again_on_the_next_connection() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
-    let (alice, _a) = broker.connect(ClientOptions::session(mesh.member("alice").await)).await;
-    let mut identity: Identity = mesh.member("bob").await;
+    let node = Node::start().await;
+    let (alice, _a) = node.connect(ClientOptions::session(node.identity("alice").await)).await;
+    let mut identity: Identity = node.identity("bob").await;
     identity.session_key = Some(SecretKey::generate());
     let mut options = ClientOptions::session(identity);
     options.confirm = false;
-    let (bob, mut inbox) = broker.connect(options.clone()).await;
+    let (bob, mut inbox) = node.connect(options.clone()).await;
     alice.send(bob.pubkey().as_str(), Priority::Now, "hi").await.expect("accepted");
     assert_eq!(text(&mut inbox).await, "hi");
     bob.abort();
-    let (bob, mut inbox) = broker.connect(options.clone()).await;
+    let (bob, mut inbox) = node.connect(options.clone()).await;
     let (push, _) = inbox.message().await.expect("again");
     bob.confirm(&push.message_id).await.expect("said");
     bob.close().await;
-    let (_bob, mut inbox) = broker.connect(options).await;
+    let (_bob, mut inbox) = node.connect(options).await;
     alice.send(bob.pubkey().as_str(), Priority::Now, "next").await.expect("accepted");
     assert_eq!(text(&mut inbox).await, "next", "the first was confirmed");
 }
 
 #[tokio::test]
 async fn an_invite_makes_a_member_over_http_and_twice_is_the_same() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
+    let node = Node::start().await;
+    let mesh = node.store.mesh(&node.mesh).await.expect("the store answers").expect("there");
+    let terms = InviteTerms {
+        role: Role::Member,
+        max_uses: 1,
+        lifetime_ms: 60_000,
+        broker_url: node.url(),
+    };
+    let now = Timestamp::now();
+    let link = enrol::create_invite(&*node.store, &mesh, &node.owner.key, &terms, now)
+        .await
+        .expect("an invite")
+        .link;
     let key = SecretKey::generate();
-    let first = client::join(None, &mesh.link(), &key, "eve").await.expect("joined");
+    let first = client::join(None, &link, &key, "eve").await.expect("joined");
     assert!(!first.already_member);
-    let again = client::join(Some(&broker.url()), &mesh.link(), &key, "eve").await.expect("ok");
+    let again = client::join(Some(&node.url()), &link, &key, "eve").await.expect("ok");
     assert_eq!((again.member.clone(), again.already_member), (first.member.clone(), true));
-    let (_eve, _inbox) = broker.connect(ClientOptions::session(first.identity(key))).await;
+    let (_eve, _inbox) = node.connect(ClientOptions::session(first.identity(key))).await;
     let error = client::join(None, "ic://join/nonsense", &SecretKey::generate(), "x").await;
     assert!(error.is_err());
 }
 
 #[tokio::test]
 async fn nobody_there_is_said_so_and_strangers_are_refused() {
-    let broker = Broker::start(|_| {}).await;
-    let mesh = broker.mesh("team").await;
-    let mut stranger = mesh.member("bob").await;
+    let node = Node::start().await;
+    let mut stranger = node.identity("bob").await;
     stranger.member_key = SecretKey::generate();
-    let refused = Client::connect(&broker.url(), ClientOptions::member(stranger)).await;
+    let refused = Client::connect(&node.url(), ClientOptions::member(stranger)).await;
     assert_eq!(refused.expect_err("a stranger").code(), Some("unauthorized"));
-    let port = crate::support::broker::free_port();
-    let options = ClientOptions::session(mesh.member("bob").await);
+    let port = free_port();
+    let options = ClientOptions::session(node.identity("bob").await);
     let began = Instant::now();
     let url = format!("ws://127.0.0.1:{port}/ws");
     let nobody = Client::connect(&url, options.clone()).await.expect_err("nobody");

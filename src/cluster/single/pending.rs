@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::limits::{PENDING_HOOK_MS, PENDING_HOOKS_MAX};
 use crate::protocol::Status;
 
 /// How long such a word waits for its session.
-pub(in crate::cluster) const PENDING_MS: u64 = 10_000;
-
-/// Words that wait. More: the oldest is forgotten.
-const PENDING_MAX: usize = 10_000;
+const PENDING_MS: u64 = PENDING_HOOK_MS.unsigned_abs();
 
 type Process = (i32, String);
 
@@ -35,7 +33,7 @@ impl PendingStatuses {
 
     fn expire(&mut self, now_ms: u64) {
         while let Some((expires_ms, process)) = self.by_age.front() {
-            if *expires_ms > now_ms && self.by_age.len() <= PENDING_MAX {
+            if *expires_ms > now_ms && self.by_age.len() <= PENDING_HOOKS_MAX {
                 break;
             }
             if self.newest.get(process).is_some_and(|(_, newest_ms)| newest_ms == expires_ms) {

@@ -121,14 +121,6 @@ pub const SETTINGS: &[Setting] = &[
         "HOOK_TOKEN",
         "bearer token of status hooks from elsewhere; two during a rotation; not set: loopback only",
     ),
-    secret(
-        "SERVICE_TOKEN",
-        "bearer token of the service routes; two during a rotation; not set: they are off",
-    ),
-    secret(
-        "ADMIN_TOKEN",
-        "bearer token of dashboard and admin API; two during a rotation; not set: they are off",
-    ),
     // Stopping and logging.
     open("DRAIN_SECONDS", "25", "how long a stopping node takes to send its peers away, 0 to 3600"),
     open("LOG_FORMAT", "", "human or json; not set: human on a terminal, json elsewhere"),

@@ -119,7 +119,7 @@ async fn opening_again_is_quick() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn programs_that_start_at_once_share_a_new_file() {
-    for _ in 0..5 {
+    for _ in 0..12 {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("broker.db");
         let starts: Vec<_> = (0..4)
@@ -234,6 +234,16 @@ async fn a_dropped_call_does_not_keep_the_writer() {
     let queued = store.queue_depth().await.expect("readable");
     let rows = store.audit_after(&mesh.id, 0, 1000).await.expect("readable");
     assert_eq!(rows.len() as i64, queued, "each batch as a whole or not at all");
+}
+
+/// As after an error on which SQLite rolls back by itself.
+#[tokio::test]
+async fn a_transaction_that_ended_by_itself_does_not_keep_the_writer() {
+    let (store, _folder) = fresh().await;
+    let mut tx = store.db.begin().await.expect("free");
+    sqlx::query("rollback").execute(&mut *tx).await.expect("behind the driver's back");
+    drop(tx);
+    mesh_in(&store).await;
 }
 
 #[tokio::test]

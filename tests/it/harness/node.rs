@@ -1,11 +1,11 @@
 //! A broker in this process, with a mesh and members.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use claudemesh_broker::app;
 use claudemesh_broker::auth::SecretKey;
+use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::handlers::audit::walk;
@@ -26,6 +26,11 @@ pub struct Member {
 impl Member {
     pub fn pubkey(&self) -> Key {
         self.key.public_key()
+    }
+
+    /// The same, as a client is one.
+    pub fn identity(&self, mesh: &MeshId) -> Identity {
+        Identity::new(mesh.clone(), self.id.clone(), self.key.clone()).named(&*self.name)
     }
 }
 
@@ -79,10 +84,6 @@ impl Node {
         format!("ws://{}/ws", self.address)
     }
 
-    pub fn http(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
     /// A new member of the mesh.
     pub async fn member(&self, name: &str) -> Member {
         self.member_as(name, Role::Member).await
@@ -119,8 +120,14 @@ impl Node {
         walk(&*self.store, &self.mesh).await.expect("the store answers").valid
     }
 
-    pub fn data_dir(&self) -> PathBuf {
-        self._folder.path().to_owned()
+    /// A new member of the mesh, as a client is one.
+    pub async fn identity(&self, name: &str) -> Identity {
+        self.member(name).await.identity(&self.mesh)
+    }
+
+    /// A connected client.
+    pub async fn connect(&self, options: ClientOptions) -> (Client, Inbox) {
+        Client::connect(&self.url(), options).await.expect("connected")
     }
 }
 
@@ -138,7 +145,16 @@ async fn run(config: &Config) -> (SocketAddr, CancellationToken, JoinHandle<anyh
     (address, shutdown, running)
 }
 
-async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
+/// How many audit rows of that type a mesh has, in a chain that must hold.
+pub async fn audited(store: &dyn Store, mesh: &MeshId, event_type: &str) -> i64 {
+    let verdict = walk(store, mesh).await.expect("the store answers");
+    assert!(verdict.valid, "the chain breaks at {:?}", verdict.broken_at);
+    let page = store.audit_page(mesh, Some(event_type), 0, 0).await;
+    page.expect("the store answers").1
+}
+
+/// A new mesh and its owner.
+pub async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
     let owner =
         Member { id: MemberId::generate(), key: SecretKey::generate(), name: "owner".to_owned() };
     let mesh = NewMesh {

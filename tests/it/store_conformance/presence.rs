@@ -214,16 +214,17 @@ pub(crate) async fn later_changes_of_a_batch_win(store: Arc<dyn Store>) {
 
 pub(crate) async fn an_ended_presence_does_not_change(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
-    let cwd = format!("/{}", id::generate());
+    let key = fresh_key();
     let mut opening = here.opening(&here.owner);
-    opening.about.cwd = cwd.clone();
+    (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
     here.open(T0, &opening).await;
     here.end(&opening.id).await;
-    let status = Some((Status::Working, StatusSource::Hook, at(9)));
-    let change = PresenceChange { status, ..PresenceChange::of(opening.id.clone()) };
-    store.update_presences(at(9), &[change]).await.expect("writable");
+    let heard =
+        PresenceChange { last_ping_at: Some(at(9)), ..PresenceChange::of(opening.id.clone()) };
+    store.update_presences(at(9), &[heard]).await.expect("writable");
     assert!(here.stored(&opening.id).await.is_none());
-    assert_eq!(store.presence_by_cwd(&cwd, 0).await.expect("readable"), None);
+    let seen = store.member_of_session_key(&here.mesh, key.as_str(), at(9)).await;
+    assert_eq!(seen.expect("readable"), None, "it was not heard of again");
 }
 
 pub(crate) async fn only_unheard_open_presences_are_listed(store: Arc<dyn Store>) {
@@ -245,7 +246,7 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     let here = Fixture::new(store.clone()).await;
     let cwd = format!("/{}", id::generate());
     let mut ids = Vec::new();
-    for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5)] {
+    for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5), (0, 15)] {
         let mut opening = here.opening(&here.owner);
         (opening.about.pid, opening.about.cwd) = (pid, cwd.clone());
         ids.push(here.open(at(seconds), &opening).await);
@@ -259,6 +260,7 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     );
     assert_eq!(found(1).await.expect("by process").id, ids[0]);
     assert_eq!(found(2).await.expect("the newer of two").id, ids[1]);
+    assert_eq!(found(0).await.expect("no process: the newest").id, ids[1]);
     here.end(&ids[1]).await;
     assert_eq!(found(99).await.expect("one is left").id, ids[2]);
     assert_eq!(store.presence_by_cwd("/nowhere at all", 1).await.expect("readable"), None);

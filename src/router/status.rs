@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
+use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
 use crate::node::Node;
 use crate::protocol::{Status, StatusSource};
 use crate::redelivery;
 use crate::registry::Room;
-use crate::router::presence::change;
 use crate::session::Session;
 use crate::store::PresenceChange;
+use crate::transcript;
 
-use super::Context;
+use super::presence::change;
 
 /// A status, where it came from, since when.
 pub type Standing = (Status, StatusSource, Timestamp);
@@ -46,16 +46,9 @@ fn standing(record: &PresenceRecord) -> Standing {
     (record.status, record.status_source, record.status_updated_at)
 }
 
-/// `set_status`: the peer's own word.
-pub async fn set(context: &Context<'_>, status: Status) {
-    let Context { node, room, session, .. } = context;
-    set_on(node, room, session, status, StatusSource::Manual, Timestamp::now()).await;
-    context.done_if_asked();
-}
-
 /// Writes a status of a session here; whatever turns it idle lets go of what
 /// was held.
-async fn set_on(
+pub async fn set(
     node: &Arc<Node>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -89,7 +82,61 @@ pub async fn apply_hook(
     let Some(session) = room.session(presence) else { return };
     let Some(record) = room.record(presence) else { return };
     if record.status != Status::Dnd {
-        set_on(node, room, &session, status, StatusSource::Hook, at).await;
+        set(node, room, &session, status, StatusSource::Hook, at).await;
+    }
+}
+
+/// A hook's word about a presence whose socket is gone, for when its session
+/// is back. Never changes `dnd`.
+pub async fn apply_hook_in_grace(
+    node: &Arc<Node>,
+    mut record: PresenceRecord,
+    status: Status,
+    at: Timestamp,
+) {
+    if record.status == Status::Dnd {
+        return;
+    }
+    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let written = write(standing(&record), status, StatusSource::Hook, at, fresh_ms);
+    (record.status, record.status_source, record.status_updated_at) = written;
+    node.journal
+        .change(PresenceChange { status: Some(written), ..PresenceChange::of(record.id.clone()) });
+    // A session that came back meanwhile has a newer epoch, and neither the
+    // cluster nor a room takes this record then.
+    let lease =
+        LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
+    if let Err(error) = node.cluster.write_record(&lease, &record).await {
+        tracing::debug!(%error, presence = %record.id, "a hook's word about a peer away was lost");
+    }
+    if let Some(room) = node.registry.room(&record.mesh) {
+        room.mirror(record.clone());
+    }
+    let mesh = record.mesh.clone();
+    let message = BusMessage::Presence { record: Box::new(record), event: None };
+    node.cluster.publish(&mesh, &message);
+}
+
+/// Takes over what the transcripts on this machine say of the sessions here
+/// about which nobody else has spoken.
+pub async fn infer(node: &Arc<Node>) {
+    let Some(home) = std::env::home_dir() else { return };
+    let stale_ms = node.config.presence.status_ttl_ms;
+    for room in node.registry.rooms() {
+        for (session, record) in room.sessions() {
+            if record.status_source != StatusSource::Jsonl || record.cwd.is_empty() {
+                continue;
+            }
+            let (home, cwd) = (home.clone(), record.cwd.clone());
+            let reading =
+                tokio::task::spawn_blocking(move || transcript::infer(&home, &cwd, stale_ms));
+            if let Ok(Some(status)) = reading.await
+                && status != record.status
+            {
+                let now = Timestamp::now();
+                set(node, &room, &session, status, StatusSource::Jsonl, now).await;
+            }
+        }
     }
 }
 
@@ -107,7 +154,7 @@ pub async fn decay(node: &Arc<Node>) {
         });
         for session in decayed {
             flipped = true;
-            set_on(node, &room, &session, Status::Idle, StatusSource::Jsonl, now).await;
+            set(node, &room, &session, Status::Idle, StatusSource::Jsonl, now).await;
         }
     }
     let flipped = Flipped { flipped: if flipped { "true" } else { "false" } };

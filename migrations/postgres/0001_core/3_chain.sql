@@ -1,0 +1,233 @@
+-- The statements that hold a chain's lock, each one round trip.
+--
+-- A function is never edited once it has landed: a change is a new function
+-- with a higher suffix, so that two releases can share a database.
+
+-- Takes the locks of some chains, given in ascending order, until the end of
+-- the transaction. What the next statement reads is what the last holder wrote:
+-- that needs a new snapshot per statement.
+create or replace function mesh.broker_lock_v1(p_locks bigint[])
+returns void
+language plpgsql
+as $$
+declare
+  v_lock bigint;
+begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'chains are written in read committed transactions only'
+      using errcode = 'invalid_transaction_state';
+  end if;
+  foreach v_lock in array p_locks loop
+    perform pg_advisory_xact_lock(v_lock);
+  end loop;
+end
+$$;
+
+-- Appends rows to the chains whose locks it takes, and returns their ids in the
+-- order given. Rows of one mesh stand together; those with `p_skip` are left
+-- out. `p_payload` is canonical JSON, `p_time` is `p_now` as hashed.
+create or replace function mesh.broker_append_v1(
+  p_now timestamp,
+  p_time text,
+  p_locks bigint[],
+  p_mesh text[],
+  p_actor text[],
+  p_name text[],
+  p_event text[],
+  p_payload text[],
+  p_skip boolean[]
+)
+returns bigint[]
+language plpgsql
+as $$
+declare
+  v_rows constant integer := coalesce(cardinality(p_mesh), 0);
+  v_sequence constant regclass := pg_get_serial_sequence('mesh.audit_log', 'id');
+  v_tail constant text := '|' || p_time;
+  v_id bigint[] := array_fill(null::bigint, array[v_rows]);
+  v_prev text[] := array_fill(null::text, array[v_rows]);
+  v_hash text[] := array_fill(null::text, array[v_rows]);
+  v_done text[] := '{}';
+  v_mesh text;
+  v_head text;
+begin
+  perform mesh.broker_lock_v1(p_locks);
+  for i in 1 .. v_rows loop
+    continue when p_skip[i];
+    if p_mesh[i] is distinct from v_mesh then
+      v_mesh := p_mesh[i];
+      if v_mesh = any (v_done) then
+        raise exception 'rows of one chain must stand together';
+      end if;
+      v_done := v_done || v_mesh;
+      select a.hash into v_head
+      from mesh.audit_log a where a.mesh_id = v_mesh order by a.id desc limit 1;
+      v_head := coalesce(v_head, 'genesis');
+    end if;
+    v_id[i] := nextval(v_sequence);
+    v_prev[i] := v_head;
+    v_head := encode(sha256(convert_to(
+      v_head || '|' || v_mesh || '|' || p_event[i] || '|' || coalesce(p_actor[i], 'null')
+        || '|' || p_payload[i] || v_tail, 'UTF8')), 'hex');
+    v_hash[i] := v_head;
+  end loop;
+  insert into mesh.audit_log (id, mesh_id, event_type, actor_member_id, actor_display_name,
+    payload, prev_hash, hash, created_at)
+  overriding system value
+  select e.id, e.mesh, e.event, e.actor, e.name, e.payload::jsonb, e.prev, e.hash, p_now
+  from unnest(v_id, p_mesh, p_event, p_actor, p_name, p_payload, v_prev, v_hash)
+    as e (id, mesh, event, actor, name, payload, prev, hash)
+  where e.id is not null;
+  return v_id;
+end
+$$;
+
+-- The place of a mesh's last multicast that is kept. Its reader holds the lock.
+create or replace function mesh.broker_position_v1(p_mesh text)
+returns bigint
+language plpgsql
+as $$
+begin
+  return coalesce(
+    (select max(q.seq) from mesh.message_queue q where q.mesh_id = p_mesh and q.multicast), 0);
+end
+$$;
+
+-- Takes envelopes: queue row and audit row each. Envelopes of one mesh stand
+-- together; no idempotence key is in the batch twice. The plans are pinned: a
+-- plan made while the tables were small would scan them once they are not.
+create or replace function mesh.broker_accept_v1(
+  p_now timestamp,
+  p_time text,
+  p_locks bigint[],
+  p_id text[],
+  p_mesh text[],
+  p_member text[],
+  p_name text[],
+  p_session_key text[],
+  p_target text[],
+  p_multicast boolean[],
+  p_priority text[],
+  p_nonce text[],
+  p_ciphertext text[],
+  p_client_id text[],
+  p_fingerprint text[],
+  p_reply_to text[],
+  p_claim_id text[],
+  p_claim_until timestamp[],
+  p_payload text[],
+  out o_seq bigint[],
+  out o_previous bigint[],
+  out o_duplicate text[]
+)
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  v_rows constant integer := cardinality(p_id);
+  v_skip boolean[];
+  v_mesh text;
+  v_last bigint;
+begin
+  perform mesh.broker_lock_v1(p_locks);
+  select array_agg(k.known order by k.at), array_agg(k.known is not null order by k.at)
+  into o_duplicate, v_skip
+  from (
+    select e.at, case when e.client_id is not null then coalesce(
+      (select q.id from mesh.message_queue q
+       where hashtextextended(q.client_message_id, 0) = hashtextextended(e.client_id, 0)
+         and q.client_message_id = e.client_id and q.mesh_id = e.mesh
+         and q.sender_member_id = e.member
+       limit 1),
+      (select s.message_id from mesh.send_key s
+       where hashtextextended(s.client_message_id, 0) = hashtextextended(e.client_id, 0)
+         and s.client_message_id = e.client_id and s.mesh_id = e.mesh
+         and s.sender_member_id = e.member
+       limit 1)) end as known
+    from unnest(p_mesh, p_client_id, p_member) with ordinality as e (mesh, client_id, member, at)
+  ) k;
+  o_previous := array_fill(0::bigint, array[v_rows]);
+  o_seq := mesh.broker_append_v1(p_now, p_time, '{}', p_mesh, p_member, p_name,
+    array_fill('message_sent'::text, array[v_rows]), p_payload, v_skip);
+  if true = any (p_multicast) then
+    for i in 1 .. v_rows loop
+      continue when v_skip[i] or not p_multicast[i];
+      if p_mesh[i] is distinct from v_mesh then
+        v_mesh := p_mesh[i];
+        v_last := mesh.broker_position_v1(v_mesh);
+      end if;
+      o_previous[i] := v_last;
+      v_last := o_seq[i];
+    end loop;
+  end if;
+  insert into mesh.message_queue (id, mesh_id, sender_member_id, sender_name,
+    sender_session_pubkey, target_spec, priority, nonce, ciphertext, created_at, delivered_at,
+    client_message_id, request_fingerprint, reply_to_id, claimed_at, claim_id,
+    claim_expires_at, seq, multicast)
+  select e.id, e.mesh, e.member, e.name, e.session_key, e.target,
+    e.priority::mesh.message_priority, e.nonce, e.ciphertext, p_now,
+    case when e.multicast then p_now end, e.client_id, e.fingerprint, e.reply_to,
+    case when e.claim_id is not null then p_now end, e.claim_id, e.claim_until, e.seq,
+    e.multicast
+  from unnest(o_seq, p_id, p_mesh, p_member, p_name, p_session_key, p_target, p_multicast,
+      p_priority, p_nonce, p_ciphertext, p_client_id, p_fingerprint, p_reply_to, p_claim_id,
+      p_claim_until)
+    as e (seq, id, mesh, member, name, session_key, target, multicast, priority, nonce,
+      ciphertext, client_id, fingerprint, reply_to, claim_id, claim_until)
+  where e.seq is not null;
+end
+$$;
+
+-- Marks deliveries done: direct envelopes by their id, direct envelopes by the
+-- sender's own id for them, and multicasts by moving positions forward.
+create or replace function mesh.broker_confirm_v1(
+  p_now timestamp,
+  p_id text[],
+  p_mesh text[],
+  p_member_key text[],
+  p_session_key text[],
+  p_client_id text[],
+  p_client_mesh text[],
+  p_client_member_key text[],
+  p_client_session_key text[],
+  p_presence text[],
+  p_position bigint[]
+)
+returns void
+language plpgsql
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+begin
+  if cardinality(p_id) > 0 then
+    update mesh.message_queue q set delivered_at = p_now
+    from unnest(p_id, p_mesh, p_member_key, p_session_key)
+      as e (id, mesh, member_key, session_key)
+    where q.id = e.id and q.mesh_id = e.mesh and q.delivered_at is null
+      and q.multicast is not true and q.target_spec in (e.member_key, e.session_key);
+  end if;
+  if cardinality(p_client_id) > 0 then
+    update mesh.message_queue q set delivered_at = p_now
+    from unnest(p_client_id, p_client_mesh, p_client_member_key, p_client_session_key)
+      as e (client_id, mesh, member_key, session_key)
+    where hashtextextended(q.client_message_id, 0) = hashtextextended(e.client_id, 0)
+      and q.client_message_id = e.client_id and q.mesh_id = e.mesh
+      and q.delivered_at is null and q.multicast is not true
+      and q.target_spec in (e.member_key, e.session_key);
+  end if;
+  if cardinality(p_presence) > 0 then
+    update mesh.presence p set multicast_position = e.position
+    from unnest(p_presence, p_position) as e (id, position)
+    where p.id = e.id and coalesce(p.multicast_position, 0) < e.position;
+  end if;
+end
+$$;

@@ -1,0 +1,417 @@
+//! A cluster of many nodes over Redis 7 or Valkey, one server or a Redis
+//! Cluster.
+//!
+//! Everything here is a lease on attention: it has an expiry on the server's
+//! clock, and can be lost at any moment. What was lost is written again by the
+//! nodes from their live sockets, within one renewal, or at once when they see
+//! Redis come back.
+//!
+//! `P` is the prefix with a colon; `{M}` is the mesh's id as a hash tag:
+//!
+//! | key | type: fields | TTL | writer | what its loss means |
+//! | --- | --- | --- | --- | --- |
+//! | `P{M}:online` | zset: presence → expiry of the lease of an open socket | the books' | lease scripts | the next renewal restores the lease |
+//! | `P{M}:grace` | zset: presence → end of its grace | the books' | lease scripts | the store lists the presence, and a node adopts it |
+//! | `P{M}:sessions` | hash: session identity → presence | the books' | lease scripts | with the leases |
+//! | `P{M}:leases` | hash: presence → epoch, state, node, identity (packed) | the books' | lease scripts | with the leases |
+//! | `P{M}:records` | hash: presence → record (MessagePack map) | the books' | lease scripts | with the leases |
+//! | `P{M}:ended` | zset: `l:`/`r:` + presence → when it is forgotten, 1 h | the books' | lease scripts | a node that slept through a presence's end restores it; it ends again when its socket does |
+//! | `P{M}:nodes` | zset: incarnation and node → 40 s after it last said it joined | 40 s | each node, every 10 s | nodes learn of each other at the next reading; until then they publish to whom they know |
+//! | `Pdue` | zset: mesh → when something of it expires | none: one member per mesh with leases | lease scripts (in a Redis Cluster: the node after each) | expired presences wait for the mesh's next renewal or newcomer |
+//! | `Pnodes` | zset: incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
+//! | `Ponce:D` | string `1`, D a digest | as asked | `use_once` | the digest can be used again on another node until it is too old |
+//! | `Ptokens:B` | hash: parts, at | until the bucket is full again | `tokens.lua` | the bucket is full |
+//! | `Ppending:PID:H` | string: a status; H a hash of the folder | 10 s | `put_pending_status` | the session begins idle |
+//!
+//! The books' TTL is an hour more than twice a lease with its grace: by then
+//! every node would have renewed or reaped. Channels: `P{M}:bus` for a mesh's
+//! frames, `Pbeats` for the last numbers of all channels, `Pprobe:N` where node
+//! N hears itself.
+//!
+//! While Redis cannot be reached, the `fallback` module decides for this
+//! node.
+
+mod bus;
+mod connection;
+mod extras;
+mod fallback;
+mod keeper;
+mod keys;
+mod leases;
+mod link;
+mod rows;
+mod scripts;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::RedisError;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::bus::{Bus, Origin};
+use self::connection::Opener;
+use self::extras::Extras;
+use self::fallback::Fallback;
+use self::keeper::Keeper;
+use self::keys::Keys;
+use self::leases::{Counted, Leases, Released, SharedClock};
+use self::link::Link;
+use self::scripts::Scripts;
+use super::single::books::Renewal;
+use super::single::{LeaseTimes, close_ended};
+use super::{
+    Acquired, BusMessage, Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterHealth,
+    HeldLease, LeaseRef, PresenceRecord, Release, Result,
+};
+use crate::config::SecretUrl;
+use crate::id::{MeshId, NodeId, PresenceId};
+use crate::limits::BUS_INBOX_FRAMES_MAX;
+use crate::protocol::Status;
+
+/// How long a starting node waits for Redis. Later: it starts degraded.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a closing node waits for its last frames to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where Redis is, and who this node is in it.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://` (TLS).
+    pub url: SecretUrl,
+    /// Whether it is a Redis Cluster.
+    pub cluster_mode: bool,
+    /// This node.
+    pub node: NodeId,
+    /// Where it runs; shown in `CLIENT LIST`.
+    pub region: Option<String>,
+    /// How many milliseconds a session without a socket keeps its place.
+    pub lease_grace_ms: u64,
+    /// After how many milliseconds without renewal a lease counts as lost.
+    pub lease_ttl_ms: u64,
+    /// What every key and channel begins with: two clusters can share a Redis.
+    pub key_prefix: String,
+}
+
+/// One node's part of the cluster.
+pub struct RedisCluster {
+    leases: Arc<Leases>,
+    fallback: Arc<Fallback>,
+    bus: Arc<Bus>,
+    keeper: Arc<Keeper>,
+    extras: Extras,
+    events: mpsc::Sender<ClusterEvent>,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+impl fmt::Debug for RedisCluster {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let health = self.health();
+        out.debug_struct("RedisCluster").field("health", &health).finish_non_exhaustive()
+    }
+}
+
+impl RedisCluster {
+    /// Connects, and starts the background work. Where Redis cannot be reached
+    /// the node starts degraded, and goes on trying.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unavailable`] when the URL is none of Redis.
+    pub async fn connect(settings: RedisSettings) -> Result<(Arc<Self>, ClusterEvents)> {
+        let node = settings.node.as_str().to_owned();
+        let times = LeaseTimes { grace_ms: settings.lease_grace_ms, ttl_ms: settings.lease_ttl_ms };
+        let opener = Opener::new(
+            settings.url.expose(),
+            settings.cluster_mode,
+            client_name(&node, settings.region.as_deref()),
+        );
+        let opener = Arc::new(opener.map_err(unavailable)?);
+        let keys = Keys::new(&settings.key_prefix, settings.cluster_mode);
+        let origin = Origin { node, incarnation: rand::random() };
+        let (bus, queues) = Bus::new(origin, keys.clone());
+        let leases = Arc::new(Leases {
+            link: Arc::new(Link::new(Arc::clone(&opener), "leases")),
+            keys,
+            scripts: Scripts::new(),
+            times,
+            clock: SharedClock::start(),
+        });
+        let fallback = Arc::new(Fallback::new(times));
+        let keeper = Arc::new(Keeper {
+            leases: Arc::clone(&leases),
+            fallback: Arc::clone(&fallback),
+            bus: Arc::clone(&bus),
+            nodes: AtomicU32::new(1),
+            link_is_up: Notify::new(),
+            ready: Notify::new(),
+        });
+        let (events, receiver) = mpsc::channel(BUS_INBOX_FRAMES_MAX);
+        let stop = CancellationToken::new();
+        bus::start(&bus, queues, &opener, &events, &stop);
+        start(&keeper, &stop);
+        let ready = async { tokio::join!(keeper.ready.notified(), bus.ready.notified()) };
+        if tokio::time::timeout(START_TIMEOUT, ready).await.is_err() {
+            tracing::warn!("Redis is away: this node starts by itself");
+        }
+        let _stop_when_dropped = stop.clone().drop_guard();
+        let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
+        let cluster =
+            Self { leases, fallback, bus, keeper, extras, events, stop, _stop_when_dropped };
+        Ok((Arc::new(cluster), receiver))
+    }
+
+    fn is_up(&self) -> bool {
+        self.leases.link.is_up()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.leases.clock.now_ms()
+    }
+
+    fn nodes(&self) -> u32 {
+        self.keeper.nodes.load(Ordering::Relaxed).max(1)
+    }
+
+    /// Keeps this node's own books after Redis has spoken.
+    fn follow(&self, lease: &LeaseRef, record: &PresenceRecord, count: u32) {
+        let record = PresenceRecord {
+            id: lease.presence.clone(),
+            epoch: lease.epoch,
+            online: true,
+            ..record.clone()
+        };
+        let held = HeldLease { lease: lease.clone(), record: Arc::new(record) };
+        self.fallback.follow(self.now_ms(), &held);
+        self.fallback.see_count(&lease.mesh, count);
+    }
+
+    fn renew_alone(&self, held: &[HeldLease]) -> Vec<LeaseRef> {
+        let now_ms = self.now_ms();
+        let mut replaced = Vec::new();
+        for held in held {
+            match self.fallback.renew(now_ms, held) {
+                Renewal::Held => {}
+                Renewal::Replaced => replaced.push(held.lease.clone()),
+                Renewal::Ended => self.close_ended(&held.lease),
+            }
+        }
+        replaced
+    }
+
+    /// Does not fit: said again at the next renewal.
+    fn close_ended(&self, lease: &LeaseRef) {
+        let _ = self.events.try_send(close_ended(lease));
+    }
+}
+
+/// Starts to look after the leases.
+fn start(keeper: &Arc<Keeper>, stop: &CancellationToken) {
+    tokio::spawn({
+        let (keeper, stop) = (Arc::clone(keeper), stop.clone());
+        async move { keeper.leases.link.run(stop, || keeper.link_is_up.notify_one()).await }
+    });
+    let (keeper, stop) = (Arc::clone(keeper), stop.clone());
+    tokio::spawn(async move { keeper.run(stop).await });
+}
+
+#[async_trait]
+impl Cluster for RedisCluster {
+    async fn acquire(&self, record: &PresenceRecord, cap: u32) -> Result<Acquired> {
+        let epoch_min = record.epoch.max(self.fallback.epoch_of(record)) + 1;
+        match self.leases.acquire(record, cap, epoch_min).await {
+            Ok(Counted { answer, count }) => {
+                match &answer {
+                    Acquired::New { lease, .. } => self.follow(lease, record, count),
+                    Acquired::Reattached { lease, record } => self.follow(lease, record, count),
+                    Acquired::AtCapacity { .. } => self.fallback.see_count(&record.mesh, count),
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                tracing::debug!(%error, mesh = %record.mesh, "admitted by this node alone");
+                Ok(self.fallback.acquire(self.now_ms(), record, cap, self.nodes()))
+            }
+        }
+    }
+
+    async fn renew(&self, held: &[HeldLease]) -> Result<Vec<LeaseRef>> {
+        let has_let_go = |lease: &LeaseRef| self.fallback.has_let_go(self.now_ms(), lease);
+        let renewed = match self.leases.renew(held, has_let_go).await {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                tracing::debug!(%error, leases = held.len(), "renewed by this node alone");
+                return Ok(self.renew_alone(held));
+            }
+        };
+        let now_ms = self.now_ms();
+        let mut is_lost = vec![false; held.len()];
+        for index in renewed.replaced.iter().chain(&renewed.ended) {
+            let lease = &held[*index].lease;
+            is_lost[*index] = true;
+            self.fallback.forget(&lease.mesh, &lease.presence);
+        }
+        let kept = held.iter().zip(is_lost).filter(|(_, is_lost)| !is_lost);
+        kept.for_each(|(held, _)| self.fallback.follow_renewal(now_ms, held));
+        for (mesh, count) in &renewed.counts {
+            self.fallback.see_count(mesh, *count);
+        }
+        renewed.ended.iter().for_each(|index| self.close_ended(&held[*index].lease));
+        Ok(renewed.replaced.iter().map(|index| held[*index].lease.clone()).collect())
+    }
+
+    async fn release(&self, lease: &LeaseRef, how: Release) -> Result<bool> {
+        let held_here = self.fallback.release(self.now_ms(), lease, how, self.is_up());
+        match self.leases.release(lease, how).await {
+            Ok(Counted { answer, count }) => {
+                self.fallback.see_count(&lease.mesh, count);
+                if answer != Released::Unknown {
+                    return Ok(answer == Released::Held);
+                }
+                // Redis was wiped since the last renewal: its grace is new to it.
+                let record = self.fallback.record_of(lease);
+                if let Err(error) = self.leases.put_in_grace(record.as_slice()).await {
+                    tracing::debug!(%error, "a grace is written when Redis is back");
+                }
+                Ok(held_here)
+            }
+            Err(error) => {
+                tracing::debug!(%error, presence = %lease.presence, "released by this node alone");
+                Ok(held_here)
+            }
+        }
+    }
+
+    async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> Result<()> {
+        match self.leases.revoke(&[(mesh.clone(), presence.clone())]).await {
+            Ok(count) => {
+                self.fallback.forget(mesh, presence);
+                self.fallback.see_count(mesh, count);
+                Ok(())
+            }
+            Err(error) => {
+                self.fallback.revoke(self.now_ms(), mesh, presence);
+                Err(unavailable(error))
+            }
+        }
+    }
+
+    async fn reap(&self, limit: usize) -> Result<Vec<PresenceRecord>> {
+        match self.leases.reap(limit).await {
+            Ok(reaped) => {
+                // Its own books only follow.
+                self.fallback.reap(self.now_ms(), usize::MAX, true);
+                Ok(reaped)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "reaped by this node alone");
+                Ok(self.fallback.reap(self.now_ms(), limit, false))
+            }
+        }
+    }
+
+    async fn adopt(&self, records: &[PresenceRecord]) -> Result<()> {
+        self.leases.adopt(records, false).await.map_err(unavailable)
+    }
+
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()> {
+        self.fallback.write_record(lease, record);
+        if let Err(error) = self.leases.write_records([(lease, record)]).await {
+            tracing::debug!(%error, presence = %lease.presence, "written when Redis is back");
+        }
+        Ok(())
+    }
+
+    async fn join_mesh(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {
+        let joining = self.bus.join(mesh);
+        if self.bus.until_subscribed(mesh).await
+            && let Err(error) = self.keeper.read_members(std::slice::from_ref(mesh), true).await
+        {
+            tracing::debug!(%error, %mesh, "the other nodes are read later");
+        }
+        // Where anything of this failed, a gap is told when Redis is back.
+        let records = match self.leases.directory(mesh).await {
+            Ok(Counted { answer, count }) => {
+                self.fallback.see_count(mesh, count);
+                answer
+            }
+            Err(error) => {
+                tracing::debug!(%error, %mesh, "joined with what this node knows");
+                self.fallback.directory(mesh)
+            }
+        };
+        joining.keep();
+        Ok(records)
+    }
+
+    async fn directory(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {
+        let Counted { answer, count } = self.leases.directory(mesh).await.map_err(unavailable)?;
+        self.fallback.see_count(mesh, count);
+        Ok(answer)
+    }
+
+    async fn leave_mesh(&self, mesh: &MeshId) {
+        if self.bus.leave(mesh) {
+            self.keeper.leave(std::slice::from_ref(mesh)).await;
+        }
+    }
+
+    fn publish(&self, mesh: &MeshId, message: &BusMessage) {
+        self.bus.publish(mesh, message);
+    }
+
+    async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool> {
+        Ok(self.extras.use_once(digest, ttl_ms).await)
+    }
+
+    async fn take_tokens(
+        &self,
+        bucket: &str,
+        want: u32,
+        per_minute: u32,
+        burst: u32,
+    ) -> Result<u32> {
+        let nodes = self.nodes();
+        Ok(self.extras.take_tokens(bucket, want, per_minute, burst, nodes).await)
+    }
+
+    async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()> {
+        self.extras.put_pending_status(pid, cwd, status).await;
+        Ok(())
+    }
+
+    async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>> {
+        Ok(self.extras.take_pending_status(pid, cwd).await)
+    }
+
+    fn health(&self) -> ClusterHealth {
+        if self.is_up() { ClusterHealth::Up } else { ClusterHealth::Degraded }
+    }
+
+    async fn close(&self) {
+        let last_words = async {
+            self.bus.flush().await;
+            self.keeper.leave(&self.bus.joined()).await;
+        };
+        if !self.stop.is_cancelled()
+            && tokio::time::timeout(FLUSH_TIMEOUT, last_words).await.is_err()
+        {
+            tracing::debug!("the last frames were not sent");
+        }
+        self.stop.cancel();
+    }
+}
+
+fn unavailable(error: RedisError) -> ClusterError {
+    ClusterError::Unavailable(error.to_string())
+}
+
+/// As `CLIENT SETNAME` takes it: printable, without spaces.
+fn client_name(node: &str, region: Option<&str>) -> String {
+    let name = format!("claudemesh/{node}/{}", region.unwrap_or("-"));
+    name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
+}

@@ -1,0 +1,233 @@
+//! The connection that hears: supervised, and rebuilt for ever.
+//!
+//! A frozen server, or one whose name leads elsewhere since a failover, gives
+//! no sign. So the node publishes a probe on a channel of its own over the same
+//! connection, and takes it for deaf when two of them stay unheard.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::{PushKind, RedisResult, Value};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::reader::{Inbox, Push};
+use super::{Bus, Join};
+use crate::cluster::redis::connection::{Connection, Opener};
+use crate::cluster::redis::link::Backoff;
+use crate::id::MeshId;
+use crate::limits::{BUS_PROBE_INTERVAL_MS, BUS_PROBES_MISSED_MAX};
+
+/// Channels of one subscription call, and joins answered by one.
+const CHANNELS_PER_CALL_MAX: usize = 256;
+
+/// A subscription that lived this long was not refused on sight: the next
+/// attempts start with short pauses again.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+
+/// What the connection tells its supervisor.
+#[derive(Default)]
+struct Signals {
+    probe_heard: AtomicU64,
+    disconnected: Notify,
+}
+
+/// Hears until `stop`.
+pub(super) async fn run(
+    bus: Arc<Bus>,
+    opener: Arc<Opener>,
+    inbox: Inbox,
+    mut joins: mpsc::Receiver<Join>,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::default();
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = hear(&bus, &opener, &inbox, &mut joins) => ended,
+        };
+        bus.is_subscribed.store(false, Ordering::Release);
+        if started.elapsed() >= STEADY_AFTER {
+            backoff = Backoff::default();
+        }
+        let Err(error) = ended;
+        if backoff.is_fresh() {
+            tracing::warn!(%error, "the bus is deaf; it is rebuilt");
+        } else {
+            tracing::debug!(%error, "the bus is still deaf");
+        }
+        tokio::time::sleep(backoff.next_pause()).await;
+    }
+}
+
+/// One connection's life: it ends only by failing.
+async fn hear(
+    bus: &Arc<Bus>,
+    opener: &Opener,
+    inbox: &Inbox,
+    joins: &mut mpsc::Receiver<Join>,
+) -> RedisResult<std::convert::Infallible> {
+    let signals = Arc::new(Signals::default());
+    let probe_channel = bus.keys.probe_channel(&bus.origin.to_text());
+    let on_push = {
+        let (signals, inbox) = (Arc::clone(&signals), inbox.clone());
+        let probe_channel = probe_channel.clone();
+        move |info: redis::PushInfo| {
+            if matches!(info.kind, PushKind::Disconnection) {
+                signals.disconnected.notify_one();
+            } else if let Some(push) = Push::from_info(info) {
+                if push.channel == probe_channel {
+                    let number = std::str::from_utf8(&push.payload).unwrap_or_default();
+                    signals.probe_heard.store(number.parse().unwrap_or(0), Ordering::Relaxed);
+                } else {
+                    inbox.offer(push);
+                }
+            }
+            Ok(())
+        }
+    };
+    bus.forget_heard();
+    let connection = opener.open_with_pushes(on_push).await?;
+    let mut hearing = Hearing {
+        bus,
+        connection,
+        signals,
+        probe_channel,
+        subscribed: HashSet::new(),
+        missing: HashSet::new(),
+        probes: 0,
+    };
+    hearing.start().await?;
+    hearing.serve(joins).await
+}
+
+struct Hearing<'a> {
+    bus: &'a Arc<Bus>,
+    connection: Connection,
+    signals: Arc<Signals>,
+    probe_channel: String,
+    subscribed: HashSet<MeshId>,
+    /// Joined and not subscribed when last looked at.
+    missing: HashSet<MeshId>,
+    probes: u64,
+}
+
+impl Hearing<'_> {
+    async fn start(&mut self) -> RedisResult<()> {
+        let own = [self.bus.keys.beats_channel(), self.probe_channel.clone()];
+        self.connection.subscribe(&own).await?;
+        self.subscribe_to_joined().await?;
+        // From here on a joining mesh asks for its subscription; those that
+        // joined a moment before it did not.
+        self.bus.is_subscribed.store(true, Ordering::Release);
+        self.subscribe_to_joined().await?;
+        tracing::info!(meshes = self.subscribed.len(), "the bus hears");
+        self.bus.note_gap_everywhere();
+        self.bus.rejoin.notify_one();
+        self.bus.ready.notify_one();
+        Ok(())
+    }
+
+    async fn serve(
+        &mut self,
+        joins: &mut mpsc::Receiver<Join>,
+    ) -> RedisResult<std::convert::Infallible> {
+        let mut probe = tokio::time::interval(Duration::from_millis(BUS_PROBE_INTERVAL_MS));
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let signals = Arc::clone(&self.signals);
+        let mut asked = Vec::new();
+        loop {
+            tokio::select! {
+                () = signals.disconnected.notified() => return Err(deaf("disconnected")),
+                count = joins.recv_many(&mut asked, CHANNELS_PER_CALL_MAX) => {
+                    if count == 0 {
+                        return Err(deaf("closed"));
+                    }
+                    self.answer(&mut asked).await?;
+                }
+                _ = probe.tick() => {
+                    self.probe().await?;
+                    self.reconcile().await?;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, asked: &mut Vec<Join>) -> RedisResult<()> {
+        let missing: HashSet<_> = asked
+            .iter()
+            .map(|(mesh, _)| mesh)
+            .filter(|mesh| !self.subscribed.contains(*mesh))
+            .cloned()
+            .collect();
+        self.subscribe(missing.into_iter().collect()).await?;
+        for (mesh, done) in asked.drain(..) {
+            if done.send(()).is_err() {
+                // It went on without waiting any longer.
+                self.bus.note_gap(&mesh);
+                self.bus.rejoin.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    async fn probe(&mut self) -> RedisResult<()> {
+        let heard = self.signals.probe_heard.load(Ordering::Relaxed);
+        if self.probes - heard.min(self.probes) >= BUS_PROBES_MISSED_MAX {
+            return Err(deaf("it does not hear its own probes"));
+        }
+        self.probes += 1;
+        let mut publish = redis::cmd(match self.connection {
+            Connection::Plain(_) => "PUBLISH",
+            Connection::Sharded(_) => "SPUBLISH",
+        });
+        publish.arg(&self.probe_channel).arg(self.probes);
+        publish.query_async::<Value>(&mut self.connection).await.map(|_| ())
+    }
+
+    /// Unsubscribes from what was left, and makes up for a join that was not
+    /// heard of.
+    async fn reconcile(&mut self) -> RedisResult<()> {
+        let joined: HashSet<_> = self.bus.joined().into_iter().collect();
+        let left: Vec<_> = self.subscribed.difference(&joined).cloned().collect();
+        for meshes in left.chunks(CHANNELS_PER_CALL_MAX) {
+            let channels: Vec<_> = meshes.iter().map(|mesh| self.bus.keys.channel(mesh)).collect();
+            self.connection.unsubscribe(&channels).await?;
+        }
+        self.subscribed.retain(|mesh| joined.contains(mesh));
+        // What is missing for the first time has asked a moment ago.
+        let missing: HashSet<_> = joined.difference(&self.subscribed).cloned().collect();
+        let overlooked: Vec<_> = missing.intersection(&self.missing).cloned().collect();
+        self.missing = missing;
+        if !overlooked.is_empty() {
+            self.subscribe(overlooked.clone()).await?;
+            overlooked.iter().for_each(|mesh| self.bus.note_gap(mesh));
+            self.bus.rejoin.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn subscribe_to_joined(&mut self) -> RedisResult<()> {
+        let joined = self.bus.joined();
+        let missing = joined.into_iter().filter(|mesh| !self.subscribed.contains(mesh));
+        let missing = missing.collect();
+        self.subscribe(missing).await
+    }
+
+    async fn subscribe(&mut self, meshes: Vec<MeshId>) -> RedisResult<()> {
+        for meshes in meshes.chunks(CHANNELS_PER_CALL_MAX) {
+            let channels: Vec<_> = meshes.iter().map(|mesh| self.bus.keys.channel(mesh)).collect();
+            self.connection.subscribe(&channels).await?;
+        }
+        self.subscribed.extend(meshes);
+        Ok(())
+    }
+}
+
+fn deaf(why: &'static str) -> redis::RedisError {
+    redis::RedisError::from(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why))
+}

@@ -1,0 +1,259 @@
+//! What a node does by itself while Redis is away.
+//!
+//! It keeps books of its own leases all the time, in the same form as the
+//! single cluster. While Redis is there they only follow. While it is away they
+//! decide: a newcomer is admitted if this node holds less than its share of the
+//! cap, or if the free places that the mesh last had, split among the nodes,
+//! are not used up. Their leases are written to Redis when it is back.
+//!
+//! Bounded by the sockets of this node, and by those bounds that the parts have
+//! of their own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::cluster::single::LeaseTimes;
+use crate::cluster::single::books::{MeshBooks, Renewal};
+use crate::cluster::single::buckets::Buckets;
+use crate::cluster::single::once::Digests;
+use crate::cluster::single::pending::PendingStatuses;
+use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release};
+use crate::id::{MeshId, PresenceId};
+
+/// How far provisional epochs are ahead of the shared clock: a call that timed
+/// out may have run, and must not win against what was done instead.
+const EPOCH_LEAD_MS: u64 = 10_000;
+
+/// Presences that ended here while Redis was away, to be revoked there. More:
+/// the rest expires by itself.
+const ENDED_MAX: usize = 4096;
+
+/// This node's own books.
+pub(super) struct Fallback {
+    times: LeaseTimes,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    meshes: HashMap<MeshId, OwnMesh>,
+    ended: Vec<(MeshId, PresenceId)>,
+    digests: Digests,
+    buckets: Buckets,
+    pending: PendingStatuses,
+}
+
+#[derive(Default)]
+struct OwnMesh {
+    books: MeshBooks,
+    /// Leases of the whole mesh when Redis last said, and this node's then.
+    seen: Option<(u32, u32)>,
+}
+
+impl OwnMesh {
+    fn own(&self) -> u32 {
+        u32::try_from(self.books.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many leases of the mesh this node may hold by its own decision.
+    fn share(&self, cap: u32, nodes: u32) -> u32 {
+        let even = cap / nodes;
+        let (total, own) = self.seen.unwrap_or((0, 0));
+        let with_free_places = own + cap.saturating_sub(total) / nodes;
+        even.max(with_free_places).max(1)
+    }
+}
+
+/// What to write to Redis when it is back.
+pub(super) struct Reseed {
+    pub(super) open: Vec<HeldLease>,
+    pub(super) in_grace: Vec<PresenceRecord>,
+    pub(super) ended: Vec<(MeshId, PresenceId)>,
+}
+
+impl Fallback {
+    pub(super) fn new(times: LeaseTimes) -> Self {
+        Self { times, state: Mutex::default() }
+    }
+
+    // ---- Redis is there: follow ----
+
+    /// A lease that Redis has given or renewed.
+    pub(super) fn follow(&self, now_ms: u64, held: &HeldLease) {
+        self.with_mesh(&held.lease.mesh, |mesh, times| mesh.books.put(now_ms, times, held));
+    }
+
+    /// A lease that Redis has renewed. One that was let go meanwhile stays so.
+    pub(super) fn follow_renewal(&self, now_ms: u64, held: &HeldLease) {
+        self.with_mesh(&held.lease.mesh, |mesh, times| {
+            if !mesh.books.has_let_go(now_ms, &held.lease) {
+                mesh.books.put(now_ms, times, held);
+            }
+        });
+    }
+
+    /// What an acquiring of this session must exceed: an epoch given here may
+    /// not have reached Redis yet.
+    pub(super) fn epoch_of(&self, record: &PresenceRecord) -> u64 {
+        let state = self.state.lock();
+        let mesh = state.meshes.get(&record.mesh);
+        mesh.and_then(|mesh| mesh.books.epoch_of(&record.identity())).unwrap_or(0)
+    }
+
+    /// The record of a lease that this node holds or has in grace.
+    pub(super) fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
+        let state = self.state.lock();
+        state.meshes.get(&lease.mesh)?.books.record_of(lease)
+    }
+
+    /// Whether this node has released the lease, however Redis has it.
+    pub(super) fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
+        let state = self.state.lock();
+        let mesh = state.meshes.get(&lease.mesh);
+        mesh.is_some_and(|mesh| mesh.books.has_let_go(now_ms, lease))
+    }
+
+    /// A lease that is no longer this node's.
+    pub(super) fn forget(&self, mesh: &MeshId, presence: &PresenceId) {
+        self.with_mesh(mesh, |mesh, _| mesh.books.forget(presence));
+    }
+
+    /// How many leases the mesh has.
+    pub(super) fn see_count(&self, mesh: &MeshId, count: u32) {
+        self.with_mesh(mesh, |mesh, _| mesh.seen = Some((count, mesh.own())));
+    }
+
+    // ---- Either way ----
+
+    pub(super) fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release, is_up: bool) -> bool {
+        let held = self
+            .with_mesh(&lease.mesh, |mesh, times| mesh.books.release(now_ms, times, lease, how));
+        if held && how == Release::Now && !is_up {
+            self.note_ended(&lease.mesh, &lease.presence);
+        }
+        held
+    }
+
+    pub(super) fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) {
+        self.with_mesh(&lease.mesh, |mesh, _| mesh.books.write_record(lease, record));
+    }
+
+    // ---- Redis is away: decide ----
+
+    pub(super) fn acquire(
+        &self,
+        now_ms: u64,
+        record: &PresenceRecord,
+        cap: u32,
+        nodes: u32,
+    ) -> Acquired {
+        let epoch = record.epoch.max(now_ms + EPOCH_LEAD_MS);
+        let record = PresenceRecord { epoch, ..record.clone() };
+        let acquired = self.with_mesh(&record.mesh, |mesh, times| {
+            let share = mesh.share(cap, nodes.max(1));
+            mesh.books.acquire(now_ms, times, &record, share)
+        });
+        if let Acquired::New { yielded, .. } = &acquired {
+            yielded.iter().for_each(|record| self.note_ended(&record.mesh, &record.id));
+        }
+        acquired
+    }
+
+    pub(super) fn renew(&self, now_ms: u64, held: &HeldLease) -> Renewal {
+        self.with_mesh(&held.lease.mesh, |mesh, times| mesh.books.renew(now_ms, times, held))
+    }
+
+    pub(super) fn revoke(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
+        self.with_mesh(mesh, |mesh, _| mesh.books.revoke(now_ms, presence));
+        self.note_ended(mesh, presence);
+    }
+
+    /// Those whose grace is over. While Redis is there the answer means
+    /// nothing: it hands them out itself.
+    pub(super) fn reap(&self, now_ms: u64, limit: usize, is_up: bool) -> Vec<PresenceRecord> {
+        let mut reaped = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for mesh in state.meshes.values_mut() {
+                reaped.extend(mesh.books.reap(now_ms, self.times, limit - reaped.len()));
+            }
+            state.meshes.retain(|_, mesh| !mesh.books.is_empty());
+        }
+        if !is_up {
+            reaped.iter().for_each(|record| self.note_ended(&record.mesh, &record.id));
+        }
+        reaped
+    }
+
+    pub(super) fn directory(&self, mesh: &MeshId) -> Vec<PresenceRecord> {
+        let state = self.state.lock();
+        state.meshes.get(mesh).map(|mesh| mesh.books.directory()).unwrap_or_default()
+    }
+
+    /// Takes what must be written to Redis.
+    pub(super) fn take_reseed(&self) -> Reseed {
+        let mut state = self.state.lock();
+        let ended = std::mem::take(&mut state.ended);
+        let records = state.meshes.values().flat_map(|mesh| mesh.books.directory());
+        let (open, in_grace): (Vec<_>, Vec<_>) = records.partition(|record| record.online);
+        let open = open
+            .into_iter()
+            .map(|record| HeldLease { lease: lease_of(&record), record: Arc::new(record) });
+        Reseed { open: open.collect(), in_grace, ended }
+    }
+
+    pub(super) fn put_back_ended(&self, ended: &[(MeshId, PresenceId)]) {
+        ended.iter().for_each(|(mesh, presence)| self.note_ended(mesh, presence));
+    }
+
+    pub(super) fn with_extras<T>(
+        &self,
+        call: impl FnOnce(&mut Digests, &mut Buckets, &mut PendingStatuses) -> T,
+    ) -> T {
+        let State { digests, buckets, pending, .. } = &mut *self.state.lock();
+        call(digests, buckets, pending)
+    }
+
+    fn note_ended(&self, mesh: &MeshId, presence: &PresenceId) {
+        let mut state = self.state.lock();
+        if state.ended.len() < ENDED_MAX {
+            state.ended.push((mesh.clone(), presence.clone()));
+        }
+    }
+
+    fn with_mesh<T>(&self, id: &MeshId, call: impl FnOnce(&mut OwnMesh, LeaseTimes) -> T) -> T {
+        let mut state = self.state.lock();
+        let answer = match state.meshes.get_mut(id) {
+            Some(mesh) => call(mesh, self.times),
+            None => call(state.meshes.entry(id.clone()).or_default(), self.times),
+        };
+        if cfg!(debug_assertions)
+            && let Some(mesh) = state.meshes.get(id)
+        {
+            mesh.books.check_invariants();
+        }
+        answer
+    }
+}
+
+/// The holding that a record in the books stands for.
+pub(super) fn lease_of(record: &PresenceRecord) -> LeaseRef {
+    LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_admits_its_share_and_its_part_of_the_free_places() {
+        let share = |seen, cap, nodes| OwnMesh { seen, ..OwnMesh::default() }.share(cap, nodes);
+        assert_eq!(share(None, 100, 1), 100);
+        assert_eq!(share(Some((100, 60)), 100, 3), 60, "what it has it keeps");
+        assert_eq!(share(Some((70, 60)), 100, 3), 70, "and a third of what is free");
+        assert_eq!(share(Some((70, 0)), 100, 3), 33);
+        assert_eq!(share(Some((2, 0)), 2, 3), 1, "never none");
+    }
+}

@@ -1,0 +1,356 @@
+//! Calls to the lease scripts: arguments in, answers out.
+//!
+//! The keys are those of `books.lua`; each script's header says what it takes
+//! and returns.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use redis::{Cmd, RedisResult, Script, Value};
+
+use super::fallback::lease_of;
+use super::keys::Keys;
+use super::link::Link;
+use super::rows::{Row, by_mesh, encode, ended};
+use super::scripts::{self, Scripts};
+use crate::cluster::single::{LeaseTimes, MonotonicClock};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release};
+use crate::id::{MeshId, PresenceId};
+
+/// Records of one call that adopts or restores. More: another call.
+const RECORDS_PER_CALL_MAX: usize = 256;
+
+/// Calls of one round trip. More: another one.
+const CALLS_PER_BATCH_MAX: usize = 256;
+
+/// Meshes that one reaping looks into. More: the next one does.
+const MESHES_PER_REAP_MAX: usize = 256;
+
+/// The books in Redis.
+pub(super) struct Leases {
+    pub(super) link: Arc<Link>,
+    pub(super) keys: Keys,
+    pub(super) scripts: Scripts,
+    pub(super) times: LeaseTimes,
+    pub(super) clock: SharedClock,
+}
+
+/// An answer with the number of leases that the mesh then had.
+pub(super) struct Counted<T> {
+    pub(super) answer: T,
+    pub(super) count: u32,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    Held,
+    /// Somebody else has it, or it has ended.
+    NotHeld,
+    /// The books have never heard of it: they were lost.
+    Unknown,
+}
+
+/// What became of a batch of renewals, by position in the batch.
+#[derive(Default)]
+pub(super) struct Renewed {
+    pub(super) replaced: Vec<usize>,
+    pub(super) ended: Vec<usize>,
+    /// Leases of each mesh.
+    pub(super) counts: Vec<(MeshId, u32)>,
+}
+
+/// The server's clock as this node last saw it.
+#[derive(Debug)]
+pub(super) struct SharedClock {
+    local: MonotonicClock,
+    ahead_ms: AtomicI64,
+}
+
+impl SharedClock {
+    pub(super) fn start() -> Self {
+        Self { local: MonotonicClock::start(), ahead_ms: AtomicI64::new(0) }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.local.now_ms().saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    fn see(&self, server_ms: u64) {
+        let ahead_ms = server_ms.cast_signed() - self.local.now_ms().cast_signed();
+        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+    }
+}
+
+impl Leases {
+    pub(super) async fn acquire(
+        &self,
+        record: &PresenceRecord,
+        cap: u32,
+        epoch_min: u64,
+    ) -> RedisResult<Counted<Acquired>> {
+        let mesh = &record.mesh;
+        let mut call = self.call(&self.scripts.acquire, mesh);
+        call.arg(record.id.as_str()).arg(record.identity().as_str()).arg(&record.node);
+        call.arg(encode(record)).arg(cap).arg(epoch_min);
+        type Reply = (String, String, u64, u32, u64, u64, u64, Vec<Row>);
+        let reply: Reply = self.link.query(&call).await?;
+        let (outcome, presence, epoch, count, retry_after_ms, now, due, rows) = reply;
+        self.clock.see(now);
+        self.note_due(mesh, due).await;
+        let lease = LeaseRef { mesh: mesh.clone(), presence: presence.into(), epoch };
+        let mut records = rows.into_iter().filter_map(Row::into_record);
+        let answer = match outcome.as_str() {
+            "new" => Acquired::New { lease, yielded: records.map(ended).collect() },
+            "reattached" => {
+                let record = records.next().unwrap_or_else(|| PresenceRecord {
+                    // Unreadable: written by a release whose form is not known
+                    // here. The session's own words stand in for it.
+                    id: lease.presence.clone(),
+                    epoch,
+                    online: true,
+                    ..record.clone()
+                });
+                Acquired::Reattached { lease, record: Box::new(record) }
+            }
+            _ => Acquired::AtCapacity { current: count, retry_after_ms },
+        };
+        Ok(Counted { answer, count })
+    }
+
+    /// Renews in one round trip, and in a second restores what was missing and
+    /// has not been let go meanwhile.
+    pub(super) async fn renew(
+        &self,
+        held: &[HeldLease],
+        has_let_go: impl Fn(&LeaseRef) -> bool + Send,
+    ) -> RedisResult<Renewed> {
+        let mut renewed = Renewed::default();
+        let all: Vec<usize> = (0..held.len()).collect();
+        let mut missing = self.renew_batch(held, &all, false, &mut renewed).await?;
+        missing.retain(|index| !has_let_go(&held[*index].lease));
+        if !missing.is_empty() {
+            renewed.counts.clear();
+            self.renew_batch(held, &missing, true, &mut renewed).await?;
+        }
+        Ok(renewed)
+    }
+
+    async fn renew_batch(
+        &self,
+        held: &[HeldLease],
+        which: &[usize],
+        with_records: bool,
+        renewed: &mut Renewed,
+    ) -> RedisResult<Vec<usize>> {
+        let per_call = if with_records { RECORDS_PER_CALL_MAX } else { usize::MAX };
+        let batches = by_mesh(which, per_call, |index| &held[index].lease.mesh);
+        let calls = batches.iter().map(|(mesh, indexes)| {
+            let mut call = self.call(&self.scripts.renew, mesh);
+            call.arg(&held[indexes[0]].record.node);
+            for index in indexes {
+                let HeldLease { lease, record } = &held[*index];
+                call.arg(lease.presence.as_str()).arg(lease.epoch);
+                if with_records {
+                    call.arg(record.identity().as_str()).arg(encode(record));
+                } else {
+                    call.arg("").arg("");
+                }
+            }
+            call
+        });
+        type Reply = (u32, u64, u64, Vec<usize>, Vec<usize>, Vec<usize>);
+        let replies: Vec<Reply> = self.link.query_all(calls.collect()).await?;
+        let mut all_missing = Vec::new();
+        let mut dues = Vec::new();
+        for ((mesh, indexes), reply) in batches.into_iter().zip(replies) {
+            let (count, now, due, missing, replaced, ended) = reply;
+            let at = |position: &usize| indexes.get(*position).copied();
+            all_missing.extend(missing.iter().filter_map(at));
+            renewed.replaced.extend(replaced.iter().filter_map(at));
+            renewed.ended.extend(ended.iter().filter_map(at));
+            self.clock.see(now);
+            dues.push((mesh.clone(), due));
+            renewed.counts.push((mesh, count));
+        }
+        self.note_dues(&dues).await;
+        Ok(all_missing)
+    }
+
+    pub(super) async fn release(
+        &self,
+        lease: &LeaseRef,
+        how: Release,
+    ) -> RedisResult<Counted<Released>> {
+        let call = self.release_call(lease, how);
+        let (answer, count, now, due): (i32, u32, u64, u64) = self.link.query(&call).await?;
+        self.clock.see(now);
+        self.note_due(&lease.mesh, due).await;
+        let answer = match answer {
+            1 => Released::Held,
+            0 => Released::NotHeld,
+            _ => Released::Unknown,
+        };
+        Ok(Counted { answer, count })
+    }
+
+    /// Puts presences into grace that this node let go and Redis may not know
+    /// of.
+    pub(super) async fn put_in_grace(&self, records: &[PresenceRecord]) -> RedisResult<()> {
+        self.adopt(records, true).await?;
+        for records in records.chunks(CALLS_PER_BATCH_MAX) {
+            let leases: Vec<_> = records.iter().map(lease_of).collect();
+            let calls = leases.iter().map(|lease| self.release_call(lease, Release::Grace));
+            let replies: Vec<(i32, u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+            let dues = leases.into_iter().zip(replies).map(|(lease, reply)| (lease.mesh, reply.3));
+            self.note_dues(&dues.collect::<Vec<_>>()).await;
+        }
+        Ok(())
+    }
+
+    fn release_call(&self, lease: &LeaseRef, how: Release) -> Cmd {
+        let how = match how {
+            Release::Grace => "grace",
+            Release::Now => "now",
+        };
+        let mut call = self.call(&self.scripts.release, &lease.mesh);
+        call.arg(lease.presence.as_str()).arg(lease.epoch).arg(how);
+        call
+    }
+
+    /// Returns the number of leases that the last one's mesh then had.
+    pub(super) async fn revoke(&self, ended: &[(MeshId, PresenceId)]) -> RedisResult<u32> {
+        let mut last_count = 0;
+        for ended in ended.chunks(CALLS_PER_BATCH_MAX) {
+            let calls = ended.iter().map(|(mesh, presence)| {
+                let mut call = self.call(&self.scripts.revoke, mesh);
+                call.arg(presence.as_str());
+                call
+            });
+            let replies: Vec<(u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+            last_count = replies.last().map_or(0, |reply| reply.0);
+            let dues = ended.iter().zip(replies).map(|((mesh, _), reply)| (mesh.clone(), reply.2));
+            self.note_dues(&dues.collect::<Vec<_>>()).await;
+        }
+        Ok(last_count)
+    }
+
+    pub(super) async fn reap(&self, limit: usize) -> RedisResult<Vec<PresenceRecord>> {
+        let mut due = redis::cmd("ZRANGEBYSCORE");
+        due.arg(self.keys.due()).arg("-inf").arg(self.clock.now_ms());
+        due.arg("LIMIT").arg(0).arg(MESHES_PER_REAP_MAX);
+        let meshes: Vec<String> = self.link.query(&due).await?;
+        let mut reaped = Vec::new();
+        for mesh in meshes.into_iter().map(MeshId::from) {
+            if reaped.len() >= limit {
+                break;
+            }
+            let mut call = self.call(&self.scripts.reap, &mesh);
+            call.arg(limit - reaped.len());
+            type Reply = (u32, u64, u64, Vec<Row>);
+            // What was taken out before a failure must still be handed out.
+            let (_, now, due, rows): Reply = match self.link.query(&call).await {
+                Ok(reply) => reply,
+                Err(error) if reaped.is_empty() => return Err(error),
+                Err(_) => break,
+            };
+            self.clock.see(now);
+            if self.keys.is_cluster() {
+                self.reset_due(&mesh, due).await;
+            }
+            reaped.extend(rows.into_iter().filter_map(Row::into_record).map(ended));
+        }
+        Ok(reaped)
+    }
+
+    /// `leave_out_ended`: those of which the books know that they ended stay so.
+    pub(super) async fn adopt(
+        &self,
+        records: &[PresenceRecord],
+        leave_out_ended: bool,
+    ) -> RedisResult<()> {
+        let all: Vec<usize> = (0..records.len()).collect();
+        let batches = by_mesh(&all, RECORDS_PER_CALL_MAX, |index| &records[index].mesh);
+        let calls = batches.iter().map(|(mesh, indexes)| {
+            let mut call = self.call(&self.scripts.adopt, mesh);
+            call.arg(i32::from(leave_out_ended));
+            for record in indexes.iter().map(|index| &records[*index]) {
+                call.arg(record.id.as_str()).arg(record.epoch).arg(record.identity().as_str());
+                call.arg(&record.node).arg(encode(record));
+            }
+            call
+        });
+        let replies: Vec<(u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+        let dues = batches.into_iter().zip(replies).map(|((mesh, _), reply)| (mesh, reply.2));
+        self.note_dues(&dues.collect::<Vec<_>>()).await;
+        Ok(())
+    }
+
+    pub(super) async fn write_records<'a>(
+        &self,
+        records: impl IntoIterator<Item = (&'a LeaseRef, &'a PresenceRecord)> + Send,
+    ) -> RedisResult<()> {
+        let calls = records.into_iter().map(|(lease, record)| {
+            let mut call = self.call(&self.scripts.write_record, &lease.mesh);
+            call.arg(lease.presence.as_str()).arg(lease.epoch).arg(encode(record));
+            call
+        });
+        let mut calls: Vec<_> = calls.collect();
+        while !calls.is_empty() {
+            let rest = calls.split_off(calls.len().min(CALLS_PER_BATCH_MAX));
+            self.link.query_all::<u32>(std::mem::replace(&mut calls, rest)).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn directory(
+        &self,
+        mesh: &MeshId,
+    ) -> RedisResult<Counted<Vec<PresenceRecord>>> {
+        let call = self.call(&self.scripts.directory, mesh);
+        let (count, rows): (u32, Vec<Row>) = self.link.query(&call).await?;
+        Ok(Counted { answer: rows.into_iter().filter_map(Row::into_record).collect(), count })
+    }
+
+    fn call(&self, script: &Script, mesh: &MeshId) -> Cmd {
+        let mut call = scripts::call(script, &self.keys.books(mesh));
+        call.arg(self.times.grace_ms).arg(self.times.ttl_ms).arg(mesh.as_str());
+        call
+    }
+
+    async fn note_due(&self, mesh: &MeshId, due_ms: u64) {
+        if self.keys.is_cluster() {
+            self.note_dues(&[(mesh.clone(), due_ms)]).await;
+        }
+    }
+
+    /// In a Redis Cluster the index of meshes cannot be written by the scripts.
+    /// It only ever moves an entry earlier here; one that is lost is written
+    /// again by the next renewal.
+    async fn note_dues(&self, dues: &[(MeshId, u64)]) {
+        let dues: Vec<_> = dues.iter().filter(|(_, due_ms)| *due_ms > 0).collect();
+        if !self.keys.is_cluster() || dues.is_empty() {
+            return;
+        }
+        let mut add = redis::cmd("ZADD");
+        add.arg(self.keys.due()).arg("LT");
+        for (mesh, due_ms) in dues {
+            add.arg(*due_ms).arg(mesh.as_str());
+        }
+        if let Err(error) = self.link.query::<Value>(&add).await {
+            tracing::debug!(%error, "the index of meshes waits for the next renewal");
+        }
+    }
+
+    async fn reset_due(&self, mesh: &MeshId, due_ms: u64) {
+        let mut set = redis::cmd(if due_ms > 0 { "ZADD" } else { "ZREM" });
+        set.arg(self.keys.due());
+        if due_ms > 0 {
+            set.arg(due_ms);
+        }
+        set.arg(mesh.as_str());
+        if let Err(error) = self.link.query::<Value>(&set).await {
+            tracing::debug!(%error, %mesh, "the index of meshes keeps a past instant");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The store in Postgres: what every node of a cluster shares.
+//!
+//! The tables are those of the schema `mesh` that a dashboard may use as well;
+//! `migrations/postgres` makes or completes them. Each method is one statement,
+//! in which functions of the database do what must be done under a lock, or one
+//! short transaction.
+//!
+//! Locks are taken in one order: join and slug locks, then the chains of the
+//! meshes concerned, ascending, then rows.
+//!
+//! Text cannot hold NUL here: it is stored as U+FFFD.
+
+mod accept;
+mod admin;
+mod admission;
+mod audit;
+mod changes;
+mod claims;
+mod departure;
+mod error;
+mod invites;
+mod messages;
+mod migrations;
+mod moderation;
+mod pool;
+mod presence;
+mod retention;
+mod row;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use self::changes::Watch;
+use self::pool::Db;
+pub use self::pool::PostgresSettings;
+use super::*;
+
+/// A store in a Postgres database.
+pub struct PostgresStore {
+    db: Arc<Db>,
+    watch: Watch,
+    /// What its sessions are called: `claudemesh-broker/` and who they are.
+    name: String,
+}
+
+impl PostgresStore {
+    /// A store that connects when it is first asked something. Runs no
+    /// migration.
+    ///
+    /// # Errors
+    ///
+    /// `Broken` if the URL is not understood.
+    pub fn connect(settings: &PostgresSettings) -> Result<Self> {
+        let who = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("claudemesh-broker/{}", who.get(..12).unwrap_or(&who));
+        let db = Arc::new(Db::new(settings, &name)?);
+        Ok(Self { db, watch: Watch::new(), name })
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("PostgresStore").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<()> {
+        migrations::run(&self.db).await
+    }
+
+    async fn pending_migrations(&self) -> Result<Vec<String>> {
+        migrations::pending(&self.db).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.db.execute(sqlx::query("select 1")).await?;
+        Ok(())
+    }
+
+    async fn changes(&self) -> Result<Changes> {
+        Ok(self.watch.changes(&self.db, &self.name).await)
+    }
+
+    async fn close(&self) {
+        self.watch.stop();
+        self.db.close().await;
+    }
+
+    async fn admit(&self, mesh: &MeshId, key: &str) -> Result<Admission> {
+        admission::admit(&self.db, mesh, key).await
+    }
+
+    async fn members(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        admission::members(&self.db, mesh).await
+    }
+
+    async fn mesh(&self, mesh: &MeshId) -> Result<Option<Mesh>> {
+        admission::mesh(&self.db, mesh).await
+    }
+
+    async fn member_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        admission::member_of_session_key(&self.db, mesh, session_key, since).await
+    }
+
+    async fn open_presences(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
+        presence::open(&self.db, now, opened).await
+    }
+
+    async fn reattach_presence(
+        &self,
+        now: Timestamp,
+        presence: &PresenceId,
+        about: &ReattachPresence,
+    ) -> Result<Option<i64>> {
+        presence::reattach(&self.db, now, presence, about).await
+    }
+
+    async fn update_presences(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+        presence::update(&self.db, changes).await
+    }
+
+    async fn suspend_presence(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
+        departure::suspend(&self.db, now, closed).await
+    }
+
+    async fn end_presences(
+        &self,
+        now: Timestamp,
+        ended: &[EndPresence],
+    ) -> Result<Vec<PresenceId>> {
+        departure::end(&self.db, now, ended).await
+    }
+
+    async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>> {
+        presence::unheard(&self.db, before).await
+    }
+
+    async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>> {
+        presence::by_cwd(&self.db, cwd, pid).await
+    }
+
+    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
+        accept::accept(&self.db, now, batch).await
+    }
+
+    async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {
+        claims::confirm(&self.db, now, batch).await
+    }
+
+    async fn claim(&self, now: Timestamp, ask: &ClaimRequest) -> Result<Vec<StoredEnvelope>> {
+        claims::claim(&self.db, now, ask).await
+    }
+
+    async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
+        claims::unclaim(&self.db, presence, messages).await
+    }
+
+    async fn multicasts_after(
+        &self,
+        mesh: &MeshId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEnvelope>> {
+        claims::multicasts_after(&self.db, mesh, after, limit).await
+    }
+
+    async fn waiting(
+        &self,
+        now: Timestamp,
+        mailboxes: &[(MeshId, Key)],
+    ) -> Result<Vec<(MeshId, Key)>> {
+        claims::waiting(&self.db, now, mailboxes).await
+    }
+
+    async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {
+        messages::find(&self.db, mesh, id_prefix).await
+    }
+
+    async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {
+        retention::expire(&self.db, now, limits).await
+    }
+
+    async fn queue_depth(&self) -> Result<i64> {
+        messages::depth(&self.db).await
+    }
+
+    async fn find_members(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
+        moderation::find(&self.db, mesh, target).await
+    }
+
+    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool> {
+        moderation::ban(&self.db, now, ban).await
+    }
+
+    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool> {
+        moderation::unban(&self.db, now, unban).await
+    }
+
+    async fn bans(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        moderation::revoked(&self.db, mesh).await
+    }
+
+    async fn append_audit(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
+        audit::append(&self.db, now, entries).await
+    }
+
+    async fn audit_page(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<AuditRecord>, i64)> {
+        audit::page(&self.db, mesh, event_type, offset, limit).await
+    }
+
+    async fn audit_after(
+        &self,
+        mesh: &MeshId,
+        after_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>> {
+        audit::after(&self.db, mesh, after_id, limit).await
+    }
+
+    async fn create_mesh(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+        admin::create_mesh(&self.db, now, mesh).await
+    }
+
+    async fn meshes(&self) -> Result<Vec<MeshSummary>> {
+        admin::meshes(&self.db).await
+    }
+
+    async fn find_mesh(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
+        admin::find_mesh(&self.db, slug_or_id).await
+    }
+
+    async fn archive_mesh(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
+        admin::archive_mesh(&self.db, now, mesh).await
+    }
+
+    async fn all_members(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        moderation::all(&self.db, mesh).await
+    }
+
+    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
+        moderation::set_role(&self.db, now, member, role).await
+    }
+
+    async fn set_grant(
+        &self,
+        _now: Timestamp,
+        member: &MemberId,
+        sender_key: &str,
+        capabilities: Option<&[String]>,
+    ) -> Result<()> {
+        moderation::set_grant(&self.db, member, sender_key, capabilities).await
+    }
+
+    async fn create_invite(&self, now: Timestamp, invite: &NewInvite) -> Result<()> {
+        invites::create(&self.db, now, invite).await
+    }
+
+    async fn invites(&self, mesh: &MeshId) -> Result<Vec<Invite>> {
+        invites::of_mesh(&self.db, mesh).await
+    }
+
+    async fn revoke_invite(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
+        invites::revoke(&self.db, now, id_or_token).await
+    }
+
+    async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined> {
+        invites::join(&self.db, now, join).await
+    }
+
+    async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
+        messages::queued(&self.db, mesh, limit).await
+    }
+}

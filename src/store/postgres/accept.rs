@@ -1,0 +1,193 @@
+//! Taking envelopes: the hot path. One round trip per batch, `accept_v1` of
+//! `migrations/postgres/0001_core/3_chain.sql`, holds the locks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use sqlx::postgres::PgRow;
+use sqlx::types::chrono::NaiveDateTime;
+
+use super::audit::locks;
+use super::error::unreadable;
+use super::pool::Db;
+use super::row::{clean, clean_json, clean_optional, get};
+use crate::audit::message_sent_payload;
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+use crate::store::{Accepted, NewEnvelope, Reach, Result};
+
+/// Envelopes as an array per column.
+#[derive(Default)]
+struct Columns<'a> {
+    id: Vec<&'a str>,
+    mesh: Vec<&'a str>,
+    member: Vec<&'a str>,
+    name: Vec<Cow<'a, str>>,
+    session_key: Vec<Option<Cow<'a, str>>>,
+    target: Vec<Cow<'a, str>>,
+    multicast: Vec<bool>,
+    priority: Vec<&'static str>,
+    nonce: Vec<Cow<'a, str>>,
+    ciphertext: Vec<Cow<'a, str>>,
+    client_id: Vec<Option<Cow<'a, str>>>,
+    fingerprint: Vec<Option<Cow<'a, str>>>,
+    reply_to: Vec<Option<Cow<'a, str>>>,
+    claim_id: Vec<Option<&'a str>>,
+    claim_until: Vec<Option<NaiveDateTime>>,
+    payload: Vec<String>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, envelope: &'a NewEnvelope) {
+        let claim = match &envelope.reach {
+            Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
+            Reach::Direct { claim: None } | Reach::Multicast => None,
+        };
+        let priority = envelope.priority.as_str();
+        let payload = message_sent_payload(&envelope.target_spec, priority);
+        self.id.push(envelope.id.as_str());
+        self.mesh.push(envelope.mesh.as_str());
+        self.member.push(envelope.sender_member.as_str());
+        self.name.push(clean(&envelope.sender_name));
+        let session_key = envelope.sender_session_key.as_ref();
+        self.session_key.push(clean_optional(session_key.map(|key| key.as_str())));
+        self.target.push(clean(&envelope.target_spec));
+        self.multicast.push(envelope.reach == Reach::Multicast);
+        self.priority.push(priority);
+        self.nonce.push(clean(&envelope.nonce));
+        self.ciphertext.push(clean(&envelope.ciphertext));
+        self.client_id.push(clean_optional(envelope.client_message_id.as_deref()));
+        self.fingerprint.push(clean_optional(envelope.request_fingerprint.as_deref()));
+        self.reply_to.push(clean_optional(envelope.reply_to_id.as_deref()));
+        self.claim_id.push(claim.map(|(presence, _)| presence));
+        self.claim_until.push(claim.map(|(_, until)| until.to_naive()));
+        self.payload.push(match clean_json(&payload) {
+            Cow::Borrowed(_) => payload,
+            Cow::Owned(cleaned) => cleaned,
+        });
+    }
+}
+
+/// Where an envelope's answer comes from.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// A row of the statement.
+    Row(usize),
+    /// The answer of an earlier envelope of the batch, whose key it repeats.
+    Repeats(usize),
+}
+
+pub(super) async fn accept(
+    db: &Db,
+    now: Timestamp,
+    batch: &[NewEnvelope],
+) -> Result<Vec<Accepted>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (order, repeats) = arrange(batch);
+    let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
+    let mut columns = Columns::default();
+    for (row, at) in order.into_iter().enumerate() {
+        columns.push(&batch[at]);
+        fates[at] = Fate::Row(row);
+    }
+    for (at, first) in repeats {
+        fates[at] = Fate::Repeats(first);
+    }
+    let answers = Answers::read(&write(db, now, columns).await?)?;
+    let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
+    for fate in fates {
+        accepted.push(match fate {
+            Fate::Row(row) => answers.of(row, now)?,
+            Fate::Repeats(first) => Accepted::Duplicate {
+                id: match &accepted[first] {
+                    Accepted::New { .. } => batch[first].id.clone(),
+                    Accepted::Duplicate { id } => id.clone(),
+                },
+            },
+        });
+    }
+    Ok(accepted)
+}
+
+/// The envelopes to write, those of one mesh together and in their order; and
+/// those that repeat the key of an earlier one, with that one.
+fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
+    let mut keys = HashMap::with_capacity(batch.len());
+    let mut order = Vec::with_capacity(batch.len());
+    let mut repeats = Vec::new();
+    for (at, envelope) in batch.iter().enumerate() {
+        if let Some(client_id) = envelope.client_message_id.as_deref() {
+            match keys.entry((&envelope.mesh, &envelope.sender_member, clean(client_id))) {
+                Entry::Occupied(first) => {
+                    repeats.push((at, *first.get()));
+                    continue;
+                }
+                Entry::Vacant(free) => {
+                    free.insert(at);
+                }
+            }
+        }
+        order.push(at);
+    }
+    order.sort_by_key(|&at| &batch[at].mesh);
+    (order, repeats)
+}
+
+async fn write(db: &Db, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
+    db.fetch_one(
+        sqlx::query(
+            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v1($1, $2, $3, $4,
+                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+        )
+        .bind(now.to_naive())
+        .bind(now.to_string())
+        .bind(locks(columns.mesh.iter().copied()))
+        .bind(columns.id)
+        .bind(columns.mesh)
+        .bind(columns.member)
+        .bind(columns.name)
+        .bind(columns.session_key)
+        .bind(columns.target)
+        .bind(columns.multicast)
+        .bind(columns.priority)
+        .bind(columns.nonce)
+        .bind(columns.ciphertext)
+        .bind(columns.client_id)
+        .bind(columns.fingerprint)
+        .bind(columns.reply_to)
+        .bind(columns.claim_id)
+        .bind(columns.claim_until)
+        .bind(columns.payload),
+    )
+    .await
+}
+
+/// What the statement answered, a place per row.
+struct Answers {
+    seq: Vec<Option<i64>>,
+    previous: Vec<i64>,
+    duplicate: Vec<Option<String>>,
+}
+
+impl Answers {
+    fn read(row: &PgRow) -> Result<Self> {
+        Ok(Self {
+            seq: get(row, "o_seq")?,
+            previous: get(row, "o_previous")?,
+            duplicate: get(row, "o_duplicate")?,
+        })
+    }
+
+    fn of(&self, row: usize, created_at: Timestamp) -> Result<Accepted> {
+        match (self.seq.get(row), self.previous.get(row), self.duplicate.get(row)) {
+            (Some(Some(seq)), Some(previous), _) => {
+                Ok(Accepted::New { seq: *seq, previous_multicast: *previous, created_at })
+            }
+            (_, _, Some(Some(id))) => Ok(Accepted::Duplicate { id: MessageId::from(id.as_str()) }),
+            _ => Err(unreadable("o_seq")),
+        }
+    }
+}

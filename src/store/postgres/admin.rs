@@ -1,0 +1,128 @@
+//! Meshes, as the command line sees them.
+
+use sqlx::postgres::PgRow;
+
+use super::admission::{mesh_of, select_mesh};
+use super::error::slug_taken;
+use super::pool::Db;
+use super::row::{clean, get};
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::{Mesh, MeshSummary, NewMesh, Result, StoreError};
+
+pub(super) async fn create_mesh(db: &Db, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+    let mut tx = db.begin().await?;
+    // Slugs are not unique in the table: archived meshes keep theirs.
+    tx.execute(
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('mesh slug ' || $1, 0))")
+            .bind(&mesh.slug),
+    )
+    .await?;
+    // No user of a dashboard owns it. Where one must, the table says so.
+    let created = tx
+        .execute(
+            sqlx::query(
+                "insert into mesh.mesh (id, name, slug, owner_user_id, owner_pubkey, root_key,
+                    created_at)
+                 select $1, $2, $3, $4, $5, $6, $7
+                 where not exists (
+                    select from mesh.mesh where slug = $3 and archived_at is null)",
+            )
+            .bind(mesh.id.as_str())
+            .bind(clean(&mesh.name))
+            .bind(&mesh.slug)
+            .bind(mesh.owner_member.as_str())
+            .bind(mesh.owner_key.as_str())
+            .bind(&mesh.root_key)
+            .bind(now.to_naive()),
+        )
+        .await?;
+    if created == 0 {
+        tx.rollback().await?;
+        return Err(StoreError::Conflict(slug_taken()));
+    }
+    tx.execute(
+        sqlx::query(
+            "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
+             values ($1, $2, $3, $4, 'admin', $5)",
+        )
+        .bind(mesh.owner_member.as_str())
+        .bind(mesh.id.as_str())
+        .bind(mesh.owner_key.as_str())
+        .bind(clean(&mesh.owner_name))
+        .bind(now.to_naive()),
+    )
+    .await?;
+    tx.commit().await
+}
+
+pub(super) async fn meshes(db: &Db) -> Result<Vec<MeshSummary>> {
+    let rows = db
+        .fetch_all(sqlx::query(
+            "select mesh.id, mesh.slug, mesh.name, mesh.owner_pubkey, mesh.owner_secret_key,
+                mesh.root_key, coalesce(mesh.self_editable, '{}')::text as self_editable,
+                mesh.created_at, mesh.archived_at,
+                (select count(*) from mesh.member m
+                 where m.mesh_id = mesh.id and m.revoked_at is null) as members,
+                coalesce(open.presences, 0) as presences,
+                coalesce(kept.queued, 0) as queued
+             from mesh.mesh
+             left join (
+                select m.mesh_id, count(*) as presences
+                from mesh.presence p join mesh.member m on m.id = p.member_id
+                where p.disconnected_at is null group by m.mesh_id
+             ) open on open.mesh_id = mesh.id
+             left join (
+                select q.mesh_id, count(*) as queued from mesh.message_queue q
+                where q.delivered_at is null group by q.mesh_id
+             ) kept on kept.mesh_id = mesh.id
+             order by mesh.archived_at is not null, mesh.created_at, mesh.id",
+        ))
+        .await?;
+    rows.iter().map(summary).collect()
+}
+
+fn summary(row: &PgRow) -> Result<MeshSummary> {
+    Ok(MeshSummary {
+        mesh: mesh_of(row)?,
+        members: get(row, "members")?,
+        presences: get(row, "presences")?,
+        queued: get(row, "queued")?,
+    })
+}
+
+pub(super) async fn find_mesh(db: &Db, slug_or_id: &str) -> Result<Option<Mesh>> {
+    let row = db
+        .fetch_optional(
+            sqlx::query(select_mesh!(
+                "where (slug = $1 and archived_at is null) or id = $1
+                 order by (slug = $1 and archived_at is null) desc, created_at desc, id desc
+                 limit 1"
+            ))
+            .bind(clean(slug_or_id)),
+        )
+        .await?;
+    row.as_ref().map(mesh_of).transpose()
+}
+
+pub(super) async fn archive_mesh(db: &Db, now: Timestamp, mesh: &MeshId) -> Result<bool> {
+    let row = db
+        .fetch_one(
+            sqlx::query(
+                "with archived as (
+                    update mesh.mesh set archived_at = $2
+                    where id = $1 and archived_at is null returning id
+                 )
+                 select exists (select from archived) as archived,
+                    exists (select from mesh.mesh where id = $1) as known",
+            )
+            .bind(clean(mesh.as_str()))
+            .bind(now.to_naive()),
+        )
+        .await?;
+    if get(&row, "known")? {
+        get(&row, "archived")
+    } else {
+        Err(StoreError::NotFound("there is no such mesh".to_owned()))
+    }
+}

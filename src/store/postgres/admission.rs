@@ -1,0 +1,170 @@
+//! Who may enter: meshes, members, what a member's last session left.
+
+use sqlx::postgres::PgRow;
+
+use super::pool::Db;
+use super::row::{clean, described, get, id, json, optional_id, optional_time, time, word};
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId};
+use crate::store::{Admission, AdmittedMember, Member, Mesh, PeerState, Result, Role};
+
+/// `select` for [`member`], with the conditions given.
+macro_rules! select_members {
+    ($conditions:literal) => {
+        concat!(
+            "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
+                m.default_groups::text as default_groups, m.message_mode,
+                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id,
+                    false) as is_owner
+             from mesh.member m join mesh.mesh on mesh.id = m.mesh_id ",
+            $conditions
+        )
+    };
+}
+pub(super) use select_members;
+
+/// `select` for [`mesh_of`], with the conditions given.
+macro_rules! select_mesh {
+    ($conditions:literal) => {
+        concat!(
+            "select id, slug, name, owner_pubkey, owner_secret_key, root_key,
+                coalesce(self_editable, '{}')::text as self_editable, created_at, archived_at
+             from mesh.mesh ",
+            $conditions
+        )
+    };
+}
+pub(super) use select_mesh;
+
+pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str) -> Result<Admission> {
+    // An active membership wins over one of the same key that was revoked.
+    let row = db
+        .fetch_optional(
+            sqlx::query(
+                "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
+                    m.default_groups::text as default_groups, m.message_mode,
+                    m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                    coalesce(m.peer_pubkey = mesh.owner_pubkey
+                        or m.user_id = mesh.owner_user_id, false) as is_owner,
+                    mesh.name, mesh.slug,
+                    coalesce(mesh.self_editable, '{}')::text as self_editable,
+                    s.id as state_id, s.groups::text as groups, s.profile::text as profile,
+                    s.visible, s.last_summary, s.last_display_name,
+                    s.cumulative_stats::text as cumulative_stats, s.last_seen_at
+                 from mesh.mesh
+                 join mesh.member m on m.mesh_id = mesh.id and m.peer_pubkey = $2
+                 left join mesh.peer_state s on s.mesh_id = mesh.id and s.member_id = m.id
+                 where mesh.id = $1 and mesh.archived_at is null
+                 order by m.revoked_at is not null, m.joined_at, m.id,
+                    s.last_seen_at desc nulls last
+                 limit 1",
+            )
+            .bind(clean(mesh.as_str()))
+            .bind(clean(key)),
+        )
+        .await?;
+    let Some(row) = row else { return Ok(Admission::Unknown) };
+    let member = member(&row)?;
+    if member.revoked_at.is_some() {
+        let names = [get::<String>(&row, "name")?, get(&row, "slug")?];
+        let mesh_label = names.into_iter().find(|name| !name.is_empty());
+        return Ok(Admission::Revoked {
+            mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
+        });
+    }
+    let saved = match get::<Option<&str>>(&row, "state_id")? {
+        Some(_) => Some(peer_state(&row)?),
+        None => None,
+    };
+    let self_editable = json(&row, "self_editable")?;
+    Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+}
+
+pub(super) async fn members(db: &Db, mesh: &MeshId) -> Result<Vec<Member>> {
+    let rows = db
+        .fetch_all(
+            sqlx::query(select_members!(
+                "where m.mesh_id = $1 and m.revoked_at is null order by m.joined_at, m.id"
+            ))
+            .bind(clean(mesh.as_str())),
+        )
+        .await?;
+    rows.iter().map(member).collect()
+}
+
+pub(super) async fn mesh(db: &Db, mesh: &MeshId) -> Result<Option<Mesh>> {
+    let row = db
+        .fetch_optional(sqlx::query(select_mesh!("where id = $1")).bind(clean(mesh.as_str())))
+        .await?;
+    row.as_ref().map(mesh_of).transpose()
+}
+
+pub(super) async fn member_of_session_key(
+    db: &Db,
+    mesh: &MeshId,
+    session_key: &str,
+    since: Timestamp,
+) -> Result<Option<MemberId>> {
+    // A session key that a member has proven (`session`) wins over one that
+    // somebody merely named in a `hello`.
+    let row = db
+        .fetch_optional(
+            sqlx::query(
+                "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
+                 where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
+                    and greatest(p.last_ping_at, p.disconnected_at) >= $3
+                 order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
+                 limit 1",
+            )
+            .bind(mesh.as_str())
+            .bind(clean(session_key))
+            .bind(since.to_naive()),
+        )
+        .await?;
+    row.as_ref().map(|row| id(row, "id")).transpose()
+}
+
+/// A row of [`select_members`].
+pub(super) fn member(row: &PgRow) -> Result<Member> {
+    Ok(Member {
+        id: id(row, "id")?,
+        key: id(row, "peer_pubkey")?,
+        display_name: get(row, "display_name")?,
+        role: word(row, "role", Role::parse)?,
+        is_owner: get(row, "is_owner")?,
+        role_tag: get(row, "role_tag")?,
+        default_groups: described(row, "default_groups")?,
+        message_mode: get::<Option<_>>(row, "message_mode")?.unwrap_or_else(|| "push".to_owned()),
+        grants: json(row, "peer_grants")?,
+        joined_at: time(row, "joined_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    })
+}
+
+/// A row of [`select_mesh`].
+pub(super) fn mesh_of(row: &PgRow) -> Result<Mesh> {
+    Ok(Mesh {
+        id: id(row, "id")?,
+        slug: get(row, "slug")?,
+        name: get(row, "name")?,
+        owner_key: optional_id(row, "owner_pubkey")?,
+        owner_secret_key: get(row, "owner_secret_key")?,
+        root_key: get(row, "root_key")?,
+        self_editable: json(row, "self_editable")?,
+        created_at: time(row, "created_at")?,
+        archived_at: optional_time(row, "archived_at")?,
+    })
+}
+
+fn peer_state(row: &PgRow) -> Result<PeerState> {
+    Ok(PeerState {
+        groups: described(row, "groups")?,
+        profile: described(row, "profile")?,
+        visible: get(row, "visible")?,
+        last_summary: get(row, "last_summary")?,
+        last_display_name: get(row, "last_display_name")?,
+        stats: described(row, "cumulative_stats")?,
+        last_seen_at: optional_time(row, "last_seen_at")?,
+    })
+}

@@ -1,0 +1,156 @@
+//! The audit chain: what is appended, and reading it.
+//!
+//! The functions `mesh.broker_append_v1` and its callers take the lock of each
+//! chain ([`chain_lock_key`]), read where it ends and append, all in one round
+//! trip: a chain cannot fork, and no lock is held while a node thinks.
+
+use std::borrow::Cow;
+
+use sqlx::postgres::PgRow;
+
+use super::pool::Db;
+use super::row::{clean_json, clean_optional, get, id, json, time};
+use crate::audit::{AuditEvent, chain_lock_key};
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId};
+use crate::store::{AuditEntry, AuditRecord, Result};
+
+/// Rows to append, as the parameters of one statement: an array per column.
+#[derive(Default)]
+pub(super) struct Entries<'a> {
+    pub(super) mesh: Vec<&'a str>,
+    pub(super) actor: Vec<Option<&'a str>>,
+    pub(super) name: Vec<Option<Cow<'a, str>>>,
+    pub(super) event: Vec<&'static str>,
+    pub(super) payload: Vec<String>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn push(
+        &mut self,
+        mesh: &'a MeshId,
+        actor: Option<&'a MemberId>,
+        actor_name: Option<&'a str>,
+        event: &AuditEvent,
+    ) {
+        self.mesh.push(mesh.as_str());
+        self.actor.push(actor.map(MemberId::as_str));
+        self.name.push(clean_optional(actor_name));
+        self.event.push(event.event_type());
+        self.payload.push(clean_json(&event.canonical_payload()).into_owned());
+    }
+
+    /// The locks of the chains, in the order in which everybody takes them.
+    pub(super) fn locks(&self) -> Vec<i64> {
+        locks(self.mesh.iter().copied())
+    }
+}
+
+/// The locks of these meshes' chains, in the order in which everybody takes
+/// them.
+pub(super) fn locks<'a>(meshes: impl IntoIterator<Item = &'a str>) -> Vec<i64> {
+    let mut meshes: Vec<&str> = meshes.into_iter().collect();
+    meshes.sort_unstable();
+    meshes.dedup();
+    let mut locks: Vec<i64> = meshes.into_iter().map(chain_lock_key).collect();
+    locks.sort_unstable();
+    locks.dedup();
+    locks
+}
+
+pub(super) async fn append(db: &Db, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    // Rows of one mesh stand together, each mesh's in their order.
+    let mut grouped: Vec<&AuditEntry> = entries.iter().collect();
+    grouped.sort_by_key(|entry| &entry.mesh);
+    let mut rows = Entries::default();
+    for AuditEntry { mesh, actor, actor_name, event } in grouped {
+        rows.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
+    }
+    db.execute(
+        sqlx::query("select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null)")
+            .bind(now.to_naive())
+            .bind(now.to_string())
+            .bind(rows.locks())
+            .bind(rows.mesh)
+            .bind(rows.actor)
+            .bind(rows.name)
+            .bind(rows.event)
+            .bind(rows.payload),
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn page(
+    db: &Db,
+    mesh: &MeshId,
+    event_type: Option<&str>,
+    offset: i64,
+    limit: i64,
+) -> Result<(Vec<AuditRecord>, i64)> {
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select id::bigint as id, mesh_id, event_type, actor_member_id,
+                    actor_display_name, payload::text as payload, prev_hash, hash, created_at
+                 from mesh.audit_log
+                 where mesh_id = $1 and ($2::text is null or event_type = $2)
+                 order by id desc limit $3 offset $4",
+            )
+            .bind(mesh.as_str())
+            .bind(event_type)
+            .bind(limit)
+            .bind(offset),
+        )
+        .await?;
+    let total = db
+        .fetch_one(
+            sqlx::query(
+                "select count(*) as total from mesh.audit_log
+                 where mesh_id = $1 and ($2::text is null or event_type = $2)",
+            )
+            .bind(mesh.as_str())
+            .bind(event_type),
+        )
+        .await?;
+    Ok((rows.iter().map(record).collect::<Result<_>>()?, get(&total, "total")?))
+}
+
+pub(super) async fn after(
+    db: &Db,
+    mesh: &MeshId,
+    after_id: i64,
+    limit: i64,
+) -> Result<Vec<AuditRecord>> {
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select id::bigint as id, mesh_id, event_type, actor_member_id,
+                    actor_display_name, payload::text as payload, prev_hash, hash, created_at
+                 from mesh.audit_log
+                 where mesh_id = $1 and id > $2 order by id limit $3",
+            )
+            .bind(mesh.as_str())
+            .bind(after_id)
+            .bind(limit),
+        )
+        .await?;
+    rows.iter().map(record).collect()
+}
+
+fn record(row: &PgRow) -> Result<AuditRecord> {
+    Ok(AuditRecord {
+        id: get(row, "id")?,
+        mesh: id(row, "mesh_id")?,
+        event_type: get(row, "event_type")?,
+        actor: get(row, "actor_member_id")?,
+        actor_name: get(row, "actor_display_name")?,
+        payload: json(row, "payload")?,
+        prev_hash: get(row, "prev_hash")?,
+        hash: get(row, "hash")?,
+        created_at: time(row, "created_at")?,
+    })
+}

@@ -1,0 +1,187 @@
+//! The schema's history, built into the program.
+//!
+//! The same numbers mean the same on both databases. Scripts add to what is
+//! there and never rewrite a table, so that they run on a database of an
+//! existing installation, and while nodes of the release before still serve.
+
+use sha2::{Digest, Sha256};
+
+use super::pool::Db;
+use super::row::get;
+use crate::store::{Result, StoreError};
+
+/// One migration: version, name, its scripts in their order. Never edit one
+/// that has landed.
+struct Migration {
+    version: i64,
+    name: &'static str,
+    scripts: &'static [(&'static str, &'static str)],
+}
+
+/// All migrations, oldest first.
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "core",
+        scripts: &[
+            ("1_tables", include_str!("../../../migrations/postgres/0001_core/1_tables.sql")),
+            ("2_broker", include_str!("../../../migrations/postgres/0001_core/2_broker.sql")),
+            ("3_chain", include_str!("../../../migrations/postgres/0001_core/3_chain.sql")),
+            ("4_changes", include_str!("../../../migrations/postgres/0001_core/4_changes.sql")),
+        ],
+    },
+    Migration {
+        version: 2,
+        name: "coordination",
+        scripts: &[
+            (
+                "1_shared",
+                include_str!("../../../migrations/postgres/0002_coordination/1_shared.sql"),
+            ),
+            (
+                "2_topics",
+                include_str!("../../../migrations/postgres/0002_coordination/2_topics.sql"),
+            ),
+        ],
+    },
+];
+
+/// Any number that no other program's advisory lock has.
+const LOCK: &str = "select pg_advisory_xact_lock(7473773832)";
+
+/// Nobody waits for ever, and a table that a dashboard writes to is not locked
+/// while this one waits for another.
+const LIMITS: &str = "set local statement_timeout = 0;
+    set local lock_timeout = '120s';
+    set local idle_in_transaction_session_timeout = '120s'";
+
+/// `create schema if not exists` asks for a privilege even where it is there.
+const TRACKING: &str = "do $$
+    begin
+      if to_regnamespace('mesh') is null then
+        create schema mesh;
+      end if;
+    end
+    $$;
+    create table if not exists mesh.broker_migration (
+      version bigint primary key,
+      name text not null,
+      checksum text not null,
+      applied_at timestamp not null default now()
+    )";
+
+impl Migration {
+    fn label(&self) -> String {
+        format!("{:04}_{}", self.version, self.name)
+    }
+
+    fn checksum(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, sql) in self.scripts {
+            for part in [*name, *sql] {
+                hash.update(part);
+                hash.update([0]);
+            }
+        }
+        hex::encode(hash.finalize())
+    }
+}
+
+/// The migrations that have not run, as `0001_core`.
+///
+/// # Errors
+///
+/// `Broken` if one that has run was edited since.
+pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
+    let begun = db
+        .fetch_one(sqlx::query("select to_regclass('mesh.broker_migration') is not null as begun"))
+        .await?;
+    let applied = if get(&begun, "begun")? {
+        db.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?
+    } else {
+        Vec::new()
+    };
+    Ok(missing(&applied)?.into_iter().map(Migration::label).collect())
+}
+
+/// Runs what has not run, in one transaction that holds the lock: it is
+/// released however the transaction ends.
+pub(super) async fn run(db: &Db) -> Result<()> {
+    if pending(db).await?.is_empty() {
+        return Ok(());
+    }
+    let mut tx = db.long_call().await?;
+    tx.batch("begin").await?;
+    tx.batch(LIMITS).await?;
+    tx.batch(LOCK).await?;
+    tx.batch(TRACKING).await?;
+    let applied =
+        tx.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?;
+    for migration in missing(&applied)? {
+        for (_, sql) in migration.scripts {
+            tx.batch(sql).await?;
+        }
+        tx.execute(
+            sqlx::query(
+                "insert into mesh.broker_migration (version, name, checksum)
+                 values ($1, $2, $3)",
+            )
+            .bind(migration.version)
+            .bind(migration.name)
+            .bind(migration.checksum()),
+        )
+        .await?;
+    }
+    tx.commit().await
+}
+
+/// A newer release may have run on this database before: its migrations only
+/// add, so this one can go on.
+fn missing(applied: &[sqlx::postgres::PgRow]) -> Result<Vec<&'static Migration>> {
+    let mut missing = Vec::new();
+    for migration in MIGRATIONS {
+        let mut checksum: Option<&str> = None;
+        for row in applied {
+            if get::<i64>(row, "version")? == migration.version {
+                checksum = Some(get(row, "checksum")?);
+            }
+        }
+        match checksum {
+            None => missing.push(migration),
+            Some(checksum) if checksum == migration.checksum() => {}
+            Some(_) => {
+                return Err(StoreError::Broken(format!(
+                    "migration {} is not the one that made this database: run the release that \
+                     made it, or restore the database",
+                    migration.label()
+                )));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_of_the_folder_is_built_in() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+        let names = |folder: &str| {
+            let mut names: Vec<String> = std::fs::read_dir(folder)
+                .expect("the folder is in the repository")
+                .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
+                .collect();
+            names.sort();
+            names
+        };
+        let labels: Vec<String> = MIGRATIONS.iter().map(Migration::label).collect();
+        assert_eq!(names(root), labels);
+        for migration in MIGRATIONS {
+            let scripts: Vec<String> =
+                migration.scripts.iter().map(|(name, _)| format!("{name}.sql")).collect();
+            assert_eq!(names(&format!("{root}/{}", migration.label())), scripts);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Connections to Postgres: few, kept, bounded in time.
+//!
+//! Not the driver's pool: that one asks the server once more after every use
+//! and waits for the answer without a limit, so that a server which stops
+//! answering empties the pool. Here a connection goes back only after a call
+//! that went well. One whose call failed, ran out of time or was dropped
+//! half-way is closed: the server ends its transaction.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, Postgres};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::log::LevelFilter;
+
+use super::error::{refused, unavailable};
+use crate::store::{Result, StoreError};
+
+/// Waiting for a connection that others use. Later: `Unavailable`.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connecting, with TLS and authentication. Later: `Unavailable`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection that rested longer is asked whether it is alive before use.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// That question. Later: the connection is replaced.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that rested longer is closed.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+/// A connection that is older is closed: load balancers and poolers in between
+/// cut at ten minutes.
+const AGE_MAX: Duration = Duration::from_secs(540);
+/// One statement, from sending it to its answer. Later: `Unavailable`. Above
+/// the server's own `statement_timeout`, which cancels cleanly.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A migration.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Work under way when the store is closed. Later: it is cut off.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What each session is told when it begins. Not sent to a transaction-mode
+/// PgBouncer, which refuses it: there, set them on the role.
+const SESSION: [(&str, &str); 10] = [
+    ("statement_timeout", "8s"),
+    ("lock_timeout", "4s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("default_transaction_isolation", "read committed"),
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("jit", "off"),
+    // Plans are kept. One made while a table was small must not scan it once
+    // it is not.
+    ("enable_seqscan", "off"),
+    ("client_min_messages", "warning"),
+];
+
+/// How to reach the database.
+#[derive(Clone)]
+pub struct PostgresSettings {
+    /// `postgres://user:password@host/database`; `sslmode` and `sslrootcert` in
+    /// its query decide about TLS.
+    pub url: String,
+    /// Connections at most, besides the one that listens for changes.
+    pub pool_max: u32,
+    /// Prepared statements kept per connection. 0 behind a PgBouncer in
+    /// transaction mode.
+    pub statement_cache_max: usize,
+}
+
+/// The connections of one store.
+pub(super) struct Db {
+    options: PgConnectOptions,
+    permits: Arc<Semaphore>,
+    permits_max: u32,
+    idle: Arc<Mutex<VecDeque<Idle>>>,
+}
+
+/// A connection that nobody uses.
+struct Idle {
+    connection: PgConnection,
+    born: Instant,
+    since: Instant,
+}
+
+impl Idle {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < IDLE_MAX && self.born.elapsed() < AGE_MAX
+    }
+}
+
+impl Db {
+    /// Connects to nothing yet. `application_name` is what other sessions see.
+    pub(super) fn new(settings: &PostgresSettings, application_name: &str) -> Result<Self> {
+        // The driver's reason may quote the password.
+        let options = PgConnectOptions::from_str(&settings.url).map_err(|_| {
+            StoreError::Broken(
+                "DATABASE_URL is not understood: set \
+                 postgres://user:password@host:port/database?sslmode=require"
+                    .to_owned(),
+            )
+        })?;
+        let mut options = options
+            .application_name(application_name)
+            .log_statements(LevelFilter::Off)
+            .log_slow_statements(LevelFilter::Off, Duration::ZERO);
+        options = options.statement_cache_capacity(settings.statement_cache_max);
+        if settings.statement_cache_max > 0 {
+            options = options.options(SESSION);
+        }
+        Ok(Self {
+            options,
+            permits: Arc::new(Semaphore::new(settings.pool_max as usize)),
+            permits_max: settings.pool_max,
+            idle: Arc::default(),
+        })
+    }
+
+    /// How to connect, for whoever needs a connection of its own.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// A connection for one call.
+    pub(super) async fn call(&self) -> Result<Call> {
+        let permit = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.permits).acquire_owned())
+            .await
+            .map_err(|_| {
+                unavailable(
+                    "every connection is in use: raise DATABASE_POOL_MAX, or see why Postgres \
+                     is slow",
+                )
+            })?
+            .map_err(|_| unavailable("the store is closed"))?;
+        let (connection, born) = match self.take_idle().await {
+            Some(idle) => (idle.connection, idle.born),
+            None => (self.connect().await?, Instant::now()),
+        };
+        let idle = Arc::clone(&self.idle);
+        Ok(Call { connection: Some(connection), born, limit: CALL_TIMEOUT, idle, _permit: permit })
+    }
+
+    /// As [`Self::call`], for migrations: no time limits but a generous one.
+    pub(super) async fn long_call(&self) -> Result<Call> {
+        let mut call = self.call().await?;
+        call.limit = MIGRATION_TIMEOUT;
+        Ok(call)
+    }
+
+    /// One statement that returns rows.
+    pub(super) async fn fetch_all(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>> {
+        let mut call = self.call().await?;
+        let rows = call.fetch_all(query).await?;
+        call.finish();
+        Ok(rows)
+    }
+
+    /// One statement that returns a row or none.
+    pub(super) async fn fetch_optional(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<PgRow>> {
+        let mut call = self.call().await?;
+        let row = call.fetch_optional(query).await?;
+        call.finish();
+        Ok(row)
+    }
+
+    /// One statement that returns one row.
+    pub(super) async fn fetch_one(&self, query: Query<'_, Postgres, PgArguments>) -> Result<PgRow> {
+        self.fetch_optional(query).await?.ok_or_else(|| refused(sqlx::Error::RowNotFound))
+    }
+
+    /// One statement; says how many rows it touched.
+    pub(super) async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+        let mut call = self.call().await?;
+        let touched = call.execute(query).await?;
+        call.finish();
+        Ok(touched)
+    }
+
+    /// A connection in a transaction.
+    pub(super) async fn begin(&self) -> Result<Call> {
+        let mut call = self.call().await?;
+        call.batch("begin").await?;
+        Ok(call)
+    }
+
+    /// Lets nobody begin, waits for those that have, and ends the connections.
+    pub(super) async fn close(&self) {
+        let work = Arc::clone(&self.permits).acquire_many_owned(self.permits_max);
+        let all = timeout(CLOSE_TIMEOUT, work).await;
+        self.permits.close();
+        let idle: Vec<Idle> = self.idle.lock().drain(..).collect();
+        for Idle { connection, .. } in idle {
+            // The server notices a closed socket anyway.
+            let _ = timeout(PING_TIMEOUT, connection.close()).await;
+        }
+        drop(all);
+    }
+
+    async fn take_idle(&self) -> Option<Idle> {
+        loop {
+            let mut idle = {
+                let mut idle = self.idle.lock();
+                idle.retain(Idle::is_fresh);
+                idle.pop_back()?
+            };
+            if idle.since.elapsed() < TRUSTED_IDLE {
+                return Some(idle);
+            }
+            if let Ok(Ok(())) = timeout(PING_TIMEOUT, idle.connection.ping()).await {
+                return Some(idle);
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<PgConnection> {
+        match timeout(CONNECT_TIMEOUT, self.options.connect()).await {
+            Ok(connected) => connected.map_err(refused),
+            Err(_) => Err(unavailable(
+                "Postgres did not answer in time: see whether it runs and can be reached",
+            )),
+        }
+    }
+}
+
+/// A connection in use. [`Call::finish`] or [`Call::commit`] gives it back;
+/// anything else closes it.
+pub(super) struct Call {
+    connection: Option<PgConnection>,
+    born: Instant,
+    limit: Duration,
+    idle: Arc<Mutex<VecDeque<Idle>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Call {
+    pub(super) async fn fetch_all(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>> {
+        let limit = self.limit;
+        within(limit, query.fetch_all(self.connection())).await
+    }
+
+    pub(super) async fn fetch_optional(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<PgRow>> {
+        let limit = self.limit;
+        within(limit, query.fetch_optional(self.connection())).await
+    }
+
+    pub(super) async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+        let limit = self.limit;
+        Ok(within(limit, query.execute(self.connection())).await?.rows_affected())
+    }
+
+    /// Statements without parameters, separated by semicolons.
+    pub(super) async fn batch(&mut self, sql: &'static str) -> Result<()> {
+        let limit = self.limit;
+        within(limit, sqlx::raw_sql(sql).execute(self.connection())).await?;
+        Ok(())
+    }
+
+    pub(super) async fn commit(mut self) -> Result<()> {
+        self.batch("commit").await?;
+        self.finish();
+        Ok(())
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<()> {
+        self.batch("rollback").await?;
+        self.finish();
+        Ok(())
+    }
+
+    /// The call went well and left no transaction.
+    pub(super) fn finish(mut self) {
+        if let Some(connection) = self.connection.take() {
+            let idle = Idle { connection, born: self.born, since: Instant::now() };
+            self.idle.lock().push_back(idle);
+        }
+    }
+
+    fn connection(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("it is taken only when the call ends")
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match timeout(limit, work).await {
+        Ok(done) => done.map_err(refused),
+        Err(_) => Err(unavailable(
+            "Postgres did not answer in time: see whether it runs, and what it waits for",
+        )),
+    }
+}

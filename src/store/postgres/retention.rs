@@ -1,0 +1,155 @@
+//! Deleting what is past its time. Nodes may do it at once: each row goes, and
+//! is counted, once.
+
+use super::audit::Entries;
+use super::pool::Db;
+use super::row::{get, id};
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId, MessageId};
+use crate::store::{Expired, Result, Retention};
+
+pub(super) async fn expire(db: &Db, now: Timestamp, limits: &Retention) -> Result<Expired> {
+    Ok(Expired {
+        delivered: delivered(db, limits).await?,
+        undelivered: undelivered(db, now, limits).await?,
+        keys: keys(db, limits).await?,
+    })
+}
+
+async fn delivered(db: &Db, limits: &Retention) -> Result<u64> {
+    let row = db
+        .fetch_one(
+            sqlx::query(
+                "with gone as (
+                    delete from mesh.message_queue
+                    where id in (
+                        select id from mesh.message_queue where delivered_at < $1
+                        order by delivered_at limit $2 for update skip locked
+                    )
+                    returning id, mesh_id, sender_member_id, client_message_id, created_at, seq
+                 ),
+                 kept as (
+                    insert into mesh.send_key
+                        (mesh_id, sender_member_id, client_message_id, message_id, created_at)
+                    select mesh_id, sender_member_id, client_message_id, id, created_at
+                    from gone where client_message_id is not null and seq is not null
+                 )
+                 select count(*) as gone from gone",
+            )
+            .bind(limits.delivered_before.to_naive())
+            .bind(limits.limit),
+        )
+        .await?;
+    Ok(get::<i64>(&row, "gone")?.unsigned_abs())
+}
+
+/// What is to go, as it was read a moment ago.
+struct Overdue {
+    id: MessageId,
+    mesh: MeshId,
+    sender: MemberId,
+    sender_name: Option<String>,
+    target: String,
+}
+
+async fn undelivered(db: &Db, now: Timestamp, limits: &Retention) -> Result<u64> {
+    let overdue = overdue(db, limits).await?;
+    if overdue.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<&str> = overdue.iter().map(|row| row.id.as_str()).collect();
+    let mut entries = Entries::default();
+    for Overdue { id, mesh, sender, sender_name, target } in &overdue {
+        let event = AuditEvent::Expired { message_id: id.clone(), target: target.clone() };
+        entries.push(mesh, Some(sender), sender_name.as_deref(), &event);
+    }
+    let row = db
+        .fetch_one(
+            sqlx::query(
+                "with locked as materialized (select mesh.broker_lock_v1($3)),
+                 gone as (
+                    delete from mesh.message_queue q
+                    using locked cross join unnest($4::text[]) as e (id)
+                    where q.id = e.id and q.delivered_at is null
+                    returning q.id, q.mesh_id, q.sender_member_id, q.client_message_id,
+                        q.created_at, q.seq
+                 ),
+                 kept as (
+                    insert into mesh.send_key
+                        (mesh_id, sender_member_id, client_message_id, message_id, created_at)
+                    select mesh_id, sender_member_id, client_message_id, id, created_at
+                    from gone where client_message_id is not null and seq is not null
+                 ),
+                 appended as materialized (
+                    select mesh.broker_append_v1($1, $2, $3, a.mesh, a.actor, a.name, a.event,
+                        a.payload, null)
+                    from (
+                        select array_agg(e.mesh order by e.mesh, e.at) as mesh,
+                            array_agg(e.actor order by e.mesh, e.at) as actor,
+                            array_agg(e.name order by e.mesh, e.at) as name,
+                            array_agg(e.event order by e.mesh, e.at) as event,
+                            array_agg(e.payload order by e.mesh, e.at) as payload
+                        from unnest($4::text[], $5::text[], $6::text[], $7::text[],
+                                $8::text[], $9::text[])
+                            with ordinality as e (id, mesh, actor, name, event, payload, at)
+                        join gone on gone.id = e.id
+                    ) a
+                    where a.mesh is not null
+                 )
+                 select count(*) as gone, (select count(*) from appended) as appended
+                 from gone",
+            )
+            .bind(now.to_naive())
+            .bind(now.to_string())
+            .bind(entries.locks())
+            .bind(ids)
+            .bind(entries.mesh)
+            .bind(entries.actor)
+            .bind(entries.name)
+            .bind(entries.event)
+            .bind(entries.payload),
+        )
+        .await?;
+    Ok(get::<i64>(&row, "gone")?.unsigned_abs())
+}
+
+async fn overdue(db: &Db, limits: &Retention) -> Result<Vec<Overdue>> {
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select q.id, q.mesh_id, q.sender_member_id, q.target_spec,
+                    coalesce(q.sender_name, m.display_name) as sender_name
+                 from mesh.message_queue q
+                 left join mesh.member m on m.id = q.sender_member_id
+                 where q.delivered_at is null and q.created_at < $1
+                 order by q.created_at, q.id limit $2",
+            )
+            .bind(limits.undelivered_before.to_naive())
+            .bind(limits.limit),
+        )
+        .await?;
+    let overdue = |row| {
+        Ok(Overdue {
+            id: id(row, "id")?,
+            mesh: id(row, "mesh_id")?,
+            sender: id(row, "sender_member_id")?,
+            sender_name: get(row, "sender_name")?,
+            target: get(row, "target_spec")?,
+        })
+    };
+    rows.iter().map(overdue).collect()
+}
+
+async fn keys(db: &Db, limits: &Retention) -> Result<u64> {
+    db.execute(
+        sqlx::query(
+            "delete from mesh.send_key where ctid = any (array(
+                select ctid from mesh.send_key where created_at < $1
+                order by created_at limit $2))",
+        )
+        .bind(limits.keys_before.to_naive())
+        .bind(limits.limit),
+    )
+    .await
+}

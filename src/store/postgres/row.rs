@@ -1,0 +1,134 @@
+//! Rows to records, and records to parameters.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sqlx::postgres::PgRow;
+use sqlx::types::chrono::NaiveDateTime;
+use sqlx::{Decode, Postgres, Row, Type};
+
+use super::error::{refused, unreadable};
+use crate::clock::Timestamp;
+use crate::store::Result;
+
+/// A column as it is.
+pub(super) fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T>
+where
+    T: Decode<'r, Postgres> + Type<Postgres>,
+{
+    row.try_get(column).map_err(refused)
+}
+
+/// An id.
+pub(super) fn id<T>(row: &PgRow, column: &str) -> Result<T>
+where
+    T: for<'a> From<&'a str>,
+{
+    get::<&str>(row, column).map(T::from)
+}
+
+/// An id that may be missing.
+pub(super) fn optional_id<T>(row: &PgRow, column: &str) -> Result<Option<T>>
+where
+    T: for<'a> From<&'a str>,
+{
+    Ok(get::<Option<&str>>(row, column)?.map(T::from))
+}
+
+/// An instant.
+pub(super) fn time(row: &PgRow, column: &str) -> Result<Timestamp> {
+    get(row, column).map(Timestamp::from_naive)
+}
+
+/// An instant that may be missing.
+pub(super) fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>> {
+    Ok(get::<Option<NaiveDateTime>>(row, column)?.map(Timestamp::from_naive))
+}
+
+/// A word of a closed list, selected as text.
+pub(super) fn word<T>(
+    row: &PgRow,
+    column: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T> {
+    parse(get(row, column)?).ok_or_else(|| unreadable(column))
+}
+
+/// JSON, selected as text, that decides something: it is right or the call
+/// fails.
+pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
+    serde_json::from_str(get(row, column)?).map_err(|_| unreadable(column))
+}
+
+/// JSON, selected as text, that only describes: what is missing or cannot be
+/// read counts as not said.
+pub(super) fn described<T: DeserializeOwned + Default>(row: &PgRow, column: &str) -> Result<T> {
+    let text: Option<&str> = get(row, column)?;
+    Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+}
+
+/// A JSON text to store.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
+    let text =
+        serde_json::to_string(value).expect("records of text, numbers and string-keyed maps");
+    clean_json(&text).into_owned()
+}
+
+/// Text that Postgres can hold: it knows no NUL. A peer may send one, and must
+/// not make the batch fail that it is in.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// As [`clean`], for a text that may be missing.
+pub(super) fn clean_optional(text: Option<&str>) -> Option<Cow<'_, str>> {
+    text.map(clean)
+}
+
+/// As [`clean`], inside of JSON text, where a NUL is written `\u0000`.
+pub(super) fn clean_json(json: &str) -> Cow<'_, str> {
+    if !json.contains("\\u0000") {
+        return json.into();
+    }
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("\\u0000") {
+            out.push('\u{fffd}');
+            rest = after;
+        } else {
+            // An escape is a backslash and at least one ASCII character.
+            let (escape, after) = rest.split_at(2);
+            out.push_str(escape);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn an_escaped_backslash_is_no_nul() {
+        assert_eq!(clean_json(r#"["\\u0000"]"#), r#"["\\u0000"]"#);
+        assert_eq!(clean_json(r#"["\\\u0000\n"]"#), "[\"\\\\\u{fffd}\\n\"]");
+    }
+
+    proptest! {
+        #[test]
+        fn json_keeps_all_but_nul(text in "[a\\\\\u{0}\"\nu0é]{0,12}") {
+            let cleaned = to_json(&json!({"k": &text}));
+            let back: Value = serde_json::from_str(&cleaned).expect("still JSON");
+            prop_assert_eq!(back["k"].as_str(), Some(&*clean(&text)));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What a coding session's transcript says about it.
+//!
+//! Only where the broker runs on the peer's own machine, and only for peers
+//! whose status nobody has set: neither the peer nor a hook. The transcripts
+//! are JSON Lines files in `~/.claude/projects/<folder>/`, one per session,
+//! where `<folder>` is the working directory with everything but letters and
+//! digits replaced by dashes.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::protocol::Status;
+
+/// The end of a transcript that is read: the last entry is in it, or is too
+/// long to be worth it.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    message: Option<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    stop_reason: Option<String>,
+}
+
+/// The status that the newest transcript of `cwd` shows; `None` without one.
+/// One that has not been written to for `stale_ms` shows an idle session. Reads
+/// the disk: call it where blocking is allowed.
+#[must_use]
+pub fn infer(home: &Path, cwd: &str, stale_ms: i64) -> Option<Status> {
+    let (path, modified) = newest(&folder_of(home, cwd))?;
+    let stale = Duration::from_millis(u64::try_from(stale_ms).unwrap_or(0));
+    // A clock that went back makes it fresh.
+    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+    if age > stale {
+        return Some(Status::Idle);
+    }
+    let tail = tail_of(&path)?;
+    let last = tail.lines().rev().find_map(|line| serde_json::from_str::<Entry>(line).ok());
+    Some(last.map_or(Status::Idle, |entry| status_after(&entry)))
+}
+
+fn folder_of(home: &Path, cwd: &str) -> PathBuf {
+    let name: String =
+        cwd.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    home.join(".claude").join("projects").join(name)
+}
+
+fn newest(folder: &Path) -> Option<(PathBuf, SystemTime)> {
+    std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "jsonl"))
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?)))
+        .max_by_key(|(_, modified)| *modified)
+}
+
+fn tail_of(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// After a prompt or a tool's result the model works; after its last word it
+/// waits.
+fn status_after(entry: &Entry) -> Status {
+    let stop_reason = entry.message.as_ref().and_then(|message| message.stop_reason.as_deref());
+    match (entry.kind.as_str(), stop_reason) {
+        ("user", _) | ("assistant", Some("tool_use") | None) => Status::Working,
+        _ => Status::Idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_transcript(lines: &str) -> tempfile::TempDir {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = folder_of(home.path(), "/home/me/my.app");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("old.txt"), "not one").expect("a file");
+        std::fs::write(folder.join("session.jsonl"), lines).expect("a file");
+        home
+    }
+
+    fn shown(lines: &str) -> Option<Status> {
+        infer(with_transcript(lines).path(), "/home/me/my.app", 60_000)
+    }
+
+    const PROMPT: &str = r#"{"type":"user","message":{"content":"do it"}}"#;
+    const TOOL: &str = r#"{"type":"assistant","message":{"stop_reason":"tool_use"}}"#;
+    const DONE: &str = r#"{"type":"assistant","message":{"stop_reason":"end_turn"}}"#;
+
+    #[test]
+    fn the_last_entry_decides() {
+        assert_eq!(shown(&format!("{DONE}\n{PROMPT}\n")), Some(Status::Working));
+        assert_eq!(shown(&format!("{PROMPT}\n{TOOL}\n")), Some(Status::Working));
+        assert_eq!(shown(&format!("{PROMPT}\n{TOOL}\n{DONE}\n")), Some(Status::Idle));
+        assert_eq!(shown(&format!("{DONE}\n{PROMPT}\n{{\"type\":\"us")), Some(Status::Working));
+        assert_eq!(shown(""), Some(Status::Idle));
+    }
+
+    #[test]
+    fn one_that_is_not_written_to_is_idle_and_none_says_nothing() {
+        let home = with_transcript(PROMPT);
+        assert_eq!(infer(home.path(), "/home/me/my.app", -1), Some(Status::Idle));
+        assert_eq!(infer(home.path(), "/elsewhere", 60_000), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! A broker as a child process, which can be killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use claudemesh_broker::app;
+use claudemesh_broker::client::{self, Client, ClientOptions, Identity, Inbox};
+use claudemesh_broker::config::Config;
+use claudemesh_broker::id::MeshId;
+use claudemesh_broker::store::{Role, Store};
+use http::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::node::{Member, audited, new_member, new_mesh};
+use super::until;
+
+/// For a broker to stop: longer than it may take to drain.
+const STOPPING: Duration = Duration::from_secs(40);
+
+/// A broker as a child process, with a mesh; killed when dropped.
+pub struct BrokerProcess {
+    pub port: u16,
+    pub mesh: MeshId,
+    pub owner: Member,
+    /// A second way into the same database, as another program has it.
+    pub store: Arc<dyn Store>,
+    env: Vec<(String, String)>,
+    folder: TempDir,
+    child: Child,
+}
+
+impl BrokerProcess {
+    /// Starts `claudemesh-broker serve` with these variables, and waits until
+    /// it is ready.
+    pub async fn start(env: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Config::for_tests(folder.path());
+        let store = app::open_store(&config).await.expect("a store");
+        let (mesh, owner) = new_mesh(&*store, "test").await;
+        let env: Vec<_> =
+            env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let port = free_port();
+        let child = launch(&env, folder.path(), port);
+        let mut process = Self { port, mesh, owner, store, env, folder, child };
+        process.ready().await;
+        process
+    }
+
+    /// Waits until it welcomes peers; if it ends instead, says what it wrote.
+    async fn ready(&mut self) {
+        let port = self.port;
+        tokio::select! {
+            () = is_ready(port) => {}
+            ended = self.child.wait() => panic!("the broker ended, {ended:?}: {}", self.log()),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}/ws", self.port)
+    }
+
+    /// A new member of the mesh, as a client is one.
+    pub async fn identity(&self, name: &str) -> Identity {
+        let member = new_member(&*self.store, &self.mesh, &self.owner, name, Role::Member).await;
+        member.identity(&self.mesh)
+    }
+
+    /// A connected client.
+    pub async fn connect(&self, options: ClientOptions) -> (Client, Inbox) {
+        Client::connect(&self.url(), options).await.expect("connected")
+    }
+
+    /// How many audit rows of that type there are, in a chain that must hold.
+    pub async fn audited(&self, event_type: &str) -> i64 {
+        audited(&*self.store, &self.mesh, event_type).await
+    }
+
+    /// Kills it without a word, as a power cut would.
+    pub async fn kill9(&mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
+    /// Asks it to stop, and waits.
+    pub async fn sigterm(&mut self) -> ExitStatus {
+        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(pid.expect("it lives"), Signal::TERM).expect("signalled");
+        let ended = tokio::time::timeout(STOPPING, self.child.wait()).await;
+        ended.expect("it stops").expect("waited")
+    }
+
+    /// Starts it again on the same port and data.
+    pub async fn start_again(&mut self) {
+        self.child = launch(&self.env, self.folder.path(), self.port);
+        self.ready().await;
+    }
+
+    /// What it wrote to standard error so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.folder.path())).unwrap_or_default()
+    }
+}
+
+fn launch(env: &[(String, String)], folder: &Path, port: u16) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(log_file(folder));
+    Command::new(env!("CARGO_BIN_EXE_claudemesh-broker"))
+        .env_clear()
+        .env("BROKER_BIND", "127.0.0.1")
+        .env("CLAUDEMESH_DATA_DIR", folder)
+        .env("SEND_RATE_PER_MINUTE", "0")
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .env("BROKER_PORT", port.to_string())
+        .arg("serve")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log file"))
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the broker starts")
+}
+
+fn log_file(folder: &Path) -> PathBuf {
+    folder.join("stderr.log")
+}
+
+/// A port that nobody listens on, below those that the system gives to whoever
+/// asks for any: no other test takes it while a broker is away.
+pub fn free_port() -> u16 {
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let ports = std::iter::repeat_with(|| rand::random_range(10_000..32_000));
+    ports.take(1_000).find(free).expect("a free port")
+}
+
+async fn is_ready(port: u16) {
+    let url = format!("http://127.0.0.1:{port}/health/ready").parse().expect("a URL");
+    until("the broker is ready", async || {
+        let answer = client::http::call(Method::GET, &url, &[], None).await;
+        matches!(answer, Ok((status, _)) if status.is_success())
+    })
+    .await;
+}
