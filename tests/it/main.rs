@@ -10,6 +10,7 @@ mod cluster_redis;
 mod harness;
 mod layers;
 mod store_conformance;
+mod store_postgres;
 mod wire_delivery;
 mod wire_handshake;
 mod wire_hold;
