@@ -10,6 +10,7 @@ mod harness;
 mod layers;
 mod store_conformance;
 mod store_postgres;
+mod wire_clients;
 mod wire_delivery;
 mod wire_grants;
 mod wire_handshake;
