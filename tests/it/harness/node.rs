@@ -44,7 +44,7 @@ pub struct Node {
     pub config: Config,
     shutdown: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
-    _folder: Arc<tempfile::TempDir>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Node {
@@ -55,7 +55,7 @@ impl Node {
 
     /// As configured by `adjust`.
     pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
-        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = Config::for_tests(folder.path());
         config.presence.lease_grace_ms = 2_000;
         config.message.send_rate_per_minute = 0;
@@ -71,8 +71,33 @@ impl Node {
             config,
             shutdown,
             running: Some(running),
-            _folder: folder,
+            _folder: Some(folder),
         }
+    }
+
+    /// One of several on the same databases, with a mesh that is there.
+    pub async fn start_on(
+        config: Config,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let (address, shutdown, running) = run(&config).await;
+        let running = Some(running);
+        let _folder = None;
+        Self { address, mesh, owner, store, config, shutdown, running, _folder }
+    }
+
+    /// One that runs elsewhere, as peers see it.
+    pub fn elsewhere(
+        address: SocketAddr,
+        config: Config,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let (shutdown, running, _folder) = (CancellationToken::new(), None, None);
+        Self { address, mesh, owner, store, config, shutdown, running, _folder }
     }
 
     /// Another mesh on the same broker.
