@@ -25,58 +25,63 @@ pub enum Arrival<T> {
 /// Puts a mesh's multicasts in order.
 #[derive(Debug)]
 pub(super) struct Order<T> {
-    /// The last that was delivered; 0: none yet.
-    last: i64,
+    /// The last that was delivered; `None` before the first and before the
+    /// first session. (Place 0 is known: it is before the mesh's first.)
+    last: Option<i64>,
     /// Those that came too early: place, place before, what.
     waiting: BTreeMap<i64, (i64, T)>,
 }
 
 impl<T> Default for Order<T> {
     fn default() -> Self {
-        Self { last: 0, waiting: BTreeMap::new() }
+        Self { last: None, waiting: BTreeMap::new() }
     }
 }
 
 impl<T> Order<T> {
     /// Multicasts up to here are known to have been, if none was before.
     pub(super) fn start_at(&mut self, position: i64) {
-        if self.last == 0 {
-            self.last = position;
-        }
+        self.last.get_or_insert(position);
     }
 
     /// Everything up to here is read from the store.
     pub(super) fn skip_to(&mut self, position: i64) {
-        self.last = self.last.max(position);
+        self.last = self.last.max(Some(position));
     }
 
-    /// The last that was delivered.
+    /// The last that was delivered; 0: none.
     #[must_use]
     pub(super) fn last(&self) -> i64 {
-        self.last
+        self.last.unwrap_or(0)
+    }
+
+    /// Whether any waits for one before it.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// One arrives. A late one is delivered too: sessions that have read it
     /// from the store skip it.
     pub(super) fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
-        if self.last != 0 && previous > self.last {
+        if self.last.is_some_and(|last| previous > last) {
             let first = self.waiting.is_empty();
             if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
                 self.give_up();
-                self.last = self.last.max(seq);
+                self.last = self.last.max(Some(seq));
                 return Arrival::Lost;
             }
             self.waiting.insert(seq, (previous, one));
             return Arrival::Waits { first };
         }
-        self.last = self.last.max(seq);
+        self.last = self.last.max(Some(seq));
         let mut now = vec![one];
         while let Some(next) = self.waiting.first_entry() {
-            if next.get().0 > self.last {
+            if Some(next.get().0) > self.last {
                 break;
             }
             let (seq, (_, one)) = next.remove_entry();
-            self.last = self.last.max(seq);
+            self.last = self.last.max(Some(seq));
             now.push(one);
         }
         Arrival::Now(now)
@@ -86,7 +91,7 @@ impl<T> Order<T> {
     /// reads the store, which has it all.
     pub(super) fn give_up(&mut self) -> bool {
         let Some((&newest, _)) = self.waiting.last_key_value() else { return false };
-        self.last = self.last.max(newest);
+        self.last = self.last.max(Some(newest));
         self.waiting.clear();
         true
     }
@@ -95,6 +100,14 @@ impl<T> Order<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_of_a_mesh_is_waited_for_too() {
+        let mut order = Order::default();
+        order.start_at(0);
+        assert_eq!(order.arrive(1, 2, "b"), Arrival::Waits { first: true });
+        assert_eq!(order.arrive(0, 1, "a"), Arrival::Now(vec!["a", "b"]));
+    }
 
     #[test]
     fn what_follows_goes_out_at_once() {

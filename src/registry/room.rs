@@ -87,18 +87,23 @@ impl Room {
         self.multicasts.lock().last()
     }
 
-    /// Sessions here read the store up to this place.
-    pub fn skip_to(&self, position: i64) {
-        self.multicasts.lock().skip_to(position);
+    /// Sessions here read the store up to this place; `read` begins it.
+    pub fn skip_to(&self, position: i64, read: impl FnOnce()) {
+        let mut order = self.multicasts.lock();
+        order.skip_to(position);
+        // Under the lock: no later one is handed over before it has begun.
+        read();
     }
 
     /// A multicast arrives, from here or from another node: it and those that
     /// waited for it are handed to `deliver` in the mesh's order, one at a
-    /// time. What else is to be done is in the answer.
+    /// time; if too many wait, `read` begins to read all from the store. What
+    /// else is to be done is in the answer.
     pub fn arrive(
         &self,
         multicast: Multicast,
         mut deliver: impl FnMut(Multicast),
+        read: impl FnOnce(),
     ) -> Arrival<Multicast> {
         let mut order = self.multicasts.lock();
         let arrival = order.arrive(multicast.previous, multicast.delivery.seq, multicast);
@@ -108,13 +113,29 @@ impl Room {
                 multicasts.into_iter().for_each(&mut deliver);
                 Arrival::Now(Vec::new())
             }
-            other => other,
+            Arrival::Lost => {
+                read();
+                Arrival::Lost
+            }
+            waits @ Arrival::Waits { .. } => waits,
         }
     }
 
-    /// What was waited for did not come; whether anything waited.
-    pub fn give_up_waiting(&self) -> bool {
-        self.multicasts.lock().give_up()
+    /// Whether multicasts wait for one before them.
+    #[must_use]
+    pub fn multicasts_wait(&self) -> bool {
+        self.multicasts.lock().is_waiting()
+    }
+
+    /// What was waited for did not come: if anything waited, `read` sees to it
+    /// that it is read from the store.
+    pub fn give_up_waiting(&self, read: impl FnOnce()) {
+        let mut order = self.multicasts.lock();
+        if order.give_up() {
+            // Under the lock: whoever sees that nothing waits any more finds
+            // the sessions draining.
+            read();
+        }
     }
 
     // --- members ----------------------------------------------------------

@@ -92,6 +92,9 @@ pub struct Inbox {
     gate: VecDeque<Delivery>,
     /// Sent by the drain under way: a gated twin is skipped.
     drained: HashSet<MessageId>,
+    /// Direct messages that drains found, newest last: their live twins may
+    /// come from another node after they are done.
+    found: VecDeque<MessageId>,
     /// Not for this session any more; drains pass over them.
     refused: HashSet<MessageId>,
 }
@@ -132,6 +135,7 @@ impl Inbox {
             position_saved: position,
             gate: VecDeque::new(),
             drained: HashSet::new(),
+            found: VecDeque::new(),
             refused: HashSet::new(),
         }
     }
@@ -146,6 +150,12 @@ impl Inbox {
     #[must_use]
     pub fn position(&self) -> i64 {
         self.multicasts.front().map_or(self.multicast_seen, |front| front.seq - 1)
+    }
+
+    /// Every multicast up to here was handed over or is not for this session.
+    #[must_use]
+    pub fn multicast_seen(&self) -> i64 {
+        self.multicast_seen
     }
 
     /// Whether nothing is on its way and the store knows all.
@@ -186,7 +196,7 @@ impl Inbox {
         }
         match delivery.place {
             Place::Direct => {
-                if self.directs.contains_key(&delivery.id) {
+                if self.directs.contains_key(&delivery.id) || self.found.contains(&delivery.id) {
                     return Offer::Keep;
                 }
                 self.fly(delivery, now_ms);
@@ -283,6 +293,10 @@ impl Inbox {
                     return Offer::Keep;
                 }
                 self.drained.insert(delivery.id.clone());
+                if self.found.len() >= limits::FOUND_DELIVERIES_MAX {
+                    self.found.pop_front();
+                }
+                self.found.push_back(delivery.id.clone());
                 self.fly(delivery, now_ms);
                 Offer::Send
             }
@@ -332,6 +346,12 @@ impl Inbox {
     /// What is refused may have changed.
     pub fn forget_refused(&mut self) {
         self.refused.clear();
+    }
+
+    /// Whether it waits behind the gate.
+    #[must_use]
+    pub fn is_gated(&self, id: &MessageId) -> bool {
+        self.gate.iter().any(|delivery| delivery.id == *id)
     }
 
     /// A round is over. `None`: go round again. Else the session is live (or

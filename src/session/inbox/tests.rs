@@ -55,6 +55,19 @@ fn a_twin_behind_the_gate_is_skipped_even_if_the_drained_one_is_over() {
 }
 
 #[test]
+fn a_twin_that_comes_after_all_is_over_is_skipped() {
+    let mut inbox = Inbox::new(0, true);
+    inbox.plan_drain();
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Send);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+    assert!(inbox.confirm(Some("a"), None));
+    let done = inbox.done();
+    inbox.saved(&done);
+    assert_eq!(inbox.offer(&direct("a"), 1), Offer::Keep);
+    assert_eq!(inbox.offer(&direct("b"), 1), Offer::Send);
+}
+
+#[test]
 fn an_overflowing_gate_goes_round_again() {
     let mut inbox = Inbox::new(0, true);
     for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {

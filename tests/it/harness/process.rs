@@ -41,6 +41,28 @@ impl BrokerProcess {
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;
+        Self::launch_on(env, folder, store, mesh, owner).await
+    }
+
+    /// One of several on the same databases, which `env` names, with a mesh
+    /// that is there.
+    pub async fn start_on(
+        env: &[(&str, &str)],
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::launch_on(env, folder, store, mesh, owner).await
+    }
+
+    async fn launch_on(
+        env: &[(&str, &str)],
+        folder: TempDir,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
         let env: Vec<_> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = free_port();
