@@ -155,7 +155,7 @@ impl Node {
 
     /// Where its database lies.
     pub fn data_dir(&self) -> &Path {
-        self._folder.path()
+        self._folder.as_ref().expect("a node of its own").path()
     }
 
     /// Stops it as an operator would, and waits.
