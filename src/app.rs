@@ -142,6 +142,8 @@ fn assemble(
     cluster: Arc<dyn Cluster>,
 ) -> (Arc<Node>, Writers) {
     let metrics = Arc::new(Metrics::new());
+    // The store has just been opened.
+    metrics.db_healthy.set(1);
     let (accept, lanes) = accept::lanes(1);
     let (journal, openings) = Journal::new();
     let rates = Rates::new(

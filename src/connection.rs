@@ -169,8 +169,8 @@ async fn greet(
             }
             Ok(Request { req_id, .. }) => (no_hello(), req_id),
             Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::Invalid { kind: "hello" | "session_hello", .. }) => {
-                let error = ErrorFrame::new("malformed", "hello rejected: malformed");
+            Err(DecodeError::Invalid { kind: kind @ ("hello" | "session_hello"), .. }) => {
+                let error = ErrorFrame::new("malformed", format!("{kind} rejected: malformed"));
                 answer(socket, codec, error, None).await;
                 node.metrics.rejected_hello("malformed");
                 return Err(CloseReason::refused("malformed"));

@@ -93,30 +93,29 @@ where
 
 // --- leases ----------------------------------------------------------------------
 
-/// Renews the leases of all sockets here; those taken over elsewhere close.
+/// Renews the leases of all sockets here, in one call whatever their meshes;
+/// those taken over elsewhere close.
 async fn renew(node: &Arc<Node>) {
+    let mut held = Vec::new();
+    let mut sessions = HashMap::new();
     for room in node.registry.rooms() {
-        let sessions = room.sessions();
-        let held: Vec<HeldLease> = sessions
-            .iter()
-            .map(|(session, record)| HeldLease {
-                lease: session.lease.clone(),
-                record: Arc::clone(record),
-            })
-            .collect();
-        if held.is_empty() {
-            continue;
+        for (session, record) in room.sessions() {
+            held.push(HeldLease { lease: session.lease.clone(), record });
+            sessions.insert(session.lease.clone(), session);
         }
-        match node.cluster.renew(&held).await {
-            Ok(taken_over) => {
-                for (session, _) in &sessions {
-                    if taken_over.contains(&session.lease) {
-                        session.outbox.close(CloseReason::SESSION_REPLACED);
-                    }
+    }
+    if held.is_empty() {
+        return;
+    }
+    match node.cluster.renew(&held).await {
+        Ok(taken_over) => {
+            for lease in &taken_over {
+                if let Some(session) = sessions.get(lease) {
+                    session.outbox.close(CloseReason::SESSION_REPLACED);
                 }
             }
-            Err(error) => tracing::debug!(%error, "leases wait for their renewal"),
         }
+        Err(error) => tracing::debug!(%error, "leases wait for their renewal"),
     }
 }
 

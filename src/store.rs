@@ -130,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
     async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
 
     /// The newest open presence in that directory, preferring the one with
-    /// that process id. Any mesh.
+    /// that process id; 0 is no process. Any mesh.
     async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>>;
 
     // --- messages ---------------------------------------------------------

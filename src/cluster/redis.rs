@@ -6,7 +6,7 @@
 //! nodes from their live sockets, within one renewal, or at once when they see
 //! Redis come back.
 //!
-//! Under the prefix `P`, where `{M}` is the mesh's id as a hash tag:
+//! `P` is the prefix with a colon; `{M}` is the mesh's id as a hash tag:
 //!
 //! | key | type: fields | TTL | writer | what its loss means |
 //! | --- | --- | --- | --- | --- |
@@ -33,11 +33,13 @@
 
 mod bus;
 mod connection;
+mod extras;
 mod fallback;
 mod keeper;
 mod keys;
 mod leases;
 mod link;
+mod rows;
 mod scripts;
 
 use std::fmt;
@@ -52,10 +54,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::bus::{Bus, Origin};
 use self::connection::Opener;
+use self::extras::Extras;
 use self::fallback::Fallback;
 use self::keeper::Keeper;
 use self::keys::Keys;
-use self::leases::{Counted, Leases, SharedClock};
+use self::leases::{Counted, Leases, Released, SharedClock};
 use self::link::Link;
 use self::scripts::Scripts;
 use super::single::books::Renewal;
@@ -66,7 +69,7 @@ use super::{
 };
 use crate::config::SecretUrl;
 use crate::id::{MeshId, NodeId, PresenceId};
-use crate::limits::{BUS_INBOX_FRAMES_MAX, PENDING_HOOK_MS};
+use crate::limits::BUS_INBOX_FRAMES_MAX;
 use crate::protocol::Status;
 
 /// How long a starting node waits for Redis. Later: it starts degraded.
@@ -100,6 +103,7 @@ pub struct RedisCluster {
     fallback: Arc<Fallback>,
     bus: Arc<Bus>,
     keeper: Arc<Keeper>,
+    extras: Extras,
     events: mpsc::Sender<ClusterEvent>,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -155,7 +159,9 @@ impl RedisCluster {
             tracing::warn!("Redis is away: this node starts by itself");
         }
         let _stop_when_dropped = stop.clone().drop_guard();
-        let cluster = Self { leases, fallback, bus, keeper, events, stop, _stop_when_dropped };
+        let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
+        let cluster =
+            Self { leases, fallback, bus, keeper, extras, events, stop, _stop_when_dropped };
         Ok((Arc::new(cluster), receiver))
     }
 
@@ -216,7 +222,8 @@ fn start(keeper: &Arc<Keeper>, stop: &CancellationToken) {
 #[async_trait]
 impl Cluster for RedisCluster {
     async fn acquire(&self, record: &PresenceRecord, cap: u32) -> Result<Acquired> {
-        match self.leases.acquire(record, cap).await {
+        let epoch_min = record.epoch.max(self.fallback.epoch_of(record)) + 1;
+        match self.leases.acquire(record, cap, epoch_min).await {
             Ok(Counted { answer, count }) => {
                 match &answer {
                     Acquired::New { lease, .. } => self.follow(lease, record, count),
@@ -262,7 +269,15 @@ impl Cluster for RedisCluster {
         match self.leases.release(lease, how).await {
             Ok(Counted { answer, count }) => {
                 self.fallback.see_count(&lease.mesh, count);
-                Ok(answer)
+                if answer != Released::Unknown {
+                    return Ok(answer == Released::Held);
+                }
+                // Redis was wiped since the last renewal: its grace is new to it.
+                let record = self.fallback.record_of(lease);
+                if let Err(error) = self.leases.put_in_grace(record.as_slice()).await {
+                    tracing::debug!(%error, "a grace is written when Redis is back");
+                }
+                Ok(held_here)
             }
             Err(error) => {
                 tracing::debug!(%error, presence = %lease.presence, "released by this node alone");
@@ -272,7 +287,7 @@ impl Cluster for RedisCluster {
     }
 
     async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> Result<()> {
-        match self.leases.revoke(mesh, presence).await {
+        match self.leases.revoke(&[(mesh.clone(), presence.clone())]).await {
             Ok(count) => {
                 self.fallback.forget(mesh, presence);
                 self.fallback.see_count(mesh, count);
@@ -300,12 +315,12 @@ impl Cluster for RedisCluster {
     }
 
     async fn adopt(&self, records: &[PresenceRecord]) -> Result<()> {
-        self.leases.adopt(records).await.map_err(unavailable)
+        self.leases.adopt(records, false).await.map_err(unavailable)
     }
 
     async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()> {
         self.fallback.write_record(lease, record);
-        if let Err(error) = self.leases.write_record(lease, record).await {
+        if let Err(error) = self.leases.write_records([(lease, record)]).await {
             tracing::debug!(%error, presence = %lease.presence, "written when Redis is back");
         }
         Ok(())
@@ -350,21 +365,7 @@ impl Cluster for RedisCluster {
     }
 
     async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool> {
-        let is_first_here = self
-            .fallback
-            .with_extras(|digests, _, _| digests.use_once(self.now_ms(), digest, ttl_ms));
-        if !is_first_here {
-            return Ok(false);
-        }
-        let mut set = redis::cmd("SET");
-        set.arg(self.leases.keys.once(digest)).arg(1).arg("NX").arg("PX").arg(ttl_ms.max(1));
-        match self.leases.link.query::<Option<String>>(&set).await {
-            Ok(answer) => Ok(answer.is_some()),
-            Err(error) => {
-                tracing::debug!(%error, "a digest is guarded by this node alone");
-                Ok(true)
-            }
-        }
+        Ok(self.extras.use_once(digest, ttl_ms).await)
     }
 
     async fn take_tokens(
@@ -374,48 +375,17 @@ impl Cluster for RedisCluster {
         per_minute: u32,
         burst: u32,
     ) -> Result<u32> {
-        let key = self.leases.keys.tokens(bucket);
-        let mut call = scripts::call(&self.leases.scripts.tokens, &[key]);
-        call.arg(want).arg(per_minute).arg(burst);
-        match self.leases.link.query::<u32>(&call).await {
-            Ok(got) => Ok(got),
-            Err(error) => {
-                tracing::debug!(%error, "tokens are this node's share");
-                let part = |all: u32| if all == 0 { 0 } else { (all / self.nodes()).max(1) };
-                let (per_minute, burst) = (part(per_minute), part(burst));
-                let now_ms = self.now_ms();
-                Ok(self.fallback.with_extras(|_, buckets, _| {
-                    buckets.take(now_ms, bucket, want, per_minute, burst)
-                }))
-            }
-        }
+        let nodes = self.nodes();
+        Ok(self.extras.take_tokens(bucket, want, per_minute, burst, nodes).await)
     }
 
     async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.leases.keys.pending(pid, cwd)).arg(status.as_str());
-        set.arg("PX").arg(PENDING_HOOK_MS);
-        if let Err(error) = self.leases.link.query::<()>(&set).await {
-            tracing::debug!(%error, "a hook's word waits on this node");
-            let now_ms = self.now_ms();
-            self.fallback.with_extras(|_, _, pending| pending.put(now_ms, pid, cwd, status));
-        }
+        self.extras.put_pending_status(pid, cwd, status).await;
         Ok(())
     }
 
     async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>> {
-        let now_ms = self.now_ms();
-        let here = self.fallback.with_extras(|_, _, pending| pending.take(now_ms, pid, cwd));
-        let mut take = redis::cmd("GETDEL");
-        take.arg(self.leases.keys.pending(pid, cwd));
-        match self.leases.link.query::<Option<String>>(&take).await {
-            Ok(Some(status)) => Ok(Status::parse(&status).or(here)),
-            Ok(None) => Ok(here),
-            Err(error) => {
-                tracing::debug!(%error, "only this node's hooks are heard");
-                Ok(here)
-            }
-        }
+        Ok(self.extras.take_pending_status(pid, cwd).await)
     }
 
     fn health(&self) -> ClusterHealth {

@@ -9,6 +9,7 @@ pub(super) mod books;
 pub(super) mod buckets;
 pub(super) mod once;
 pub(super) mod pending;
+mod tombstones;
 
 use std::collections::HashMap;
 use std::sync::Arc;

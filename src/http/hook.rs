@@ -15,12 +15,12 @@ use serde_json::json;
 use super::upgrade::client_address;
 use super::{App, SocketPeer, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
-use crate::cluster::BusMessage;
+use crate::cluster::{BusMessage, PresenceRecord};
 use crate::config::any_matches;
 use crate::node::Node;
-use crate::protocol::{Status, StatusSource};
+use crate::protocol::Status;
 use crate::router::status;
-use crate::store::{PresenceAt, PresenceChange};
+use crate::store::PresenceAt;
 
 #[derive(Deserialize)]
 struct Call {
@@ -114,29 +114,40 @@ async fn apply(node: &Arc<Node>, pid: i32, cwd: &str, status: Status) -> Respons
         return Json(json!({ "ok": true, "pending": true })).into_response();
     };
     let id = at.id.clone();
-    if at.status != Status::Dnd {
-        tell(node, at, pid, cwd, status).await;
-    }
+    tell(node, &at, status).await;
     Json(json!({ "ok": true, "presence_id": id })).into_response()
 }
 
-/// The node that holds the socket applies it; one in grace has no such node.
-async fn tell(node: &Arc<Node>, at: PresenceAt, pid: i32, cwd: &str, status: Status) {
+/// The node that holds the socket applies it; that of one in grace is written
+/// here, for when its session is back. The row's own status may be behind.
+async fn tell(node: &Arc<Node>, at: &PresenceAt, status: Status) {
     let now = Timestamp::now();
     let room = node.registry.room(&at.mesh);
-    if let Some(room) = &room
-        && room.session(&at.id).is_some()
-    {
-        return status::apply_hook(node, room, &at.id, status, now).await;
+    let record = match &room {
+        Some(room) if room.session(&at.id).is_some() => {
+            return status::apply_hook(node, room, &at.id, status, now).await;
+        }
+        Some(room) => room.record(&at.id).map(|record| PresenceRecord::clone(&record)),
+        None => find(node, at).await,
+    };
+    match record {
+        Some(record) if !record.online => {
+            status::apply_hook_in_grace(node, record, status, now).await;
+        }
+        _ => {
+            let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
+            node.cluster.publish(&at.mesh, &message);
+        }
     }
-    // Should it come back in a moment, it reads this.
-    if let Err(error) = node.cluster.put_pending_status(pid, cwd, status).await {
-        tracing::debug!(%error, "a pending status was lost");
+}
+
+/// A presence of a mesh that this node does not serve.
+async fn find(node: &Node, at: &PresenceAt) -> Option<PresenceRecord> {
+    match node.cluster.directory(&at.mesh).await {
+        Ok(records) => records.into_iter().find(|record| record.id == at.id),
+        Err(error) => {
+            tracing::debug!(%error, "a presence could not be looked up");
+            None
+        }
     }
-    let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
-    node.cluster.publish(&at.mesh, &message);
-    let current = (at.status, at.status_source, at.status_updated_at);
-    let fresh_ms = node.config.presence.hook_fresh_window_ms;
-    let written = status::write(current, status, StatusSource::Hook, now, fresh_ms);
-    node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(at.id) });
 }

@@ -10,13 +10,13 @@ use crate::clock::Timestamp;
 #[serde(rename_all = "camelCase")]
 pub struct Hello {
     /// The mesh to enter: its id, not its slug.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub mesh_id: String,
     /// The member's id; must belong to the member with `pubkey`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub member_id: String,
     /// The member's key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub pubkey: String,
     /// A key made for this process. Not proven, so it takes nothing over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Hello {
     #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// Over `meshId|memberId|pubkey|timestamp`: 128 hex digits.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub signature: String,
 }
 
@@ -37,19 +37,19 @@ pub struct Hello {
 #[serde(rename_all = "camelCase")]
 pub struct SessionHello {
     /// The mesh to enter.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub mesh_id: String,
     /// The member's id, checked if given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub parent_member_id: String,
     /// The member's key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub parent_member_pubkey: String,
     /// The session's key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub session_pubkey: String,
     /// The member's signature over the session's key.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_attestation")]
     pub parent_attestation: Option<Attestation>,
     /// What the session and the machine call themselves.
     #[serde(flatten)]
@@ -58,7 +58,7 @@ pub struct SessionHello {
     #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// By the session key: 128 hex digits.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub signature: String,
 }
 
@@ -100,16 +100,16 @@ pub struct About {
 #[serde(rename_all = "camelCase")]
 pub struct Attestation {
     /// Must be the outer one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub session_pubkey: String,
     /// Must be the outer one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub parent_member_pubkey: String,
     /// Unix milliseconds, at most 24 hours ahead.
     #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub expires_at: f64,
     /// By the member's key: 128 hex digits.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient_text")]
     pub signature: String,
 }
 
@@ -207,6 +207,14 @@ fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
         serde_json::Value::Number(number) => number.to_string(),
         _ => String::new(),
     })
+}
+
+/// Anything but an attestation is none.
+fn lenient_attestation<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Attestation>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 fn lenient_pid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {

@@ -241,14 +241,19 @@ impl Room {
     // --- the mirrored directory -------------------------------------------
 
     /// Another node says how a presence is now. Older epochs are ignored; a
-    /// newer one than a session's here replaces that session.
+    /// newer one than a session's here replaces that session. One that is not
+    /// known and has no socket has ended since, and is not brought back.
     pub fn mirror(&self, record: PresenceRecord) -> Replaced {
         let mut state = self.state.write();
-        if let Some(known) = state.directory.get(&record.id) {
-            let ours = known.session.is_some();
-            if record.epoch < known.record.epoch || (ours && record.epoch == known.record.epoch) {
-                return None;
+        match state.directory.get(&record.id) {
+            Some(known) => {
+                let (epoch, ours) = (known.record.epoch, known.session.is_some());
+                if record.epoch < epoch || (ours && record.epoch == epoch) {
+                    return None;
+                }
             }
+            None if !record.online => return None,
+            None => {}
         }
         state.directory.put(Arc::new(record), None)
     }

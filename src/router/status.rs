@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
+use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
 use crate::node::Node;
@@ -84,6 +84,37 @@ pub async fn apply_hook(
     if record.status != Status::Dnd {
         set(node, room, &session, status, StatusSource::Hook, at).await;
     }
+}
+
+/// A hook's word about a presence whose socket is gone, for when its session
+/// is back. Never changes `dnd`.
+pub async fn apply_hook_in_grace(
+    node: &Arc<Node>,
+    mut record: PresenceRecord,
+    status: Status,
+    at: Timestamp,
+) {
+    if record.status == Status::Dnd {
+        return;
+    }
+    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let written = write(standing(&record), status, StatusSource::Hook, at, fresh_ms);
+    (record.status, record.status_source, record.status_updated_at) = written;
+    node.journal
+        .change(PresenceChange { status: Some(written), ..PresenceChange::of(record.id.clone()) });
+    // A session that came back meanwhile has a newer epoch, and neither the
+    // cluster nor a room takes this record then.
+    let lease =
+        LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
+    if let Err(error) = node.cluster.write_record(&lease, &record).await {
+        tracing::debug!(%error, presence = %record.id, "a hook's word about a peer away was lost");
+    }
+    if let Some(room) = node.registry.room(&record.mesh) {
+        room.mirror(record.clone());
+    }
+    let mesh = record.mesh.clone();
+    let message = BusMessage::Presence { record: Box::new(record), event: None };
+    node.cluster.publish(&mesh, &message);
 }
 
 /// Takes over what the transcripts on this machine say of the sessions here

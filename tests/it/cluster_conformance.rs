@@ -12,18 +12,22 @@ mod extras;
 mod loss;
 mod places;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
 use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
 use claudemesh_broker::cluster::{
-    Acquired, Cluster, ClusterEvent, ClusterEvents, HeldLease, LeaseRef, PresenceRecord, Release,
+    Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
+    PresenceRecord, Release,
 };
-use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
+use claudemesh_broker::id::{Key, MemberId, MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
+
+use crate::harness::redis::PrivateRedis;
 
 const CAP: u32 = 5;
 
@@ -82,13 +86,86 @@ impl Subject for Single {
     }
 }
 
+/// Two nodes over a server of their own: one server, or a Redis Cluster.
+struct OverRedis<const IS_CLUSTER: bool> {
+    nodes: [Arc<RedisCluster>; 2],
+    events: [ClusterEvents; 2],
+    server: PrivateRedis,
+}
+
+#[async_trait]
+impl<const IS_CLUSTER: bool> Subject for OverRedis<IS_CLUSTER> {
+    async fn start(times: LeaseTimes) -> Self {
+        let server = if IS_CLUSTER { PrivateRedis::start_cluster() } else { PrivateRedis::start() };
+        let connect = async |name: &str| {
+            RedisCluster::connect(RedisSettings {
+                url: server.url(),
+                cluster_mode: IS_CLUSTER,
+                node: NodeId::from(name),
+                region: None,
+                lease_grace_ms: times.grace_ms,
+                lease_ttl_ms: times.ttl_ms,
+                key_prefix: "test".to_owned(),
+            })
+            .await
+            .unwrap()
+        };
+        let (first, first_events) = connect("first").await;
+        let (second, second_events) = connect("second").await;
+        assert_eq!((first.health(), second.health()), (ClusterHealth::Up, ClusterHealth::Up));
+        Self { nodes: [first, second], events: [first_events, second_events], server }
+    }
+
+    fn nodes(&self) -> [Arc<dyn Cluster>; 2] {
+        let [first, second] = &self.nodes;
+        [first.clone(), second.clone()]
+    }
+
+    fn events_of_first(&mut self) -> &mut ClusterEvents {
+        &mut self.events[0]
+    }
+
+    async fn lose_everything(&mut self) {
+        self.server.flush_all();
+    }
+
+    /// The parts of every mesh's books have the same members.
+    fn check_invariants(&self) {
+        let keys: Vec<String> = self.server.query(redis::cmd("KEYS").arg("test:{*}:leases"));
+        for leases in keys {
+            let part = |name: &str| leases.replace(":leases", &format!(":{name}"));
+            let read = |command: &str, key: String| -> BTreeSet<String> {
+                let mut read = redis::cmd(command);
+                read.arg(key);
+                if command == "ZRANGE" {
+                    read.arg(0).arg(-1);
+                }
+                self.server.query(&read)
+            };
+            let all = read("HKEYS", leases.clone());
+            let (online, grace) = (read("ZRANGE", part("online")), read("ZRANGE", part("grace")));
+            assert!(online.is_disjoint(&grace), "{online:?} {grace:?}");
+            assert_eq!(&online | &grace, all);
+            assert_eq!(read("HKEYS", part("records")), all);
+            let indexed = read("HVALS", part("sessions"));
+            assert!(online.is_subset(&indexed) && indexed.is_subset(&all), "{indexed:?} {all:?}");
+        }
+    }
+}
+
 macro_rules! conformance {
-    ($($group:ident::$property:ident),* $(,)?) => {
-        mod single {
+    (
+        $($subject:ident: $type:ty),*;
+        $properties:tt
+    ) => {
+        $(conformance!(@module $subject: $type; $properties);)*
+    };
+    (@module $subject:ident: $type:ty; { $($group:ident::$property:ident),* $(,)? }) => {
+        mod $subject {
             $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $property() {
-                    super::$group::$property::<super::Single>().await;
+                    super::$group::$property::<$type>().await;
                 }
             )*
         }
@@ -96,6 +173,10 @@ macro_rules! conformance {
 }
 
 conformance!(
+    single: super::Single,
+    over_redis: super::OverRedis<false>,
+    over_redis_cluster: super::OverRedis<true>;
+    {
     places::the_cap_is_exact_under_a_burst,
     places::a_refused_peer_learns_the_count_and_when_to_retry,
     places::a_reattach_keeps_the_presence_and_needs_no_place,
@@ -117,6 +198,7 @@ conformance!(
     extras::a_digest_is_used_once,
     extras::tokens_are_exact,
     extras::a_pending_status_is_the_newest_and_expires,
+    }
 );
 
 // ---- Words of these tests ----------------------------------------------------

@@ -2,16 +2,20 @@
 //! as processes of their own, and raw sockets that say exactly what a test wants
 //! said.
 
+pub mod http;
 pub mod msgpack;
 pub mod node;
 pub mod process;
 pub mod raw;
+pub mod redis;
 
 pub use node::{Member, Node};
 pub use process::BrokerProcess;
 pub use raw::Raw;
 
 use std::time::Duration;
+
+use serde_json::json;
 
 /// Nothing that a test waits for may take longer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,4 +27,23 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the broker knows that the peer's socket is gone. `probe` is a
+/// multicast: those in grace hold it.
+pub async fn until_in_grace(raw: &mut Raw, probe: &str, name: &str) {
+    until("a socket is known to be gone", async || {
+        let asked = json!({ "type": "message_status", "messageId": probe });
+        let recipients = raw.ask(asked).await["recipients"].clone();
+        let recipients = recipients.as_array().expect("recipients");
+        recipients.iter().any(|one| one["name"] == name && one["status"] == "held")
+    })
+    .await;
+}
+
+/// A gauge or counter without labels, as `/metrics` has it now.
+pub async fn metric(node: &Node, name: &str) -> u64 {
+    let text = http::get(node, "/metrics").await.body;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).expect(name)
 }

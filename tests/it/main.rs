@@ -5,8 +5,14 @@
 mod cli;
 mod client;
 mod cluster_conformance;
+mod cluster_redis;
 mod harness;
 mod layers;
 mod store_conformance;
 mod wire_delivery;
+mod wire_handshake;
+mod wire_hold;
+mod wire_identity;
 mod wire_msgpack;
+mod wire_places;
+mod wire_presence;

@@ -49,9 +49,13 @@ local function holder(identity)
   return redis.call('HGET', SESSIONS, identity)
 end
 
+-- A session that is here keeps its presence; one whose lease is gone does not.
 local function insert(presence, lease, record, expires)
+  local other = holder(lease.identity)
+  if not other or redis.call('HEXISTS', LEASES, other) == 0 then
+    redis.call('HSET', SESSIONS, lease.identity, presence)
+  end
   save(presence, lease, expires)
-  redis.call('HSETNX', SESSIONS, lease.identity, presence)
   redis.call('HSET', RECORDS, presence, record)
 end
 

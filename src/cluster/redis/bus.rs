@@ -207,6 +207,9 @@ impl Bus {
 
     /// Numbers a frame and queues it, unless this node is surely alone.
     pub(super) fn publish(&self, mesh: &MeshId, message: &BusMessage) {
+        if self.with_channel(mesh, |channel, _| channel.keep_back(Instant::now())) {
+            return;
+        }
         let payload = match Payload::body(message) {
             Ok(payload) => payload,
             Err(error) => {
@@ -216,15 +219,13 @@ impl Bus {
         };
         self.with_channel(mesh, |channel, bus| {
             let next = channel.next(Instant::now());
-            if next.is_needed {
-                bus.queue(QueuedFrame {
-                    channel: bus.keys.channel(mesh),
-                    meshes: vec![mesh.clone()],
-                    seq: next.seq,
-                    first: next.first,
-                    payload,
-                });
-            }
+            bus.queue(QueuedFrame {
+                channel: bus.keys.channel(mesh),
+                meshes: vec![mesh.clone()],
+                seq: next.seq,
+                first: next.first,
+                payload,
+            });
         });
     }
 

@@ -94,6 +94,20 @@ impl Fallback {
         });
     }
 
+    /// What an acquiring of this session must exceed: an epoch given here may
+    /// not have reached Redis yet.
+    pub(super) fn epoch_of(&self, record: &PresenceRecord) -> u64 {
+        let state = self.state.lock();
+        let mesh = state.meshes.get(&record.mesh);
+        mesh.and_then(|mesh| mesh.books.epoch_of(&record.identity())).unwrap_or(0)
+    }
+
+    /// The record of a lease that this node holds or has in grace.
+    pub(super) fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
+        let state = self.state.lock();
+        state.meshes.get(&lease.mesh)?.books.record_of(lease)
+    }
+
     /// Whether this node has released the lease, however Redis has it.
     pub(super) fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
         let state = self.state.lock();
@@ -184,11 +198,9 @@ impl Fallback {
         let ended = std::mem::take(&mut state.ended);
         let records = state.meshes.values().flat_map(|mesh| mesh.books.directory());
         let (open, in_grace): (Vec<_>, Vec<_>) = records.partition(|record| record.online);
-        let open = open.into_iter().map(|record| {
-            let (mesh, presence) = (record.mesh.clone(), record.id.clone());
-            let lease = LeaseRef { mesh, presence, epoch: record.epoch };
-            HeldLease { lease, record: Arc::new(record) }
-        });
+        let open = open
+            .into_iter()
+            .map(|record| HeldLease { lease: lease_of(&record), record: Arc::new(record) });
         Reseed { open: open.collect(), in_grace, ended }
     }
 
@@ -224,6 +236,11 @@ impl Fallback {
         }
         answer
     }
+}
+
+/// The holding that a record in the books stands for.
+pub(super) fn lease_of(record: &PresenceRecord) -> LeaseRef {
+    LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch }
 }
 
 #[cfg(test)]

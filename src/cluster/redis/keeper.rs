@@ -11,10 +11,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::bus::Bus;
-use super::fallback::Fallback;
+use super::fallback::{Fallback, Reseed};
 use super::leases::Leases;
 use super::scripts;
-use crate::cluster::{LeaseRef, Release};
+use crate::cluster::LeaseRef;
 use crate::id::MeshId;
 
 /// Between two signs of life of this node, which are also how it learns that
@@ -72,38 +72,48 @@ impl Keeper {
     async fn watch(&self) {
         let mut tick = tokio::time::interval(SIGN_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut was_there = false;
+        let mut told = None;
         let mut read_at: Option<Instant> = None;
         loop {
             let rejoin = tokio::select! {
                 _ = tick.tick() => false,
-                () = self.link_is_up.notified() => { was_there = false; false }
+                () = self.link_is_up.notified() => false,
                 () = self.bus.rejoin.notified() => true,
             };
-            if let Err(error) = self.give_sign().await {
-                tracing::debug!(%error, "Redis is away");
-                was_there = false;
-                continue;
-            }
-            if !was_there {
-                if let Err(error) = self.reseed().await {
-                    tracing::debug!(%error, "Redis went away again");
+            let is_back = match self.look_after(&mut told).await {
+                Ok(is_back) => is_back,
+                Err(error) => {
+                    tracing::debug!(%error, "Redis is away");
+                    told = None;
                     continue;
                 }
-                was_there = true;
-                self.ready.notify_one();
-            }
+            };
+            let rejoin = rejoin || is_back;
             if rejoin || read_at.is_none_or(|at| at.elapsed() >= MEMBERS_INTERVAL) {
-                let joined = self.bus.joined();
-                match self.read_members(&joined, rejoin).await {
-                    Ok(()) => read_at = Some(Instant::now()),
+                read_at = match self.read_members(&self.bus.joined(), rejoin).await {
+                    Ok(()) => Some(Instant::now()),
                     Err(error) => {
                         tracing::debug!(%error, "the nodes of the meshes are read later");
-                        read_at = None;
+                        None
                     }
-                }
+                };
             }
         }
+    }
+
+    /// Gives a sign of life, and tells Redis what this node holds if that has
+    /// not happened on this connection (`told`) or an error came between; says
+    /// whether it did.
+    async fn look_after(&self, told: &mut Option<u64>) -> RedisResult<bool> {
+        self.give_sign().await?;
+        let (generation, _) = self.leases.link.connection()?;
+        if *told == Some(generation) {
+            return Ok(false);
+        }
+        self.reseed().await?;
+        *told = Some(generation);
+        self.ready.notify_one();
+        Ok(true)
     }
 
     /// Says that this node is there, and counts those who are.
@@ -149,30 +159,21 @@ impl Keeper {
     /// mesh looked at again.
     async fn reseed(&self) -> RedisResult<()> {
         let reseed = self.fallback.take_reseed();
-        let counts = (reseed.open.len(), reseed.in_grace.len(), reseed.ended.len());
-        for (mesh, presence) in &reseed.ended {
-            if let Err(error) = self.leases.revoke(mesh, presence).await {
-                self.fallback.put_back_ended(&reseed.ended);
-                return Err(error);
-            }
+        let Reseed { open, in_grace, ended } = &reseed;
+        if let Err(error) = self.leases.revoke(ended).await {
+            self.fallback.put_back_ended(ended);
+            return Err(error);
         }
         let has_let_go =
             |lease: &LeaseRef| self.fallback.has_let_go(self.leases.clock.now_ms(), lease);
-        let renewed = self.leases.renew(&reseed.open, has_let_go).await?;
+        let renewed = self.leases.renew(open, has_let_go).await?;
         for lost in renewed.replaced.iter().chain(&renewed.ended) {
-            let lease = &reseed.open[*lost].lease;
-            self.fallback.forget(&lease.mesh, &lease.presence);
+            self.fallback.forget(&open[*lost].lease.mesh, &open[*lost].lease.presence);
         }
-        for held in &reseed.open {
-            self.leases.write_record(&held.lease, &held.record).await?;
-        }
-        self.leases.adopt(&reseed.in_grace).await?;
-        for record in &reseed.in_grace {
-            let (mesh, presence) = (record.mesh.clone(), record.id.clone());
-            let lease = LeaseRef { mesh, presence, epoch: record.epoch };
-            self.leases.release(&lease, Release::Grace).await?;
-        }
-        let (open, in_grace, ended) = counts;
+        let records = open.iter().map(|held| (&held.lease, held.record.as_ref()));
+        self.leases.write_records(records).await?;
+        self.leases.put_in_grace(in_grace).await?;
+        let (open, in_grace, ended) = (open.len(), in_grace.len(), ended.len());
         tracing::info!(open, in_grace, ended, "Redis has this node's leases");
         self.bus.note_gap_everywhere();
         Ok(())

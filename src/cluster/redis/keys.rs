@@ -16,7 +16,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str, cluster_mode: bool) -> Self {
-        Self { prefix: prefix.to_owned(), cluster_mode }
+        Self { prefix: format!("{prefix}:"), cluster_mode }
     }
 
     /// Whether they lie in a Redis Cluster.
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_channel_names_its_mesh() {
-        let keys = Keys::new("cm:", false);
+        let keys = Keys::new("cm", false);
         let mesh = MeshId::from("a{b}:bus");
         assert_eq!(keys.mesh_of_channel(&keys.channel(&mesh)), Some(mesh));
         assert_eq!(keys.mesh_of_channel(&keys.beats_channel()), None);
@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn the_index_of_meshes_is_no_script_key_in_a_cluster() {
         let mesh = MeshId::from("m");
-        assert_eq!(Keys::new("cm:", false).books(&mesh).len(), 7);
-        let keys = Keys::new("cm:", true).books(&mesh);
+        assert_eq!(Keys::new("cm", false).books(&mesh).len(), 7);
+        let keys = Keys::new("cm", true).books(&mesh);
         assert!(keys.iter().all(|key| key.starts_with("cm:{m}:")), "{keys:?}");
     }
 }

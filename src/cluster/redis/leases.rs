@@ -6,10 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use redis::{Cmd, FromRedisValue, ParsingError, RedisResult, Script, Value};
+use redis::{Cmd, RedisResult, Script, Value};
 
+use super::fallback::lease_of;
 use super::keys::Keys;
 use super::link::Link;
+use super::rows::{Row, by_mesh, encode, ended};
 use super::scripts::{self, Scripts};
 use crate::cluster::single::{LeaseTimes, MonotonicClock};
 use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release};
@@ -17,6 +19,9 @@ use crate::id::{MeshId, PresenceId};
 
 /// Records of one call that adopts or restores. More: another call.
 const RECORDS_PER_CALL_MAX: usize = 256;
+
+/// Calls of one round trip. More: another one.
+const CALLS_PER_BATCH_MAX: usize = 256;
 
 /// Meshes that one reaping looks into. More: the next one does.
 const MESHES_PER_REAP_MAX: usize = 256;
@@ -34,6 +39,16 @@ pub(super) struct Leases {
 pub(super) struct Counted<T> {
     pub(super) answer: T,
     pub(super) count: u32,
+}
+
+/// What became of a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    Held,
+    /// Somebody else has it, or it has ended.
+    NotHeld,
+    /// The books have never heard of it: they were lost.
+    Unknown,
 }
 
 /// What became of a batch of renewals, by position in the batch.
@@ -72,11 +87,12 @@ impl Leases {
         &self,
         record: &PresenceRecord,
         cap: u32,
+        epoch_min: u64,
     ) -> RedisResult<Counted<Acquired>> {
         let mesh = &record.mesh;
         let mut call = self.call(&self.scripts.acquire, mesh);
         call.arg(record.id.as_str()).arg(record.identity().as_str()).arg(&record.node);
-        call.arg(encode(record)).arg(cap).arg(record.epoch + 1);
+        call.arg(encode(record)).arg(cap).arg(epoch_min);
         type Reply = (String, String, u64, u32, u64, u64, u64, Vec<Row>);
         let reply: Reply = self.link.query(&call).await?;
         let (outcome, presence, epoch, count, retry_after_ms, now, due, rows) = reply;
@@ -165,26 +181,58 @@ impl Leases {
         &self,
         lease: &LeaseRef,
         how: Release,
-    ) -> RedisResult<Counted<bool>> {
-        let mut call = self.call(&self.scripts.release, &lease.mesh);
+    ) -> RedisResult<Counted<Released>> {
+        let call = self.release_call(lease, how);
+        let (answer, count, now, due): (i32, u32, u64, u64) = self.link.query(&call).await?;
+        self.clock.see(now);
+        self.note_due(&lease.mesh, due).await;
+        let answer = match answer {
+            1 => Released::Held,
+            0 => Released::NotHeld,
+            _ => Released::Unknown,
+        };
+        Ok(Counted { answer, count })
+    }
+
+    /// Puts presences into grace that this node let go and Redis may not know
+    /// of.
+    pub(super) async fn put_in_grace(&self, records: &[PresenceRecord]) -> RedisResult<()> {
+        self.adopt(records, true).await?;
+        for records in records.chunks(CALLS_PER_BATCH_MAX) {
+            let leases: Vec<_> = records.iter().map(lease_of).collect();
+            let calls = leases.iter().map(|lease| self.release_call(lease, Release::Grace));
+            let replies: Vec<(i32, u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+            let dues = leases.into_iter().zip(replies).map(|(lease, reply)| (lease.mesh, reply.3));
+            self.note_dues(&dues.collect::<Vec<_>>()).await;
+        }
+        Ok(())
+    }
+
+    fn release_call(&self, lease: &LeaseRef, how: Release) -> Cmd {
         let how = match how {
             Release::Grace => "grace",
             Release::Now => "now",
         };
+        let mut call = self.call(&self.scripts.release, &lease.mesh);
         call.arg(lease.presence.as_str()).arg(lease.epoch).arg(how);
-        let (answer, count, now, due): (bool, u32, u64, u64) = self.link.query(&call).await?;
-        self.clock.see(now);
-        self.note_due(&lease.mesh, due).await;
-        Ok(Counted { answer, count })
+        call
     }
 
-    pub(super) async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> RedisResult<u32> {
-        let mut call = self.call(&self.scripts.revoke, mesh);
-        call.arg(presence.as_str());
-        let (count, now, due): (u32, u64, u64) = self.link.query(&call).await?;
-        self.clock.see(now);
-        self.note_due(mesh, due).await;
-        Ok(count)
+    /// Returns the number of leases that the last one's mesh then had.
+    pub(super) async fn revoke(&self, ended: &[(MeshId, PresenceId)]) -> RedisResult<u32> {
+        let mut last_count = 0;
+        for ended in ended.chunks(CALLS_PER_BATCH_MAX) {
+            let calls = ended.iter().map(|(mesh, presence)| {
+                let mut call = self.call(&self.scripts.revoke, mesh);
+                call.arg(presence.as_str());
+                call
+            });
+            let replies: Vec<(u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+            last_count = replies.last().map_or(0, |reply| reply.0);
+            let dues = ended.iter().zip(replies).map(|((mesh, _), reply)| (mesh.clone(), reply.2));
+            self.note_dues(&dues.collect::<Vec<_>>()).await;
+        }
+        Ok(last_count)
     }
 
     pub(super) async fn reap(&self, limit: usize) -> RedisResult<Vec<PresenceRecord>> {
@@ -215,11 +263,17 @@ impl Leases {
         Ok(reaped)
     }
 
-    pub(super) async fn adopt(&self, records: &[PresenceRecord]) -> RedisResult<()> {
+    /// `leave_out_ended`: those of which the books know that they ended stay so.
+    pub(super) async fn adopt(
+        &self,
+        records: &[PresenceRecord],
+        leave_out_ended: bool,
+    ) -> RedisResult<()> {
         let all: Vec<usize> = (0..records.len()).collect();
         let batches = by_mesh(&all, RECORDS_PER_CALL_MAX, |index| &records[index].mesh);
         let calls = batches.iter().map(|(mesh, indexes)| {
             let mut call = self.call(&self.scripts.adopt, mesh);
+            call.arg(i32::from(leave_out_ended));
             for record in indexes.iter().map(|index| &records[*index]) {
                 call.arg(record.id.as_str()).arg(record.epoch).arg(record.identity().as_str());
                 call.arg(&record.node).arg(encode(record));
@@ -232,14 +286,21 @@ impl Leases {
         Ok(())
     }
 
-    pub(super) async fn write_record(
+    pub(super) async fn write_records<'a>(
         &self,
-        lease: &LeaseRef,
-        record: &PresenceRecord,
+        records: impl IntoIterator<Item = (&'a LeaseRef, &'a PresenceRecord)> + Send,
     ) -> RedisResult<()> {
-        let mut call = self.call(&self.scripts.write_record, &lease.mesh);
-        call.arg(lease.presence.as_str()).arg(lease.epoch).arg(encode(record));
-        self.link.query::<u32>(&call).await.map(|_| ())
+        let calls = records.into_iter().map(|(lease, record)| {
+            let mut call = self.call(&self.scripts.write_record, &lease.mesh);
+            call.arg(lease.presence.as_str()).arg(lease.epoch).arg(encode(record));
+            call
+        });
+        let mut calls: Vec<_> = calls.collect();
+        while !calls.is_empty() {
+            let rest = calls.split_off(calls.len().min(CALLS_PER_BATCH_MAX));
+            self.link.query_all::<u32>(std::mem::replace(&mut calls, rest)).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn directory(
@@ -290,64 +351,6 @@ impl Leases {
         set.arg(mesh.as_str());
         if let Err(error) = self.link.query::<Value>(&set).await {
             tracing::debug!(%error, %mesh, "the index of meshes keeps a past instant");
-        }
-    }
-}
-
-/// Groups positions by mesh, at most `per_group` in one.
-fn by_mesh<'a>(
-    which: &[usize],
-    per_group: usize,
-    mesh_of: impl Fn(usize) -> &'a MeshId,
-) -> Vec<(MeshId, Vec<usize>)> {
-    let mut sorted = which.to_vec();
-    sorted.sort_by(|a, b| mesh_of(*a).cmp(mesh_of(*b)));
-    let same_mesh = sorted.chunk_by(|a, b| mesh_of(*a) == mesh_of(*b));
-    same_mesh
-        .flat_map(|group| group.chunks(per_group))
-        .map(|group| (mesh_of(group[0]).clone(), group.to_vec()))
-        .collect()
-}
-
-/// A MessagePack map with named fields. It cannot fail: no field is of a kind
-/// that MessagePack lacks.
-fn encode(record: &PresenceRecord) -> Vec<u8> {
-    rmp_serde::to_vec_named(record).unwrap_or_default()
-}
-
-fn ended(mut record: PresenceRecord) -> PresenceRecord {
-    record.online = false;
-    record
-}
-
-/// A record with the fields that are kept beside it.
-struct Row {
-    record: Vec<u8>,
-    epoch: u64,
-    state: String,
-    node: String,
-}
-
-impl FromRedisValue for Row {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (record, epoch, state, node) = redis::from_redis_value(value)?;
-        Ok(Self { record, epoch, state, node })
-    }
-}
-
-impl Row {
-    fn into_record(self) -> Option<PresenceRecord> {
-        match rmp_serde::from_slice::<PresenceRecord>(&self.record) {
-            Ok(mut record) => {
-                record.epoch = self.epoch;
-                record.online = self.state == "o";
-                record.node = self.node;
-                Some(record)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a presence record in Redis cannot be read");
-                None
-            }
         }
     }
 }

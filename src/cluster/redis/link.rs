@@ -137,7 +137,10 @@ impl Link {
     /// Notes that a call on that connection failed so; replaces the connection
     /// if a call on it cannot succeed.
     pub(super) fn note_failure(&self, generation: u64, error: &RedisError) {
-        self.answers.store(false, Ordering::Relaxed);
+        let had_answers = self.answers.swap(false, Ordering::Relaxed);
+        if had_answers && !needs_another_connection(error) {
+            tracing::warn!(%error, purpose = self.purpose, "Redis refuses what it is asked");
+        }
         if needs_another_connection(error) {
             let mut current = self.current.lock();
             if current.as_ref().is_some_and(|(live, _)| *live == generation) {
@@ -199,11 +202,20 @@ impl Backoff {
     }
 }
 
+/// In one round trip, or on every server of a Redis Cluster.
 async fn load_scripts(connection: &mut Connection) -> RedisResult<()> {
-    for load in scripts::load_commands() {
-        load.query_async::<Value>(connection).await?;
+    let loads = scripts::load_commands();
+    if matches!(connection, Connection::Sharded(_)) {
+        for load in loads {
+            load.query_async::<Value>(connection).await?;
+        }
+        return Ok(());
     }
-    Ok(())
+    let mut pipeline = Pipeline::new();
+    for load in loads {
+        pipeline.add_command(load).ignore();
+    }
+    pipeline.query_async(connection).await
 }
 
 fn is_no_script(error: &RedisError) -> bool {

@@ -18,18 +18,12 @@
 //! its end cannot bring it back.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
 use super::LeaseTimes;
+use super::tombstones::{End, Tombstones};
 use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release, SessionIdentity};
 use crate::id::PresenceId;
-
-/// How long an ended presence is remembered.
-const TOMBSTONE_MS: u64 = 60 * 60 * 1000;
-
-/// Ended presences of one mesh that are remembered. More: the oldest is
-/// forgotten, and a node that slept that long could bring it back.
-const TOMBSTONES_MAX: usize = 4096;
 
 /// What became of an attempt to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +151,16 @@ impl MeshBooks {
             Some(entry) => entry.epoch == lease.epoch && entry.state == LeaseState::Released,
             None => self.ended.get(now_ms, &lease.presence).is_some(),
         }
+    }
+
+    /// The epoch at which a session is held.
+    pub(in crate::cluster) fn epoch_of(&self, identity: &SessionIdentity) -> Option<u64> {
+        self.leases.get(self.sessions.get(identity)?).map(|entry| entry.epoch)
+    }
+
+    /// The record of a lease, if this epoch holds it.
+    pub(in crate::cluster) fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
+        self.held(lease).map(|entry| entry.record.clone())
     }
 
     /// The number of leases.
@@ -364,57 +368,4 @@ impl MeshBooks {
 
 fn lease_ref(record: &PresenceRecord, epoch: u64) -> LeaseRef {
     LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch }
-}
-
-/// How a presence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Left,
-    Revoked,
-}
-
-/// Ended presences, oldest first.
-#[derive(Debug, Default)]
-struct Tombstones {
-    ends: HashMap<PresenceId, (End, u64)>,
-    by_age: VecDeque<(u64, PresenceId)>,
-}
-
-impl Tombstones {
-    fn add(&mut self, now_ms: u64, presence: &PresenceId, end: End) {
-        let forgotten_ms = now_ms + TOMBSTONE_MS;
-        self.ends.insert(presence.clone(), (end, forgotten_ms));
-        self.by_age.push_back((forgotten_ms, presence.clone()));
-        self.expire(now_ms);
-    }
-
-    fn get(&self, now_ms: u64, presence: &PresenceId) -> Option<End> {
-        let (end, forgotten_ms) = self.ends.get(presence)?;
-        (*forgotten_ms > now_ms).then_some(*end)
-    }
-
-    fn forget(&mut self, presence: &PresenceId) {
-        self.ends.remove(presence);
-    }
-
-    fn expire(&mut self, now_ms: u64) {
-        while let Some((forgotten_ms, presence)) = self.by_age.front() {
-            if *forgotten_ms > now_ms && self.by_age.len() <= TOMBSTONES_MAX {
-                break;
-            }
-            if self.ends.get(presence).is_some_and(|(_, until_ms)| until_ms == forgotten_ms) {
-                self.ends.remove(presence);
-            }
-            self.by_age.pop_front();
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.by_age.is_empty()
-    }
-
-    fn check_invariants(&self) {
-        assert!(self.ends.len() <= self.by_age.len());
-        assert!(self.by_age.len() <= TOMBSTONES_MAX);
-    }
 }

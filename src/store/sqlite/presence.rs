@@ -245,7 +245,7 @@ pub(super) async fn by_cwd(db: &Db, cwd: &str, pid: i32) -> Result<Option<Presen
         "select p.id, m.mesh_id, p.status, p.status_source, p.status_updated_at
          from presence p join member m on m.id = p.member_id
          where p.cwd = ?1 and p.disconnected_at is null
-         order by p.pid = ?2 desc, p.connected_at desc, p.id desc limit 1",
+         order by (?2 <> 0 and p.pid = ?2) desc, p.connected_at desc, p.id desc limit 1",
     )
     .bind(cwd)
     .bind(pid)

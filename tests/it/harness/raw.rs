@@ -1,6 +1,7 @@
 //! A raw socket: says exactly what a test wants said, hears everything.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use claudemesh_broker::auth::{SecretKey, sign_attestation, sign_hello, sign_session_hello};
@@ -23,10 +24,22 @@ pub struct Raw {
     requests: u32,
 }
 
+/// Now, and later than any other: the same hello signed twice within one
+/// millisecond would be one signature, which is good once.
+pub fn unused_now() -> Timestamp {
+    static LAST_MS: AtomicI64 = AtomicI64::new(0);
+    let now_ms = Timestamp::now().as_ms();
+    let last_ms = LAST_MS.fetch_max(now_ms, Ordering::Relaxed);
+    if last_ms < now_ms {
+        return Timestamp::from_ms(now_ms);
+    }
+    Timestamp::from_ms(LAST_MS.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
 /// A `hello` of that member, signed now. Adjust fields before saying it;
 /// those that are signed need a new signature.
 pub fn hello_frame(mesh: &MeshId, member: &Member) -> Value {
-    let now = Timestamp::now();
+    let now = unused_now();
     json!({
         "type": "hello",
         "meshId": mesh,
@@ -46,7 +59,7 @@ pub fn hello_frame(mesh: &MeshId, member: &Member) -> Value {
 
 /// A `session_hello` of that member under a session key, signed now.
 pub fn session_hello_frame(mesh: &MeshId, member: &Member, session: &SecretKey) -> Value {
-    let now = Timestamp::now();
+    let now = unused_now();
     let expires_at = now.plus_ms(12 * 3_600_000);
     json!({
         "type": "session_hello",
@@ -106,6 +119,23 @@ impl Raw {
         (raw, ack)
     }
 
+    /// A socket that says this hello; also what it hears first.
+    pub async fn greet(node: &Node, hello: Value) -> (Self, Value) {
+        let mut raw = Self::connect(node).await;
+        raw.say(hello).await;
+        let answer = raw.greeting().await;
+        (raw, answer)
+    }
+
+    /// Says this hello, which must be refused: the error frame, then the close.
+    pub async fn refused(node: &Node, hello: Value) -> (Value, (u16, String)) {
+        let (mut raw, answer) = Self::greet(node, hello).await;
+        assert_eq!(answer["type"], "error", "{answer}");
+        let close = raw.closed().await;
+        assert!(raw.heard.is_empty(), "an error frame, then the close: {:?}", raw.heard);
+        (answer, close)
+    }
+
     pub async fn say(&mut self, frame: Value) {
         self.say_text(frame.to_string()).await;
     }
@@ -121,8 +151,17 @@ impl Raw {
 
     /// The next frame of that type that fits; others are kept.
     pub async fn hear_where(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        let fits = |frame: &Value| frame["type"] == kind && fits(frame);
-        if let Some(at) = self.heard.iter().position(fits) {
+        self.hear_one(kind, |frame| frame["type"] == kind && fits(frame)).await
+    }
+
+    /// What answers a hello: `hello_ack` or `error`.
+    async fn greeting(&mut self) -> Value {
+        let answers = |frame: &Value| frame["type"] == "hello_ack" || frame["type"] == "error";
+        self.hear_one("answer to a hello", answers).await
+    }
+
+    async fn hear_one(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.heard.iter().position(&fits) {
             return self.heard.remove(at).expect("just found");
         }
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -192,7 +231,12 @@ impl Raw {
 
     /// Waits for the close; frames before it are kept. An abnormal end is 1006.
     pub async fn closed(&mut self) -> (u16, String) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        self.closed_within(PATIENCE).await
+    }
+
+    /// As above, for closes that come late by design.
+    pub async fn closed_within(&mut self, patience: Duration) -> (u16, String) {
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             match self.next(left).await {

@@ -246,7 +246,7 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     let here = Fixture::new(store.clone()).await;
     let cwd = format!("/{}", id::generate());
     let mut ids = Vec::new();
-    for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5)] {
+    for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5), (0, 15)] {
         let mut opening = here.opening(&here.owner);
         (opening.about.pid, opening.about.cwd) = (pid, cwd.clone());
         ids.push(here.open(at(seconds), &opening).await);
@@ -260,6 +260,7 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     );
     assert_eq!(found(1).await.expect("by process").id, ids[0]);
     assert_eq!(found(2).await.expect("the newer of two").id, ids[1]);
+    assert_eq!(found(0).await.expect("no process: the newest").id, ids[1]);
     here.end(&ids[1]).await;
     assert_eq!(found(99).await.expect("one is left").id, ids[2]);
     assert_eq!(store.presence_by_cwd("/nowhere at all", 1).await.expect("readable"), None);

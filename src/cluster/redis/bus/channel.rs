@@ -41,12 +41,11 @@ pub(super) enum Arrival {
     Old,
 }
 
-/// What to do with an outgoing frame.
+/// The place of an outgoing frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) seq: u64,
     pub(super) first: bool,
-    pub(super) is_needed: bool,
 }
 
 /// One mesh's channel.
@@ -137,19 +136,23 @@ impl Channel {
 
     // ---- Out ----
 
+    /// Counts a frame that nobody needs, if that is sure.
+    pub(super) fn keep_back(&mut self, now: Instant) -> bool {
+        let is_alone = self.is_surely_alone(now);
+        if is_alone {
+            self.seq += 1;
+            self.last_used = now;
+            self.skipped_at = Some(now);
+        }
+        is_alone
+    }
+
     /// The number of the next frame.
     pub(super) fn next(&mut self, now: Instant) -> Outgoing {
         self.seq += 1;
         self.last_used = now;
-        let is_needed = !self.is_surely_alone(now);
-        if is_needed {
-            self.beats_left = BEATS_PER_FRAME;
-        } else {
-            self.skipped_at = Some(now);
-        }
-        let first = self.is_new && is_needed;
-        self.is_new = self.is_new && !is_needed;
-        Outgoing { seq: self.seq, first, is_needed }
+        self.beats_left = BEATS_PER_FRAME;
+        Outgoing { seq: self.seq, first: std::mem::take(&mut self.is_new) }
     }
 
     pub(super) fn seq(&self) -> u64 {
@@ -248,19 +251,19 @@ mod tests {
     fn frames_are_kept_back_only_while_surely_alone_and_a_newcomer_is_told() {
         let start = Instant::now();
         let mut channel = Channel::new(start, 0);
-        assert!(channel.next(start).is_needed, "not joined: nothing is known");
+        assert!(!channel.keep_back(start), "not joined: nothing is known");
         channel.join();
-        assert!(channel.next(start).is_needed, "not read yet");
+        assert!(!channel.keep_back(start), "not read yet");
         assert!(!channel.see_members(start, &[]));
-        let kept = channel.next(start);
-        assert_eq!((kept.seq, kept.is_needed), (3, false));
+        assert!(channel.keep_back(start));
         assert!(channel.see_member(start, &origin(1)), "it may have missed that one");
         assert!(!channel.see_member(start, &origin(1)));
-        assert!(channel.next(start).is_needed);
+        assert!(!channel.keep_back(start));
+        assert_eq!(channel.next(start), Outgoing { seq: 2, first: true });
         let later = start + MEMBER_LIFE;
-        assert!(channel.next(later).is_needed, "the reading is too old to be believed");
+        assert!(!channel.keep_back(later), "the reading is too old to be believed");
         channel.see_members(later, &[]);
-        assert!(!channel.next(later).is_needed, "the other one was not seen for long");
+        assert!(channel.keep_back(later), "the other one was not seen for long");
     }
 
     #[test]
@@ -268,8 +271,8 @@ mod tests {
         let now = Instant::now();
         let mut channel = Channel::new(now, 10);
         assert_eq!(channel.beat(), None);
-        assert_eq!(channel.next(now), Outgoing { seq: 11, first: true, is_needed: true });
-        assert_eq!(channel.next(now), Outgoing { seq: 12, first: false, is_needed: true });
+        assert_eq!(channel.next(now), Outgoing { seq: 11, first: true });
+        assert_eq!(channel.next(now), Outgoing { seq: 12, first: false });
         assert_eq!(channel.beat(), Some(10));
         assert_eq!(channel.beat(), Some(12));
         assert_eq!(channel.beat(), Some(12));

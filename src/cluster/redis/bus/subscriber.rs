@@ -92,8 +92,15 @@ async fn hear(
     };
     bus.forget_heard();
     let connection = opener.open_with_pushes(on_push).await?;
-    let mut hearing =
-        Hearing { bus, connection, signals, probe_channel, subscribed: HashSet::new(), probes: 0 };
+    let mut hearing = Hearing {
+        bus,
+        connection,
+        signals,
+        probe_channel,
+        subscribed: HashSet::new(),
+        missing: HashSet::new(),
+        probes: 0,
+    };
     hearing.start().await?;
     hearing.serve(joins).await
 }
@@ -104,6 +111,8 @@ struct Hearing<'a> {
     signals: Arc<Signals>,
     probe_channel: String,
     subscribed: HashSet<MeshId>,
+    /// Joined and not subscribed when last looked at.
+    missing: HashSet<MeshId>,
     probes: u64,
 }
 
@@ -156,8 +165,12 @@ impl Hearing<'_> {
             .cloned()
             .collect();
         self.subscribe(missing.into_iter().collect()).await?;
-        for (_, done) in asked.drain(..) {
-            let _ = done.send(());
+        for (mesh, done) in asked.drain(..) {
+            if done.send(()).is_err() {
+                // It went on without waiting any longer.
+                self.bus.note_gap(&mesh);
+                self.bus.rejoin.notify_one();
+            }
         }
         Ok(())
     }
@@ -186,10 +199,13 @@ impl Hearing<'_> {
             self.connection.unsubscribe(&channels).await?;
         }
         self.subscribed.retain(|mesh| joined.contains(mesh));
-        let missing: Vec<_> = joined.difference(&self.subscribed).cloned().collect();
-        if !missing.is_empty() {
-            self.subscribe(missing.clone()).await?;
-            missing.iter().for_each(|mesh| self.bus.note_gap(mesh));
+        // What is missing for the first time has asked a moment ago.
+        let missing: HashSet<_> = joined.difference(&self.subscribed).cloned().collect();
+        let overlooked: Vec<_> = missing.intersection(&self.missing).cloned().collect();
+        self.missing = missing;
+        if !overlooked.is_empty() {
+            self.subscribe(overlooked.clone()).await?;
+            overlooked.iter().for_each(|mesh| self.bus.note_gap(mesh));
             self.bus.rejoin.notify_one();
         }
         Ok(())
