@@ -164,6 +164,8 @@ fn direct(
                 session.offer(&delivery(push, Place::Direct));
             }
         }
+        // It went into grace while the message was committed.
+        None if !record.online => give_back(node, room, presence, id, key),
         None => {
             let push = Box::new(direct_push(room, envelope, member));
             let delivery = BusDelivery { seq, push };

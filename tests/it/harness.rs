@@ -6,6 +6,7 @@ pub mod http;
 pub mod msgpack;
 pub mod node;
 pub mod process;
+pub mod program;
 pub mod raw;
 pub mod redis;
 

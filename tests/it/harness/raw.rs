@@ -254,6 +254,11 @@ impl Raw {
         self.heard.drain(..).collect()
     }
 
+    /// Everything heard and not asked for, of what was read already.
+    pub fn heard(&mut self) -> Vec<Value> {
+        self.heard.drain(..).collect()
+    }
+
     /// Says goodbye as clients do, and waits until the broker has taken it.
     pub async fn goodbye(mut self) {
         self.socket.close(None).await.expect("an open socket");
