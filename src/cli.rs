@@ -18,6 +18,7 @@ use clap_complete::Shell;
 use crate::config::{Config, ConfigErrors, Env, LogConfig, process_env};
 
 mod audit;
+pub mod bench;
 pub mod config;
 pub mod demo;
 mod doctor;
@@ -92,6 +93,9 @@ pub enum Command {
     /// Join a mesh and talk in it from this terminal
     #[command(subcommand, after_help = help::PEER)]
     Peer(peer::PeerCommand),
+    /// Measure how fast a broker is, and check that all arrives
+    #[command(after_help = help::BENCH)]
+    Bench(Box<bench::BenchArgs>),
     /// Print a completion script for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions {
@@ -149,6 +153,7 @@ impl Cli {
             Command::Audit(command) => audit::run(command, json, &config?).await,
             Command::Queue(command) => queue::run(command, json, &config?).await,
             Command::Peer(command) => peer::run(command, json, &config?).await,
+            Command::Bench(args) => bench::run(*args, json, &config?).await,
             Command::Completions { shell } => completions(shell),
         }
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub mod answer;
 mod backoff;
 mod error;
-mod hello;
+pub(crate) mod hello;
 pub mod http;
 mod inbound;
 mod options;
@@ -31,7 +31,7 @@ mod outgoing;
 mod pending;
 mod requests;
 mod seals;
-mod socket;
+pub(crate) mod socket;
 mod task;
 
 pub use answer::{Answer, AnswerFrame};

@@ -96,6 +96,10 @@ async fn close_socket(node: &Node, mut socket: WebSocket, close: CloseReason) {
     let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), async {
         if socket.send(close_message(close)).await.is_ok() {
             while let Some(Ok(_)) = socket.recv().await {}
+            if close.is_offence() {
+                // Nothing can be read after it; the peer has the time to read.
+                std::future::pending::<()>().await;
+            }
         }
     })
     .await;
@@ -156,7 +160,7 @@ async fn greet(
     loop {
         let message = match socket.recv().await {
             Some(Ok(message)) => message,
-            Some(Err(error)) => return too_large(&error).map_or(Ok(None), Err),
+            Some(Err(error)) => return offence(&error).map_or(Ok(None), Err),
             None => return Ok(None),
         };
         let Some((spoken, bytes)) = payload(codec, &message) else { continue };
@@ -205,11 +209,18 @@ async fn answer(
     }
 }
 
-/// Whether a read failed because a frame was over the limit.
-fn too_large(error: &axum::Error) -> Option<CloseReason> {
+/// What the peer did wrong, if a read failed for that and the socket still
+/// stands.
+fn offence(error: &axum::Error) -> Option<CloseReason> {
     use tokio_tungstenite::tungstenite::Error;
-    let source = std::error::Error::source(error)?.downcast_ref::<Error>()?;
-    matches!(source, Error::Capacity(_)).then_some(CloseReason::TOO_LARGE)
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
+    match std::error::Error::source(error)?.downcast_ref::<Error>()? {
+        Error::Capacity(_) => Some(CloseReason::TOO_LARGE),
+        Error::Utf8(_) => Some(CloseReason::NOT_UTF8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+        Error::Protocol(_) => Some(CloseReason::PROTOCOL_ERROR),
+        _ => None,
+    }
 }
 
 async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
@@ -269,9 +280,10 @@ async fn read_loop(
                 }
             }
             Some(Err(error)) => {
-                if let Some(close) = too_large(&error) {
+                if let Some(close) = offence(&error) {
                     active.session.outbox.close(close);
                     ends.writer.notified().await;
+                    linger(node, stream);
                 } else {
                     ends.reader.notify_one();
                 }
@@ -309,6 +321,16 @@ async fn take(node: &Arc<Node>, active: &Active, message: &Message, malformed: &
             handlers::handle_undecoded(&context, error);
         }
     }
+}
+
+/// A peer that offended is not read from any more. Closing on top of what it
+/// still sends would reset the connection, and our close would be lost: so the
+/// socket stays for as long as a peer has to answer a close.
+fn linger<T: Send + 'static>(node: &Node, socket: T) {
+    node.tasks.spawn(async move {
+        tokio::time::sleep(Duration::from_millis(limits::CLOSE_DEADLINE_MS)).await;
+        drop(socket);
+    });
 }
 
 // --- out -----------------------------------------------------------------------

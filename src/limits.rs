@@ -12,8 +12,8 @@ pub const HELLO_DEADLINE_MS: u64 = 10_000;
 /// From accepting a TCP connection to its complete HTTP header. Later: closed.
 pub const HTTP_HEADER_DEADLINE_MS: u64 = 10_000;
 
-/// Sockets of this process that are upgraded but have not said hello. More:
-/// refused with 503 and `Retry-After` before the upgrade.
+/// Sockets of this process that have not said hello yet, upgraded or not. More:
+/// the oldest of them is closed.
 pub const HALF_OPEN_SOCKETS_MAX: usize = 8192;
 
 /// Client addresses whose sockets and hellos are counted. More: the address

@@ -204,6 +204,10 @@ impl CloseReason {
     pub const SHUTTING_DOWN: Self = Self::new(1001, "shutting down");
     /// Nothing was said in time after the upgrade. Reconnect: yes.
     pub const HELLO_TIMEOUT: Self = Self::new(1008, "hello_timeout");
+    /// Bytes that are no WebSocket frames. Reconnect: no.
+    pub const PROTOCOL_ERROR: Self = Self::new(1002, "protocol error");
+    /// A text frame that is not UTF-8. Reconnect: no.
+    pub const NOT_UTF8: Self = Self::new(1007, "not utf-8");
     /// Too many frames that are no protocol. Reconnect: no.
     pub const MALFORMED: Self = Self::new(1008, "malformed");
     /// A frame over `MAX_MESSAGE_BYTES`. Reconnect: yes, with smaller frames.
@@ -220,12 +224,14 @@ impl CloseReason {
     pub const BANNED: Self = Self::new(4002, "banned");
 
     /// All of them: what may cross the bus by code and reason.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::SESSION_REPLACED,
         Self::DISCONNECTED,
         Self::DISCONNECTED_STALE,
         Self::SHUTTING_DOWN,
         Self::HELLO_TIMEOUT,
+        Self::PROTOCOL_ERROR,
+        Self::NOT_UTF8,
         Self::MALFORMED,
         Self::TOO_LARGE,
         Self::SLOW_READER,
@@ -239,6 +245,12 @@ impl CloseReason {
     #[must_use]
     pub const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
+    }
+
+    /// Whether it says that what was read cannot be read on.
+    #[must_use]
+    pub fn is_offence(self) -> bool {
+        [Self::PROTOCOL_ERROR, Self::NOT_UTF8, Self::TOO_LARGE].contains(&self)
     }
 
     /// A refused hello: 1008 with the error's code as reason.

@@ -8,6 +8,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Say who may talk", &["mesh", "invite", "member"]),
     ("Look inside", &["audit", "queue"]),
     ("Talk", &["peer"]),
+    ("Measure", &["bench"]),
     ("Shell", &["completions"]),
 ];
 
@@ -117,6 +118,21 @@ Examples:
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
   claudemesh-broker peer status dnd";
+
+pub(super) const BENCH: &str = "\
+Examples:
+  claudemesh-broker bench direct
+      100 peers send 1000 messages each, through a broker started for it.
+  claudemesh-broker bench direct --floor --report direct.html
+      The same in turns with the plainest relay there can be, and the ratio of the two.
+  claudemesh-broker bench direct --rate 1000 --messages 300 --peers 100
+      At a fixed rate: what matters then is the latency.
+  claudemesh-broker bench fanout --receivers 1000 --json | jq .perSecond
+  claudemesh-broker bench idle --sockets 10000
+  claudemesh-broker bench direct --url ws://host:7900/ws --invite ic://join/eyJ2Ijox...
+  DATABASE_URL=postgres://... REDIS_URL=redis://... claudemesh-broker bench direct --cluster 3
+
+Exit code 1 when anything was lost, doubled, out of order or unreadable.";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -12,7 +12,7 @@ const ATTESTATION_MS: i64 = 12 * 60 * 60 * 1000;
 
 /// A hello signed at `now`. Every connection needs its own: a signature is
 /// good once.
-pub(super) fn hello(options: &ClientOptions, session_key: &SecretKey, now: Timestamp) -> Value {
+pub(crate) fn hello(options: &ClientOptions, session_key: &SecretKey, now: Timestamp) -> Value {
     let identity = &options.identity;
     let member_pubkey = identity.member_pubkey();
     let session_pubkey = session_key.public_key();

@@ -31,20 +31,20 @@ const REPLAYS_MAX: u32 = 5;
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// Code of a connection that ended without a close frame.
-pub(super) const NO_CLOSE_FRAME: u16 = 1006;
+pub(crate) const NO_CLOSE_FRAME: u16 = 1006;
 
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A session that the broker has accepted.
-pub(super) struct Opened {
-    pub(super) socket: Socket,
-    pub(super) ack: HelloAck,
+pub(crate) struct Opened {
+    pub(crate) socket: Socket,
+    pub(crate) ack: HelloAck,
     /// What came before the ack.
-    pub(super) early: Vec<Message>,
+    pub(crate) early: Vec<Message>,
 }
 
 /// Connects and says hello.
-pub(super) async fn open(
+pub(crate) async fn open(
     url: &str,
     options: &ClientOptions,
     session_key: &SecretKey,
@@ -69,11 +69,21 @@ async fn open_once(
 ) -> Result<Opened, ClientError> {
     let limits = &options.limits;
     let connecting = connect(url, options.codec);
-    let mut socket = tokio::time::timeout(limits.connect_timeout, connecting)
+    let socket = tokio::time::timeout(limits.connect_timeout, connecting)
         .await
         .map_err(|_| ClientError::Timeout(limits.connect_timeout))??;
     let hello = hello(options, session_key, Timestamp::now());
     let frame = encode(options.codec, &hello)?;
+    greet(socket, frame, options).await
+}
+
+/// Says hello on an open socket.
+pub(crate) async fn greet(
+    mut socket: Socket,
+    frame: Message,
+    options: &ClientOptions,
+) -> Result<Opened, ClientError> {
+    let limits = &options.limits;
     let greeting = async {
         socket.send(frame).await.map_err(|_| ClientError::Lost)?;
         greeted(&mut socket, options.codec).await
@@ -114,7 +124,7 @@ async fn greeted(
 }
 
 /// The code and reason of a close frame.
-pub(super) fn close_reason(
+pub(crate) fn close_reason(
     close: Option<tokio_tungstenite::tungstenite::protocol::CloseFrame>,
 ) -> (u16, String) {
     close.map_or_else(
@@ -133,7 +143,7 @@ pub(super) fn read_frame(codec: Codec, frame: &Message) -> Option<Result<AnswerF
 }
 
 /// A frame of that coding.
-pub(super) fn encode<T: serde::Serialize + ?Sized>(
+pub(crate) fn encode<T: serde::Serialize + ?Sized>(
     codec: Codec,
     value: &T,
 ) -> Result<Message, ClientError> {
@@ -146,7 +156,8 @@ pub(super) fn encode<T: serde::Serialize + ?Sized>(
     }
 }
 
-async fn connect(url: &str, codec: Codec) -> Result<Socket, ClientError> {
+/// A WebSocket that has said nothing yet.
+pub(crate) async fn connect(url: &str, codec: Codec) -> Result<Socket, ClientError> {
     let address = || ClientError::Address(url.to_owned());
     let parsed = Url::parse(url).map_err(|_| address())?;
     if !matches!(parsed.scheme(), "ws" | "wss") {

@@ -75,15 +75,16 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
             is_session
         });
     }
-    let endings: Vec<Ending> = chosen
+    // The caller may name itself: its answer must leave before its close.
+    let (own, others): (Vec<Ending>, Vec<Ending>) = chosen
         .iter()
         .map(|record| Ending {
             record: PresenceRecord::clone(record),
             close: Some(removal.close(stale)),
             audit: vec![kicked_row(context, record)],
         })
-        .collect();
-    if let Err(error) = remove(context.node, context.room.mesh(), &endings).await {
+        .partition(|ending| ending.record.id == context.session.presence);
+    if let Err(error) = remove(context.node, context.room.mesh(), &others).await {
         return context.store_failed(&error);
     }
     let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
@@ -96,6 +97,9 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
         Removal::Kick => ServerMessage::KickAck(answer),
         Removal::Disconnect => ServerMessage::DisconnectAck(answer),
     });
+    if let Err(error) = remove(context.node, context.room.mesh(), &own).await {
+        tracing::warn!(%error, "a session that removed itself could not be ended");
+    }
 }
 
 /// Precedence: all, stale, target. The first two spare the caller.

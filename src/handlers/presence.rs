@@ -37,11 +37,9 @@ pub async fn set_status(context: &Context<'_>, status: Status) {
     context.done_if_asked();
 }
 
-/// `set_summary`.
-pub async fn set_summary(context: &Context<'_>, summary: String) {
-    if summary.len() > limits::SUMMARY_BYTES_MAX {
-        return too_long(context, "summary", limits::SUMMARY_BYTES_MAX);
-    }
+/// `set_summary`. Old clients could not be told that it is too long.
+pub async fn set_summary(context: &Context<'_>, mut summary: String) {
+    summary.truncate(summary.floor_char_boundary(limits::SUMMARY_BYTES_MAX));
     let written = PresenceChange { summary: Some(summary.clone()), ..of(context) };
     apply(context, written, |record| record.summary = Some(summary)).await;
     context.done_if_asked();

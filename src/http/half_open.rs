@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
 struct Socket {
-    /// It said hello, or is gone.
+    /// It said hello, is gone, or was told to go.
     done: AtomicBool,
     evicted: CancellationToken,
 }
@@ -24,6 +24,17 @@ struct Shared {
     queue: Mutex<VecDeque<Arc<Socket>>>,
     open: AtomicUsize,
     max: usize,
+}
+
+impl Shared {
+    /// It is none of them any more; whether it was until now.
+    fn leave(&self, socket: &Socket) -> bool {
+        let was_one = !socket.done.swap(true, Ordering::AcqRel);
+        if was_one {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+        }
+        was_one
+    }
 }
 
 /// All of them, oldest first.
@@ -53,10 +64,12 @@ impl HalfOpen {
             queue.pop_front();
         }
         queue.push_back(Arc::clone(&socket));
+        // One told to go counts no more, though its task may take a while to
+        // hear it: else a burst would push out everybody, itself included.
         let mut over = open.saturating_sub(self.0.max);
         while over > 0 {
             let Some(oldest) = queue.pop_front() else { break };
-            if !oldest.done.load(Ordering::Acquire) {
+            if self.0.leave(&oldest) {
                 oldest.evicted.cancel();
                 over -= 1;
             }
@@ -86,8 +99,7 @@ impl HalfOpenGuard {
 
 impl Drop for HalfOpenGuard {
     fn drop(&mut self) {
-        self.socket.done.store(true, Ordering::Release);
-        self.shared.open.fetch_sub(1, Ordering::AcqRel);
+        self.shared.leave(&self.socket);
     }
 }
 
@@ -108,6 +120,18 @@ mod tests {
         assert!(!third.evicted().is_cancelled());
         assert!(!fourth.evicted().is_cancelled());
         drop((second, third, fourth));
+        assert_eq!(half_open.count(), 0);
+    }
+
+    #[test]
+    fn a_burst_pushes_out_only_as_many_as_are_too_many() {
+        let half_open = HalfOpen::new(3);
+        // None of them is dropped meanwhile.
+        let guards: Vec<_> = (0..10).map(|_| half_open.enter()).collect();
+        let evicted = guards.iter().map(|guard| guard.evicted().is_cancelled());
+        assert_eq!(evicted.collect::<Vec<_>>(), [[true; 7].as_slice(), &[false; 3]].concat());
+        assert_eq!(half_open.count(), 3);
+        drop(guards);
         assert_eq!(half_open.count(), 0);
     }
 }

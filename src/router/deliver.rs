@@ -220,11 +220,13 @@ pub fn mail_for(node: &Arc<Node>, room: &Arc<Room>, key: Key) {
     node.cluster.publish(room.mesh(), &BusMessage::MailFor { keys: vec![key] });
 }
 
-/// Drains the sessions here that a key addresses.
+/// Drains the sessions here that a key addresses. Daemons leave it to an idle
+/// session of their member, on whichever node that is.
 pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
-    for candidate in room.addressed_by(key.as_str()) {
-        if let Some(session) = candidate.session {
-            redelivery::request(node, room, &session);
+    let candidates = room.addressed_by(key.as_str());
+    for candidate in policy::takers(&candidates) {
+        if let Some(session) = &candidate.session {
+            redelivery::request(node, room, session);
         }
     }
 }

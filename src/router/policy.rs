@@ -109,6 +109,20 @@ pub fn choose(candidates: &[Candidate], priority: Priority) -> Option<&Candidate
         })
 }
 
+/// Which of the presences that a key addresses should look for what waits
+/// under it: a control-plane connection only if no idle session could take it.
+pub fn takers(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
+    let has_idle_session = candidates.iter().any(|Candidate { record, session }| {
+        record.role == PeerRole::Session
+            && record.online
+            && record.status == Status::Idle
+            && session.as_ref().is_none_or(|s| s.outbox.is_open() && !s.inbox.lock().is_full())
+    });
+    candidates
+        .iter()
+        .filter(move |it| it.record.role != PeerRole::ControlPlane || !has_idle_session)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -177,6 +191,22 @@ mod tests {
         let dnd = [record("dnd", Session, Dnd, true, 1)];
         assert_eq!(chosen(&dnd, Priority::Next), None);
         assert_eq!(chosen(&dnd, Priority::Now), Some("dnd"));
+    }
+
+    #[test]
+    fn a_daemon_leaves_what_waits_to_an_idle_session() {
+        use PeerRole::{ControlPlane, Session};
+        use Status::{Idle, Working};
+        let taken = |all: &[Candidate]| -> Vec<String> {
+            takers(all).map(|candidate| candidate.record.id.to_string()).collect()
+        };
+        let daemon = record("daemon", ControlPlane, Idle, true, 9);
+        let idle = record("idle", Session, Idle, true, 1);
+        let busy = record("busy", Session, Working, true, 1);
+        let away = record("away", Session, Idle, false, 1);
+        assert_eq!(taken(&[daemon.clone(), busy.clone(), idle]), ["busy", "idle"]);
+        assert_eq!(taken(&[daemon.clone(), busy, away]), ["daemon", "busy", "away"]);
+        assert_eq!(taken(&[daemon]), ["daemon"]);
     }
 
     #[test]

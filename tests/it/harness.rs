@@ -5,6 +5,7 @@
 pub mod http;
 pub mod msgpack;
 pub mod node;
+pub mod postgres;
 pub mod process;
 pub mod program;
 pub mod raw;

@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod bench;
 mod cli;
 mod client;
 mod cluster_conformance;
@@ -11,11 +12,22 @@ mod harness;
 mod layers;
 mod model;
 mod store_conformance;
+mod store_postgres;
 mod walkthrough;
+mod wire_clients;
 mod wire_delivery;
+mod wire_grants;
 mod wire_handshake;
 mod wire_hold;
+mod wire_hostile;
+mod wire_http;
 mod wire_identity;
+mod wire_moderation;
 mod wire_msgpack;
+mod wire_multicast;
 mod wire_places;
 mod wire_presence;
+mod wire_requests;
+mod wire_send;
+mod wire_sessions;
+mod wire_status;

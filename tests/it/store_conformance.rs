@@ -13,7 +13,7 @@ mod claims;
 mod confirm;
 mod departure;
 mod duplicates;
-mod fixture;
+pub(crate) mod fixture;
 mod invites;
 mod life;
 mod moderation;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 use claudemesh_broker::store::Store;
 use claudemesh_broker::store::sqlite::SqliteStore;
 use tempfile::TempDir;
+
+use crate::harness::postgres::{PrivatePostgres, store};
 
 /// Makes a module of tests, one for each property.
 ///
@@ -167,10 +169,16 @@ macro_rules! conformance {
 }
 
 conformance!(sqlite, super::sqlite_store);
+conformance!(postgres, super::postgres_store);
 
 async fn sqlite_store() -> (Arc<dyn Store>, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
     store.migrate().await.expect("a new schema");
     (Arc::new(store), folder)
+}
+
+async fn postgres_store() -> (Arc<dyn Store>, ()) {
+    let url = PrivatePostgres::shared().migrated_database().await;
+    (Arc::new(store(&url)), ())
 }

@@ -49,11 +49,14 @@ const MIGRATIONS: &[Migration] = &[
 /// Any number that no other program's advisory lock has.
 const LOCK: &str = "select pg_advisory_xact_lock(7473773832)";
 
-/// Nobody waits for ever, and a table that a dashboard writes to is not locked
-/// while this one waits for another.
-const LIMITS: &str = "set local statement_timeout = 0;
+/// Another node's migrations are waited for.
+const PATIENT: &str = "set local statement_timeout = 0;
     set local lock_timeout = '120s';
     set local idle_in_transaction_session_timeout = '120s'";
+
+/// A table that a dashboard reads is not: whoever comes after this one would
+/// wait too.
+const IMPATIENT: &str = "set local lock_timeout = '10s'";
 
 /// `create schema if not exists` asks for a privilege even where it is there.
 const TRACKING: &str = "do $$
@@ -112,8 +115,9 @@ pub(super) async fn run(db: &Db) -> Result<()> {
     }
     let mut tx = db.long_call().await?;
     tx.batch("begin").await?;
-    tx.batch(LIMITS).await?;
+    tx.batch(PATIENT).await?;
     tx.batch(LOCK).await?;
+    tx.batch(IMPATIENT).await?;
     tx.batch(TRACKING).await?;
     let applied =
         tx.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?;

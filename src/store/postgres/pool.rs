@@ -77,6 +77,8 @@ pub struct PostgresSettings {
 /// The connections of one store.
 pub(super) struct Db {
     options: PgConnectOptions,
+    /// Whether a pooler in between may give each transaction another session.
+    shared_sessions: bool,
     permits: Arc<Semaphore>,
     permits_max: u32,
     idle: Arc<Mutex<VecDeque<Idle>>>,
@@ -111,11 +113,13 @@ impl Db {
             .log_statements(LevelFilter::Off)
             .log_slow_statements(LevelFilter::Off, Duration::ZERO);
         options = options.statement_cache_capacity(settings.statement_cache_max);
-        if settings.statement_cache_max > 0 {
+        let shared_sessions = settings.statement_cache_max == 0;
+        if !shared_sessions {
             options = options.options(SESSION);
         }
         Ok(Self {
             options,
+            shared_sessions,
             permits: Arc::new(Semaphore::new(settings.pool_max as usize)),
             permits_max: settings.pool_max,
             idle: Arc::default(),
@@ -142,8 +146,14 @@ impl Db {
             Some(idle) => (idle.connection, idle.born),
             None => (self.connect().await?, Instant::now()),
         };
-        let idle = Arc::clone(&self.idle);
-        Ok(Call { connection: Some(connection), born, limit: CALL_TIMEOUT, idle, _permit: permit })
+        Ok(Call {
+            connection: Some(connection),
+            born,
+            limit: CALL_TIMEOUT,
+            shared_sessions: self.shared_sessions,
+            idle: Arc::clone(&self.idle),
+            _permit: permit,
+        })
     }
 
     /// As [`Self::call`], for migrations: no time limits but a generous one.
@@ -158,9 +168,9 @@ impl Db {
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>> {
-        let mut call = self.call().await?;
+        let mut call = self.statement().await?;
         let rows = call.fetch_all(query).await?;
-        call.finish();
+        self.end_statement(call).await?;
         Ok(rows)
     }
 
@@ -169,9 +179,9 @@ impl Db {
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>> {
-        let mut call = self.call().await?;
+        let mut call = self.statement().await?;
         let row = call.fetch_optional(query).await?;
-        call.finish();
+        self.end_statement(call).await?;
         Ok(row)
     }
 
@@ -182,17 +192,31 @@ impl Db {
 
     /// One statement; says how many rows it touched.
     pub(super) async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
-        let mut call = self.call().await?;
+        let mut call = self.statement().await?;
         let touched = call.execute(query).await?;
-        call.finish();
+        self.end_statement(call).await?;
         Ok(touched)
     }
 
     /// A connection in a transaction.
     pub(super) async fn begin(&self) -> Result<Call> {
         let mut call = self.call().await?;
-        call.batch("begin").await?;
+        call.batch("begin isolation level read committed").await?;
         Ok(call)
+    }
+
+    /// A connection for one statement. The driver prepares it and runs it in
+    /// two steps, which must meet one session: a transaction sees to that.
+    async fn statement(&self) -> Result<Call> {
+        if self.shared_sessions { self.begin().await } else { self.call().await }
+    }
+
+    async fn end_statement(&self, call: Call) -> Result<()> {
+        if self.shared_sessions {
+            return call.commit().await;
+        }
+        call.finish();
+        Ok(())
     }
 
     /// Lets nobody begin, waits for those that have, and ends the connections.
@@ -240,6 +264,7 @@ pub(super) struct Call {
     connection: Option<PgConnection>,
     born: Instant,
     limit: Duration,
+    shared_sessions: bool,
     idle: Arc<Mutex<VecDeque<Idle>>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -249,7 +274,7 @@ impl Call {
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>> {
-        let limit = self.limit;
+        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
         within(limit, query.fetch_all(self.connection())).await
     }
 
@@ -257,12 +282,12 @@ impl Call {
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>> {
-        let limit = self.limit;
+        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
         within(limit, query.fetch_optional(self.connection())).await
     }
 
     pub(super) async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
-        let limit = self.limit;
+        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
         Ok(within(limit, query.execute(self.connection())).await?.rows_affected())
     }
 

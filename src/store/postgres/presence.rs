@@ -316,7 +316,8 @@ fn stored(row: &PgRow) -> Result<StoredPresence> {
         mesh: id(row, "mesh_id")?,
         member: id(row, "member_id")?,
         session_key: optional_id(row, "session_pubkey")?,
-        role: word(row, "role", PeerRole::parse)?,
+        // The column is plain text, and not only ours.
+        role: PeerRole::parse(get(row, "role")?).unwrap_or(PeerRole::Session),
         about,
         groups: described(row, "groups")?,
         status: (

@@ -103,7 +103,7 @@ impl Storm {
         let written: usize = written.iter().sum();
         assert_eq!(broker.audited("message_sent").await, i64::try_from(written).expect("few"));
         assert_eq!(broker.audited("peer_left").await, 0);
-        assert_eq!(broker.audited("session_joined").await, i64::try_from(PEERS).expect("few"));
+        assert_eq!(broker.audited("peer_joined").await, i64::try_from(PEERS).expect("few"));
         until("the queue is empty", async || {
             broker.store.queue_depth().await.expect("the store answers") == 0
         })

@@ -18,7 +18,7 @@ use super::{Member, Node, PATIENCE};
 
 /// A WebSocket that speaks MessagePack.
 pub struct Packed {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
 impl Packed {

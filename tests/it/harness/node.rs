@@ -1,6 +1,7 @@
 //! A broker in this process, with a mesh and members.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use claudemesh_broker::app;
@@ -14,6 +15,8 @@ use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Store};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::BrokerProcess;
 
 /// A member of the node's mesh.
 #[derive(Clone)]
@@ -44,6 +47,8 @@ pub struct Node {
     pub config: Config,
     shutdown: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
+    /// The broker, where it is a process of its own.
+    process: Option<BrokerProcess>,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -71,8 +76,32 @@ impl Node {
             config,
             shutdown,
             running: Some(running),
+            process: None,
             _folder: folder,
         }
+    }
+
+    /// The real program as a process of its own, where what it costs is what
+    /// its process costs.
+    pub async fn program(env: &[(&str, &str)]) -> Self {
+        let process = BrokerProcess::start(env).await;
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], process.port)),
+            mesh: process.mesh.clone(),
+            owner: process.owner.clone(),
+            store: Arc::clone(&process.store),
+            config: Config::for_tests(folder.path()),
+            shutdown: CancellationToken::new(),
+            running: None,
+            process: Some(process),
+            _folder: folder,
+        }
+    }
+
+    /// The memory that the program holds now.
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.as_ref().expect("a program").resident_bytes()
     }
 
     /// Another mesh on the same broker.
@@ -92,6 +121,16 @@ impl Node {
     /// A new member with that role.
     pub async fn member_as(&self, name: &str, role: Role) -> Member {
         new_member(&*self.store, &self.mesh, &self.owner, name, role).await
+    }
+
+    /// Tells it to stop, and does not wait.
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Where its database lies.
+    pub fn data_dir(&self) -> &Path {
+        self._folder.path()
     }
 
     /// Stops it as an operator would, and waits.

@@ -108,6 +108,15 @@ impl BrokerProcess {
         self.ready().await;
     }
 
+    /// The memory that it holds now.
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.id().expect("it lives");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+        let kilobytes = line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
+        kilobytes.expect("a number") * 1024
+    }
+
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(log_file(self.folder.path())).unwrap_or_default()

@@ -89,6 +89,11 @@ impl Raw {
     /// An open socket that has said nothing.
     pub async fn connect(node: &Node) -> Self {
         let (socket, _) = connect_async(node.url()).await.expect("an upgrade");
+        Self::of(socket)
+    }
+
+    /// Over a socket that is open already.
+    pub fn of(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
         Self { socket, heard: VecDeque::new(), requests: 0 }
     }
 
@@ -257,6 +262,13 @@ impl Raw {
     /// Everything heard and not asked for, of what was read already.
     pub fn heard(&mut self) -> Vec<Value> {
         self.heard.drain(..).collect()
+    }
+
+    /// As above, only messages: no system events, no answers.
+    pub async fn messages_so_far(&mut self) -> Vec<Value> {
+        let mut heard = self.so_far().await;
+        heard.retain(|frame| frame["type"] == "push" && frame["subtype"] != "system");
+        heard
     }
 
     /// Says goodbye as clients do, and waits until the broker has taken it.

@@ -467,7 +467,7 @@ impl World {
         }
         let sent = i64::try_from(self.book.messages.len()).expect("few");
         assert_eq!(self.node.audit_count("message_sent").await, sent);
-        assert_eq!(self.node.audit_count("session_joined").await, begun - 1);
+        assert_eq!(self.node.audit_count("peer_joined").await, begun);
         assert_eq!(self.node.audit_count("peer_left").await, over);
         assert!(self.node.audit_is_valid().await);
     }

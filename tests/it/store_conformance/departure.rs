@@ -6,7 +6,7 @@ use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::protocol::{Group, Profile, RestoredStats};
 use claudemesh_broker::store::{
-    Admission, AuditEntry, EndPresence, PeerState, Store, SuspendPresence,
+    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, Store, SuspendPresence,
 };
 
 use super::fixture::{Fixture, Peer, T0, at, fresh_key};
@@ -162,7 +162,12 @@ pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
 pub(crate) async fn an_ended_presence_lets_go_of_all_its_mail(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
-    let (leaving, staying) = (here.present(&peer).await, here.present(&peer).await);
+    let opening = || OpenPresence {
+        session_key: Some(session_key.clone()),
+        id: PresenceId::generate(),
+        ..here.opening(&peer)
+    };
+    let (leaving, staying) = (here.open(T0, &opening()).await, here.open(T0, &opening()).await);
     let mut mail = here.mail(&peer.key, 1).await;
     mail.extend(here.mail(&session_key, 1).await);
     let mut ask = here.asks(&leaving, &peer);

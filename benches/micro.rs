@@ -1,0 +1,172 @@
+//! The pieces of a message's way, one by one: `cargo bench`.
+//!
+//! What whole runs cost is measured by `claudemesh-broker bench`; this is for
+//! telling which piece has become slower, or faster.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use claudemesh_broker::audit::{GENESIS, entry_hash, message_sent_payload};
+use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::codec::{Codec, SharedFrame};
+use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use claudemesh_broker::protocol::{Ack, Blob, ClientMessage, Priority, Push, Send, ServerMessage};
+use claudemesh_broker::router::policy::Target;
+use claudemesh_broker::store::sqlite::SqliteStore;
+use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Store};
+use divan::{Bencher, black_box};
+
+const CODECS: [Codec; 2] = [Codec::Json, Codec::MsgPack];
+/// Envelopes of one commit.
+const BATCH: usize = 200;
+/// Base64 of 200 bytes sealed.
+const CIPHERTEXT_CHARS: usize = 288;
+
+fn main() {
+    divan::main();
+}
+
+fn send_frame(codec: Codec) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct Frame<'a> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        send: Send<'a>,
+    }
+    let send = Send {
+        id: Some(Cow::Borrowed("17")),
+        target_spec: Cow::Owned("ab".repeat(32)),
+        priority: Priority::Next,
+        nonce: Blob::from_text("A".repeat(32)),
+        ciphertext: Blob::from_text("A".repeat(CIPHERTEXT_CHARS)),
+        client_message_id: Some(Cow::Borrowed("0123456789abcdef-17")),
+        request_fingerprint: None,
+        reply_to_id: None,
+    };
+    codec.write(&Frame { r#type: "send", send }).expect("a frame")
+}
+
+fn decoded(codec: Codec, frame: &[u8]) -> Send<'_> {
+    match codec.decode(frame).expect("a request").message {
+        ClientMessage::Send(send) => send,
+        other => panic!("a send was written: {other:?}"),
+    }
+}
+
+fn push(send: Send<'_>) -> Push {
+    Push {
+        message_id: MessageId::generate(),
+        mesh_id: MeshId::from("0123456789abcdef0123456789abcdef"),
+        sender_pubkey: Key::from("cd".repeat(32)),
+        sender_member_pubkey: Some(Key::from("ef".repeat(32))),
+        sender_member_id: Some(MemberId::from("0123456789abcdef0123456789abcdef")),
+        sender_name: Some("ada".to_owned()),
+        priority: send.priority,
+        nonce: Blob::from_text(send.nonce.into_text()),
+        ciphertext: Blob::from_text(send.ciphertext.into_text()),
+        created_at: Timestamp::from_ms(1_700_000_000_000),
+        client_message_id: send.client_message_id.map(Cow::into_owned),
+        request_fingerprint: None,
+        reply_to_id: None,
+        subtype: None,
+        event: None,
+        event_data: None,
+    }
+}
+
+#[divan::bench(args = CODECS)]
+fn decode_a_send(bencher: Bencher<'_, '_>, codec: Codec) {
+    let frame = send_frame(codec);
+    bencher.bench(|| decoded(codec, black_box(&frame)).target_spec.len());
+}
+
+/// A send from its bytes to the bytes of its push and of its ack.
+#[divan::bench(args = CODECS)]
+fn decode_route_and_encode(bencher: Bencher<'_, '_>, codec: Codec) {
+    let frame = send_frame(codec);
+    bencher.bench(|| {
+        let send = decoded(codec, black_box(&frame));
+        let is_direct = matches!(Target::parse(&send.target_spec), Target::Key(_));
+        assert!(is_direct);
+        let id = send.id.as_deref().unwrap_or_default().to_owned();
+        let push = push(send);
+        let message_id = push.message_id.to_string();
+        let ack = Ack { id, message_id, queued: true, error: None };
+        let shared = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+        (shared.bytes(codec), codec.encode(&ServerMessage::Ack(ack), None))
+    });
+}
+
+/// What each further recipient of a multicast costs the codec: nothing but a
+/// reference.
+#[divan::bench(args = CODECS)]
+fn share_a_push(bencher: Bencher<'_, '_>, codec: Codec) {
+    let frame = send_frame(codec);
+    let push = push(decoded(codec, &frame));
+    let shared = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    bencher.bench(|| black_box(&shared).bytes(codec));
+}
+
+#[divan::bench]
+fn audit_hash(bencher: Bencher<'_, '_>) {
+    let payload = message_sent_payload(&"ab".repeat(32), "next");
+    let at = Timestamp::from_ms(1_700_000_000_000);
+    let (mesh, actor) = ("0".repeat(32), "1".repeat(32));
+    bencher.bench(|| {
+        entry_hash(black_box(GENESIS), &mesh, "message_sent", Some(&actor), &payload, at)
+    });
+}
+
+/// Queue row and audit row of 200 envelopes, in one transaction, on disk.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn group_commit_of_200_on_sqlite(bencher: Bencher<'_, '_>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, mesh, member) = runtime.block_on(store(&folder.path().join("broker.db")));
+    bencher
+        .counter(divan::counter::ItemsCount::new(BATCH))
+        .with_inputs(|| (0..BATCH).map(|_| envelope(&mesh, &member)).collect::<Vec<_>>())
+        .bench_local_values(|batch| {
+            runtime.block_on(store.accept(Timestamp::now(), &batch)).expect("accepted")
+        });
+    runtime.block_on(store.close());
+}
+
+async fn store(path: &Path) -> (SqliteStore, MeshId, MemberId) {
+    let store = SqliteStore::open(path).await.expect("a store");
+    store.migrate().await.expect("migrated");
+    let (mesh, member) = (MeshId::generate(), MemberId::generate());
+    let new = NewMesh {
+        id: mesh.clone(),
+        slug: "bench".to_owned(),
+        name: "bench".to_owned(),
+        owner_key: Key::from("ab".repeat(32)),
+        root_key: "cm9vdA".to_owned(),
+        owner_member: member.clone(),
+        owner_name: "owner".to_owned(),
+    };
+    store.create_mesh(Timestamp::now(), &new).await.expect("a mesh");
+    (store, mesh, member)
+}
+
+fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
+    let id = MessageId::generate();
+    NewEnvelope {
+        client_message_id: Some(id.to_string()),
+        id,
+        mesh: mesh.clone(),
+        sender_member: member.clone(),
+        sender_name: "ada".to_owned(),
+        sender_session_key: Some(Key::from("cd".repeat(32))),
+        target_spec: "ef".repeat(32),
+        reach: Reach::Direct {
+            claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),
+        },
+        priority: Priority::Next,
+        nonce: "A".repeat(32),
+        ciphertext: "A".repeat(CIPHERTEXT_CHARS),
+        request_fingerprint: None,
+        reply_to_id: None,
+    }
+}

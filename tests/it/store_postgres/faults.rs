@@ -1,0 +1,125 @@
+//! A database that fails: retryable, said so, and over when it is over.
+
+use std::time::Duration;
+
+use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
+use claudemesh_broker::store::{Store as _, StoreError};
+use sqlx::AssertSqlSafe;
+
+use super::fixture;
+use crate::harness::postgres::{PrivatePostgres, connection, store};
+use crate::store_conformance::fixture::T0;
+
+#[tokio::test]
+async fn no_server_is_unavailable() {
+    let unused = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = unused.local_addr().expect("bound").port();
+    drop(unused);
+    let refusal = store(&format!("postgres://u:hunter2@127.0.0.1:{port}/x")).ping().await;
+    let refusal = refusal.expect_err("nobody listens");
+    assert!(refusal.is_retryable(), "{refusal}");
+    assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+}
+
+#[tokio::test]
+async fn an_odd_url_is_refused_without_its_password() {
+    let url = "postgres://u:hunter2@host:port/x".to_owned();
+    let settings = PostgresSettings { url, pool_max: 1, statement_cache_max: 0 };
+    let refusal = PostgresStore::connect(&settings).expect_err("no port");
+    assert!(refusal.to_string().contains("DATABASE_URL"), "{refusal}");
+    assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+}
+
+#[tokio::test]
+async fn no_database_says_what_to_do() {
+    let url = PrivatePostgres::shared().url("nowhere");
+    let refusal = store(&url).ping().await.expect_err("no such database");
+    assert!(refusal.to_string().contains("create it"), "{refusal}");
+}
+
+#[tokio::test]
+async fn no_schema_says_what_to_do() {
+    let url = PrivatePostgres::shared().empty_database().await;
+    let refusal = store(&url).queue_depth().await.expect_err("no table");
+    assert!(refusal.to_string().contains("migrate"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_unavailable_until_it_is_not() {
+    let (here, url) = fixture().await;
+    let name = url.rsplit('/').next().expect("a name");
+    let mut other = connection(&url).await;
+    // What a failover looks like: sessions end, new ones cannot write.
+    let sql = format!(
+        "alter database {name} set default_transaction_read_only = on;
+         select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = '{name}' and pid <> pg_backend_pid()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut other).await.expect("a superuser may");
+    let batch = [here.multicast(&here.owner)];
+    // The first may meet its dead connection.
+    for _ in 0..2 {
+        let refusal = here.store.accept(T0, &batch).await.expect_err("it cannot write");
+        assert!(refusal.is_retryable(), "{refusal}");
+    }
+    let sql = format!(
+        "set default_transaction_read_only = off;
+         alter database {name} reset default_transaction_read_only;
+         select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = '{name}' and pid <> pg_backend_pid()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut other).await.expect("a superuser may");
+    let mut taken = here.store.accept(T0, &batch).await;
+    if taken.is_err() {
+        taken = here.store.accept(T0, &batch).await;
+    }
+    taken.expect("it can write again");
+    assert_eq!(here.audit().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_given_is_unavailable() {
+    let (here, url) = fixture().await;
+    let mut other = connection(&url).await;
+    sqlx::raw_sql("begin; lock table mesh.audit_log").execute(&mut other).await.expect("free");
+    let refusal = here.store.accept(T0, &[here.multicast(&here.owner)]).await;
+    let refusal = refusal.expect_err("the lock is not given");
+    assert!(matches!(&refusal, StoreError::Unavailable(text) if text.contains("lock")));
+    sqlx::raw_sql("rollback").execute(&mut other).await.expect("open");
+    here.send(T0, &here.multicast(&here.owner)).await;
+}
+
+#[tokio::test]
+async fn calls_that_are_dropped_half_way_cost_no_connection() {
+    let (here, url) = fixture().await;
+    for pause_us in 0..60 {
+        let batch = [here.multicast(&here.owner)];
+        let work = here.store.accept(T0, &batch);
+        let _ = tokio::time::timeout(Duration::from_micros(pause_us * 20), work).await;
+        let slug = here.another().await;
+        assert!(slug.store.mesh(&slug.mesh).await.expect("open").is_some());
+    }
+    // Whole ones only, and none is left in a transaction.
+    let sent = here.audit_of("message_sent").await.len();
+    let kept = here.store.multicasts_after(&here.mesh, 0, 1000).await.expect("readable").len();
+    assert_eq!(sent, kept);
+    here.store.close().await;
+    let open = store(&url);
+    open.ping().await.expect("open");
+    let sql = "select from pg_stat_activity where datname = current_database()
+        and state like 'idle in transaction%'";
+    let idle = sqlx::query(sql).fetch_all(&mut connection(&url).await).await.expect("readable");
+    assert!(idle.is_empty());
+}
+
+#[tokio::test]
+async fn an_error_quotes_no_row() {
+    let (here, _url) = fixture().await;
+    let envelope = here.multicast(&here.owner);
+    here.send(T0, &envelope).await;
+    let refusal =
+        here.store.accept(T0, std::slice::from_ref(&envelope)).await.expect_err("the id is taken");
+    let text = refusal.to_string();
+    assert!(matches!(refusal, StoreError::Conflict(_)), "{text}");
+    assert!(!text.contains(envelope.id.as_str()) && !text.contains(&envelope.ciphertext));
+}
