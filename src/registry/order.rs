@@ -25,34 +25,27 @@ pub enum Arrival<T> {
 /// Puts a mesh's multicasts in order.
 #[derive(Debug)]
 pub(super) struct Order<T> {
-    /// The last that was delivered; `None` before the first and before the
-    /// first session. (Place 0 is known: it is before the mesh's first.)
-    last: Option<i64>,
+    /// The last that was delivered; 0: before the mesh's first.
+    last: i64,
     /// Those that came too early: place, place before, what.
     waiting: BTreeMap<i64, (i64, T)>,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Self {
-        Self { last: None, waiting: BTreeMap::new() }
-    }
-}
-
 impl<T> Order<T> {
-    /// Multicasts up to here are known to have been, if none was before.
-    pub(super) fn start_at(&mut self, position: i64) {
-        self.last.get_or_insert(position);
+    /// Begins after that place: what is up to there is in the store.
+    pub(super) fn after(last: i64) -> Self {
+        Self { last, waiting: BTreeMap::new() }
     }
 
     /// Everything up to here is read from the store.
     pub(super) fn skip_to(&mut self, position: i64) {
-        self.last = self.last.max(Some(position));
+        self.last = self.last.max(position);
     }
 
     /// The last that was delivered; 0: none.
     #[must_use]
     pub(super) fn last(&self) -> i64 {
-        self.last.unwrap_or(0)
+        self.last
     }
 
     /// Whether any waits for one before it.
@@ -64,24 +57,24 @@ impl<T> Order<T> {
     /// One arrives. A late one is delivered too: sessions that have read it
     /// from the store skip it.
     pub(super) fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
-        if self.last.is_some_and(|last| previous > last) {
+        if previous > self.last {
             let first = self.waiting.is_empty();
             if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
                 self.give_up();
-                self.last = self.last.max(Some(seq));
+                self.last = self.last.max(seq);
                 return Arrival::Lost;
             }
             self.waiting.insert(seq, (previous, one));
             return Arrival::Waits { first };
         }
-        self.last = self.last.max(Some(seq));
+        self.last = self.last.max(seq);
         let mut now = vec![one];
         while let Some(next) = self.waiting.first_entry() {
-            if Some(next.get().0) > self.last {
+            if next.get().0 > self.last {
                 break;
             }
             let (seq, (_, one)) = next.remove_entry();
-            self.last = self.last.max(Some(seq));
+            self.last = self.last.max(seq);
             now.push(one);
         }
         Arrival::Now(now)
@@ -91,7 +84,7 @@ impl<T> Order<T> {
     /// reads the store, which has it all.
     pub(super) fn give_up(&mut self) -> bool {
         let Some((&newest, _)) = self.waiting.last_key_value() else { return false };
-        self.last = self.last.max(Some(newest));
+        self.last = self.last.max(newest);
         self.waiting.clear();
         true
     }
@@ -103,15 +96,14 @@ mod tests {
 
     #[test]
     fn the_first_of_a_mesh_is_waited_for_too() {
-        let mut order = Order::default();
-        order.start_at(0);
+        let mut order = Order::after(0);
         assert_eq!(order.arrive(1, 2, "b"), Arrival::Waits { first: true });
         assert_eq!(order.arrive(0, 1, "a"), Arrival::Now(vec!["a", "b"]));
     }
 
     #[test]
     fn what_follows_goes_out_at_once() {
-        let mut order = Order::default();
+        let mut order = Order::after(0);
         assert_eq!(order.arrive(0, 3, "a"), Arrival::Now(vec!["a"]));
         assert_eq!(order.arrive(3, 7, "b"), Arrival::Now(vec!["b"]));
         assert!(!order.give_up());
@@ -119,8 +111,7 @@ mod tests {
 
     #[test]
     fn an_early_one_waits_for_the_one_before_it() {
-        let mut order = Order::default();
-        order.start_at(3);
+        let mut order = Order::after(3);
         assert_eq!(order.arrive(9, 12, "c"), Arrival::Waits { first: true });
         assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: false });
         assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a", "b", "c"]));
@@ -129,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_lost_one_is_given_up_and_a_late_one_still_passes() {
-        let mut order = Order::default();
-        order.start_at(3);
+        let mut order = Order::after(3);
         assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: true });
         assert!(order.give_up());
         assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a"]));
@@ -139,8 +129,7 @@ mod tests {
 
     #[test]
     fn too_many_early_ones_are_not_kept() {
-        let mut order = Order::default();
-        order.start_at(1);
+        let mut order = Order::after(1);
         for place in 0..i64::try_from(limits::EARLY_MULTICASTS_MAX).expect("small") {
             order.arrive(place + 5, place + 6, ());
         }

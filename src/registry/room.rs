@@ -51,7 +51,14 @@ impl From<&Entry> for Candidate {
 }
 
 impl Room {
-    pub(super) fn new(mesh: MeshId, members: Vec<Member>, records: Vec<PresenceRecord>) -> Self {
+    /// `last_multicast`: the place of the mesh's newest when it was subscribed
+    /// to. The sessions' own positions may be far behind it.
+    pub(super) fn new(
+        mesh: MeshId,
+        members: Vec<Member>,
+        records: Vec<PresenceRecord>,
+        last_multicast: i64,
+    ) -> Self {
         let room = Self {
             mesh,
             state: RwLock::new(State {
@@ -61,7 +68,7 @@ impl Room {
                 members_read: 0,
             }),
             refreshes: AtomicU64::new(0),
-            multicasts: Mutex::default(),
+            multicasts: Mutex::new(Order::after(last_multicast)),
         };
         room.set_members(0, members);
         room.set_directory(records);
@@ -75,11 +82,6 @@ impl Room {
     }
 
     // --- the mesh's order of multicasts -------------------------------------
-
-    /// Multicasts up to here are known to have been, if none was before.
-    pub fn start_at(&self, position: i64) {
-        self.multicasts.lock().start_at(position);
-    }
 
     /// The place of the last multicast that was delivered here.
     #[must_use]

@@ -164,6 +164,8 @@ fn direct(
                 offer_direct(node, room, &session, push);
             }
         }
+        // It went into grace while the message was committed.
+        None if !record.online => give_back(node, room, presence, id, key),
         None => {
             let push = Box::new(direct_push(room, envelope, member));
             let delivery = BusDelivery { seq, push };

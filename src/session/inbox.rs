@@ -95,6 +95,8 @@ pub struct Inbox {
     /// Direct messages that drains found, newest last: their live twins may
     /// come from another node after they are done.
     found: VecDeque<MessageId>,
+    /// Confirmed while a drain that may have found them again is under way.
+    confirmed_meanwhile: HashSet<MessageId>,
     /// Not for this session any more; drains pass over them.
     refused: HashSet<MessageId>,
 }
@@ -136,6 +138,7 @@ impl Inbox {
             gate: VecDeque::new(),
             drained: HashSet::new(),
             found: VecDeque::new(),
+            confirmed_meanwhile: HashSet::new(),
             refused: HashSet::new(),
         }
     }
@@ -289,7 +292,9 @@ impl Inbox {
     pub fn drained(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
         match delivery.place {
             Place::Direct => {
-                if self.directs.contains_key(&delivery.id) {
+                let known = self.directs.contains_key(&delivery.id)
+                    || self.confirmed_meanwhile.contains(&delivery.id);
+                if known {
                     return Offer::Keep;
                 }
                 self.drained.insert(delivery.id.clone());
@@ -364,6 +369,7 @@ impl Inbox {
                 self.missed(delivery.place);
             }
             self.drained.clear();
+            self.confirmed_meanwhile.clear();
             return Some(Vec::new());
         }
         if self.again || self.multicast_behind || !found_all {
@@ -388,6 +394,7 @@ impl Inbox {
             }
         }
         self.drained.clear();
+        self.confirmed_meanwhile.clear();
         Some(out)
     }
 
@@ -398,6 +405,7 @@ impl Inbox {
         self.multicast_behind = true;
         self.gate = VecDeque::new();
         self.drained.clear();
+        self.confirmed_meanwhile.clear();
     }
 
     /// Whether a stalled session could take more: a drain would help.
@@ -459,6 +467,12 @@ impl Inbox {
             if self.finish_multicast(|flight| flight.id.as_str() == id) {
                 return true;
             }
+        }
+        if let Some(broker_id) = broker_id
+            && self.phase == Phase::Draining
+            && self.confirmed_meanwhile.len() < limits::INFLIGHT_DELIVERIES_MAX
+        {
+            self.confirmed_meanwhile.insert(broker_id.into());
         }
         let Some(client_id) = client_id else { return false };
         let by_client_id = self

@@ -9,6 +9,7 @@ pub mod msgpack;
 pub mod node;
 pub mod postgres;
 pub mod process;
+pub mod program;
 pub mod proxy;
 pub mod raw;
 pub mod redis;

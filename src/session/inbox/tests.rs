@@ -156,6 +156,17 @@ fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
 }
 
 #[test]
+fn what_is_confirmed_while_it_is_found_again_does_not_go_out() {
+    let mut inbox = live(true);
+    inbox.offer(&direct("a"), 0);
+    assert!(inbox.expire(0) && inbox.begin_drain());
+    assert!(inbox.plan_drain().in_flight.is_empty(), "the store is asked for it");
+    assert!(!inbox.confirm(Some("a"), None), "the store must be told");
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Keep);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+}
+
+#[test]
 fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
     let mut inbox = live(false);
     inbox.offer(&direct("a"), 0);

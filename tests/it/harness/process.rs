@@ -101,6 +101,16 @@ impl BrokerProcess {
         audited(&*self.store, &self.mesh, event_type).await
     }
 
+    /// How many sockets it serves.
+    pub async fn sessions(&self) -> u64 {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port).parse().expect("a URL");
+        let answer = client::http::call(Method::GET, &url, &[], None).await;
+        let (_, body) = answer.expect("an answer");
+        let text = String::from_utf8(body.to_vec()).expect("UTF-8");
+        let value = text.lines().find_map(|line| line.strip_prefix("broker_connections_active "));
+        value.and_then(|value| value.parse().ok()).expect("a number")
+    }
+
     /// Kills it without a word, as a power cut would.
     pub async fn kill9(&mut self) {
         self.child.kill().await.expect("killed");
