@@ -145,12 +145,15 @@ pub async fn remove(
     if endings.is_empty() {
         return Ok(Vec::new());
     }
+    // The lease goes last: a node that found it gone before it heard why would
+    // close the socket with the wrong reason.
+    let ended = end(node, mesh, endings).await?;
     for ending in endings {
         if let Err(error) = node.cluster.revoke(mesh, &ending.record.id).await {
             tracing::warn!(%error, "a removed session's lease stays until it expires");
         }
     }
-    end(node, mesh, endings).await
+    Ok(ended)
 }
 
 /// Whether the store still admits a presence's member.
