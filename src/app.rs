@@ -94,6 +94,24 @@ async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, Clus
 /// What every key in Redis begins with.
 const REDIS_KEY_PREFIX: &str = "claudemesh";
 
+/// What a node stands on, open.
+pub struct Backends {
+    store: Arc<dyn Store>,
+    cluster: Arc<dyn Cluster>,
+    events: ClusterEvents,
+}
+
+/// Opens what the configuration names.
+///
+/// # Errors
+///
+/// A sentence that says what is wrong with it.
+pub async fn open(config: &Config) -> anyhow::Result<Backends> {
+    let store = open_store(config).await?;
+    let (cluster, events) = open_cluster(config).await?;
+    Ok(Backends { store, cluster, events })
+}
+
 /// Runs a node until `shutdown`, then drains it.
 ///
 /// # Errors
@@ -104,8 +122,19 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = open_store(&config).await?;
-    let (cluster, events) = open_cluster(&config).await?;
+    let backends = open(&config).await?;
+    run_on(backends, config, listener, shutdown).await;
+    Ok(())
+}
+
+/// As [`run`], on what is open already.
+pub async fn run_on(
+    backends: Backends,
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) {
+    let Backends { store, cluster, events } = backends;
     let (node, writers) = assemble(config, store, cluster);
     jobs::resume_presences(&node).await;
     let background = TaskTracker::new();
@@ -127,7 +156,6 @@ pub async fn run(
     drain(&node, background, writers).await;
     // It ends with `stopped`; a panic in it has been reported.
     let _ = accepting.await;
-    Ok(())
 }
 
 /// The tasks that write, which end last.

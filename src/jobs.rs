@@ -292,8 +292,7 @@ async fn look_for_multicasts(node: &Arc<Node>) {
         match node.store.multicasts_after(room.mesh(), after, MISSED_MAX).await {
             Ok(missed) => {
                 if let Some(newest) = missed.last() {
-                    room.skip_to(newest.seq);
-                    redelivery::request_all(node, &room);
+                    room.skip_to(newest.seq, || redelivery::request_all(node, &room));
                 }
             }
             Err(error) => return tracing::debug!(%error, "multicasts could not be looked for"),

@@ -106,6 +106,11 @@ pub const REFUSED_DELIVERIES_MAX: usize = 4096;
 /// Over it: later ones stay queued until the store has caught up.
 pub const DONE_DELIVERIES_MAX: usize = 8192;
 
+/// Direct messages found by the drains of one session that are remembered, so
+/// that a late live frame of one is not a second delivery. More: the oldest is
+/// forgotten.
+pub const FOUND_DELIVERIES_MAX: usize = 256;
+
 /// Live frames that wait while a session drains. More: forgotten, and the
 /// session drains once more.
 pub const GATE_FRAMES_MAX: usize = 256;

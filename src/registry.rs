@@ -96,7 +96,9 @@ impl Registry {
             .get_or_try_init(|| async {
                 let records = cluster.join_mesh(mesh).await?;
                 let members = store.members(mesh).await?;
-                Ok::<_, EnterError>(Arc::new(Room::new(mesh.clone(), members, records)))
+                let last_multicast = store.last_multicast(mesh).await?;
+                let room = Room::new(mesh.clone(), members, records, last_multicast);
+                Ok::<_, EnterError>(Arc::new(room))
             })
             .await;
         match made {

@@ -158,6 +158,10 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>>;
 
+    /// The place of the newest multicast of the mesh that is still kept; 0
+    /// without one. What [`Store::accept`] names as the one before the next.
+    async fn last_multicast(&self, mesh: &MeshId) -> Result<i64>;
+
     /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
     /// nobody has a live claim on.
     async fn waiting(

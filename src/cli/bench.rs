@@ -7,7 +7,7 @@
 //! unreadable has failed, however fast it was, and the exit code says so.
 //!
 //! With `--floor` the same scenario also runs against the plainest relay on
-//! the same socket library ([`relay`]), in turns with the broker, and the
+//! the same socket library (`bench/relay.rs`), in turns with the broker, and the
 //! figure that matters is the ratio of the two: it depends far less on the
 //! machine, and on what else that machine does, than either of them.
 //!

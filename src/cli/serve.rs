@@ -19,7 +19,7 @@ const INTERRUPTED: u8 = 130;
 /// The first SIGTERM or SIGINT drains; a SIGINT after that ends it at once.
 ///
 /// # Errors
-/// When the port cannot be opened, or what [`app::run`] says.
+/// When the port cannot be opened, or what [`app::open`] says.
 pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
     // Before the port: a signal from here on is a request, not a death.
     let mut signals = Signals::listen()?;
@@ -35,6 +35,14 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     // With port 0 only the system knows which; invites must name it.
     config.listen.port = address.port();
     let banner = Banner::of(&config, address.to_string(), bound.ipv4_only, open_files);
+    // Before anything is printed: what it says must be so.
+    let backends = tokio::select! {
+        opened = app::open(&config) => opened?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it served");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     if json {
         output::json(&banner.to_json())?
     } else {
@@ -43,7 +51,7 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
 
     let drain_seconds = config.drain.drain_ms / 1000;
     let shutdown = CancellationToken::new();
-    let mut broker = tokio::spawn(app::run(config, bound.listener, shutdown.clone()));
+    let mut broker = tokio::spawn(app::run_on(backends, config, bound.listener, shutdown.clone()));
     tokio::select! {
         // It ends by itself only when something is wrong, or after a drain.
         ended = &mut broker => return finished(ended),
@@ -62,8 +70,8 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     }
 }
 
-fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
-    ended??;
+fn finished(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -25,24 +25,16 @@ pub enum Arrival<T> {
 /// Puts a mesh's multicasts in order.
 #[derive(Debug)]
 pub(super) struct Order<T> {
-    /// The last that was delivered; 0: none yet.
+    /// The last that was delivered; 0: before the mesh's first.
     last: i64,
     /// Those that came too early: place, place before, what.
     waiting: BTreeMap<i64, (i64, T)>,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Self {
-        Self { last: 0, waiting: BTreeMap::new() }
-    }
-}
-
 impl<T> Order<T> {
-    /// Multicasts up to here are known to have been, if none was before.
-    pub(super) fn start_at(&mut self, position: i64) {
-        if self.last == 0 {
-            self.last = position;
-        }
+    /// Begins after that place: what is up to there is in the store.
+    pub(super) fn after(last: i64) -> Self {
+        Self { last, waiting: BTreeMap::new() }
     }
 
     /// Everything up to here is read from the store.
@@ -50,16 +42,22 @@ impl<T> Order<T> {
         self.last = self.last.max(position);
     }
 
-    /// The last that was delivered.
+    /// The last that was delivered; 0: none.
     #[must_use]
     pub(super) fn last(&self) -> i64 {
         self.last
     }
 
+    /// Whether any waits for one before it.
+    #[must_use]
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// One arrives. A late one is delivered too: sessions that have read it
     /// from the store skip it.
     pub(super) fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
-        if self.last != 0 && previous > self.last {
+        if previous > self.last {
             let first = self.waiting.is_empty();
             if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
                 self.give_up();
@@ -97,8 +95,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_of_a_mesh_is_waited_for_too() {
+        let mut order = Order::after(0);
+        assert_eq!(order.arrive(1, 2, "b"), Arrival::Waits { first: true });
+        assert_eq!(order.arrive(0, 1, "a"), Arrival::Now(vec!["a", "b"]));
+    }
+
+    #[test]
     fn what_follows_goes_out_at_once() {
-        let mut order = Order::default();
+        let mut order = Order::after(0);
         assert_eq!(order.arrive(0, 3, "a"), Arrival::Now(vec!["a"]));
         assert_eq!(order.arrive(3, 7, "b"), Arrival::Now(vec!["b"]));
         assert!(!order.give_up());
@@ -106,8 +111,7 @@ mod tests {
 
     #[test]
     fn an_early_one_waits_for_the_one_before_it() {
-        let mut order = Order::default();
-        order.start_at(3);
+        let mut order = Order::after(3);
         assert_eq!(order.arrive(9, 12, "c"), Arrival::Waits { first: true });
         assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: false });
         assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a", "b", "c"]));
@@ -116,8 +120,7 @@ mod tests {
 
     #[test]
     fn a_lost_one_is_given_up_and_a_late_one_still_passes() {
-        let mut order = Order::default();
-        order.start_at(3);
+        let mut order = Order::after(3);
         assert_eq!(order.arrive(7, 9, "b"), Arrival::Waits { first: true });
         assert!(order.give_up());
         assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a"]));
@@ -126,8 +129,7 @@ mod tests {
 
     #[test]
     fn too_many_early_ones_are_not_kept() {
-        let mut order = Order::default();
-        order.start_at(1);
+        let mut order = Order::after(1);
         for place in 0..i64::try_from(limits::EARLY_MULTICASTS_MAX).expect("small") {
             order.arrive(place + 5, place + 6, ());
         }

@@ -51,7 +51,14 @@ impl From<&Entry> for Candidate {
 }
 
 impl Room {
-    pub(super) fn new(mesh: MeshId, members: Vec<Member>, records: Vec<PresenceRecord>) -> Self {
+    /// `last_multicast`: the place of the mesh's newest when it was subscribed
+    /// to. The sessions' own positions may be far behind it.
+    pub(super) fn new(
+        mesh: MeshId,
+        members: Vec<Member>,
+        records: Vec<PresenceRecord>,
+        last_multicast: i64,
+    ) -> Self {
         let room = Self {
             mesh,
             state: RwLock::new(State {
@@ -61,7 +68,7 @@ impl Room {
                 members_read: 0,
             }),
             refreshes: AtomicU64::new(0),
-            multicasts: Mutex::default(),
+            multicasts: Mutex::new(Order::after(last_multicast)),
         };
         room.set_members(0, members);
         room.set_directory(records);
@@ -76,29 +83,29 @@ impl Room {
 
     // --- the mesh's order of multicasts -------------------------------------
 
-    /// Multicasts up to here are known to have been, if none was before.
-    pub fn start_at(&self, position: i64) {
-        self.multicasts.lock().start_at(position);
-    }
-
     /// The place of the last multicast that was delivered here.
     #[must_use]
     pub fn last_multicast(&self) -> i64 {
         self.multicasts.lock().last()
     }
 
-    /// Sessions here read the store up to this place.
-    pub fn skip_to(&self, position: i64) {
-        self.multicasts.lock().skip_to(position);
+    /// Sessions here read the store up to this place; `read` begins it.
+    pub fn skip_to(&self, position: i64, read: impl FnOnce()) {
+        let mut order = self.multicasts.lock();
+        order.skip_to(position);
+        // Under the lock: no later one is handed over before it has begun.
+        read();
     }
 
     /// A multicast arrives, from here or from another node: it and those that
     /// waited for it are handed to `deliver` in the mesh's order, one at a
-    /// time. What else is to be done is in the answer.
+    /// time; if too many wait, `read` begins to read all from the store. What
+    /// else is to be done is in the answer.
     pub fn arrive(
         &self,
         multicast: Multicast,
         mut deliver: impl FnMut(Multicast),
+        read: impl FnOnce(),
     ) -> Arrival<Multicast> {
         let mut order = self.multicasts.lock();
         let arrival = order.arrive(multicast.previous, multicast.delivery.seq, multicast);
@@ -108,13 +115,29 @@ impl Room {
                 multicasts.into_iter().for_each(&mut deliver);
                 Arrival::Now(Vec::new())
             }
-            other => other,
+            Arrival::Lost => {
+                read();
+                Arrival::Lost
+            }
+            waits @ Arrival::Waits { .. } => waits,
         }
     }
 
-    /// What was waited for did not come; whether anything waited.
-    pub fn give_up_waiting(&self) -> bool {
-        self.multicasts.lock().give_up()
+    /// Whether multicasts wait for one before them.
+    #[must_use]
+    pub fn multicasts_wait(&self) -> bool {
+        self.multicasts.lock().is_waiting()
+    }
+
+    /// What was waited for did not come: if anything waited, `read` sees to it
+    /// that it is read from the store.
+    pub fn give_up_waiting(&self, read: impl FnOnce()) {
+        let mut order = self.multicasts.lock();
+        if order.give_up() {
+            // Under the lock: whoever sees that nothing waits any more finds
+            // the sessions draining.
+            read();
+        }
     }
 
     // --- members ----------------------------------------------------------

@@ -161,9 +161,11 @@ fn direct(
             }
             if policy::admits(record.status, priority) {
                 let push = direct_push(room, envelope, member);
-                session.offer(&delivery(push, Place::Direct));
+                offer_direct(node, room, &session, push);
             }
         }
+        // It went into grace while the message was committed.
+        None if !record.online => give_back(node, room, presence, id, key),
         None => {
             let push = Box::new(direct_push(room, envelope, member));
             let delivery = BusDelivery { seq, push };
@@ -188,8 +190,20 @@ pub fn direct_from_bus(
         return give_back(node, room, presence, id, key);
     }
     if policy::admits(record.status, from.push.priority) {
-        session.offer(&delivery(*from.push, Place::Direct));
+        offer_direct(node, room, &session, *from.push);
     }
+}
+
+/// To a session here, behind what its sender sent before.
+fn offer_direct(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, push: Push) {
+    if !room.multicasts_wait() {
+        session.offer(&delivery(push, Place::Direct));
+        return;
+    }
+    // An earlier multicast of the same sender may be among those that wait for
+    // another node's. The store has both, in order.
+    session.inbox.lock().mark_behind();
+    redelivery::request(node, room, session);
 }
 
 /// The presence that had the claim is gone: the claim is taken back, so that
@@ -257,22 +271,22 @@ const EARLY_WAIT: Duration = Duration::from_millis(100);
 
 /// A multicast, from here or from another node, in the mesh's order.
 pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
-    match room.arrive(multicast, |multicast| fan_out(node, room, multicast)) {
-        Arrival::Now(_) | Arrival::Waits { first: false } => {}
+    let read_all = || {
+        node.metrics.bus_gaps.inc();
+        redelivery::request_all(node, room);
+    };
+    match room.arrive(multicast, |multicast| fan_out(node, room, multicast), read_all) {
+        Arrival::Now(_) | Arrival::Waits { first: false } | Arrival::Lost => {}
         Arrival::Waits { first: true } => {
             let (node, room) = (Arc::clone(node), Arc::clone(room));
             let tasks = node.tasks.clone();
             tasks.spawn(async move {
                 tokio::time::sleep(EARLY_WAIT).await;
-                if room.give_up_waiting() {
+                room.give_up_waiting(|| {
                     node.metrics.bus_gaps.inc();
                     redelivery::request_all(&node, &room);
-                }
+                });
             });
-        }
-        Arrival::Lost => {
-            node.metrics.bus_gaps.inc();
-            redelivery::request_all(node, room);
         }
     }
 }

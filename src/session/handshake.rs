@@ -733,7 +733,6 @@ fn activate(
     });
     let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
     outbox.say(codec.encode(&ack, None));
-    room.start_at(position);
     if let Some(replaced) = room.attach(record, Arc::clone(&session)) {
         replaced.outbox.close(CloseReason::SESSION_REPLACED);
     }

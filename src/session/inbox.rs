@@ -92,6 +92,11 @@ pub struct Inbox {
     gate: VecDeque<Delivery>,
     /// Sent by the drain under way: a gated twin is skipped.
     drained: HashSet<MessageId>,
+    /// Direct messages that drains found, newest last: their live twins may
+    /// come from another node after they are done.
+    found: VecDeque<MessageId>,
+    /// Confirmed while a drain that may have found them again is under way.
+    confirmed_meanwhile: HashSet<MessageId>,
     /// Not for this session any more; drains pass over them.
     refused: HashSet<MessageId>,
 }
@@ -132,6 +137,8 @@ impl Inbox {
             position_saved: position,
             gate: VecDeque::new(),
             drained: HashSet::new(),
+            found: VecDeque::new(),
+            confirmed_meanwhile: HashSet::new(),
             refused: HashSet::new(),
         }
     }
@@ -146,6 +153,12 @@ impl Inbox {
     #[must_use]
     pub fn position(&self) -> i64 {
         self.multicasts.front().map_or(self.multicast_seen, |front| front.seq - 1)
+    }
+
+    /// Every multicast up to here was handed over or is not for this session.
+    #[must_use]
+    pub fn multicast_seen(&self) -> i64 {
+        self.multicast_seen
     }
 
     /// Whether nothing is on its way and the store knows all.
@@ -186,7 +199,7 @@ impl Inbox {
         }
         match delivery.place {
             Place::Direct => {
-                if self.directs.contains_key(&delivery.id) {
+                if self.directs.contains_key(&delivery.id) || self.found.contains(&delivery.id) {
                     return Offer::Keep;
                 }
                 self.fly(delivery, now_ms);
@@ -279,10 +292,16 @@ impl Inbox {
     pub fn drained(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
         match delivery.place {
             Place::Direct => {
-                if self.directs.contains_key(&delivery.id) {
+                let known = self.directs.contains_key(&delivery.id)
+                    || self.confirmed_meanwhile.contains(&delivery.id);
+                if known {
                     return Offer::Keep;
                 }
                 self.drained.insert(delivery.id.clone());
+                if self.found.len() >= limits::FOUND_DELIVERIES_MAX {
+                    self.found.pop_front();
+                }
+                self.found.push_back(delivery.id.clone());
                 self.fly(delivery, now_ms);
                 Offer::Send
             }
@@ -334,6 +353,12 @@ impl Inbox {
         self.refused.clear();
     }
 
+    /// Whether it waits behind the gate.
+    #[must_use]
+    pub fn is_gated(&self, id: &MessageId) -> bool {
+        self.gate.iter().any(|delivery| delivery.id == *id)
+    }
+
     /// A round is over. `None`: go round again. Else the session is live (or
     /// stalled), and what waited behind the gate comes out, to be written in
     /// this order.
@@ -344,6 +369,7 @@ impl Inbox {
                 self.missed(delivery.place);
             }
             self.drained.clear();
+            self.confirmed_meanwhile.clear();
             return Some(Vec::new());
         }
         if self.again || self.multicast_behind || !found_all {
@@ -368,6 +394,7 @@ impl Inbox {
             }
         }
         self.drained.clear();
+        self.confirmed_meanwhile.clear();
         Some(out)
     }
 
@@ -378,6 +405,7 @@ impl Inbox {
         self.multicast_behind = true;
         self.gate = VecDeque::new();
         self.drained.clear();
+        self.confirmed_meanwhile.clear();
     }
 
     /// Whether a stalled session could take more: a drain would help.
@@ -439,6 +467,12 @@ impl Inbox {
             if self.finish_multicast(|flight| flight.id.as_str() == id) {
                 return true;
             }
+        }
+        if let Some(broker_id) = broker_id
+            && self.phase == Phase::Draining
+            && self.confirmed_meanwhile.len() < limits::INFLIGHT_DELIVERIES_MAX
+        {
+            self.confirmed_meanwhile.insert(broker_id.into());
         }
         let Some(client_id) = client_id else { return false };
         let by_client_id = self

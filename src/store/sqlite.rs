@@ -166,6 +166,10 @@ impl Store for SqliteStore {
         claims::multicasts_after(&self.db, mesh, after, limit).await
     }
 
+    async fn last_multicast(&self, mesh: &MeshId) -> Result<i64> {
+        claims::last_multicast(&self.db, mesh).await
+    }
+
     async fn waiting(
         &self,
         now: Timestamp,

@@ -2,14 +2,19 @@
 //! as processes of their own, and raw sockets that say exactly what a test wants
 //! said.
 
+pub mod cluster;
 pub mod http;
+pub mod load;
 pub mod msgpack;
 pub mod node;
 pub mod postgres;
 pub mod process;
+pub mod program;
+pub mod proxy;
 pub mod raw;
 pub mod redis;
 
+pub use cluster::{Cluster, Setup};
 pub use node::{Member, Node};
 pub use process::BrokerProcess;
 pub use raw::Raw;

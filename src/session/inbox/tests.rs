@@ -55,6 +55,19 @@ fn a_twin_behind_the_gate_is_skipped_even_if_the_drained_one_is_over() {
 }
 
 #[test]
+fn a_twin_that_comes_after_all_is_over_is_skipped() {
+    let mut inbox = Inbox::new(0, true);
+    inbox.plan_drain();
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Send);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+    assert!(inbox.confirm(Some("a"), None));
+    let done = inbox.done();
+    inbox.saved(&done);
+    assert_eq!(inbox.offer(&direct("a"), 1), Offer::Keep);
+    assert_eq!(inbox.offer(&direct("b"), 1), Offer::Send);
+}
+
+#[test]
 fn an_overflowing_gate_goes_round_again() {
     let mut inbox = Inbox::new(0, true);
     for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {
@@ -140,6 +153,17 @@ fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
     assert_eq!(inbox.drained(&multicast(1), 5), Offer::Send);
     assert_eq!(inbox.drained(&multicast(2), 5), Offer::Keep);
     assert_eq!(inbox.drained(&multicast(1), 5), Offer::Keep, "once per time");
+}
+
+#[test]
+fn what_is_confirmed_while_it_is_found_again_does_not_go_out() {
+    let mut inbox = live(true);
+    inbox.offer(&direct("a"), 0);
+    assert!(inbox.expire(0) && inbox.begin_drain());
+    assert!(inbox.plan_drain().in_flight.is_empty(), "the store is asked for it");
+    assert!(!inbox.confirm(Some("a"), None), "the store must be told");
+    assert_eq!(inbox.drained(&direct("a"), 0), Offer::Keep);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
 }
 
 #[test]

@@ -173,6 +173,15 @@ pub(super) async fn multicasts_after(
     rows.iter().map(envelope).collect()
 }
 
+pub(super) async fn last_multicast(db: &Db, mesh: &MeshId) -> Result<i64> {
+    let row = db
+        .fetch_one(
+            sqlx::query("select mesh.broker_position_v1($1) as position").bind(mesh.as_str()),
+        )
+        .await?;
+    get(&row, "position")
+}
+
 pub(super) async fn waiting(
     db: &Db,
     now: Timestamp,

@@ -219,6 +219,17 @@ pub(super) async fn multicasts_after(
     rows.iter().map(envelope).collect()
 }
 
+pub(super) async fn last_multicast(db: &Db, mesh: &MeshId) -> Result<i64> {
+    let last: Option<i64> = sqlx::query_scalar(
+        "select max(seq) from message_queue where mesh_id = ?1 and multicast = 1",
+    )
+    .bind(mesh.as_str())
+    .fetch_one(db.reader())
+    .await
+    .map_err(refused)?;
+    Ok(last.unwrap_or(0))
+}
+
 pub(super) async fn waiting(
     db: &Db,
     now: Timestamp,

@@ -297,26 +297,16 @@ fn a_peer_that_is_banned_here_is_closed_by_the_broker_that_runs() {
     let invite = command.env("BROKER_PORT", broker.port.to_string()).output().expect("it starts");
     let link = text(&Answer::of(&invite, &args).object()["link"]);
     place.json(&["peer", "join", &link, "--name", "mallory"]);
-    let mut peer = place
-        .command(&["peer", "listen", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let mut lines = BufReader::new(peer.stdout.take().expect("piped")).lines();
-    let mut next = || -> Value {
-        let line = lines.next().expect("a line").expect("readable");
-        serde_json::from_str(&line).expect("an object")
-    };
-    assert_eq!(next()["type"], "listening");
+    let mut peer = Printing::start(place.command(&["peer", "listen", "--json"]));
+    assert_eq!(peer.next()["type"], "listening");
 
     assert_eq!(place.json(&["member", "ban", "team", "mallory"])["changed"], true);
     let banned_at = Instant::now();
-    let closed = next();
+    let closed = peer.next();
     assert_eq!((&closed["type"], &closed["code"]), (&"closed".into(), &4002.into()));
     // One second, and something for a busy machine.
     assert!(banned_at.elapsed() < Duration::from_secs(4), "{:?}", banned_at.elapsed());
-    assert_eq!(peer.wait().expect("a child").code(), Some(1));
+    assert_eq!(peer.wait().code(), Some(1));
     let rows = place.json(&["audit", "tail", "team", "--type", "member_banned"]);
     assert_eq!(rows["total"], 1, "{rows}");
 }

@@ -49,7 +49,7 @@ pub struct Node {
     running: Option<JoinHandle<anyhow::Result<()>>>,
     /// The broker, where it is a process of its own.
     process: Option<BrokerProcess>,
-    _folder: Arc<tempfile::TempDir>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Node {
@@ -60,7 +60,7 @@ impl Node {
 
     /// As configured by `adjust`.
     pub async fn start_with(adjust: impl FnOnce(&mut Config)) -> Self {
-        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let mut config = Config::for_tests(folder.path());
         config.presence.lease_grace_ms = 2_000;
         config.message.send_rate_per_minute = 0;
@@ -77,7 +77,7 @@ impl Node {
             shutdown,
             running: Some(running),
             process: None,
-            _folder: folder,
+            _folder: Some(folder),
         }
     }
 
@@ -85,7 +85,7 @@ impl Node {
     /// its process costs.
     pub async fn program(env: &[(&str, &str)]) -> Self {
         let process = BrokerProcess::start(env).await;
-        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let folder = tempfile::tempdir().expect("a temporary folder");
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], process.port)),
             mesh: process.mesh.clone(),
@@ -95,13 +95,38 @@ impl Node {
             shutdown: CancellationToken::new(),
             running: None,
             process: Some(process),
-            _folder: folder,
+            _folder: Some(folder),
         }
     }
 
     /// The memory that the program holds now.
     pub fn resident_bytes(&self) -> u64 {
         self.process.as_ref().expect("a program").resident_bytes()
+    }
+
+    /// One of several on the same databases, with a mesh that is there.
+    pub async fn start_on(
+        config: Config,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let (address, shutdown, running) = run(&config).await;
+        let running = Some(running);
+        let _folder = None;
+        Self { address, mesh, owner, store, config, shutdown, running, process: None, _folder }
+    }
+
+    /// One that runs elsewhere, as peers see it.
+    pub fn elsewhere(
+        address: SocketAddr,
+        config: Config,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let (shutdown, running, _folder) = (CancellationToken::new(), None, None);
+        Self { address, mesh, owner, store, config, shutdown, running, process: None, _folder }
     }
 
     /// Another mesh on the same broker.
@@ -130,7 +155,7 @@ impl Node {
 
     /// Where its database lies.
     pub fn data_dir(&self) -> &Path {
-        self._folder.path()
+        self._folder.as_ref().expect("a node of its own").path()
     }
 
     /// Stops it as an operator would, and waits.

@@ -41,6 +41,28 @@ impl BrokerProcess {
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;
+        Self::launch_on(env, folder, store, mesh, owner).await
+    }
+
+    /// One of several on the same databases, which `env` names, with a mesh
+    /// that is there.
+    pub async fn start_on(
+        env: &[(&str, &str)],
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::launch_on(env, folder, store, mesh, owner).await
+    }
+
+    async fn launch_on(
+        env: &[(&str, &str)],
+        folder: TempDir,
+        store: Arc<dyn Store>,
+        mesh: MeshId,
+        owner: Member,
+    ) -> Self {
         let env: Vec<_> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = free_port();
@@ -77,6 +99,16 @@ impl BrokerProcess {
     /// How many audit rows of that type there are, in a chain that must hold.
     pub async fn audited(&self, event_type: &str) -> i64 {
         audited(&*self.store, &self.mesh, event_type).await
+    }
+
+    /// How many sockets it serves.
+    pub async fn sessions(&self) -> u64 {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port).parse().expect("a URL");
+        let answer = client::http::call(Method::GET, &url, &[], None).await;
+        let (_, body) = answer.expect("an answer");
+        let text = String::from_utf8(body.to_vec()).expect("UTF-8");
+        let value = text.lines().find_map(|line| line.strip_prefix("broker_connections_active "));
+        value.and_then(|value| value.parse().ok()).expect("a number")
     }
 
     /// Kills it without a word, as a power cut would.

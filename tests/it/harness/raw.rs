@@ -259,6 +259,11 @@ impl Raw {
         self.heard.drain(..).collect()
     }
 
+    /// Everything heard and not asked for, of what was read already.
+    pub fn heard(&mut self) -> Vec<Value> {
+        self.heard.drain(..).collect()
+    }
+
     /// As above, only messages: no system events, no answers.
     pub async fn messages_so_far(&mut self) -> Vec<Value> {
         let mut heard = self.so_far().await;

@@ -27,6 +27,10 @@ pub(crate) async fn multicasts_come_in_order_after_a_position(store: Arc<dyn Sto
     assert_eq!(after(sent[0].1, 100).await, sent[1..]);
     assert_eq!(after(sent[0].1, 2).await, sent[1..3], "the oldest first");
     assert!(after(sent[3].1, 100).await.is_empty());
+    assert_eq!(store.last_multicast(&here.mesh).await.expect("readable"), sent[3].1);
+    let empty = here.another().await;
+    empty.send(T0, &empty.direct(&empty.owner, &empty.owner.key)).await;
+    assert_eq!(store.last_multicast(&empty.mesh).await.expect("readable"), 0);
     let found = store.multicasts_after(&here.mesh, 0, 1).await.expect("readable");
     assert_eq!((&found[0].sender_key, found[0].sender_name.as_str()), (&here.owner.key, "owner"));
 }

@@ -8,6 +8,7 @@ use sqlx::AssertSqlSafe;
 
 use super::fixture;
 use crate::harness::postgres::{PrivatePostgres, connection, store};
+use crate::harness::until;
 use crate::store_conformance::fixture::T0;
 
 #[tokio::test]
@@ -99,6 +100,14 @@ async fn calls_that_are_dropped_half_way_cost_no_connection() {
         let slug = here.another().await;
         assert!(slug.store.mesh(&slug.mesh).await.expect("open").is_some());
     }
+    // The server ends what was dropped by itself; then the rows stand.
+    let mut watch = connection(&url).await;
+    let sql = "select from pg_stat_activity where datname = current_database()
+        and pid <> pg_backend_pid() and state = 'active'";
+    until("no dropped call runs any more", async || {
+        sqlx::query(sql).fetch_all(&mut watch).await.expect("readable").is_empty()
+    })
+    .await;
     // Whole ones only, and none is left in a transaction.
     let sent = here.audit_of("message_sent").await.len();
     let kept = here.store.multicasts_after(&here.mesh, 0, 1000).await.expect("readable").len();

@@ -1,0 +1,238 @@
+//! Several nodes on one database and one Redis: in this process, or as
+//! processes of their own that can be killed.
+//!
+//! Each cluster has a database of its own and a Redis of its own. All windows
+//! are short, and all limits on senders are off unless a test sets them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use claudemesh_broker::app;
+use claudemesh_broker::config::Config;
+use claudemesh_broker::store::Store;
+use redis::Cmd;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::node::new_mesh;
+use super::postgres::{Fsync, PrivatePostgres, connection};
+use super::proxy::Proxy;
+use super::redis::PrivateRedis;
+use super::{BrokerProcess, Node, until};
+
+type Env = Vec<(String, String)>;
+
+/// How a cluster is to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    nodes: usize,
+    has_proxies: bool,
+    has_own_postgres: bool,
+    env: Env,
+}
+
+/// Nodes of one mesh.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    /// The processes behind the nodes, if they are processes.
+    pub processes: Vec<BrokerProcess>,
+    /// Between each node and Redis, if there are any.
+    pub proxies: Vec<Proxy>,
+    pub redis: PrivateRedis,
+    postgres: Postgres,
+}
+
+enum Postgres {
+    Shared,
+    Own(PrivatePostgres),
+}
+
+impl Setup {
+    pub fn new(nodes: usize) -> Self {
+        let env = [
+            ("BROKER_BIND", "127.0.0.1"),
+            ("BROKER_PORT", "0"),
+            ("DATABASE_POOL_MAX", "5"),
+            ("DRAIN_SECONDS", "6"),
+            ("HELLO_RATE_PER_MINUTE", "0"),
+            ("LEASE_GRACE_SECONDS", "6"),
+            ("LEASE_TTL_SECONDS", "3"),
+            ("LOG", "claudemesh_broker=debug,info"),
+            ("MAX_CONNECTIONS_PER_IP", "0"),
+            ("REDELIVERY_SECONDS", "3"),
+            ("SEND_RATE_PER_MINUTE", "0"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        Self { nodes, has_proxies: false, has_own_postgres: false, env }
+    }
+
+    /// With that variable.
+    pub fn set(mut self, name: &str, value: impl ToString) -> Self {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// With a proxy between each node and Redis.
+    pub fn behind_proxies(mut self) -> Self {
+        self.has_proxies = true;
+        self
+    }
+
+    /// With a Postgres server that nobody else uses: for those that harm it.
+    pub fn on_its_own_postgres(mut self) -> Self {
+        self.has_own_postgres = true;
+        self
+    }
+
+    /// Nodes in this process.
+    pub async fn start(self) -> Cluster {
+        self.build(false).await
+    }
+
+    /// Nodes as processes.
+    pub async fn start_processes(self) -> Cluster {
+        self.build(true).await
+    }
+
+    async fn build(self, as_processes: bool) -> Cluster {
+        let redis = PrivateRedis::start();
+        let postgres = if self.has_own_postgres {
+            Postgres::Own(PrivatePostgres::start(Fsync::Off))
+        } else {
+            Postgres::Shared
+        };
+        let database = match &postgres {
+            Postgres::Shared => PrivatePostgres::shared().migrated_database().await,
+            Postgres::Own(server) => server.migrated_database().await,
+        };
+        let redis_url = redis.url().expose().to_owned();
+        let mut proxies = Vec::new();
+        let mut envs: Vec<Env> = Vec::new();
+        for number in 1..=self.nodes {
+            let mut url = redis_url.clone();
+            if self.has_proxies {
+                let server = address_of(&redis_url);
+                let proxy = Proxy::start(server).await;
+                url = format!("redis://{}/", proxy.address);
+                proxies.push(proxy);
+            }
+            let mut env = self.env.clone();
+            env.push(("DATABASE_URL".to_owned(), database.clone()));
+            env.push(("NODE_ID".to_owned(), format!("node-{number}")));
+            env.push(("REDIS_URL".to_owned(), url));
+            envs.push(env);
+        }
+        let config = load(&envs[0]);
+        let store: Arc<dyn Store> = app::open_store(&config).await.expect("a store");
+        let (mesh, owner) = new_mesh(&*store, "test").await;
+        let (mut nodes, mut processes) = (Vec::new(), Vec::new());
+        for env in &envs {
+            let (config, store, owner) = (load(env), Arc::clone(&store), owner.clone());
+            if as_processes {
+                let env: Vec<_> = env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+                let process =
+                    BrokerProcess::start_on(&env, Arc::clone(&store), mesh.clone(), owner.clone())
+                        .await;
+                let address = SocketAddr::from(([127, 0, 0, 1], process.port));
+                nodes.push(Node::elsewhere(address, config, store, mesh.clone(), owner));
+                processes.push(process);
+            } else {
+                nodes.push(Node::start_on(config, store, mesh.clone(), owner).await);
+            }
+        }
+        let cluster = Cluster { nodes, processes, proxies, redis, postgres };
+        cluster.until_nodes_know_each_other().await;
+        cluster
+    }
+}
+
+impl Cluster {
+    /// So many nodes in this process.
+    pub async fn start(nodes: usize) -> Self {
+        Setup::new(nodes).start().await
+    }
+
+    async fn until_nodes_know_each_other(&self) {
+        let mut count = redis::cmd("ZCARD");
+        count.arg("claudemesh:nodes");
+        let nodes = self.nodes.len();
+        until("all nodes are there", async || self.redis.query::<usize>(&count) == nodes).await;
+    }
+
+    /// Leases of open sockets, and of those in grace, as Redis has them.
+    pub fn leases(&self) -> (usize, usize) {
+        let count = |part: &str| {
+            let mut ask: Cmd = redis::cmd("ZCARD");
+            ask.arg(format!("claudemesh:{{{}}}:{part}", self.nodes[0].mesh));
+            self.redis.query(&ask)
+        };
+        (count("online"), count("grace"))
+    }
+
+    /// All processes of the Postgres server that is this cluster's own.
+    async fn postgres_pids(&self) -> Vec<Pid> {
+        let Postgres::Own(server) = &self.postgres else { panic!("others use this server") };
+        let mut own = connection(&server.url("postgres")).await;
+        let folder: String = sqlx::query_scalar("show data_directory")
+            .fetch_one(&mut own)
+            .await
+            .expect("the server answers");
+        drop(own);
+        let pid_file = std::fs::read_to_string(format!("{folder}/postmaster.pid"));
+        let first = pid_file.expect("it runs").lines().next().and_then(|line| line.parse().ok());
+        let parent: i32 = first.expect("a process id");
+        let mut pids = vec![parent];
+        pids.extend(children_of(parent));
+        pids.into_iter().filter_map(Pid::from_raw).collect()
+    }
+
+    /// SIGSTOP to all of Postgres. Returns what thaws it.
+    pub async fn freeze_postgres(&self) -> Frozen {
+        let pids = self.postgres_pids().await;
+        for pid in &pids {
+            // A connection may just have ended.
+            let _ = kill_process(*pid, Signal::STOP);
+        }
+        Frozen(pids)
+    }
+
+    /// SIGKILL to one of Postgres's processes: it ends all connections and
+    /// starts again from its log.
+    pub async fn crash_postgres(&self) {
+        let pids = self.postgres_pids().await;
+        kill_process(pids[1], Signal::KILL).expect("it runs");
+    }
+}
+
+/// Stopped processes; they go on when this is dropped.
+pub struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
+}
+
+fn load(env: &Env) -> Config {
+    let find =
+        |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_owned());
+    Config::load(&find).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn address_of(url: &str) -> SocketAddr {
+    let address = url.trim_start_matches("redis://").trim_end_matches('/');
+    address.parse().expect("an address")
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
+    let parent = format!("PPid:\t{parent}");
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| status.lines().any(|line| line == parent))
+    })
+    .collect()
+}
