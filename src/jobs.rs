@@ -57,6 +57,7 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, POLL_INTERVAL, |node| async move {
         // Without the bus the store is the only way between nodes.
         if node.cluster.health() == ClusterHealth::Degraded {
+            look_for_claimed(&node).await;
             look_for_mail(&node).await;
         }
     });
@@ -282,6 +283,29 @@ async fn look_for_mail(node: &Arc<Node>) {
             }
         }
         Err(error) => tracing::debug!(%error, "mail could not be looked for"),
+    }
+}
+
+/// Mail that another node claimed for a session here and cannot tell it of.
+async fn look_for_claimed(node: &Arc<Node>) {
+    let rooms = node.registry.rooms();
+    let mut mailboxes = Vec::new();
+    for room in &rooms {
+        room.for_each_session(|session, _| {
+            let keys = [Some(&session.member_key), session.session_key.as_ref()];
+            for key in keys.into_iter().flatten() {
+                mailboxes.push((session.mesh.clone(), key.clone(), session.presence.clone()));
+            }
+        });
+    }
+    let claimed = match node.store.claimed(&mailboxes).await {
+        Ok(claimed) => claimed,
+        Err(error) => return tracing::debug!(%error, "claimed mail could not be looked for"),
+    };
+    for room in &rooms {
+        for session in claimed.iter().filter_map(|presence| room.session(presence)) {
+            redelivery::request(node, room, &session);
+        }
     }
 }
 

@@ -115,6 +115,10 @@ pub const FOUND_DELIVERIES_MAX: usize = 256;
 /// session drains once more.
 pub const GATE_FRAMES_MAX: usize = 256;
 
+/// Recipients to whom a session that came back has written since, of which is
+/// remembered that they have read the store. More: they read it each time.
+pub const RESUMED_RECIPIENTS_MAX: usize = 256;
+
 /// Envelopes that a drain claims at once. More: it claims again.
 pub const DRAIN_BATCH_ENVELOPES_MAX: usize = 128;
 

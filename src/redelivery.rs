@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::MulticastSender;
-use crate::id::MessageId;
 use crate::limits;
 use crate::node::Node;
 use crate::registry::Room;
@@ -73,17 +72,21 @@ enum Found {
 }
 
 impl Found {
-    fn direct_id(&self) -> Option<MessageId> {
-        match self {
-            Self::Direct(envelope) => Some(envelope.id.clone()),
-            Self::Multicast(_) | Self::Past(_) => None,
-        }
-    }
-
     fn seq(&self) -> i64 {
         match self {
             Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
             Self::Past(seq) => *seq,
+        }
+    }
+
+    /// Whether it need not be sent by this round: it waits behind the gate
+    /// anyway, or is nothing.
+    fn comes_live(&self, session: &Session) -> bool {
+        match self {
+            Self::Direct(envelope) | Self::Multicast(envelope) => {
+                session.inbox.lock().is_gated(&envelope.id)
+            }
+            Self::Past(_) => true,
         }
     }
 }
@@ -96,48 +99,36 @@ async fn round(
     plan: DrainPlan,
 ) -> Result<bool> {
     let room_left = plan.room;
-    let (mut mail, mut all_directs) = directs(node, room, session, &plan).await?;
+    // Two lists are read, one after the other, while messages go on being
+    // accepted: what is beyond this line may be in one and missing in the
+    // other, and is left to the gate or to the next round.
+    let newest = node.store.newest_place(room.mesh()).await?;
+    let (directs, all_directs) = directs(node, room, session, &plan).await?;
     // Multicasts that were sent before these may still be on their way here.
-    let after = match plan.multicasts_after {
-        None if !mail.is_empty() => Some(session.inbox.lock().multicast_seen()),
-        after => after,
+    let reads_multicasts = plan.behind || !directs.is_empty();
+    let (multicasts, all_multicasts) = if reads_multicasts {
+        let read = multicasts(node, room, session, plan.multicasts_after).await;
+        read.inspect_err(|_| session.inbox.lock().mark_behind())?
+    } else {
+        (Vec::new(), true)
     };
-    let (multicasts, all_multicasts) = match after {
-        Some(after) => multicasts(node, room, session, after).await.inspect_err(|_| {
-            session.inbox.lock().mark_behind();
-        })?,
-        None => (Vec::new(), true),
-    };
-    let newest = multicasts.last().map_or(0, Found::seq);
-    let mut all_later = true;
-    if all_directs && mail.last().map_or(0, Found::seq) < newest {
-        // Between the two readings more may have come. What was sent before the
-        // newest multicast must not follow it; what came later comes live.
-        let mut again = plan;
-        again.in_flight.extend(mail.iter().filter_map(Found::direct_id));
-        let (more, all_more) = directs(node, room, session, &again).await.inspect_err(|_| {
-            session.inbox.lock().mark_behind();
-        })?;
-        all_directs = all_more;
-        let (before, later): (Vec<_>, Vec<_>) =
-            more.into_iter().partition(|one| one.seq() < newest);
-        mail.extend(before);
-        mail.sort_by_key(Found::seq);
-        let inbox = session.inbox.lock();
-        all_later = later.iter().filter_map(Found::direct_id).all(|id| inbox.is_gated(&id));
-    }
     // A list that was cut says nothing about what comes after its end.
     let horizon = |list: &[Found], is_all: bool| {
         if is_all { i64::MAX } else { list.last().map_or(i64::MAX, Found::seq) }
     };
-    let until = horizon(&mail, all_directs).min(horizon(&multicasts, all_multicasts));
-    let mut found: Vec<Found> = mail.into_iter().chain(multicasts).collect();
+    let until = horizon(&directs, all_directs).min(horizon(&multicasts, all_multicasts));
+    let mut found: Vec<Found> = directs.into_iter().chain(multicasts).collect();
     found.sort_by_key(Found::seq);
     let mut sent_all = true;
     for one in found {
-        let sent =
-            if one.seq() > until { Sent::Full } else { send(node, room, session, one).await };
-        match sent {
+        if one.seq() > until.min(newest) {
+            if one.seq() <= until && one.comes_live(session) {
+                continue;
+            }
+            sent_all = false;
+            break;
+        }
+        match send(node, room, session, one).await {
             Sent::Yes => {}
             Sent::Full => {
                 sent_all = false;
@@ -147,10 +138,10 @@ async fn round(
             Sent::GiveUp => return Ok(true),
         }
     }
-    if after.is_some() && !(sent_all && all_multicasts) {
+    if reads_multicasts && !(sent_all && all_multicasts) {
         session.inbox.lock().mark_behind();
     }
-    Ok(sent_all && all_directs && all_later && (all_multicasts || room_left == 0))
+    Ok(sent_all && all_directs && (all_multicasts || room_left == 0))
 }
 
 async fn directs(

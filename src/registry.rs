@@ -96,8 +96,8 @@ impl Registry {
             .get_or_try_init(|| async {
                 let records = cluster.join_mesh(mesh).await?;
                 let members = store.members(mesh).await?;
-                let last_multicast = store.last_multicast(mesh).await?;
-                let room = Room::new(mesh.clone(), members, records, last_multicast);
+                let newest = store.newest_place(mesh).await?;
+                let room = Room::new(mesh.clone(), members, records, newest);
                 Ok::<_, EnterError>(Arc::new(room))
             })
             .await;

@@ -6,6 +6,7 @@
 
 pub mod handshake;
 pub mod inbox;
+pub mod resumption;
 pub mod teardown;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -21,6 +22,7 @@ use crate::outbox::{Outbox, Outgoing, PushError, Receipt};
 use crate::protocol::{CloseReason, PeerRole};
 
 use self::inbox::{Delivery, Inbox, Offer, Place};
+use self::resumption::Resumption;
 
 /// An active session.
 pub struct Session {
@@ -44,6 +46,8 @@ pub struct Session {
     pub outbox: Outbox,
     /// What is on its way to it. Locked briefly, and always before the outbox.
     pub inbox: Mutex<Inbox>,
+    /// Set for a while if it came back.
+    resumption: Mutex<Option<Box<Resumption>>>,
     /// Set while the ledger has it in its list.
     pub(crate) in_ledger: AtomicBool,
     /// By this machine's clock: others compare it with theirs.
@@ -59,6 +63,28 @@ impl Session {
     #[must_use]
     pub fn sender_key(&self) -> &Key {
         self.session_key.as_ref().unwrap_or(&self.member_key)
+    }
+
+    /// It came back, maybe from a node that died; what it sent through that one
+    /// may be on nobody's way until `until`.
+    pub fn resume(&self, until: Instant) {
+        *self.resumption.lock() = Some(Box::new(Resumption::new(until)));
+    }
+
+    /// Whether the recipients of its message must read the store before they
+    /// take it: its first to `key`, or to many, since it came back.
+    #[must_use]
+    pub fn is_first_since_resumed(&self, key: Option<&Key>) -> bool {
+        let mut slot = self.resumption.lock();
+        let Some(resumption) = slot.as_deref_mut() else { return false };
+        if resumption.is_over(Instant::now()) {
+            *slot = None;
+            return false;
+        }
+        match key {
+            Some(key) => resumption.is_first_to(key),
+            None => resumption.is_first_to_many(),
+        }
     }
 
     /// Milliseconds since this socket became a session.

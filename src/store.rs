@@ -15,6 +15,8 @@ pub mod model;
 pub mod postgres;
 pub mod sqlite;
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
 pub use model::*;
@@ -158,9 +160,9 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>>;
 
-    /// The place of the newest multicast of the mesh that is still kept; 0
-    /// without one. What [`Store::accept`] names as the one before the next.
-    async fn last_multicast(&self, mesh: &MeshId) -> Result<i64>;
+    /// The newest place that the mesh has given away: every envelope up to it
+    /// can be read from now on. 0 in a mesh without a past.
+    async fn newest_place(&self, mesh: &MeshId) -> Result<i64>;
 
     /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
     /// nobody has a live claim on.
@@ -169,6 +171,11 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
         mailboxes: &[(MeshId, Key)],
     ) -> Result<Vec<(MeshId, Key)>>;
+
+    /// Which of these presences have a claim on an undelivered envelope in the
+    /// mailbox named with them.
+    async fn claimed(&self, mailboxes: &[(MeshId, Key, PresenceId)])
+    -> Result<HashSet<PresenceId>>;
 
     /// The envelopes whose id begins so, at most two.
     async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>>;

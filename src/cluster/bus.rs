@@ -52,10 +52,13 @@ pub enum BusMessage {
     },
     /// A message for everyone that its target names.
     Multicast(Box<Multicast>),
-    /// Mail lies in the store for these keys.
+    /// Mail lies in the store.
     MailFor {
-        /// Member or session keys.
+        /// For these member or session keys.
         keys: Vec<Key>,
+        /// For many, of whom it may have reached none.
+        #[serde(default)]
+        many: bool,
     },
     /// A hook speaks about a presence: its holder applies it.
     HookStatus {
@@ -103,6 +106,11 @@ pub struct BusDelivery {
     pub seq: i64,
     /// The push, whole.
     pub push: Box<Push>,
+    /// Whether its sender came back a moment ago: recipients read the store
+    /// first, since earlier messages of it may have gone missing with the node
+    /// that it came from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
 }
 
 /// A system event for a mesh's peers.

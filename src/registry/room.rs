@@ -51,13 +51,14 @@ impl From<&Entry> for Candidate {
 }
 
 impl Room {
-    /// `last_multicast`: the place of the mesh's newest when it was subscribed
-    /// to. The sessions' own positions may be far behind it.
+    /// `newest`: the mesh's newest place after it was subscribed to. Sessions
+    /// here read what is up to it from the store; their own positions may be
+    /// far behind it.
     pub(super) fn new(
         mesh: MeshId,
         members: Vec<Member>,
         records: Vec<PresenceRecord>,
-        last_multicast: i64,
+        newest: i64,
     ) -> Self {
         let room = Self {
             mesh,
@@ -68,7 +69,7 @@ impl Room {
                 members_read: 0,
             }),
             refreshes: AtomicU64::new(0),
-            multicasts: Mutex::new(Order::after(last_multicast)),
+            multicasts: Mutex::new(Order::after(newest)),
         };
         room.set_members(0, members);
         room.set_directory(records);

@@ -23,6 +23,11 @@ pub async fn run(node: Arc<Node>, mut events: ClusterEvents) {
             }
             ClusterEvent::Gap { mesh } => {
                 node.metrics.bus_gaps.inc();
+                // Before the next frame is looked at: it must not overtake what
+                // is missing.
+                if let Some(room) = node.registry.room(&mesh) {
+                    redelivery::request_all(&node, &room);
+                }
                 let node = Arc::clone(&node);
                 let tasks = node.tasks.clone();
                 tasks.spawn(async move { catch_up(&node, &mesh).await });
@@ -63,7 +68,10 @@ async fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
             deliver::direct_from_bus(node, room, presence, delivery);
         }
         BusMessage::Multicast(multicast) => deliver::multicast_arrives(node, room, *multicast),
-        BusMessage::MailFor { keys } => {
+        BusMessage::MailFor { keys, many } => {
+            if many {
+                redelivery::request_all(node, room);
+            }
             for key in &keys {
                 deliver::drain_addressed(node, room, key);
             }

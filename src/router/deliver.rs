@@ -71,10 +71,15 @@ pub fn deliver(
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,
     };
+    let room = &sent.room;
     match sent.recipient {
-        Recipient::Many => multicast(node, &sent.room, stored, previous_multicast),
+        Recipient::Many => {
+            let resumed = sent.sender.is_first_since_resumed(None);
+            multicast(node, room, stored, previous_multicast, resumed);
+        }
         Recipient::One { key, member, presence } => {
-            direct(node, &sent.room, stored, key, &member, presence);
+            let resumed = sent.sender.is_first_since_resumed(Some(&key));
+            direct(node, room, stored, key, &member, presence, resumed);
         }
     }
     node.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
@@ -130,6 +135,7 @@ pub fn delivery(push: Push, place: Place) -> Delivery {
     Delivery {
         id: push.message_id.clone(),
         place,
+        priority: push.priority,
         client_message_id: push.client_message_id.as_deref().map(Arc::from),
         frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
     }
@@ -144,8 +150,9 @@ fn direct(
     key: Key,
     member: &MemberId,
     presence: Option<PresenceId>,
+    resumed: bool,
 ) {
-    let (seq, priority, id) = (envelope.seq, envelope.priority, envelope.id.clone());
+    let (seq, id) = (envelope.seq, envelope.id.clone());
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
@@ -159,16 +166,14 @@ fn direct(
             if !session.outbox.is_open() {
                 return give_back(node, room, presence, id, key);
             }
-            if policy::admits(record.status, priority) {
-                let push = direct_push(room, envelope, member);
-                offer_direct(node, room, &session, push);
-            }
+            let push = Box::new(direct_push(room, envelope, member));
+            offer_direct(node, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
         None if !record.online => give_back(node, room, presence, id, key),
         None => {
             let push = Box::new(direct_push(room, envelope, member));
-            let delivery = BusDelivery { seq, push };
+            let delivery = BusDelivery { seq, push, resumed };
             node.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
@@ -182,26 +187,27 @@ pub fn direct_from_bus(
     from: BusDelivery,
 ) {
     let id = from.push.message_id.clone();
-    let (Some(session), Some(record)) = (room.session(&presence), room.record(&presence)) else {
-        return;
-    };
+    let Some(session) = room.session(&presence) else { return };
     if !session.outbox.is_open() {
         let key = session.member_key.clone();
         return give_back(node, room, presence, id, key);
     }
-    if policy::admits(record.status, from.push.priority) {
-        offer_direct(node, room, &session, *from.push);
-    }
+    offer_direct(node, room, &session, from);
 }
 
 /// To a session here, behind what its sender sent before.
-fn offer_direct(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, push: Push) {
-    if !room.multicasts_wait() {
-        session.offer(&delivery(push, Place::Direct));
+fn offer_direct(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    BusDelivery { push, resumed, .. }: BusDelivery,
+) {
+    if !resumed && !room.multicasts_wait() {
+        session.offer(&delivery(*push, Place::Direct));
         return;
     }
-    // An earlier multicast of the same sender may be among those that wait for
-    // another node's. The store has both, in order.
+    // An earlier message of the same sender may have gone missing, or be among
+    // the multicasts that wait for another node's. The store has all, in order.
     session.inbox.lock().mark_behind();
     redelivery::request(node, room, session);
 }
@@ -229,7 +235,22 @@ fn give_back(
 /// and on every other node.
 pub fn mail_for(node: &Arc<Node>, room: &Arc<Room>, key: Key) {
     drain_addressed(node, room, &key);
-    node.cluster.publish(room.mesh(), &BusMessage::MailFor { keys: vec![key] });
+    let message = BusMessage::MailFor { keys: vec![key], many: false };
+    node.cluster.publish(room.mesh(), &message);
+}
+
+/// A message was sent again. The node that took it may have died before it told
+/// anybody of it: whoever it is for reads the store.
+pub fn deliver_again(node: &Arc<Node>, sent: Sent) {
+    let Sent { room, recipient, .. } = sent;
+    match recipient {
+        Recipient::One { key, .. } => mail_for(node, &room, key),
+        Recipient::Many => {
+            redelivery::request_all(node, &room);
+            let message = BusMessage::MailFor { keys: Vec::new(), many: true };
+            node.cluster.publish(room.mesh(), &message);
+        }
+    }
 }
 
 /// Drains the sessions here that a key addresses. Daemons leave it to an idle
@@ -245,7 +266,13 @@ pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
 
 // --- many recipients -----------------------------------------------------------
 
-fn multicast(node: &Arc<Node>, room: &Arc<Room>, envelope: StoredEnvelope, previous: i64) {
+fn multicast(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    envelope: StoredEnvelope,
+    previous: i64,
+    resumed: bool,
+) {
     let group = match Target::parse(&envelope.target_spec) {
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
@@ -257,7 +284,8 @@ fn multicast(node: &Arc<Node>, room: &Arc<Room>, envelope: StoredEnvelope, previ
     };
     let seq = envelope.seq;
     let push = Box::new(multicast_push(room, envelope));
-    let multicast = Multicast { group, sender, previous, delivery: BusDelivery { seq, push } };
+    let delivery = BusDelivery { seq, push, resumed };
+    let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));
     node.cluster.publish(room.mesh(), &message);
     if let BusMessage::Multicast(multicast) = message {
@@ -293,7 +321,11 @@ pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicas
 
 /// To every session here that a multicast is for. Encoded once per codec.
 fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
-    let Multicast { group, sender, delivery: BusDelivery { seq, push }, .. } = multicast;
+    let Multicast { group, sender, delivery: BusDelivery { seq, push, resumed }, .. } = multicast;
+    if resumed {
+        // It waits behind their gates.
+        redelivery::request_all(node, room);
+    }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = delivery(*push, Place::Multicast(seq));
     for (session, record) in room.sessions() {

@@ -7,7 +7,7 @@ use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, Target};
 use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
+use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
 use crate::id::{Key, MessageId};
 use crate::limits;
@@ -163,6 +163,11 @@ async fn direct(
     if !policy::grants(&member, &session.member_key, session_key, Capability::Dm) {
         return Err(Refusal::new("grants", NO_GRANT));
     }
+    if node.cluster.health() == ClusterHealth::Degraded {
+        // A claim for a session elsewhere, whom this node cannot tell of it,
+        // would only keep that one's node from finding the message.
+        candidates.retain(|candidate| candidate.session.is_some());
+    }
     let chosen = policy::choose(&candidates, priority);
     Ok(Recipient::One {
         key: Key::from(key),
@@ -270,7 +275,10 @@ fn decided(
             answer_to.kept(envelope.id.to_string());
             deliver::deliver(node, sent, envelope, seq, previous_multicast, created_at);
         }
-        Ok(Accepted::Duplicate { id }) => answer_to.kept(id.to_string()),
+        Ok(Accepted::Duplicate { id }) => {
+            answer_to.kept(id.to_string());
+            deliver::deliver_again(node, sent);
+        }
         Err(Refused::Unavailable) => {
             answer_to.refuse(node, &Refusal::new("unavailable", STORE_AWAY));
         }

@@ -63,6 +63,9 @@ pub async fn set(
         PresenceChange { status: Some(written), ..PresenceChange::of(session.presence.clone()) };
     let edit = |record: &mut PresenceRecord| {
         (record.status, record.status_source, record.status_updated_at) = written;
+        // With the record: whoever is told of the new status gets nothing by
+        // the old one.
+        session.inbox.lock().hold(status != Status::Idle);
     };
     change(node, room, session, row, edit, |_| None).await;
     if status == Status::Idle {

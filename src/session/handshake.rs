@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -560,6 +560,8 @@ async fn reattach(
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
+    let claim = Duration::from_millis(u64::try_from(node.config.message.claim_ms).unwrap_or(0));
+    active.session.resume(Instant::now() + claim);
     if let Some(record) = active.room.record(&active.session.presence) {
         presence::publish(node, &active.room, &record, None);
     }
@@ -715,6 +717,8 @@ fn activate(
 ) -> Active {
     let confirms =
         record.channel.as_deref().is_some_and(|channel| CONFIRMING_CHANNELS.contains(&channel));
+    let mut inbox = Inbox::new(position, confirms);
+    inbox.hold(record.status != Status::Idle);
     let session = Arc::new(Session {
         presence: record.id.clone(),
         mesh: record.mesh.clone(),
@@ -725,7 +729,8 @@ fn activate(
         lease,
         codec,
         outbox: outbox.clone(),
-        inbox: Mutex::new(Inbox::new(position, confirms)),
+        inbox: Mutex::new(inbox),
+        resumption: Mutex::default(),
         in_ledger: AtomicBool::new(false),
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),
         started: Instant::now(),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::codec::SharedFrame;
 use crate::id::MessageId;
 use crate::limits;
+use crate::protocol::Priority;
 
 /// How far a delivery reached others too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Delivery {
     pub id: MessageId,
     /// Whether it is for this session alone.
     pub place: Place,
+    /// Whether it may reach a session that is busy.
+    pub priority: Priority,
     /// The sender's own id for it; a confirmation may name only that.
     pub client_message_id: Option<Arc<str>>,
     /// The frame.
@@ -78,6 +81,8 @@ pub struct Inbox {
     /// A drain was asked for while one ran.
     again: bool,
     confirms: bool,
+    /// The session is busy: of direct messages it takes only urgent ones.
+    holds: bool,
     directs: HashMap<MessageId, Flight>,
     /// Of `directs`: those that are not done.
     directs_open: usize,
@@ -108,8 +113,10 @@ pub struct DrainPlan {
     pub in_flight: Vec<MessageId>,
     /// How many direct messages may be sent; 0: none now.
     pub room: u32,
-    /// Read multicasts after this position, if any may have been missed.
-    pub multicasts_after: Option<i64>,
+    /// Multicasts after this position may have to be sent.
+    pub multicasts_after: i64,
+    /// Whether some of them may have been missed.
+    pub behind: bool,
 }
 
 /// What is done and not yet in the store.
@@ -129,6 +136,7 @@ impl Inbox {
             phase: Phase::Draining,
             again: false,
             confirms,
+            holds: false,
             directs: HashMap::new(),
             directs_open: 0,
             multicasts: VecDeque::new(),
@@ -147,6 +155,16 @@ impl Inbox {
     #[must_use]
     pub fn confirms(&self) -> bool {
         self.confirms
+    }
+
+    /// From now on the session is busy, or is so no more; what was held is for
+    /// a drain to find.
+    pub fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    fn is_held(&self, delivery: &Delivery) -> bool {
+        self.holds && delivery.place == Place::Direct && delivery.priority != Priority::Now
     }
 
     /// Every multicast up to here is done with.
@@ -192,6 +210,9 @@ impl Inbox {
     }
 
     fn take_up(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+        if self.is_held(delivery) {
+            return Offer::Keep;
+        }
         if self.is_full() {
             self.phase = Phase::Stalled;
             self.missed(delivery.place);
@@ -284,12 +305,16 @@ impl Inbox {
         DrainPlan {
             in_flight: self.directs.keys().chain(&self.refused).cloned().collect(),
             room: u32::try_from(room.min(limits::DRAIN_BATCH_ENVELOPES_MAX)).unwrap_or(u32::MAX),
-            multicasts_after: behind.then_some(after),
+            multicasts_after: after,
+            behind,
         }
     }
 
     /// The drain found this; whether it is to be sent.
     pub fn drained(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+        if self.is_held(delivery) {
+            return Offer::Keep;
+        }
         match delivery.place {
             Place::Direct => {
                 let known = self.directs.contains_key(&delivery.id)

@@ -27,6 +27,7 @@ mod presence;
 mod retention;
 mod row;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -173,8 +174,8 @@ impl Store for PostgresStore {
         claims::multicasts_after(&self.db, mesh, after, limit).await
     }
 
-    async fn last_multicast(&self, mesh: &MeshId) -> Result<i64> {
-        claims::last_multicast(&self.db, mesh).await
+    async fn newest_place(&self, mesh: &MeshId) -> Result<i64> {
+        claims::newest_place(&self.db, mesh).await
     }
 
     async fn waiting(
@@ -183,6 +184,13 @@ impl Store for PostgresStore {
         mailboxes: &[(MeshId, Key)],
     ) -> Result<Vec<(MeshId, Key)>> {
         claims::waiting(&self.db, now, mailboxes).await
+    }
+
+    async fn claimed(
+        &self,
+        mailboxes: &[(MeshId, Key, PresenceId)],
+    ) -> Result<HashSet<PresenceId>> {
+        claims::claimed(&self.db, mailboxes).await
     }
 
     async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {

@@ -27,6 +27,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -166,8 +167,8 @@ impl Store for SqliteStore {
         claims::multicasts_after(&self.db, mesh, after, limit).await
     }
 
-    async fn last_multicast(&self, mesh: &MeshId) -> Result<i64> {
-        claims::last_multicast(&self.db, mesh).await
+    async fn newest_place(&self, mesh: &MeshId) -> Result<i64> {
+        claims::newest_place(&self.db, mesh).await
     }
 
     async fn waiting(
@@ -176,6 +177,13 @@ impl Store for SqliteStore {
         mailboxes: &[(MeshId, Key)],
     ) -> Result<Vec<(MeshId, Key)>> {
         claims::waiting(&self.db, now, mailboxes).await
+    }
+
+    async fn claimed(
+        &self,
+        mailboxes: &[(MeshId, Key, PresenceId)],
+    ) -> Result<HashSet<PresenceId>> {
+        claims::claimed(&self.db, mailboxes).await
     }
 
     async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {

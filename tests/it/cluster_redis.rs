@@ -100,12 +100,12 @@ impl TestNode {
 }
 
 fn numbered(number: u32) -> BusMessage {
-    BusMessage::MailFor { keys: vec![Key::from(number.to_string())] }
+    BusMessage::MailFor { keys: vec![Key::from(number.to_string())], many: false }
 }
 
 fn number_of(message: &BusMessage) -> u32 {
     match message {
-        BusMessage::MailFor { keys } => keys[0].as_str().parse().unwrap(),
+        BusMessage::MailFor { keys, .. } => keys[0].as_str().parse().unwrap(),
         other => panic!("{other:?}"),
     }
 }

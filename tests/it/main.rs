@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod cluster_conformance;
 mod cluster_faults;
+mod cluster_recovery;
 mod cluster_redis;
 mod cluster_wire;
 mod crash;

@@ -113,8 +113,10 @@ macro_rules! conformance {
                 confirm::one_batch_confirms_many
 
                 queue::multicasts_come_in_order_after_a_position
+                queue::the_newest_place_is_the_last_that_was_given_away
                 queue::a_message_is_found_by_its_beginning
                 queue::a_message_shows_its_claim
+                queue::what_a_presence_has_claimed_is_found
                 queue::the_queue_lists_what_is_not_delivered
                 queue::the_depth_counts_what_is_not_delivered
 

@@ -39,6 +39,8 @@ async fn the_same_session_replaces_its_older_socket_silently() {
         },
         &|| session_hello_frame(&node.mesh, &alice, &own_key),
     ];
+    // Sockets that stay open: a member that went would be one that returns.
+    let mut open = Vec::new();
     for make in hellos {
         let (mut old, before) = Raw::greet(&node, make()).await;
         watcher.event("peer_joined").await;
@@ -53,6 +55,7 @@ async fn the_same_session_replaces_its_older_socket_silently() {
         assert!(watcher.so_far().await.is_empty());
         let id = watcher.sent("*", "next", "c3RpbGwgaGVyZQ==").await;
         assert_eq!(new.message().await["messageId"], id.as_str(), "the new socket is in its place");
+        open.push(new);
     }
     assert_eq!(node.audit_count("peer_joined").await, 4);
     assert_eq!(node.audit_count("peer_left").await, 0);

@@ -8,6 +8,7 @@ fn delivery(id: &str, place: Place) -> Delivery {
     Delivery {
         id: MessageId::from(id),
         place,
+        priority: Priority::Next,
         client_message_id: Some(Arc::from(format!("client-{id}"))),
         frame: Arc::new(SharedFrame::new(message)),
     }
@@ -24,7 +25,7 @@ fn multicast(seq: i64) -> Delivery {
 /// A session that is live.
 fn live(confirms: bool) -> Inbox {
     let mut inbox = Inbox::new(0, confirms);
-    assert_eq!(inbox.plan_drain().multicasts_after, Some(0), "the first drain reads multicasts");
+    assert!(inbox.plan_drain().behind, "the first drain reads multicasts");
     assert!(inbox.end_drain(true, 0).expect("done").is_empty());
     inbox
 }
@@ -68,13 +69,36 @@ fn a_twin_that_comes_after_all_is_over_is_skipped() {
 }
 
 #[test]
+fn a_busy_session_gets_only_what_is_urgent() {
+    let mut inbox = live(true);
+    inbox.hold(true);
+    let urgent = Delivery { priority: Priority::Now, ..direct("urgent") };
+    assert_eq!(inbox.offer(&direct("held"), 0), Offer::Keep);
+    assert_eq!(inbox.offer(&urgent, 0), Offer::Send);
+    assert_eq!(inbox.offer(&multicast(1), 0), Offer::Send, "news are not held");
+    // A drain that began before it was busy has read more than it may have.
+    assert!(inbox.begin_drain());
+    assert_eq!(inbox.drained(&direct("found"), 0), Offer::Keep);
+    inbox.offer(&direct("gated"), 0);
+    assert!(inbox.end_drain(true, 0).expect("done").is_empty());
+    // Nothing of it counts as sent: the next drain finds all of it.
+    inbox.hold(false);
+    assert!(inbox.begin_drain());
+    assert_eq!(inbox.plan_drain().in_flight, [MessageId::from("urgent")]);
+    for id in ["held", "found", "gated"] {
+        assert_eq!(inbox.drained(&direct(id), 0), Offer::Send, "{id}");
+    }
+}
+
+#[test]
 fn an_overflowing_gate_goes_round_again() {
     let mut inbox = Inbox::new(0, true);
     for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {
         inbox.offer(&multicast(seq), 0);
     }
     assert_eq!(inbox.end_drain(true, 0).map(|out| out.len()), None);
-    assert_eq!(inbox.plan_drain().multicasts_after, Some(0));
+    let plan = inbox.plan_drain();
+    assert_eq!((plan.multicasts_after, plan.behind), (0, true));
 }
 
 #[test]
@@ -148,7 +172,7 @@ fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
     assert!(inbox.begin_drain());
     let plan = inbox.plan_drain();
     assert_eq!(plan.in_flight, [MessageId::from("a")]);
-    assert_eq!(plan.multicasts_after, Some(0));
+    assert_eq!((plan.multicasts_after, plan.behind), (0, true));
     assert_eq!(inbox.drained(&direct("b"), 5), Offer::Send);
     assert_eq!(inbox.drained(&multicast(1), 5), Offer::Send);
     assert_eq!(inbox.drained(&multicast(2), 5), Offer::Keep);
@@ -247,14 +271,17 @@ impl World {
             return;
         }
         let plan = self.inbox.plan_drain();
+        let waits = |(delivery, delivered): &&(Delivery, bool)| {
+            let known = *delivered || plan.in_flight.contains(&delivery.id);
+            delivery.place == Place::Direct && plan.room > 0 && !known
+        };
+        let reads_multicasts = plan.behind || self.stored.iter().any(|one| waits(&one));
         let found: Vec<Delivery> = self
             .stored
             .iter()
-            .filter(|(delivery, delivered)| match delivery.place {
-                Place::Direct => {
-                    plan.room > 0 && !delivered && !plan.in_flight.contains(&delivery.id)
-                }
-                Place::Multicast(seq) => plan.multicasts_after.is_some_and(|after| seq > after),
+            .filter(|one| match one.0.place {
+                Place::Direct => waits(one),
+                Place::Multicast(seq) => reads_multicasts && seq > plan.multicasts_after,
             })
             .map(|(delivery, _)| delivery.clone())
             .collect();
@@ -269,7 +296,7 @@ impl World {
                 self.wrote(&delivery);
             }
         }
-        if !all && plan.multicasts_after.is_some() {
+        if !all && reads_multicasts {
             self.inbox.mark_behind();
         }
         if let Some(out) = self.inbox.end_drain(all, 0) {

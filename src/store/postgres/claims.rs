@@ -1,7 +1,7 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::postgres::PgRow;
 
@@ -173,13 +173,19 @@ pub(super) async fn multicasts_after(
     rows.iter().map(envelope).collect()
 }
 
-pub(super) async fn last_multicast(db: &Db, mesh: &MeshId) -> Result<i64> {
+/// Places are the ids of audit rows, which a mesh gives away in the order of
+/// its commits.
+pub(super) async fn newest_place(db: &Db, mesh: &MeshId) -> Result<i64> {
     let row = db
         .fetch_one(
-            sqlx::query("select mesh.broker_position_v1($1) as position").bind(mesh.as_str()),
+            sqlx::query(
+                "select coalesce(max(id), 0)::bigint as place from mesh.audit_log
+                 where mesh_id = $1",
+            )
+            .bind(mesh.as_str()),
         )
         .await?;
-    get(&row, "position")
+    get(&row, "place")
 }
 
 pub(super) async fn waiting(
@@ -220,6 +226,37 @@ pub(super) async fn waiting(
         found.extend(at.and_then(|at| mailboxes.get(at)).cloned());
     }
     Ok(found)
+}
+
+pub(super) async fn claimed(
+    db: &Db,
+    mailboxes: &[(MeshId, Key, PresenceId)],
+) -> Result<HashSet<PresenceId>> {
+    if mailboxes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let meshes: Vec<&str> = mailboxes.iter().map(|(mesh, _, _)| mesh.as_str()).collect();
+    let keys: Vec<&str> = mailboxes.iter().map(|(_, key, _)| key.as_str()).collect();
+    let presences: Vec<&str> = mailboxes.iter().map(|(_, _, id)| id.as_str()).collect();
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select distinct box.presence from unnest($1::text[], $2::text[], $3::text[])
+                    as box (mesh, target, presence)
+                 cross join lateral (
+                    select 1 from mesh.message_queue q
+                    where hashtextextended(q.target_spec, 0) = hashtextextended(box.target, 0)
+                       and q.mesh_id = box.mesh and q.target_spec = box.target
+                       and q.delivered_at is null and q.claim_id = box.presence
+                    limit 1
+                 ) as found",
+            )
+            .bind(meshes)
+            .bind(keys)
+            .bind(presences),
+        )
+        .await?;
+    rows.iter().map(|row| id(row, "presence")).collect()
 }
 
 fn envelope(row: &PgRow) -> Result<StoredEnvelope> {

@@ -1,6 +1,6 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::sqlite::SqliteRow;
 
@@ -219,15 +219,15 @@ pub(super) async fn multicasts_after(
     rows.iter().map(envelope).collect()
 }
 
-pub(super) async fn last_multicast(db: &Db, mesh: &MeshId) -> Result<i64> {
-    let last: Option<i64> = sqlx::query_scalar(
-        "select max(seq) from message_queue where mesh_id = ?1 and multicast = 1",
-    )
-    .bind(mesh.as_str())
-    .fetch_one(db.reader())
-    .await
-    .map_err(refused)?;
-    Ok(last.unwrap_or(0))
+/// Places are the ids of audit rows.
+pub(super) async fn newest_place(db: &Db, mesh: &MeshId) -> Result<i64> {
+    let newest: Option<i64> =
+        sqlx::query_scalar("select max(id) from audit_log where mesh_id = ?1")
+            .bind(mesh.as_str())
+            .fetch_one(db.reader())
+            .await
+            .map_err(refused)?;
+    Ok(newest.unwrap_or(0))
 }
 
 pub(super) async fn waiting(
@@ -255,6 +255,29 @@ pub(super) async fn waiting(
     .map_err(refused)?;
     let found = found.into_iter();
     Ok(found.filter_map(|at| mailboxes.get(usize::try_from(at).ok()?).cloned()).collect())
+}
+
+pub(super) async fn claimed(
+    db: &Db,
+    mailboxes: &[(MeshId, Key, PresenceId)],
+) -> Result<HashSet<PresenceId>> {
+    if mailboxes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found: Vec<i64> = sqlx::query_scalar(
+        "select box.key from json_each(?1) box
+         where exists (
+            select 1 from message_queue
+            where mesh_id = box.value ->> 0 and target_spec = box.value ->> 1
+               and delivered_at is null and +claim_id = box.value ->> 2
+         )",
+    )
+    .bind(to_json(mailboxes))
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
+    let at = |at: i64| Some(mailboxes.get(usize::try_from(at).ok()?)?.2.clone());
+    Ok(found.into_iter().filter_map(at).collect())
 }
 
 fn envelope(row: &SqliteRow) -> Result<StoredEnvelope> {

@@ -53,7 +53,7 @@ async fn a_delivery_arrives_whole() {
         "nonce": "AAEC", "ciphertext": "/////w==", "createdAt": "2026-01-01T00:00:00.000Z",
     }))
     .unwrap();
-    let delivery = BusDelivery { seq: i64::MAX - 3, push: Box::new(push) };
+    let delivery = BusDelivery { seq: i64::MAX - 3, push: Box::new(push), resumed: false };
     let presence = PresenceId::generate();
     let sent = BusMessage::Direct { presence, delivery };
     first.cluster.publish(&mesh, &sent);
@@ -205,7 +205,7 @@ async fn a_node_that_does_not_read_gets_gaps_not_memory() {
     let (first, mut second, mesh) = pair(&server, false).await;
     let keys = vec![Key::from("k".repeat(1000))];
     for number in 0..20_000 {
-        first.cluster.publish(&mesh, &BusMessage::MailFor { keys: keys.clone() });
+        first.cluster.publish(&mesh, &BusMessage::MailFor { keys: keys.clone(), many: false });
         if number % 64 == 0 {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }

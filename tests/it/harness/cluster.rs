@@ -12,6 +12,7 @@ use claudemesh_broker::config::Config;
 use claudemesh_broker::store::Store;
 use redis::Cmd;
 use rustix::process::{Pid, Signal, kill_process};
+use url::Url;
 
 use super::node::new_mesh;
 use super::postgres::{Fsync, PrivatePostgres, connection};
@@ -26,8 +27,10 @@ type Env = Vec<(String, String)>;
 pub struct Setup {
     nodes: usize,
     has_proxies: bool,
+    has_postgres_proxies: bool,
     has_own_postgres: bool,
     env: Env,
+    env_of: Vec<(usize, Env)>,
 }
 
 /// Nodes of one mesh.
@@ -37,8 +40,11 @@ pub struct Cluster {
     pub processes: Vec<BrokerProcess>,
     /// Between each node and Redis, if there are any.
     pub proxies: Vec<Proxy>,
+    /// Between each node and Postgres, if there are any.
+    pub postgres_proxies: Vec<Proxy>,
     pub redis: PrivateRedis,
     postgres: Postgres,
+    database: String,
 }
 
 enum Postgres {
@@ -62,13 +68,33 @@ impl Setup {
             ("SEND_RATE_PER_MINUTE", "0"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        Self { nodes, has_proxies: false, has_own_postgres: false, env }
+        Self {
+            nodes,
+            has_proxies: false,
+            has_postgres_proxies: false,
+            has_own_postgres: false,
+            env,
+            env_of: Vec::new(),
+        }
     }
 
     /// With that variable.
     pub fn set(mut self, name: &str, value: impl ToString) -> Self {
         self.env.retain(|(known, _)| known != name);
         self.env.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// One node, counted from 0, has these variables besides.
+    pub fn set_on(mut self, node: usize, env: &[(&str, &str)]) -> Self {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.env_of.push((node, env.collect()));
+        self
+    }
+
+    /// With a proxy between each node and Postgres.
+    pub fn behind_postgres_proxies(mut self) -> Self {
+        self.has_postgres_proxies = true;
         self
     }
 
@@ -106,24 +132,28 @@ impl Setup {
             Postgres::Own(server) => server.migrated_database().await,
         };
         let redis_url = redis.url().expose().to_owned();
-        let mut proxies = Vec::new();
+        let (mut proxies, mut postgres_proxies) = (Vec::new(), Vec::new());
         let mut envs: Vec<Env> = Vec::new();
         for number in 1..=self.nodes {
-            let mut url = redis_url.clone();
+            let (mut redis_url, mut database) = (redis_url.clone(), database.clone());
             if self.has_proxies {
-                let server = address_of(&redis_url);
-                let proxy = Proxy::start(server).await;
-                url = format!("redis://{}/", proxy.address);
-                proxies.push(proxy);
+                redis_url = through(&redis_url, &mut proxies).await;
+            }
+            if self.has_postgres_proxies {
+                database = through(&database, &mut postgres_proxies).await;
             }
             let mut env = self.env.clone();
-            env.push(("DATABASE_URL".to_owned(), database.clone()));
+            env.push(("DATABASE_URL".to_owned(), database));
             env.push(("NODE_ID".to_owned(), format!("node-{number}")));
-            env.push(("REDIS_URL".to_owned(), url));
+            env.push(("REDIS_URL".to_owned(), redis_url));
+            let own = self.env_of.iter().filter(|(node, _)| node + 1 == number);
+            env.extend(own.flat_map(|(_, env)| env.clone()));
             envs.push(env);
         }
-        let config = load(&envs[0]);
-        let store: Arc<dyn Store> = app::open_store(&config).await.expect("a store");
+        let mut direct = envs[0].clone();
+        direct.retain(|(name, _)| name != "DATABASE_URL");
+        direct.push(("DATABASE_URL".to_owned(), database.clone()));
+        let store: Arc<dyn Store> = app::open_store(&load(&direct)).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;
         let (mut nodes, mut processes) = (Vec::new(), Vec::new());
         for env in &envs {
@@ -140,7 +170,8 @@ impl Setup {
                 nodes.push(Node::start_on(config, store, mesh.clone(), owner).await);
             }
         }
-        let cluster = Cluster { nodes, processes, proxies, redis, postgres };
+        let cluster =
+            Cluster { nodes, processes, proxies, postgres_proxies, redis, postgres, database };
         cluster.until_nodes_know_each_other().await;
         cluster
     }
@@ -169,26 +200,28 @@ impl Cluster {
         (count("online"), count("grace"))
     }
 
-    /// All processes of the Postgres server that is this cluster's own.
-    async fn postgres_pids(&self) -> Vec<Pid> {
-        let Postgres::Own(server) = &self.postgres else { panic!("others use this server") };
-        let mut own = connection(&server.url("postgres")).await;
-        let folder: String = sqlx::query_scalar("show data_directory")
-            .fetch_one(&mut own)
-            .await
-            .expect("the server answers");
-        drop(own);
-        let pid_file = std::fs::read_to_string(format!("{folder}/postmaster.pid"));
-        let first = pid_file.expect("it runs").lines().next().and_then(|line| line.parse().ok());
-        let parent: i32 = first.expect("a process id");
-        let mut pids = vec![parent];
-        pids.extend(children_of(parent));
-        pids.into_iter().filter_map(Pid::from_raw).collect()
+    /// The Postgres server that is this cluster's own.
+    pub fn postgres(&mut self) -> &mut PrivatePostgres {
+        match &mut self.postgres {
+            Postgres::Own(server) => server,
+            Postgres::Shared => panic!("others use this server"),
+        }
+    }
+
+    /// Where the cluster's database is.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Runs a statement in the cluster's database, or for its server.
+    pub async fn sql(&self, statement: &'static str) {
+        let mut own = connection(&self.database).await;
+        sqlx::raw_sql(statement).execute(&mut own).await.expect(statement);
     }
 
     /// SIGSTOP to all of Postgres. Returns what thaws it.
-    pub async fn freeze_postgres(&self) -> Frozen {
-        let pids = self.postgres_pids().await;
+    pub fn freeze_postgres(&mut self) -> Frozen {
+        let pids = self.postgres().pids();
         for pid in &pids {
             // A connection may just have ended.
             let _ = kill_process(*pid, Signal::STOP);
@@ -198,8 +231,8 @@ impl Cluster {
 
     /// SIGKILL to one of Postgres's processes: it ends all connections and
     /// starts again from its log.
-    pub async fn crash_postgres(&self) {
-        let pids = self.postgres_pids().await;
+    pub fn crash_postgres(&mut self) {
+        let pids = self.postgres().pids();
         kill_process(pids[1], Signal::KILL).expect("it runs");
     }
 }
@@ -221,18 +254,13 @@ fn load(env: &Env) -> Config {
     Config::load(&find).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn address_of(url: &str) -> SocketAddr {
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    address.parse().expect("an address")
-}
-
-fn children_of(parent: i32) -> Vec<i32> {
-    let parent = format!("PPid:\t{parent}");
-    let entries = std::fs::read_dir("/proc").expect("/proc");
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/status"))
-            .is_ok_and(|status| status.lines().any(|line| line == parent))
-    })
-    .collect()
+/// The URL by a new proxy before the server that it names.
+async fn through(url: &str, proxies: &mut Vec<Proxy>) -> String {
+    let mut url = Url::parse(url).expect("a URL");
+    let server = url.socket_addrs(|| None).expect("an address")[0];
+    let proxy = Proxy::start(server).await;
+    url.set_ip_host(proxy.address.ip()).expect("a host");
+    url.set_port(Some(proxy.address.port())).expect("a port");
+    proxies.push(proxy);
+    url.into()
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use claudemesh_broker::id;
 use claudemesh_broker::store::Store as _;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::OnceCell;
 
@@ -19,13 +20,19 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const INSTALL: &str = "install it (Debian: apt-get install -y postgresql)";
 
 /// Waits for the end of its standard input, which is the end of the test
-/// process, and then stops the server and removes the folder.
+/// process, and then stops the server and removes the folder. Before that, each
+/// `start` starts a server again that was killed.
 const KEEPER: &str = r#"
     folder=$1; shift
-    "$@" </dev/null >"$folder/log" 2>&1 &
-    server=$!
     trap '' INT TERM
-    read -r _
+    word=start
+    while [ "$word" = start ]; do
+        "$@" </dev/null >>"$folder/log" 2>&1 &
+        server=$!
+        word=end
+        read -r word
+        [ "$word" = start ] && wait $server
+    done
     kill -INT $server 2>/dev/null
     wait $server
     rm -rf "$folder"
@@ -150,6 +157,32 @@ impl PrivatePostgres {
         None
     }
 
+    /// SIGKILL to all of it: connections break, and nobody listens.
+    pub(crate) fn kill(&self) {
+        for pid in self.pids() {
+            // A connection may just have ended.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Starts it again after [`Self::kill`]; it recovers from its log.
+    pub(crate) async fn start_again(&mut self) {
+        let stdin = self.keeper.stdin.as_mut().expect("the keeper lives");
+        stdin.write_all(b"start\n").expect("the keeper listens");
+        let url = self.url("postgres");
+        super::until("Postgres has recovered", async || PgConnection::connect(&url).await.is_ok())
+            .await;
+    }
+
+    /// All its processes, the first of them first.
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        let pid_file = std::fs::read_to_string(self.folder.join("data/postmaster.pid"));
+        let first = pid_file.expect("it runs").lines().next().and_then(|line| line.parse().ok());
+        let parent: i32 = first.expect("a process id");
+        let children = children_of(parent);
+        std::iter::once(parent).chain(children).filter_map(Pid::from_raw).collect()
+    }
+
     /// The server writes `ready` into the last line of its pid file.
     fn is_ready(&self) -> bool {
         let pid_file = self.folder.join("data/postmaster.pid");
@@ -176,6 +209,17 @@ pub(crate) fn store(url: &str) -> PostgresStore {
 /// A connection such as any program has.
 pub(crate) async fn connection(url: &str) -> PgConnection {
     PgConnection::connect(url).await.expect("the server runs")
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
+    let parent = format!("PPid:\t{parent}");
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/status"))
+            .is_ok_and(|status| status.lines().any(|line| line == parent))
+    })
+    .collect()
 }
 
 fn programs() -> PathBuf {

@@ -116,10 +116,24 @@ impl BrokerProcess {
         self.child.kill().await.expect("killed");
     }
 
+    /// It stands still, with its sockets open.
+    pub fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("signalled");
+    }
+
+    /// It goes on, as if no time had passed.
+    pub fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("signalled");
+    }
+
+    fn pid(&self) -> Pid {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        id.expect("it lives")
+    }
+
     /// Asks it to stop, and waits.
     pub async fn sigterm(&mut self) -> ExitStatus {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        kill_process(pid.expect("it lives"), Signal::TERM).expect("signalled");
+        kill_process(self.pid(), Signal::TERM).expect("signalled");
         let ended = tokio::time::timeout(STOPPING, self.child.wait()).await;
         ended.expect("it stops").expect("waited")
     }

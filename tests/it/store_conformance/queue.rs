@@ -1,8 +1,9 @@
 //! Looking at the queue.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use claudemesh_broker::id::{self, MessageId};
+use claudemesh_broker::id::{self, MeshId, MessageId, PresenceId};
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{NewEnvelope, Reach, Store};
 
@@ -27,12 +28,24 @@ pub(crate) async fn multicasts_come_in_order_after_a_position(store: Arc<dyn Sto
     assert_eq!(after(sent[0].1, 100).await, sent[1..]);
     assert_eq!(after(sent[0].1, 2).await, sent[1..3], "the oldest first");
     assert!(after(sent[3].1, 100).await.is_empty());
-    assert_eq!(store.last_multicast(&here.mesh).await.expect("readable"), sent[3].1);
-    let empty = here.another().await;
-    empty.send(T0, &empty.direct(&empty.owner, &empty.owner.key)).await;
-    assert_eq!(store.last_multicast(&empty.mesh).await.expect("readable"), 0);
     let found = store.multicasts_after(&here.mesh, 0, 1).await.expect("readable");
     assert_eq!((&found[0].sender_key, found[0].sender_name.as_str()), (&here.owner.key, "owner"));
+}
+
+pub(crate) async fn the_newest_place_is_the_last_that_was_given_away(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let newest = async || store.newest_place(&here.mesh).await.expect("readable");
+    let direct = here.send(T0, &here.direct(&here.owner, &here.owner.key)).await;
+    assert_eq!(newest().await, direct);
+    let multicast = here.send(T0, &here.multicast(&here.owner)).await;
+    assert_eq!(newest().await, multicast);
+    let there = here.another().await;
+    there.send(T0, &there.multicast(&there.owner)).await;
+    assert_eq!(newest().await, multicast, "another mesh is none of its business");
+    here.present(&here.owner).await;
+    assert!(newest().await > multicast, "who comes has a place too");
+    let nowhere = MeshId::generate();
+    assert_eq!(store.newest_place(&nowhere).await.expect("readable"), 0);
 }
 
 pub(crate) async fn a_message_is_found_by_its_beginning(store: Arc<dyn Store>) {
@@ -84,6 +97,27 @@ pub(crate) async fn a_message_shows_its_claim(store: Arc<dyn Store>) {
     assert_eq!(claimed_by, Some(presence.clone()));
     store.unclaim(&presence, std::slice::from_ref(&envelope.id)).await.expect("writable");
     assert_eq!(here.message(&envelope.id).await.expect("queued").claimed_by, None);
+}
+
+pub(crate) async fn what_a_presence_has_claimed_is_found(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let (presence, other) = (here.present(&here.owner).await, here.present(&here.owner).await);
+    let mailbox =
+        |presence: &PresenceId| (here.mesh.clone(), here.owner.key.clone(), presence.clone());
+    let asked = [mailbox(&presence), mailbox(&other)];
+    let claimed = async || store.claimed(&asked).await.expect("readable");
+    here.mail(&here.owner.key, 1).await;
+    assert_eq!(claimed().await, HashSet::new(), "nobody's");
+    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))) };
+    let envelope = NewEnvelope { reach, ..here.direct(&here.owner, &here.owner.key) };
+    here.send(T0, &envelope).await;
+    assert_eq!(claimed().await, HashSet::from([presence]));
+    let elsewhere = here.another().await;
+    let wrong = (elsewhere.mesh.clone(), here.owner.key.clone(), asked[0].2.clone());
+    assert_eq!(store.claimed(&[wrong]).await.expect("readable"), HashSet::new());
+    let done = here.done(&envelope.id, &here.owner.key);
+    store.confirm(T0, &[done]).await.expect("writable");
+    assert_eq!(claimed().await, HashSet::new(), "delivered");
 }
 
 pub(crate) async fn the_queue_lists_what_is_not_delivered(store: Arc<dyn Store>) {

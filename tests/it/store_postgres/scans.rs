@@ -76,6 +76,9 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
         store.waiting(T0, std::slice::from_ref(&mailbox)).await.expect("readable"),
         [mailbox]
     );
+    let mailbox = (here.mesh.clone(), peer.key.clone(), presence.clone());
+    store.claimed(&[mailbox]).await.expect("readable");
+    store.newest_place(&here.mesh).await.expect("readable");
     let mut ask = here.asks(&presence, peer);
     ask.session_key = Some(here.owner.key.clone());
     let given = here.claims(T0, &ask).await;

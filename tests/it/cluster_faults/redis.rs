@@ -1,0 +1,127 @@
+//! A Redis that dies, stands still, is deaf, slow, or cuts its subscribers off.
+
+use std::time::Duration;
+
+use super::{AFTER, LONG, patient, settle_undisturbed, sleep};
+use crate::harness::load::Load;
+use crate::harness::proxy::Fault;
+use crate::harness::{Cluster, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_killed_and_comes_back_empty() {
+    let mut cluster = patient(2).start().await;
+    let mut load = Load::start(&cluster).await;
+    cluster.redis.kill();
+    load.until_accepted(AFTER).await;
+    cluster.redis.start_again();
+    load.until_accepted(AFTER).await;
+    load.assert_undisturbed();
+    load.one_leaves().await;
+    settle_undisturbed(load, &cluster).await;
+}
+
+/// Longer than any window: what is sent arrives all the same, by the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_away_for_a_minute() {
+    let mut cluster = patient(2).start().await;
+    let mut load = Load::start(&cluster).await;
+    cluster.redis.kill();
+    for _ in 0..4 {
+        sleep(Duration::from_secs(15)).await;
+        load.until_heard().await;
+    }
+    cluster.redis.start_again();
+    load.until_accepted(AFTER).await;
+    load.one_leaves().await;
+    settle_undisturbed(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_stands_still() {
+    let cluster = patient(2).start().await;
+    let mut load = Load::start(&cluster).await;
+    cluster.redis.freeze();
+    load.one_leaves().await;
+    sleep(LONG).await;
+    cluster.redis.thaw();
+    settle_undisturbed(load, &cluster).await;
+}
+
+fn all(cluster: &Cluster, fault: Fault) {
+    for proxy in &cluster.proxies {
+        proxy.set(fault);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_connected_and_deaf() {
+    let cluster = patient(2).behind_proxies().start().await;
+    let mut load = Load::start(&cluster).await;
+    all(&cluster, Fault::Swallow);
+    load.one_leaves().await;
+    sleep(LONG).await;
+    all(&cluster, Fault::Pass);
+    settle_undisturbed(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_says_does_not_arrive() {
+    let cluster = patient(2).behind_proxies().start().await;
+    let load = Load::start(&cluster).await;
+    cluster.proxies[1].set_each(Fault::Pass, Fault::Swallow);
+    sleep(LONG).await;
+    cluster.proxies[1].set(Fault::Pass);
+    settle_undisturbed(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_slow() {
+    let cluster = patient(2).behind_proxies().start().await;
+    let mut load = Load::start(&cluster).await;
+    all(&cluster, Fault::Delay(Duration::from_millis(100)));
+    load.until_accepted(AFTER).await;
+    load.one_leaves().await;
+    settle_undisturbed(load, &cluster).await;
+}
+
+/// Redis closes subscribers that do not keep up; here, all at once, and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_cuts_its_subscribers_off() {
+    let cluster = patient(2).start().await;
+    let mut load = Load::start(&cluster).await;
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg("SET").arg("client-output-buffer-limit").arg("pubsub 65536 65536 1");
+    cluster.redis.query::<()>(&limit);
+    for _ in 0..3 {
+        let before = subscribers(&cluster);
+        flood(&cluster);
+        until("the subscribers are others", async || {
+            let now = subscribers(&cluster);
+            now.len() == before.len() && now.iter().all(|id| !before.contains(id))
+        })
+        .await;
+        load.until_accepted(AFTER).await;
+    }
+    load.one_leaves().await;
+    settle_undisturbed(load, &cluster).await;
+}
+
+/// The ids of the connections that subscribe.
+fn subscribers(cluster: &Cluster) -> Vec<String> {
+    let mut list = redis::cmd("CLIENT");
+    list.arg("LIST").arg("TYPE").arg("pubsub");
+    let list: String = cluster.redis.query(&list);
+    list.lines().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+}
+
+/// Something larger than the limit, on every channel.
+fn flood(cluster: &Cluster) {
+    let mut channels = redis::cmd("PUBSUB");
+    channels.arg("CHANNELS");
+    let junk = "x".repeat(1024 * 1024);
+    for channel in cluster.redis.query::<Vec<String>>(&channels) {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg(&junk);
+        cluster.redis.query::<()>(&publish);
+    }
+}
