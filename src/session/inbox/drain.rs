@@ -1,0 +1,165 @@
+//! While a session's mail is read.
+
+use std::collections::VecDeque;
+
+use super::{Delivery, DrainPlan, Inbox, Offer, Phase, Place};
+use crate::id::MessageId;
+use crate::limits;
+
+impl Inbox {
+    /// A drain is wanted. `true` if the caller must run it; else the one
+    /// under way will go round again.
+    pub fn begin_drain(&mut self) -> bool {
+        if self.phase == Phase::Draining {
+            self.again = true;
+            return false;
+        }
+        self.phase = Phase::Draining;
+        true
+    }
+
+    /// What to ask the store for, at the start of each round.
+    pub fn plan_drain(&mut self) -> DrainPlan {
+        self.again = false;
+        let room = if self.is_full() { 0 } else { self.flights_max() - self.flights() };
+        // Forgotten here, so that one missed while the store is read counts.
+        let behind = std::mem::take(&mut self.multicast_behind);
+        let resends = self.multicasts.iter().any(|flight| flight.resend);
+        let after = if resends { self.position() } else { self.multicast_seen };
+        DrainPlan {
+            in_flight: self.directs.keys().chain(&self.refused).cloned().collect(),
+            room: u32::try_from(room.min(limits::DRAIN_BATCH_ENVELOPES_MAX)).unwrap_or(u32::MAX),
+            multicasts_after: after,
+            behind,
+        }
+    }
+
+    /// The drain found this; whether it is to be sent.
+    pub fn drained(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+        if self.is_held(delivery) {
+            return Offer::Keep;
+        }
+        match delivery.place {
+            Place::Direct => {
+                let known = self.directs.contains_key(&delivery.id)
+                    || self.confirmed_meanwhile.contains(&delivery.id);
+                if known {
+                    return Offer::Keep;
+                }
+                self.drained.insert(delivery.id.clone());
+                if self.found.len() >= limits::FOUND_DELIVERIES_MAX {
+                    self.found.pop_front();
+                }
+                self.found.push_back(delivery.id.clone());
+                self.fly(delivery, now_ms);
+                Offer::Send
+            }
+            Place::Multicast(seq) => {
+                if seq > self.multicast_seen {
+                    self.multicast_seen = seq;
+                    self.fly_multicast(seq, delivery.id.clone(), now_ms);
+                    return Offer::Send;
+                }
+                let flight = self
+                    .multicasts
+                    .iter_mut()
+                    .find(|flight| flight.seq == seq && flight.resend && !flight.done);
+                match flight {
+                    Some(flight) => {
+                        flight.resend = false;
+                        flight.sent_ms = now_ms;
+                        Offer::Send
+                    }
+                    None => Offer::Keep,
+                }
+            }
+        }
+    }
+
+    /// The drain found a multicast that is not for this session.
+    pub fn drained_past(&mut self, seq: i64) {
+        self.multicast_seen = self.multicast_seen.max(seq);
+        // One that went out, was not confirmed and is not for this session any
+        // more (it left the group, a grant changed) is over.
+        for flight in self.multicasts.iter_mut().take_while(|flight| flight.seq <= seq) {
+            flight.done |= flight.resend;
+        }
+        self.pop_done();
+    }
+
+    /// The drain found a message that this session must not get. `false` if
+    /// too many are: the drain ends, so that it does not find them for ever.
+    pub fn refuse(&mut self, id: MessageId) -> bool {
+        let known = self.refused.len() < limits::REFUSED_DELIVERIES_MAX;
+        if known {
+            self.refused.insert(id);
+        }
+        known
+    }
+
+    /// What is refused may have changed.
+    pub fn forget_refused(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Whether it waits behind the gate.
+    #[must_use]
+    pub fn is_gated(&self, id: &MessageId) -> bool {
+        self.gate.iter().any(|delivery| delivery.id == *id)
+    }
+
+    /// A round is over. `None`: go round again. Else the session is live (or
+    /// stalled), and what waited behind the gate comes out, to be written in
+    /// this order.
+    pub fn end_drain(&mut self, found_all: bool, now_ms: i64) -> Option<Vec<Delivery>> {
+        if self.is_full() {
+            self.phase = Phase::Stalled;
+            for delivery in std::mem::take(&mut self.gate) {
+                self.missed(delivery.place);
+            }
+            self.drained.clear();
+            self.confirmed_meanwhile.clear();
+            return Some(Vec::new());
+        }
+        if self.again || self.multicast_behind || !found_all {
+            return None;
+        }
+        self.phase = Phase::Live;
+        let mut out = Vec::new();
+        for delivery in std::mem::take(&mut self.gate) {
+            if self.drained.contains(&delivery.id) {
+                continue;
+            }
+            // Full half-way: the phase turns, and the rest is kept.
+            let offer = match self.phase {
+                Phase::Live => self.take_up(&delivery, now_ms),
+                _ => {
+                    self.missed(delivery.place);
+                    Offer::Keep
+                }
+            };
+            if offer == Offer::Send {
+                out.push(delivery);
+            }
+        }
+        self.drained.clear();
+        self.confirmed_meanwhile.clear();
+        Some(out)
+    }
+
+    /// The drain could not go on (the store is away): the session is live
+    /// again, and another drain is owed.
+    pub fn abandon_drain(&mut self) {
+        self.phase = Phase::Stalled;
+        self.multicast_behind = true;
+        self.gate = VecDeque::new();
+        self.drained.clear();
+        self.confirmed_meanwhile.clear();
+    }
+
+    /// Whether a stalled session could take more: a drain would help.
+    #[must_use]
+    pub fn wants_drain(&self) -> bool {
+        self.phase == Phase::Stalled && !self.is_full() && self.flights() <= self.flights_max() / 2
+    }
+}
