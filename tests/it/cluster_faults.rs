@@ -40,6 +40,18 @@ async fn settle_undisturbed(load: Load, cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redis_cluster_serves_as_one_redis_does() {
+    let mut cluster = Setup::new(2).on_redis_cluster().start_processes().await;
+    let mut load = Load::start(&cluster).await;
+    load.until_accepted(AFTER).await;
+    cluster.processes[0].kill9().await;
+    load.until_accepted(AFTER).await;
+    cluster.processes[0].start_again().await;
+    load.one_leaves().await;
+    settle(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_fault_nobody_loses_a_socket() {
     let cluster = Cluster::start(2).await;
     let mut load = Load::start(&cluster).await;

@@ -14,6 +14,7 @@ mod crash;
 mod harness;
 mod layers;
 mod model;
+mod regions;
 mod store_conformance;
 mod store_postgres;
 mod walkthrough;

@@ -29,6 +29,7 @@ pub struct Setup {
     has_proxies: bool,
     has_postgres_proxies: bool,
     has_own_postgres: bool,
+    has_redis_cluster: bool,
     env: Env,
     env_of: Vec<(usize, Env)>,
 }
@@ -73,6 +74,7 @@ impl Setup {
             has_proxies: false,
             has_postgres_proxies: false,
             has_own_postgres: false,
+            has_redis_cluster: false,
             env,
             env_of: Vec::new(),
         }
@@ -110,6 +112,12 @@ impl Setup {
         self
     }
 
+    /// With a Redis Cluster of several shards.
+    pub fn on_redis_cluster(mut self) -> Self {
+        self.has_redis_cluster = true;
+        self.set("REDIS_CLUSTER", true)
+    }
+
     /// Nodes in this process.
     pub async fn start(self) -> Cluster {
         self.build(false).await
@@ -121,7 +129,11 @@ impl Setup {
     }
 
     async fn build(self, as_processes: bool) -> Cluster {
-        let redis = PrivateRedis::start();
+        let redis = if self.has_redis_cluster {
+            PrivateRedis::start_cluster()
+        } else {
+            PrivateRedis::start()
+        };
         let postgres = if self.has_own_postgres {
             Postgres::Own(PrivatePostgres::start(Fsync::Off))
         } else {

@@ -13,30 +13,70 @@ use tempfile::TempDir;
 /// From starting the process to its first answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Servers of a Redis Cluster, and what they share.
+const SHARDS: usize = 3;
+const SLOTS: usize = 16_384;
+
 /// A private server; it ends when this is dropped.
 pub(crate) struct PrivateRedis {
     child: Option<Child>,
     port: u16,
-    is_cluster: bool,
+    /// On which the servers of a Redis Cluster talk to each other.
+    cluster_port: Option<u16>,
     dir: TempDir,
+    /// The other shards of a Redis Cluster.
+    others: Vec<PrivateRedis>,
 }
 
 impl PrivateRedis {
     /// One server.
     pub(crate) fn start() -> Self {
-        Self::start_as(false)
+        Self::start_as(None)
     }
 
-    /// A Redis Cluster of one server that has every slot.
+    /// A Redis Cluster of three servers that share the slots.
     pub(crate) fn start_cluster() -> Self {
-        Self::start_as(true)
+        // The system's own offset leads to ports that may not exist.
+        let mut shards = std::iter::repeat_with(|| Self::start_as(Some(free_port())));
+        let mut first = shards.next().expect("endless");
+        first.others = shards.take(SHARDS - 1).collect();
+        first.share_slots();
+        first
     }
 
-    fn start_as(is_cluster: bool) -> Self {
+    fn start_as(cluster_port: Option<u16>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { child: None, port: free_port(), is_cluster, dir };
+        let port = free_port();
+        let mut server = Self { child: None, port, cluster_port, dir, others: Vec::new() };
         server.start_again();
         server
+    }
+
+    fn share_slots(&self) {
+        let shards: Vec<&Self> = std::iter::once(self).chain(&self.others).collect();
+        for (number, shard) in shards.iter().enumerate() {
+            let slots = [number, number + 1].map(|number| number * SLOTS / shards.len());
+            let mut add = redis::cmd("CLUSTER");
+            add.arg("ADDSLOTSRANGE").arg(slots[0]).arg(slots[1] - 1);
+            shard.query::<()>(&add);
+            // Each needs an epoch of its own before they meet.
+            let mut epoch = redis::cmd("CLUSTER");
+            epoch.arg("SET-CONFIG-EPOCH").arg(number + 1);
+            shard.query::<()>(&epoch);
+        }
+        for shard in &self.others {
+            let mut meet = redis::cmd("CLUSTER");
+            meet.arg("MEET").arg("127.0.0.1").arg(shard.port).arg(shard.cluster_port);
+            self.query::<()>(&meet);
+        }
+        let mut info = redis::cmd("CLUSTER");
+        info.arg("INFO");
+        for shard in shards {
+            shard.until("all slots are served", |shard| {
+                let info = shard.try_query::<String>(&info).unwrap_or_default();
+                info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
+            });
+        }
     }
 
     /// Starts the server on its port, empty, after [`Self::kill`].
@@ -50,11 +90,9 @@ impl PrivateRedis {
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
-        if self.is_cluster {
+        if let Some(port) = self.cluster_port {
             let _ = std::fs::remove_file(self.dir.path().join("nodes.conf"));
-            // Its second port is the first and this offset: also free.
-            let bus_port = free_port().to_string();
-            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus_port]);
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         let child = command.spawn().unwrap_or_else(|error| {
             panic!(
@@ -63,17 +101,6 @@ impl PrivateRedis {
         });
         self.child = Some(child);
         self.until("it answers", |server| server.try_query::<String>(&redis::cmd("PING")).is_ok());
-        if self.is_cluster {
-            let mut add = redis::cmd("CLUSTER");
-            add.arg("ADDSLOTSRANGE").arg(0).arg(16383);
-            self.query::<()>(&add);
-            let mut info = redis::cmd("CLUSTER");
-            info.arg("INFO");
-            self.until("it has its slots", |server| {
-                let info = server.try_query::<String>(&info);
-                info.is_ok_and(|text| text.contains("cluster_state:ok"))
-            });
-        }
     }
 
     /// Where it is.
@@ -88,7 +115,9 @@ impl PrivateRedis {
 
     /// `FLUSHALL`.
     pub(crate) fn flush_all(&self) {
-        self.query::<()>(&redis::cmd("FLUSHALL"));
+        for shard in std::iter::once(self).chain(&self.others) {
+            shard.query::<()>(&redis::cmd("FLUSHALL"));
+        }
     }
 
     /// SIGKILL: connections break, and everything is lost.
@@ -118,9 +147,19 @@ impl PrivateRedis {
     }
 
     fn try_query<T: FromRedisValue>(&self, cmd: &Cmd) -> redis::RedisResult<T> {
-        let client = redis::Client::open(self.url_text())?;
-        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-        cmd.query(&mut connection)
+        let ask = |url: &str| {
+            let client = redis::Client::open(url)?;
+            let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+            cmd.query(&mut connection)
+        };
+        match ask(&self.url_text()) {
+            // Another shard has the key.
+            Err(error) if error.redirect_node().is_some() => {
+                let (address, _) = error.redirect_node().expect("it was there");
+                ask(&format!("redis://{address}/"))
+            }
+            answer => answer,
+        }
     }
 
     fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
