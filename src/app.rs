@@ -13,7 +13,7 @@ use crate::accept;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
-use crate::config::{Config, Deployment, StoreConfig};
+use crate::config::{Config, Deployment, RedisConfig, StoreConfig};
 use crate::http::half_open::HalfOpen;
 use crate::http::upgrade::Addresses;
 use crate::http::{self, listener};
@@ -76,19 +76,29 @@ async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, Clus
             Ok((cluster, events))
         }
         Deployment::Clustered { redis, .. } => {
-            let settings = RedisSettings {
-                url: redis.url.clone(),
-                cluster_mode: redis.cluster,
-                node: config.node.id.clone(),
-                region: config.node.region.clone(),
-                lease_grace_ms: times.grace_ms,
-                lease_ttl_ms: times.ttl_ms,
-                key_prefix: REDIS_KEY_PREFIX.to_owned(),
-            };
+            let settings = redis_settings(config, redis)?;
             let (cluster, events) = RedisCluster::connect(settings).await?;
             Ok((cluster, events))
         }
     }
+}
+
+/// Where Redis is and who this node is in it.
+///
+/// # Errors
+///
+/// When a window of time is negative, which no configuration makes it.
+pub fn redis_settings(config: &Config, redis: &RedisConfig) -> anyhow::Result<RedisSettings> {
+    Ok(RedisSettings {
+        url: redis.url.clone(),
+        cluster_mode: redis.cluster,
+        ca_file: redis.ca_file.clone(),
+        node: config.node.id.clone(),
+        region: config.node.region.clone(),
+        lease_grace_ms: u64::try_from(config.presence.lease_grace_ms)?,
+        lease_ttl_ms: u64::try_from(config.presence.lease_ttl_ms)?,
+        key_prefix: REDIS_KEY_PREFIX.to_owned(),
+    })
 }
 
 /// What every key in Redis begins with.

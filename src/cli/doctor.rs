@@ -10,6 +10,7 @@ use super::{listen, output, probe};
 use crate::config::{Config, ConfigErrors, ListenConfig};
 
 mod disk;
+mod redis;
 mod store;
 
 /// Below this many open files a mesh of some size does not fit.
@@ -102,6 +103,7 @@ async fn check_all(config: &Config) -> Vec<Check> {
     checks.push(folder);
     if is_usable {
         checks.extend(store::check(config).await);
+        checks.extend(redis::check(config).await);
     } else {
         checks.push(store::clock(None));
     }

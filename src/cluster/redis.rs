@@ -33,6 +33,7 @@
 
 mod bus;
 mod connection;
+mod examine;
 mod extras;
 mod fallback;
 mod keeper;
@@ -43,6 +44,7 @@ mod rows;
 mod scripts;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -51,6 +53,8 @@ use async_trait::async_trait;
 use redis::RedisError;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::examine::{RedisFacts, examine};
 
 use self::bus::{Bus, Origin};
 use self::connection::Opener;
@@ -85,6 +89,8 @@ pub struct RedisSettings {
     pub url: SecretUrl,
     /// Whether it is a Redis Cluster.
     pub cluster_mode: bool,
+    /// The authorities to trust instead of the well-known ones (PEM).
+    pub ca_file: Option<PathBuf>,
     /// This node.
     pub node: NodeId,
     /// Where it runs; shown in `CLIENT LIST`.
@@ -125,12 +131,7 @@ impl RedisCluster {
     pub async fn connect(settings: RedisSettings) -> Result<(Arc<Self>, ClusterEvents)> {
         let node = settings.node.as_str().to_owned();
         let times = LeaseTimes { grace_ms: settings.lease_grace_ms, ttl_ms: settings.lease_ttl_ms };
-        let opener = Opener::new(
-            settings.url.expose(),
-            settings.cluster_mode,
-            client_name(&node, settings.region.as_deref()),
-        );
-        let opener = Arc::new(opener.map_err(unavailable)?);
+        let opener = Arc::new(Opener::new(&settings).map_err(unavailable)?);
         let keys = Keys::new(&settings.key_prefix, settings.cluster_mode);
         let origin = Origin { node, incarnation: rand::random() };
         let (bus, queues) = Bus::new(origin, keys.clone());
@@ -408,10 +409,4 @@ impl Cluster for RedisCluster {
 
 fn unavailable(error: RedisError) -> ClusterError {
     ClusterError::Unavailable(error.to_string())
-}
-
-/// As `CLIENT SETNAME` takes it: printable, without spaces.
-fn client_name(node: &str, region: Option<&str>) -> String {
-    let name = format!("claudemesh/{node}/{}", region.unwrap_or("-"));
-    name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
 }

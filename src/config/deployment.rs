@@ -63,6 +63,9 @@ pub struct RedisConfig {
     pub url: SecretUrl,
     /// `REDIS_CLUSTER`: whether it is a Redis Cluster. Default false.
     pub cluster: bool,
+    /// `REDIS_TLS_CA_FILE`: a PEM file with the authorities to trust for
+    /// `rediss://`. Default: the well-known ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Deployment {
@@ -173,9 +176,22 @@ fn read_database(reader: &mut Reader<'_>) -> Option<Database> {
     }
 }
 
+fn is_pem(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----"))
+}
+
 /// Outer `None`: a problem was noted; inner: no Redis.
 fn read_redis(reader: &mut Reader<'_>) -> Option<Option<RedisConfig>> {
     let cluster = reader.flag("REDIS_CLUSTER");
+    let ca_file = reader.text("REDIS_TLS_CA_FILE").map(PathBuf::from);
+    if ca_file.as_deref().is_some_and(|file| !is_pem(file)) {
+        reader.refuse(
+            "REDIS_TLS_CA_FILE",
+            "this is no file with PEM certificates that can be read; set the path of one, or \
+             unset it to trust the well-known authorities",
+        );
+        return None;
+    }
     let Some(text) = reader.text("REDIS_URL") else {
         if cluster {
             reader.refuse(
@@ -188,7 +204,7 @@ fn read_redis(reader: &mut Reader<'_>) -> Option<Option<RedisConfig>> {
     };
     match SecretUrl::parse(&text) {
         Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.url().has_host() => {
-            Some(Some(RedisConfig { url, cluster }))
+            Some(Some(RedisConfig { url, cluster, ca_file }))
         }
         _ => {
             reader.refuse(
@@ -287,6 +303,8 @@ mod tests {
             assert!(text.contains("REDIS_URL"), "{text}");
         }
         assert_eq!(read(&[("REDIS_CLUSTER", "true")]).1[0].name, "REDIS_CLUSTER");
+        let no_file = [POSTGRES, REDIS, ("REDIS_TLS_CA_FILE", "/nowhere/ca.pem")];
+        assert_eq!(read(&no_file).1[0].name, "REDIS_TLS_CA_FILE");
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl<const IS_CLUSTER: bool> Subject for OverRedis<IS_CLUSTER> {
             RedisCluster::connect(RedisSettings {
                 url: server.url(),
                 cluster_mode: IS_CLUSTER,
+                ca_file: None,
                 node: NodeId::from(name),
                 region: None,
                 lease_grace_ms: times.grace_ms,

@@ -5,6 +5,7 @@
 
 mod bus;
 mod outage;
+mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,17 +47,22 @@ async fn node_with(
     cluster_mode: bool,
     lease_ttl_ms: u64,
 ) -> TestNode {
-    let settings = RedisSettings {
+    let settings = RedisSettings { cluster_mode, lease_ttl_ms, ..settings(server, name) };
+    let (cluster, events) = RedisCluster::connect(settings).await.unwrap();
+    TestNode { cluster, events }
+}
+
+fn settings(server: &PrivateRedis, name: &str) -> RedisSettings {
+    RedisSettings {
         url: server.url(),
-        cluster_mode,
+        cluster_mode: false,
+        ca_file: None,
         node: NodeId::from(name),
         region: Some("test region".to_owned()),
         lease_grace_ms: 60_000,
-        lease_ttl_ms,
+        lease_ttl_ms: 60_000,
         key_prefix: PREFIX.to_owned(),
-    };
-    let (cluster, events) = RedisCluster::connect(settings).await.unwrap();
-    TestNode { cluster, events }
+    }
 }
 
 impl TestNode {

@@ -9,8 +9,11 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
-    ProtocolVersion, PushInfo, RedisError, RedisFuture, RedisResult, Value,
+    ProtocolVersion, PushInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
 };
+
+use super::RedisSettings;
+use crate::id::NodeId;
 
 /// From connecting to a greeted connection. Later: the attempt has failed.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -100,15 +103,24 @@ pub(super) struct Opener {
     info: ConnectionInfo,
     cluster_mode: bool,
     client_name: String,
+    /// Whom to trust instead of the well-known authorities.
+    certificates: Option<TlsCertificates>,
 }
 
 impl Opener {
     /// # Errors
-    /// When the URL is none that Redis is reached by.
-    pub(super) fn new(url: &str, cluster_mode: bool, client_name: String) -> RedisResult<Self> {
-        let info = url.into_connection_info()?;
+    /// When the URL is none that Redis is reached by, or the certificates are
+    /// not to be read.
+    pub(super) fn new(settings: &RedisSettings) -> RedisResult<Self> {
+        let info = settings.url.expose().into_connection_info()?;
         let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(Self { info: info.set_tcp_settings(tcp), cluster_mode, client_name })
+        let ca = settings.ca_file.as_ref().map(std::fs::read).transpose()?;
+        Ok(Self {
+            info: info.set_tcp_settings(tcp),
+            cluster_mode: settings.cluster_mode,
+            client_name: client_name(&settings.node, settings.region.as_deref()),
+            certificates: ca.map(|ca| TlsCertificates { client_tls: None, root_cert: Some(ca) }),
+        })
     }
 
     /// A connection for commands.
@@ -158,7 +170,11 @@ impl Opener {
             settings = settings.set_protocol(ProtocolVersion::RESP3);
             config = config.set_push_sender(on_push);
         }
-        let client = Client::open(self.info.clone().set_redis_settings(settings))?;
+        let info = self.info.clone().set_redis_settings(settings);
+        let client = match &self.certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
+            None => Client::open(info)?,
+        };
         client.get_multiplexed_async_connection_with_config(&config).await
     }
 
@@ -172,11 +188,20 @@ impl Opener {
             .overall_response_timeout(Some(CALL_TIMEOUT))
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .retries(1);
+        if let Some(certificates) = &self.certificates {
+            builder = builder.certs(certificates.clone());
+        }
         if let Some(on_push) = on_push {
             builder = builder.use_protocol(ProtocolVersion::RESP3).push_sender(on_push);
         }
         builder.build()?.get_async_connection().await
     }
+}
+
+/// As `CLIENT SETNAME` takes it: printable, without spaces.
+fn client_name(node: &NodeId, region: Option<&str>) -> String {
+    let name = format!("claudemesh/{node}/{}", region.unwrap_or("-"));
+    name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
 }
 
 pub(super) fn timed_out() -> RedisError {

@@ -35,6 +35,11 @@ pub const SETTINGS: &[Setting] = &[
         "redis:// or rediss:// URL; makes this node one of a cluster, which needs Postgres too",
     ),
     open("REDIS_CLUSTER", "false", "true when REDIS_URL points to a Redis Cluster"),
+    open(
+        "REDIS_TLS_CA_FILE",
+        "",
+        "PEM file of the authorities to trust for rediss://; not set: the well-known ones",
+    ),
     // Who it is.
     open(
         "NODE_ID",

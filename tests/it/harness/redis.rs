@@ -2,6 +2,7 @@
 //! empty folder, ended by its own process id.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) struct PrivateRedis {
     dir: TempDir,
     /// The other shards of a Redis Cluster.
     others: Vec<PrivateRedis>,
+    /// Where it speaks TLS.
+    tls_port: Option<u16>,
 }
 
 impl PrivateRedis {
@@ -47,9 +50,35 @@ impl PrivateRedis {
     fn start_as(cluster_port: Option<u16>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
-        let mut server = Self { child: None, port, cluster_port, dir, others: Vec::new() };
+        let (child, others, tls_port) = (None, Vec::new(), None);
+        let mut server = Self { child, port, cluster_port, dir, others, tls_port };
         server.start_again();
         server
+    }
+
+    /// One that speaks TLS besides, by a certificate of its own making.
+    pub(crate) fn start_with_tls() -> Self {
+        let mut server = Self::start_as(None);
+        server.kill();
+        let name = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let rcgen::CertifiedKey { cert, signing_key } = name.expect("a certificate");
+        std::fs::write(server.ca_file(), cert.pem()).expect("a file");
+        std::fs::write(server.dir.path().join("key.pem"), signing_key.serialize_pem())
+            .expect("a file");
+        server.tls_port = Some(free_port());
+        server.start_again();
+        server
+    }
+
+    /// What vouches for the server that speaks TLS.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("cert.pem")
+    }
+
+    /// Where it is by TLS.
+    pub(crate) fn tls_url(&self) -> SecretUrl {
+        let port = self.tls_port.expect("it speaks TLS");
+        SecretUrl::parse(&format!("rediss://127.0.0.1:{port}/")).expect("a URL")
     }
 
     fn share_slots(&self) {
@@ -90,6 +119,11 @@ impl PrivateRedis {
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if let Some(port) = self.tls_port {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.args(["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"]);
+            command.args(["--tls-ca-cert-file", "cert.pem"]);
+        }
         if let Some(port) = self.cluster_port {
             let _ = std::fs::remove_file(self.dir.path().join("nodes.conf"));
             command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
