@@ -78,8 +78,10 @@ pub trait Store: Send + Sync + 'static {
 
     // --- who may enter ----------------------------------------------------
 
-    /// The member behind a key, with what a hello needs.
-    async fn admit(&self, mesh: &MeshId, key: &str) -> Result<Admission>;
+    /// The member behind a key, with what a hello needs. Nothing kept older
+    /// brokers from enrolling a key twice: of several active memberships it is
+    /// the one with the id `member`, else the oldest.
+    async fn admit(&self, mesh: &MeshId, key: &str, member: &str) -> Result<Admission>;
 
     /// The active members of a mesh, as routing needs them.
     async fn members(&self, mesh: &MeshId) -> Result<Vec<Member>>;

@@ -162,7 +162,8 @@ pub async fn remove(
 ///
 /// The store's.
 pub async fn is_admitted(node: &Node, record: &PresenceRecord) -> crate::store::Result<bool> {
-    let admission = node.store.admit(&record.mesh, record.member_key.as_str()).await?;
+    let (key, member) = (record.member_key.as_str(), record.member.as_str());
+    let admission = node.store.admit(&record.mesh, key, member).await?;
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
 }
 

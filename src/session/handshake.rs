@@ -114,7 +114,8 @@ pub async fn hello(
     let mesh = MeshId::from(hello.mesh_id);
     let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
     let changes = node.member_changes.load(Ordering::Acquire);
-    let admitted = admit(node, &mesh, &hello.pubkey).await?.ok_or_else(unauthorized)?;
+    let admitted =
+        admit(node, &mesh, &hello.pubkey, &hello.member_id).await?.ok_or_else(unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
         return Err(unauthorized());
     }
@@ -138,7 +139,7 @@ pub async fn session_hello(
     use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
     let changes = node.member_changes.load(Ordering::Acquire);
-    let admitted = admit(node, &mesh, &hello.parent_member_pubkey)
+    let admitted = admit(node, &mesh, &hello.parent_member_pubkey, &hello.parent_member_id)
         .await?
         .ok_or_else(|| Refusal::new("unauthorized", "parent pubkey not found in mesh"))?;
     let given = &hello.parent_member_id;

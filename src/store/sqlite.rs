@@ -84,8 +84,8 @@ impl Store for SqliteStore {
         self.db.close().await
     }
 
-    async fn admit(&self, mesh: &MeshId, key: &str) -> Result<Admission> {
-        admission::admit(&self.db, mesh, key).await
+    async fn admit(&self, mesh: &MeshId, key: &str, member: &str) -> Result<Admission> {
+        admission::admit(&self.db, mesh, key, member).await
     }
 
     async fn members(&self, mesh: &MeshId) -> Result<Vec<Member>> {

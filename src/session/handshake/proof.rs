@@ -84,8 +84,9 @@ pub(super) async fn admit(
     node: &Node,
     mesh: &MeshId,
     key: &str,
+    member: &str,
 ) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
-    match node.store.admit(mesh, key).await {
+    match node.store.admit(mesh, key, member).await {
         Ok(Admission::Member(admitted)) => Ok(Some(admitted)),
         Ok(Admission::Revoked { mesh_label }) => {
             let text = format!(

@@ -38,7 +38,7 @@ macro_rules! select_mesh {
 }
 pub(super) use select_mesh;
 
-pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str) -> Result<Admission> {
+pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
     // An active membership wins over one of the same key that was revoked.
     let row = db
         .fetch_optional(
@@ -57,12 +57,13 @@ pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str) -> Result<Admission
                  join mesh.member m on m.mesh_id = mesh.id and m.peer_pubkey = $2
                  left join mesh.peer_state s on s.mesh_id = mesh.id and s.member_id = m.id
                  where mesh.id = $1 and mesh.archived_at is null
-                 order by m.revoked_at is not null, m.joined_at, m.id,
+                 order by m.revoked_at is not null, m.id <> $3, m.joined_at, m.id,
                     s.last_seen_at desc nulls last
                  limit 1",
             )
             .bind(clean(mesh.as_str()))
-            .bind(clean(key)),
+            .bind(clean(key))
+            .bind(clean(preferred)),
         )
         .await?;
     let Some(row) = row else { return Ok(Admission::Unknown) };

@@ -23,7 +23,7 @@ macro_rules! select_members {
 }
 pub(super) use select_members;
 
-pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str) -> Result<Admission> {
+pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
     // An active membership wins over one of the same key that was revoked.
     let row = sqlx::query(
         "select m.*, mesh.name, mesh.slug, mesh.self_editable,
@@ -35,10 +35,11 @@ pub(super) async fn admit(db: &Db, mesh: &MeshId, key: &str) -> Result<Admission
          join member m on m.mesh_id = mesh.id and m.peer_pubkey = ?2
          left join peer_state s on s.mesh_id = mesh.id and s.member_id = m.id
          where mesh.id = ?1 and mesh.archived_at is null
-         order by m.revoked_at is not null, m.joined_at, m.id limit 1",
+         order by m.revoked_at is not null, m.id <> ?3, m.joined_at, m.id limit 1",
     )
     .bind(mesh.as_str())
     .bind(key)
+    .bind(preferred)
     .fetch_optional(db.reader())
     .await
     .map_err(refused)?;

@@ -13,7 +13,7 @@ use super::fixture::{Fixture, Peer, T0, at, fresh_key};
 
 impl Fixture {
     async fn admits(&self, key: &Key) -> Admission {
-        self.store.admit(&self.mesh, key.as_str()).await.expect("readable")
+        self.store.admit(&self.mesh, key.as_str(), "").await.expect("readable")
     }
 
     pub(crate) fn about(&self, peer: &Peer) -> Moderation {
@@ -64,7 +64,7 @@ pub(crate) async fn strangers_are_unknown(store: Arc<dyn Store>) {
     let peer = elsewhere.member("ada").await;
     assert!(matches!(here.admits(&fresh_key()).await, Admission::Unknown));
     assert!(matches!(here.admits(&peer.key).await, Admission::Unknown), "another mesh's key");
-    let nowhere = store.admit(&MeshId::generate(), peer.key.as_str()).await.expect("readable");
+    let nowhere = store.admit(&MeshId::generate(), peer.key.as_str(), "").await.expect("readable");
     assert!(matches!(nowhere, Admission::Unknown));
     let banned = elsewhere.member("bob").await;
     store.ban(T0, &elsewhere.about(&banned)).await.expect("a member");

@@ -24,7 +24,7 @@ impl Fixture {
     }
 
     async fn saved(&self, peer: &Peer) -> Option<PeerState> {
-        match self.store.admit(&self.mesh, peer.key.as_str()).await.expect("readable") {
+        match self.store.admit(&self.mesh, peer.key.as_str(), "").await.expect("readable") {
             Admission::Member(admitted) => admitted.saved,
             other => panic!("not admitted: {other:?}"),
         }

@@ -103,14 +103,21 @@ fn bob() -> Peer {
 
 async fn its_members_enter(here: &Fixture) {
     let store = &here.store;
-    let admitted = store.admit(&here.mesh, "cc").await.expect("readable");
+    let admitted = store.admit(&here.mesh, "cc", "").await.expect("readable");
     let Admission::Member(bob) = admitted else { panic!("{admitted:?}") };
     assert!(bob.member.revoked_at.is_none() && !bob.member.is_owner);
     assert_eq!((bob.member.message_mode.as_str(), bob.member.grants.len()), ("push", 0));
+    let other = "Member000000000000000000000000AD";
+    let again = store.admit(&here.mesh, "cc", other).await.expect("readable");
+    let Admission::Member(again) = again else { panic!("{again:?}") };
+    assert_eq!(again.member.id.as_str(), other, "he enrolled twice, and says as whom he comes");
+    let revoked = "Member000000000000000000000000AC";
+    let active = store.admit(&here.mesh, "cc", revoked).await.expect("readable");
+    assert!(matches!(active, Admission::Member(member) if member.member.id == bob.member.id));
     let saved = bob.saved.expect("a state");
     assert_eq!(saved.last_summary.as_deref(), Some("new"), "the newest of two");
     assert_eq!(bob.self_editable["groups"], true);
-    let admitted = store.admit(&here.mesh, "bb").await.expect("readable");
+    let admitted = store.admit(&here.mesh, "bb", "").await.expect("readable");
     let Admission::Member(ann) = admitted else { panic!("{admitted:?}") };
     assert!(ann.member.is_owner, "her user owns the mesh");
     assert_eq!(store.members(&here.mesh).await.expect("readable").len(), 4);
@@ -174,7 +181,7 @@ async fn state_is_saved(here: &Fixture, presence: &PresenceId) {
         },
     };
     here.store.suspend_presence(at(3), &closed).await.expect("open");
-    let admitted = here.store.admit(&here.mesh, "cc").await.expect("readable");
+    let admitted = here.store.admit(&here.mesh, "cc", "").await.expect("readable");
     let Admission::Member(bob) = admitted else { panic!("{admitted:?}") };
     assert_eq!(bob.saved.expect("a state").last_summary.as_deref(), Some("newer"));
 }

@@ -97,7 +97,7 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     store.presence_by_cwd("/100", 1).await.expect("readable");
     store.unheard_presences(T0).await.expect("readable");
     store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
-    store.admit(&here.mesh, peer.key.as_str()).await.expect("readable");
+    store.admit(&here.mesh, peer.key.as_str(), "").await.expect("readable");
     store.queue_depth().await.expect("readable");
     store.audit_page(&here.mesh, None, 0, 50).await.expect("readable");
     store.audit_after(&here.mesh, 50_000, 50).await.expect("readable");
