@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigErrors, Env, LogConfig, process_env};
 
 mod audit;
 pub mod bench;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 mod doctor;
@@ -96,6 +97,9 @@ pub enum Command {
     /// Measure how fast a broker is, and check that all arrives
     #[command(after_help = help::BENCH)]
     Bench(Box<bench::BenchArgs>),
+    /// Run Postgres, Redis and several nodes on this machine
+    #[command(subcommand, after_help = help::CLUSTER)]
+    Cluster(cluster::ClusterCommand),
     /// Print a completion script for a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions {
@@ -154,6 +158,7 @@ impl Cli {
             Command::Queue(command) => queue::run(command, json, &config?).await,
             Command::Peer(command) => peer::run(command, json, &config?).await,
             Command::Bench(args) => bench::run(*args, json, &config?).await,
+            Command::Cluster(command) => cluster::run(command, json).await,
             Command::Completions { shell } => completions(shell),
         }
     }

@@ -18,7 +18,7 @@ mod reader;
 mod secret;
 mod settings;
 
-pub use deployment::{Deployment, PostgresConfig, RedisConfig, StoreConfig};
+pub use deployment::{Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir};
 pub use error::{ConfigError, ConfigErrors};
 pub use http::HttpConfig;
 pub use listen::ListenConfig;

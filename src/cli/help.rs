@@ -4,7 +4,7 @@ use clap::Command;
 
 /// The commands as `--help` groups them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run it", &["serve", "demo", "config", "doctor", "migrate"]),
+    ("Run it", &["serve", "demo", "cluster", "config", "doctor", "migrate"]),
     ("Say who may talk", &["mesh", "invite", "member"]),
     ("Look inside", &["audit", "queue"]),
     ("Talk", &["peer"]),
@@ -42,6 +42,19 @@ Examples:
   claudemesh-broker demo --json
 
 It takes a free port and a temporary folder, and leaves nothing behind.";
+
+pub(super) const CLUSTER: &str = "\
+Examples:
+  claudemesh-broker cluster up
+      Three nodes on ports 7900 to 7902, until Ctrl-C.
+  claudemesh-broker cluster up --nodes 5 --port 8000 --dir /srv/mesh
+  LEASE_GRACE_SECONDS=5 claudemesh-broker cluster up     # settings go to every node
+  claudemesh-broker cluster up --json                    # one object when all of it runs
+  claudemesh-broker cluster down                         # from another terminal
+
+It needs the packages of Postgres and of Redis or Valkey, and runs servers of its own.
+What dies is started again; `kill -9` a node, or Redis, and watch the peers come back.
+Postgres's data stays in the folder and is there again at the next start.";
 
 pub(super) const CONFIG: &str = "\
 Examples:

@@ -72,6 +72,15 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// `text` as a shell takes it for one word.
+pub(super) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// `text`, or a dash for nothing.
 pub(super) fn or_dash(text: Option<impl ToString>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| text.to_string())
@@ -91,6 +100,13 @@ mod tests {
     fn names_cannot_steer_the_terminal() {
         assert_eq!(printable("Ada Lovelace ü"), "Ada Lovelace ü");
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_it_was() {
+        assert_eq!(shell_word("/var/lib/mesh-1"), "/var/lib/mesh-1");
+        assert_eq!(shell_word("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(shell_word(""), "''");
     }
 
     #[test]

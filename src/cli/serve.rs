@@ -76,19 +76,23 @@ fn finished(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<ExitCod
 }
 
 /// The signals that stop it.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// Catches them from now on.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn listen() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for either, and names it.
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -96,7 +100,7 @@ impl Signals {
     }
 
     /// Waits for a SIGINT.
-    async fn interrupted(&mut self) {
+    pub(super) async fn interrupted(&mut self) {
         self.interrupt.recv().await;
     }
 }

@@ -224,7 +224,9 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-fn platform_data_dir() -> Option<PathBuf> {
+/// The platform's folder for this program's data; `None` without a home folder.
+#[must_use]
+pub fn platform_data_dir() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "claudemesh").map(|dirs| dirs.data_dir().to_owned())
 }
 

@@ -9,6 +9,7 @@ mod cluster_conformance;
 mod cluster_faults;
 mod cluster_recovery;
 mod cluster_redis;
+mod cluster_up;
 mod cluster_wire;
 mod crash;
 mod harness;

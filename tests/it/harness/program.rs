@@ -117,7 +117,12 @@ impl Printing {
 
     /// The next line.
     pub fn next(&mut self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("a line");
+        self.next_within(PATIENCE)
+    }
+
+    /// The next line of one that has more to do before it than others.
+    pub fn next_within(&mut self, patience: Duration) -> Value {
+        let line = self.lines.recv_timeout(patience).expect("a line");
         serde_json::from_str(&line).expect("one JSON object")
     }
 

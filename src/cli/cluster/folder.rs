@@ -1,0 +1,336 @@
+//! A cluster's folder.
+//!
+//! ```text
+//! lock            held by the `up` that runs
+//! running.json    the processes of that `up`, or of one that was killed
+//! password        of both servers, made once
+//! env.sh          what makes this program's other commands find the cluster
+//! node-1.log ...  what each process said
+//! postgres/       data; redis/  its configuration
+//! ```
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::process::{Identity, is_taken, program_of};
+use crate::cli::Failure;
+use crate::config::{platform_data_dir, process_env};
+
+/// Where root keeps it: Postgres runs as another user, who cannot enter
+/// root's home folder.
+const ROOT_FOLDER: &str = "/var/lib/claudemesh";
+/// For a process that a killed `up` has left.
+const LEFTOVER_PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes of randomness in the password.
+const PASSWORD_BYTES: usize = 24;
+/// Lines of a log that an error quotes.
+const TAIL_LINES: usize = 6;
+
+/// A process of the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Its name, which is also its log's.
+    pub(super) name: String,
+    /// Its port.
+    pub(super) port: u16,
+    /// Which process it is.
+    #[serde(flatten)]
+    pub(super) identity: Identity,
+}
+
+/// What runs, or ran last.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// The `up` itself.
+    pub(super) supervisor: Option<Identity>,
+    /// In the order of their start.
+    pub(super) services: Vec<Entry>,
+}
+
+/// A cluster's folder, which is ours as long as this lives.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    last: Record,
+    /// Locked; never read.
+    _lock: File,
+}
+
+/// Whose it is.
+pub(super) enum Claimed {
+    /// Ours now.
+    Here(Folder),
+    /// Of an `up` that runs.
+    Elsewhere(Running),
+}
+
+/// An `up` that runs.
+pub(super) struct Running(Record);
+
+impl Running {
+    /// Its process; `None` while it starts.
+    pub(super) fn supervisor(&self) -> Option<Identity> {
+        self.0.supervisor.clone().filter(Identity::is_alive)
+    }
+}
+
+impl Folder {
+    /// Takes the folder, making it if need be.
+    pub(super) fn claim(dir: Option<&Path>) -> anyhow::Result<Self> {
+        let path = place(dir)?;
+        create(&path)?;
+        match lock(path)? {
+            Claimed::Here(folder) => Ok(folder),
+            Claimed::Elsewhere(running) => {
+                let process = running.supervisor().map_or_else(String::new, |supervisor| {
+                    format!(" (process {})", supervisor.pid)
+                });
+                Err(Failure::new(
+                    "cluster_running",
+                    format!(
+                        "a cluster runs in this folder already{process}; press Ctrl-C there, run \
+                         `claudemesh-broker cluster down`, or give another folder with --dir"
+                    ),
+                )
+                .into())
+            }
+        }
+    }
+
+    /// Whose it is; ours, if nobody has it.
+    pub(super) fn look(dir: Option<&Path>) -> anyhow::Result<Claimed> {
+        let path = place(dir)?;
+        if !path.join("lock").exists() {
+            return Err(Failure::new(
+                "no_cluster",
+                format!("{} holds no cluster; --dir names another folder", path.display()),
+            )
+            .into());
+        }
+        lock(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn environment_file(&self) -> PathBuf {
+        self.path.join("env.sh")
+    }
+
+    pub(super) fn log_of(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.log"))
+    }
+
+    /// The port that the service of that name had last.
+    pub(super) fn last_port(&self, name: &str) -> Option<u16> {
+        self.last.services.iter().find(|entry| entry.name == name).map(|entry| entry.port)
+    }
+
+    /// The servers' password: made when there is none.
+    pub(super) fn password(&self) -> anyhow::Result<String> {
+        let file = self.path.join("password");
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let password = hex::encode(rand::random::<[u8; PASSWORD_BYTES]>());
+                write_private(&file, &password)?;
+                Ok(password)
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+    }
+
+    /// Writes down what runs: a later `up` or `down` ends what this one, if it
+    /// is killed, cannot.
+    pub(super) fn record(&self, services: Vec<Entry>) -> anyhow::Result<()> {
+        let supervisor = Identity::of(std::process::id());
+        let text = serde_json::to_string_pretty(&Record { supervisor, services })?;
+        write_private(&self.path.join("running.json"), &text)
+    }
+
+    /// Ends the processes of an `up` that was killed, the nodes first; how many
+    /// there were.
+    pub(super) async fn end_leftovers(&self) -> anyhow::Result<usize> {
+        let mut ended = 0;
+        let is_server = |entry: &Entry| matches!(entry.name.as_str(), "postgres" | "redis");
+        let (servers, nodes): (Vec<_>, Vec<_>) =
+            self.last.services.iter().partition(|entry| is_server(entry));
+        for node in &nodes {
+            node.identity.signal(Signal::TERM);
+        }
+        for entry in nodes.iter().chain(servers.iter().rev()) {
+            if entry.identity.is_alive() {
+                ended += 1;
+                let signal = if entry.name == "postgres" { Signal::INT } else { Signal::TERM };
+                entry.identity.end(signal, LEFTOVER_PATIENCE).await;
+            }
+        }
+        ended += usize::from(self.end_unrecorded_postgres().await?);
+        Ok(ended)
+    }
+
+    /// Postgres keeps a record of its own. The next start takes it for a server
+    /// that runs as long as anything has that number: another program, or the
+    /// dead one, while nobody has waited for it.
+    async fn end_unrecorded_postgres(&self) -> anyhow::Result<bool> {
+        let file = self.path.join("postgres/data/postmaster.pid");
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(false) };
+        let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
+        let Some(pid) = pid.filter(|pid| is_taken(*pid)) else { return Ok(false) };
+        let is_server = program_of(pid).is_some_and(|name| name.starts_with("postgres"));
+        if let Some(running) = Identity::of(pid).filter(|_| is_server) {
+            running.end(Signal::INT, LEFTOVER_PATIENCE).await;
+            return Ok(true);
+        }
+        // Children of the dead one that still use the data are noticed by
+        // their shared memory.
+        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        Ok(false)
+    }
+}
+
+/// The end of a log, for an error.
+pub(super) fn tail(log: &Path) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ")
+}
+
+/// Writes a file that only this user can read, whole or not at all.
+pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        let new = file.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut to = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        to.write_all(text.as_bytes())?;
+        to.write_all(b"\n")?;
+        std::fs::rename(&new, file)
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
+}
+
+fn place(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let path = match dir {
+        Some(dir) => dir.to_owned(),
+        None => default_folder().ok_or_else(|| {
+            Failure::new("no_home", "this user has no home folder; name a folder with --dir")
+        })?,
+    };
+    std::path::absolute(&path).with_context(|| format!("no such path: {}", path.display()))
+}
+
+fn default_folder() -> Option<PathBuf> {
+    let data = match process_env("CLAUDEMESH_DATA_DIR").filter(|text| !text.trim().is_empty()) {
+        Some(set) => Some(PathBuf::from(set.trim())),
+        None if rustix::process::geteuid().is_root() => Some(PathBuf::from(ROOT_FOLDER)),
+        None => platform_data_dir(),
+    };
+    data.map(|data| data.join("cluster"))
+}
+
+/// Only an empty folder, or one that held a cluster before: nobody wants a
+/// database in the middle of something else.
+fn create(path: &Path) -> anyhow::Result<()> {
+    let refused = |problem: String| Failure::new("bad_folder", problem);
+    match std::fs::read_dir(path) {
+        Ok(mut entries) => {
+            if entries.next().is_some() && !path.join("lock").exists() {
+                return Err(refused(format!(
+                    "{} is not empty and holds no cluster; give an empty or a new folder",
+                    path.display()
+                ))
+                .into());
+            }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(path)
+                .map_err(|error| refused(format!("cannot make {}: {error}", path.display())))?;
+            // Root's servers run as another user, who has to pass.
+            let mode = if rustix::process::geteuid().is_root() { 0o755 } else { 0o700 };
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        Err(error) => {
+            let text = format!("{} cannot be the cluster's folder: {error}", path.display());
+            return Err(refused(text).into());
+        }
+    }
+    Ok(())
+}
+
+fn lock(path: PathBuf) -> anyhow::Result<Claimed> {
+    let file = path.join("lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+    let lock = lock.with_context(|| format!("cannot write {}", file.display()))?;
+    let is_ours = match lock.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => {
+            return Err(error).with_context(|| format!("cannot lock {}", file.display()));
+        }
+    };
+    let text = std::fs::read_to_string(path.join("running.json")).unwrap_or_default();
+    // Unreadable counts as empty: it is only written whole.
+    let last: Record = serde_json::from_str(&text).unwrap_or_default();
+    Ok(if is_ours {
+        Claimed::Here(Folder { path, last, _lock: lock })
+    } else {
+        Claimed::Elsewhere(Running(last))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_owner_and_a_password_that_stays() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let dir = outer.path().join("cluster");
+        let folder = Folder::claim(Some(&dir)).expect("new");
+        let password = folder.password().expect("made");
+        assert_eq!(password.len(), 2 * PASSWORD_BYTES);
+        let mode = std::fs::metadata(dir.join("password")).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = Folder::claim(Some(&dir)).expect_err("taken").to_string();
+        assert!(error.contains("--dir") && error.contains("Ctrl-C"), "{error}");
+        drop(folder);
+        let folder = Folder::claim(Some(&dir)).expect("free again");
+        assert_eq!(folder.password().expect("read"), password);
+    }
+
+    #[test]
+    fn a_folder_with_something_else_in_it_is_left_alone() {
+        let outer = tempfile::tempdir().expect("a folder");
+        std::fs::write(outer.path().join("thesis.txt"), "years of work").expect("a file");
+        let error = Folder::claim(Some(outer.path())).expect_err("not empty").to_string();
+        assert!(error.contains("not empty"), "{error}");
+        let file = outer.path().join("thesis.txt");
+        let error = Folder::claim(Some(&file)).expect_err("a file").to_string();
+        assert!(error.contains("thesis.txt"), "{error}");
+        assert_eq!(std::fs::read_dir(outer.path()).expect("readable").count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_pid_file_that_names_another_program_is_stale() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let dir = outer.path().join("cluster");
+        let folder = Folder::claim(Some(&dir)).expect("new");
+        let data = dir.join("postgres/data");
+        std::fs::create_dir_all(&data).expect("a folder");
+        let file = data.join("postmaster.pid");
+        // This process is alive, and no Postgres.
+        std::fs::write(&file, format!("{}\n{}\n", std::process::id(), data.display()))
+            .expect("a file");
+        assert_eq!(folder.end_leftovers().await.expect("looked"), 0);
+        assert!(!file.exists());
+    }
+}

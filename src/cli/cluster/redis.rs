@@ -1,0 +1,82 @@
+//! The cluster's Redis or Valkey: on loopback, with a password, and with
+//! limits that a broker can live with.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::folder::{Folder, write_private};
+use super::ports::again_or_any;
+use super::programs::{ServerUser, command_as, find_redis, give_to};
+
+/// What the server is told. Nothing in it must outlive a restart: nodes write
+/// their leases again. To evict keys would lose leases of peers that are
+/// connected, so at the limit writes fail instead, which nodes survive. A node
+/// that reads its subscription slowly is cut off only when it is far behind: it
+/// then reads what it missed from Postgres.
+const CONFIGURATION: &str = "\
+save \"\"
+appendonly no
+maxmemory 256mb
+maxmemory-policy noeviction
+client-output-buffer-limit pubsub 64mb 32mb 60
+timeout 0
+tcp-keepalive 60
+";
+
+/// The server, and how to run it.
+#[derive(Debug)]
+pub(super) struct Redis {
+    program: PathBuf,
+    folder: PathBuf,
+    user: Option<ServerUser>,
+    password: String,
+    pub(super) port: u16,
+}
+
+impl Redis {
+    /// Finds its program, and a port.
+    pub(super) fn find(at: &Folder, user: Option<ServerUser>) -> anyhow::Result<Self> {
+        let program = find_redis()?;
+        let port = again_or_any(at.last_port("redis"))?;
+        Ok(Self { program, folder: at.path().join("redis"), user, password: at.password()?, port })
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://:{}@127.0.0.1:{}/", self.password, self.port)
+    }
+
+    /// Writes its configuration: a password has no place in a command line.
+    pub(super) fn prepare(&self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot make {}", self.folder.display()))?;
+        give_to(&self.folder, self.user)?;
+        let (port, password) = (self.port, &self.password);
+        let place = format!("bind 127.0.0.1\nport {port}\nrequirepass {password}\n");
+        let file = self.file();
+        write_private(&file, &format!("{place}{CONFIGURATION}"))?;
+        give_to(&file, self.user)?;
+        Ok(())
+    }
+
+    /// The server itself.
+    pub(super) fn serve(&self) -> Command {
+        let mut command = command_as(&self.program, self.user);
+        command.arg(self.file()).current_dir(&self.folder).env_clear();
+        command
+    }
+
+    /// Whether it answers.
+    pub(super) async fn is_ready(&self) -> bool {
+        let Ok(client) = redis::Client::open(self.url()) else { return false };
+        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
+            return false;
+        };
+        redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
+    }
+
+    fn file(&self) -> PathBuf {
+        Path::new(&self.folder).join("redis.conf")
+    }
+}
