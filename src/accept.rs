@@ -122,7 +122,12 @@ pub async fn run(
             completions.push(submission.done);
             received.push(submission.received);
         }
+        // Those that wait in the lane are younger.
+        let (oldest, began) = (received[0], Instant::now());
+        metrics.commit_begins(oldest);
         let outcomes = commit(&*store, &envelopes).await;
+        metrics.commit_ended(oldest);
+        metrics.accept_commit_seconds.observe(began.elapsed().as_secs_f64());
         for at in received {
             metrics.accept_seconds.observe(at.elapsed().as_secs_f64());
         }

@@ -30,6 +30,7 @@ use crate::router;
 use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+use crate::vitals::{self, Vitals};
 
 /// Opens the store that the configuration names, with its schema up to date.
 ///
@@ -154,6 +155,7 @@ pub async fn run_on(
         node: Arc::clone(&node),
         half_open: half_open.clone(),
         addresses: Addresses::default(),
+        admin: Arc::default(),
     };
     let accepting = tokio::spawn(listener::run(
         listener,
@@ -209,6 +211,7 @@ fn assemble(
         journal,
         rates,
         metrics,
+        vitals: Vitals::default(),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
@@ -251,6 +254,9 @@ async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
     let begun = Instant::now();
     node.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
+    // Operators see it at once; nobody waits for that.
+    let told = Arc::clone(node);
+    node.tasks.spawn(async move { vitals::announce(&told).await });
     close_in_waves(node, budget / 3).await;
     node.stopped.cancel();
     node.tasks.close();

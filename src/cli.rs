@@ -37,6 +37,7 @@ pub mod peer;
 mod probe;
 mod queue;
 mod serve;
+pub mod top;
 
 pub use failure::{Failure, report};
 
@@ -88,6 +89,9 @@ pub enum Command {
     /// Read, verify and export a mesh's audit chain
     #[command(subcommand, after_help = help::AUDIT)]
     Audit(audit::AuditCommand),
+    /// Watch nodes, meshes and peers of a broker that runs, live
+    #[command(after_help = help::TOP)]
+    Top(top::TopArgs),
     /// See what waits for delivery
     #[command(subcommand, after_help = help::QUEUE)]
     Queue(queue::QueueCommand),
@@ -155,6 +159,7 @@ impl Cli {
             Command::Invite(command) => invite::run(command, json, &config?).await,
             Command::Member(command) => member::run(command, json, &config?).await,
             Command::Audit(command) => audit::run(command, json, &config?).await,
+            Command::Top(args) => top::run(args, json, &process_env).await,
             Command::Queue(command) => queue::run(command, json, &config?).await,
             Command::Peer(command) => peer::run(command, json, &config?).await,
             Command::Bench(args) => bench::run(*args, json, &config?).await,

@@ -13,14 +13,17 @@ pub mod bus;
 pub mod record;
 pub mod redis;
 pub mod single;
+pub mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender};
 pub use record::{PresenceRecord, SessionIdentity};
+pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
 
 use crate::id::{MeshId, PresenceId};
 use crate::protocol::Status;
@@ -191,6 +194,21 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Takes the newest such word.
     async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>>;
+
+    /// Says how this node does, for so long. Said again before that, it
+    /// replaces what was said before; a node that dies is forgotten by itself.
+    async fn announce_node(&self, record: &NodeRecord, ttl_ms: u64) -> Result<()>;
+
+    /// What the nodes said last, by their id. Without the shared state: only
+    /// what this one said.
+    async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+
+    /// Every lease of a mesh as it stands in the books, for those who look.
+    async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>>;
+
+    /// How long a frame last took through the bus and back to this node.
+    /// `None` if there is no bus, or if it is deaf.
+    fn bus_lag(&self) -> Option<Duration>;
 
     /// How the shared state does, as last seen.
     fn health(&self) -> ClusterHealth;

@@ -181,6 +181,7 @@ mod tests {
             ("MAX_CONNECTIONS_PER_MESH", "0"),
             ("MAX_MESSAGE_BYTES", "64k"),
             ("HOOK_TOKEN", "short"),
+            ("ADMIN_TOKEN", "long-enough-long-enough,not-enough"),
             ("REDIS_URL", "redis://cache"),
             ("NODE_ID", "no spaces"),
             ("LOG", "info=loud"),
@@ -196,6 +197,7 @@ mod tests {
             "MAX_CONNECTIONS_PER_MESH",
             "MAX_MESSAGE_BYTES",
             "HOOK_TOKEN",
+            "ADMIN_TOKEN",
             "DATABASE_URL",
             "NODE_ID",
             "LOG",
@@ -204,8 +206,11 @@ mod tests {
         ] {
             assert!(errors.0.iter().any(|error| error.name == name), "{name} missing in {text}");
         }
-        assert_eq!(errors.0.len(), 11, "{text}");
-        assert!(!text.contains("short"), "a wrong secret is a secret too: {text}");
+        assert_eq!(errors.0.len(), 12, "{text}");
+        assert!(
+            !text.contains("short") && !text.contains("not-enough"),
+            "a wrong secret is a secret too: {text}"
+        );
     }
 
     #[test]

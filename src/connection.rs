@@ -450,6 +450,7 @@ fn settle(node: &Node, active: &Active, out: &mut VecDeque<Outgoing>) {
     }
     session.outbox.written(frames, bytes);
     node.metrics.messages_delivered.inc_by(deliveries);
+    active.room.note_delivered(deliveries);
     if done {
         node.ledger.report(session);
     }

@@ -1,5 +1,7 @@
 //! Everything on the one port: the WebSocket upgrade and the HTTP routes.
 
+pub mod admin;
+pub mod dashboard;
 pub mod half_open;
 pub mod health;
 pub mod hook;
@@ -19,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 
+use crate::http::admin::Admin;
 use crate::http::half_open::HalfOpen;
 use crate::node::Node;
 
@@ -36,6 +39,8 @@ pub struct App {
     pub half_open: HalfOpen,
     /// Open sockets per address.
     pub addresses: upgrade::Addresses,
+    /// What the admin API remembers.
+    pub admin: Arc<Admin>,
 }
 
 /// The socket's own address, put there by the listener.
@@ -55,6 +60,9 @@ pub fn routes(app: App) -> Router {
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
         .layer(middleware::from_fn_with_state(app.clone(), cors))
+        // Beside the layer above: pages of other origins have no business here.
+        .merge(admin::routes(&app))
+        .merge(dashboard::routes())
         .with_state(app)
 }
 

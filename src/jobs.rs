@@ -21,10 +21,12 @@ use crate::redelivery;
 use crate::router::status;
 use crate::router::{bus, deliver, presence};
 use crate::store::{Changes, OpenPresenceState, PresenceChange, Retention, StoredPresence};
+use crate::vitals;
 
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
 const REAP_MAX: usize = 500;
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
+const VITALS_INTERVAL: Duration = Duration::from_millis(vitals::SAMPLE_INTERVAL_MS);
 const INFER_INTERVAL: Duration = Duration::from_secs(3);
 const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
 const MAIL_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,6 +55,7 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
         every(node, tasks, INFER_INTERVAL, |node| async move { status::infer(&node).await });
     }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
+    every(node, tasks, VITALS_INTERVAL, |node| async move { vitals::sample(&node).await });
     every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
     every(node, tasks, POLL_INTERVAL, |node| async move {
         // Without the bus the store is the only way between nodes.

@@ -10,7 +10,8 @@
 //!   [`handlers`], [`router`], [`accept`]
 //! - outward, from the disk to sockets: [`router`], [`redelivery`],
 //!   [`registry`], [`outbox`]
-//! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`], [`transcript`]
+//! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`], [`transcript`],
+//!   [`vitals`]
 //! - all of it together: [`node`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`cli`]
 
@@ -45,3 +46,4 @@ pub mod router;
 pub mod session;
 pub mod store;
 pub mod transcript;
+pub mod vitals;

@@ -218,6 +218,37 @@ pub const BUS_PROBES_MISSED_MAX: u64 = 2;
 /// Rows of one `audit_query`. More: the answer ends there.
 pub const AUDIT_QUERY_ROWS_MAX: usize = 500;
 
+// ---- Operators ---------------------------------------------------------------
+
+/// Meshes of which a node tells its load to the others. More: only the busiest.
+pub const NODE_RECORD_MESHES_MAX: usize = 128;
+
+/// Points of throughput and latency that a node remembers: an hour. More: the
+/// oldest is forgotten.
+pub const SERIES_POINTS_MAX: usize = 360;
+
+/// Meshes in one listing of the admin API. More: the answer ends there, and
+/// says how many there are.
+pub const ADMIN_MESHES_MAX: usize = 500;
+
+/// Envelopes of one mesh's queue that the admin API looks at to say who waits
+/// for what. More: the answer says so.
+pub const ADMIN_QUEUED_MAX: i64 = 1000;
+
+/// Audit rows in one answer of the admin API. More: the answer ends there.
+pub const ADMIN_AUDIT_ROWS_MAX: i64 = 500;
+
+/// Event streams of one node that are open at once. More: refused with 503.
+pub const ADMIN_STREAMS_MAX: usize = 16;
+
+/// Events of a stream that wait for their reader. More: the next one waits for
+/// room, and tells all that changed meanwhile.
+pub const ADMIN_STREAM_EVENTS_MAX: usize = 2;
+
+/// Calls of one address per minute with a wrong admin token. More: every call
+/// of that address is refused until the minute is over.
+pub const ADMIN_FAILURES_PER_MINUTE: u32 = 10;
+
 // ---- What must hold --------------------------------------------------------
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

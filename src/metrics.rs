@@ -1,12 +1,32 @@
 //! What `/metrics` exports. Never a label per mesh, member or peer.
 
+mod timing;
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+pub use timing::{Quantiles, Timing};
+
+/// The commit this was built from, if the build knew it.
+pub const GIT_SHA: &str = match option_env!("GIT_SHA") {
+    Some(sha) => sha,
+    None => "unknown",
+};
+/// The version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A gauge with decimals.
+type Decimal = Gauge<f64, AtomicU64>;
 
 /// A label named `reason`.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -39,6 +59,8 @@ pub struct Flipped {
 /// Every metric, typed, with the registry that exports them.
 pub struct Metrics {
     registry: Registry,
+    /// When the oldest send of each commit under way was read.
+    committing: Mutex<Vec<Instant>>,
     /// Sessions that became active.
     pub connections: Counter,
     /// Hellos refused, by code.
@@ -77,19 +99,41 @@ pub struct Metrics {
     pub bus_gaps: Counter,
     /// Drains run.
     pub drains: Counter,
+    /// Hellos refused for want of a place.
+    pub leases_denied: Counter,
+    /// Places taken over by a session that came back.
+    pub leases_reattached: Counter,
+    /// Leases that this node holds: its open sessions.
+    pub leases_held: Gauge,
+    /// 1 while the node welcomes new sockets.
+    pub ready: Gauge,
+    /// 1 while the cluster's shared state cannot be reached.
+    pub cluster_degraded: Gauge,
+    /// How long the bus takes back to this node; 0 without a bus.
+    pub bus_lag_seconds: Decimal,
+    /// For how long the oldest send has been waiting for its commit, and with
+    /// it for its audit row; 0 when none waits.
+    pub audit_lag_seconds: Decimal,
+    /// Bytes that wait on all peers.
+    pub outbox_bytes: Gauge,
+    /// Bytes that wait on the peer that is furthest behind.
+    pub outbox_bytes_largest: Gauge,
+    /// Connections to the database in use.
+    pub db_pool_in_use: Gauge,
+    /// Connections to the database that may be in use at once.
+    pub db_pool_max: Gauge,
+    /// Calls of the admin API without the right token.
+    pub admin_refused: Counter,
+    /// How long one commit of a batch took.
+    pub accept_commit_seconds: Timing,
     /// From the read of a send to its commit.
-    pub accept_seconds: Histogram,
+    pub accept_seconds: Timing,
     /// Envelopes per commit.
     pub accept_batch: Histogram,
     /// From the commit of a message to its frames being queued here.
-    pub deliver_seconds: Histogram,
+    pub deliver_seconds: Timing,
     /// From the read of a hello to its `hello_ack`.
-    pub hello_seconds: Histogram,
-}
-
-fn seconds() -> Histogram {
-    // 50 microseconds to 13 seconds.
-    Histogram::new(exponential_buckets(0.000_05, 2.0, 19))
+    pub hello_seconds: Timing,
 }
 
 impl Default for Metrics {
@@ -105,6 +149,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("broker"),
+            committing: Mutex::default(),
             connections: Counter::default(),
             connections_rejected: Family::default(),
             messages_routed: Family::default(),
@@ -124,10 +169,23 @@ impl Metrics {
             leases_reaped: Counter::default(),
             bus_gaps: Counter::default(),
             drains: Counter::default(),
-            accept_seconds: seconds(),
+            leases_denied: Counter::default(),
+            leases_reattached: Counter::default(),
+            leases_held: Gauge::default(),
+            ready: Gauge::default(),
+            cluster_degraded: Gauge::default(),
+            bus_lag_seconds: Decimal::default(),
+            audit_lag_seconds: Decimal::default(),
+            outbox_bytes: Gauge::default(),
+            outbox_bytes_largest: Gauge::default(),
+            db_pool_in_use: Gauge::default(),
+            db_pool_max: Gauge::default(),
+            admin_refused: Counter::default(),
+            accept_commit_seconds: Timing::default(),
+            accept_seconds: Timing::default(),
             accept_batch: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
-            deliver_seconds: seconds(),
-            hello_seconds: seconds(),
+            deliver_seconds: Timing::default(),
+            hello_seconds: Timing::default(),
         };
         let m = &mut metrics;
         let r = &mut m.registry;
@@ -185,27 +243,113 @@ impl Metrics {
             m.leases_reaped.clone(),
         );
         r.register("bus_gaps", "Gaps noticed on the bus", m.bus_gaps.clone());
+        r.register("leases_denied", "Hellos refused for want of a place", m.leases_denied.clone());
+        r.register(
+            "leases_reattached",
+            "Places taken over by a session that came back",
+            m.leases_reattached.clone(),
+        );
+        r.register("leases_held", "Leases that this node holds", m.leases_held.clone());
+        r.register("ready", "1 while the node welcomes new sockets", m.ready.clone());
+        r.register(
+            "cluster_degraded",
+            "1 while the cluster's shared state cannot be reached",
+            m.cluster_degraded.clone(),
+        );
+        r.register_with_unit(
+            "bus_lag",
+            "How long the bus takes back to this node; 0 without a bus",
+            Unit::Seconds,
+            m.bus_lag_seconds.clone(),
+        );
+        r.register_with_unit(
+            "audit_lag",
+            "For how long the oldest send has waited for its commit and its audit row",
+            Unit::Seconds,
+            m.audit_lag_seconds.clone(),
+        );
+        r.register_with_unit(
+            "outbox",
+            "Bytes that wait on all peers",
+            Unit::Bytes,
+            m.outbox_bytes.clone(),
+        );
+        r.register_with_unit(
+            "outbox_largest",
+            "Bytes that wait on the peer that is furthest behind",
+            Unit::Bytes,
+            m.outbox_bytes_largest.clone(),
+        );
+        r.register(
+            "db_pool_in_use",
+            "Connections to the database in use",
+            m.db_pool_in_use.clone(),
+        );
+        r.register(
+            "db_pool_max",
+            "Connections to the database that may be in use at once",
+            m.db_pool_max.clone(),
+        );
+        r.register(
+            "admin_refused",
+            "Calls of the admin API without the right token",
+            m.admin_refused.clone(),
+        );
+        r.register(
+            "build",
+            "What is running",
+            Info::new([("version", VERSION), ("git_sha", GIT_SHA)]),
+        );
+        r.register_with_unit(
+            "accept_commit",
+            "How long the commit of one batch of sends took",
+            Unit::Seconds,
+            m.accept_commit_seconds.histogram(),
+        );
         r.register("drains", "Mailboxes read from the store", m.drains.clone());
         r.register_with_unit(
             "accept",
             "From the read of a send to its commit",
             Unit::Seconds,
-            m.accept_seconds.clone(),
+            m.accept_seconds.histogram(),
         );
         r.register("accept_batch_envelopes", "Envelopes per commit", m.accept_batch.clone());
         r.register_with_unit(
             "deliver",
             "From a commit to its frames being queued on this node",
             Unit::Seconds,
-            m.deliver_seconds.clone(),
+            m.deliver_seconds.histogram(),
         );
         r.register_with_unit(
             "hello",
             "From the read of a hello to its answer",
             Unit::Seconds,
-            m.hello_seconds.clone(),
+            m.hello_seconds.histogram(),
         );
+        metrics.begin_at_zero();
         metrics
+    }
+
+    /// Series that alerts read exist from the start: the first of a kind would
+    /// otherwise not count as an increase.
+    fn begin_at_zero(&self) {
+        for priority in ["now", "next", "low"] {
+            let _ = self.messages_routed.get_or_create(&PriorityLabel { priority });
+        }
+        for cap in ["dm", "broadcast"] {
+            let _ = self.messages_dropped_by_grant.get_or_create(&Capability { cap });
+        }
+        for flipped in ["true", "false"] {
+            let _ = self.ttl_sweeps.get_or_create(&Flipped { flipped });
+        }
+        let begin = |family: &Family<Reason, Counter>, reasons: &[&str]| {
+            for reason in reasons {
+                let _ = family.get_or_create(&Reason { reason: (*reason).to_owned() });
+            }
+        };
+        begin(&self.messages_rejected, &["malformed", "rate_limit", "rejected", "unavailable"]);
+        begin(&self.connections_rejected, &["capacity", "malformed"]);
+        begin(&self.connections_closed, &["kicked", "slow_reader"]);
     }
 
     /// A hello was refused.
@@ -216,6 +360,26 @@ impl Metrics {
     /// A frame or a send was refused.
     pub fn rejected(&self, reason: &str) {
         self.messages_rejected.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// Sends are being committed, the oldest of which was read then.
+    pub fn commit_begins(&self, oldest: Instant) {
+        self.committing.lock().push(oldest);
+    }
+
+    /// As [`Self::commit_begins`], and they are committed or refused now.
+    pub fn commit_ended(&self, oldest: Instant) {
+        let mut committing = self.committing.lock();
+        if let Some(index) = committing.iter().position(|at| *at == oldest) {
+            committing.swap_remove(index);
+        }
+    }
+
+    /// For how long the oldest send that is being committed has waited.
+    #[must_use]
+    pub fn oldest_wait(&self) -> Duration {
+        let committing = self.committing.lock();
+        committing.iter().min().map(Instant::elapsed).unwrap_or_default()
     }
 
     /// The text that a scrape gets.

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::vitals::Vitals;
 
 /// One running node. Made by [`app`](crate::app), shared by reference count.
 pub struct Node {
@@ -37,6 +38,8 @@ pub struct Node {
     pub rates: Rates,
     /// What `/metrics` exports.
     pub metrics: Arc<Metrics>,
+    /// What operators see of the last hour.
+    pub vitals: Vitals,
     /// Every task that must end before the process may.
     pub tasks: TaskTracker,
     /// Cancelled when the node starts to drain: not ready, no new sockets.

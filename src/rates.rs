@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
@@ -21,6 +22,9 @@ use crate::limits;
 /// Tokens taken from the cluster at once: at most this part of the burst.
 const PART_OF_BURST: u32 = 10;
 
+/// How long an address that tried too many wrong admin tokens is kept out.
+const ADMIN_BLOCK: Duration = Duration::from_secs(60);
+
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
 
 /// All of a node's rate limits.
@@ -31,6 +35,9 @@ pub struct Rates {
     send_tokens: Mutex<HashMap<MemberId, u32>>,
     hook: Keyed<(i32, String)>,
     hello: Option<Keyed<IpAddr>>,
+    admin_failures: Keyed<IpAddr>,
+    /// Addresses that tried too many wrong admin tokens, each until when.
+    admin_blocked: Mutex<HashMap<IpAddr, Instant>>,
 }
 
 fn per_minute(count: u32) -> Option<Quota> {
@@ -42,12 +49,16 @@ impl Rates {
     #[must_use]
     pub fn new(message: &MessageConfig, hook_per_minute: u32, hello_per_minute: u32) -> Self {
         let hook = per_minute(hook_per_minute).unwrap_or(Quota::per_minute(NonZeroU32::MAX));
+        let failures = per_minute(limits::ADMIN_FAILURES_PER_MINUTE);
+        let failures = failures.unwrap_or(Quota::per_minute(NonZeroU32::MIN));
         Self {
             send_per_minute: message.send_rate_per_minute,
             send_burst: message.send_burst.max(1),
             send_tokens: Mutex::default(),
             hook: RateLimiter::dashmap(hook),
             hello: per_minute(hello_per_minute).map(RateLimiter::dashmap),
+            admin_failures: RateLimiter::dashmap(failures),
+            admin_blocked: Mutex::default(),
         }
     }
 
@@ -113,6 +124,29 @@ impl Rates {
         })
     }
 
+    /// For how many seconds an address may not try admin tokens, right or wrong.
+    #[must_use]
+    pub fn admin_blocked(&self, address: IpAddr) -> Option<u64> {
+        let until = *self.admin_blocked.lock().get(&address)?;
+        let left = until.checked_duration_since(Instant::now())?;
+        Some(left.as_secs().max(1))
+    }
+
+    /// An address tried a wrong admin token.
+    pub fn note_admin_failure(&self, address: IpAddr) {
+        if self.admin_failures.len() >= limits::TRACKED_ADDRESSES_MAX {
+            self.admin_failures.retain_recent();
+        }
+        if self.admin_failures.check_key(&address).is_ok() {
+            return;
+        }
+        let mut blocked = self.admin_blocked.lock();
+        // As many as that have other ways in than guessing.
+        if blocked.len() < limits::TRACKED_ADDRESSES_MAX {
+            blocked.insert(address, Instant::now() + ADMIN_BLOCK);
+        }
+    }
+
     /// Forgets members and addresses that have been quiet.
     pub fn sweep(&self) {
         self.send_tokens.lock().retain(|_, tokens| *tokens > 0);
@@ -120,5 +154,8 @@ impl Rates {
         if let Some(hello) = &self.hello {
             hello.retain_recent();
         }
+        self.admin_failures.retain_recent();
+        let now = Instant::now();
+        self.admin_blocked.lock().retain(|_, until| *until > now);
     }
 }

@@ -142,7 +142,13 @@ impl Session {
         };
         let bytes = delivery.frame.bytes(self.codec);
         match self.outbox.push(Outgoing { bytes, receipt: Some(receipt) }) {
-            Ok(()) => true,
+            Ok(()) => {
+                tracing::debug!(
+                    message_id = %delivery.id, mesh = %self.mesh, presence = %self.presence,
+                    "message delivered"
+                );
+                true
+            }
             Err(PushError::Closed) => false,
             Err(PushError::Full) => {
                 // It stays in the store and comes again on the next socket.

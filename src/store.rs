@@ -73,6 +73,9 @@ pub trait Store: Send + Sync + 'static {
     /// Waits until there is something to tell, or for about a second.
     async fn changes(&self) -> Result<Changes>;
 
+    /// How much of what it may use it uses now.
+    fn pool(&self) -> PoolUse;
+
     /// Ends every connection after the work under way.
     async fn close(&self);
 

@@ -6,7 +6,7 @@ use clap::Command;
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run it", &["serve", "demo", "cluster", "config", "doctor", "migrate"]),
     ("Say who may talk", &["mesh", "invite", "member"]),
-    ("Look inside", &["audit", "queue"]),
+    ("Look inside", &["top", "audit", "queue"]),
     ("Talk", &["peer"]),
     ("Measure", &["bench"]),
     ("Shell", &["completions"]),
@@ -122,6 +122,18 @@ Examples:
   claudemesh-broker queue show team --json | jq '.messages | length'
 
 It shows who waits for what since when; the messages themselves nobody here can read.";
+
+pub(super) const TOP: &str = "\
+Examples:
+  ADMIN_TOKEN=... claudemesh-broker top
+      The broker on this machine; the token is one of those that it was started with.
+  claudemesh-broker top --url https://mesh.example.org --token-file ~/.mesh-token
+  claudemesh-broker top --once --mesh team
+      Nodes and meshes as they are now, and who is in that mesh.
+  claudemesh-broker top --once --json | jq '.nodes[] | select(.state != \"ready\")'
+  claudemesh-broker top --json          # one JSON object per second
+
+The broker shows this only if it runs with ADMIN_TOKEN set.";
 
 pub(super) const PEER: &str = "\
 Examples:

@@ -19,6 +19,7 @@
 //! | `P{M}:nodes` | zset: incarnation and node → 40 s after it last said it joined | 40 s | each node, every 10 s | nodes learn of each other at the next reading; until then they publish to whom they know |
 //! | `Pdue` | zset: mesh → when something of it expires | none: one member per mesh with leases | lease scripts (in a Redis Cluster: the node after each) | expired presences wait for the mesh's next renewal or newcomer |
 //! | `Pnodes` | zset: incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
+//! | `Pnode:N` | string: what incarnation and node N says of itself (MessagePack map) | 10 s | each node, every 2 s | operators do not see the node until it says it again |
 //! | `Ponce:D` | string `1`, D a digest | as asked | `use_once` | the digest can be used again on another node until it is too old |
 //! | `Ptokens:B` | hash: parts, at | until the bucket is full again | `tokens.lua` | the bucket is full |
 //! | `Ppending:PID:H` | string: a status; H a hash of the folder | 10 s | `put_pending_status` | the session begins idle |
@@ -40,6 +41,7 @@ mod keeper;
 mod keys;
 mod leases;
 mod link;
+mod nodes;
 mod rows;
 mod scripts;
 
@@ -64,12 +66,13 @@ use self::keeper::Keeper;
 use self::keys::Keys;
 use self::leases::{Counted, Leases, Released, SharedClock};
 use self::link::Link;
+use self::nodes::Nodes;
 use self::scripts::Scripts;
 use super::single::books::Renewal;
 use super::single::{LeaseTimes, close_ended};
 use super::{
     Acquired, BusMessage, Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterHealth,
-    HeldLease, LeaseRef, PresenceRecord, Release, Result,
+    HeldLease, LeaseRef, LeaseView, NodeRecord, PresenceRecord, Release, Result,
 };
 use crate::config::SecretUrl;
 use crate::id::{MeshId, NodeId, PresenceId};
@@ -110,6 +113,7 @@ pub struct RedisCluster {
     bus: Arc<Bus>,
     keeper: Arc<Keeper>,
     extras: Extras,
+    nodes: Nodes,
     events: mpsc::Sender<ClusterEvent>,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -161,8 +165,9 @@ impl RedisCluster {
         }
         let _stop_when_dropped = stop.clone().drop_guard();
         let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
+        let nodes = Nodes::new(Arc::clone(&leases), bus.origin().to_text());
         let cluster =
-            Self { leases, fallback, bus, keeper, extras, events, stop, _stop_when_dropped };
+            Self { leases, fallback, bus, keeper, extras, nodes, events, stop, _stop_when_dropped };
         Ok((Arc::new(cluster), receiver))
     }
 
@@ -174,7 +179,7 @@ impl RedisCluster {
         self.leases.clock.now_ms()
     }
 
-    fn nodes(&self) -> u32 {
+    fn node_count(&self) -> u32 {
         self.keeper.nodes.load(Ordering::Relaxed).max(1)
     }
 
@@ -235,7 +240,7 @@ impl Cluster for RedisCluster {
             }
             Err(error) => {
                 tracing::debug!(%error, mesh = %record.mesh, "admitted by this node alone");
-                Ok(self.fallback.acquire(self.now_ms(), record, cap, self.nodes()))
+                Ok(self.fallback.acquire(self.now_ms(), record, cap, self.node_count()))
             }
         }
     }
@@ -376,7 +381,7 @@ impl Cluster for RedisCluster {
         per_minute: u32,
         burst: u32,
     ) -> Result<u32> {
-        let nodes = self.nodes();
+        let nodes = self.node_count();
         Ok(self.extras.take_tokens(bucket, want, per_minute, burst, nodes).await)
     }
 
@@ -389,6 +394,29 @@ impl Cluster for RedisCluster {
         Ok(self.extras.take_pending_status(pid, cwd).await)
     }
 
+    async fn announce_node(&self, record: &NodeRecord, ttl_ms: u64) -> Result<()> {
+        self.nodes.announce(record, ttl_ms).await;
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        Ok(self.nodes.all().await)
+    }
+
+    async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>> {
+        match self.leases.views(mesh).await {
+            Ok(leases) => Ok(leases),
+            Err(error) => {
+                tracing::debug!(%error, %mesh, "only this node's leases are known");
+                Ok(self.fallback.leases(mesh))
+            }
+        }
+    }
+
+    fn bus_lag(&self) -> Option<Duration> {
+        self.bus.lag()
+    }
+
     fn health(&self) -> ClusterHealth {
         if self.is_up() { ClusterHealth::Up } else { ClusterHealth::Degraded }
     }
@@ -397,6 +425,7 @@ impl Cluster for RedisCluster {
         let last_words = async {
             self.bus.flush().await;
             self.keeper.leave(&self.bus.joined()).await;
+            self.nodes.withdraw().await;
         };
         if !self.stop.is_cancelled()
             && tokio::time::timeout(FLUSH_TIMEOUT, last_words).await.is_err()

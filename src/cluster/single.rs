@@ -11,8 +11,9 @@ pub(super) mod once;
 pub(super) mod pending;
 mod tombstones;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -25,10 +26,10 @@ use self::once::Digests;
 use self::pending::PendingStatuses;
 use super::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
-    PresenceRecord, Release, Result,
+    LeaseView, NodeRecord, PresenceRecord, Release, Result,
 };
 use crate::clock::Timestamp;
-use crate::id::{MeshId, PresenceId};
+use crate::id::{MeshId, NodeId, PresenceId};
 use crate::protocol::{CloseReason, Status};
 
 /// Events that wait for the node. The only ones are requests to close sockets
@@ -60,6 +61,9 @@ struct State {
     digests: Digests,
     buckets: Buckets,
     pending: PendingStatuses,
+    /// What nodes said, each until it is forgotten. There is one of them, so
+    /// this needs no bound.
+    nodes: BTreeMap<NodeId, (u64, NodeRecord)>,
 }
 
 /// Milliseconds since the epoch that never go back: the wall clock at the
@@ -211,6 +215,28 @@ impl Cluster for SingleCluster {
 
     async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>> {
         Ok(self.state.lock().pending.take(self.clock.now_ms(), pid, cwd))
+    }
+
+    async fn announce_node(&self, record: &NodeRecord, ttl_ms: u64) -> Result<()> {
+        let until = self.clock.now_ms() + ttl_ms;
+        self.state.lock().nodes.insert(record.id.clone(), (until, record.clone()));
+        Ok(())
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRecord>> {
+        let now = self.clock.now_ms();
+        let mut state = self.state.lock();
+        state.nodes.retain(|_, (until, _)| *until > now);
+        Ok(state.nodes.values().map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>> {
+        let state = self.state.lock();
+        Ok(state.meshes.get(mesh).map(MeshBooks::views).unwrap_or_default())
+    }
+
+    fn bus_lag(&self) -> Option<Duration> {
+        None
     }
 
     fn health(&self) -> ClusterHealth {

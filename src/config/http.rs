@@ -17,6 +17,9 @@ pub struct HttpConfig {
     /// `HOOK_TOKEN`: bearer tokens of status hooks from other machines. Default
     /// none: loopback only. Comma-separated, each of at least 16 characters.
     pub hook_tokens: Vec<Secret>,
+    /// `ADMIN_TOKEN`: bearer tokens of the admin API and the dashboard. Default
+    /// none: both are off. Comma-separated, each of at least 16 characters.
+    pub admin_tokens: Vec<Secret>,
     /// `MAX_CONNECTIONS_PER_IP`: sockets of one client address on this node.
     /// Default 200. 0 to 1,000,000; 0 turns the limit off.
     pub connections_per_ip_max: u32,
@@ -39,6 +42,7 @@ impl HttpConfig {
         Self {
             hook_rate_per_minute: reader.number("HOOK_RATE_LIMIT_PER_MIN", 1..=100_000),
             hook_tokens: reader.tokens("HOOK_TOKEN"),
+            admin_tokens: reader.tokens("ADMIN_TOKEN"),
             connections_per_ip_max: reader.number("MAX_CONNECTIONS_PER_IP", 0..=1_000_000),
             hello_rate_per_minute: reader.number("HELLO_RATE_PER_MINUTE", 0..=1_000_000),
             trusted_proxies: reader.list("TRUSTED_PROXIES", parse_network),

@@ -11,15 +11,8 @@ use serde_json::json;
 use super::App;
 use crate::cluster::ClusterHealth;
 use crate::config::Deployment;
+use crate::metrics::{GIT_SHA, VERSION};
 use crate::node::Node;
-
-/// The commit this was built from, if the build knew it.
-pub const GIT_SHA: &str = match option_env!("GIT_SHA") {
-    Some(sha) => sha,
-    None => "unknown",
-};
-/// The version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Liveness: 200 as long as the process serves.
 pub async fn health(State(app): State<App>) -> Response {

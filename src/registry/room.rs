@@ -19,6 +19,10 @@ pub struct Room {
     state: RwLock<State>,
     /// Reads of the members that have begun.
     refreshes: AtomicU64,
+    /// Messages that this node accepted in it since it was entered.
+    accepted: AtomicU64,
+    /// Deliveries that this node wrote to its sockets.
+    delivered: AtomicU64,
     /// Locked before `state` and before any inbox.
     multicasts: Mutex<Order<Multicast>>,
 }
@@ -69,6 +73,8 @@ impl Room {
                 members_read: 0,
             }),
             refreshes: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(newest)),
         };
         room.set_members(0, members);
@@ -80,6 +86,25 @@ impl Room {
     #[must_use]
     pub fn mesh(&self) -> &MeshId {
         &self.mesh
+    }
+
+    // --- traffic, for those who look -----------------------------------------
+
+    /// One more message was accepted here.
+    pub fn note_accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Deliveries were written to sockets here.
+    pub fn note_delivered(&self, deliveries: u64) {
+        self.delivered.fetch_add(deliveries, Ordering::Relaxed);
+    }
+
+    /// Messages accepted and deliveries written here since the room was
+    /// entered.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.accepted.load(Ordering::Relaxed), self.delivered.load(Ordering::Relaxed))
     }
 
     // --- the mesh's order of multicasts -------------------------------------

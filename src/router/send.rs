@@ -272,6 +272,11 @@ fn decided(
         Ok(Accepted::New { seq, previous_multicast, created_at }) => {
             let priority = envelope.priority.as_str();
             node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+            sent.room.note_accepted();
+            tracing::debug!(
+                message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                "message accepted"
+            );
             answer_to.kept(envelope.id.to_string());
             deliver::deliver(node, sent, envelope, seq, previous_multicast, created_at);
         }

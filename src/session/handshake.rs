@@ -185,11 +185,13 @@ async fn enter(
             Ok(active)
         }
         Acquired::Reattached { lease, record: old } => {
+            node.metrics.leases_reattached.inc();
             let active = reattach(node, codec, outbox, room, proven, *old, lease).await?;
             recheck(node, &active, changes).await;
             Ok(active)
         }
         Acquired::AtCapacity { current, retry_after_ms } => {
+            node.metrics.leases_denied.inc();
             Err(at_capacity(cap, current, retry_after_ms))
         }
     }

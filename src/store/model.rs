@@ -21,6 +21,15 @@ pub use presence::{
 
 use crate::id::MeshId;
 
+/// Connections to the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// In use now.
+    pub in_use: u32,
+    /// At most.
+    pub max: u32,
+}
+
 /// What another program changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {

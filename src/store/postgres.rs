@@ -86,6 +86,10 @@ impl Store for PostgresStore {
         Ok(self.watch.changes(&self.db, &self.name).await)
     }
 
+    fn pool(&self) -> PoolUse {
+        self.db.pool()
+    }
+
     async fn close(&self) {
         self.watch.stop();
         self.db.close().await;

@@ -80,6 +80,10 @@ impl Store for SqliteStore {
         self.db.changes().await
     }
 
+    fn pool(&self) -> PoolUse {
+        self.db.pool()
+    }
+
     async fn close(&self) {
         self.db.close().await
     }

@@ -17,6 +17,7 @@ use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
 mod administration;
 mod operation;
+mod top;
 
 impl Place {
     async fn store(&self) -> Arc<dyn Store> {

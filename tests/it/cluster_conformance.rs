@@ -11,6 +11,7 @@ mod expiry;
 mod extras;
 mod loss;
 mod places;
+mod views;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -199,6 +200,8 @@ conformance!(
     extras::a_digest_is_used_once,
     extras::tokens_are_exact,
     extras::a_pending_status_is_the_newest_and_expires,
+    views::nodes_are_known_for_as_long_as_they_say,
+    views::a_lease_is_shown_as_it_stands,
     }
 );
 

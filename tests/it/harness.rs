@@ -2,6 +2,7 @@
 //! as processes of their own, and raw sockets that say exactly what a test wants
 //! said.
 
+pub mod browser;
 pub mod cluster;
 pub mod http;
 pub mod load;

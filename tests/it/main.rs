@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod admin;
 mod bench;
 mod cli;
 mod client;
@@ -12,9 +13,11 @@ mod cluster_redis;
 mod cluster_up;
 mod cluster_wire;
 mod crash;
+mod dashboard;
 mod harness;
 mod layers;
 mod model;
+mod observability;
 mod regions;
 mod store_conformance;
 mod store_postgres;

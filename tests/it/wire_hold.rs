@@ -286,7 +286,11 @@ async fn from_elsewhere_a_hook_needs_the_token() {
         assert!(answer["error"].as_str().is_some_and(|text| text.contains("HOOK_TOKEN")));
     }
 
-    let node = Node::start_with(|config| config.http.hook_tokens = vec![Secret::new(TOKEN)]).await;
+    let old = "the-token-before-it";
+    let node = Node::start_with(|config| {
+        config.http.hook_tokens = vec![Secret::new(old), Secret::new(TOKEN)];
+    })
+    .await;
     let right = format!("Bearer {TOKEN}");
     for wrong in ["", "Bearer ", "Bearer wrong", &right[..right.len() - 1], TOKEN] {
         let (code, answer) = post_with(&node, &[FORWARDED, ("authorization", wrong)], body).await;
@@ -294,8 +298,11 @@ async fn from_elsewhere_a_hook_needs_the_token() {
         let text = answer["error"].as_str().expect("a sentence");
         assert!(text.contains("Authorization: Bearer") && !text.contains(TOKEN), "{text}");
     }
-    let (code, answer) = post_with(&node, &[FORWARDED, ("authorization", &right)], body).await;
-    assert_eq!((code, &answer["ok"]), (200, &json!(true)));
+    for right in [right, format!("Bearer {old}")] {
+        let headers = [FORWARDED, ("authorization", right.as_str())];
+        let (code, answer) = post_with(&node, &headers, body).await;
+        assert_eq!((code, &answer["ok"]), (200, &json!(true)), "either, during a rotation");
+    }
     assert_eq!(post(&node, body).await.0, 200, "this machine needs none");
 }
 

@@ -16,7 +16,7 @@ mod subscriber;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -43,6 +43,9 @@ const JOINS_MAX: usize = 1024;
 /// From joining a mesh to its confirmed subscription. Later: the mesh is joined
 /// without, and a gap is told when it is there.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// No probe has been heard on this subscription.
+const NOT_HEARD: u64 = u64::MAX;
 
 /// Channels in one frame of beats. More: another frame.
 const BEATS_PER_FRAME_MAX: usize = 1000;
@@ -96,6 +99,8 @@ pub(super) struct Bus {
     outbox_bytes: AtomicUsize,
     joins: mpsc::Sender<Join>,
     is_subscribed: AtomicBool,
+    /// Microseconds that the last probe took; [`NOT_HEARD`] if none was heard.
+    lag_us: AtomicU64,
     gaps: Mutex<HashSet<MeshId>>,
     gap_noted: Notify,
     /// The bus hears: for whoever waits for its start.
@@ -130,6 +135,7 @@ impl Bus {
             outbox_bytes: AtomicUsize::new(0),
             joins,
             is_subscribed: AtomicBool::new(false),
+            lag_us: AtomicU64::new(NOT_HEARD),
             gaps: Mutex::default(),
             gap_noted: Notify::new(),
             ready: Notify::new(),
@@ -140,6 +146,19 @@ impl Bus {
 
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// How long the last probe took.
+    pub(super) fn lag(&self) -> Option<Duration> {
+        match self.lag_us.load(Ordering::Relaxed) {
+            NOT_HEARD => None,
+            lag_us => Some(Duration::from_micros(lag_us)),
+        }
+    }
+
+    fn note_lag(&self, lag: Option<Duration>) {
+        let lag_us = lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX - 1));
+        self.lag_us.store(lag_us.unwrap_or(NOT_HEARD), Ordering::Relaxed);
     }
 
     // ---- Membership ----

@@ -19,7 +19,7 @@ use crate::cluster::single::books::{MeshBooks, Renewal};
 use crate::cluster::single::buckets::Buckets;
 use crate::cluster::single::once::Digests;
 use crate::cluster::single::pending::PendingStatuses;
-use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
 use crate::id::{MeshId, PresenceId};
 
 /// How far provisional epochs are ahead of the shared clock: a call that timed
@@ -190,6 +190,11 @@ impl Fallback {
     pub(super) fn directory(&self, mesh: &MeshId) -> Vec<PresenceRecord> {
         let state = self.state.lock();
         state.meshes.get(mesh).map(|mesh| mesh.books.directory()).unwrap_or_default()
+    }
+
+    pub(super) fn leases(&self, mesh: &MeshId) -> Vec<LeaseView> {
+        let state = self.state.lock();
+        state.meshes.get(mesh).map(|mesh| mesh.books.views()).unwrap_or_default()
     }
 
     /// Takes what must be written to Redis.

@@ -52,6 +52,11 @@ impl Keys {
         format!("{}nodes", self.prefix)
     }
 
+    /// What a node says of itself.
+    pub(super) fn node(&self, origin: &str) -> String {
+        format!("{}node:{origin}", self.prefix)
+    }
+
     pub(super) fn once(&self, digest: &[u8; 32]) -> String {
         format!("{}once:{}", self.prefix, hex::encode(digest))
     }

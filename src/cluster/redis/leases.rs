@@ -13,8 +13,9 @@ use super::keys::Keys;
 use super::link::Link;
 use super::rows::{Row, by_mesh, encode, ended};
 use super::scripts::{self, Scripts};
+use crate::clock::Timestamp;
 use crate::cluster::single::{LeaseTimes, MonotonicClock};
-use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
 use crate::id::{MeshId, PresenceId};
 
 /// Records of one call that adopts or restores. More: another call.
@@ -310,6 +311,19 @@ impl Leases {
         let call = self.call(&self.scripts.directory, mesh);
         let (count, rows): (u32, Vec<Row>) = self.link.query(&call).await?;
         Ok(Counted { answer: rows.into_iter().filter_map(Row::into_record).collect(), count })
+    }
+
+    /// Every lease of the mesh as it stands.
+    pub(super) async fn views(&self, mesh: &MeshId) -> RedisResult<Vec<LeaseView>> {
+        let call = self.call(&self.scripts.leases, mesh);
+        let (now, rows, expiries): (u64, Vec<Row>, Vec<i64>) = self.link.query(&call).await?;
+        self.clock.see(now);
+        let views = rows.into_iter().zip(expiries).filter_map(|(row, expires_ms)| {
+            let state = row.state();
+            let expires_at = Timestamp::from_ms(expires_ms);
+            row.into_record().map(|record| LeaseView { record, state, expires_at })
+        });
+        Ok(views.collect())
     }
 
     fn call(&self, script: &Script, mesh: &MeshId) -> Cmd {

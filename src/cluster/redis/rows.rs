@@ -2,7 +2,7 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
-use crate::cluster::PresenceRecord;
+use crate::cluster::{LeaseState, PresenceRecord};
 use crate::id::MeshId;
 
 /// Groups positions by mesh, at most `per_group` in one.
@@ -47,6 +47,14 @@ impl FromRedisValue for Row {
 }
 
 impl Row {
+    pub(super) fn state(&self) -> LeaseState {
+        match self.state.as_str() {
+            "o" => LeaseState::Online,
+            "r" => LeaseState::Released,
+            _ => LeaseState::Lost,
+        }
+    }
+
     pub(super) fn into_record(self) -> Option<PresenceRecord> {
         match rmp_serde::from_slice::<PresenceRecord>(&self.record) {
             Ok(mut record) => {

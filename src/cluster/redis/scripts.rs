@@ -19,11 +19,12 @@ pub(super) struct Scripts {
     pub(super) adopt: Script,
     pub(super) write_record: Script,
     pub(super) directory: Script,
+    pub(super) leases: Script,
     pub(super) members: Script,
     pub(super) tokens: Script,
 }
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     on_books!("acquire.lua"),
     on_books!("renew.lua"),
     on_books!("release.lua"),
@@ -32,6 +33,7 @@ const SOURCES: [&str; 10] = [
     on_books!("adopt.lua"),
     on_books!("write_record.lua"),
     on_books!("directory.lua"),
+    on_books!("leases.lua"),
     include_str!("members.lua"),
     include_str!("tokens.lua"),
 ];
@@ -47,6 +49,7 @@ impl Scripts {
             adopt,
             write_record,
             directory,
+            leases,
             members,
             tokens,
         ] = SOURCES.map(Script::new);
@@ -59,6 +62,7 @@ impl Scripts {
             adopt,
             write_record,
             directory,
+            leases,
             members,
             tokens,
         }

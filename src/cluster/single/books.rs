@@ -22,7 +22,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::LeaseTimes;
 use super::tombstones::{End, Tombstones};
-use crate::cluster::{Acquired, HeldLease, LeaseRef, PresenceRecord, Release, SessionIdentity};
+use crate::clock::Timestamp;
+use crate::cluster::{
+    Acquired, HeldLease, LeaseRef, LeaseState, LeaseView, PresenceRecord, Release, SessionIdentity,
+};
 use crate::id::PresenceId;
 
 /// What became of an attempt to renew.
@@ -34,13 +37,6 @@ pub(in crate::cluster) enum Renewal {
     Replaced,
     /// It ended meanwhile: its peers were told that it left.
     Ended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LeaseState {
-    Online,
-    Released,
-    Lost,
 }
 
 #[derive(Debug)]
@@ -252,6 +248,16 @@ impl MeshBooks {
     /// Every presence in the books.
     pub(in crate::cluster) fn directory(&self) -> Vec<PresenceRecord> {
         self.leases.values().map(|entry| entry.record.clone()).collect()
+    }
+
+    /// See [`Cluster::leases`](crate::cluster::Cluster::leases).
+    pub(in crate::cluster) fn views(&self) -> Vec<LeaseView> {
+        let views = self.leases.values().map(|entry| LeaseView {
+            record: entry.record.clone(),
+            state: entry.state,
+            expires_at: Timestamp::from_ms(entry.expires_ms.cast_signed()),
+        });
+        views.collect()
     }
 
     /// Whether forgetting these books changes nothing.

@@ -126,6 +126,10 @@ pub const SETTINGS: &[Setting] = &[
         "HOOK_TOKEN",
         "bearer token of status hooks from elsewhere; two during a rotation; not set: loopback only",
     ),
+    secret(
+        "ADMIN_TOKEN",
+        "bearer token of the admin API and the dashboard; two during a rotation; not set: both off",
+    ),
     // Stopping and logging.
     open("DRAIN_SECONDS", "25", "how long a stopping node takes to send its peers away, 0 to 3600"),
     open("LOG_FORMAT", "", "human or json; not set: human on a terminal, json elsewhere"),

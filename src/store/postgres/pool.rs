@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tracing::log::LevelFilter;
 
 use super::error::{refused, unavailable};
-use crate::store::{Result, StoreError};
+use crate::store::{PoolUse, Result, StoreError};
 
 /// Waiting for a connection that others use. Later: `Unavailable`.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -129,6 +129,12 @@ impl Db {
     /// How to connect, for whoever needs a connection of its own.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
+    }
+
+    /// Without the connection that listens for changes.
+    pub(super) fn pool(&self) -> PoolUse {
+        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
+        PoolUse { in_use: self.permits_max.saturating_sub(free), max: self.permits_max }
     }
 
     /// A connection for one call.

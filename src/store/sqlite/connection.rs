@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
 
 use super::error::{is_busy, refused};
-use crate::store::{Changes, Result, StoreError};
+use crate::store::{Changes, PoolUse, Result, StoreError};
 
 /// How long a statement waits for another program that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,6 +101,12 @@ impl Db {
         Ok(())
     }
 
+    /// The writer counts as one of them.
+    pub(super) fn pool(&self) -> PoolUse {
+        let busy = |pool: &SqlitePool| pool.size().saturating_sub(idle_of(pool));
+        PoolUse { in_use: busy(&self.writer) + busy(&self.reader), max: READERS_MAX + 1 }
+    }
+
     /// Ends every connection. The writer is last: whoever closes the file last
     /// folds the WAL into it.
     pub(super) async fn close(&self) {
@@ -127,6 +133,11 @@ fn pool() -> SqlitePoolOptions {
             let usable = !connection.is_in_transaction();
             Box::pin(async move { Ok(usable) })
         })
+}
+
+/// Connections of a pool that nobody uses.
+fn idle_of(pool: &SqlitePool) -> u32 {
+    u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)
 }
 
 async fn open_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {

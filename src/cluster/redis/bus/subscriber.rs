@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::{PushKind, RedisResult, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
@@ -32,6 +33,8 @@ const STEADY_AFTER: Duration = Duration::from_secs(10);
 #[derive(Default)]
 struct Signals {
     probe_heard: AtomicU64,
+    /// The last probe, and when it was sent.
+    probe_sent: Mutex<Option<(u64, Instant)>>,
     disconnected: Notify,
 }
 
@@ -51,6 +54,7 @@ pub(super) async fn run(
             ended = hear(&bus, &opener, &inbox, &mut joins) => ended,
         };
         bus.is_subscribed.store(false, Ordering::Release);
+        bus.note_lag(None);
         if started.elapsed() >= STEADY_AFTER {
             backoff = Backoff::default();
         }
@@ -74,7 +78,7 @@ async fn hear(
     let signals = Arc::new(Signals::default());
     let probe_channel = bus.keys.probe_channel(&bus.origin.to_text());
     let on_push = {
-        let (signals, inbox) = (Arc::clone(&signals), inbox.clone());
+        let (signals, inbox, bus) = (Arc::clone(&signals), inbox.clone(), Arc::clone(bus));
         let probe_channel = probe_channel.clone();
         move |info: redis::PushInfo| {
             if matches!(info.kind, PushKind::Disconnection) {
@@ -82,7 +86,12 @@ async fn hear(
             } else if let Some(push) = Push::from_info(info) {
                 if push.channel == probe_channel {
                     let number = std::str::from_utf8(&push.payload).unwrap_or_default();
-                    signals.probe_heard.store(number.parse().unwrap_or(0), Ordering::Relaxed);
+                    let number = number.parse().unwrap_or(0);
+                    signals.probe_heard.store(number, Ordering::Relaxed);
+                    let sent = *signals.probe_sent.lock();
+                    if let Some((_, at)) = sent.filter(|(sent, _)| *sent == number) {
+                        bus.note_lag(Some(at.elapsed()));
+                    }
                 } else {
                     inbox.offer(push);
                 }
@@ -180,7 +189,12 @@ impl Hearing<'_> {
         if self.probes - heard.min(self.probes) >= BUS_PROBES_MISSED_MAX {
             return Err(deaf("it does not hear its own probes"));
         }
+        if heard < self.probes {
+            // It is late: how late, nobody knows yet.
+            self.bus.note_lag(None);
+        }
         self.probes += 1;
+        *self.signals.probe_sent.lock() = Some((self.probes, Instant::now()));
         let mut publish = redis::cmd(match self.connection {
             Connection::Plain(_) => "PUBLISH",
             Connection::Sharded(_) => "SPUBLISH",

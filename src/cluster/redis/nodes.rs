@@ -1,0 +1,82 @@
+//! What the nodes say of themselves, for operators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use redis::RedisResult;
+
+use super::leases::Leases;
+use crate::cluster::NodeRecord;
+use crate::id::NodeId;
+
+/// This node's word, and those of the others.
+pub(super) struct Nodes {
+    leases: Arc<Leases>,
+    /// As it stands in the set of nodes.
+    origin: String,
+    /// What this node said last: all there is while Redis is away.
+    own: Mutex<Option<NodeRecord>>,
+}
+
+impl Nodes {
+    pub(super) fn new(leases: Arc<Leases>, origin: String) -> Self {
+        Self { leases, origin, own: Mutex::new(None) }
+    }
+
+    pub(super) async fn announce(&self, record: &NodeRecord, ttl_ms: u64) {
+        *self.own.lock() = Some(record.clone());
+        // It cannot fail: no field is of a kind that MessagePack lacks.
+        let packed = rmp_serde::to_vec_named(record).unwrap_or_default();
+        let mut set = redis::cmd("SET");
+        set.arg(self.leases.keys.node(&self.origin)).arg(packed).arg("PX").arg(ttl_ms.max(1));
+        if let Err(error) = self.leases.link.query::<()>(&set).await {
+            tracing::debug!(%error, "the other nodes hear of this one later");
+        }
+    }
+
+    /// A node that stops is not to be shown until it is forgotten.
+    pub(super) async fn withdraw(&self) {
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.leases.keys.node(&self.origin));
+        if let Err(error) = self.leases.link.query::<u32>(&delete).await {
+            tracing::debug!(%error, "this node is shown until it is forgotten");
+        }
+    }
+
+    pub(super) async fn all(&self) -> Vec<NodeRecord> {
+        match self.read().await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                tracing::debug!(%error, "only this node is known");
+                self.own.lock().iter().cloned().collect()
+            }
+        }
+    }
+
+    async fn read(&self) -> RedisResult<Vec<NodeRecord>> {
+        let mut range = redis::cmd("ZRANGE");
+        range.arg(self.leases.keys.nodes()).arg(0).arg(-1);
+        let origins: Vec<String> = self.leases.link.query(&range).await?;
+        let gets = origins.iter().map(|origin| {
+            let mut get = redis::cmd("GET");
+            get.arg(self.leases.keys.node(origin));
+            get
+        });
+        let packed: Vec<Option<Vec<u8>>> = self.leases.link.query_all(gets.collect()).await?;
+        let mut nodes: BTreeMap<NodeId, NodeRecord> = BTreeMap::new();
+        for packed in packed.into_iter().flatten() {
+            match rmp_serde::from_slice::<NodeRecord>(&packed) {
+                // A node that began again a moment ago has two.
+                Ok(record) => {
+                    let known = nodes.get(&record.id);
+                    if known.is_none_or(|known| known.seen_at < record.seen_at) {
+                        nodes.insert(record.id.clone(), record);
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a node's record cannot be read"),
+            }
+        }
+        Ok(nodes.into_values().collect())
+    }
+}

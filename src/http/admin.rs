@@ -1,0 +1,190 @@
+//! `/admin/v1/`: what operators see of the broker, and may do.
+//!
+//! Off unless `ADMIN_TOKEN` is set: then every path below is "not found". With
+//! it, each call carries the token as a bearer header. Answers are JSON as
+//! `docs/openapi.json` describes them. Metadata only: never a nonce or a
+//! ciphertext, of a key its first [`KEY_CHARS`] characters.
+
+mod audit;
+mod events;
+mod evict;
+mod meshes;
+mod overview;
+mod series;
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::upgrade::client_address;
+use super::{App, SocketPeer, bearer};
+use crate::config::any_matches;
+use crate::limits;
+use crate::store::StoreError;
+
+use self::overview::Cache;
+
+/// As much of a key as operators are shown.
+pub const KEY_CHARS: usize = 12;
+
+/// Where the API begins.
+pub const PREFIX: &str = "/admin/v1";
+
+/// The description of all this.
+pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
+
+/// What the routes of the API share.
+pub struct Admin {
+    cache: Cache,
+    streams: Arc<Semaphore>,
+    /// A chain is being walked.
+    verifying: AtomicBool,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            cache: Cache::default(),
+            streams: Arc::new(Semaphore::new(limits::ADMIN_STREAMS_MAX)),
+            verifying: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Every route below [`PREFIX`]: its method in lower case, its path, what
+/// serves it. The router is made from it, and tests compare the description
+/// with it.
+#[must_use]
+pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
+    vec![
+        ("get", "/nodes", get(overview::nodes)),
+        ("get", "/meshes", get(overview::meshes)),
+        ("get", "/meshes/{id}", get(meshes::mesh)),
+        ("post", "/meshes/{id}/presences/{presence}/evict", post(evict::evict)),
+        ("get", "/meshes/{id}/audit", get(audit::rows)),
+        ("post", "/meshes/{id}/audit/verify", post(audit::verify)),
+        ("get", "/series", get(series::series)),
+        ("get", "/events", get(events::events)),
+        ("get", "/openapi.json", get(openapi)),
+    ]
+}
+
+/// The routes, behind the token.
+pub fn routes(app: &App) -> Router<App> {
+    let routes = table()
+        .into_iter()
+        .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    let routes = routes
+        .fallback(no_such_route)
+        .layer(middleware::from_fn_with_state(app.clone(), authorize));
+    Router::new().nest(PREFIX, routes)
+}
+
+/// Lets a call through that carries a token of `ADMIN_TOKEN`.
+async fn authorize(
+    State(app): State<App>,
+    Extension(peer): Extension<SocketPeer>,
+    headers: HeaderMap,
+    request: Request,
+    next: Next,
+) -> Response {
+    let node = &app.node;
+    let tokens = &node.config.http.admin_tokens;
+    if tokens.is_empty() {
+        return super::not_found().await;
+    }
+    let address = client_address(&node.config, &headers, peer);
+    // As with the other limits, there everybody has the same address.
+    if !address.is_loopback()
+        && let Some(seconds) = node.rates.admin_blocked(address)
+    {
+        let text = "too many wrong tokens from this address: wait, then try again";
+        let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", text);
+        return (retry_after(seconds), refused).into_response();
+    }
+    if !bearer(&headers).is_some_and(|given| any_matches(tokens, given)) {
+        node.metrics.admin_refused.inc();
+        node.rates.note_admin_failure(address);
+        let text = "this call needs the header Authorization: Bearer <ADMIN_TOKEN>";
+        let refused = Refused::new(StatusCode::UNAUTHORIZED, "unauthorized", text);
+        return ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response();
+    }
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn no_such_route() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "not_found", "the admin API has no such route")
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+fn retry_after(seconds: u64) -> [(header::HeaderName, String); 1] {
+    [(header::RETRY_AFTER, seconds.to_string())]
+}
+
+/// Why a call was refused: a stable code and a sentence that says what to do.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Refused {
+    const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message }
+    }
+
+    const fn no_mesh() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "no_mesh", "there is no mesh with this id or slug")
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.code, "message": self.message } });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "a call of the admin API could not be served");
+        let text = "the database does not answer: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
+    }
+}
+
+impl From<crate::cluster::ClusterError> for Refused {
+    fn from(error: crate::cluster::ClusterError) -> Self {
+        tracing::warn!(%error, "a call of the admin API could not be served");
+        let text = "the cluster's shared state does not answer: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
+    }
+}
+
+/// Runs a call's work to its end, and answers it.
+async fn answer<T: serde::Serialize + Send + 'static>(
+    app: &App,
+    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Response {
+    match super::to_its_end(&app.node, work).await {
+        Ok(Ok(body)) => Json(body).into_response(),
+        Ok(Err(refused)) => refused.into_response(),
+        Err(response) => response,
+    }
+}

@@ -1,0 +1,103 @@
+//! A mesh's audit chain: its rows, and whether it holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::views::AuditView;
+use super::{Admin, App, Refused, answer, meshes};
+use crate::handlers::audit::walk;
+use crate::id::MeshId;
+use crate::limits;
+use crate::node::Node;
+
+/// Rows of an answer that was not asked for a number.
+const ROWS_DEFAULT: i64 = 50;
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    after: Option<i64>,
+    limit: Option<i64>,
+}
+
+/// `GET /meshes/{id}/audit`: the newest rows, or those after one, oldest first.
+pub(super) async fn rows(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let node = Arc::clone(&app.node);
+    answer(&app, async move {
+        let Ok(Query(which)) = which else {
+            let text = "after and limit are whole numbers";
+            return Err(Refused::new(StatusCode::BAD_REQUEST, "invalid", text));
+        };
+        let mesh = meshes::find(&node, &id).await?;
+        let limit = which.limit.unwrap_or(ROWS_DEFAULT).clamp(1, limits::ADMIN_AUDIT_ROWS_MAX);
+        let rows = match which.after {
+            Some(after) => after_row(&node, &mesh.id, after, limit).await?,
+            None => newest(&node, &mesh.id, limit).await?,
+        };
+        Ok(json!({ "rows": rows }))
+    })
+    .await
+}
+
+/// The newest rows, oldest first.
+pub(super) async fn newest(
+    node: &Node,
+    mesh: &MeshId,
+    limit: i64,
+) -> Result<Vec<AuditView>, Refused> {
+    let (records, _) = node.store.audit_page(mesh, None, 0, limit).await?;
+    Ok(records.into_iter().rev().map(AuditView::from).collect())
+}
+
+/// Rows after that one, oldest first.
+pub(super) async fn after_row(
+    node: &Node,
+    mesh: &MeshId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<AuditView>, Refused> {
+    let records = node.store.audit_after(mesh, after, limit).await?;
+    Ok(records.into_iter().map(AuditView::from).collect())
+}
+
+/// That a chain is being walked; over when it is dropped.
+struct Walk(Arc<Admin>);
+
+impl Walk {
+    fn begin(admin: &Arc<Admin>) -> Option<Self> {
+        let is_free = !admin.verifying.swap(true, Ordering::AcqRel);
+        is_free.then(|| Self(Arc::clone(admin)))
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.0.verifying.store(false, Ordering::Release);
+    }
+}
+
+/// `POST /meshes/{id}/audit/verify`: walks the whole chain, one at a time.
+pub(super) async fn verify(State(app): State<App>, Path(id): Path<String>) -> Response {
+    let (node, admin) = (Arc::clone(&app.node), Arc::clone(&app.admin));
+    answer(&app, async move {
+        let mesh = meshes::find(&node, &id).await?;
+        let Some(_walk) = Walk::begin(&admin) else {
+            let text = "this node verifies a chain already: try again when that is done";
+            return Err(Refused::new(StatusCode::CONFLICT, "busy", text));
+        };
+        let verdict = walk(&*node.store, &mesh.id).await?;
+        Ok(json!({
+            "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.broken_at,
+        }))
+    })
+    .await
+}

@@ -1,0 +1,245 @@
+//! What changes, as it changes: server-sent events.
+//!
+//! A `snapshot` first, then at most once a second a `change` with what is
+//! different. A task of its own makes them, since it reads the database and a
+//! request's future may be dropped at any point; the two are joined by a
+//! channel of a few events. A reader that is slow gets fewer and larger
+//! changes: each is the difference from what was sent last.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::views::{AuditView, MeshDetail};
+use super::{App, Refused, audit, meshes, overview};
+use crate::limits;
+use crate::store::Mesh;
+use crate::vitals::series::Point;
+
+/// Between two events.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// After so much silence a comment is sent, so that the reader knows that the
+/// stream lives.
+const COMMENT_AFTER: Duration = Duration::from_secs(5);
+/// Audit rows of a snapshot, and of one change.
+const AUDIT_ROWS: i64 = 50;
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    mesh: Option<String>,
+}
+
+/// `GET /events`, with one mesh in full if `?mesh=` names one.
+pub(super) async fn events(State(app): State<App>, Query(which): Query<Which>) -> Response {
+    let Ok(permit) = Arc::clone(&app.admin.streams).try_acquire_owned() else {
+        let text = "this node has as many event streams open as it may: close one, or try again";
+        return Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text)
+            .into_response();
+    };
+    let found = {
+        let (node, which) = (Arc::clone(&app.node), which.mesh);
+        super::super::to_its_end(&app.node, async move {
+            match which {
+                Some(id) => meshes::find(&node, &id).await.map(Some),
+                None => Ok(None),
+            }
+        })
+        .await
+    };
+    let mesh = match found {
+        Ok(Ok(mesh)) => mesh,
+        Ok(Err(refused)) => return refused.into_response(),
+        Err(response) => return response,
+    };
+    let (sender, receiver) = mpsc::channel(limits::ADMIN_STREAM_EVENTS_MAX);
+    app.node.tasks.spawn(produce(app.clone(), mesh, sender, permit));
+    let events = stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|event: Event| (Ok::<_, Infallible>(event), receiver))
+    });
+    let no_buffering = [("x-accel-buffering", "no")];
+    (no_buffering, Sse::new(events)).into_response()
+}
+
+/// Sends events until the reader or the node is gone.
+async fn produce(
+    app: App,
+    mesh: Option<Mesh>,
+    sender: mpsc::Sender<Event>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let stopped = app.node.stopped.clone();
+    let mut shown = Shown { mesh, ..Shown::default() };
+    let mut last_sent = Instant::now();
+    loop {
+        // Room first: what is sent is as it is then.
+        let room = tokio::select! {
+            room = sender.reserve() => room,
+            () = stopped.cancelled() => return,
+        };
+        let Ok(room) = room else { return };
+        match shown.next(&app).await {
+            Ok(Some(event)) => {
+                room.send(event);
+                last_sent = Instant::now();
+            }
+            Ok(None) if last_sent.elapsed() >= COMMENT_AFTER => {
+                room.send(Event::default().comment("nothing new"));
+                last_sent = Instant::now();
+            }
+            Ok(None) => {}
+            // Logged where it was made; the reader keeps what it has.
+            Err(refused) => {
+                let body = json!({ "code": refused.code, "message": refused.message });
+                room.send(Event::default().event("problem").data(body.to_string()));
+                last_sent = Instant::now();
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = sender.closed() => return,
+            () = stopped.cancelled() => return,
+        }
+    }
+}
+
+/// What the reader has been told.
+#[derive(Default)]
+struct Shown {
+    mesh: Option<Mesh>,
+    began: bool,
+    nodes: HashMap<String, Value>,
+    meshes: HashMap<String, Value>,
+    detail: Value,
+    audit_after: i64,
+    point: Option<Point>,
+}
+
+impl Shown {
+    /// The next event, if anything is new.
+    async fn next(&mut self, app: &App) -> Result<Option<Event>, Refused> {
+        let overview = overview::current(app).await?;
+        let (detail, rows) = match &self.mesh {
+            Some(mesh) => {
+                (Some(meshes::detail(&app.node, mesh).await?), self.new_rows(app, mesh).await?)
+            }
+            None => (None, Vec::new()),
+        };
+        let point = app.node.vitals.newest_point();
+        if !self.began {
+            self.began = true;
+            self.keep(&overview.nodes, &overview.meshes, detail.as_ref(), &rows, point);
+            let body = json!({
+                "at": overview.at,
+                "node": app.node.config.node.id,
+                "nodes": overview.nodes,
+                "meshes": overview.meshes,
+                "meshesTotal": overview.meshes_total,
+                "mesh": detail,
+                "audit": rows,
+            });
+            return Ok(Some(Event::default().event("snapshot").data(body.to_string())));
+        }
+        let mut body = Map::new();
+        let (nodes, meshes) = (by_id(&overview.nodes), by_id(&overview.meshes));
+        put(&mut body, "nodes", difference(&self.nodes, &nodes));
+        put(&mut body, "meshes", difference(&self.meshes, &meshes));
+        let detail_value = detail.as_ref().map_or(Value::Null, to_value);
+        put(&mut body, "mesh", (detail_value != self.detail).then_some(detail_value));
+        put(&mut body, "audit", (!rows.is_empty()).then(|| to_value(&rows)));
+        put(
+            &mut body,
+            "point",
+            point.filter(|_| point != self.point).map(|point| to_value(&point)),
+        );
+        self.keep(&overview.nodes, &overview.meshes, detail.as_ref(), &rows, point);
+        if body.is_empty() {
+            return Ok(None);
+        }
+        body.insert("at".to_owned(), to_value(&overview.at));
+        let text = Value::Object(body).to_string();
+        Ok(Some(Event::default().event("change").data(text)))
+    }
+
+    /// Audit rows that were not told yet; of many, the newest.
+    async fn new_rows(&self, app: &App, mesh: &Mesh) -> Result<Vec<AuditView>, Refused> {
+        if !self.began {
+            return audit::newest(&app.node, &mesh.id, AUDIT_ROWS).await;
+        }
+        let rows = audit::after_row(&app.node, &mesh.id, self.audit_after, AUDIT_ROWS).await?;
+        if (rows.len() as i64) < AUDIT_ROWS {
+            return Ok(rows);
+        }
+        audit::newest(&app.node, &mesh.id, AUDIT_ROWS).await
+    }
+
+    fn keep(
+        &mut self,
+        nodes: &[impl Serialize],
+        meshes: &[impl Serialize],
+        detail: Option<&MeshDetail>,
+        rows: &[AuditView],
+        point: Option<Point>,
+    ) {
+        self.nodes = by_id(nodes);
+        self.meshes = by_id(meshes);
+        self.detail = detail.map_or(Value::Null, to_value);
+        self.audit_after = rows.last().map_or(self.audit_after, |row| row.id);
+        self.point = point;
+    }
+}
+
+fn to_value(what: &impl Serialize) -> Value {
+    // Our own shapes: no map with keys that are not text.
+    serde_json::to_value(what).unwrap_or_default()
+}
+
+fn by_id(items: &[impl Serialize]) -> HashMap<String, Value> {
+    let items = items.iter().map(to_value);
+    items.filter_map(|item| Some((item["id"].as_str()?.to_owned(), item))).collect()
+}
+
+fn put(body: &mut Map<String, Value>, name: &str, value: Option<Value>) {
+    if let Some(value) = value {
+        body.insert(name.to_owned(), value);
+    }
+}
+
+/// What to set and what to forget.
+fn difference(before: &HashMap<String, Value>, now: &HashMap<String, Value>) -> Option<Value> {
+    let set: Vec<&Value> = now
+        .iter()
+        .filter(|(id, item)| before.get(*id) != Some(*item))
+        .map(|(_, item)| item)
+        .collect();
+    let gone: Vec<&String> = before.keys().filter(|id| !now.contains_key(*id)).collect();
+    (!set.is_empty() || !gone.is_empty()).then(|| json!({ "set": set, "gone": gone }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_what_is_new_and_what_is_gone() {
+        let items = |items: &[(&str, u32)]| {
+            let items: Vec<Value> =
+                items.iter().map(|(id, n)| json!({ "id": id, "n": n })).collect();
+            by_id(&items)
+        };
+        let before = items(&[("a", 1), ("b", 1), ("c", 1)]);
+        assert_eq!(difference(&before, &before), None);
+        let now = items(&[("a", 1), ("b", 2)]);
+        let difference = difference(&before, &now).expect("something");
+        assert_eq!(difference, json!({ "set": [{ "id": "b", "n": 2 }], "gone": ["c"] }));
+    }
+}
