@@ -206,6 +206,13 @@ pub const BUS_INBOX_FRAMES_MAX: usize = 8192;
 /// to the other nodes, which drain.
 pub const BUS_OUTBOX_FRAMES_MAX: usize = 8192;
 
+/// Encoded bytes that wait to be published, and as many that wait to be routed.
+/// More: dropped, and noticed as a gap.
+pub const BUS_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Meshes that wait to be subscribed to. More: their first hello waits.
+pub const BUS_JOINS_MAX: usize = 1024;
+
 /// Between two probes of the bus.
 pub const BUS_PROBE_INTERVAL_MS: u64 = 2_000;
 

@@ -31,14 +31,7 @@ use super::keys::Keys;
 use super::link::Link;
 use crate::cluster::{BusMessage, ClusterEvent};
 use crate::id::MeshId;
-use crate::limits::BUS_OUTBOX_FRAMES_MAX;
-
-/// Encoded bytes that wait to be published, or to be read. More: dropped, and
-/// noticed as a gap.
-const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Meshes that wait to be subscribed to. More: they wait for a turn.
-const JOINS_MAX: usize = 1024;
+use crate::limits::{BUS_JOINS_MAX, BUS_OUTBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
 
 /// From joining a mesh to its confirmed subscription. Later: the mesh is joined
 /// without, and a gap is told when it is there.
@@ -126,7 +119,7 @@ pub(super) struct BusQueues {
 impl Bus {
     pub(super) fn new(origin: Origin, keys: Keys) -> (Arc<Self>, BusQueues) {
         let (outbox, outbox_receiver) = mpsc::channel(BUS_OUTBOX_FRAMES_MAX);
-        let (joins, joins_receiver) = mpsc::channel(JOINS_MAX);
+        let (joins, joins_receiver) = mpsc::channel(BUS_JOINS_MAX);
         let bus = Self {
             origin,
             keys,
@@ -303,7 +296,7 @@ impl Bus {
     /// What does not fit is lost; the beats that follow every number tell.
     fn queue(&self, frame: QueuedFrame) {
         let bytes = frame.payload.len();
-        if self.outbox_bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUED_BYTES_MAX
+        if self.outbox_bytes.fetch_add(bytes, Ordering::Relaxed) > BUS_QUEUED_BYTES_MAX
             || self.outbox.try_send(Queued::Frame(frame)).is_err()
         {
             self.outbox_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -7,12 +7,12 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::Bus;
 use super::channel::Arrival;
 use super::frame::{self, Control, Frame, Origin};
-use super::{Bus, QUEUED_BYTES_MAX};
 use crate::cluster::{BusMessage, ClusterEvent};
 use crate::id::MeshId;
-use crate::limits::BUS_INBOX_FRAMES_MAX;
+use crate::limits::{BUS_INBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
 
 /// A published message, as it came.
 pub(super) struct Push {
@@ -65,7 +65,7 @@ impl Inbox {
 
     pub(super) fn offer(&self, push: Push) {
         let bytes = push.payload.len();
-        if self.fill.bytes.fetch_add(bytes, Ordering::Relaxed) > QUEUED_BYTES_MAX
+        if self.fill.bytes.fetch_add(bytes, Ordering::Relaxed) > BUS_QUEUED_BYTES_MAX
             || self.pushes.try_send(push).is_err()
         {
             self.fill.bytes.fetch_sub(bytes, Ordering::Relaxed);
