@@ -425,4 +425,18 @@ mod tests {
             assert!(text.contains(name), "{name} is missing from:\n{text}");
         }
     }
+
+    #[test]
+    fn the_oldest_send_that_waits_is_known() {
+        let metrics = Metrics::new();
+        assert_eq!(metrics.oldest_wait(), Duration::ZERO);
+        let (old, young) = (Instant::now() - Duration::from_secs(9), Instant::now());
+        metrics.commit_begins(young);
+        metrics.commit_begins(old);
+        assert!(metrics.oldest_wait() >= Duration::from_secs(9));
+        metrics.commit_ended(old);
+        assert!(metrics.oldest_wait() < Duration::from_secs(9));
+        metrics.commit_ended(young);
+        assert_eq!(metrics.oldest_wait(), Duration::ZERO);
+    }
 }

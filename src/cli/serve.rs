@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{listen, output, probe};
 use crate::app;
+use crate::client::http::http_url;
 use crate::config::{Config, Deployment, StoreConfig};
 
 /// What a shell sees of a program that Ctrl-C ended.
@@ -114,6 +115,8 @@ struct Banner {
     node: String,
     data: String,
     is_new: bool,
+    /// Where operators look, if there is a token for them.
+    dashboard: Option<String>,
     ipv4_only: bool,
     open_files: Option<u64>,
 }
@@ -127,10 +130,14 @@ impl Banner {
             Deployment::Single { store: StoreConfig::Postgres(postgres) }
             | Deployment::Clustered { postgres, .. } => (postgres.url.to_string(), false),
         };
+        let url = config.http.public_url_on(config.listen.port);
+        let has_dashboard = !config.http.admin_tokens.is_empty();
+        let dashboard = has_dashboard.then(|| http_url(&url, "/dashboard").ok()).flatten();
         Self {
             address,
             port: config.listen.port,
-            url: config.http.public_url_on(config.listen.port),
+            dashboard: dashboard.map(String::from),
+            url,
             mode: config.deployment.to_string(),
             node: config.node.id.to_string(),
             data,
@@ -158,6 +165,7 @@ impl Banner {
             "mode": self.mode,
             "node": self.node,
             "data": self.data,
+            "dashboard": self.dashboard,
             "ipv4Only": self.ipv4_only,
             "openFilesMax": self.open_files,
             "next": self.next_command(),
@@ -166,9 +174,12 @@ impl Banner {
 
     fn to_text(&self) -> String {
         let note = if self.ipv4_only { "  (this machine has no IPv6: IPv4 only)" } else { "" };
+        let dashboard = self.dashboard.as_ref();
+        let dashboard =
+            dashboard.map(|url| format!("\n  operators look at {url}")).unwrap_or_default();
         format!(
             "claudemesh-broker {} listens on {}{note}\n  \
-             peers connect to  {}\n  \
+             peers connect to  {}{dashboard}\n  \
              data lies in      {}\n  \
              next, type        {}",
             env!("CARGO_PKG_VERSION"),
@@ -185,6 +196,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Secret;
 
     fn banner(folder: &Path, ipv4_only: bool) -> Banner {
         let mut config = Config::for_tests(folder);
@@ -212,6 +224,20 @@ mod tests {
         assert_eq!(object["port"], 7901);
         assert_eq!(object["url"], "ws://localhost:7901/ws");
         assert_eq!(object["status"], "listening");
+    }
+
+    #[test]
+    fn operators_are_told_where_to_look_if_they_may() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(!banner(folder.path(), false).to_text().contains("dashboard"));
+        let mut config = Config::for_tests(folder.path());
+        config.http.public_url = Some("wss://mesh.example.org/ws".to_owned());
+        config.http.admin_tokens = vec![Secret::new("a-token-for-operators")];
+        let banner = Banner::of(&config, String::new(), false, None);
+        let (text, object) = (banner.to_text(), banner.to_json());
+        assert!(text.contains("https://mesh.example.org/dashboard"), "{text}");
+        assert_eq!(object["dashboard"], "https://mesh.example.org/dashboard");
+        assert!(!text.contains("a-token-for"), "{text}");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) async fn run(args: TopArgs, json: bool, env: Env<'_>) -> anyhow::Resu
 async fn watch_live(source: Source, mesh: Option<String>, first: Shown) -> anyhow::Result<()> {
     let (readings, shown) = watch::channel(Ok(first));
     let (choice, chosen) = watch::channel(mesh);
-    let address = source.url.to_string();
+    let address = source.url.origin().ascii_serialization();
     let mut screen = tokio::task::spawn_blocking(move || screen::run(&address, &shown, &choice));
     let mut chosen = chosen;
     loop {

@@ -25,6 +25,12 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
         (known, inbox.wants_drain())
     };
     if known {
+        if let Some(message_id) = &broker_id {
+            tracing::debug!(
+                %message_id, mesh = %session.mesh, presence = %session.presence,
+                "message confirmed"
+            );
+        }
         context.node.ledger.report(session);
     } else {
         // Delivered on an earlier socket, perhaps by another node.

@@ -6,6 +6,7 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -46,9 +47,18 @@ const HEADERS: [(HeaderName, &str); 5] = [
 
 /// The page and its files.
 pub fn routes() -> Router<App> {
-    FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
+    let router = Router::new().route("/dashboard/", get(without_slash));
+    FILES.into_iter().fold(router, |router, (path, kind, content)| {
         router.route(path, get(move |state| file(state, kind, content)))
     })
+}
+
+/// The page names its files from where it stands.
+async fn without_slash(State(app): State<App>) -> Response {
+    if app.node.config.http.admin_tokens.is_empty() {
+        return super::not_found().await;
+    }
+    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "../dashboard")]).into_response()
 }
 
 async fn file(State(app): State<App>, kind: &'static str, content: &'static str) -> Response {

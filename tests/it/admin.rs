@@ -317,3 +317,25 @@ async fn every_node_shows_all_nodes_and_evicts_what_another_holds() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_a_node_shows_itself_and_its_own_peers() {
+    let mut cluster = two_nodes().await;
+    let bob = cluster.nodes[0].member("bob").await;
+    let _b = Raw::hello(&cluster.nodes[0], &bob).await;
+    cluster.redis.kill();
+    let first = &cluster.nodes[0];
+    until("the node is degraded", async || {
+        let nodes = get(first, "/nodes").await["nodes"].clone();
+        nodes.as_array().is_some_and(|nodes| nodes.len() == 1)
+            && nodes[0]["state"] == "degraded"
+            && nodes[0]["busLagMs"].is_null()
+    })
+    .await;
+    until("metrics say so", async || {
+        crate::harness::metric(first, "broker_cluster_degraded").await == 1
+    })
+    .await;
+    let mesh = get(first, &format!("/meshes/{}", first.mesh)).await;
+    assert_eq!(mesh["peers"][0]["name"], "bob");
+}

@@ -12,11 +12,13 @@ use crate::harness::{BrokerProcess, Node, Raw};
 #[tokio::test]
 async fn the_page_is_there_with_a_token_only_and_loads_nothing_from_elsewhere() {
     let without = Node::start().await;
-    for path in ["/dashboard", "/dashboard/app.js"] {
+    for path in ["/dashboard", "/dashboard/", "/dashboard/app.js"] {
         let reply = http::get(&without, path).await;
         assert_eq!((reply.status, reply.body.as_str()), (404, "not found"), "{path}");
     }
     let node = admin::start().await;
+    let slash = http::get(&node, "/dashboard/").await;
+    assert_eq!((slash.status, slash.header("location")), (308, Some("../dashboard")));
     let page = http::get(&node, "/dashboard").await;
     assert_eq!(page.status, 200);
     let policy = page.header("content-security-policy").expect("a policy");

@@ -149,8 +149,12 @@ fn draw_plots(frame: &mut Frame<'_>, area: Rect, points: &[Point]) {
         |value: fn(&Point) -> f64| points.iter().map(move |point| (value(point) * 100.0) as u64);
     let accepted = format!(" accepted {rate} ");
     plot(frame, left, accepted, of(|point| point.accepted_per_second), Color::Cyan);
-    let ms = newest.map_or(0.0, |point| point.accept_p99_ms);
-    let latency = format!(" kept on disk, 99 of 100 within {ms:.1} ms ");
+    let latency = match newest.filter(|point| point.accepted_per_second > 0.0) {
+        Some(point) => {
+            format!(" kept on disk, 99 of 100 within {:.1} ms ", point.accept_p99_ms)
+        }
+        None => " kept on disk: nothing lately ".to_owned(),
+    };
     plot(frame, right, latency, of(|point| point.accept_p99_ms), Color::Magenta);
 }
 

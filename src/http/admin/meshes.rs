@@ -39,11 +39,12 @@ pub(super) async fn find(node: &Node, id_or_slug: &str) -> Result<Mesh, Refused>
     node.store.find_mesh(id_or_slug).await?.ok_or_else(Refused::no_mesh)
 }
 
-/// Its leases, in the order in which their presences began.
+/// Its leases: open sockets first, then in the order in which they began.
 pub(super) async fn leases(node: &Node, mesh: &Mesh) -> Result<Vec<LeaseView>, Refused> {
     let mut leases = node.cluster.leases(&mesh.id).await?;
     leases.sort_by(|a, b| {
-        (a.record.connected_at, &a.record.id).cmp(&(b.record.connected_at, &b.record.id))
+        let order = |lease: &LeaseView| (!lease.record.online, lease.record.connected_at);
+        order(a).cmp(&order(b)).then_with(|| a.record.id.cmp(&b.record.id))
     });
     Ok(leases)
 }

@@ -60,14 +60,15 @@ const leases = table($("leases"), {
   key: (lease) => lease.presence,
   empty: ["No lease is held."],
   columns: [
-    { label: "Presence", class: "name", draw: (cell, lease) => nameCell(cell, lease.name, lease.presence.slice(0, 12)) },
+    { label: "Presence", class: "name", draw: (cell, lease) => nameCell(cell, lease.name, `…${lease.presence.slice(-8)}`) },
     { label: "State", draw: (cell, lease) => stateCell(cell, lease.state, LEASES[lease.state] ?? "") },
     { label: "Age", class: "num", text: (lease) => since(lease.since) },
     { label: "Expires", class: "num", text: (lease) => until(lease.expiresAt) },
   ],
 });
 
-const details = (row) => Object.entries(row.payload)
+const says = (value) => !(Array.isArray(value) && value.length === 0);
+const details = (row) => Object.entries(row.payload).filter(([, value]) => says(value))
   .map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`).join(" · ");
 
 const audit = table($("audit"), {

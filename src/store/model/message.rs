@@ -182,7 +182,7 @@ pub struct MessageState {
     pub claimed_by: Option<PresenceId>,
 }
 
-/// What [`Store::expire`](super::Store::expire) deletes.
+/// What [`Store::expire`](crate::store::Store::expire) deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Delivered rows older than this.
@@ -195,7 +195,7 @@ pub struct Retention {
     pub limit: i64,
 }
 
-/// What [`Store::expire`](super::Store::expire) deleted.
+/// What [`Store::expire`](crate::store::Store::expire) deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     /// Delivered rows.
