@@ -36,7 +36,7 @@ mod bus;
 mod connection;
 mod examine;
 mod extras;
-mod fallback;
+pub mod fallback;
 mod keeper;
 mod keys;
 mod leases;

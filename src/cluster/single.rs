@@ -5,7 +5,7 @@
 //! sessions in grace, not gone. What is lost with the process is what the
 //! store can give back ([`Cluster::adopt`]).
 
-pub(super) mod books;
+pub mod books;
 pub(super) mod buckets;
 pub(super) mod once;
 pub(super) mod pending;

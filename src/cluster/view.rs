@@ -82,7 +82,7 @@ pub struct NodeRecord {
 }
 
 /// How a lease stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseState {
     /// Its socket is open.

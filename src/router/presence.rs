@@ -103,7 +103,8 @@ pub struct Ending {
 }
 
 /// Ends presences, each at most once in the cluster: whoever changes the row
-/// tells the peers. Their leases must be gone or be ended by the caller.
+/// tells the peers. Their leases must be gone or be ended by the caller. One
+/// whose session came back on another node meanwhile is that node's, and stays.
 ///
 /// # Errors
 ///
@@ -114,22 +115,40 @@ pub async fn end(
     mesh: &MeshId,
     endings: &[Ending],
 ) -> crate::store::Result<Vec<PresenceId>> {
-    let rows: Vec<EndPresence> = endings.iter().map(|ending| ended_row(mesh, ending)).collect();
+    let row = |ending: &Ending| EndPresence {
+        node: Some(ending.record.node.clone()),
+        ..ended_row(mesh, ending)
+    };
+    let ended = end_rows(node, endings, endings.iter().map(row).collect()).await?;
+    for ending in endings {
+        let room = node.registry.room(mesh);
+        if ended.contains(&ending.record.id) {
+            told(node, mesh, room.as_ref(), ending, true);
+        } else if let Some(room) = room {
+            // Here it is over; whoever ended it, or holds it, speaks to others.
+            close_here(&room, &ending.record.id, ending.close);
+        }
+    }
+    rehome_all(node, mesh, endings, &ended);
+    Ok(ended)
+}
+
+async fn end_rows(
+    node: &Node,
+    endings: &[Ending],
+    rows: Vec<EndPresence>,
+) -> crate::store::Result<Vec<PresenceId>> {
     for ending in endings {
         node.journal.forget(&ending.record.id);
     }
-    let ended = node.store.end_presences(Timestamp::now(), &rows).await?;
-    let room = node.registry.room(mesh);
-    for ending in endings {
-        let won = ended.contains(&ending.record.id);
-        told(node, mesh, room.as_ref(), ending, won);
+    node.store.end_presences(Timestamp::now(), &rows).await
+}
+
+fn rehome_all(node: &Arc<Node>, mesh: &MeshId, endings: &[Ending], ended: &[PresenceId]) {
+    let Some(room) = node.registry.room(mesh) else { return };
+    for ending in endings.iter().filter(|ending| ended.contains(&ending.record.id)) {
+        rehome(node, &room, &ending.record);
     }
-    if let Some(room) = &room {
-        for ending in endings.iter().filter(|ending| ended.contains(&ending.record.id)) {
-            rehome(node, room, &ending.record);
-        }
-    }
-    Ok(ended)
 }
 
 /// Ends presences whoever holds them: their leases too.
@@ -147,7 +166,13 @@ pub async fn remove(
     }
     // The lease goes last: a node that found it gone before it heard why would
     // close the socket with the wrong reason.
-    let ended = end(node, mesh, endings).await?;
+    let rows = endings.iter().map(|ending| ended_row(mesh, ending)).collect();
+    let ended = end_rows(node, endings, rows).await?;
+    let room = node.registry.room(mesh);
+    for ending in endings {
+        told(node, mesh, room.as_ref(), ending, ended.contains(&ending.record.id));
+    }
+    rehome_all(node, mesh, endings, &ended);
     for ending in endings {
         if let Err(error) = node.cluster.revoke(mesh, &ending.record.id).await {
             tracing::warn!(%error, "a removed session's lease stays until it expires");
@@ -177,6 +202,7 @@ fn ended_row(mesh: &MeshId, ending: &Ending) -> EndPresence {
     EndPresence {
         id: ending.record.id.clone(),
         mesh: mesh.clone(),
+        node: None,
         audit: ending.audit.iter().cloned().chain([left]).collect(),
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::cluster::single::LeaseTimes;
-use crate::cluster::single::books::{MeshBooks, Renewal};
+use crate::cluster::single::books::{Line, MeshBooks, Renewal};
 use crate::cluster::single::buckets::Buckets;
 use crate::cluster::single::once::Digests;
 use crate::cluster::single::pending::PendingStatuses;
@@ -26,26 +26,45 @@ use crate::id::{MeshId, PresenceId};
 /// out may have run, and must not win against what was done instead.
 const EPOCH_LEAD_MS: u64 = 10_000;
 
-/// Presences that ended here while Redis was away, to be revoked there. More:
+/// Presences that ended here while Redis was away, to be ended there. More:
 /// the rest expires by itself.
 const ENDED_MAX: usize = 4096;
 
 /// This node's own books.
-pub(super) struct Fallback {
+#[derive(Debug)]
+pub struct Fallback {
     times: LeaseTimes,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+/// Another node that knows the same.
+impl Clone for Fallback {
+    fn clone(&self) -> Self {
+        Self { times: self.times, state: Mutex::new(self.state.lock().clone()) }
+    }
+}
+
+/// What a node knows of one mesh by itself: for whoever checks it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Knowledge {
+    /// Its own leases.
+    pub lines: Vec<Line>,
+    /// Leases of the whole mesh when Redis last said, and this node's then.
+    pub seen: Option<(u32, u32)>,
+    /// Presences that Redis is to be told of as ended.
+    pub ended: Vec<Ended>,
+}
+
+#[derive(Clone, Debug, Default)]
 struct State {
     meshes: HashMap<MeshId, OwnMesh>,
-    ended: Vec<(MeshId, PresenceId)>,
+    ended: Vec<Ended>,
     digests: Digests,
     buckets: Buckets,
     pending: PendingStatuses,
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct OwnMesh {
     books: MeshBooks,
     /// Leases of the whole mesh when Redis last said, and this node's then.
@@ -66,27 +85,52 @@ impl OwnMesh {
     }
 }
 
+/// A presence that ended here while Redis was away.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// This holding of it. Its session may have come back elsewhere: a newer
+    /// holding stays.
+    Holding(LeaseRef),
+    /// Whoever holds it.
+    Presence(MeshId, PresenceId),
+}
+
+impl Ended {
+    fn mesh(&self) -> &MeshId {
+        match self {
+            Self::Holding(lease) => &lease.mesh,
+            Self::Presence(mesh, _) => mesh,
+        }
+    }
+}
+
 /// What to write to Redis when it is back.
-pub(super) struct Reseed {
-    pub(super) open: Vec<HeldLease>,
-    pub(super) in_grace: Vec<PresenceRecord>,
-    pub(super) ended: Vec<(MeshId, PresenceId)>,
+#[derive(Debug)]
+pub struct Reseed {
+    /// Leases of open sockets.
+    pub open: Vec<HeldLease>,
+    /// Presences whose grace began here.
+    pub in_grace: Vec<PresenceRecord>,
+    /// Presences that ended here.
+    pub ended: Vec<Ended>,
 }
 
 impl Fallback {
-    pub(super) fn new(times: LeaseTimes) -> Self {
+    /// A node that knows of no mesh.
+    #[must_use]
+    pub fn new(times: LeaseTimes) -> Self {
         Self { times, state: Mutex::default() }
     }
 
     // ---- Redis is there: follow ----
 
     /// A lease that Redis has given or renewed.
-    pub(super) fn follow(&self, now_ms: u64, held: &HeldLease) {
+    pub fn follow(&self, now_ms: u64, held: &HeldLease) {
         self.with_mesh(&held.lease.mesh, |mesh, times| mesh.books.put(now_ms, times, held));
     }
 
     /// A lease that Redis has renewed. One that was let go meanwhile stays so.
-    pub(super) fn follow_renewal(&self, now_ms: u64, held: &HeldLease) {
+    pub fn follow_renewal(&self, now_ms: u64, held: &HeldLease) {
         self.with_mesh(&held.lease.mesh, |mesh, times| {
             if !mesh.books.has_let_go(now_ms, &held.lease) {
                 mesh.books.put(now_ms, times, held);
@@ -96,59 +140,59 @@ impl Fallback {
 
     /// What an acquiring of this session must exceed: an epoch given here may
     /// not have reached Redis yet.
-    pub(super) fn epoch_of(&self, record: &PresenceRecord) -> u64 {
+    #[must_use]
+    pub fn epoch_of(&self, record: &PresenceRecord) -> u64 {
         let state = self.state.lock();
         let mesh = state.meshes.get(&record.mesh);
         mesh.and_then(|mesh| mesh.books.epoch_of(&record.identity())).unwrap_or(0)
     }
 
     /// The record of a lease that this node holds or has in grace.
-    pub(super) fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
+    #[must_use]
+    pub fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
         let state = self.state.lock();
         state.meshes.get(&lease.mesh)?.books.record_of(lease)
     }
 
     /// Whether this node has released the lease, however Redis has it.
-    pub(super) fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
+    #[must_use]
+    pub fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
         let state = self.state.lock();
         let mesh = state.meshes.get(&lease.mesh);
         mesh.is_some_and(|mesh| mesh.books.has_let_go(now_ms, lease))
     }
 
     /// A lease that is no longer this node's.
-    pub(super) fn forget(&self, mesh: &MeshId, presence: &PresenceId) {
+    pub fn forget(&self, mesh: &MeshId, presence: &PresenceId) {
         self.with_mesh(mesh, |mesh, _| mesh.books.forget(presence));
     }
 
     /// How many leases the mesh has.
-    pub(super) fn see_count(&self, mesh: &MeshId, count: u32) {
+    pub fn see_count(&self, mesh: &MeshId, count: u32) {
         self.with_mesh(mesh, |mesh, _| mesh.seen = Some((count, mesh.own())));
     }
 
     // ---- Either way ----
 
-    pub(super) fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release, is_up: bool) -> bool {
+    /// Lets go of a lease; whether this node held it.
+    pub fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release, is_up: bool) -> bool {
         let held = self
             .with_mesh(&lease.mesh, |mesh, times| mesh.books.release(now_ms, times, lease, how));
         if held && how == Release::Now && !is_up {
-            self.note_ended(&lease.mesh, &lease.presence);
+            self.note_ended(Ended::Holding(lease.clone()));
         }
         held
     }
 
-    pub(super) fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) {
+    /// Replaces the record of a lease, if it is held here.
+    pub fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) {
         self.with_mesh(&lease.mesh, |mesh, _| mesh.books.write_record(lease, record));
     }
 
     // ---- Redis is away: decide ----
 
-    pub(super) fn acquire(
-        &self,
-        now_ms: u64,
-        record: &PresenceRecord,
-        cap: u32,
-        nodes: u32,
-    ) -> Acquired {
+    /// Enters a mesh by this node's own decision, within its share.
+    pub fn acquire(&self, now_ms: u64, record: &PresenceRecord, cap: u32, nodes: u32) -> Acquired {
         let epoch = record.epoch.max(now_ms + EPOCH_LEAD_MS);
         let record = PresenceRecord { epoch, ..record.clone() };
         let acquired = self.with_mesh(&record.mesh, |mesh, times| {
@@ -156,23 +200,25 @@ impl Fallback {
             mesh.books.acquire(now_ms, times, &record, share)
         });
         if let Acquired::New { yielded, .. } = &acquired {
-            yielded.iter().for_each(|record| self.note_ended(&record.mesh, &record.id));
+            yielded.iter().for_each(|record| self.note_ended(Ended::Holding(lease_of(record))));
         }
         acquired
     }
 
-    pub(super) fn renew(&self, now_ms: u64, held: &HeldLease) -> Renewal {
+    /// Renews a lease in these books alone.
+    pub fn renew(&self, now_ms: u64, held: &HeldLease) -> Renewal {
         self.with_mesh(&held.lease.mesh, |mesh, times| mesh.books.renew(now_ms, times, held))
     }
 
-    pub(super) fn revoke(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
+    /// Ends a presence whoever holds it.
+    pub fn revoke(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
         self.with_mesh(mesh, |mesh, _| mesh.books.revoke(now_ms, presence));
-        self.note_ended(mesh, presence);
+        self.note_ended(Ended::Presence(mesh.clone(), presence.clone()));
     }
 
     /// Those whose grace is over. While Redis is there the answer means
     /// nothing: it hands them out itself.
-    pub(super) fn reap(&self, now_ms: u64, limit: usize, is_up: bool) -> Vec<PresenceRecord> {
+    pub fn reap(&self, now_ms: u64, limit: usize, is_up: bool) -> Vec<PresenceRecord> {
         let mut reaped = Vec::new();
         {
             let mut state = self.state.lock();
@@ -182,12 +228,14 @@ impl Fallback {
             state.meshes.retain(|_, mesh| !mesh.books.is_empty());
         }
         if !is_up {
-            reaped.iter().for_each(|record| self.note_ended(&record.mesh, &record.id));
+            reaped.iter().for_each(|record| self.note_ended(Ended::Holding(lease_of(record))));
         }
         reaped
     }
 
-    pub(super) fn directory(&self, mesh: &MeshId) -> Vec<PresenceRecord> {
+    /// Every presence of the mesh that this node holds or has in grace.
+    #[must_use]
+    pub fn directory(&self, mesh: &MeshId) -> Vec<PresenceRecord> {
         let state = self.state.lock();
         state.meshes.get(mesh).map(|mesh| mesh.books.directory()).unwrap_or_default()
     }
@@ -197,8 +245,21 @@ impl Fallback {
         state.meshes.get(mesh).map(|mesh| mesh.books.views()).unwrap_or_default()
     }
 
+    /// What this node knows of the mesh.
+    #[must_use]
+    pub fn knowledge(&self, mesh: &MeshId) -> Knowledge {
+        let state = self.state.lock();
+        let (lines, seen) = match state.meshes.get(mesh) {
+            Some(own) => (own.books.lines(), own.seen),
+            None => (Vec::new(), None),
+        };
+        let of_mesh = state.ended.iter().filter(|ended| ended.mesh() == mesh);
+        Knowledge { lines, seen, ended: of_mesh.cloned().collect() }
+    }
+
     /// Takes what must be written to Redis.
-    pub(super) fn take_reseed(&self) -> Reseed {
+    #[must_use]
+    pub fn take_reseed(&self) -> Reseed {
         let mut state = self.state.lock();
         let ended = std::mem::take(&mut state.ended);
         let records = state.meshes.values().flat_map(|mesh| mesh.books.directory());
@@ -209,8 +270,9 @@ impl Fallback {
         Reseed { open: open.collect(), in_grace, ended }
     }
 
-    pub(super) fn put_back_ended(&self, ended: &[(MeshId, PresenceId)]) {
-        ended.iter().for_each(|(mesh, presence)| self.note_ended(mesh, presence));
+    /// These could not be told yet.
+    pub fn put_back_ended(&self, ended: &[Ended]) {
+        ended.iter().for_each(|one| self.note_ended(one.clone()));
     }
 
     pub(super) fn with_extras<T>(
@@ -221,10 +283,10 @@ impl Fallback {
         call(digests, buckets, pending)
     }
 
-    fn note_ended(&self, mesh: &MeshId, presence: &PresenceId) {
+    fn note_ended(&self, ended: Ended) {
         let mut state = self.state.lock();
         if state.ended.len() < ENDED_MAX {
-            state.ended.push((mesh.clone(), presence.clone()));
+            state.ended.push(ended);
         }
     }
 

@@ -160,7 +160,7 @@ impl Keeper {
     async fn reseed(&self) -> RedisResult<()> {
         let reseed = self.fallback.take_reseed();
         let Reseed { open, in_grace, ended } = &reseed;
-        if let Err(error) = self.leases.revoke(ended).await {
+        if let Err(error) = self.leases.end(ended).await {
             self.fallback.put_back_ended(ended);
             return Err(error);
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use redis::{Cmd, RedisResult, Script, Value};
 
-use super::fallback::lease_of;
+use super::fallback::{Ended, lease_of};
 use super::keys::Keys;
 use super::link::Link;
 use super::rows::{Row, by_mesh, encode, ended};
@@ -234,6 +234,27 @@ impl Leases {
             self.note_dues(&dues.collect::<Vec<_>>()).await;
         }
         Ok(last_count)
+    }
+
+    /// Ends what ended on this node while Redis was away.
+    pub(super) async fn end(&self, ended: &[Ended]) -> RedisResult<()> {
+        let mut presences = Vec::new();
+        let mut leases = Vec::new();
+        for ended in ended {
+            match ended {
+                Ended::Holding(lease) => leases.push(lease),
+                Ended::Presence(mesh, presence) => presences.push((mesh.clone(), presence.clone())),
+            }
+        }
+        self.revoke(&presences).await?;
+        for leases in leases.chunks(CALLS_PER_BATCH_MAX) {
+            let calls = leases.iter().map(|lease| self.release_call(lease, Release::Now));
+            let replies: Vec<(i32, u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
+            let dues =
+                leases.iter().zip(replies).map(|(lease, reply)| (lease.mesh.clone(), reply.3));
+            self.note_dues(&dues.collect::<Vec<_>>()).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn reap(&self, limit: usize) -> RedisResult<Vec<PresenceRecord>> {

@@ -30,7 +30,7 @@ use crate::id::PresenceId;
 
 /// What became of an attempt to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cluster) enum Renewal {
+pub enum Renewal {
     /// Held, or restored.
     Held,
     /// Another holder has it, or it was revoked.
@@ -39,7 +39,22 @@ pub(in crate::cluster) enum Renewal {
     Ended,
 }
 
-#[derive(Debug)]
+/// What the books say of one presence: for whoever checks them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Line {
+    /// The presence.
+    pub presence: PresenceId,
+    /// Which holding of its lease this is.
+    pub epoch: u64,
+    /// How the lease stands.
+    pub state: LeaseState,
+    /// Until when it stands so, unless somebody acts.
+    pub expires_ms: u64,
+    /// Whether its session would come back to it.
+    pub is_indexed: bool,
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     record: PresenceRecord,
     identity: SessionIdentity,
@@ -49,8 +64,8 @@ struct Entry {
 }
 
 /// Every lease of one mesh, with its indexes.
-#[derive(Debug, Default)]
-pub(in crate::cluster) struct MeshBooks {
+#[derive(Clone, Debug, Default)]
+pub struct MeshBooks {
     leases: HashMap<PresenceId, Entry>,
     sessions: HashMap<SessionIdentity, PresenceId>,
     online: BTreeSet<(u64, PresenceId)>,
@@ -64,7 +79,7 @@ impl MeshBooks {
     /// Expired leases count until they are reaped or yield, so the number of
     /// leases never exceeds the cap, and a session that is still in the books
     /// needs no place to come back.
-    pub(in crate::cluster) fn acquire(
+    pub fn acquire(
         &mut self,
         now_ms: u64,
         times: LeaseTimes,
@@ -89,12 +104,7 @@ impl MeshBooks {
     }
 
     /// See [`Cluster::renew`](crate::cluster::Cluster::renew).
-    pub(in crate::cluster) fn renew(
-        &mut self,
-        now_ms: u64,
-        times: LeaseTimes,
-        held: &HeldLease,
-    ) -> Renewal {
+    pub fn renew(&mut self, now_ms: u64, times: LeaseTimes, held: &HeldLease) -> Renewal {
         let HeldLease { lease, record } = held;
         let expires_ms = now_ms + times.ttl_ms;
         if let Some(entry) = self.leases.get(&lease.presence) {
@@ -106,6 +116,9 @@ impl MeshBooks {
                 (LeaseState::Released, Ordering::Equal) => Renewal::Held,
                 _ => {
                     self.move_to(&lease.presence, LeaseState::Online, lease.epoch, expires_ms);
+                    if let Some(entry) = self.leases.get_mut(&lease.presence) {
+                        entry.record.node.clone_from(&record.node);
+                    }
                     Renewal::Held
                 }
             };
@@ -128,7 +141,7 @@ impl MeshBooks {
     }
 
     /// Notes what another book-keeper said of a lease, whatever is known here.
-    pub(in crate::cluster) fn put(&mut self, now_ms: u64, times: LeaseTimes, held: &HeldLease) {
+    pub fn put(&mut self, now_ms: u64, times: LeaseTimes, held: &HeldLease) {
         self.ended.forget(&held.lease.presence);
         if self.renew(now_ms, times, held) == Renewal::Replaced {
             self.remove(&held.lease.presence);
@@ -137,12 +150,13 @@ impl MeshBooks {
     }
 
     /// Takes a presence out without a trace.
-    pub(in crate::cluster) fn forget(&mut self, presence: &PresenceId) {
+    pub fn forget(&mut self, presence: &PresenceId) {
         self.remove(presence);
     }
 
     /// Whether this very holding was released or has ended.
-    pub(in crate::cluster) fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
+    #[must_use]
+    pub fn has_let_go(&self, now_ms: u64, lease: &LeaseRef) -> bool {
         match self.leases.get(&lease.presence) {
             Some(entry) => entry.epoch == lease.epoch && entry.state == LeaseState::Released,
             None => self.ended.get(now_ms, &lease.presence).is_some(),
@@ -150,22 +164,25 @@ impl MeshBooks {
     }
 
     /// The epoch at which a session is held.
-    pub(in crate::cluster) fn epoch_of(&self, identity: &SessionIdentity) -> Option<u64> {
+    #[must_use]
+    pub fn epoch_of(&self, identity: &SessionIdentity) -> Option<u64> {
         self.leases.get(self.sessions.get(identity)?).map(|entry| entry.epoch)
     }
 
     /// The record of a lease, if this epoch holds it.
-    pub(in crate::cluster) fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
+    #[must_use]
+    pub fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
         self.held(lease).map(|entry| entry.record.clone())
     }
 
     /// The number of leases.
-    pub(in crate::cluster) fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.leases.len()
     }
 
     /// See [`Cluster::release`](crate::cluster::Cluster::release).
-    pub(in crate::cluster) fn release(
+    pub fn release(
         &mut self,
         now_ms: u64,
         times: LeaseTimes,
@@ -187,19 +204,14 @@ impl MeshBooks {
     }
 
     /// See [`Cluster::revoke`](crate::cluster::Cluster::revoke).
-    pub(in crate::cluster) fn revoke(&mut self, now_ms: u64, presence: &PresenceId) {
+    pub fn revoke(&mut self, now_ms: u64, presence: &PresenceId) {
         self.remove(presence);
         self.ended.add(now_ms, presence, End::Revoked);
     }
 
     /// See [`Cluster::reap`](crate::cluster::Cluster::reap). A lease whose node
     /// went silent gets its grace first.
-    pub(in crate::cluster) fn reap(
-        &mut self,
-        now_ms: u64,
-        times: LeaseTimes,
-        limit: usize,
-    ) -> Vec<PresenceRecord> {
+    pub fn reap(&mut self, now_ms: u64, times: LeaseTimes, limit: usize) -> Vec<PresenceRecord> {
         while let Some((expires_ms, presence)) = self.online.first().cloned() {
             if expires_ms > now_ms {
                 break;
@@ -219,12 +231,7 @@ impl MeshBooks {
     }
 
     /// See [`Cluster::adopt`](crate::cluster::Cluster::adopt).
-    pub(in crate::cluster) fn adopt(
-        &mut self,
-        now_ms: u64,
-        times: LeaseTimes,
-        record: &PresenceRecord,
-    ) {
+    pub fn adopt(&mut self, now_ms: u64, times: LeaseTimes, record: &PresenceRecord) {
         let is_known = self.leases.contains_key(&record.id);
         // The session is here under another id: this one is left over. It ends
         // by itself, and is not what the session comes back to.
@@ -236,7 +243,7 @@ impl MeshBooks {
     }
 
     /// See [`Cluster::write_record`](crate::cluster::Cluster::write_record).
-    pub(in crate::cluster) fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
+    pub fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
         let Some(entry) = self.leases.get_mut(&lease.presence) else { return };
         if entry.epoch == lease.epoch {
             entry.record = record.clone();
@@ -246,12 +253,14 @@ impl MeshBooks {
     }
 
     /// Every presence in the books.
-    pub(in crate::cluster) fn directory(&self) -> Vec<PresenceRecord> {
+    #[must_use]
+    pub fn directory(&self) -> Vec<PresenceRecord> {
         self.leases.values().map(|entry| entry.record.clone()).collect()
     }
 
     /// See [`Cluster::leases`](crate::cluster::Cluster::leases).
-    pub(in crate::cluster) fn views(&self) -> Vec<LeaseView> {
+    #[must_use]
+    pub fn views(&self) -> Vec<LeaseView> {
         let views = self.leases.values().map(|entry| LeaseView {
             record: entry.record.clone(),
             state: entry.state,
@@ -260,13 +269,41 @@ impl MeshBooks {
         views.collect()
     }
 
+    /// Every lease, in the order of the presences' ids.
+    #[must_use]
+    pub fn lines(&self) -> Vec<Line> {
+        let mut lines: Vec<_> = self.leases.keys().filter_map(|one| self.line(one)).collect();
+        lines.sort_by(|a, b| a.presence.cmp(&b.presence));
+        lines
+    }
+
+    /// A presence's lease.
+    #[must_use]
+    pub fn line(&self, presence: &PresenceId) -> Option<Line> {
+        let entry = self.leases.get(presence)?;
+        Some(Line {
+            presence: presence.clone(),
+            epoch: entry.epoch,
+            state: entry.state,
+            expires_ms: entry.expires_ms,
+            is_indexed: self.sessions.get(&entry.identity) == Some(presence),
+        })
+    }
+
+    /// Whether the presence is remembered as one that ended.
+    #[must_use]
+    pub fn has_ended(&self, now_ms: u64, presence: &PresenceId) -> bool {
+        self.ended.get(now_ms, presence).is_some()
+    }
+
     /// Whether forgetting these books changes nothing.
-    pub(in crate::cluster) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.leases.is_empty() && self.ended.is_empty()
     }
 
     /// Panics if the indexes disagree.
-    pub(in crate::cluster) fn check_invariants(&self) {
+    pub fn check_invariants(&self) {
         assert_eq!(self.leases.len(), self.online.len() + self.grace.len());
         for (presence, entry) in &self.leases {
             let key = (entry.expires_ms, presence.clone());

@@ -11,7 +11,7 @@ const PARTS: u64 = 60_000;
 const BUCKETS_MAX: usize = 65_536;
 
 /// Token buckets; one that is full again is as good as none.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct Buckets {
     buckets: HashMap<String, Bucket>,
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 const DIGESTS_MAX: usize = 1 << 20;
 
 /// A bounded set of digests with expiry.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct Digests {
     expiries: HashMap<[u8; 32], u64>,
     by_expiry: BTreeSet<(u64, [u8; 32])>,

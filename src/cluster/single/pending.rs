@@ -11,7 +11,7 @@ const PENDING_MS: u64 = PENDING_HOOK_MS.unsigned_abs();
 type Process = (i32, String);
 
 /// The newest word for each process and folder, for ten seconds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::cluster) struct PendingStatuses {
     newest: HashMap<Process, (Status, u64)>,
     by_age: VecDeque<(u64, Process)>,

@@ -19,7 +19,7 @@ pub(super) enum End {
 }
 
 /// Ended presences, oldest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tombstones {
     ends: HashMap<PresenceId, (End, u64)>,
     by_age: VecDeque<(u64, PresenceId)>,

@@ -136,6 +136,8 @@ pub struct EndPresence {
     pub id: PresenceId,
     /// Its mesh.
     pub mesh: MeshId,
+    /// Only if this node was the last to hold it; `None`: whoever holds it.
+    pub node: Option<String>,
     /// The audit rows to write if this call is the one that ends it.
     pub audit: Vec<AuditEntry>,
 }

@@ -73,6 +73,7 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = ended.iter().map(|presence| presence.id.as_str()).collect();
+    let nodes: Vec<Option<&str>> = ended.iter().map(|presence| presence.node.as_deref()).collect();
     let mut owners: Vec<&str> = Vec::new();
     let mut entries = Entries::default();
     for presence in &ended {
@@ -91,8 +92,9 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
                 "with locked as materialized (select mesh.broker_lock_v1($3)),
                  ended as (
                     update mesh.presence p set disconnected_at = $1
-                    from locked cross join unnest($4::text[]) as e (id)
+                    from locked cross join unnest($4::text[], $11::text[]) as e (id, node)
                     where p.id = e.id and p.disconnected_at is null
+                        and (e.node is null or p.node is null or p.node = e.node)
                     returning p.id, p.member_id, p.session_pubkey
                  ),
                  freed as (
@@ -139,7 +141,8 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
             .bind(entries.actor)
             .bind(entries.name)
             .bind(entries.event)
-            .bind(entries.payload),
+            .bind(entries.payload)
+            .bind(nodes),
         )
         .await?;
     let here: HashSet<PresenceId> =

@@ -72,14 +72,16 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
     if ended.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<&PresenceId> = ended.iter().map(|presence| &presence.id).collect();
+    let holders: Vec<_> = ended.iter().map(|presence| (&presence.id, &presence.node)).collect();
     let mut tx = db.begin().await?;
     let here: Vec<String> = sqlx::query_scalar(
         "update presence set disconnected_at = ?2
-         where id in (select value from json_each(?1)) and disconnected_at is null
+         where disconnected_at is null and id in (
+            select value ->> 0 from json_each(?1)
+            where value ->> 1 is null or presence.node is null or presence.node = value ->> 1)
          returning id",
     )
-    .bind(to_json(&ids))
+    .bind(to_json(&holders))
     .bind(now.as_ms())
     .fetch_all(&mut *tx)
     .await

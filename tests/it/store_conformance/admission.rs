@@ -132,7 +132,12 @@ pub(crate) async fn a_session_key_leads_to_its_member(store: Arc<dyn Store>) {
     assert_eq!(here.owner_of_session(&fresh_key(), T0).await, None);
     assert_eq!(here.another().await.owner_of_session(&key, T0).await, None, "another mesh");
 
-    let ended = EndPresence { id: opening.id.clone(), mesh: here.mesh.clone(), audit: Vec::new() };
+    let ended = EndPresence {
+        id: opening.id.clone(),
+        mesh: here.mesh.clone(),
+        node: None,
+        audit: Vec::new(),
+    };
     store.end_presences(at(20), &[ended]).await.expect("an open presence");
     assert_eq!(here.owner_of_session(&key, at(20)).await, found, "seen until it ended");
     assert_eq!(here.owner_of_session(&key, at(21)).await, None);

@@ -104,7 +104,8 @@ pub(crate) async fn concurrent_writers_make_one_chain(store: Arc<dyn Store>) {
                     here.send(T0, &here.direct(owner, &owner.key)).await;
                     let presence: PresenceId = here.present(owner).await;
                     let audit = vec![AuditEntry { event: AuditEvent::PeerLeft, ..here.entry("") }];
-                    let end = EndPresence { id: presence, mesh: here.mesh.clone(), audit };
+                    let end =
+                        EndPresence { id: presence, mesh: here.mesh.clone(), node: None, audit };
                     store.end_presences(T0, &[end]).await.expect("writable");
                 }
             })

@@ -6,7 +6,8 @@ use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::protocol::{Group, Profile, RestoredStats};
 use claudemesh_broker::store::{
-    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, Store, SuspendPresence,
+    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, ReattachPresence, Store,
+    SuspendPresence,
 };
 
 use super::fixture::{Fixture, Peer, T0, at, fresh_key};
@@ -37,7 +38,7 @@ impl Fixture {
             actor_name: Some(peer.name.clone()),
             event: AuditEvent::PeerLeft,
         };
-        EndPresence { id: presence.clone(), mesh: self.mesh.clone(), audit: vec![left] }
+        EndPresence { id: presence.clone(), mesh: self.mesh.clone(), node: None, audit: vec![left] }
     }
 }
 
@@ -144,6 +145,28 @@ pub(crate) async fn a_presence_ends_once(store: Arc<dyn Store>) {
     assert_eq!(rows[0].actor.as_deref(), Some(here.owner.id.as_str()));
 }
 
+pub(crate) async fn a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was(
+    store: Arc<dyn Store>,
+) {
+    let here = Fixture::new(store.clone()).await;
+    let peer = here.member("ada").await;
+    let presence = here.present(&peer).await;
+    let elsewhere = ReattachPresence {
+        session_id: None,
+        cwd: String::new(),
+        pid: 1,
+        display_name: None,
+        node: "elsewhere".to_owned(),
+    };
+    store.reattach_presence(at(2), &presence, &elsewhere).await.expect("writable");
+    let by =
+        |node: &str| EndPresence { node: Some(node.to_owned()), ..here.ending(&presence, &peer) };
+    let ended = store.end_presences(at(3), &[by("where it was")]).await.expect("writable");
+    assert_eq!(ended, []);
+    let ended = store.end_presences(at(4), &[by("elsewhere")]).await.expect("writable");
+    assert_eq!(ended, [presence]);
+}
+
 pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
@@ -154,8 +177,12 @@ pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
     assert_eq!(ended, [presence]);
     assert_eq!(here.audit_of("peer_left").await.len(), 1);
     assert!(store.end_presences(at(9), &[]).await.expect("nothing").is_empty());
-    let nowhere =
-        EndPresence { id: PresenceId::generate(), mesh: MeshId::generate(), audit: Vec::new() };
+    let nowhere = EndPresence {
+        id: PresenceId::generate(),
+        mesh: MeshId::generate(),
+        node: None,
+        audit: Vec::new(),
+    };
     assert!(store.end_presences(at(9), &[nowhere]).await.expect("nothing").is_empty());
 }
 

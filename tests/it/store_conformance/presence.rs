@@ -10,8 +10,12 @@ use super::fixture::{Fixture, T0, at, fresh_key};
 
 impl Fixture {
     pub(crate) async fn end(&self, presence: &PresenceId) {
-        let ended =
-            EndPresence { id: presence.clone(), mesh: self.mesh.clone(), audit: Vec::new() };
+        let ended = EndPresence {
+            id: presence.clone(),
+            mesh: self.mesh.clone(),
+            node: None,
+            audit: Vec::new(),
+        };
         self.store.end_presences(at(1), &[ended]).await.expect("writable");
     }
 

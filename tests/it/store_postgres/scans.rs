@@ -141,7 +141,10 @@ async fn depart(here: &Fixture, peer: &Peer, presence: &PresenceId) {
     };
     store.reattach_presence(at(3), presence, &about).await.expect("open");
     let (id, mesh) = (presence.clone(), here.mesh.clone());
-    store.end_presences(at(4), &[EndPresence { id, mesh, audit: Vec::new() }]).await.expect("open");
+    store
+        .end_presences(at(4), &[EndPresence { id, mesh, node: None, audit: Vec::new() }])
+        .await
+        .expect("open");
     let long_ago = T0.plus_ms(-1_000_000_000_000);
     let limits = Retention {
         delivered_before: long_ago,
