@@ -213,9 +213,15 @@ impl Room {
 
     // --- sessions of this node --------------------------------------------
 
-    /// A session's socket is open here.
+    /// A session's socket is open here. Returns the one that must close: an
+    /// older one, or this one if a newer holding of the lease was faster.
     pub fn attach(&self, record: PresenceRecord, session: Arc<Session>) -> Replaced {
-        self.state.write().directory.put(Arc::new(record), Some(session))
+        let mut state = self.state.write();
+        let here = state.directory.get(&session.presence).and_then(|it| it.session.as_ref());
+        if here.is_some_and(|here| here.lease.epoch > session.lease.epoch) {
+            return Some(session);
+        }
+        state.directory.put(Arc::new(record), Some(session))
     }
 
     /// A session's socket is gone. `None` if another holding of the lease, or
