@@ -19,6 +19,7 @@ mod layers;
 mod model;
 mod observability;
 mod regions;
+mod soak;
 mod store_conformance;
 mod store_postgres;
 mod walkthrough;

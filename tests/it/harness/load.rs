@@ -113,6 +113,11 @@ impl Load {
         assert_eq!(record.connections(), [1; RECEIVERS], "connections of the receivers");
     }
 
+    /// What it has done up to now.
+    pub fn so_far(&self) -> Report {
+        self.record.lock().report()
+    }
+
     /// Waits until every sender has had so many more messages accepted.
     pub async fn until_accepted(&self, more: usize) {
         let before = self.record.lock().sent.each_ref().map(Vec::len);
