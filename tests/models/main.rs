@@ -1,0 +1,9 @@
+//! Models of the broker's two protocols, made of the code that runs them, and
+//! explored exhaustively within a bound.
+//!
+//! A counterexample is printed as a short list of steps. `MODEL_STATES=5000000`
+//! looks at more than the tests do by themselves; that wants an optimized build.
+
+#![expect(unreachable_pub, reason = "a test crate has no callers outside")]
+
+mod lease;
