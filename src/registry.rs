@@ -6,7 +6,7 @@
 //! synchronous, short, and never held across an await.
 
 mod directory;
-mod order;
+pub mod order;
 mod room;
 
 use std::collections::HashMap;

@@ -24,7 +24,7 @@ pub enum Arrival<T> {
 
 /// Puts a mesh's multicasts in order.
 #[derive(Debug)]
-pub(super) struct Order<T> {
+pub struct Order<T> {
     /// The last that was delivered; 0: before the mesh's first.
     last: i64,
     /// Those that came too early: place, place before, what.
@@ -33,30 +33,30 @@ pub(super) struct Order<T> {
 
 impl<T> Order<T> {
     /// Begins after that place: what is up to there is in the store.
-    pub(super) fn after(last: i64) -> Self {
+    pub fn after(last: i64) -> Self {
         Self { last, waiting: BTreeMap::new() }
     }
 
     /// Everything up to here is read from the store.
-    pub(super) fn skip_to(&mut self, position: i64) {
+    pub fn skip_to(&mut self, position: i64) {
         self.last = self.last.max(position);
     }
 
     /// The last that was delivered; 0: none.
     #[must_use]
-    pub(super) fn last(&self) -> i64 {
+    pub fn last(&self) -> i64 {
         self.last
     }
 
     /// Whether any waits for one before it.
     #[must_use]
-    pub(super) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// One arrives. A late one is delivered too: sessions that have read it
     /// from the store skip it.
-    pub(super) fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
+    pub fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
         if previous > self.last {
             let first = self.waiting.is_empty();
             if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
@@ -82,7 +82,7 @@ impl<T> Order<T> {
 
     /// What was waited for did not come. `true` if something waited: everybody
     /// reads the store, which has it all.
-    pub(super) fn give_up(&mut self) -> bool {
+    pub fn give_up(&mut self) -> bool {
         let Some((&newest, _)) = self.waiting.last_key_value() else { return false };
         self.last = self.last.max(newest);
         self.waiting.clear();

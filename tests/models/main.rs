@@ -6,4 +6,5 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod delivery;
 mod lease;

@@ -1,0 +1,70 @@
+//! The protocol of delivery: one recipient that moves between two nodes, and a
+//! sender on each.
+//!
+//! The parts are the broker's own: [`Inbox`] and [`Order`]. The store is a list,
+//! the bus two queues that lose. Plans are drawn at random, each a list of bytes
+//! that choose among what is possible then; one that fails is made shorter.
+//!
+//! What the model leaves out: status, grants, several sessions of a member.
+
+mod world;
+
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use self::world::{Wiring, World};
+
+/// Plans that are tried, and their steps at most.
+const PLANS: u32 = 2_000;
+const STEPS_MAX: usize = 60;
+
+fn explore(wiring: Wiring) -> Result<(), String> {
+    let config = Config { cases: PLANS, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new(config);
+    let tried = runner.run(&vec(any::<u8>(), 1..STEPS_MAX), |choices| {
+        World::new(wiring).run(&choices).map_err(proptest::test_runner::TestCaseError::fail)
+    });
+    match tried {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, choices)) => {
+            let mut world = World::new(wiring);
+            let _ = world.run(&choices);
+            Err(format!("{reason}\n{}", world.log.join("\n")))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn what_is_accepted_arrives_once_and_in_order() {
+    if let Err(found) = explore(Wiring::default()) {
+        panic!("{found}");
+    }
+}
+
+fn check_that_it_fails(wiring: Wiring, how: &str) {
+    let found = explore(wiring).expect_err("it is found out");
+    println!("{found}");
+    assert!(found.contains(how), "{found}");
+}
+
+#[test]
+fn a_drain_that_forgets_what_is_in_flight_is_found() {
+    check_that_it_fails(Wiring { drain_forgets: true, ..Wiring::default() }, "twice");
+}
+
+#[test]
+fn a_message_that_is_published_before_its_commit_is_found() {
+    check_that_it_fails(Wiring { publishes_first: true, ..Wiring::default() }, "never");
+}
+
+#[test]
+fn multicasts_that_do_not_wait_for_each_other_are_found() {
+    check_that_it_fails(Wiring { nobody_waits: true, ..Wiring::default() }, "before");
+}
+
+#[test]
+fn a_gap_that_is_noticed_late_is_found() {
+    check_that_it_fails(Wiring { gap_is_late: true, ..Wiring::default() }, "before");
+}
