@@ -16,8 +16,8 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use self::world::{Wiring, World};
 
 /// Plans that are tried, and their steps at most.
-const PLANS: u32 = 2_000;
-const STEPS_MAX: usize = 60;
+const PLANS: u32 = 40_000;
+const STEPS_MAX: usize = 40;
 
 fn explore(wiring: Wiring) -> Result<(), String> {
     let config = Config { cases: PLANS, failure_persistence: None, ..Config::default() };
@@ -56,15 +56,10 @@ fn a_drain_that_forgets_what_is_in_flight_is_found() {
 
 #[test]
 fn a_message_that_is_published_before_its_commit_is_found() {
-    check_that_it_fails(Wiring { publishes_first: true, ..Wiring::default() }, "never");
+    check_that_it_fails(Wiring { publishes_first: true, ..Wiring::default() }, "came");
 }
 
 #[test]
 fn multicasts_that_do_not_wait_for_each_other_are_found() {
     check_that_it_fails(Wiring { nobody_waits: true, ..Wiring::default() }, "before");
-}
-
-#[test]
-fn a_gap_that_is_noticed_late_is_found() {
-    check_that_it_fails(Wiring { gap_is_late: true, ..Wiring::default() }, "before");
 }

@@ -15,7 +15,6 @@ pub struct Wiring {
     pub drain_forgets: bool,
     pub publishes_first: bool,
     pub nobody_waits: bool,
-    pub gap_is_late: bool,
 }
 
 /// What the store has of a message. Its place is its index and one.
@@ -240,7 +239,6 @@ impl World {
     fn hear(&mut self, node: usize) {
         match self.bus[node].pop_front() {
             // The number of the next frame, or the next beat, tells.
-            Some(None) if self.wiring.gap_is_late => self.has_gap[node] = true,
             Some(None) => {
                 if self.bus[node].is_empty() {
                     self.has_gap[node] = true;
@@ -249,7 +247,7 @@ impl World {
                 }
             }
             Some(Some(place)) => {
-                if self.has_gap[node] && !self.wiring.gap_is_late {
+                if self.has_gap[node] {
                     self.has_gap[node] = false;
                     self.read_all(node);
                 }
