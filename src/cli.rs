@@ -25,6 +25,7 @@ pub mod demo;
 mod doctor;
 pub mod enrol;
 mod failure;
+mod health;
 mod help;
 mod invite;
 mod listen;
@@ -41,11 +42,14 @@ pub mod top;
 
 pub use failure::{Failure, report};
 
+/// Release and commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CLAUDEMESH_COMMIT"), ")");
+
 /// The program's arguments.
 #[derive(Debug, Parser)]
 #[command(
     name = "claudemesh-broker",
-    version,
+    version = VERSION,
     about = "A message broker for meshes of AI coding sessions: it routes what it cannot read",
     after_help = help::ROOT,
     max_term_width = 100
@@ -74,6 +78,9 @@ pub enum Command {
     /// Check port, data, clock, database and limits, and say what to do
     #[command(after_help = help::DOCTOR)]
     Doctor,
+    /// Ask a broker whether it is well; exit code 0 when it is
+    #[command(after_help = help::HEALTH)]
+    Health(health::HealthArgs),
     /// Bring the database's schema up to date
     #[command(after_help = help::MIGRATE)]
     Migrate(migrate::MigrateArgs),
@@ -154,6 +161,7 @@ impl Cli {
             Command::Demo => demo::run(json, &config?).await,
             Command::Config => config::run(json, &process_env),
             Command::Doctor => doctor::run(json, config).await,
+            Command::Health(args) => health::run(&args, json, config).await,
             Command::Migrate(args) => migrate::run(&args, json, &config?).await,
             Command::Mesh(command) => mesh::run(command, json, &config?).await,
             Command::Invite(command) => invite::run(command, json, &config?).await,

@@ -70,8 +70,15 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, "not found").into_response()
 }
 
+/// A browser says which page asks. With `ALLOWED_ORIGINS` set, others than
+/// those and the broker's own get nothing; programs that are no browsers send
+/// no origin.
 async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
+    if origin.as_ref().is_some_and(|origin| is_foreign(&app.node, request.headers(), origin)) {
+        let text = "this origin is not in ALLOWED_ORIGINS\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let is_preflight = request.method() == Method::OPTIONS;
     let mut response =
         if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
@@ -88,6 +95,13 @@ async fn cors(State(app): State<App>, request: Request, next: Next) -> Response 
         );
     }
     response
+}
+
+fn is_foreign(node: &Node, headers: &HeaderMap, origin: &HeaderValue) -> bool {
+    let Ok(origin) = origin.to_str() else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = origin.split_once("://").map(|(_, host)| host);
+    !node.config.http.allows_origin(origin) && (own.is_none() || own != host)
 }
 
 fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValue> {

@@ -18,10 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use timing::{Quantiles, Timing};
 
 /// The commit this was built from, if the build knew it.
-pub const GIT_SHA: &str = match option_env!("GIT_SHA") {
-    Some(sha) => sha,
-    None => "unknown",
-};
+pub const GIT_SHA: &str = env!("CLAUDEMESH_COMMIT");
 /// The version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

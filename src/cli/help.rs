@@ -4,7 +4,7 @@ use clap::Command;
 
 /// The commands as `--help` groups them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("Run it", &["serve", "demo", "cluster", "config", "doctor", "migrate"]),
+    ("Run it", &["serve", "demo", "cluster", "config", "doctor", "health", "migrate"]),
     ("Say who may talk", &["mesh", "invite", "member"]),
     ("Look inside", &["top", "audit", "queue"]),
     ("Talk", &["peer"]),
@@ -68,6 +68,15 @@ Examples:
   claudemesh-broker doctor --json | jq '.checks[] | select(.status != \"ok\")'
 
 Run it with the environment that the broker gets. Exit code 1 when a check fails.";
+
+pub(super) const HEALTH: &str = "\
+Examples:
+  claudemesh-broker health
+  claudemesh-broker health --live
+  claudemesh-broker health --url https://mesh.example.org
+
+For the health checks of images and services: it needs no other program. Without --live
+a node that drains, or has lost its database, is not well.";
 
 pub(super) const MIGRATE: &str = "\
 Examples:

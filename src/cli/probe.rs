@@ -35,7 +35,7 @@ pub(super) async fn health(config: &ListenConfig) -> Option<Health> {
 }
 
 /// An address that the wildcard can be reached by.
-fn reachable(config: &ListenConfig) -> SocketAddr {
+pub(super) fn reachable(config: &ListenConfig) -> SocketAddr {
     let address = match config.bind {
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Some(IpAddr::V4(it)) if it.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -68,8 +68,13 @@ impl HttpConfig {
     /// Whether a web page of `origin`, as its browser's header has it, may connect.
     #[must_use]
     pub fn allows_origin(&self, origin: &str) -> bool {
-        self.allowed_origins.is_empty()
-            || self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+        self.allowed_origins.is_empty() || self.names_origin(origin)
+    }
+
+    /// Whether `ALLOWED_ORIGINS` names that origin.
+    #[must_use]
+    pub fn names_origin(&self, origin: &str) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
 }
 

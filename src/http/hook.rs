@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -79,7 +79,13 @@ fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), B
     let forwarded = ["x-forwarded-for", "fly-client-ip", "forwarded"]
         .iter()
         .any(|name| headers.contains_key(*name));
-    if client_address(&node.config, headers, peer).is_loopback() && !forwarded {
+    // A page in a browser on this machine is a stranger, too, unless it is one
+    // that the operator has named.
+    let is_page = headers
+        .get(header::ORIGIN)
+        .is_some_and(|it| !it.to_str().is_ok_and(|it| node.config.http.names_origin(it)));
+    let is_local = client_address(&node.config, headers, peer).is_loopback();
+    if is_local && !forwarded && !is_page {
         return Ok(());
     }
     let tokens = &node.config.http.hook_tokens;

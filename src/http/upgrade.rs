@@ -99,10 +99,6 @@ pub async fn upgrade(
     if node.draining.is_cancelled() {
         return retry_later(StatusCode::SERVICE_UNAVAILABLE, 1, "this node is shutting down");
     }
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    if origin.is_some_and(|origin| !node.config.http.allows_origin(origin)) {
-        return (StatusCode::FORBIDDEN, "this origin is not in ALLOWED_ORIGINS\n").into_response();
-    }
     let address = client_address(&node.config, &headers, peer);
     let guard = match enter_address(&app, address) {
         Ok(guard) => guard,
