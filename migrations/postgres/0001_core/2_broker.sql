@@ -60,3 +60,43 @@ create index if not exists peer_state_member_idx on mesh.peer_state (member_id);
 create index if not exists audit_log_mesh_id_id_idx on mesh.audit_log (mesh_id, id);
 create index if not exists mesh_slug_idx on mesh.mesh (slug);
 create index if not exists invite_mesh_idx on mesh.invite (mesh_id);
+
+-- What `on delete cascade on update cascade` would do for the tables that have
+-- no foreign keys.
+create or replace function mesh.broker_follow_v1()
+returns trigger
+language plpgsql
+as $$
+begin
+  if tg_op = 'UPDATE' then
+    if tg_table_name = 'mesh' then
+      update mesh.message_queue set mesh_id = new.id where mesh_id = old.id;
+      update mesh.audit_log set mesh_id = new.id where mesh_id = old.id;
+    else
+      update mesh.message_queue set sender_member_id = new.id where sender_member_id = old.id;
+    end if;
+  elsif tg_table_name = 'mesh' then
+    delete from mesh.message_queue where mesh_id = old.id;
+    delete from mesh.audit_log where mesh_id = old.id;
+  else
+    delete from mesh.message_queue where sender_member_id = old.id;
+  end if;
+  return null;
+end
+$$;
+
+do $$
+declare
+  parent text;
+begin
+  foreach parent in array array['mesh', 'member'] loop
+    execute format('drop trigger if exists broker_follow_delete on mesh.%I', parent);
+    execute format('create trigger broker_follow_delete after delete on mesh.%I
+      for each row execute function mesh.broker_follow_v1()', parent);
+    execute format('drop trigger if exists broker_follow_update on mesh.%I', parent);
+    execute format('create trigger broker_follow_update after update of id on mesh.%I
+      for each row when (old.id is distinct from new.id)
+      execute function mesh.broker_follow_v1()', parent);
+  end loop;
+end
+$$;

@@ -23,6 +23,9 @@ begin
 end
 $$;
 
+-- Lists are unnested in the select list: there the rows flow, in `from` each list
+-- would first be stored.
+--
 -- Appends rows to the chains whose locks it takes, and returns their ids in the
 -- order given. Rows of one mesh stand together; those with `p_skip` are left
 -- out. `p_payload` is canonical JSON, `p_time` is `p_now` as hashed.
@@ -60,6 +63,10 @@ begin
         raise exception 'rows of one chain must stand together';
       end if;
       v_done := v_done || v_mesh;
+      perform from mesh.mesh m where m.id = v_mesh for key share;
+      if not found then
+        raise exception 'the mesh does not exist' using errcode = 'foreign_key_violation';
+      end if;
       select a.hash into v_head
       from mesh.audit_log a where a.mesh_id = v_mesh order by a.id desc limit 1;
       v_head := coalesce(v_head, 'genesis');
@@ -75,8 +82,11 @@ begin
     payload, prev_hash, hash, created_at)
   overriding system value
   select e.id, e.mesh, e.event, e.actor, e.name, e.payload::jsonb, e.prev, e.hash, p_now
-  from unnest(v_id, p_mesh, p_event, p_actor, p_name, p_payload, v_prev, v_hash)
-    as e (id, mesh, event, actor, name, payload, prev, hash)
+  from (
+    select unnest(v_id) as id, unnest(p_mesh) as mesh, unnest(p_event) as event,
+      unnest(p_actor) as actor, unnest(p_name) as name, unnest(p_payload) as payload,
+      unnest(v_prev) as prev, unnest(v_hash) as hash
+  ) e
   where e.id is not null;
   return v_id;
 end
@@ -94,8 +104,9 @@ end
 $$;
 
 -- Takes envelopes: queue row and audit row each. Envelopes of one mesh stand
--- together; no idempotence key is in the batch twice. The plans are pinned: a
--- plan made while the tables were small would scan them once they are not.
+-- together; no idempotence key is in the batch twice; `p_senders` names each
+-- sender once. The plans are pinned: a plan made while the tables were small
+-- would scan them once they are not.
 create or replace function mesh.broker_accept_v1(
   p_now timestamp,
   p_time text,
@@ -116,6 +127,7 @@ create or replace function mesh.broker_accept_v1(
   p_claim_id text[],
   p_claim_until timestamp[],
   p_payload text[],
+  p_senders text[],
   out o_seq bigint[],
   out o_previous bigint[],
   out o_duplicate text[]
@@ -133,8 +145,15 @@ declare
   v_skip boolean[];
   v_mesh text;
   v_last bigint;
+  v_senders integer;
 begin
   perform mesh.broker_lock_v1(p_locks);
+  select count(*) into v_senders from (
+    select from mesh.member m where m.id = any (p_senders) for key share
+  ) held;
+  if v_senders < cardinality(p_senders) then
+    raise exception 'a sender does not exist' using errcode = 'foreign_key_violation';
+  end if;
   select array_agg(k.known order by k.at), array_agg(k.known is not null order by k.at)
   into o_duplicate, v_skip
   from (
@@ -149,7 +168,10 @@ begin
          and s.client_message_id = e.client_id and s.mesh_id = e.mesh
          and s.sender_member_id = e.member
        limit 1)) end as known
-    from unnest(p_mesh, p_client_id, p_member) with ordinality as e (mesh, client_id, member, at)
+    from (
+      select unnest(p_mesh) as mesh, unnest(p_client_id) as client_id,
+        unnest(p_member) as member, generate_subscripts(p_mesh, 1) as at
+    ) e
   ) k;
   o_previous := array_fill(0::bigint, array[v_rows]);
   o_seq := mesh.broker_append_v1(p_now, p_time, '{}', p_mesh, p_member, p_name,
@@ -174,17 +196,25 @@ begin
     case when e.multicast then p_now end, e.client_id, e.fingerprint, e.reply_to,
     case when e.claim_id is not null then p_now end, e.claim_id, e.claim_until, e.seq,
     e.multicast
-  from unnest(o_seq, p_id, p_mesh, p_member, p_name, p_session_key, p_target, p_multicast,
-      p_priority, p_nonce, p_ciphertext, p_client_id, p_fingerprint, p_reply_to, p_claim_id,
-      p_claim_until)
-    as e (seq, id, mesh, member, name, session_key, target, multicast, priority, nonce,
-      ciphertext, client_id, fingerprint, reply_to, claim_id, claim_until)
+  from (
+    select unnest(o_seq) as seq, unnest(p_id) as id, unnest(p_mesh) as mesh,
+      unnest(p_member) as member, unnest(p_name) as name,
+      unnest(p_session_key) as session_key, unnest(p_target) as target,
+      unnest(p_multicast) as multicast, unnest(p_priority) as priority,
+      unnest(p_nonce) as nonce, unnest(p_ciphertext) as ciphertext,
+      unnest(p_client_id) as client_id, unnest(p_fingerprint) as fingerprint,
+      unnest(p_reply_to) as reply_to, unnest(p_claim_id) as claim_id,
+      unnest(p_claim_until) as claim_until
+  ) e
   where e.seq is not null;
 end
 $$;
 
 -- Marks deliveries done: direct envelopes by their id, direct envelopes by the
 -- sender's own id for them, and multicasts by moving positions forward.
+--
+-- `coalesce` hides from the planner that only rows that wait are meant: with
+-- statistics from when none did it would read every mailbox to find each row.
 create or replace function mesh.broker_confirm_v1(
   p_now timestamp,
   p_id text[],
@@ -212,7 +242,8 @@ begin
     update mesh.message_queue q set delivered_at = p_now
     from unnest(p_id, p_mesh, p_member_key, p_session_key)
       as e (id, mesh, member_key, session_key)
-    where q.id = e.id and q.mesh_id = e.mesh and q.delivered_at is null
+    where q.id = e.id and q.mesh_id = e.mesh
+      and coalesce(q.delivered_at, 'infinity') = 'infinity'
       and q.multicast is not true and q.target_spec in (e.member_key, e.session_key);
   end if;
   if cardinality(p_client_id) > 0 then
@@ -221,7 +252,7 @@ begin
       as e (client_id, mesh, member_key, session_key)
     where hashtextextended(q.client_message_id, 0) = hashtextextended(e.client_id, 0)
       and q.client_message_id = e.client_id and q.mesh_id = e.mesh
-      and q.delivered_at is null and q.multicast is not true
+      and coalesce(q.delivered_at, 'infinity') = 'infinity' and q.multicast is not true
       and q.target_spec in (e.member_key, e.session_key);
   end if;
   if cardinality(p_presence) > 0 then

@@ -137,10 +137,13 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
 }
 
 async fn write(db: &Db, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
+    let mut senders = columns.member.clone();
+    senders.sort_unstable();
+    senders.dedup();
     db.fetch_one(
         sqlx::query(
             "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v1($1, $2, $3, $4,
-                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
         .bind(now.to_naive())
         .bind(now.to_string())
@@ -160,7 +163,8 @@ async fn write(db: &Db, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
         .bind(columns.reply_to)
         .bind(columns.claim_id)
         .bind(columns.claim_until)
-        .bind(columns.payload),
+        .bind(columns.payload)
+        .bind(senders),
     )
     .await
 }
