@@ -189,12 +189,25 @@ pub fn entry_hash(
     canonical_payload: &str,
     created_at: Timestamp,
 ) -> String {
+    entry_hash_at(prev, mesh, event_type, actor, canonical_payload, &created_at.to_string())
+}
+
+/// As [`entry_hash`], for many rows of one instant: its text is made once.
+#[must_use]
+pub fn entry_hash_at(
+    prev: &str,
+    mesh: &str,
+    event_type: &str,
+    actor: Option<&str>,
+    canonical_payload: &str,
+    created_at: &str,
+) -> String {
     let mut hash = Sha256::new();
     for field in [prev, mesh, event_type, actor.unwrap_or("null"), canonical_payload] {
         hash.update(field);
         hash.update("|");
     }
-    hash.update(created_at.to_string());
+    hash.update(created_at);
     hex::encode(hash.finalize())
 }
 

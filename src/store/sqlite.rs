@@ -6,8 +6,9 @@
 //! (`begin immediate`), so that the command line can write to the same file
 //! while the broker runs. A few connections read.
 //!
-//! Times are whole milliseconds. Statements over many rows take them as one
-//! JSON parameter (`json_each`), so their number does not grow with a batch.
+//! Times are whole milliseconds. Statements over many rows repeat a group of
+//! parameters for each (`rows`), or, off the hot path, take them as one JSON
+//! parameter (`json_each`): their number hardly grows with a batch.
 
 mod accept;
 mod admin;
@@ -24,6 +25,7 @@ mod moderation;
 mod presence;
 mod retention;
 mod row;
+mod rows;
 #[cfg(test)]
 mod tests;
 

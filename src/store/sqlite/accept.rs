@@ -1,42 +1,25 @@
 //! Taking envelopes: the hot path. A batch costs a handful of statements
-//! however large it is; each reads its rows from one JSON parameter.
+//! however large it is.
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use sqlx::Row as _;
 
 use super::audit::Chains;
 use super::connection::{Db, Tx};
 use super::error::refused;
 use super::row::to_json;
+use super::rows;
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, MessageId};
+use crate::id::{Key, MemberId, MeshId, MessageId};
 use crate::store::{Accepted, NewEnvelope, Reach, Result};
 
 /// An idempotence key: mesh, sender, the sender's own id for the message.
 type SendKey<'a> = (&'a MeshId, &'a MemberId, &'a str);
 
-/// A row of `message_queue` to be written.
-#[derive(Serialize)]
-struct Row<'a> {
-    id: &'a MessageId,
-    mesh_id: &'a MeshId,
-    sender_member_id: &'a MemberId,
-    sender_session_pubkey: Option<&'a str>,
-    sender_name: &'a str,
-    target_spec: &'a str,
-    priority: &'static str,
-    nonce: &'a str,
-    ciphertext: &'a str,
-    client_message_id: Option<&'a str>,
-    request_fingerprint: Option<&'a str>,
-    reply_to_id: Option<&'a str>,
-    claim_id: Option<&'a str>,
-    claim_expires_at: Option<i64>,
-    seq: i64,
-    multicast: bool,
-}
+/// An envelope to be written, and its place in its mesh.
+type Row<'a> = (&'a NewEnvelope, i64);
 
 pub(super) async fn accept(
     db: &Db,
@@ -72,7 +55,7 @@ pub(super) async fn accept(
             Reach::Multicast => positions.insert(&envelope.mesh, seq).unwrap_or_default(),
             Reach::Direct { .. } => 0,
         };
-        rows.push(row(envelope, seq));
+        rows.push((envelope, seq));
         answers.push(Accepted::New { seq, previous_multicast, created_at: now });
     }
     chains.write(&mut tx).await?;
@@ -113,78 +96,72 @@ async fn known_keys<'a>(
     batch: &'a [NewEnvelope],
 ) -> Result<HashMap<SendKey<'a>, MessageId>> {
     let keys: Vec<SendKey<'_>> = batch.iter().filter_map(send_key).collect();
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let found: Vec<(i64, String)> = sqlx::query_as(
-        "select asked.key, q.id from json_each(?1) asked
-         cross join message_queue q on q.mesh_id = asked.value ->> 0
-            and q.sender_member_id = asked.value ->> 1
-            and q.client_message_id = asked.value ->> 2 and q.seq is not null
+    let mut known = HashMap::with_capacity(keys.len());
+    for (mut query, group) in rows::statements(
+        "with asked (at, mesh_id, member_id, client_id) as materialized (values (?, ?, ?, ?))
+         select asked.at, q.id from asked
+         cross join message_queue q on q.mesh_id = asked.mesh_id
+            and q.sender_member_id = asked.member_id
+            and q.client_message_id = asked.client_id and q.seq is not null
          union all
-         select asked.key, k.message_id from json_each(?1) asked
-         cross join send_key k on k.mesh_id = asked.value ->> 0
-            and k.sender_member_id = asked.value ->> 1
-            and k.client_message_id = asked.value ->> 2",
-    )
-    .bind(to_json(&keys))
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(refused)?;
-    let found = found.into_iter();
-    Ok(found
-        .filter_map(|(at, id)| Some((*keys.get(usize::try_from(at).ok()?)?, id.into())))
-        .collect())
-}
-
-fn row(envelope: &NewEnvelope, seq: i64) -> Row<'_> {
-    let claim = match &envelope.reach {
-        Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
-        Reach::Direct { claim: None } | Reach::Multicast => None,
-    };
-    Row {
-        id: &envelope.id,
-        mesh_id: &envelope.mesh,
-        sender_member_id: &envelope.sender_member,
-        sender_session_pubkey: envelope.sender_session_key.as_ref().map(|key| key.as_str()),
-        sender_name: &envelope.sender_name,
-        target_spec: &envelope.target_spec,
-        priority: envelope.priority.as_str(),
-        nonce: &envelope.nonce,
-        ciphertext: &envelope.ciphertext,
-        client_message_id: envelope.client_message_id.as_deref(),
-        request_fingerprint: envelope.request_fingerprint.as_deref(),
-        reply_to_id: envelope.reply_to_id.as_deref(),
-        claim_id: claim.map(|(presence, _)| presence),
-        claim_expires_at: claim.map(|(_, until)| until.as_ms()),
-        seq,
-        multicast: envelope.reach == Reach::Multicast,
+         select asked.at, k.message_id from asked
+         cross join send_key k on k.mesh_id = asked.mesh_id
+            and k.sender_member_id = asked.member_id
+            and k.client_message_id = asked.client_id",
+        &keys,
+    ) {
+        for ((mesh, member, client_id), at) in group.iter().zip(0_i64..) {
+            query = query.bind(at).bind(mesh.shared()).bind(member.shared()).bind(*client_id);
+        }
+        for found in query.fetch_all(&mut **tx).await.map_err(refused)? {
+            let at: i64 = found.try_get(0).map_err(refused)?;
+            let id: &str = found.try_get(1).map_err(refused)?;
+            if let Some(key) = usize::try_from(at).ok().and_then(|at| group.get(at)) {
+                known.insert(*key, MessageId::from(id));
+            }
+        }
     }
+    Ok(known)
 }
 
 async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
+    let now = now.as_ms();
+    for (mut query, group) in rows::statements(
         "insert into message_queue (id, mesh_id, sender_member_id, sender_session_pubkey,
             sender_name, target_spec, priority, nonce, ciphertext, created_at, delivered_at,
             client_message_id, request_fingerprint, reply_to_id,
             claimed_at, claim_id, claim_expires_at, seq, multicast)
-         select value ->> 'id', value ->> 'mesh_id', value ->> 'sender_member_id',
-            value ->> 'sender_session_pubkey', value ->> 'sender_name',
-            value ->> 'target_spec', value ->> 'priority', value ->> 'nonce',
-            value ->> 'ciphertext', ?2, case when value ->> 'multicast' then ?2 end,
-            value ->> 'client_message_id', value ->> 'request_fingerprint',
-            value ->> 'reply_to_id', case when value ->> 'claim_id' is not null then ?2 end,
-            value ->> 'claim_id', value ->> 'claim_expires_at', value ->> 'seq',
-            value ->> 'multicast'
-         from json_each(?1)",
-    )
-    .bind(to_json(rows))
-    .bind(now.as_ms())
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    ) {
+        for (envelope, seq) in group {
+            let claim = match &envelope.reach {
+                Reach::Direct { claim: Some((presence, until)) } => Some((presence, *until)),
+                Reach::Direct { claim: None } | Reach::Multicast => None,
+            };
+            let multicast = envelope.reach == Reach::Multicast;
+            query = query
+                .bind(envelope.id.shared())
+                .bind(envelope.mesh.shared())
+                .bind(envelope.sender_member.shared())
+                .bind(envelope.sender_session_key.as_ref().map(Key::shared))
+                .bind(envelope.sender_name.as_str())
+                .bind(envelope.target_spec.as_str())
+                .bind(envelope.priority.as_str())
+                .bind(envelope.nonce.as_str())
+                .bind(envelope.ciphertext.as_str())
+                .bind(now)
+                .bind(multicast.then_some(now))
+                .bind(envelope.client_message_id.as_deref())
+                .bind(envelope.request_fingerprint.as_deref())
+                .bind(envelope.reply_to_id.as_deref())
+                .bind(claim.map(|_| now))
+                .bind(claim.map(|(presence, _)| presence.shared()))
+                .bind(claim.map(|(_, until)| until.as_ms()))
+                .bind(*seq)
+                .bind(multicast);
+        }
+        query.execute(&mut **tx).await.map_err(refused)?;
+    }
     Ok(())
 }

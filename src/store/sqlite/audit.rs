@@ -4,15 +4,16 @@
 //! last hash is read after it was taken, also when another program appends.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::connection::{Db, Tx};
 use super::error::refused;
 use super::row::{get, id, json, time, to_json};
-use crate::audit::{AuditEvent, GENESIS, entry_hash};
+use super::rows;
+use crate::audit::{AuditEvent, GENESIS, entry_hash_at};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::{AuditEntry, AuditRecord, Result};
@@ -20,12 +21,13 @@ use crate::store::{AuditEntry, AuditRecord, Result};
 /// The ends of some meshes' chains, and what is to be appended to them.
 pub(super) struct Chains {
     now: Timestamp,
+    /// `now` as it is hashed.
+    time: String,
     last_id: i64,
-    heads: HashMap<MeshId, String>,
+    heads: HashMap<MeshId, Arc<str>>,
     rows: Vec<NewRow>,
 }
 
-#[derive(Serialize)]
 struct NewRow {
     id: i64,
     mesh_id: MeshId,
@@ -33,8 +35,8 @@ struct NewRow {
     actor_member_id: Option<MemberId>,
     actor_display_name: Option<String>,
     payload: String,
-    prev_hash: String,
-    hash: String,
+    prev_hash: Arc<str>,
+    hash: Arc<str>,
 }
 
 impl Chains {
@@ -60,10 +62,10 @@ impl Chains {
         let mut heads = HashMap::with_capacity(meshes.len());
         for (mesh, row) in meshes.into_iter().zip(&rows) {
             last_id = row.try_get::<Option<i64>, _>(0).map_err(refused)?.unwrap_or_default();
-            let head: Option<String> = row.try_get(1).map_err(refused)?;
-            heads.insert(mesh.clone(), head.unwrap_or_else(|| GENESIS.to_owned()));
+            let head: Option<&str> = row.try_get(1).map_err(refused)?;
+            heads.insert(mesh.clone(), Arc::from(head.unwrap_or(GENESIS)));
         }
-        Ok(Self { now, last_id, heads, rows: Vec::new() })
+        Ok(Self { now, time: now.to_string(), last_id, heads, rows: Vec::new() })
     }
 
     /// Adds a row and returns its id.
@@ -88,7 +90,8 @@ impl Chains {
     ) -> i64 {
         let head = self.heads.get_mut(mesh).expect("the chains of all meshes were read");
         let actor_text = actor.map(MemberId::as_str);
-        let hash = entry_hash(head, mesh.as_str(), event_type, actor_text, &payload, self.now);
+        let hash = entry_hash_at(head, mesh.as_str(), event_type, actor_text, &payload, &self.time);
+        let hash: Arc<str> = hash.into();
         self.last_id += 1;
         self.rows.push(NewRow {
             id: self.last_id,
@@ -105,22 +108,27 @@ impl Chains {
 
     /// Writes what was added.
     pub(super) async fn write(self, tx: &mut Tx) -> Result<()> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
+        let now = self.now.as_ms();
+        for (mut query, group) in rows::statements(
             "insert into audit_log (id, mesh_id, event_type, actor_member_id,
                 actor_display_name, payload, prev_hash, hash, created_at)
-             select value ->> 'id', value ->> 'mesh_id', value ->> 'event_type',
-                value ->> 'actor_member_id', value ->> 'actor_display_name',
-                value ->> 'payload', value ->> 'prev_hash', value ->> 'hash', ?2
-             from json_each(?1)",
-        )
-        .bind(to_json(&self.rows))
-        .bind(self.now.as_ms())
-        .execute(&mut **tx)
-        .await
-        .map_err(refused)?;
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &self.rows,
+        ) {
+            for row in group {
+                query = query
+                    .bind(row.id)
+                    .bind(row.mesh_id.shared())
+                    .bind(row.event_type)
+                    .bind(row.actor_member_id.as_ref().map(MemberId::shared))
+                    .bind(row.actor_display_name.as_deref())
+                    .bind(row.payload.as_str())
+                    .bind(Arc::clone(&row.prev_hash))
+                    .bind(Arc::clone(&row.hash))
+                    .bind(now);
+            }
+            query.execute(&mut **tx).await.map_err(refused)?;
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::connection::{Db, Tx};
 use super::error::refused;
 use super::row::{get, id, optional_id, time, to_json, word};
+use super::rows;
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
@@ -126,7 +127,9 @@ pub(super) async fn confirm(db: &Db, now: Timestamp, batch: &[Confirm]) -> Resul
     if batch.is_empty() {
         return Ok(());
     }
-    let mut tx = db.begin().await?;
+    // A confirmation that is lost with the machine costs a second delivery, as
+    // one that was still on its way does.
+    let mut tx = db.begin_relaxed().await?;
     confirm_by_id(&mut tx, now, &by_id).await?;
     confirm_by_client_id(&mut tx, now, &by_client_id).await?;
     move_positions(&mut tx, &positions).await?;
@@ -134,45 +137,56 @@ pub(super) async fn confirm(db: &Db, now: Timestamp, batch: &[Confirm]) -> Resul
 }
 
 async fn confirm_by_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    if done.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "update message_queue set delivered_at = ?2
-         where id in (
-            select q.id from json_each(?1) done
-            cross join message_queue q on q.id = done.value ->> 1
-            where q.mesh_id = done.value ->> 0 and q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.value ->> 2, done.value ->> 3)
+    confirm_rows(
+        tx,
+        now,
+        "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
+         update message_queue set delivered_at = ?
+         where rowid in (
+            select q.rowid from done
+            cross join message_queue q on q.id = done.id
+            where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
+               and q.target_spec in (done.member_key, done.session_key)
          )",
+        done,
     )
-    .bind(to_json(done))
-    .bind(now.as_ms())
-    .execute(&mut **tx)
     .await
-    .map_err(refused)?;
-    Ok(())
 }
 
 async fn confirm_by_client_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    if done.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "update message_queue set delivered_at = ?2
-         where id in (
-            select q.id from json_each(?1) done
-            cross join message_queue q on q.mesh_id = done.value ->> 0
-               and q.client_message_id = done.value ->> 1 and q.seq is not null
+    confirm_rows(
+        tx,
+        now,
+        "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
+         update message_queue set delivered_at = ?
+         where rowid in (
+            select q.rowid from done
+            cross join message_queue q on q.mesh_id = done.mesh_id
+               and q.client_message_id = done.client_id and q.seq is not null
             where q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.value ->> 2, done.value ->> 3)
+               and q.target_spec in (done.member_key, done.session_key)
          )",
+        done,
     )
-    .bind(to_json(done))
-    .bind(now.as_ms())
-    .execute(&mut **tx)
     .await
-    .map_err(refused)?;
+}
+
+async fn confirm_rows(
+    tx: &mut Tx,
+    now: Timestamp,
+    statement: &'static str,
+    done: &[Done<'_>],
+) -> Result<()> {
+    for (mut query, group) in rows::statements(statement, done) {
+        for (mesh, id, member_key, session_key) in group {
+            query = query
+                .bind(mesh.shared())
+                .bind(*id)
+                .bind(member_key.shared())
+                .bind(session_key.map(Key::shared));
+        }
+        query.bind(now.as_ms()).execute(&mut **tx).await.map_err(refused)?;
+    }
     Ok(())
 }
 

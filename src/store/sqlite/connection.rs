@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::fs::Access;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::error::{is_busy, refused};
 use crate::store::{Changes, PoolUse, Result, StoreError};
@@ -32,6 +33,25 @@ const OPEN_RETRY: Duration = Duration::from_millis(20);
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
 const WATCH_LOOKS: u32 = 2;
 
+/// Pages of the file that the writer keeps in memory, in KiB (SQLite wants it
+/// negative). All indexes of a busy queue fit.
+const WRITER_CACHE: &str = "-8192";
+
+/// Pages in the WAL before they are folded into the file: a page that many
+/// commits touch is written there once.
+const CHECKPOINT_PAGES: &str = "4000";
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    /// The disk has it (`synchronous=full`).
+    Disk,
+    /// The operating system has it (`normal`); the disk has it with the next
+    /// commit that waits for the disk, or sooner. Only a crash of the machine
+    /// can lose it, and everything after it is lost then too.
+    System,
+}
+
 /// A transaction that holds the file's write lock from its start.
 pub(super) type Tx = Transaction<'static, Sqlite>;
 
@@ -39,6 +59,9 @@ pub(super) type Tx = Transaction<'static, Sqlite>;
 pub(super) struct Db {
     writer: SqlitePool,
     reader: SqlitePool,
+    /// What the writer's commits wait for; `None` if that is not known. Held
+    /// from looking until a transaction has begun.
+    durability: AsyncMutex<Option<Durability>>,
     /// The writer's `data_version` when its commits by others were last told.
     data_version: AtomicI64,
 }
@@ -56,13 +79,16 @@ impl Db {
         let writing = options
             .clone()
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("cache_size", WRITER_CACHE)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let writer = open_writer(writing).await.map_err(|error| at_path(path, error))?;
         let reader = pool().max_connections(READERS_MAX).connect_lazy_with(
             // Not `read_only`: that cannot open a WAL that nobody has open.
             options.pragma("query_only", "on"),
         );
-        let db = Self { writer, reader, data_version: AtomicI64::new(0) };
+        let durability = AsyncMutex::new(Some(Durability::Disk));
+        let db = Self { writer, reader, durability, data_version: AtomicI64::new(0) };
         db.data_version.store(db.read_data_version().await?, Ordering::Relaxed);
         Ok(db)
     }
@@ -74,6 +100,23 @@ impl Db {
 
     /// Takes the file's write lock. Dropping the transaction rolls it back.
     pub(super) async fn begin(&self) -> Result<Tx> {
+        self.begin_as(Durability::Disk, "pragma synchronous = full").await
+    }
+
+    /// As [`Self::begin`], for what may be done again after a crash of the
+    /// machine: the commit does not wait for the disk.
+    pub(super) async fn begin_relaxed(&self) -> Result<Tx> {
+        self.begin_as(Durability::System, "pragma synchronous = normal").await
+    }
+
+    async fn begin_as(&self, wanted: Durability, pragma: &'static str) -> Result<Tx> {
+        let mut known = self.durability.lock().await;
+        if *known != Some(wanted) {
+            // The one connection: this waits for the transaction before.
+            *known = None;
+            sqlx::query(pragma).execute(&self.writer).await.map_err(refused)?;
+            *known = Some(wanted);
+        }
         self.writer.begin_with("begin immediate").await.map_err(refused)
     }
 

@@ -27,10 +27,11 @@ pub(super) async fn suspend(db: &Db, now: Timestamp, closed: &SuspendPresence) -
     .map_err(refused)?;
     sqlx::query(
         "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
-         where claim_id = ?1 and target_spec = ?2 and delivered_at is null",
+         where mesh_id = ?3 and target_spec = ?2 and delivered_at is null and claim_id = ?1",
     )
     .bind(closed.id.as_str())
     .bind(closed.member_key.as_str())
+    .bind(closed.mesh.as_str())
     .execute(&mut *tx)
     .await
     .map_err(refused)?;
@@ -88,7 +89,14 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
     .map_err(refused)?;
     sqlx::query(
         "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
-         where claim_id in (select value from json_each(?1)) and delivered_at is null",
+         where rowid in (
+            select q.rowid from json_each(?1) ended
+            cross join presence p on p.id = ended.value
+            cross join member m on m.id = p.member_id
+            cross join message_queue q on q.mesh_id = m.mesh_id
+               and q.target_spec in (m.peer_pubkey, p.session_pubkey)
+            where q.delivered_at is null and q.claim_id = p.id
+         )",
     )
     .bind(to_json(&here))
     .execute(&mut *tx)

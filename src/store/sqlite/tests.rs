@@ -78,6 +78,14 @@ async fn a_missing_file_is_made_for_its_owner_only() {
 #[tokio::test]
 async fn commits_are_on_disk() {
     let (store, _folder) = fresh().await;
+    let mut relaxed = store.db.begin_relaxed().await.expect("free");
+    let synchronous: i64 = sqlx::query_scalar("select synchronous from pragma_synchronous")
+        .fetch_one(&mut *relaxed)
+        .await
+        .expect("known");
+    assert_eq!(synchronous, 1, "a confirmation waits for no disk");
+    drop(relaxed);
+    // What comes after one that did not wait does.
     let mut tx = store.db.begin().await.expect("free");
     for (pragma, value) in [
         ("select journal_mode = 'wal' from pragma_journal_mode", 1),
