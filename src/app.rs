@@ -184,7 +184,7 @@ fn assemble(
     let metrics = Arc::new(Metrics::new());
     // The store has just been opened.
     metrics.db_healthy.set(1);
-    let (accept, lanes) = accept::lanes(1);
+    let (accept, lanes) = accept::lanes(accept_lanes(&config));
     let (journal, openings) = Journal::new();
     let rates = Rates::new(
         &config.message,
@@ -221,6 +221,19 @@ fn assemble(
     });
     start_followers(&node, &writers);
     (node, writers)
+}
+
+/// SQLite has one writer. Postgres takes the batches of different meshes side by
+/// side, so that one of them need not wait for another's trip to the disk.
+fn accept_lanes(config: &Config) -> usize {
+    match &config.deployment {
+        Deployment::Single { store: StoreConfig::Sqlite { .. } } => 1,
+        Deployment::Single { store: StoreConfig::Postgres(postgres) }
+        | Deployment::Clustered { postgres, .. } => {
+            let half = usize::try_from(postgres.pool_max / 2).unwrap_or(1);
+            limits::ACCEPT_LANES.min(half)
+        }
+    }
 }
 
 /// The writers of what may wait: confirmations and presence changes.

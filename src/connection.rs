@@ -29,15 +29,33 @@ use crate::session::teardown::teardown;
 
 /// Bytes handed to the socket between two flushes.
 const WRITE_BATCH_BYTES: usize = 64 * 1024;
+/// Frames for which a socket keeps room when it has written them.
+const KEPT_FRAMES: usize = 8;
 /// A peer whose window stays shut this long is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Serves a socket from its upgrade to its end.
-pub async fn serve(node: Arc<Node>, mut socket: WebSocket, codec: Codec, half_open: HalfOpenGuard) {
+pub async fn serve(node: Arc<Node>, socket: WebSocket, codec: Codec, half_open: HalfOpenGuard) {
+    // What a hello needs is freed once it is answered, and what an end needs is
+    // made then: most sockets are idle, and are to cost as little as they can.
+    let entered = Box::pin(enter(&node, socket, codec, half_open)).await;
+    if let Some((socket, active)) = entered {
+        run(&node, socket, &active).await;
+        Box::pin(teardown(&node, active)).await;
+    }
+}
+
+/// From the upgrade to an active session; `None` if it came to none.
+async fn enter(
+    node: &Arc<Node>,
+    mut socket: WebSocket,
+    codec: Codec,
+    half_open: HalfOpenGuard,
+) -> Option<(WebSocket, Active)> {
     let outbox = Outbox::new();
     let evicted = half_open.evicted();
     let hello = tokio::select! {
-        hello = greet(&node, &mut socket, codec, &outbox) => hello,
+        hello = greet(node, &mut socket, codec, &outbox) => hello,
         () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
         () = node.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
         () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
@@ -45,19 +63,24 @@ pub async fn serve(node: Arc<Node>, mut socket: WebSocket, codec: Codec, half_op
         }
     };
     let hello = match hello {
-        Ok(Some(hello)) => hello,
-        Ok(None) => return,
-        Err(close) => return close_socket(&node, socket, close).await,
+        Ok(hello) => hello?,
+        Err(close) => {
+            close_socket(node, socket, close).await;
+            return None;
+        }
     };
     // From here on nothing is cancelled: this registers.
     let received = Instant::now();
-    let active = match admit(&node, codec, &outbox, hello).await {
+    let active = match admit(node, codec, &outbox, hello).await {
         Ok(active) => active,
-        Err(refusal) => return refuse(&node, socket, codec, refusal).await,
+        Err(refusal) => {
+            refuse(node, socket, codec, refusal).await;
+            return None;
+        }
     };
     node.metrics.hello_seconds.observe(received.elapsed().as_secs_f64());
     drop(half_open);
-    run(&node, socket, active).await;
+    Some((socket, active))
 }
 
 async fn admit(
@@ -223,7 +246,8 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
     }
 }
 
-async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
+/// Both loops, until the socket is gone.
+async fn run(node: &Arc<Node>, socket: WebSocket, active: &Active) {
     let (sink, stream) = socket.split();
     let ends = Ends::default();
     if node.draining.is_cancelled() {
@@ -231,10 +255,7 @@ async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
         active.session.outbox.close(CloseReason::SHUTTING_DOWN);
     }
     let loops = async {
-        tokio::join!(
-            read_loop(node, stream, &active, &ends),
-            write_loop(node, sink, &active, &ends),
-        );
+        tokio::join!(read_loop(node, stream, active, &ends), write_loop(node, sink, active, &ends),);
     };
     // A defect in a handler must not cost the session its teardown: a lease
     // that is renewed for nobody would take a place for ever.
@@ -242,7 +263,6 @@ async fn run(node: &Arc<Node>, socket: WebSocket, active: Active) {
         tracing::error!(presence = %active.session.presence, "a handler panicked; socket dropped");
     }
     tracing::debug!(presence = %active.session.presence, "socket closed");
-    teardown(node, active).await;
 }
 
 /// How each loop tells the other that it is over.
@@ -275,8 +295,10 @@ async fn read_loop(
         match message {
             Some(Ok(message)) => {
                 active.session.heard();
-                if active.session.outbox.is_open() {
-                    take(node, active, &message, &mut malformed).await;
+                if active.session.outbox.is_open()
+                    && let Some(work) = take(node, active, &message, &mut malformed)
+                {
+                    work.await;
                 }
             }
             Some(Err(error)) => {
@@ -297,19 +319,25 @@ async fn read_loop(
     }
 }
 
-/// One frame, handled to its end.
-async fn take(node: &Arc<Node>, active: &Active, message: &Message, malformed: &mut Malformed) {
+/// One frame; what it returns is to be awaited before the next.
+fn take<'a>(
+    node: &'a Arc<Node>,
+    active: &'a Active,
+    message: &'a Message,
+    malformed: &mut Malformed,
+) -> Option<handlers::Work<'a>> {
     let session = &active.session;
-    let Some((spoken, bytes)) = payload(session.codec, message) else { return };
+    let (spoken, bytes) = payload(session.codec, message)?;
     let received = Instant::now();
     match spoken.decode(bytes) {
         Ok(Request { req_id, message }) => {
             let context = Context { node, room: &active.room, session, req_id };
-            handlers::handle(context, message, received).await;
+            handlers::handle(context, message, received)
         }
         Err(error) => {
             if error == DecodeError::Malformed && malformed.add() {
-                return session.outbox.close(CloseReason::MALFORMED);
+                session.outbox.close(CloseReason::MALFORMED);
+                return None;
             }
             let req_id = match &error {
                 DecodeError::UnknownType { req_id, .. } | DecodeError::Invalid { req_id, .. } => {
@@ -319,6 +347,7 @@ async fn take(node: &Arc<Node>, active: &Active, message: &Message, malformed: &
             };
             let context = Context { node, room: &active.room, session, req_id };
             handlers::handle_undecoded(&context, error);
+            None
         }
     }
 }
@@ -388,7 +417,12 @@ async fn write_until_end(
         if !out.is_empty() {
             let written = guarded(session, write(sink, session.codec, &out)).await;
             match written {
-                Ok(()) => settle(node, active, &mut out),
+                Ok(()) => {
+                    settle(node, active, &mut out);
+                    if out.capacity() > KEPT_FRAMES {
+                        out = VecDeque::new();
+                    }
+                }
                 Err(Unwritten::Aborted(close)) => return End::Close(close),
                 Err(Unwritten::Gone) => return End::Gone,
             }
@@ -410,6 +444,8 @@ async fn guarded(
     write: impl Future<Output = Result<(), axum::Error>>,
 ) -> Result<(), Unwritten> {
     tokio::select! {
+        // First: it is nearly always ready, and then nothing else is set up.
+        biased;
         written = write => written.map_err(|_| Unwritten::Gone),
         close = session.outbox.aborted() => Err(Unwritten::Aborted(close)),
         () = tokio::time::sleep(WRITE_DEADLINE) => Err(Unwritten::Gone),

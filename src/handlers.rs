@@ -9,6 +9,7 @@ pub mod messages;
 pub mod moderation;
 pub mod presence;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,14 +81,34 @@ impl Context<'_> {
     }
 }
 
-/// Handles one request to its end. Runs in a task that nobody cancels.
-pub async fn handle(context: Context<'_>, message: ClientMessage<'_>, received: Instant) {
+/// What is left to do for a request. In a box of its own: what requests need
+/// while they run would else be a part of every socket's task, for as long as
+/// that is open.
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Handles one request. What it returns runs to its end, in a task that nobody
+/// cancels.
+pub fn handle<'a>(
+    context: Context<'a>,
+    message: ClientMessage<'a>,
+    received: Instant,
+) -> Option<Work<'a>> {
     match message {
+        ClientMessage::ClientAck(ack) => {
+            messages::client_ack(&context, &ack);
+            None
+        }
         ClientMessage::Send(send) => {
             let Context { node, room, session, req_id } = context;
-            router::send::send(node, room, session, send, req_id, received).await;
+            Some(Box::pin(router::send::send(node, room, session, send, req_id, received)))
         }
-        ClientMessage::ClientAck(ack) => messages::client_ack(&context, &ack),
+        other => Some(Box::pin(handle_other(context, other))),
+    }
+}
+
+/// Everything but messages and their confirmations.
+async fn handle_other(context: Context<'_>, message: ClientMessage<'_>) {
+    match message {
         ClientMessage::MessageStatus(ask) => messages::message_status(&context, ask).await,
         ClientMessage::ListPeers => presence::list_peers(&context).await,
         ClientMessage::SetStatus(status) => presence::set_status(&context, status).await,
@@ -110,6 +131,9 @@ pub async fn handle(context: Context<'_>, message: ClientMessage<'_>, received: 
         ClientMessage::AuditVerify => audit::verify(&context).await,
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {
             context.refuse_if_asked("already_active", "this connection has said hello already");
+        }
+        ClientMessage::Send(_) | ClientMessage::ClientAck(_) => {
+            unreachable!("handled by the caller")
         }
     }
 }

@@ -39,7 +39,11 @@ pub const LOGGED_TYPE_CHARS: usize = 32;
 
 /// Bytes read from a socket at once. Allocated per socket; more waits in the
 /// kernel.
-pub const READ_BUFFER_BYTES: usize = 8 * 1024;
+pub const READ_BUFFER_BYTES: usize = 2 * 1024;
+
+/// Bytes of small frames gathered for a socket before they are written in one
+/// call. What waits longer than that is the outbox's.
+pub const WRITE_BUFFER_BYTES: usize = 1024;
 
 /// Pauses between pings that may pass without a pong. After them the socket
 /// counts as dead and its session goes into grace.
@@ -73,6 +77,10 @@ pub const PUSH_BYTES_MAX: usize =
 /// Envelopes of this node that wait for their commit. More: the reading socket
 /// waits, and with it its sender.
 pub const ACCEPT_QUEUE_ENVELOPES_MAX: usize = 4096;
+
+/// Batches that are written at once, of different meshes; each takes a
+/// connection. More meshes: they share.
+pub const ACCEPT_LANES: usize = 4;
 
 /// Envelopes of one transaction. More: they go into the next.
 pub const ACCEPT_BATCH_ENVELOPES_MAX: usize = 512;

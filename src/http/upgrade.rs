@@ -113,7 +113,7 @@ pub async fn upgrade(
         .max_message_size(bytes_max)
         .max_frame_size(bytes_max)
         .read_buffer_size(limits::READ_BUFFER_BYTES)
-        .write_buffer_size(0)
+        .write_buffer_size(limits::WRITE_BUFFER_BYTES)
         .max_write_buffer_size(limits::OUTBOX_BYTES_MAX * 2);
     let agreed = upgrade.selected_protocol().and_then(|name| name.to_str().ok());
     let codec = match agreed {
