@@ -31,6 +31,7 @@ mod board;
 mod churn;
 mod connect;
 mod crew;
+mod failover;
 mod frames;
 mod outcome;
 mod peer;
@@ -75,6 +76,7 @@ struct Plan {
 enum Work {
     Traffic(Traffic),
     Connect { at_once: usize },
+    Failover,
     Idle { seconds: u64 },
     Churn { cycles: u32, messages: u32 },
 }
@@ -149,6 +151,7 @@ async fn measure(
     let measured = match &plan.work {
         Work::Traffic(traffic) => traffic::run(&stage, traffic, common, progress).await,
         Work::Connect { at_once } => connect::storm(&stage, *at_once, common, progress).await,
+        Work::Failover => failover::run(&stage, common, progress).await,
         Work::Idle { seconds } => {
             connect::idle(&stage, Duration::from_secs(*seconds), common, progress).await
         }
@@ -232,6 +235,18 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
                 "sockets": args.sockets, "meshes": args.meshes, "atOnce": args.at_once,
             }),
             work: Work::Connect { at_once: args.at_once },
+            common: args.common,
+        },
+        Scenario::Failover(args) if args.common.floor => {
+            drop(args);
+            let message = "the floor is one node: failover has none";
+            return Err(Failure::new("usage", message).into());
+        }
+        Scenario::Failover(args) => Plan {
+            name: "failover",
+            size: spread(args.sockets, args.meshes)?,
+            settings: json!({"sockets": args.sockets, "meshes": args.meshes}),
+            work: Work::Failover,
             common: args.common,
         },
         Scenario::Idle(args) => Plan {

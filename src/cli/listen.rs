@@ -40,7 +40,8 @@ pub(super) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     bind_to(address, config.port).map(|listener| Bound { listener, ipv4_only: false })
 }
 
-fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+/// Listens there; 0: on a free port.
+pub(super) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {

@@ -12,6 +12,7 @@ mod cluster_recovery;
 mod cluster_redis;
 mod cluster_up;
 mod cluster_wire;
+mod costs;
 mod crash;
 mod dashboard;
 mod deploy;

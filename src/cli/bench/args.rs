@@ -15,6 +15,8 @@ pub enum Scenario {
     Fanout(FanoutArgs),
     /// Everybody connects at once: hellos per second
     Connect(ConnectArgs),
+    /// A node is killed and all its peers come back at once: how long until the last is there
+    Failover(FailoverArgs),
     /// Sockets that do nothing: memory and CPU for each
     Idle(IdleArgs),
     /// Peers come and go while messages for them go round
@@ -157,6 +159,19 @@ pub struct ConnectArgs {
     /// Connections under way at once
     #[arg(long, default_value_t = 1000)]
     pub at_once: usize,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `bench failover`.
+#[derive(Debug, Args)]
+pub struct FailoverArgs {
+    /// Sockets of the node that is killed
+    #[arg(long, default_value_t = 1000)]
+    pub sockets: usize,
+    /// Meshes that they belong to
+    #[arg(long, default_value_t = 20)]
+    pub meshes: usize,
     #[command(flatten)]
     pub common: Common,
 }

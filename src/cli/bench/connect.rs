@@ -28,11 +28,14 @@ const SIGNED_AHEAD: Duration = Duration::from_secs(20);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// One socket that is open, and how long its hello took.
-struct Open {
-    wire: Wire,
-    presence: String,
+pub(super) struct Open {
+    /// Its peer's place among all.
+    pub(super) place: usize,
+    pub(super) wire: Wire,
+    pub(super) presence: String,
     us: u32,
-    at: Instant,
+    /// When its hello was answered.
+    pub(super) at: Instant,
 }
 
 /// Everybody connects at once.
@@ -161,13 +164,25 @@ async fn stay(mut wire: Wire, over: CancellationToken, lost: Arc<AtomicU64>) {
     }
 }
 
-struct Opened {
-    open: Vec<Open>,
-    checks: Checks,
+/// Sockets that were opened together.
+pub(super) struct Opened {
+    pub(super) open: Vec<Open>,
+    pub(super) checks: Checks,
     begun: Instant,
 }
 
 async fn open_all(
+    stage: &Stage,
+    at_once: usize,
+    common: &Common,
+    progress: &Progress,
+) -> anyhow::Result<Opened> {
+    open_all_at(|place| stage.url_of(place).to_owned(), stage, at_once, common, progress).await
+}
+
+/// Opens a socket for each peer, at the address for its place.
+pub(super) async fn open_all_at(
+    url_of: impl Fn(usize) -> String,
     stage: &Stage,
     at_once: usize,
     common: &Common,
@@ -178,13 +193,13 @@ async fn open_all(
     let mut opening = JoinSet::new();
     for (place, identity) in stage.sessions.iter().flatten().enumerate() {
         let options = options(identity.clone(), common);
-        let (url, places) = (stage.url_of(place).to_owned(), Arc::clone(&places));
+        let (url, places) = (url_of(place), Arc::clone(&places));
         let hello = sign(&options)?;
         let go = go.clone();
         opening.spawn(async move {
             go.cancelled().await;
-            let _place = places.acquire().await;
-            open_one(&url, &options, hello).await
+            let _turn = places.acquire().await;
+            open_one(place, &url, &options, hello).await
         });
     }
     let total = opening.len() as u64;
@@ -209,16 +224,20 @@ async fn open_all(
     Ok(Opened { open, checks, begun })
 }
 
-type SignedHello = (Instant, tokio_tungstenite::tungstenite::Message);
+/// A hello, and when it was signed.
+pub(super) type SignedHello = (Instant, tokio_tungstenite::tungstenite::Message);
 
-fn sign(options: &ClientOptions) -> Result<SignedHello, ClientError> {
+/// Signs a hello ahead of its turn.
+pub(super) fn sign(options: &ClientOptions) -> Result<SignedHello, ClientError> {
     let identity = &options.identity;
     let session_key = identity.session_key.as_ref().unwrap_or(&identity.member_key);
     let frame = hello::hello(options, session_key, Timestamp::now());
     Ok((Instant::now(), socket::encode(options.codec, &frame)?))
 }
 
-async fn open_one(
+/// Connects and says hello; signs anew if that was long ago.
+pub(super) async fn open_one(
+    place: usize,
     url: &str,
     options: &ClientOptions,
     hello: SignedHello,
@@ -234,5 +253,5 @@ async fn open_one(
     let at = Instant::now();
     let (wire, ack) = Wire::of(opened);
     let us = u32::try_from((at - begun).as_micros()).unwrap_or(u32::MAX);
-    Ok(Open { wire, presence: ack.presence_id, us, at })
+    Ok(Open { place, wire, presence: ack.presence_id, us, at })
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 /// Clock ticks per second in `/proc/<pid>/stat`: the same on every Linux.
@@ -31,6 +32,13 @@ impl Process {
     /// This one.
     pub(super) fn own() -> Self {
         Self(std::process::id())
+    }
+
+    /// Kills it, without a warning.
+    pub(super) fn kill(self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.0).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.context("a process has a positive id")?;
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
     }
 
     /// CPU time so far, of all its threads.

@@ -8,6 +8,7 @@
 //! is the price of what it promises. Sockets are set up as the broker's are.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,7 +23,6 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::cli::{listen, output};
@@ -63,7 +63,8 @@ struct Frame<'a> {
 /// Serves on a free port, prints it, and goes on until it is killed.
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     listen::raise_open_files();
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    // As the broker listens: a short backlog would make a storm wait for TCP.
+    let listener = listen::bind_to(Ipv4Addr::LOCALHOST.into(), 0)?;
     output::json(&json!({"status": "listening", "port": listener.local_addr()?.port()}))?;
     let listener = listener.tap_io(|tcp| {
         let _ = tcp.set_nodelay(true);
