@@ -146,7 +146,9 @@ pub trait Store: Send + Sync + 'static {
     /// The answers are in the order of the batch.
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>>;
 
-    /// Marks deliveries done and moves multicast positions forward.
+    /// Marks deliveries done and moves multicast positions forward. Alone among
+    /// these methods it may return before the disk has it: a crash of the
+    /// machine brings such a delivery again, as one on its way.
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()>;
 
     /// Claims direct envelopes for a presence until `ask.until`, oldest
