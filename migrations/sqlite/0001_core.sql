@@ -105,6 +105,7 @@ create index message_queue_mailbox_idx
     on message_queue (mesh_id, target_spec, seq, created_at, id)
     where delivered_at is null;
 create index message_queue_multicast_idx on message_queue (mesh_id, seq) where multicast = 1;
+create index message_queue_mesh_id_idx on message_queue (mesh_id, id);
 create index message_queue_delivered_idx on message_queue (delivered_at)
     where delivered_at is not null;
 create index message_queue_undelivered_idx on message_queue (created_at)
