@@ -123,9 +123,9 @@ pub fn record(node: &Node) -> NodeRecord {
         uptime_seconds: node.started.elapsed().as_secs(),
         sockets,
         meshes,
-        bus_lag_ms: node.cluster.bus_lag().map(|lag| lag.as_secs_f64() * 1e3),
-        accepted_per_second,
-        delivered_per_second,
+        bus_lag_ms: node.cluster.bus_lag().map(|lag| rounded(lag.as_secs_f64() * 1e3)),
+        accepted_per_second: rounded(accepted_per_second),
+        delivered_per_second: rounded(delivered_per_second),
         loads,
     }
 }
@@ -140,6 +140,11 @@ fn state_of(node: &Node) -> NodeState {
     } else {
         NodeState::Ready
     }
+}
+
+/// To three decimals: more is noise that would have to be read.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 fn measure_traffic(node: &Node) {
@@ -158,7 +163,10 @@ fn measure_traffic(node: &Node) {
         let grown = (grown(now.0, since.0), grown(now.1, since.1));
         accepted += grown.0;
         delivered += grown.1;
-        let rate = Rate { accepted: grown.0 as f64 / seconds, delivered: grown.1 as f64 / seconds };
+        let rate = Rate {
+            accepted: rounded(grown.0 as f64 / seconds),
+            delivered: rounded(grown.1 as f64 / seconds),
+        };
         rates.insert(mesh.clone(), rate);
     }
     state.rates = rates;
@@ -179,13 +187,13 @@ fn end_point(node: &Node, state: &mut State, now: Instant) {
         (metrics.accept_seconds.take_recent(), metrics.deliver_seconds.take_recent());
     let point = Point {
         at: Timestamp::now(),
-        accepted_per_second: std::mem::take(&mut state.accepted) as f64 / seconds,
-        delivered_per_second: std::mem::take(&mut state.delivered) as f64 / seconds,
+        accepted_per_second: rounded(std::mem::take(&mut state.accepted) as f64 / seconds),
+        delivered_per_second: rounded(std::mem::take(&mut state.delivered) as f64 / seconds),
         sockets: node.registry.sessions() as u64,
-        accept_p50_ms: accept.p50_ms,
-        accept_p99_ms: accept.p99_ms,
-        deliver_p50_ms: deliver.p50_ms,
-        deliver_p99_ms: deliver.p99_ms,
+        accept_p50_ms: rounded(accept.p50_ms),
+        accept_p99_ms: rounded(accept.p99_ms),
+        deliver_p50_ms: rounded(deliver.p50_ms),
+        deliver_p99_ms: rounded(deliver.p99_ms),
     };
     state.samples = 0;
     node.vitals.series.lock().push(point);

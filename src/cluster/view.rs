@@ -103,3 +103,19 @@ pub struct LeaseView {
     /// When it ends unless it is renewed or its session comes back.
     pub expires_at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_another_release_says_is_read_as_far_as_it_is_known() {
+        let newer = json!({ "id": "a", "state": "hibernating", "moods": ["good"] });
+        let packed = rmp_serde::to_vec_named(&newer).expect("packed");
+        let record: NodeRecord = rmp_serde::from_slice(&packed).expect("read");
+        assert_eq!((record.id.as_str(), record.state), ("a", NodeState::Degraded));
+        assert_eq!((record.sockets, record.bus_lag_ms), (0, None));
+    }
+}

@@ -169,8 +169,10 @@ async fn a_mesh_is_shown_with_its_peers_leases_and_what_waits() {
     })
     .await;
     assert_eq!(get(&node, "/meshes/test").await["id"], node.mesh.as_str(), "by its slug");
-    let unknown = call(&node, "GET", "/meshes/nothing").await;
-    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("no_mesh")));
+    for odd in ["/meshes/nothing", "/meshes/%00", "/meshes/nothing/audit"] {
+        let unknown = call(&node, "GET", odd).await;
+        assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (404, &json!("no_mesh")));
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -29,7 +30,7 @@ pub(super) struct Which {
 pub(super) async fn rows(
     State(app): State<App>,
     Path(id): Path<String>,
-    which: Result<Query<Which>, axum::extract::rejection::QueryRejection>,
+    which: Result<Query<Which>, QueryRejection>,
 ) -> Response {
     let node = Arc::clone(&app.node);
     answer(&app, async move {

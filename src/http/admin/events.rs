@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
@@ -40,7 +41,14 @@ pub(super) struct Which {
 }
 
 /// `GET /events`, with one mesh in full if `?mesh=` names one.
-pub(super) async fn events(State(app): State<App>, Query(which): Query<Which>) -> Response {
+pub(super) async fn events(
+    State(app): State<App>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Response {
+    let Ok(Query(which)) = which else {
+        let text = "mesh is the id or slug of a mesh, named once";
+        return Refused::new(StatusCode::BAD_REQUEST, "invalid", text).into_response();
+    };
     let Ok(permit) = Arc::clone(&app.admin.streams).try_acquire_owned() else {
         let text = "this node has as many event streams open as it may: close one, or try again";
         return Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text)

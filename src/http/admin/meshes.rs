@@ -36,6 +36,10 @@ pub(super) async fn mesh(State(app): State<App>, Path(id): Path<String>) -> Resp
 
 /// The mesh with that id or slug.
 pub(super) async fn find(node: &Node, id_or_slug: &str) -> Result<Mesh, Refused> {
+    // No text in Postgres holds it, so nothing is called so.
+    if id_or_slug.contains('\0') {
+        return Err(Refused::no_mesh());
+    }
     node.store.find_mesh(id_or_slug).await?.ok_or_else(Refused::no_mesh)
 }
 

@@ -4,9 +4,11 @@
 
 import { clock, el, now, setText } from "./dom.js";
 
-const HOUR_MS = 3600000;
+const MINUTE_MS = 60000;
+// Minutes across: the hour, or as much of it as there is.
+const WINDOWS = [12, 20, 40, 60];
 const HEIGHT = 190;
-const LEFT = 46;
+const LEFT = 54;
 const RIGHT = 8;
 const TOP = 10;
 const BOTTOM = 24;
@@ -40,15 +42,19 @@ export function plot(place, { lines, unit, about }) {
   place.replaceChildren(canvas, legend);
   let points = [];
   let chosen = null;
+  let minutes = WINDOWS[0];
 
   const draw = () => {
     const width = Math.max(place.clientWidth, 200);
     const end = now();
-    const shown = points.filter((point) => end - Date.parse(point.at) <= HOUR_MS);
+    const age = points.length > 0 ? end - Date.parse(points[0].at) : 0;
+    minutes = WINDOWS.find((window) => age <= window * MINUTE_MS) ?? WINDOWS.at(-1);
+    const across = minutes * MINUTE_MS;
+    const shown = points.filter((point) => end - Date.parse(point.at) <= across);
     const all = shown.flatMap((point) => lines.map((line) => line.value(point) ?? 0));
     const grid = step(Math.max(0, ...all));
     const top = 3 * grid;
-    const x = (at) => LEFT + (1 - (end - Date.parse(at)) / HOUR_MS) * (width - LEFT - RIGHT);
+    const x = (at) => LEFT + (1 - (end - Date.parse(at)) / across) * (width - LEFT - RIGHT);
     const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
     canvas.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const parts = [];
@@ -57,11 +63,11 @@ export function plot(place, { lines, unit, about }) {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: at, y2: at }));
       parts.push(svg("text", { x: LEFT - 8, y: at + 4, "text-anchor": "end" }, unit(index * grid)));
     }
-    for (const minutes of width < 420 ? [60, 30, 0] : [60, 45, 30, 15, 0]) {
-      const at = LEFT + (1 - minutes / 60) * (width - LEFT - RIGHT);
-      const anchor = minutes === 0 ? "end" : minutes === 60 ? "start" : "middle";
+    for (const part of width < 420 ? [1, 0.5, 0] : [1, 0.75, 0.5, 0.25, 0]) {
+      const at = LEFT + (1 - part) * (width - LEFT - RIGHT);
+      const anchor = part === 0 ? "end" : part === 1 ? "start" : "middle";
       parts.push(svg("text", { x: at, y: HEIGHT - 6, "text-anchor": anchor },
-        minutes === 0 ? "now" : `−${minutes} min`));
+        part === 0 ? "now" : `−${part * minutes} min`));
     }
     for (const line of lines) parts.push(...curve(shown, line, x, y));
     const at = chosen === null ? null : shown.find((point) => point.at === chosen);
@@ -85,7 +91,7 @@ export function plot(place, { lines, unit, about }) {
   const choose = (clientX) => {
     const box = canvas.getBoundingClientRect();
     const part = (clientX - box.left - LEFT) / (box.width - LEFT - RIGHT);
-    const at = now() - (1 - part) * HOUR_MS;
+    const at = now() - (1 - part) * minutes * MINUTE_MS;
     const near = (point) => Math.abs(Date.parse(point.at) - at);
     const best = points.reduce((a, b) => (a && near(a) <= near(b) ? a : b), null);
     chosen = best?.at ?? null;

@@ -125,8 +125,14 @@ async fn streams_are_bounded_and_a_reader_that_leaves_makes_room() {
         Events::open(&node, "").await.status == 200
     })
     .await;
-    let unknown = call(&node, "GET", "/events?mesh=nothing").await;
-    assert!([404, 503].contains(&unknown.status), "{unknown:?}");
+    drop(streams);
+    crate::harness::until("there is room again", async || {
+        let unknown = call(&node, "GET", "/events?mesh=nothing").await;
+        (unknown.status, &unknown.json()["error"]["code"]) == (404, &json!("no_mesh"))
+    })
+    .await;
+    let twice = call(&node, "GET", "/events?mesh=a&mesh=b").await;
+    assert_eq!((twice.status, &twice.json()["error"]["code"]), (400, &json!("invalid")));
 }
 
 #[tokio::test]
