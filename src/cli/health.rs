@@ -14,8 +14,8 @@ use crate::config::{Config, ConfigErrors};
 /// Whom to ask for what.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// The broker's address, such as https://mesh.example.org; by default the
-    /// one of this machine that the settings name
+    /// The broker's address, as http(s) or ws(s) URL; by default the one of this
+    /// machine that the settings name
     #[arg(long)]
     url: Option<String>,
     /// Whether it lives, rather than whether it welcomes peers

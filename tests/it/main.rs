@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
 mod admin;
+mod backup;
 mod bench;
 mod cli;
 mod client;

@@ -346,3 +346,25 @@ fn a_reader_that_leaves_early_is_no_failure() {
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn health_is_an_exit_code_with_a_sentence() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    let url = format!("http://127.0.0.1:{}", broker.port);
+    for args in [&["health", "--url", &url][..], &["health", "--live", "--url", &url]] {
+        let said = place.json(args);
+        assert_eq!(said["ok"], true, "{said}");
+        assert!(said["said"]["gitSha"].is_string(), "{said}");
+    }
+    let port = broker.port.to_string();
+    let by_settings = place.command(&["health"]).env("BROKER_PORT", &port).output();
+    let by_settings = Answer::of(&by_settings.expect("it starts"), &["health"]);
+    assert_eq!(by_settings.code, 0, "{by_settings:?}");
+    assert!(by_settings.out.starts_with("ready: claudemesh-broker"), "{by_settings:?}");
+    broker.signal(Signal::TERM);
+    broker.wait();
+    let (code, sentence) = place.failure(&["health", "--url", &url]);
+    assert_eq!(code, "no_answer");
+    assert!(sentence.contains(&url), "{sentence}");
+}
