@@ -100,11 +100,11 @@ fn held(acquired: Acquired, asked: &PresenceRecord) -> Option<HeldLease> {
     Some(HeldLease { lease, record: Arc::new(record) })
 }
 
-/// What the directory shows, in an order.
-fn rows(records: &[PresenceRecord]) -> Vec<(PresenceId, bool, String, Option<String>)> {
-    let row = |record: &PresenceRecord| {
-        (record.id.clone(), record.online, record.node.clone(), record.summary.clone())
-    };
+/// What the directory shows, in an order. Not the node: whoever comes back writes
+/// its own over the one before.
+fn rows(records: &[PresenceRecord]) -> Vec<(PresenceId, bool, Option<String>)> {
+    let row =
+        |record: &PresenceRecord| (record.id.clone(), record.online, record.summary.clone());
     let mut rows: Vec<_> = records.iter().map(row).collect();
     rows.sort();
     rows
