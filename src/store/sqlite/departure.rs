@@ -77,9 +77,12 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
     let mut tx = db.begin().await?;
     let here: Vec<String> = sqlx::query_scalar(
         "update presence set disconnected_at = ?2
-         where disconnected_at is null and id in (
-            select value ->> 0 from json_each(?1)
-            where value ->> 1 is null or presence.node is null or presence.node = value ->> 1)
+         where rowid in (
+            select p.rowid from json_each(?1) ended
+            cross join presence p on p.id = ended.value ->> 0
+            where p.disconnected_at is null
+               and (ended.value ->> 1 is null or p.node is null or p.node = ended.value ->> 1)
+         )
          returning id",
     )
     .bind(to_json(&holders))
