@@ -103,8 +103,7 @@ fn held(acquired: Acquired, asked: &PresenceRecord) -> Option<HeldLease> {
 /// What the directory shows, in an order. Not the node: whoever comes back writes
 /// its own over the one before.
 fn rows(records: &[PresenceRecord]) -> Vec<(PresenceId, bool, Option<String>)> {
-    let row =
-        |record: &PresenceRecord| (record.id.clone(), record.online, record.summary.clone());
+    let row = |record: &PresenceRecord| (record.id.clone(), record.online, record.summary.clone());
     let mut rows: Vec<_> = records.iter().map(row).collect();
     rows.sort();
     rows
