@@ -61,6 +61,23 @@ enum Phase {
     Stalled,
 }
 
+/// What waits behind the gate of a drain.
+#[derive(Debug)]
+enum Gated {
+    Delivery(Delivery),
+    /// A multicast that was not for this session when it came.
+    Past(i64),
+}
+
+impl Gated {
+    fn place(&self) -> Place {
+        match self {
+            Self::Delivery(delivery) => delivery.place,
+            Self::Past(seq) => Place::Multicast(*seq),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Flight {
     client_message_id: Option<Arc<str>>,
@@ -97,7 +114,7 @@ pub struct Inbox {
     multicast_behind: bool,
     /// The position that the store knows.
     position_saved: i64,
-    gate: VecDeque<Delivery>,
+    gate: VecDeque<Gated>,
     /// Sent by the drain under way: a gated twin is skipped.
     drained: HashSet<MessageId>,
     /// Direct messages that drains found, newest last: their live twins may
@@ -198,12 +215,7 @@ impl Inbox {
                 Offer::Keep
             }
             Phase::Draining => {
-                if self.gate.len() < limits::GATE_FRAMES_MAX {
-                    self.gate.push_back(delivery.clone());
-                } else {
-                    self.missed(delivery.place);
-                    self.again = true;
-                }
+                self.wait(Gated::Delivery(delivery.clone()));
                 Offer::Keep
             }
             Phase::Live => self.take_up(delivery, now_ms),
@@ -237,10 +249,25 @@ impl Inbox {
         Offer::Send
     }
 
-    /// A live multicast passed that is not for this session.
+    /// A live multicast passed that is not for this session. It stays so: whoever
+    /// joins a group later does not get what was sent to it before.
     pub fn pass_over(&mut self, seq: i64) {
-        if self.phase == Phase::Live && seq > self.multicast_seen {
-            self.multicast_seen = seq;
+        match self.phase {
+            Phase::Live => self.multicast_seen = self.multicast_seen.max(seq),
+            Phase::Draining => self.wait(Gated::Past(seq)),
+            Phase::Stalled => {}
+        }
+    }
+
+    /// Waits for the end of the drain under way.
+    fn wait(&mut self, gated: Gated) {
+        if let (Some(Gated::Past(last)), Gated::Past(seq)) = (self.gate.back_mut(), &gated) {
+            *last = (*last).max(*seq);
+        } else if self.gate.len() < limits::GATE_FRAMES_MAX {
+            self.gate.push_back(gated);
+        } else {
+            self.again = true;
+            self.missed(gated.place());
         }
     }
 

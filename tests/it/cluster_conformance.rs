@@ -11,7 +11,6 @@ mod expiry;
 mod extras;
 mod loss;
 mod places;
-mod random;
 mod views;
 
 use std::collections::{BTreeSet, HashSet};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Delivery, DrainPlan, Inbox, Offer, Phase, Place};
+use super::{Delivery, DrainPlan, Gated, Inbox, Offer, Phase, Place};
 use crate::id::MessageId;
 use crate::limits;
 
@@ -105,7 +105,8 @@ impl Inbox {
     /// Whether it waits behind the gate.
     #[must_use]
     pub fn is_gated(&self, id: &MessageId) -> bool {
-        self.gate.iter().any(|delivery| delivery.id == *id)
+        let is_it = |gated: &Gated| matches!(gated, Gated::Delivery(one) if one.id == *id);
+        self.gate.iter().any(is_it)
     }
 
     /// A round is over. `None`: go round again. Else the session is live (or
@@ -114,8 +115,8 @@ impl Inbox {
     pub fn end_drain(&mut self, found_all: bool, now_ms: i64) -> Option<Vec<Delivery>> {
         if self.is_full() {
             self.phase = Phase::Stalled;
-            for delivery in std::mem::take(&mut self.gate) {
-                self.missed(delivery.place);
+            for gated in std::mem::take(&mut self.gate) {
+                self.missed(gated.place());
             }
             self.drained.clear();
             self.confirmed_meanwhile.clear();
@@ -126,7 +127,16 @@ impl Inbox {
         }
         self.phase = Phase::Live;
         let mut out = Vec::new();
-        for delivery in std::mem::take(&mut self.gate) {
+        for gated in std::mem::take(&mut self.gate) {
+            let delivery = match gated {
+                Gated::Delivery(delivery) => delivery,
+                Gated::Past(seq) => {
+                    if self.phase == Phase::Live {
+                        self.multicast_seen = self.multicast_seen.max(seq);
+                    }
+                    continue;
+                }
+            };
             if self.drained.contains(&delivery.id) {
                 continue;
             }

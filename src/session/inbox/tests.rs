@@ -91,6 +91,18 @@ fn a_busy_session_gets_only_what_is_urgent() {
 }
 
 #[test]
+fn what_passes_during_a_drain_has_passed() {
+    let mut inbox = Inbox::new(0, true);
+    inbox.plan_drain();
+    inbox.offer(&multicast(1), 0);
+    inbox.pass_over(2);
+    inbox.offer(&multicast(3), 0);
+    inbox.pass_over(4);
+    assert_eq!(inbox.end_drain(true, 0).expect("done").len(), 2);
+    assert_eq!(inbox.plan_drain().multicasts_after, 4);
+}
+
+#[test]
 fn an_overflowing_gate_goes_round_again() {
     let mut inbox = Inbox::new(0, true);
     for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {
