@@ -122,6 +122,7 @@ async fn words_of_a_later_release_are_skipped() {
         assert_eq!(server.query::<u32>(&publish), 2);
     };
     publish(1, json!({"kind": "not_known_yet", "x": 1}));
+    second.gap(&mesh).await;
     publish(2, json!({"kind": "mail_for", "keys": ["5"], "hint": true}));
     assert_eq!(second.numbers(1).await, [5]);
     publish(4, json!({"kind": "mail_for", "keys": ["6"]}));

@@ -187,7 +187,9 @@ impl Channel {
     pub(super) fn hear(&mut self, now: Instant, origin: &Origin, seq: u64, first: bool) -> Arrival {
         let Some((last, at)) = self.heard.get_mut(origin) else {
             self.heard.insert(origin.clone(), (seq, now));
-            return Arrival::InOrder;
+            // What it sent before, while this node was deaf or its own link was
+            // down, may be missing.
+            return if first { Arrival::InOrder } else { Arrival::AfterGap };
         };
         if seq <= *last && !first {
             return Arrival::Old;
@@ -236,7 +238,7 @@ mod tests {
     fn a_missing_frame_shows_at_the_next_or_at_a_beat() {
         let now = Instant::now();
         let mut channel = Channel::new(now, 0);
-        assert_eq!(channel.hear(now, &origin(1), 5, false), Arrival::InOrder);
+        assert_eq!(channel.hear(now, &origin(1), 5, false), Arrival::AfterGap, "never heard");
         assert_eq!(channel.hear(now, &origin(1), 6, false), Arrival::InOrder);
         assert_eq!(channel.hear(now, &origin(1), 6, false), Arrival::Old);
         assert_eq!(channel.hear(now, &origin(1), 8, false), Arrival::AfterGap);

@@ -140,7 +140,13 @@ fn read_message(
     match bus.hear(mesh, origin, frame.seq, frame.first) {
         None | Some(Arrival::Old) => return,
         Some(Arrival::InOrder) => {}
-        Some(Arrival::AfterGap) => bus.note_gap(mesh),
+        Some(Arrival::AfterGap) => {
+            // Told before the frame, which must not overtake what is missing. If
+            // that cannot be, the frame is missing too.
+            if events.try_send(ClusterEvent::Gap { mesh: mesh.clone() }).is_err() {
+                return bus.note_gap(mesh);
+            }
+        }
     }
     let Some(body) = frame.body else { return };
     match rmp_serde::from_slice::<BusMessage>(body) {
