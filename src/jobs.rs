@@ -5,6 +5,7 @@
 //! at `stopped` between ticks only.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ const DECAY_INTERVAL: Duration = Duration::from_millis(500);
 const VITALS_INTERVAL: Duration = Duration::from_millis(vitals::SAMPLE_INTERVAL_MS);
 const INFER_INTERVAL: Duration = Duration::from_secs(3);
 const REDELIVERY_INTERVAL: Duration = Duration::from_millis(500);
-const MAIL_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks for mail: as long as a claim holds, within these bounds.
+const MAIL_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const STALE_INTERVAL: Duration = Duration::from_secs(60);
 /// A presence not heard of for this long is nobody's: its node is dead.
@@ -56,7 +58,9 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, VITALS_INTERVAL, |node| async move { vitals::sample(&node).await });
-    every(node, tasks, MAIL_INTERVAL, |node| async move { look_for_mail(&node).await });
+    let claim = Duration::from_millis(node.config.message.claim_ms.unsigned_abs());
+    let look = claim.clamp(*MAIL_INTERVAL.start(), *MAIL_INTERVAL.end());
+    every(node, tasks, look, |node| async move { look_for_mail(&node).await });
     every(node, tasks, POLL_INTERVAL, |node| async move {
         // Without the bus the store is the only way between nodes.
         if node.cluster.health() == ClusterHealth::Degraded {

@@ -136,6 +136,14 @@ async fn peers_of_different_nodes_talk_and_an_interrupt_leaves_nothing_behind() 
     bob.send(ada.member_pubkey().as_str(), Priority::Now, "and back").await.expect("accepted");
     assert_eq!(message(&mut ada_inbox).await, "and back");
 
+    // Invites of one second are alike at first, and told apart by trying again.
+    for _ in 0..3 {
+        let invite = up.run(&["invite", "create", "team"]);
+        let log = std::fs::read_to_string(up.place.path().join("cluster/postgres.log"));
+        let token = text(&invite["token"]);
+        assert!(!log.expect("a log").contains(&token[..32]), "a secret in the database's log");
+    }
+
     let (code, sentence) = refused(&up.place, &["up"]);
     assert_eq!(code, "cluster_running");
     assert!(sentence.contains("--dir") && sentence.contains("cluster down"), "{sentence}");

@@ -174,6 +174,7 @@ impl Fleet {
     /// Starts one more, and waits until it serves.
     pub(super) async fn start(&mut self, service: Service) -> anyhow::Result<()> {
         let log = self.folder.log_of(service.name());
+        let mut said_before = length(&log);
         let child = service.spawn(&log)?;
         let identity = child.id().and_then(Identity::of);
         self.members.push(Member { service, child, identity, restarts: 0 });
@@ -182,9 +183,10 @@ impl Fleet {
         loop {
             let index = self.members.len() - 1;
             match self.until_ready(index).await {
-                Err(error) if is_still_attached(&error) && tries < POSTGRES_TRIES => {
+                Err(_) if is_still_attached(&log, said_before) && tries < POSTGRES_TRIES => {
                     tries += 1;
                     tokio::time::sleep(POSTGRES_TRY_PAUSE).await;
+                    said_before = length(&log);
                     self.spawn_again(index)?;
                 }
                 outcome => return outcome,
@@ -359,9 +361,15 @@ async fn end_of(identity: Option<&Identity>) {
 }
 
 /// Postgres found processes of its predecessor, which end by themselves when
-/// they notice that it is gone.
-fn is_still_attached(error: &anyhow::Error) -> bool {
-    error.to_string().contains("pre-existing shared memory block")
+/// they notice that it is gone. They say so in the same log, maybe many lines.
+fn is_still_attached(log: &Path, said_before: u64) -> bool {
+    let said = std::fs::read(log).unwrap_or_default();
+    let since = usize::try_from(said_before).ok().and_then(|from| said.get(from..));
+    String::from_utf8_lossy(since.unwrap_or_default()).contains("pre-existing shared memory block")
+}
+
+fn length(log: &Path) -> u64 {
+    std::fs::metadata(log).map_or(0, |it| it.len())
 }
 
 fn say(text: &str) {

@@ -47,7 +47,6 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
     let constraint = constraint.unwrap_or_default();
     match code {
         "23505" => StoreError::Conflict(match constraint {
-            "invite_token_unique" | "invite_token_key" => "this invite is there already".to_owned(),
             "mesh_slug_unique" => slug_taken(),
             _ => format!("already there: {constraint}"),
         }),

@@ -24,7 +24,8 @@ struct Preset {
 
 pub(super) async fn create(db: &Db, now: Timestamp, invite: &NewInvite) -> Result<()> {
     // Where invites must be made by a user of the dashboard, the mesh's owner
-    // stands for whoever is at the command line.
+    // stands for whoever is at the command line. A violated constraint would
+    // put the token into the log of Postgres: nothing is done instead.
     let created = db
         .execute(
             sqlx::query(
@@ -35,7 +36,8 @@ pub(super) async fn create(db: &Db, now: Timestamp, invite: &NewInvite) -> Resul
                         where c.conrelid = 'mesh.invite'::regclass and c.contype = 'f'
                             and c.confrelid = to_regclass('public.\"user\"')
                     ) then m.owner_user_id else $7 end, $8
-                 from mesh.mesh m where m.id = $2",
+                 from mesh.mesh m where m.id = $2
+                 on conflict do nothing",
             )
             .bind(&invite.id)
             .bind(invite.mesh.as_str())
@@ -48,7 +50,11 @@ pub(super) async fn create(db: &Db, now: Timestamp, invite: &NewInvite) -> Resul
         )
         .await?;
     if created == 0 {
-        return Err(StoreError::NotFound("there is no such mesh".to_owned()));
+        let mesh = sqlx::query("select from mesh.mesh where id = $1").bind(invite.mesh.as_str());
+        return Err(match db.fetch_optional(mesh).await? {
+            Some(_) => StoreError::Conflict("this invite is there already".to_owned()),
+            None => StoreError::NotFound("there is no such mesh".to_owned()),
+        });
     }
     Ok(())
 }
