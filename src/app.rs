@@ -286,7 +286,8 @@ async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
     };
     let sockets_left = budget / 3 * 2;
     if tokio::time::timeout(sockets_left.saturating_sub(begun.elapsed()), sockets).await.is_err() {
-        tracing::warn!("some sockets did not end in time");
+        let tasks = node.tasks.len();
+        tracing::warn!(tasks, "some sockets did not end in time; their leases run out");
     }
     writers.stop.cancel();
     writers.tasks.close();

@@ -34,24 +34,41 @@ const KEPT_FRAMES: usize = 8;
 /// A peer whose window stays shut this long is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// A socket that has become a session.
+struct Entered {
+    sink: SplitSink<WebSocket, Message>,
+    stream: SplitStream<WebSocket>,
+    active: Active,
+}
+
 /// Serves a socket from its upgrade to its end.
-pub async fn serve(node: Arc<Node>, socket: WebSocket, codec: Codec, half_open: HalfOpenGuard) {
-    // What a hello needs is freed once it is answered, and what an end needs is
-    // made then: most sockets are idle, and are to cost as little as they can.
-    let entered = Box::pin(enter(&node, socket, codec, half_open)).await;
-    if let Some((socket, active)) = entered {
-        run(&node, socket, &active).await;
-        Box::pin(teardown(&node, active)).await;
+///
+/// Most sockets are idle, and are to cost as little as they can: what a hello
+/// needs is freed once it is answered, what a write or an end needs is made
+/// then. Not an `async fn`, which keeps room for its arguments to its end.
+pub fn serve(
+    node: Arc<Node>,
+    socket: WebSocket,
+    codec: Codec,
+    half_open: HalfOpenGuard,
+) -> impl Future<Output = ()> + Send + 'static {
+    let entering = Box::pin(enter(Arc::clone(&node), socket, codec, half_open));
+    async move {
+        if let Some(entered) = entering.await {
+            let active = run(&node, entered).await;
+            Box::pin(teardown(&node, active)).await;
+        }
     }
 }
 
 /// From the upgrade to an active session; `None` if it came to none.
 async fn enter(
-    node: &Arc<Node>,
+    node: Arc<Node>,
     mut socket: WebSocket,
     codec: Codec,
     half_open: HalfOpenGuard,
-) -> Option<(WebSocket, Active)> {
+) -> Option<Box<Entered>> {
+    let node = &node;
     let outbox = Outbox::new();
     let evicted = half_open.evicted();
     let hello = tokio::select! {
@@ -80,7 +97,8 @@ async fn enter(
     };
     node.metrics.hello_seconds.observe(received.elapsed().as_secs_f64());
     drop(half_open);
-    Some((socket, active))
+    let (sink, stream) = socket.split();
+    Some(Box::new(Entered { sink, stream, active }))
 }
 
 async fn admit(
@@ -247,15 +265,18 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
 }
 
 /// Both loops, until the socket is gone.
-async fn run(node: &Arc<Node>, socket: WebSocket, active: &Active) {
-    let (sink, stream) = socket.split();
+async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
+    let Entered { sink, stream, active } = *entered;
     let ends = Ends::default();
     if node.draining.is_cancelled() {
         // It came in while the others were being closed.
         active.session.outbox.close(CloseReason::SHUTTING_DOWN);
     }
     let loops = async {
-        tokio::join!(read_loop(node, stream, active, &ends), write_loop(node, sink, active, &ends),);
+        tokio::join!(
+            read_loop(node, stream, &active, &ends),
+            write_loop(node, sink, &active, &ends),
+        );
     };
     // A defect in a handler must not cost the session its teardown: a lease
     // that is renewed for nobody would take a place for ever.
@@ -263,6 +284,7 @@ async fn run(node: &Arc<Node>, socket: WebSocket, active: &Active) {
         tracing::error!(presence = %active.session.presence, "a handler panicked; socket dropped");
     }
     tracing::debug!(presence = %active.session.presence, "socket closed");
+    active
 }
 
 /// How each loop tells the other that it is over.
@@ -408,14 +430,15 @@ async fn write_until_end(
                 if session.silent_ms() > i64::try_from(liveness.pong_deadline_ms()).unwrap_or(i64::MAX) {
                     return End::Gone;
                 }
-                if guarded(session, sink.send(Message::Ping(Bytes::new()))).await.is_err() {
+                let write = sink.send(Message::Ping(Bytes::new()));
+                if Box::pin(guarded(session, write)).await.is_err() {
                     return End::Gone;
                 }
                 continue;
             }
         };
         if !out.is_empty() {
-            let written = guarded(session, write(sink, session.codec, &out)).await;
+            let written = Box::pin(guarded(session, write(sink, session.codec, &out))).await;
             match written {
                 Ok(()) => {
                     settle(node, active, &mut out);

@@ -1,5 +1,7 @@
 //! What the directory says of one presence.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
@@ -9,7 +11,7 @@ use crate::protocol::{Group, PeerInfo, PeerRole, Profile, Stats, Status, StatusS
 /// What makes two connections the same session: mesh, member, kind of hello
 /// and session key; without a session key, the client's session id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SessionIdentity(String);
+pub struct SessionIdentity(Arc<str>);
 
 impl SessionIdentity {
     /// The identity as one string, unique within its mesh.
@@ -24,7 +26,7 @@ impl SessionIdentity {
 /// It travels as a MessagePack map with named fields; unknown fields are
 /// ignored and missing ones default, so that two releases can share a
 /// cluster.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PresenceRecord {
     /// Its id; a reattach keeps it.
     pub id: PresenceId,
@@ -115,10 +117,11 @@ impl PresenceRecord {
     #[must_use]
     pub fn identity(&self) -> SessionIdentity {
         let kind = self.role.as_str();
-        SessionIdentity(match &self.session_key {
+        let identity = match &self.session_key {
             Some(key) => format!("{kind}/{}/key/{key}", self.member),
             None => format!("{kind}/{}/id/{}", self.member, self.session_id),
-        })
+        };
+        SessionIdentity(identity.into())
     }
 
     /// Whether it is addressed by this key.

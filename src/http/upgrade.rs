@@ -8,6 +8,7 @@ use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 
 use super::listener::Entering;
@@ -123,10 +124,7 @@ pub async fn upgrade(
     let tasks = node.tasks.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Its own task, which nobody cancels and the drain waits for.
-        tasks.spawn(async move {
-            connection::serve(node, socket, codec, half_open).await;
-            drop(guard);
-        });
+        tasks.spawn(connection::serve(node, socket, codec, half_open).map(|()| drop(guard)));
     })
 }
 

@@ -47,7 +47,7 @@ pub struct Active {
     /// Its mesh; stays while this lives.
     pub room: RoomGuard,
     /// What the member's last session left, to go on from.
-    pub saved: Option<PeerState>,
+    pub saved: Option<Box<PeerState>>,
 }
 
 /// A hello that is refused: the error frame, then the close.
@@ -417,5 +417,5 @@ fn activate(
         replaced.outbox.close(CloseReason::SESSION_REPLACED);
     }
     node.metrics.connections_active.inc();
-    Active { session, room, saved: proven.admitted.saved }
+    Active { session, room, saved: proven.admitted.saved.map(Box::new) }
 }

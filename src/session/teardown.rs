@@ -35,10 +35,15 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
         member: session.member.clone(),
         member_key: session.member_key.clone(),
         multicast_position: session.inbox.lock().position(),
-        state: state_to_save(&record, saved),
+        state: state_to_save(&record, saved.map(|saved| *saved)),
     };
     if let Err(error) = node.store.suspend_presence(Timestamp::now(), &suspended).await {
-        tracing::warn!(%error, "a session's last state was not saved");
+        // A drain that runs out of time says so once, not for every session.
+        if node.stopped.is_cancelled() {
+            tracing::debug!(%error, "a session's last state was not saved");
+        } else {
+            tracing::warn!(%error, "a session's last state was not saved");
+        }
     }
     presence::publish(node, &room, &record, None);
     presence::rehome(node, &room, &record);

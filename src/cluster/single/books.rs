@@ -19,6 +19,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::LeaseTimes;
 use super::tombstones::{End, Tombstones};
@@ -56,7 +57,8 @@ pub struct Line {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    record: PresenceRecord,
+    /// Shared with the directory as long as both say the same.
+    record: Arc<PresenceRecord>,
     identity: SessionIdentity,
     epoch: u64,
     state: LeaseState,
@@ -98,7 +100,7 @@ impl MeshBooks {
             yielding.into_iter().filter_map(|presence| self.end(now_ms, &presence)).collect();
         let epoch = now_ms.max(record.epoch + 1);
         self.ended.forget(&record.id);
-        self.insert(record.clone(), epoch, LeaseState::Online, now_ms + times.ttl_ms);
+        self.insert(Arc::new(record.clone()), epoch, LeaseState::Online, now_ms + times.ttl_ms);
         let lease = lease_ref(record, epoch);
         Acquired::New { lease, yielded }
     }
@@ -117,7 +119,10 @@ impl MeshBooks {
                 _ => {
                     self.move_to(&lease.presence, LeaseState::Online, lease.epoch, expires_ms);
                     if let Some(entry) = self.leases.get_mut(&lease.presence) {
-                        entry.record.node.clone_from(&record.node);
+                        set_node(&mut entry.record, &record.node);
+                        if entry.record == *record {
+                            entry.record = Arc::clone(record);
+                        }
                     }
                     Renewal::Held
                 }
@@ -136,7 +141,7 @@ impl MeshBooks {
             self.sessions.remove(&record.identity());
             self.move_to(&other, LeaseState::Released, lease.epoch + 1, now_ms);
         }
-        self.insert(record.as_ref().clone(), lease.epoch, LeaseState::Online, expires_ms);
+        self.insert(Arc::clone(record), lease.epoch, LeaseState::Online, expires_ms);
         Renewal::Held
     }
 
@@ -172,7 +177,7 @@ impl MeshBooks {
     /// The record of a lease, if this epoch holds it.
     #[must_use]
     pub fn record_of(&self, lease: &LeaseRef) -> Option<PresenceRecord> {
-        self.held(lease).map(|entry| entry.record.clone())
+        self.held(lease).map(|entry| entry.record.as_ref().clone())
     }
 
     /// The number of leases.
@@ -238,7 +243,7 @@ impl MeshBooks {
         let is_left_over = self.sessions.contains_key(&record.identity());
         if !is_known {
             let expires_ms = if is_left_over { now_ms } else { now_ms + times.grace_ms };
-            self.insert(record.clone(), record.epoch, LeaseState::Lost, expires_ms);
+            self.insert(Arc::new(record.clone()), record.epoch, LeaseState::Lost, expires_ms);
         }
     }
 
@@ -246,23 +251,22 @@ impl MeshBooks {
     pub fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
         let Some(entry) = self.leases.get_mut(&lease.presence) else { return };
         if entry.epoch == lease.epoch {
-            entry.record = record.clone();
-            entry.record.epoch = entry.epoch;
-            entry.record.online = entry.state == LeaseState::Online;
+            entry.record = Arc::new(record.clone());
+            stamp(&mut entry.record, entry.epoch, entry.state);
         }
     }
 
     /// Every presence in the books.
     #[must_use]
     pub fn directory(&self) -> Vec<PresenceRecord> {
-        self.leases.values().map(|entry| entry.record.clone()).collect()
+        self.leases.values().map(|entry| entry.record.as_ref().clone()).collect()
     }
 
     /// See [`Cluster::leases`](crate::cluster::Cluster::leases).
     #[must_use]
     pub fn views(&self) -> Vec<LeaseView> {
         let views = self.leases.values().map(|entry| LeaseView {
-            record: entry.record.clone(),
+            record: entry.record.as_ref().clone(),
             state: entry.state,
             expires_at: Timestamp::from_ms(entry.expires_ms.cast_signed()),
         });
@@ -331,9 +335,9 @@ impl MeshBooks {
         let presence = self.sessions.get(&by.identity())?.clone();
         let entry = self.leases.get_mut(&presence)?;
         let epoch = now_ms.max(entry.epoch + 1).max(by.epoch + 1);
-        entry.record.node.clone_from(&by.node);
+        set_node(&mut entry.record, &by.node);
         self.move_to(&presence, LeaseState::Online, epoch, now_ms + times.ttl_ms);
-        let record = self.leases.get(&presence)?.record.clone();
+        let record = self.leases.get(&presence)?.record.as_ref().clone();
         Some(Acquired::Reattached { lease: lease_ref(&record, epoch), record: Box::new(record) })
     }
 
@@ -360,11 +364,16 @@ impl MeshBooks {
         self.leases.get(&lease.presence).filter(|entry| entry.epoch == lease.epoch)
     }
 
-    fn insert(&mut self, mut record: PresenceRecord, epoch: u64, state: LeaseState, expires: u64) {
+    fn insert(
+        &mut self,
+        mut record: Arc<PresenceRecord>,
+        epoch: u64,
+        state: LeaseState,
+        expires: u64,
+    ) {
         let identity = record.identity();
         debug_assert!(!self.leases.contains_key(&record.id), "a presence has one lease");
-        record.epoch = epoch;
-        record.online = state == LeaseState::Online;
+        stamp(&mut record, epoch, state);
         self.sessions.entry(identity.clone()).or_insert_with(|| record.id.clone());
         self.index_of(state).insert((expires, record.id.clone()));
         let presence = record.id.clone();
@@ -378,8 +387,7 @@ impl MeshBooks {
         entry.state = state;
         entry.epoch = epoch;
         entry.expires_ms = expires_ms;
-        entry.record.epoch = epoch;
-        entry.record.online = state == LeaseState::Online;
+        stamp(&mut entry.record, epoch, state);
         self.index_of(from).remove(&(from_ms, presence.clone()));
         self.index_of(state).insert((expires_ms, presence.clone()));
     }
@@ -396,7 +404,7 @@ impl MeshBooks {
         if self.sessions.get(&entry.identity) == Some(presence) {
             self.sessions.remove(&entry.identity);
         }
-        let mut record = entry.record;
+        let mut record = Arc::unwrap_or_clone(entry.record);
         record.online = false;
         Some(record)
     }
@@ -406,6 +414,20 @@ impl MeshBooks {
             LeaseState::Online => &mut self.online,
             LeaseState::Released | LeaseState::Lost => &mut self.grace,
         }
+    }
+}
+
+fn stamp(record: &mut Arc<PresenceRecord>, epoch: u64, state: LeaseState) {
+    let online = state == LeaseState::Online;
+    if (record.epoch, record.online) != (epoch, online) {
+        let record = Arc::make_mut(record);
+        (record.epoch, record.online) = (epoch, online);
+    }
+}
+
+fn set_node(record: &mut Arc<PresenceRecord>, node: &str) {
+    if record.node != node {
+        node.clone_into(&mut Arc::make_mut(record).node);
     }
 }
 

@@ -11,7 +11,9 @@ use crate::id::{self, PresenceId};
 use crate::store::{EndPresence, Result, SuspendPresence};
 
 pub(super) async fn suspend(db: &Db, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
-    let mut tx = db.begin().await?;
+    // Lost with the machine, it is as if the machine had crashed before: its
+    // claims run out, what it did not confirm comes again.
+    let mut tx = db.begin_relaxed().await?;
     save_state(&mut tx, now, closed).await?;
     // Its grace counts from here: it was heard of until now.
     sqlx::query(
