@@ -259,7 +259,7 @@ impl Cluster for RedisCluster {
         for index in renewed.replaced.iter().chain(&renewed.ended) {
             let lease = &held[*index].lease;
             is_lost[*index] = true;
-            self.fallback.forget(&lease.mesh, &lease.presence);
+            self.fallback.forget(lease);
         }
         let kept = held.iter().zip(is_lost).filter(|(_, is_lost)| !is_lost);
         kept.for_each(|(held, _)| self.fallback.follow_renewal(now_ms, held));
@@ -295,7 +295,7 @@ impl Cluster for RedisCluster {
     async fn revoke(&self, mesh: &MeshId, presence: &PresenceId) -> Result<()> {
         match self.leases.revoke(&[(mesh.clone(), presence.clone())]).await {
             Ok(count) => {
-                self.fallback.forget(mesh, presence);
+                self.fallback.follow_revocation(self.now_ms(), mesh, presence);
                 self.fallback.see_count(mesh, count);
                 Ok(())
             }

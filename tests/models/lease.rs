@@ -24,7 +24,7 @@ use claudemesh_broker::cluster::{Acquired, Release};
 use stateright::{Checker as _, HasDiscoveries, Model as _, Path, Property};
 
 use self::steps::Step;
-use self::world::{TIMES, World, Wrong, record};
+use self::world::{Grant, MESH, TIMES, World, Wrong, held, record};
 
 /// How many steps are looked at, breadth first: `MODEL_STATES` in a build that
 /// is optimized allows more.
@@ -246,4 +246,30 @@ fn what_ended_without_redis_names_the_holding_that_did() {
     assert!(node.release(1, &lease, Release::Grace, false));
     assert_eq!(node.reap(1 + TIMES.grace_ms, 10, false).len(), 1);
     assert_eq!(node.take_reseed().ended, [Ended::Holding(lease)]);
+}
+
+/// Answers of Redis may be heard in another order than they were given.
+#[test]
+fn a_late_answer_does_not_undo_a_newer_holding() {
+    let node = Fallback::new(TIMES);
+    let grant = |hello| Grant { session: 0, hello, node: 0, presence: 0, epoch: hello.into() };
+    let (older, newer) = (held(&grant(1)), held(&grant(2)));
+    node.follow(0, &newer);
+    node.follow(0, &older);
+    node.follow_renewal(0, &older);
+    node.forget(&older.lease);
+    let epochs: Vec<u64> = node.knowledge(&MESH).lines.iter().map(|line| line.epoch).collect();
+    assert_eq!(epochs, [newer.lease.epoch]);
+}
+
+/// A renewal that was under way when its presence was revoked is heard late.
+#[test]
+fn a_late_renewal_does_not_bring_a_revoked_presence_back() {
+    let node = Fallback::new(TIMES);
+    let held = held(&Grant { session: 0, hello: 1, node: 0, presence: 0, epoch: 1 });
+    node.follow(0, &held);
+    node.follow_revocation(0, &MESH, &held.lease.presence);
+    node.follow_renewal(0, &held);
+    assert!(node.knowledge(&MESH).lines.is_empty());
+    assert!(node.knowledge(&MESH).ended.is_empty(), "Redis knows of it");
 }

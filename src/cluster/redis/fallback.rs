@@ -124,18 +124,32 @@ impl Fallback {
 
     // ---- Redis is there: follow ----
 
-    /// A lease that Redis has given or renewed.
+    // Answers may come late and in another order than they were given: what a
+    // newer holding changed here stays.
+
+    /// A lease that Redis has given.
     pub fn follow(&self, now_ms: u64, held: &HeldLease) {
-        self.with_mesh(&held.lease.mesh, |mesh, times| mesh.books.put(now_ms, times, held));
+        self.with_mesh(&held.lease.mesh, |mesh, times| {
+            if !mesh.books.has_newer(&held.lease) {
+                mesh.books.put(now_ms, times, held);
+            }
+        });
     }
 
     /// A lease that Redis has renewed. One that was let go meanwhile stays so.
     pub fn follow_renewal(&self, now_ms: u64, held: &HeldLease) {
         self.with_mesh(&held.lease.mesh, |mesh, times| {
-            if !mesh.books.has_let_go(now_ms, &held.lease) {
-                mesh.books.put(now_ms, times, held);
+            let books = &mut mesh.books;
+            if !books.has_let_go(now_ms, &held.lease) && !books.has_newer(&held.lease) {
+                books.put(now_ms, times, held);
             }
         });
+    }
+
+    /// A presence that Redis has ended, whoever held it. A renewal that is under
+    /// way does not bring it back.
+    pub fn follow_revocation(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
+        self.with_mesh(mesh, |mesh, _| mesh.books.revoke(now_ms, presence));
     }
 
     /// What an acquiring of this session must exceed: an epoch given here may
@@ -163,8 +177,12 @@ impl Fallback {
     }
 
     /// A lease that is no longer this node's.
-    pub fn forget(&self, mesh: &MeshId, presence: &PresenceId) {
-        self.with_mesh(mesh, |mesh, _| mesh.books.forget(presence));
+    pub fn forget(&self, lease: &LeaseRef) {
+        self.with_mesh(&lease.mesh, |mesh, _| {
+            if !mesh.books.has_newer(lease) {
+                mesh.books.forget(&lease.presence);
+            }
+        });
     }
 
     /// How many leases the mesh has.

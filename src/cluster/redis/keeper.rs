@@ -168,7 +168,7 @@ impl Keeper {
             |lease: &LeaseRef| self.fallback.has_let_go(self.leases.clock.now_ms(), lease);
         let renewed = self.leases.renew(open, has_let_go).await?;
         for lost in renewed.replaced.iter().chain(&renewed.ended) {
-            self.fallback.forget(&open[*lost].lease.mesh, &open[*lost].lease.presence);
+            self.fallback.forget(&open[*lost].lease);
         }
         let records = open.iter().map(|held| (&held.lease, held.record.as_ref()));
         self.leases.write_records(records).await?;

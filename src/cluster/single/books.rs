@@ -168,6 +168,12 @@ impl MeshBooks {
         }
     }
 
+    /// Whether the presence is held here by a newer holding.
+    #[must_use]
+    pub fn has_newer(&self, lease: &LeaseRef) -> bool {
+        self.leases.get(&lease.presence).is_some_and(|entry| entry.epoch > lease.epoch)
+    }
+
     /// The epoch at which a session is held.
     #[must_use]
     pub fn epoch_of(&self, identity: &SessionIdentity) -> Option<u64> {

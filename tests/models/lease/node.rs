@@ -195,7 +195,7 @@ impl Model {
         let Renewed { replaced, ended, mut missing, held: kept, at } = renewed;
         let now_ms = world.now_ms();
         for grant in replaced.iter().chain(&ended) {
-            world.nodes[node].own.change().forget(&MESH, &id(grant.presence));
+            world.nodes[node].own.change().forget(&lease(grant));
         }
         for grant in &kept {
             world.nodes[node].own.change().follow_renewal(now_ms, &held(grant));
@@ -264,7 +264,7 @@ impl Model {
             match world.redis.change().renew(now_ms, TIMES, &held) {
                 Renewal::Held => {}
                 Renewal::Replaced | Renewal::Ended => {
-                    world.nodes[node].own.change().forget(&MESH, &held.lease.presence);
+                    world.nodes[node].own.change().forget(&held.lease);
                 }
             }
         }
