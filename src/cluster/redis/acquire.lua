@@ -34,7 +34,9 @@ if short > 0 then
   for i = 1, #grace, 2 do
     table.insert(yielding, { grace[i], tonumber(grace[i + 1]) })
   end
-  table.sort(yielding, function(a, b) return a[2] < b[2] end)
+  table.sort(yielding, function(a, b)
+    return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1])
+  end)
 end
 if #yielding < short then
   local live = redis.call('ZRANGEBYSCORE', ONLINE, '(' .. NOW, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -75,7 +75,9 @@ local function remove(presence, lease)
   end
 end
 
+-- The last end counts.
 local function bury(presence, how)
+  redis.call('ZREM', ENDED, (how == 'l' and 'r:' or 'l:') .. presence)
   redis.call('ZADD', ENDED, NOW + TOMBSTONE_MS, how .. ':' .. presence)
   redis.call('ZREMRANGEBYSCORE', ENDED, '-inf', NOW)
   redis.call('ZREMRANGEBYRANK', ENDED, 0, -TOMBSTONES_MAX - 1)

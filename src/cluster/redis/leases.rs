@@ -27,6 +27,10 @@ const CALLS_PER_BATCH_MAX: usize = 256;
 /// Meshes that one reaping looks into. More: the next one does.
 const MESHES_PER_REAP_MAX: usize = 256;
 
+/// How much earlier a mesh is looked at than it is due by this node's clock,
+/// which lags behind the server's. The script decides by the server's.
+const DUE_SLACK_MS: u64 = 100;
+
 /// The books in Redis.
 pub(super) struct Leases {
     pub(super) link: Arc<Link>,
@@ -259,7 +263,7 @@ impl Leases {
 
     pub(super) async fn reap(&self, limit: usize) -> RedisResult<Vec<PresenceRecord>> {
         let mut due = redis::cmd("ZRANGEBYSCORE");
-        due.arg(self.keys.due()).arg("-inf").arg(self.clock.now_ms());
+        due.arg(self.keys.due()).arg("-inf").arg(self.clock.now_ms() + DUE_SLACK_MS);
         due.arg("LIMIT").arg(0).arg(MESHES_PER_REAP_MAX);
         let meshes: Vec<String> = self.link.query(&due).await?;
         let mut reaped = Vec::new();
@@ -267,22 +271,29 @@ impl Leases {
             if reaped.len() >= limit {
                 break;
             }
-            let mut call = self.call(&self.scripts.reap, &mesh);
-            call.arg(limit - reaped.len());
-            type Reply = (u32, u64, u64, Vec<Row>);
             // What was taken out before a failure must still be handed out.
-            let (_, now, due, rows): Reply = match self.link.query(&call).await {
-                Ok(reply) => reply,
+            let rows = match self.reap_mesh(&mesh, limit - reaped.len()).await {
+                Ok(rows) => rows,
                 Err(error) if reaped.is_empty() => return Err(error),
                 Err(_) => break,
             };
-            self.clock.see(now);
-            if self.keys.is_cluster() {
-                self.reset_due(&mesh, due).await;
-            }
             reaped.extend(rows.into_iter().filter_map(Row::into_record).map(ended));
         }
         Ok(reaped)
+    }
+
+    async fn reap_mesh(&self, mesh: &MeshId, limit: usize) -> RedisResult<Vec<Row>> {
+        // Taken before the script: what others note from then on stays.
+        self.take_due(mesh).await?;
+        let mut call = self.call(&self.scripts.reap, mesh);
+        call.arg(limit);
+        type Reply = (u32, u64, u64, Vec<Row>);
+        let reply: RedisResult<Reply> = self.link.query(&call).await;
+        let due = reply.as_ref().map_or(self.clock.now_ms(), |reply| reply.2);
+        self.note_due(mesh, due).await;
+        let (_, now, _, rows) = reply?;
+        self.clock.see(now);
+        Ok(rows)
     }
 
     /// `leave_out_ended`: those of which the books know that they ended stay so.
@@ -360,8 +371,8 @@ impl Leases {
     }
 
     /// In a Redis Cluster the index of meshes cannot be written by the scripts.
-    /// It only ever moves an entry earlier here; one that is lost is written
-    /// again by the next renewal.
+    /// It only ever moves an entry earlier here, until a reaping takes it out;
+    /// one that is lost is written again by the next renewal.
     async fn note_dues(&self, dues: &[(MeshId, u64)]) {
         let dues: Vec<_> = dues.iter().filter(|(_, due_ms)| *due_ms > 0).collect();
         if !self.keys.is_cluster() || dues.is_empty() {
@@ -377,15 +388,12 @@ impl Leases {
         }
     }
 
-    async fn reset_due(&self, mesh: &MeshId, due_ms: u64) {
-        let mut set = redis::cmd(if due_ms > 0 { "ZADD" } else { "ZREM" });
-        set.arg(self.keys.due());
-        if due_ms > 0 {
-            set.arg(due_ms);
+    async fn take_due(&self, mesh: &MeshId) -> RedisResult<()> {
+        if !self.keys.is_cluster() {
+            return Ok(());
         }
-        set.arg(mesh.as_str());
-        if let Err(error) = self.link.query::<Value>(&set).await {
-            tracing::debug!(%error, %mesh, "the index of meshes keeps a past instant");
-        }
+        let mut take = redis::cmd("ZREM");
+        take.arg(self.keys.due()).arg(mesh.as_str());
+        self.link.query::<Value>(&take).await.map(|_| ())
     }
 }

@@ -253,11 +253,13 @@ impl MeshBooks {
         }
     }
 
-    /// See [`Cluster::write_record`](crate::cluster::Cluster::write_record).
+    /// See [`Cluster::write_record`](crate::cluster::Cluster::write_record). The
+    /// node stays the one that holds the lease.
     pub fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
         let Some(entry) = self.leases.get_mut(&lease.presence) else { return };
         if entry.epoch == lease.epoch {
-            entry.record = Arc::new(record.clone());
+            let node = entry.record.node.clone();
+            entry.record = Arc::new(PresenceRecord { node, ..record.clone() });
             stamp(&mut entry.record, entry.epoch, entry.state);
         }
     }

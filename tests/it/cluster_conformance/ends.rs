@@ -74,3 +74,30 @@ pub(super) async fn adopted_presences_wait_in_grace<S: Subject>() {
     assert_eq!(ids(&first.reap(10).await.unwrap()), [adopted.id]);
     subject.check_invariants();
 }
+
+pub(super) async fn the_last_end_of_a_presence_counts<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let mesh = MeshId::generate();
+    // Revoked, put back, and left: nobody has replaced it.
+    let old = enter(&*first, &session(&mesh, "a")).await;
+    second.revoke(&mesh, &old.lease.presence).await.unwrap();
+    second.adopt(&[(*old.record).clone()]).await.unwrap();
+    let (lease, record) = reattach(&*first, &session(&mesh, "a")).await;
+    assert_eq!(lease.presence, old.lease.presence);
+    let new = HeldLease { lease, record: Arc::new(record) };
+    assert!(second.release(&new.lease, Release::Now).await.unwrap());
+    for held in [new, old] {
+        assert!(first.renew(&[held]).await.unwrap().is_empty(), "it left");
+    }
+    assert!(directory(&subject, &mesh).await.is_empty());
+    // Left, put back, and revoked.
+    let held = enter(&*first, &session(&mesh, "b")).await;
+    assert!(second.release(&held.lease, Release::Now).await.unwrap());
+    second.adopt(&[(*held.record).clone()]).await.unwrap();
+    second.revoke(&mesh, &held.lease.presence).await.unwrap();
+    let replaced = first.renew(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!(replaced, [held.lease], "it was revoked");
+    assert!(directory(&subject, &mesh).await.is_empty());
+    subject.check_invariants();
+}

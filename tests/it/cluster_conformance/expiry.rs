@@ -78,3 +78,36 @@ pub(super) async fn a_renewal_keeps_leases_alive<S: Subject>() {
     assert!(refused(&*other, &session(&mesh, "late")).await);
     assert!(directory(&subject, &mesh).await.iter().all(|row| row.online));
 }
+
+/// Many meshes, so that newcomers meet the reaping of their mesh.
+pub(super) async fn who_enters_during_a_reaping_is_reaped_in_turn<S: Subject>() {
+    const MESHES: usize = 200;
+    let subject = S::start(SHORT).await;
+    let [first, second] = subject.nodes();
+    let mut meshes: Vec<MeshId> = (0..MESHES).map(|_| MeshId::generate()).collect();
+    meshes.sort();
+    for mesh in &meshes {
+        let held = enter(&*first, &session(mesh, "gone")).await;
+        assert!(first.release(&held.lease, Release::Grace).await.unwrap());
+    }
+    tokio::time::sleep(LATER).await;
+    let entering = async {
+        let mut entered = HashSet::new();
+        for mesh in &meshes {
+            entered.insert(enter(&*first, &session(mesh, "new")).await.lease.presence);
+        }
+        entered
+    };
+    let (entered, reaped) = tokio::join!(entering, second.reap(2 * MESHES));
+    let mut reaped = reaped.unwrap();
+    assert!(reaped.len() >= MESHES);
+    // Their node says nothing more: they are lost, then gone.
+    for _ in 0..2 {
+        tokio::time::sleep(LATER).await;
+        reaped.extend(second.reap(2 * MESHES).await.unwrap());
+    }
+    let reaped: HashSet<_> = ids(&reaped).into_iter().collect();
+    let left_over: Vec<_> = entered.difference(&reaped).collect();
+    assert!(left_over.is_empty(), "{left_over:?}");
+    subject.check_invariants();
+}

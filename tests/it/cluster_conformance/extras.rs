@@ -71,3 +71,14 @@ pub(super) async fn a_pending_status_is_the_newest_and_expires<S: Subject>() {
     tokio::time::sleep(Duration::from_millis(10_050)).await;
     assert_eq!(second.take_pending_status(8, "/a b").await.unwrap(), None);
 }
+
+pub(super) async fn a_written_record_stays_with_its_holder<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let mesh = MeshId::generate();
+    let held = enter(&*first, &session(&mesh, "a")).await;
+    let record = PresenceRecord { node: "another".to_owned(), ..(*held.record).clone() };
+    first.write_record(&held.lease, &record).await.unwrap();
+    let rows = second.directory(&mesh).await.unwrap();
+    assert_eq!(rows[0].node, held.record.node);
+}

@@ -136,3 +136,16 @@ pub(super) async fn a_release_frees_at_once_or_keeps_the_place<S: Subject>() {
     assert!(node.reap(10).await.unwrap().is_empty());
     subject.check_invariants();
 }
+
+pub(super) async fn those_of_one_instant_yield_in_the_order_of_their_ids<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [node, _] = subject.nodes();
+    let mesh = MeshId::generate();
+    let mut graced: Vec<_> = (0..9).map(|it| session(&mesh, &format!("s{it}"))).collect();
+    graced.sort_by(|a, b| a.id.cmp(&b.id));
+    node.adopt(&graced).await.unwrap();
+    match node.acquire(&session(&mesh, "newcomer"), 1).await.unwrap() {
+        Acquired::New { yielded, .. } => assert_eq!(ids(&yielded), ids(&graced)),
+        other => panic!("{other:?}"),
+    }
+}
