@@ -3,6 +3,7 @@
 //! The checks stand in the recorded order; nothing is registered before the
 //! signature has been verified and used up.
 
+mod place;
 mod proof;
 mod record;
 mod session_key;
@@ -13,14 +14,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use self::place::{Place, acquire, let_go};
 use self::proof::{admit, check_session_proofs, session_key_of, use_up};
-use self::record::{hello_ack, joined, new_record, opening};
+use self::record::{hello_ack, joined, opening};
 use self::session_key::check_session_key;
 use super::Session;
 use super::inbox::Inbox;
 use crate::auth::{HelloProof, ProofError, verify_hello};
 use crate::clock::Timestamp;
-use crate::cluster::{Acquired, LeaseRef, PresenceRecord, Release};
+use crate::cluster::{LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
 use crate::id::{Key, MeshId};
 use crate::node::Node;
@@ -35,7 +37,7 @@ use crate::registry::RoomGuard;
 use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
-use crate::store::{AdmittedMember, PeerState, ReattachPresence};
+use crate::store::{AdmittedMember, PeerState};
 
 /// Channels whose clients confirm every delivery.
 const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
@@ -170,39 +172,17 @@ async fn enter(
         })?;
     room.set_member(proven.admitted.member.clone());
     check_session_key(node, &room, &proven).await?;
-    let record = new_record(node, &proven);
     let changes = proven.changes;
-    let cap = node.config.presence.connections_per_mesh_max;
-    let acquired = node.cluster.acquire(&record, cap).await.map_err(|error| {
-        tracing::warn!(%error, mesh = %proven.mesh, "a lease could not be taken");
-        Refusal::unavailable()
-    })?;
-    match acquired {
-        Acquired::New { lease, yielded } => {
-            end_yielded(node, &proven.mesh, yielded).await;
-            let active = open(node, codec, outbox, room, proven, record, lease).await?;
-            recheck(node, &active, changes).await;
-            Ok(active)
+    let active = match acquire(node, &room, &proven).await? {
+        Place::New { record, lease } => {
+            open(node, codec, outbox, room, proven, *record, lease).await?
         }
-        Acquired::Reattached { lease, record: old } => {
-            node.metrics.leases_reattached.inc();
-            let active = reattach(node, codec, outbox, room, proven, *old, lease).await?;
-            recheck(node, &active, changes).await;
-            Ok(active)
+        Place::Kept { record, lease, position } => {
+            reattach(node, codec, outbox, room, proven, *record, lease, position).await
         }
-        Acquired::AtCapacity { current, retry_after_ms } => {
-            node.metrics.leases_denied.inc();
-            Err(at_capacity(cap, current, retry_after_ms))
-        }
-    }
-}
-
-fn at_capacity(cap: u32, current: u32, retry_after_ms: u64) -> Box<Refusal> {
-    let mut refusal = Refusal::new("capacity", "mesh at connection capacity");
-    refusal.error.limit = Some(cap);
-    refusal.error.current = Some(current);
-    refusal.error.retry_after_ms = Some(retry_after_ms);
-    refusal
+    };
+    recheck(node, &active, changes).await;
+    Ok(active)
 }
 
 /// The member may have been banned between the read of its row and the moment
@@ -219,25 +199,6 @@ async fn recheck(node: &Arc<Node>, active: &Active, changes: u64) {
             tracing::warn!(%error, "a member could not be checked again");
             active.session.outbox.close(CloseReason::TRY_AGAIN_LATER);
         }
-    }
-}
-
-async fn end_yielded(node: &Arc<Node>, mesh: &MeshId, yielded: Vec<PresenceRecord>) {
-    if yielded.is_empty() {
-        return;
-    }
-    node.metrics.leases_yielded.inc_by(yielded.len() as u64);
-    let endings: Vec<presence::Ending> = yielded
-        .into_iter()
-        .map(|record| presence::Ending {
-            record,
-            close: Some(CloseReason::TRY_AGAIN_LATER),
-            audit: Vec::new(),
-        })
-        .collect();
-    if let Err(error) = presence::end(node, mesh, &endings).await {
-        // Their rows stay open without a lease: the sweep for such ends them.
-        tracing::warn!(%error, %mesh, "presences that yielded could not be ended yet");
     }
 }
 
@@ -258,9 +219,7 @@ async fn open(
         Ok(position) => position,
         Err(error) => {
             tracing::warn!(%error, mesh = %proven.mesh, "a presence could not be opened");
-            if let Err(error) = node.cluster.release(&lease, Release::Now).await {
-                tracing::warn!(%error, "its lease stays until it expires");
-            }
+            let_go(node, &lease, Release::Now).await;
             return Err(Refusal::unavailable());
         }
     };
@@ -278,51 +237,18 @@ async fn open(
 }
 
 /// The same session comes back: same presence, no event.
+#[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
 async fn reattach(
     node: &Arc<Node>,
     codec: Codec,
     outbox: &Outbox,
     room: RoomGuard,
     proven: Proven,
-    old: PresenceRecord,
+    mut record: PresenceRecord,
     lease: LeaseRef,
-) -> Result<Active, Box<Refusal>> {
-    let fresh = new_record(node, &proven);
-    let named = proven.about.display_name.as_deref().is_some_and(|name| !name.is_empty());
-    let record = PresenceRecord {
-        display_name: if named { fresh.display_name } else { old.display_name.clone() },
-        session_id: fresh.session_id,
-        cwd: fresh.cwd,
-        pid: fresh.pid,
-        hostname: fresh.hostname.or(old.hostname.clone()),
-        peer_type: fresh.peer_type.or(old.peer_type.clone()),
-        channel: fresh.channel.or(old.channel.clone()),
-        model: fresh.model.or(old.model.clone()),
-        last_seen_at: fresh.last_seen_at,
-        node: fresh.node,
-        epoch: lease.epoch,
-        online: true,
-        ..old
-    };
-    let mut record = record;
+    position: i64,
+) -> Active {
     apply_pending_status(node, &mut record).await;
-    let about = ReattachPresence {
-        session_id: Some(record.session_id.clone()),
-        cwd: record.cwd.clone(),
-        pid: record.pid,
-        display_name: Some(record.display_name.clone()),
-        node: record.node.clone(),
-    };
-    let position = match resume(node, &room, &proven, &record, &about).await {
-        Ok(position) => position,
-        Err(error) => {
-            tracing::warn!(%error, "a presence could not be resumed");
-            if let Err(error) = node.cluster.release(&lease, Release::Grace).await {
-                tracing::warn!(%error, "its lease stays until it expires");
-            }
-            return Err(Refusal::unavailable());
-        }
-    };
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
@@ -333,29 +259,7 @@ async fn reattach(
     }
     redelivery::start(node, &active.room, &active.session);
     node.metrics.connections.inc();
-    Ok(active)
-}
-
-/// Where the presence's multicasts go on. What an older socket here is done
-/// with is written first, so that nothing is delivered again.
-async fn resume(
-    node: &Node,
-    room: &RoomGuard,
-    proven: &Proven,
-    record: &PresenceRecord,
-    about: &ReattachPresence,
-) -> crate::store::Result<i64> {
-    let older = room.session(&record.id);
-    if let Some(older) = &older {
-        node.ledger.settle(&*node.store, older).await?;
-    }
-    let here = older.map_or(0, |older| older.inbox.lock().position());
-    match node.store.reattach_presence(Timestamp::now(), &record.id, about).await? {
-        Some(position) => Ok(position.max(here)),
-        // The row was ended behind the lease's back: the presence begins anew
-        // under its id.
-        None => node.journal.open(opening(node, proven, record)).await,
-    }
+    active
 }
 
 async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) {
