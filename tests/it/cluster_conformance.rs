@@ -11,6 +11,7 @@ mod expiry;
 mod extras;
 mod loss;
 mod places;
+mod random;
 mod views;
 
 use std::collections::{BTreeSet, HashSet};
