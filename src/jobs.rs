@@ -21,7 +21,7 @@ use crate::protocol::CloseReason;
 use crate::redelivery;
 use crate::router::status;
 use crate::router::{bus, deliver, presence};
-use crate::store::{Changes, OpenPresenceState, PresenceChange, Retention, StoredPresence};
+use crate::store::{Changes, OpenPresenceState, Retention, StoredPresence};
 use crate::vitals;
 
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
@@ -69,7 +69,7 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
         }
     });
     every(node, tasks, STALE_INTERVAL, |node| async move { adopt_stale(&node).await });
-    every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node) });
+    every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node).await });
     every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });
     every(node, tasks, DEPTH_INTERVAL, |node| async move { measure_queue(&node).await });
     every(node, tasks, RETENTION_INTERVAL, |node| async move { expire(&node).await });
@@ -226,16 +226,17 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
     }
 }
 
-/// Says in the store that the presences here were heard of.
-fn touch(node: &Arc<Node>) {
-    let now = Timestamp::now();
+/// Says in the store that the presences here were heard of; so many at once
+/// that nobody else waits for long.
+async fn touch(node: &Arc<Node>) {
+    let mut presences = Vec::new();
     for room in node.registry.rooms() {
-        room.for_each_session(|session, _| {
-            node.journal.change(PresenceChange {
-                last_ping_at: Some(now),
-                ..PresenceChange::of(session.presence.clone())
-            });
-        });
+        room.for_each_session(|session, _| presences.push(session.presence.clone()));
+    }
+    for some in presences.chunks(limits::PRESENCE_BATCH_MAX) {
+        if let Err(error) = node.store.touch_presences(Timestamp::now(), some).await {
+            return tracing::debug!(%error, "presences are touched later");
+        }
     }
 }
 

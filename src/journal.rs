@@ -166,13 +166,11 @@ async fn open_one_by_one(
 }
 
 fn merge(older: &mut PresenceChange, newer: PresenceChange) {
-    let PresenceChange { id: _, status, summary, groups, visible, profile, stats, last_ping_at } =
-        newer;
+    let PresenceChange { id: _, status, summary, groups, visible, profile, stats } = newer;
     older.status = status.or(older.status.take());
     older.summary = summary.or(older.summary.take());
     older.groups = groups.or(older.groups.take());
     older.visible = visible.or(older.visible.take());
     older.profile = profile.or(older.profile.take());
     older.stats = stats.or(older.stats.take());
-    older.last_ping_at = last_ping_at.or(older.last_ping_at.take());
 }

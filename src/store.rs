@@ -121,6 +121,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes what changed about open presences.
     async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
 
+    /// These presences were heard of, those among them that are open.
+    async fn touch_presences(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()>;
+
     /// A presence's socket closed and its grace began: saves the member's
     /// last state, keeps the multicast position, and lets go of deliveries
     /// addressed to the member (those to the session's own key stay its own).

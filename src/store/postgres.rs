@@ -133,6 +133,10 @@ impl Store for PostgresStore {
         presence::update(&self.db, changes).await
     }
 
+    async fn touch_presences(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
+        presence::touch(&self.db, now, presences).await
+    }
+
     async fn suspend_presence(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
         departure::suspend(&self.db, now, closed).await
     }

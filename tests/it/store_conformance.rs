@@ -59,6 +59,7 @@ macro_rules! conformance {
                 presence::an_ended_presence_begins_anew_under_its_id
                 presence::a_change_changes_only_what_it_names
                 presence::later_changes_of_a_batch_win
+                presence::a_touched_presence_was_heard_of
                 presence::an_ended_presence_does_not_change
                 presence::only_unheard_open_presences_are_listed
                 presence::a_directory_leads_to_the_newest_presence

@@ -91,8 +91,6 @@ pub struct PresenceChange {
     pub profile: Option<Profile>,
     /// Its counters.
     pub stats: Option<Stats>,
-    /// When it was last heard of.
-    pub last_ping_at: Option<Timestamp>,
 }
 
 impl PresenceChange {
@@ -107,7 +105,6 @@ impl PresenceChange {
             visible: None,
             profile: None,
             stats: None,
-            last_ping_at: None,
         }
     }
 }

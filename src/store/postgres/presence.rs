@@ -185,7 +185,6 @@ struct Change<'a> {
     status_updated_ms: Option<i64>,
     summary: Option<&'a str>,
     groups: Option<&'a [Group]>,
-    last_ping_ms: Option<i64>,
     attributes: ChangedAttributes<'a>,
 }
 
@@ -211,7 +210,6 @@ impl<'a> Change<'a> {
         }
         self.summary = later.summary.as_deref().or(self.summary);
         self.groups = later.groups.as_deref().or(self.groups);
-        self.last_ping_ms = later.last_ping_at.map(Timestamp::as_ms).max(self.last_ping_ms);
         let attributes = &mut self.attributes;
         attributes.visible = later.visible.or(attributes.visible);
         attributes.profile = later.profile.as_ref().or(attributes.profile);
@@ -240,15 +238,35 @@ pub(super) async fn update(db: &Db, changes: &[PresenceChange]) -> Result<()> {
                     p.status_updated_at),
                 summary = coalesce(e.summary, p.summary),
                 groups = coalesce(e.groups, p.groups),
-                last_ping_at = greatest(p.last_ping_at,
-                    timestamp 'epoch' + e.last_ping_ms * interval '1 millisecond'),
                 attributes = coalesce(p.attributes, '{}') || e.attributes
              from jsonb_to_recordset($1::jsonb) as e (id text, status text,
                 status_source text, status_updated_ms bigint, summary text, groups jsonb,
-                last_ping_ms bigint, attributes jsonb)
+                attributes jsonb)
              where p.id = e.id and p.disconnected_at is null",
         )
         .bind(to_json(&merged)),
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn touch(db: &Db, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
+    if presences.is_empty() {
+        return Ok(());
+    }
+    let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
+    // A row that somebody else is writing waits for the next time.
+    db.execute(
+        sqlx::query(
+            "update mesh.presence set last_ping_at = $1
+             where id in (
+                select id from mesh.presence
+                where id = any ($2) and disconnected_at is null and last_ping_at < $1
+                for update skip locked
+             )",
+        )
+        .bind(now.to_naive())
+        .bind(presences),
     )
     .await?;
     Ok(())

@@ -167,7 +167,6 @@ struct Change<'a> {
     status_updated_at: Option<i64>,
     summary: Option<&'a str>,
     groups: Option<String>,
-    last_ping_at: Option<i64>,
     visible: Option<bool>,
     profile: Option<&'a Profile>,
     stats: Option<&'a Stats>,
@@ -183,7 +182,6 @@ impl<'a> Change<'a> {
         }
         self.summary = later.summary.as_deref().or(self.summary);
         self.groups = later.groups.as_ref().map(to_json).or(self.groups.take());
-        self.last_ping_at = later.last_ping_at.map(Timestamp::as_ms).max(self.last_ping_at);
         self.visible = later.visible.or(self.visible);
         self.profile = later.profile.as_ref().or(self.profile);
         self.stats = later.stats.as_ref().or(self.stats);
@@ -208,7 +206,6 @@ pub(super) async fn update(db: &Db, changes: &[PresenceChange]) -> Result<()> {
             status_updated_at = coalesce(new ->> 'status_updated_at', status_updated_at),
             summary = coalesce(new ->> 'summary', summary),
             groups = coalesce(new ->> 'groups', groups),
-            last_ping_at = max(last_ping_at, coalesce(new ->> 'last_ping_at', 0)),
             attributes = json_set(attributes,
                '$.visible', json(iif(new ->> 'visible' is null,
                   attributes -> 'visible', new -> 'visible')),
@@ -220,6 +217,25 @@ pub(super) async fn update(db: &Db, changes: &[PresenceChange]) -> Result<()> {
          where presence.id = changed and presence.disconnected_at is null",
     )
     .bind(to_json(&merged))
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    tx.commit().await.map_err(refused)
+}
+
+pub(super) async fn touch(db: &Db, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
+    if presences.is_empty() {
+        return Ok(());
+    }
+    // Lost with the machine, it would be as stale as everything else.
+    let mut tx = db.begin_relaxed().await?;
+    sqlx::query(
+        "update presence set last_ping_at = ?2
+         where id in (select value from json_each(?1)) and disconnected_at is null
+            and last_ping_at < ?2",
+    )
+    .bind(to_json(&presences))
+    .bind(now.as_ms())
     .execute(&mut *tx)
     .await
     .map_err(refused)?;

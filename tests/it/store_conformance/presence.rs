@@ -180,24 +180,28 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Arc<dyn Store>) {
         visible: Some(false),
         profile: Some(bio.clone()),
         stats: Some(stats),
-        last_ping_at: Some(at(4)),
-        ..nothing.clone()
+        ..nothing
     };
     store.update_presences(at(4), &[all]).await.expect("writable");
-    let stored = here.stored(&opening.id).await.expect("open");
-    assert_eq!(stored.last_ping_at, at(4));
-    let kept = stored.opened;
+    let kept = here.stored(&opening.id).await.expect("open").opened;
     assert_eq!(kept.status, (Status::Dnd, StatusSource::Manual, at(3)));
     assert_eq!((kept.groups, kept.visible), (vec![group("b"), group("c")], false));
     assert_eq!((kept.profile, kept.stats), (bio, Some(stats)), "replaced, not merged");
     assert_eq!(kept.summary.as_deref(), Some("s"));
-
-    let earlier = PresenceChange { last_ping_at: Some(at(2)), ..nothing };
-    store.update_presences(at(5), &[earlier]).await.expect("writable");
-    let stored = here.stored(&opening.id).await.expect("open");
-    assert_eq!(stored.last_ping_at, at(4), "the later one stays");
     let other = here.stored(&untouched).await.expect("open");
     assert_eq!((other.last_ping_at, other.opened.summary), (T0, None));
+}
+
+pub(crate) async fn a_touched_presence_was_heard_of(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
+    let untouched = here.present(&here.owner).await;
+    let heard = async |id: &PresenceId| here.stored(id).await.expect("open").last_ping_at;
+    store.touch_presences(at(4), &[one.clone(), two.clone()]).await.expect("writable");
+    assert_eq!((heard(&one).await, heard(&two).await, heard(&untouched).await), (at(4), at(4), T0));
+    store.touch_presences(at(2), &[one.clone()]).await.expect("writable");
+    assert_eq!(heard(&one).await, at(4), "the later one stays");
+    store.touch_presences(at(9), &[]).await.expect("nothing to do");
 }
 
 pub(crate) async fn later_changes_of_a_batch_win(store: Arc<dyn Store>) {
@@ -223,9 +227,9 @@ pub(crate) async fn an_ended_presence_does_not_change(store: Arc<dyn Store>) {
     (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
     here.open(T0, &opening).await;
     here.end(&opening.id).await;
-    let heard =
-        PresenceChange { last_ping_at: Some(at(9)), ..PresenceChange::of(opening.id.clone()) };
-    store.update_presences(at(9), &[heard]).await.expect("writable");
+    store.touch_presences(at(9), &[opening.id.clone()]).await.expect("writable");
+    let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(opening.id.clone()) };
+    store.update_presences(at(9), &[hides]).await.expect("writable");
     assert!(here.stored(&opening.id).await.is_none());
     let seen = store.member_of_session_key(&here.mesh, key.as_str(), at(9)).await;
     assert_eq!(seen.expect("readable"), None, "it was not heard of again");
