@@ -1,20 +1,31 @@
 //! The pieces of a message's way, one by one: `cargo bench`.
 //!
 //! What whole runs cost is measured by `claudemesh-broker bench`; this is for
-//! telling which piece has become slower, or faster.
+//! telling which piece has become slower, or faster. The lease scripts run on
+//! the Redis that `REDIS_URL` names, under keys of their own, and are left out
+//! without it.
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use claudemesh_broker::audit::{GENESIS, entry_hash, message_sent_payload};
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
+use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
+use claudemesh_broker::cluster::{Acquired, Cluster, HeldLease, LeaseRef, PresenceRecord, Release};
 use claudemesh_broker::codec::{Codec, SharedFrame};
-use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, PresenceId};
-use claudemesh_broker::protocol::{Ack, Blob, ClientMessage, Priority, Push, Send, ServerMessage};
+use claudemesh_broker::config::SecretUrl;
+use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, NodeId, PresenceId};
+use claudemesh_broker::protocol::{
+    Ack, Blob, ClientMessage, PeerRole, Priority, Profile, Push, Send, ServerMessage, Status,
+    StatusSource,
+};
 use claudemesh_broker::router::policy::Target;
 use claudemesh_broker::store::sqlite::SqliteStore;
 use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Store};
 use divan::{Bencher, black_box};
+use tokio::runtime::Runtime;
 
 const CODECS: [Codec; 2] = [Codec::Json, Codec::MsgPack];
 /// Envelopes of one commit.
@@ -117,11 +128,133 @@ fn audit_hash(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// A lease taken and let go, on this node's books: a mesh of 100 has room.
+#[divan::bench]
+fn lease_on_the_books(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    let (cluster, _events) = SingleCluster::new(TIMES);
+    bench_lease(bencher, &runtime, &*cluster);
+}
+
+/// The same by the scripts on Redis: two round trips.
+#[divan::bench]
+fn lease_by_the_scripts(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    match runtime.block_on(redis()) {
+        Some(cluster) => bench_lease(bencher, &runtime, &*cluster),
+        None => eprintln!("REDIS_URL is not set: left out"),
+    }
+}
+
+/// The renewal of 1,000 leases by the scripts: one command for each 1,000.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn renewal_of_1000_by_the_scripts(bencher: Bencher<'_, '_>) {
+    let runtime = runtime();
+    let Some(cluster) = runtime.block_on(redis()) else {
+        return eprintln!("REDIS_URL is not set: left out");
+    };
+    let mesh = MeshId::generate();
+    let mut held = Vec::with_capacity(1000);
+    for number in 0..1000 {
+        let record = presence(&mesh, number);
+        let lease = runtime.block_on(take(&*cluster, &record));
+        held.push(HeldLease { lease, record: Arc::new(record) });
+    }
+    bencher
+        .counter(divan::counter::ItemsCount::new(held.len()))
+        .bench_local(|| runtime.block_on(cluster.renew(&held)).expect("Redis answers"));
+    for one in &held {
+        let released = runtime.block_on(cluster.release(&one.lease, Release::Now));
+        assert!(released.expect("Redis answers"), "still held");
+    }
+    runtime.block_on(cluster.close());
+}
+
+const TIMES: LeaseTimes = LeaseTimes { ttl_ms: 60_000, grace_ms: 60_000 };
+
+fn runtime() -> Runtime {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime")
+}
+
+async fn redis() -> Option<Arc<RedisCluster>> {
+    let settings = RedisSettings {
+        url: SecretUrl::parse(&std::env::var("REDIS_URL").ok()?).expect("a URL"),
+        cluster_mode: false,
+        ca_file: None,
+        node: NodeId::from("bench"),
+        region: None,
+        lease_grace_ms: TIMES.grace_ms,
+        lease_ttl_ms: TIMES.ttl_ms,
+        key_prefix: "claudemesh-bench".to_owned(),
+    };
+    Some(RedisCluster::connect(settings).await.expect("Redis at REDIS_URL").0)
+}
+
+fn bench_lease(bencher: Bencher<'_, '_>, runtime: &Runtime, cluster: &dyn Cluster) {
+    let mesh = MeshId::generate();
+    for number in 0..100 {
+        runtime.block_on(take(cluster, &presence(&mesh, number)));
+    }
+    let mut number = 100;
+    bencher
+        .with_inputs(|| {
+            number += 1;
+            presence(&mesh, number)
+        })
+        .bench_local_values(|record| {
+            runtime.block_on(async {
+                let lease = take(cluster, &record).await;
+                cluster.release(&lease, Release::Now).await.expect("an answer")
+            })
+        });
+}
+
+async fn take(cluster: &dyn Cluster, record: &PresenceRecord) -> LeaseRef {
+    match cluster.acquire(record, 100_000).await.expect("an answer") {
+        Acquired::New { lease, .. } => lease,
+        other => panic!("every session is new: {other:?}"),
+    }
+}
+
+fn presence(mesh: &MeshId, number: u32) -> PresenceRecord {
+    let now = Timestamp::now();
+    PresenceRecord {
+        id: PresenceId::generate(),
+        mesh: mesh.clone(),
+        member: MemberId::from(format!("{number:032x}")),
+        member_key: Key::from(format!("{number:064x}")),
+        session_key: None,
+        role: PeerRole::Session,
+        session_id: "one".to_owned(),
+        display_name: "ada".to_owned(),
+        status: Status::Idle,
+        status_source: StatusSource::Jsonl,
+        status_updated_at: now,
+        summary: None,
+        groups: Vec::new(),
+        connected_at: now,
+        last_seen_at: now,
+        cwd: "/home/ada/project".to_owned(),
+        pid: 1,
+        hostname: None,
+        peer_type: None,
+        channel: None,
+        model: None,
+        stats: None,
+        visible: true,
+        profile: Profile::default(),
+        node: "bench".to_owned(),
+        epoch: 0,
+        online: true,
+    }
+}
+
 /// Queue row and audit row of 200 envelopes, in one transaction, on disk.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn group_commit_of_200_on_sqlite(bencher: Bencher<'_, '_>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime();
     let folder = tempfile::tempdir().expect("a folder");
     let (store, mesh, member) = runtime.block_on(store(&folder.path().join("broker.db")));
     bencher

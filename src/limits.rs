@@ -83,14 +83,14 @@ pub const ACCEPT_QUEUE_ENVELOPES_MAX: usize = 4096;
 pub const ACCEPT_LANES: usize = 4;
 
 /// Envelopes of one transaction. More: they go into the next.
-pub const ACCEPT_BATCH_ENVELOPES_MAX: usize = 512;
+pub const ACCEPT_BATCH_ENVELOPES_MAX: usize = 2048;
 
 /// Confirmations that wait to be written. More: dropped; those messages are
 /// offered again and confirmed then.
 pub const CONFIRM_QUEUE_MAX: usize = 8192;
 
 /// Confirmations written at once. More: they go into the next statement.
-pub const CONFIRM_BATCH_MAX: usize = 1024;
+pub const CONFIRM_BATCH_MAX: usize = 2048;
 
 /// Deliveries of one session that are sent and not confirmed. More: they stay
 /// queued until one is confirmed or its claim ends.

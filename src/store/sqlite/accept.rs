@@ -32,7 +32,8 @@ pub(super) async fn accept(
     let mut tx = db.begin().await?;
     let mut known = known_keys(&mut tx, batch).await?;
     let mut chains = Chains::read(&mut tx, now, batch.iter().map(|e| &e.mesh)).await?;
-    let mut positions = multicast_positions(&mut tx, batch.iter().map(|e| &e.mesh)).await?;
+    let multicasts = batch.iter().filter(|envelope| envelope.reach == Reach::Multicast);
+    let mut positions = multicast_positions(&mut tx, multicasts.map(|e| &e.mesh)).await?;
     let mut rows = Vec::with_capacity(batch.len());
     let mut answers = Vec::with_capacity(batch.len());
     for envelope in batch {
@@ -72,6 +73,9 @@ pub(super) async fn multicast_positions<'a>(
     let mut meshes: Vec<&MeshId> = meshes.into_iter().collect();
     meshes.sort_unstable();
     meshes.dedup();
+    if meshes.is_empty() {
+        return Ok(HashMap::new());
+    }
     let positions: Vec<Option<i64>> = sqlx::query_scalar(
         "select (select max(seq) from message_queue
                  where mesh_id = mesh.value and multicast = 1)
@@ -126,14 +130,7 @@ async fn known_keys<'a>(
 
 async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
     let now = now.as_ms();
-    for (mut query, group) in rows::statements(
-        "insert into message_queue (id, mesh_id, sender_member_id, sender_session_pubkey,
-            sender_name, target_spec, priority, nonce, ciphertext, created_at, delivered_at,
-            client_message_id, request_fingerprint, reply_to_id,
-            claimed_at, claim_id, claim_expires_at, seq, multicast)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    ) {
+    let bind = |mut query: rows::Statement, group: &[Row<'_>]| {
         for (envelope, seq) in group {
             let claim = match &envelope.reach {
                 Reach::Direct { claim: Some((presence, until)) } => Some((presence, *until)),
@@ -161,7 +158,17 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
                 .bind(*seq)
                 .bind(multicast);
         }
-        query.execute(&mut **tx).await.map_err(refused)?;
-    }
-    Ok(())
+        query
+    };
+    rows::execute(
+        tx,
+        "insert into message_queue (id, mesh_id, sender_member_id, sender_session_pubkey,
+            sender_name, target_spec, priority, nonce, ciphertext, created_at, delivered_at,
+            client_message_id, request_fingerprint, reply_to_id,
+            claimed_at, claim_id, claim_expires_at, seq, multicast)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows,
+        bind,
+    )
+    .await
 }

@@ -109,12 +109,7 @@ impl Chains {
     /// Writes what was added.
     pub(super) async fn write(self, tx: &mut Tx) -> Result<()> {
         let now = self.now.as_ms();
-        for (mut query, group) in rows::statements(
-            "insert into audit_log (id, mesh_id, event_type, actor_member_id,
-                actor_display_name, payload, prev_hash, hash, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            &self.rows,
-        ) {
+        let bind = |mut query: rows::Statement, group: &[NewRow]| {
             for row in group {
                 query = query
                     .bind(row.id)
@@ -127,9 +122,17 @@ impl Chains {
                     .bind(Arc::clone(&row.hash))
                     .bind(now);
             }
-            query.execute(&mut **tx).await.map_err(refused)?;
-        }
-        Ok(())
+            query
+        };
+        rows::execute(
+            tx,
+            "insert into audit_log (id, mesh_id, event_type, actor_member_id,
+                actor_display_name, payload, prev_hash, hash, created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            &self.rows,
+            bind,
+        )
+        .await
     }
 }
 

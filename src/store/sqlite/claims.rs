@@ -177,7 +177,7 @@ async fn confirm_rows(
     statement: &'static str,
     done: &[Done<'_>],
 ) -> Result<()> {
-    for (mut query, group) in rows::statements(statement, done) {
+    let bind = |mut query: rows::Statement, group: &[Done<'_>]| {
         for (mesh, id, member_key, session_key) in group {
             query = query
                 .bind(mesh.shared())
@@ -185,9 +185,9 @@ async fn confirm_rows(
                 .bind(member_key.shared())
                 .bind(session_key.map(Key::shared));
         }
-        query.bind(now.as_ms()).execute(&mut **tx).await.map_err(refused)?;
-    }
-    Ok(())
+        query.bind(now.as_ms())
+    };
+    rows::execute(tx, statement, done, bind).await
 }
 
 async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> Result<()> {

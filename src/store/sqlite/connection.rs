@@ -35,11 +35,11 @@ const WATCH_LOOKS: u32 = 2;
 
 /// Pages of the file that the writer keeps in memory, in KiB (SQLite wants it
 /// negative). All indexes of a busy queue fit.
-const WRITER_CACHE: &str = "-8192";
+const WRITER_CACHE: &str = "-16384";
 
 /// Pages in the WAL before they are folded into the file: a page that many
 /// commits touch is written there once.
-const CHECKPOINT_PAGES: &str = "4000";
+const CHECKPOINT_PAGES: &str = "8000";
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
+use super::connection::Tx;
+use super::error::refused;
+use crate::store::Result;
+
 /// Rows of one statement; in all of them together stay below SQLite's limit of
 /// 32,766 parameters.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
@@ -28,6 +32,24 @@ pub(super) fn statements<'a, T>(
         rest = others;
         Some((sqlx::query(AssertSqlSafe(repeated(one_row, size))), group))
     })
+}
+
+/// Executes the statement over all the rows; `bind` binds a group of them.
+pub(super) async fn execute<T>(
+    tx: &mut Tx,
+    one_row: &'static str,
+    rows: &[T],
+    bind: impl Fn(Statement, &[T]) -> Statement,
+) -> Result<()> {
+    let mut groups = statements(one_row, rows).map(|(query, group)| bind(query, group));
+    let mut next = groups.next();
+    while let Some(query) = next {
+        // The next one is bound while the connection's thread works on this.
+        let (done, following) = tokio::join!(query.execute(&mut **tx), async { groups.next() });
+        done.map_err(refused)?;
+        next = following;
+    }
+    Ok(())
 }
 
 /// The statement for that many rows. Made of its own text alone.
