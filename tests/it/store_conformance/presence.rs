@@ -199,7 +199,7 @@ pub(crate) async fn a_touched_presence_was_heard_of(store: Arc<dyn Store>) {
     let heard = async |id: &PresenceId| here.stored(id).await.expect("open").last_ping_at;
     store.touch_presences(at(4), &[one.clone(), two.clone()]).await.expect("writable");
     assert_eq!((heard(&one).await, heard(&two).await, heard(&untouched).await), (at(4), at(4), T0));
-    store.touch_presences(at(2), &[one.clone()]).await.expect("writable");
+    store.touch_presences(at(2), std::slice::from_ref(&one)).await.expect("writable");
     assert_eq!(heard(&one).await, at(4), "the later one stays");
     store.touch_presences(at(9), &[]).await.expect("nothing to do");
 }
@@ -227,7 +227,7 @@ pub(crate) async fn an_ended_presence_does_not_change(store: Arc<dyn Store>) {
     (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
     here.open(T0, &opening).await;
     here.end(&opening.id).await;
-    store.touch_presences(at(9), &[opening.id.clone()]).await.expect("writable");
+    store.touch_presences(at(9), std::slice::from_ref(&opening.id)).await.expect("writable");
     let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(opening.id.clone()) };
     store.update_presences(at(9), &[hides]).await.expect("writable");
     assert!(here.stored(&opening.id).await.is_none());

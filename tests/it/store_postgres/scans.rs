@@ -93,7 +93,7 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     let mut change = PresenceChange::of(presence.clone());
     change.status = Some((Status::Working, StatusSource::Hook, at(1)));
     store.update_presences(at(1), &[change]).await.expect("open");
-    store.touch_presences(at(1), &[presence.clone()]).await.expect("open");
+    store.touch_presences(at(1), std::slice::from_ref(&presence)).await.expect("open");
     store.presence_by_cwd("/100", 1).await.expect("readable");
     store.unheard_presences(T0).await.expect("readable");
     store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
