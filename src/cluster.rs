@@ -158,8 +158,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// lists after the shared state was lost or the node restarted.
     async fn adopt(&self, records: &[PresenceRecord]) -> Result<()>;
 
-    /// Replaces the directory's record of a presence, if the lease is held.
-    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()>;
+    /// Replaces the directory's record of a presence, if the lease is held; whether
+    /// it is.
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<bool>;
 
     /// Starts to receive a mesh's frames and returns its directory. Frames
     /// sent after this returns arrive.

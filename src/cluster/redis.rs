@@ -324,12 +324,15 @@ impl Cluster for RedisCluster {
         self.leases.adopt(records, false).await.map_err(unavailable)
     }
 
-    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()> {
-        self.fallback.write_record(lease, record);
-        if let Err(error) = self.leases.write_records([(lease, record)]).await {
-            tracing::debug!(%error, presence = %lease.presence, "written when Redis is back");
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<bool> {
+        let held_here = self.fallback.write_record(lease, record);
+        match self.leases.write_records([(lease, record)]).await {
+            Ok(written) => Ok(written == 1),
+            Err(error) => {
+                tracing::debug!(%error, presence = %lease.presence, "written when Redis is back");
+                Ok(held_here)
+            }
         }
-        Ok(())
     }
 
     async fn join_mesh(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {

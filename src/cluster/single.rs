@@ -176,9 +176,8 @@ impl Cluster for SingleCluster {
         Ok(())
     }
 
-    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<()> {
-        self.with_books(&lease.mesh, |books, _| books.write_record(lease, record));
-        Ok(())
+    async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<bool> {
+        Ok(self.with_books(&lease.mesh, |books, _| books.write_record(lease, record)))
     }
 
     async fn join_mesh(&self, mesh: &MeshId) -> Result<Vec<PresenceRecord>> {

@@ -20,6 +20,7 @@ use self::record::{hello_ack, joined, opening};
 use self::session_key::check_session_key;
 use super::Session;
 use super::inbox::Inbox;
+use crate::audit::AuditEvent;
 use crate::auth::{HelloProof, ProofError, verify_hello};
 use crate::clock::Timestamp;
 use crate::cluster::{LeaseRef, PresenceRecord, Release};
@@ -37,7 +38,7 @@ use crate::registry::RoomGuard;
 use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
-use crate::store::{AdmittedMember, PeerState};
+use crate::store::{AdmittedMember, AuditEntry, EndPresence, PeerState};
 
 /// Channels whose clients confirm every delivery.
 const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
@@ -225,7 +226,9 @@ async fn open(
     };
     let ack = hello_ack(node, &proven, &record, false);
     let announcement = joined(&proven, &record);
-    write_back(node, &lease, &record).await;
+    if !write_back(node, &lease, &record).await && has_withdrawn(node, &lease, &record).await {
+        return Err(Refusal::unavailable());
+    }
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
     let record = active.room.record(&active.session.presence);
     if let Some(record) = record {
@@ -262,9 +265,41 @@ async fn reattach(
     active
 }
 
-async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) {
-    if let Err(error) = node.cluster.write_record(lease, record).await {
+/// Writes the record to the cluster's directory; whether the lease is held, as far
+/// as is known.
+async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+    node.cluster.write_record(lease, record).await.unwrap_or_else(|error| {
         tracing::debug!(%error, "a record waits for its renewal");
+        true
+    })
+}
+
+/// Another hello of the session came while the row of this one's presence was on
+/// its way, found none, and took a place of its own: nobody was told of this one,
+/// and its row ends. Not if the other went on with this presence.
+async fn has_withdrawn(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+    let left = AuditEntry {
+        mesh: record.mesh.clone(),
+        actor: Some(record.member.clone()),
+        actor_name: Some(record.display_name.clone()),
+        event: AuditEvent::PeerLeft,
+    };
+    let end = EndPresence {
+        id: record.id.clone(),
+        mesh: record.mesh.clone(),
+        node: Some(record.node.clone()),
+        audit: vec![left],
+    };
+    match node.store.end_presences(Timestamp::now(), &[end]).await {
+        Ok(ended) if ended.is_empty() => false,
+        Ok(_) => {
+            let_go(node, lease, Release::Now).await;
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a presence without a lease waits for the sweep");
+            true
+        }
     }
 }
 

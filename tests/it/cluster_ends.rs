@@ -14,6 +14,7 @@ use claudemesh_broker::store::{AuditEntry, EndPresence};
 use futures_util::future::join_all;
 use serde_json::json;
 
+use crate::harness::raw::session_hello_frame;
 use crate::harness::{Cluster, Raw, until};
 
 /// Another way into the cluster's shared state.
@@ -115,4 +116,32 @@ async fn who_returns_at_once_from_a_disconnect_stays() {
     let more = owner.so_far().await;
     assert!(!more.iter().any(|frame| frame["type"] == "push"), "{more:?}");
     assert_eq!(one.audit_count("peer_left").await, 20);
+}
+
+/// Two hellos of one session at the same moment, on two nodes: whichever way they
+/// meet, one place and one row are left.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hellos_of_a_session_at_once_leave_one_presence() {
+    const ROUNDS: usize = 12;
+    let cluster = Cluster::start(2).await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let shared = shared_state(&cluster).await;
+    let bob = one.member("bob").await;
+    let mut owner = Raw::hello(one, &one.owner).await;
+    let mut open = Vec::new();
+    for _ in 0..ROUNDS {
+        let key = SecretKey::generate();
+        let hello = || session_hello_frame(&one.mesh, &bob, &key);
+        let both = tokio::join!(Raw::greet(one, hello()), Raw::greet(two, hello()));
+        open.push(both);
+    }
+    until_renewed_twice(&shared, &one.mesh).await;
+    let joined = one.audit_count("peer_joined").await;
+    assert_eq!(joined - one.audit_count("peer_left").await, 13);
+    until("each is listed once", async || {
+        let listed = owner.ask(json!({ "type": "list_peers" })).await;
+        listed["peers"].as_array().map(Vec::len) == Some(ROUNDS + 1)
+    })
+    .await;
+    assert_eq!(cluster.leases(), (ROUNDS + 1, 0));
 }

@@ -202,9 +202,9 @@ impl Fallback {
         held
     }
 
-    /// Replaces the record of a lease, if it is held here.
-    pub fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) {
-        self.with_mesh(&lease.mesh, |mesh, _| mesh.books.write_record(lease, record));
+    /// Replaces the record of a lease, if it is held here; whether it is.
+    pub fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+        self.with_mesh(&lease.mesh, |mesh, _| mesh.books.write_record(lease, record))
     }
 
     // ---- Redis is away: decide ----

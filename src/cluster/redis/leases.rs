@@ -319,21 +319,25 @@ impl Leases {
         Ok(())
     }
 
+    /// Returns of how many the lease is held.
     pub(super) async fn write_records<'a>(
         &self,
         records: impl IntoIterator<Item = (&'a LeaseRef, &'a PresenceRecord)> + Send,
-    ) -> RedisResult<()> {
+    ) -> RedisResult<u32> {
         let calls = records.into_iter().map(|(lease, record)| {
             let mut call = self.call(&self.scripts.write_record, &lease.mesh);
             call.arg(lease.presence.as_str()).arg(lease.epoch).arg(encode(record));
             call
         });
         let mut calls: Vec<_> = calls.collect();
+        let mut written = 0;
         while !calls.is_empty() {
             let rest = calls.split_off(calls.len().min(CALLS_PER_BATCH_MAX));
-            self.link.query_all::<u32>(std::mem::replace(&mut calls, rest)).await?;
+            let replies: Vec<u32> =
+                self.link.query_all(std::mem::replace(&mut calls, rest)).await?;
+            written += replies.iter().sum::<u32>();
         }
-        Ok(())
+        Ok(written)
     }
 
     pub(super) async fn directory(

@@ -255,13 +255,15 @@ impl MeshBooks {
 
     /// See [`Cluster::write_record`](crate::cluster::Cluster::write_record). The
     /// node stays the one that holds the lease.
-    pub fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) {
-        let Some(entry) = self.leases.get_mut(&lease.presence) else { return };
-        if entry.epoch == lease.epoch {
+    pub fn write_record(&mut self, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+        let Some(entry) = self.leases.get_mut(&lease.presence) else { return false };
+        let is_held = entry.epoch == lease.epoch;
+        if is_held {
             let node = entry.record.node.clone();
             entry.record = Arc::new(PresenceRecord { node, ..record.clone() });
             stamp(&mut entry.record, entry.epoch, entry.state);
         }
+        is_held
     }
 
     /// Every presence in the books.
