@@ -249,13 +249,7 @@ fn start_followers(node: &Arc<Node>, writers: &Writers) {
 }
 
 fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
-    let (bus, stopped) = (Arc::clone(node), node.stopped.clone());
-    background.spawn(async move {
-        tokio::select! {
-            () = router::bus::run(bus, events) => {}
-            () = stopped.cancelled() => {}
-        }
-    });
+    background.spawn(router::bus::run(Arc::clone(node), events));
     jobs::start(node, background);
 }
 

@@ -62,7 +62,8 @@ pub struct PresenceRecord {
     pub groups: Vec<Group>,
     /// When it began.
     pub connected_at: Timestamp,
-    /// When it was last heard of, to within a renewal.
+    /// When its newest socket said hello; in grace, when that socket was last
+    /// heard of, as far as its node could tell the others.
     #[serde(default)]
     pub last_seen_at: Timestamp,
     /// Its working directory.

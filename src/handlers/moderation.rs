@@ -112,12 +112,16 @@ fn choose(context: &Context<'_>, ask: &KickRequest) -> (Vec<Arc<PresenceRecord>>
         return (records, false);
     }
     if let Some(stale_ms) = stale_ms {
-        let oldest = Timestamp::now().plus_ms(-(stale_ms as i64));
+        let now = Timestamp::now();
+        let oldest = now.plus_ms(-(stale_ms as i64));
         records.retain(|record| {
-            let heard = context
-                .room
-                .session(&record.id)
-                .map_or(record.last_seen_at, |session| session.last_heard());
+            let heard = match context.room.session(&record.id) {
+                Some(session) => session.last_heard(),
+                // When, only its own node knows; that one pings it, and closes
+                // what does not answer.
+                None if record.online => now,
+                None => record.last_seen_at,
+            };
             record.id != *caller && heard < oldest
         });
         return (records, true);

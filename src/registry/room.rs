@@ -235,16 +235,18 @@ impl Room {
         }
         let mut record = PresenceRecord::clone(&entry.record);
         record.online = false;
+        record.last_seen_at = session.last_heard();
         let record = Arc::new(record);
         state.directory.put(Arc::clone(&record), None);
         Some(record)
     }
 
-    /// Changes the record of a session of this node.
+    /// Changes the record of a session of this node, unless `change` finds that
+    /// it must stay as it is and says `false`.
     pub fn update(
         &self,
         session: &Session,
-        change: impl FnOnce(&mut PresenceRecord),
+        change: impl FnOnce(&mut PresenceRecord) -> bool,
     ) -> Option<Arc<PresenceRecord>> {
         let mut state = self.state.write();
         let entry = state.directory.get(&session.presence)?;
@@ -253,7 +255,9 @@ impl Room {
             return None;
         }
         let mut record = PresenceRecord::clone(&entry.record);
-        change(&mut record);
+        if !change(&mut record) {
+            return None;
+        }
         let record = Arc::new(record);
         state.directory.put(Arc::clone(&record), Some(own));
         Some(record)

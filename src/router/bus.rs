@@ -12,13 +12,19 @@ use crate::protocol::CloseReason;
 use crate::redelivery;
 use crate::registry::Room;
 
-/// Reads what arrives until the cluster is closed.
+/// Reads what arrives until the node stops or the cluster is closed. What it
+/// leads to is not cut off: it may be at work in the database.
 pub async fn run(node: Arc<Node>, mut events: ClusterEvents) {
-    while let Some(event) = events.recv().await {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = node.stopped.cancelled() => return,
+        };
+        let Some(event) = event else { return };
         match event {
             ClusterEvent::Message { mesh, message } => {
                 if let Some(room) = node.registry.room(&mesh) {
-                    apply(&node, &room, *message).await;
+                    apply(&node, &room, *message);
                 }
             }
             ClusterEvent::Gap { mesh } => {
@@ -36,7 +42,8 @@ pub async fn run(node: Arc<Node>, mut events: ClusterEvents) {
     }
 }
 
-async fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
+/// At once: the next frame does not wait for the store or the cluster.
+fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
     match message {
         BusMessage::Presence { record, event } => {
             if let Some(replaced) = room.mirror(*record) {
@@ -77,9 +84,14 @@ async fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::HookStatus { presence, status, at } => {
-            status::apply_hook(node, room, &presence, status, at).await;
+            status::hook_from_bus(node, room, &presence, status, at);
         }
-        BusMessage::MembersChanged => refresh_members(node, room).await,
+        // Of two at a time, the later read counts.
+        BusMessage::MembersChanged => {
+            let (node, room) = (Arc::clone(node), Arc::clone(room));
+            let tasks = node.tasks.clone();
+            tasks.spawn(async move { refresh_members(&node, &room).await });
+        }
     }
 }
 

@@ -82,13 +82,29 @@ pub async fn change(
     edit: impl FnOnce(&mut PresenceRecord),
     announcement: impl FnOnce(&PresenceRecord) -> Option<Announcement>,
 ) {
+    let edit = |record: &mut PresenceRecord| {
+        edit(record);
+        true
+    };
     let Some(record) = room.update(session, edit) else { return };
     node.journal.change(change);
-    if let Err(error) = node.cluster.write_record(&session.lease, &record).await {
+    spread(node, room, session, &record, announcement(&record)).await;
+}
+
+/// Tells the cluster's directory and the other nodes how a session's record is
+/// now.
+pub async fn spread(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    record: &PresenceRecord,
+    announcement: Option<Announcement>,
+) {
+    if let Err(error) = node.cluster.write_record(&session.lease, record).await {
         // The next renewal writes it.
         tracing::debug!(%error, presence = %session.presence, "a record waits for its renewal");
     }
-    publish(node, room, &record, announcement(&record));
+    publish(node, room, record, announcement);
 }
 
 /// A presence to end, and why.

@@ -14,13 +14,14 @@ use crate::session::Session;
 use crate::store::PresenceChange;
 use crate::transcript;
 
-use super::presence::change;
+use super::presence;
 
 /// A status, where it came from, since when.
 pub type Standing = (Status, StatusSource, Timestamp);
 
 /// What a new word makes of a status. A different status always wins. The
-/// same status from a weaker source keeps a fresh stronger one alive.
+/// same status from a weaker source keeps a fresh stronger one alive, except
+/// that what the peer itself says stays until it is changed.
 #[must_use]
 pub fn write(
     current: Standing,
@@ -31,7 +32,8 @@ pub fn write(
 ) -> Standing {
     let (old, old_source, since) = current;
     let age_ms = now.ms_since(since);
-    let keeps = old == status && source < old_source && (0..=fresh_ms).contains(&age_ms);
+    let weaker = source < old_source && source != StatusSource::Manual;
+    let keeps = old == status && weaker && (0..=fresh_ms).contains(&age_ms);
     (status, if keeps { old_source } else { source }, now)
 }
 
@@ -42,12 +44,24 @@ pub fn has_decayed(current: Standing, now: Timestamp, ttl_ms: i64) -> bool {
     status == Status::Working && source == StatusSource::Hook && now.ms_since(since) > ttl_ms
 }
 
+/// Whether a transcript's word changes what stands: nobody else has spoken.
+fn may_infer((old, source, _): Standing, status: Status) -> bool {
+    source == StatusSource::Jsonl && old != status
+}
+
 fn standing(record: &PresenceRecord) -> Standing {
     (record.status, record.status_source, record.status_updated_at)
 }
 
-/// Writes a status of a session here; whatever turns it idle lets go of what
-/// was held.
+/// One word about a status.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    status: Status,
+    source: StatusSource,
+    at: Timestamp,
+}
+
+/// Whatever turns a session here idle lets go of what was held.
 pub async fn set(
     node: &Arc<Node>,
     room: &Arc<Room>,
@@ -56,21 +70,64 @@ pub async fn set(
     source: StatusSource,
     at: Timestamp,
 ) {
-    let Some(record) = room.record(&session.presence) else { return };
+    set_if(node, room, session, Word { status, source, at }, |_| true).await;
+}
+
+/// As [`set`], if what stands at the moment of writing lets it: it may have
+/// changed since the caller looked. Whether it did.
+async fn set_if(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    word: Word,
+    lets: impl FnOnce(Standing) -> bool,
+) -> bool {
+    let Some(record) = write_if(node, room, session, word, lets) else { return false };
+    presence::spread(node, room, session, &record, None).await;
+    true
+}
+
+/// What of it happens at once: the record here, the journal, and the release of
+/// what was held, which waits for no other node.
+fn write_if(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    word: Word,
+    lets: impl FnOnce(Standing) -> bool,
+) -> Option<Arc<PresenceRecord>> {
     let fresh_ms = node.config.presence.hook_fresh_window_ms;
-    let written = write(standing(&record), status, source, at, fresh_ms);
-    let row =
-        PresenceChange { status: Some(written), ..PresenceChange::of(session.presence.clone()) };
-    let edit = |record: &mut PresenceRecord| {
+    let record = room.update(session, |record| {
+        let Some(written) = rewrite(standing(record), word, fresh_ms, lets) else { return false };
         (record.status, record.status_source, record.status_updated_at) = written;
         // With the record: whoever is told of the new status gets nothing by
         // the old one.
-        session.inbox.lock().hold(status != Status::Idle);
-    };
-    change(node, room, session, row, edit, |_| None).await;
-    if status == Status::Idle {
+        session.inbox.lock().hold(word.status != Status::Idle);
+        true
+    })?;
+    node.journal.change(PresenceChange {
+        status: Some(standing(&record)),
+        ..PresenceChange::of(session.presence.clone())
+    });
+    if word.status == Status::Idle {
         redelivery::request(node, room, session);
     }
+    Some(record)
+}
+
+/// What a word makes of what stands, if that lets it.
+fn rewrite(
+    current: Standing,
+    word: Word,
+    fresh_ms: i64,
+    lets: impl FnOnce(Standing) -> bool,
+) -> Option<Standing> {
+    let Word { status, source, at } = word;
+    lets(current).then(|| write(current, status, source, at, fresh_ms))
+}
+
+fn is_not_dnd((status, ..): Standing) -> bool {
+    status != Status::Dnd
 }
 
 /// A hook's word about a presence, applied by the node that holds it. Never
@@ -83,10 +140,32 @@ pub async fn apply_hook(
     at: Timestamp,
 ) {
     let Some(session) = room.session(presence) else { return };
-    let Some(record) = room.record(presence) else { return };
-    if record.status != Status::Dnd {
-        set(node, room, &session, status, StatusSource::Hook, at).await;
+    let word = Word { status, source: StatusSource::Hook, at };
+    set_if(node, room, &session, word, is_not_dnd).await;
+}
+
+/// As [`apply_hook`], heard of by the bus, whose next frames wait for nothing:
+/// the rest of the cluster is told by a task of its own.
+pub fn hook_from_bus(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    presence: &PresenceId,
+    status: Status,
+    at: Timestamp,
+) {
+    let Some(session) = room.session(presence) else { return };
+    let word = Word { status, source: StatusSource::Hook, at };
+    if write_if(node, room, &session, word, is_not_dnd).is_none() {
+        return;
     }
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        // As it is by then: two such tasks may run in either order.
+        if let Some(record) = room.record(&session.presence) {
+            presence::spread(&node, &room, &session, &record, None).await;
+        }
+    });
 }
 
 /// A hook's word about a presence whose socket is gone, for when its session
@@ -133,11 +212,10 @@ pub async fn infer(node: &Arc<Node>) {
             let (home, cwd) = (home.clone(), record.cwd.clone());
             let reading =
                 tokio::task::spawn_blocking(move || transcript::infer(&home, &cwd, stale_ms));
-            if let Ok(Some(status)) = reading.await
-                && status != record.status
-            {
-                let now = Timestamp::now();
-                set(node, &room, &session, status, StatusSource::Jsonl, now).await;
+            if let Ok(Some(status)) = reading.await {
+                let (source, at) = (StatusSource::Jsonl, Timestamp::now());
+                let word = Word { status, source, at };
+                set_if(node, &room, &session, word, |standing| may_infer(standing, status)).await;
             }
         }
     }
@@ -155,9 +233,10 @@ pub async fn decay(node: &Arc<Node>) {
                 decayed.push(Arc::clone(session));
             }
         });
+        let word = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
         for session in decayed {
-            flipped = true;
-            set(node, &room, &session, Status::Idle, StatusSource::Jsonl, now).await;
+            let lets = |standing| has_decayed(standing, now, ttl_ms);
+            flipped |= set_if(node, &room, &session, word, lets).await;
         }
     }
     let flipped = Flipped { flipped: if flipped { "true" } else { "false" } };
@@ -184,18 +263,18 @@ mod tests {
     #[test]
     fn the_same_status_from_a_weaker_source_keeps_a_fresh_stronger_one() {
         let hook = (Status::Working, StatusSource::Hook, at(0));
-        let fresh = write(hook, Status::Working, StatusSource::Manual, at(FRESH_MS), FRESH_MS);
+        let fresh = write(hook, Status::Working, StatusSource::Jsonl, at(FRESH_MS), FRESH_MS);
         assert_eq!(fresh, (Status::Working, StatusSource::Hook, at(FRESH_MS)));
-        let stale = write(hook, Status::Working, StatusSource::Manual, at(FRESH_MS + 1), FRESH_MS);
-        assert_eq!(stale, (Status::Working, StatusSource::Manual, at(FRESH_MS + 1)));
+        let stale = write(hook, Status::Working, StatusSource::Jsonl, at(FRESH_MS + 1), FRESH_MS);
+        assert_eq!(stale, (Status::Working, StatusSource::Jsonl, at(FRESH_MS + 1)));
         let future = write(
             (Status::Working, StatusSource::Hook, at(10)),
             Status::Working,
-            StatusSource::Manual,
+            StatusSource::Jsonl,
             at(0),
             FRESH_MS,
         );
-        assert_eq!(future.1, StatusSource::Manual, "a clock that went back keeps nothing");
+        assert_eq!(future.1, StatusSource::Jsonl, "a clock that went back keeps nothing");
         let stronger = write(
             (Status::Working, StatusSource::Jsonl, at(0)),
             Status::Working,
@@ -204,6 +283,38 @@ mod tests {
             FRESH_MS,
         );
         assert_eq!(stronger.1, StatusSource::Hook);
+    }
+
+    #[test]
+    fn what_the_peer_says_itself_is_manual_also_while_a_hook_says_the_same() {
+        let hook = (Status::Working, StatusSource::Hook, at(0));
+        let written = write(hook, Status::Working, StatusSource::Manual, at(1), FRESH_MS);
+        assert_eq!(written, (Status::Working, StatusSource::Manual, at(1)));
+        assert!(!has_decayed(written, at(1_000_000), 1));
+    }
+
+    #[test]
+    fn what_was_said_since_somebody_looked_stands() {
+        let now = at(100_000);
+        let idle = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
+        let hook = Word { status: Status::Working, source: StatusSource::Hook, at: now };
+        let decays = |standing| has_decayed(standing, now, 60_000);
+        let infers = |standing| may_infer(standing, Status::Idle);
+        for said in [
+            (Status::Dnd, StatusSource::Manual, now),
+            (Status::Working, StatusSource::Manual, now),
+            (Status::Working, StatusSource::Hook, now),
+        ] {
+            assert_eq!(rewrite(said, idle, FRESH_MS, decays), None, "{said:?}");
+            assert_eq!(rewrite(said, idle, FRESH_MS, infers), None, "{said:?}");
+            let by_hook = rewrite(said, hook, FRESH_MS, is_not_dnd);
+            assert_eq!(by_hook.is_none(), said.0 == Status::Dnd, "{said:?}");
+        }
+        let old = (Status::Working, StatusSource::Hook, at(0));
+        let turned = Some((Status::Idle, StatusSource::Jsonl, now));
+        assert_eq!(rewrite(old, idle, FRESH_MS, decays), turned);
+        let inferred = (Status::Working, StatusSource::Jsonl, at(0));
+        assert_eq!(rewrite(inferred, idle, FRESH_MS, infers), turned);
     }
 
     #[test]

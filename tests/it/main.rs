@@ -10,6 +10,7 @@ mod client;
 mod cluster_conformance;
 mod cluster_ends;
 mod cluster_faults;
+mod cluster_moderation;
 mod cluster_recovery;
 mod cluster_redis;
 mod cluster_up;
