@@ -34,6 +34,14 @@ pub const MESSAGE_BYTES_MAX_CEILING: usize = 256 * 1024;
 /// JSON parser has the same bound built in.)
 pub const MSGPACK_DEPTH_MAX: usize = 128;
 
+/// Messages that one look by the beginning of their ids reads. More: a further
+/// look.
+pub const FIND_MESSAGES_MAX: u32 = 32;
+
+/// Such looks for one `message_status`. What lies beyond them is not found by
+/// so short a beginning.
+pub const FIND_PAGES_MAX: usize = 32;
+
 /// Characters of an unknown `type` that a log line may show. More: cut.
 pub const LOGGED_TYPE_CHARS: usize = 32;
 

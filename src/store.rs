@@ -187,8 +187,14 @@ pub trait Store: Send + Sync + 'static {
     async fn claimed(&self, mailboxes: &[(MeshId, Key, PresenceId)])
     -> Result<HashSet<PresenceId>>;
 
-    /// The envelopes whose id begins so, at most two.
-    async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>>;
+    /// The envelopes whose id begins so, in the order of ids, after that one; at
+    /// most [`FIND_MESSAGES_MAX`](crate::limits::FIND_MESSAGES_MAX).
+    async fn find_messages(
+        &self,
+        mesh: &MeshId,
+        id_prefix: &str,
+        after: Option<&MessageId>,
+    ) -> Result<Vec<MessageState>>;
 
     /// Deletes what is past its time: delivered rows older than
     /// `delivered_before`, undelivered ones older than `undelivered_before`

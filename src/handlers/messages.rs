@@ -7,7 +7,7 @@ use crate::protocol::{
 };
 use crate::redelivery;
 use crate::router::policy::Target;
-use crate::store::{Confirm, MessageState};
+use crate::store::{Confirm, MessageState, Result};
 
 use super::{Context, moderation};
 
@@ -60,12 +60,10 @@ pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
         let text = format!("messageId must be 8-32 base62 chars (got {length})");
         return context.refuse("invalid_argument", text);
     }
-    let found = context.node.store.find_messages(context.room.mesh(), &message_id).await;
-    let mut found = match found {
+    let found = match find_visible(context, &message_id).await {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
     };
-    found.retain(|state| may_see(context, state));
     match found.as_slice() {
         [] => context.refuse("not_found", "message not found"),
         [state] => {
@@ -77,6 +75,24 @@ pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
             context.refuse("ambiguous_prefix", text);
         }
     }
+}
+
+/// Up to two messages that begin so and that the caller may see: what it may not
+/// see does not count.
+async fn find_visible(context: &Context<'_>, prefix: &str) -> Result<Vec<MessageState>> {
+    let mut visible = Vec::new();
+    let mut after = None;
+    for _ in 0..limits::FIND_PAGES_MAX {
+        let store = &context.node.store;
+        let page = store.find_messages(context.room.mesh(), prefix, after.as_ref()).await?;
+        after = page.last().map(|state| state.id.clone());
+        let is_last = page.len() < limits::FIND_MESSAGES_MAX as usize;
+        visible.extend(page.into_iter().filter(|state| may_see(context, state)));
+        if is_last || visible.len() > 1 {
+            break;
+        }
+    }
+    Ok(visible)
 }
 
 fn may_see(context: &Context<'_>, state: &MessageState) -> bool {

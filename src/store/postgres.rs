@@ -201,8 +201,13 @@ impl Store for PostgresStore {
         claims::claimed(&self.db, mailboxes).await
     }
 
-    async fn find_messages(&self, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {
-        messages::find(&self.db, mesh, id_prefix).await
+    async fn find_messages(
+        &self,
+        mesh: &MeshId,
+        id_prefix: &str,
+        after: Option<&MessageId>,
+    ) -> Result<Vec<MessageState>> {
+        messages::find(&self.db, mesh, id_prefix, after).await
     }
 
     async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {

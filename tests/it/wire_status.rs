@@ -94,6 +94,32 @@ async fn a_prefix_will_do_if_it_names_one() {
 }
 
 #[tokio::test]
+async fn what_one_may_not_see_hides_nothing_of_ones_own() {
+    let node = Node::start().await;
+    let (alice, bob) = (node.member("alice").await, node.member("bob").await);
+    let carol = node.member("carol").await;
+    let mut a = Raw::hello(&node, &alice).await;
+    let mut c = Raw::hello(&node, &carol).await;
+    let to = bob.pubkey();
+    let mut ids = Vec::new();
+    // More than are read at once.
+    for _ in 0..40 {
+        ids.push(a.sent(to.as_str(), "next", "eA==").await);
+    }
+    let own = c.sent(to.as_str(), "next", "eA==").await;
+    ids.push(a.sent(to.as_str(), "next", "eA==").await);
+    let same = |id: &String| own.bytes().zip(id.bytes()).take_while(|(x, y)| x == y).count();
+    let shared = ids.iter().map(same).min().expect("some");
+    assert!(shared >= 8, "ids of one moment begin alike: {own} {ids:?}");
+    let result = status(&mut c, &own[..shared]).await;
+    assert_eq!(result["type"], "message_status_result", "{result}");
+    let second = c.sent(to.as_str(), "next", "eA==").await;
+    assert_eq!(&second[..8], &own[..8]);
+    let ambiguous = "prefix matched 2 messages — use a longer id";
+    is_refused(&mut c, &own[..8], "ambiguous_prefix", ambiguous).await;
+}
+
+#[tokio::test]
 async fn odd_ids_are_refused_in_the_words_clients_know() {
     let node = Node::start().await;
     let mut a = Raw::hello(&node, &node.member("alice").await).await;

@@ -4,11 +4,17 @@ use sqlx::postgres::PgRow;
 
 use super::pool::Db;
 use super::row::{clean, get, id, optional_id, optional_time, time, word};
-use crate::id::MeshId;
+use crate::id::{MeshId, MessageId};
+use crate::limits;
 use crate::protocol::Priority;
 use crate::store::{MessageState, Result};
 
-pub(super) async fn find(db: &Db, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {
+pub(super) async fn find(
+    db: &Db,
+    mesh: &MeshId,
+    id_prefix: &str,
+    after: Option<&MessageId>,
+) -> Result<Vec<MessageState>> {
     if id_prefix.is_empty() {
         return Ok(Vec::new());
     }
@@ -23,11 +29,13 @@ pub(super) async fn find(db: &Db, mesh: &MeshId, id_prefix: &str) -> Result<Vec<
                     delivered_at, claim_id
                  from mesh.message_queue
                  where id between $2 and $2 || repeat('z', 40)
-                    and left(id, length($2)) = $2 and mesh_id = $1
-                 order by id limit 2",
+                    and left(id, length($2)) = $2 and mesh_id = $1 and id > $3
+                 order by id limit $4",
             )
             .bind(mesh.as_str())
-            .bind(clean(id_prefix)),
+            .bind(clean(id_prefix))
+            .bind(after.map_or("", MessageId::as_str))
+            .bind(i64::from(limits::FIND_MESSAGES_MAX)),
         )
         .await?;
     rows.iter().map(state).collect()

@@ -5,11 +5,17 @@ use sqlx::sqlite::SqliteRow;
 use super::connection::Db;
 use super::error::refused;
 use super::row::{get, id, optional_id, optional_time, time, word};
-use crate::id::MeshId;
+use crate::id::{MeshId, MessageId};
+use crate::limits;
 use crate::protocol::Priority;
 use crate::store::{MessageState, Result};
 
-pub(super) async fn find(db: &Db, mesh: &MeshId, id_prefix: &str) -> Result<Vec<MessageState>> {
+pub(super) async fn find(
+    db: &Db,
+    mesh: &MeshId,
+    id_prefix: &str,
+    after: Option<&MessageId>,
+) -> Result<Vec<MessageState>> {
     if id_prefix.is_empty() {
         return Ok(Vec::new());
     }
@@ -17,10 +23,13 @@ pub(super) async fn find(db: &Db, mesh: &MeshId, id_prefix: &str) -> Result<Vec<
         "select id, seq, sender_member_id, target_spec, priority, multicast,
             octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
          from message_queue
-         where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) order by id limit 2",
+         where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) and id > ?3
+         order by id limit ?4",
     )
     .bind(mesh.as_str())
     .bind(id_prefix)
+    .bind(after.map_or("", MessageId::as_str))
+    .bind(i64::from(limits::FIND_MESSAGES_MAX))
     .fetch_all(db.reader())
     .await
     .map_err(refused)?;

@@ -199,7 +199,8 @@ impl Fixture {
     }
 
     pub(crate) async fn message(&self, id: &MessageId) -> Option<MessageState> {
-        let found = self.store.find_messages(&self.mesh, id.as_str()).await.expect("readable");
+        let found =
+            self.store.find_messages(&self.mesh, id.as_str(), None).await.expect("readable");
         assert!(found.len() <= 1, "{id} is unique");
         found.into_iter().next()
     }

@@ -88,8 +88,11 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     let mut done = confirms(here, peer, &given, round);
     done.push(Confirm::MulticastsUpTo { presence: presence.clone(), position: 200_000 });
     store.confirm(at(1), &done).await.expect("claimed");
-    store.find_messages(&here.mesh, &given[0].as_str()[..12]).await.expect("readable");
-    store.find_messages(&here.mesh, given[0].as_str()).await.expect("readable");
+    store.find_messages(&here.mesh, &given[0].as_str()[..12], None).await.expect("readable");
+    store
+        .find_messages(&here.mesh, &given[0].as_str()[..12], Some(&given[0]))
+        .await
+        .expect("readable");
     let mut change = PresenceChange::of(presence.clone());
     change.status = Some((Status::Working, StatusSource::Hook, at(1)));
     store.update_presences(at(1), &[change]).await.expect("open");
