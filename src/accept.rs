@@ -9,6 +9,7 @@
 //! is kept.
 
 use std::hash::{BuildHasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -107,7 +108,7 @@ pub async fn run(
         while let Some(Decided { outcomes, envelopes, completions }) = to_complete.recv().await {
             for ((done, envelope), outcome) in completions.into_iter().zip(envelopes).zip(outcomes)
             {
-                done(envelope, outcome);
+                complete(done, envelope, outcome);
             }
         }
     });
@@ -136,8 +137,17 @@ pub async fn run(
         }
     }
     drop(decided);
-    // A panic in a completion is a defect that the task has reported.
-    let _ = completer.await;
+    if let Err(error) = completer.await {
+        tracing::error!(%error, "what follows from the last sends did not happen");
+    }
+}
+
+/// A panic in a completion is a defect; it must not take the lane with it.
+fn complete(done: Completion, envelope: NewEnvelope, outcome: Outcome) {
+    let (id, mesh) = (envelope.id.clone(), envelope.mesh.clone());
+    if catch_unwind(AssertUnwindSafe(|| done(envelope, outcome))).is_err() {
+        tracing::error!(message_id = %id, %mesh, "what follows from a send panicked");
+    }
 }
 
 /// What has gathered; `false` once the lane is closed and empty.
@@ -186,4 +196,58 @@ async fn one_by_one(store: &dyn Store, now: Timestamp, envelopes: &[NewEnvelope]
 fn refusal(envelope: &NewEnvelope, error: &StoreError) -> Refused {
     tracing::warn!(%error, message_id = %envelope.id, mesh = %envelope.mesh, "a send was refused");
     if error.is_retryable() { Refused::Unavailable } else { Refused::Rejected }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::protocol::Priority;
+    use crate::store::Reach;
+    use crate::store::sqlite::SqliteStore;
+
+    fn envelope() -> NewEnvelope {
+        NewEnvelope {
+            id: "id".into(),
+            mesh: "mesh".into(),
+            sender_member: "member".into(),
+            sender_name: String::new(),
+            sender_session_key: None,
+            target_spec: String::new(),
+            reach: Reach::Multicast,
+            priority: Priority::Next,
+            nonce: String::new(),
+            ciphertext: String::new(),
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_completion_that_panics_does_not_end_the_lane() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+        let (queue, mut lanes) = lanes(1);
+        let stop = CancellationToken::new();
+        let lane = lanes.remove(0);
+        let metrics = Arc::new(Metrics::new());
+        let writer = tokio::spawn(run(lane, Arc::new(store), metrics, stop.clone()));
+        let completed = Arc::new(AtomicU32::new(0));
+        for panics in [false, true, false] {
+            let (told, tell) = tokio::sync::oneshot::channel::<()>();
+            let count = Arc::clone(&completed);
+            let done: Completion = Box::new(move |_, _| {
+                let _told = told;
+                assert!(!panics, "a defect");
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            queue.submit(Submission { envelope: envelope(), received: Instant::now(), done }).await;
+            assert!(tell.await.is_err(), "it ran, or was dropped");
+        }
+        assert_eq!(completed.load(Ordering::Relaxed), 2);
+        stop.cancel();
+        writer.await.expect("the lane lives");
+    }
 }
