@@ -208,6 +208,9 @@ impl CloseReason {
     pub const PROTOCOL_ERROR: Self = Self::new(1002, "protocol error");
     /// A text frame that is not UTF-8. Reconnect: no.
     pub const NOT_UTF8: Self = Self::new(1007, "not utf-8");
+    /// Another member has proven that the session key is its own. Reconnect: with
+    /// another key.
+    pub const BAD_SESSION_PUBKEY: Self = Self::new(1008, "bad_session_pubkey");
     /// Too many frames that are no protocol. Reconnect: no.
     pub const MALFORMED: Self = Self::new(1008, "malformed");
     /// A frame over `MAX_MESSAGE_BYTES`. Reconnect: yes, with smaller frames.
@@ -224,7 +227,7 @@ impl CloseReason {
     pub const BANNED: Self = Self::new(4002, "banned");
 
     /// All of them: what may cross the bus by code and reason.
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::SESSION_REPLACED,
         Self::DISCONNECTED,
         Self::DISCONNECTED_STALE,
@@ -232,6 +235,7 @@ impl CloseReason {
         Self::HELLO_TIMEOUT,
         Self::PROTOCOL_ERROR,
         Self::NOT_UTF8,
+        Self::BAD_SESSION_PUBKEY,
         Self::MALFORMED,
         Self::TOO_LARGE,
         Self::SLOW_READER,

@@ -138,8 +138,13 @@ async fn round(
             Sent::GiveUp => return Ok(true),
         }
     }
-    if reads_multicasts && !(sent_all && all_multicasts) {
-        session.inbox.lock().mark_behind();
+    if reads_multicasts {
+        let mut inbox = session.inbox.lock();
+        if sent_all && all_multicasts {
+            inbox.drained_all_multicasts();
+        } else {
+            inbox.mark_behind();
+        }
     }
     Ok(sent_all && all_directs && (all_multicasts || room_left == 0))
 }

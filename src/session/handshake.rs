@@ -38,7 +38,7 @@ use crate::registry::RoomGuard;
 use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
-use crate::store::{AdmittedMember, AuditEntry, EndPresence, PeerState};
+use crate::store::{AdmittedMember, AuditEntry, EndPresence, PeerState, PresenceChange};
 
 /// Channels whose clients confirm every delivery.
 const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
@@ -251,7 +251,10 @@ async fn reattach(
     lease: LeaseRef,
     position: i64,
 ) -> Active {
-    apply_pending_status(node, &mut record).await;
+    if let Some(written) = apply_pending_status(node, &mut record).await {
+        let id = record.id.clone();
+        node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
+    }
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
@@ -303,16 +306,20 @@ async fn has_withdrawn(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -
     }
 }
 
-/// A hook may have spoken before the session came.
-async fn apply_pending_status(node: &Node, record: &mut PresenceRecord) {
+/// A hook may have spoken before the session came; what it made of the status.
+/// Never changes `dnd`.
+async fn apply_pending_status(
+    node: &Node,
+    record: &mut PresenceRecord,
+) -> Option<status::Standing> {
     let pending = node.cluster.take_pending_status(record.pid, &record.cwd).await;
-    if let Ok(Some(status)) = pending {
-        let now = Timestamp::now();
-        let current = (record.status, record.status_source, record.status_updated_at);
-        let fresh_ms = node.config.presence.hook_fresh_window_ms;
-        (record.status, record.status_source, record.status_updated_at) =
-            status::write(current, status, StatusSource::Hook, now, fresh_ms);
-    }
+    let word = pending.ok().flatten().filter(|_| record.status != Status::Dnd)?;
+    let now = Timestamp::now();
+    let current = (record.status, record.status_source, record.status_updated_at);
+    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let written = status::write(current, word, StatusSource::Hook, now, fresh_ms);
+    (record.status, record.status_source, record.status_updated_at) = written;
+    Some(written)
 }
 
 /// From here on others deliver to it: `hello_ack` is queued first, so that

@@ -92,6 +92,8 @@ struct MulticastFlight {
     sent_ms: i64,
     done: bool,
     resend: bool,
+    /// The drain under way looks for it, to send it again.
+    sought: bool,
 }
 
 /// The state of one session's deliveries.
@@ -305,7 +307,8 @@ impl Inbox {
     }
 
     fn fly_multicast(&mut self, seq: i64, id: MessageId, now_ms: i64) {
-        let flight = MulticastFlight { seq, id, sent_ms: now_ms, done: false, resend: false };
+        let (done, resend, sought) = (false, false, false);
+        let flight = MulticastFlight { seq, id, sent_ms: now_ms, done, resend, sought };
         self.multicasts.push_back(flight);
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use claudemesh_broker::config::Secret;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use crate::harness::raw::hello_frame;
@@ -271,6 +273,41 @@ async fn a_hook_during_a_blip_counts_when_the_peer_is_back() {
         b = Raw::hello(&node, &bob).await;
         assert_comes(&mut b, &[held]).await;
         assert_eq!(status_of(&mut a, "bob").await, "idle");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_comes_first_spares_dnd_and_is_kept() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
+    let (mut a, bob, mut b) = pair(&node).await;
+    let probe = a.sent("*", "low", "cHJvYmU=").await;
+    assert_comes(&mut b, std::slice::from_ref(&probe)).await;
+    for (pid, before, after) in [(51, "dnd", "dnd"), (52, "idle", "working")] {
+        set(&mut b, before).await;
+        b.goodbye().await;
+        until_in_grace(&mut a, &probe, "bob").await;
+        // Of the process in which the session comes back.
+        let cwd = format!("/moved/{pid}");
+        let body = json!({ "cwd": cwd, "pid": pid, "status": "working" });
+        assert_eq!(post(&node, &body.to_string()).await.1["pending"], true);
+        let (raw, _) = Raw::hello_with(&node, &bob, |hello| {
+            (hello["pid"], hello["cwd"]) = (json!(pid), json!(cwd));
+        })
+        .await;
+        b = raw;
+        assert_eq!(status_of(&mut a, "bob").await, after);
+        let file = node.data_dir().join("broker.db");
+        let mut file = SqliteConnectOptions::new().filename(file).connect().await.expect("opens");
+        until("the row says so too", async || {
+            let status: String = sqlx::query_scalar("select status from presence where pid = ?1")
+                .bind(pid)
+                .fetch_one(&mut file)
+                .await
+                .expect("the row");
+            status == after
+        })
+        .await;
+        file.close().await.expect("closed");
     }
 }
 

@@ -61,7 +61,7 @@ async fn end_claims(
         .filter(|candidate| candidate.record.role == PeerRole::ControlPlane)
         .map(|candidate| presence::Ending {
             record: candidate.record.as_ref().clone(),
-            close: Some(CloseReason::refused("bad_session_pubkey")),
+            close: Some(CloseReason::BAD_SESSION_PUBKEY),
             audit: Vec::new(),
         })
         .collect();

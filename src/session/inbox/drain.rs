@@ -24,7 +24,11 @@ impl Inbox {
         let room = if self.is_full() { 0 } else { self.flights_max() - self.flights() };
         // Forgotten here, so that one missed while the store is read counts.
         let behind = std::mem::take(&mut self.multicast_behind);
-        let resends = self.multicasts.iter().any(|flight| flight.resend);
+        let mut resends = false;
+        for flight in &mut self.multicasts {
+            flight.sought = flight.resend;
+            resends |= flight.resend;
+        }
         let after = if resends { self.position() } else { self.multicast_seen };
         DrainPlan {
             in_flight: self.directs.keys().chain(&self.refused).cloned().collect(),
@@ -66,7 +70,7 @@ impl Inbox {
                     .find(|flight| flight.seq == seq && flight.resend && !flight.done);
                 match flight {
                     Some(flight) => {
-                        flight.resend = false;
+                        (flight.resend, flight.sought) = (false, false);
                         flight.sent_ms = now_ms;
                         Offer::Send
                     }
@@ -83,6 +87,15 @@ impl Inbox {
         // more (it left the group, a grant changed) is over.
         for flight in self.multicasts.iter_mut().take_while(|flight| flight.seq <= seq) {
             flight.done |= flight.resend;
+        }
+        self.pop_done();
+    }
+
+    /// The drain has seen every multicast that there is: one that it was to send
+    /// again and did not find has left the store, and nothing else would end it.
+    pub fn drained_all_multicasts(&mut self) {
+        for flight in &mut self.multicasts {
+            flight.done |= flight.sought;
         }
         self.pop_done();
     }

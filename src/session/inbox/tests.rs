@@ -192,6 +192,26 @@ fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
 }
 
 #[test]
+fn a_multicast_that_has_left_the_store_is_over() {
+    let mut inbox = live(true);
+    for seq in [1, 2, 3] {
+        inbox.offer(&multicast(seq), 0);
+    }
+    assert!(inbox.expire(0) && inbox.begin_drain());
+    inbox.plan_drain();
+    assert_eq!(inbox.drained(&multicast(2), 5), Offer::Send);
+    // Late in a long drain: the next one looks for it.
+    assert!(inbox.expire(5));
+    inbox.drained_all_multicasts();
+    assert_eq!(inbox.position(), 1, "1 and 3 are gone, 2 is still on its way");
+    assert_eq!(inbox.end_drain(true, 5).map(|out| out.len()), None, "it looks for 2");
+    inbox.plan_drain();
+    inbox.drained_all_multicasts();
+    assert!(inbox.end_drain(true, 6).is_some() && !inbox.expire(i64::MAX), "nothing is open");
+    assert_eq!(inbox.done().position, Some(3));
+}
+
+#[test]
 fn what_is_confirmed_while_it_is_found_again_does_not_go_out() {
     let mut inbox = live(true);
     inbox.offer(&direct("a"), 0);
