@@ -167,7 +167,7 @@ impl Cli {
             Command::Invite(command) => invite::run(command, json, &config?).await,
             Command::Member(command) => member::run(command, json, &config?).await,
             Command::Audit(command) => audit::run(command, json, &config?).await,
-            Command::Top(args) => top::run(args, json, &process_env).await,
+            Command::Top(args) => top::run(args, json, config, &process_env).await,
             Command::Queue(command) => queue::run(command, json, &config?).await,
             Command::Peer(command) => peer::run(command, json, &config?).await,
             Command::Bench(args) => bench::run(*args, json, &config?).await,

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::Url;
 
-use super::{Failure, output};
+use super::{Failure, output, probe};
 use crate::client::http::{call, http_url};
-use crate::config::{Env, Secret};
+use crate::config::{Config, ConfigErrors, Env, Secret};
 
 mod rows;
 mod screen;
@@ -30,9 +30,10 @@ const FOREIGN_CHARS_MAX: usize = 80;
 /// What to watch, and how.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// The broker, http://, https://, ws:// or wss://
-    #[arg(long, value_name = "URL", default_value = "http://localhost:7900")]
-    url: String,
+    /// The broker, http://, https://, ws:// or wss://; by default the one of this
+    /// machine that the settings name
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// A file with the admin token in its first line; without: ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -48,8 +49,17 @@ pub struct TopArgs {
 ///
 /// # Errors
 /// When there is no token, or when the broker does not answer or refuses.
-pub(super) async fn run(args: TopArgs, json: bool, env: Env<'_>) -> anyhow::Result<ExitCode> {
-    let source = Source::new(&args, env)?;
+pub(super) async fn run(
+    args: TopArgs,
+    json: bool,
+    config: Result<Config, ConfigErrors>,
+    env: Env<'_>,
+) -> anyhow::Result<ExitCode> {
+    let base = match &args.url {
+        Some(url) => url.clone(),
+        None => format!("http://{}", probe::reachable(&config?.listen)),
+    };
+    let source = Source::new(&args, &base, env)?;
     if args.once || json {
         loop {
             let shown = source.read(args.mesh.as_deref()).await?;
@@ -97,7 +107,7 @@ struct Source {
 }
 
 impl Source {
-    fn new(args: &TopArgs, env: Env<'_>) -> anyhow::Result<Self> {
+    fn new(args: &TopArgs, base: &str, env: Env<'_>) -> anyhow::Result<Self> {
         let token = match &args.token_file {
             Some(file) => {
                 let text = std::fs::read_to_string(file)
@@ -116,7 +126,7 @@ impl Source {
         };
         let token = Secret::new(token);
         Ok(Self {
-            url: http_url(&args.url, crate::http::admin::PREFIX)?,
+            url: http_url(base, crate::http::admin::PREFIX)?,
             bearer: format!("Bearer {}", token.expose()),
         })
     }

@@ -23,7 +23,8 @@ pub struct HttpConfig {
     /// `MAX_CONNECTIONS_PER_IP`: sockets of one client address on this node.
     /// Default 200. 0 to 1,000,000; 0 turns the limit off.
     pub connections_per_ip_max: u32,
-    /// `HELLO_RATE_PER_MINUTE`: upgrades of one client address per minute.
+    /// `HELLO_RATE_PER_MINUTE`: upgrades and joins of one client address per
+    /// minute.
     /// Default 300. 0 to 1,000,000; 0 turns the limit off.
     pub hello_rate_per_minute: u32,
     /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-For` is believed. Default

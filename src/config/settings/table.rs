@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     open(
         "HELLO_RATE_PER_MINUTE",
         "300",
-        "upgrades of one client address per minute; 0 turns the limit off",
+        "upgrades and joins of one client address per minute; 0 turns the limit off",
     ),
     open(
         "HOOK_RATE_LIMIT_PER_MIN",

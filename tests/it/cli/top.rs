@@ -44,6 +44,11 @@ async fn one_look_shows_nodes_meshes_and_who_is_there() {
     let file = folder.path().join("token");
     std::fs::write(&file, format!("{TOKEN},another-token-of-ours\n")).expect("written");
     let file = file.to_str().expect("UTF-8").to_owned();
+    // Without a URL: where the settings say that the broker of this machine is.
+    let mut by_settings = Place::new().command(&["top", "--once", "--json"]);
+    by_settings.env("ADMIN_TOKEN", TOKEN).env("BROKER_BIND", node.address.ip().to_string());
+    by_settings.env("BROKER_PORT", node.address.port().to_string());
+    assert_eq!(run(by_settings).await.code, 0);
     let mut by_file = command(&node, &["--once", "--json", "--token-file", &file]);
     by_file.env_remove("ADMIN_TOKEN");
     assert_eq!(run(by_file).await.code, 0);
