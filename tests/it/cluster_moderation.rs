@@ -1,5 +1,6 @@
-//! Moderation over several nodes.
+//! Who ends a session of another node, and in which words.
 
+use claudemesh_broker::auth::SecretKey;
 use serde_json::json;
 
 use crate::harness::{Cluster, Raw, until};
@@ -15,8 +16,7 @@ async fn a_live_session_of_another_node_is_never_stale() {
     let c = Raw::hello(two, &carol).await;
     let peers = async |admin: &mut Raw| {
         let listed = admin.ask(json!({ "type": "list_peers" })).await;
-        let rows = listed["peers"].as_array().expect("rows").len();
-        rows
+        listed["peers"].as_array().expect("rows").len()
     };
     until("all are seen", async || peers(&mut admin).await == 3).await;
     // Whoever is in grace is not heard of: that one goes, the other stays.
@@ -31,4 +31,28 @@ async fn a_live_session_of_another_node_is_never_stale() {
     assert_eq!(gone, [json!("carol")]);
     assert_eq!(b.ask(json!({ "type": "list_peers" })).await["type"], "peers_list");
     assert_eq!(peers(&mut admin).await, 2);
+}
+
+#[tokio::test]
+async fn a_claim_of_a_session_key_ends_in_the_same_words_on_every_node() {
+    let cluster = Cluster::start(2).await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let (alice, bob) = (one.member("alice").await, one.member("bob").await);
+    let mut a = Raw::hello(one, &alice).await;
+    for node in [one, two] {
+        let key = SecretKey::generate();
+        let (mut claims, _) = Raw::hello_with(node, &alice, |hello| {
+            hello["sessionPubkey"] = json!(key.public_key());
+            hello["sessionId"] = json!("claims");
+        })
+        .await;
+        until("the first node knows", async || {
+            let listed = a.ask(json!({ "type": "list_peers" })).await;
+            let rows = listed["peers"].as_array().expect("rows");
+            rows.iter().any(|row| row["pubkey"] == json!(key.public_key()))
+        })
+        .await;
+        let (_proven, _) = Raw::session(one, &bob, &key).await;
+        assert_eq!(claims.closed().await, (1008, "bad_session_pubkey".to_owned()));
+    }
 }
