@@ -9,14 +9,14 @@ use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
-use crate::id::{Key, MessageId};
+use crate::id::{Key, MemberId, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
 use crate::registry::Room;
 use crate::session::Session;
-use crate::store::{Accepted, Member, NewEnvelope, Reach};
+use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
 
 /// Clients match on these words.
 const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
@@ -185,7 +185,12 @@ async fn recipient_member(
 ) -> Result<Arc<Member>, Refusal> {
     let no_peer = || Refusal::new("no_peer", NO_PEER);
     if let Some(candidate) = candidates.first() {
-        return room.member(&candidate.record.member).ok_or_else(no_peer);
+        let record = &candidate.record;
+        if let Some(member) = room.member(&record.member) {
+            return Ok(member);
+        }
+        let enrolled = enrolled(node, room, record.member_key.as_str(), &record.member).await?;
+        return enrolled.ok_or_else(no_peer);
     }
     let own = key == session.member_key.as_str()
         || session.session_key.as_ref().is_some_and(|own| own.as_str() == key);
@@ -198,15 +203,38 @@ async fn recipient_member(
     if !crate::auth::is_public_key(key) {
         return Err(no_peer());
     }
-    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    match node.store.member_of_session_key(room.mesh(), key, since).await {
-        Ok(Some(id)) => room.member(&id).ok_or_else(no_peer),
-        Ok(None) => Err(no_peer()),
-        Err(error) => {
-            tracing::warn!(%error, "a send's target could not be looked up");
-            Err(Refusal::new("unavailable", STORE_AWAY))
-        }
+    if let Some(member) = enrolled(node, room, key, &MemberId::from("")).await? {
+        return Ok(member);
     }
+    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    let id = node.store.member_of_session_key(room.mesh(), key, since).await.map_err(not_read)?;
+    let id = id.ok_or_else(no_peer)?;
+    if let Some(member) = room.member(&id) {
+        return Ok(member);
+    }
+    let members = node.store.members(room.mesh()).await.map_err(not_read)?;
+    members.into_iter().find(|member| member.id == id).map(Arc::new).ok_or_else(no_peer)
+}
+
+/// The member as the store has it: another node may have enrolled it a moment
+/// ago, and what it told of that may still be on its way.
+async fn enrolled(
+    node: &Node,
+    room: &Room,
+    key: &str,
+    member: &MemberId,
+) -> Result<Option<Arc<Member>>, Refusal> {
+    let admission = node.store.admit(room.mesh(), key, member.as_str()).await;
+    Ok(match admission.map_err(not_read)? {
+        Admission::Member(admitted) => Some(Arc::new(admitted.member)),
+        _ => None,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+fn not_read(error: StoreError) -> Refusal {
+    tracing::warn!(%error, "a send's target could not be looked up");
+    Refusal::new("unavailable", STORE_AWAY)
 }
 
 fn envelope(

@@ -271,3 +271,16 @@ async fn a_topic_is_refused() {
     assert_eq!(ack["error"], "topic \"general\" is not known here");
     assert_eq!(node.audit_count("message_sent").await, 0);
 }
+
+#[tokio::test]
+async fn a_member_enrolled_a_moment_ago_is_known_at_once() {
+    let node = Node::start().await;
+    let alice = node.member("alice").await;
+    let mut a = Raw::hello(&node, &alice).await;
+    // Beside the broker, as another node or another program would: nothing has
+    // told it yet.
+    let bob = node.member("bob").await;
+    let id = a.sent(bob.pubkey().as_str(), "next", "c29vbg==").await;
+    let mut b = Raw::hello(&node, &bob).await;
+    assert_eq!(b.message().await["messageId"], id.as_str());
+}
