@@ -83,7 +83,7 @@ use crate::protocol::Status;
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a closing node waits for its last frames to be sent.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where Redis is, and who this node is in it.
 #[derive(Clone, Debug)]
