@@ -12,9 +12,33 @@ async fn pair(server: &PrivateRedis, cluster_mode: bool) -> (TestNode, TestNode,
     let mesh = MeshId::generate();
     first.cluster.join_mesh(&mesh).await.unwrap();
     second.cluster.join_mesh(&mesh).await.unwrap();
+    // A node that believes itself alone in a mesh sends nothing: each must have
+    // heard of the other.
+    until_heard(&first, &mut second, &mesh).await;
+    until_heard(&second, &mut first, &mesh).await;
     first.settle(A_MOMENT).await;
     second.settle(A_MOMENT).await;
     (first, second, mesh)
+}
+
+/// Publishes until the last that was published is heard; drops what comes before.
+async fn until_heard(from: &TestNode, to: &mut TestNode, mesh: &MeshId) {
+    for number in 1_000_000..1_000_100 {
+        from.cluster.publish(mesh, &numbered(number));
+        let heard = async {
+            loop {
+                if let ClusterEvent::Message { message, .. } = to.event().await
+                    && number_of(&message) == number
+                {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(A_MOMENT, heard).await.is_ok() {
+            return;
+        }
+    }
+    panic!("the nodes do not hear each other");
 }
 
 async fn frames_arrive_in_order(cluster_mode: bool) {
