@@ -133,7 +133,7 @@ pub async fn end(
 ) -> crate::store::Result<Vec<PresenceId>> {
     let row = |ending: &Ending| EndPresence {
         node: Some(ending.record.node.clone()),
-        ..ended_row(mesh, ending)
+        ..ended_row(&ending.record, &ending.audit)
     };
     let ended = end_rows(node, endings, endings.iter().map(row).collect()).await?;
     for ending in endings {
@@ -182,7 +182,7 @@ pub async fn remove(
     }
     // The lease goes last: a node that found it gone before it heard why would
     // close the socket with the wrong reason.
-    let rows = endings.iter().map(|ending| ended_row(mesh, ending)).collect();
+    let rows = endings.iter().map(|ending| ended_row(&ending.record, &ending.audit)).collect();
     let ended = end_rows(node, endings, rows).await?;
     let room = node.registry.room(mesh);
     for ending in endings {
@@ -208,18 +208,20 @@ pub async fn is_admitted(node: &Node, record: &PresenceRecord) -> crate::store::
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
 }
 
-fn ended_row(mesh: &MeshId, ending: &Ending) -> EndPresence {
+/// The end of a presence, whichever node holds it: after `before`, its audit row.
+#[must_use]
+pub fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence {
     let left = AuditEntry {
-        mesh: mesh.clone(),
-        actor: Some(ending.record.member.clone()),
-        actor_name: Some(ending.record.display_name.clone()),
+        mesh: record.mesh.clone(),
+        actor: Some(record.member.clone()),
+        actor_name: Some(record.display_name.clone()),
         event: AuditEvent::PeerLeft,
     };
     EndPresence {
-        id: ending.record.id.clone(),
-        mesh: mesh.clone(),
+        id: record.id.clone(),
+        mesh: record.mesh.clone(),
         node: None,
-        audit: ending.audit.iter().cloned().chain([left]).collect(),
+        audit: before.iter().cloned().chain([left]).collect(),
     }
 }
 

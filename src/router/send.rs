@@ -9,7 +9,7 @@ use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
-use crate::id::{Key, MemberId, MessageId};
+use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
@@ -189,7 +189,8 @@ async fn recipient_member(
         if let Some(member) = room.member(&record.member) {
             return Ok(member);
         }
-        let enrolled = enrolled(node, room, record.member_key.as_str(), &record.member).await?;
+        let enrolled =
+            enrolled(node, room, record.member_key.as_str(), record.member.as_str()).await?;
         return enrolled.ok_or_else(no_peer);
     }
     let own = key == session.member_key.as_str()
@@ -203,7 +204,7 @@ async fn recipient_member(
     if !crate::auth::is_public_key(key) {
         return Err(no_peer());
     }
-    if let Some(member) = enrolled(node, room, key, &MemberId::from("")).await? {
+    if let Some(member) = enrolled(node, room, key, "").await? {
         return Ok(member);
     }
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
@@ -222,9 +223,9 @@ async fn enrolled(
     node: &Node,
     room: &Room,
     key: &str,
-    member: &MemberId,
+    member: &str,
 ) -> Result<Option<Arc<Member>>, Refusal> {
-    let admission = node.store.admit(room.mesh(), key, member.as_str()).await;
+    let admission = node.store.admit(room.mesh(), key, member).await;
     Ok(match admission.map_err(not_read)? {
         Admission::Member(admitted) => Some(Arc::new(admitted.member)),
         _ => None,

@@ -20,7 +20,6 @@ use self::record::{hello_ack, joined, opening};
 use self::session_key::check_session_key;
 use super::Session;
 use super::inbox::Inbox;
-use crate::audit::AuditEvent;
 use crate::auth::{HelloProof, ProofError, verify_hello};
 use crate::clock::Timestamp;
 use crate::cluster::{LeaseRef, PresenceRecord, Release};
@@ -38,7 +37,7 @@ use crate::registry::RoomGuard;
 use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
-use crate::store::{AdmittedMember, AuditEntry, EndPresence, PeerState, PresenceChange};
+use crate::store::{AdmittedMember, EndPresence, PeerState, PresenceChange};
 
 /// Channels whose clients confirm every delivery.
 const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
@@ -281,18 +280,7 @@ async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> b
 /// its way, found none, and took a place of its own: nobody was told of this one,
 /// and its row ends. Not if the other went on with this presence.
 async fn has_withdrawn(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
-    let left = AuditEntry {
-        mesh: record.mesh.clone(),
-        actor: Some(record.member.clone()),
-        actor_name: Some(record.display_name.clone()),
-        event: AuditEvent::PeerLeft,
-    };
-    let end = EndPresence {
-        id: record.id.clone(),
-        mesh: record.mesh.clone(),
-        node: Some(record.node.clone()),
-        audit: vec![left],
-    };
+    let end = EndPresence { node: Some(record.node.clone()), ..presence::ended_row(record, &[]) };
     match node.store.end_presences(Timestamp::now(), &[end]).await {
         Ok(ended) if ended.is_empty() => false,
         Ok(_) => {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::fs::Access;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
-use tokio::sync::Mutex as AsyncMutex;
 
 use super::error::{is_busy, refused};
 use crate::store::{Changes, PoolUse, Result, StoreError};
@@ -41,16 +40,14 @@ const WRITER_CACHE: &str = "-16384";
 /// commits touch is written there once.
 const CHECKPOINT_PAGES: &str = "8000";
 
-/// What a commit waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
-    /// The disk has it (`synchronous=full`).
-    Disk,
-    /// The operating system has it (`normal`); the disk has it with the next
-    /// commit that waits for the disk, or sooner. Only a crash of the machine
-    /// can lose it, and everything after it is lost then too.
-    System,
-}
+/// Begins a transaction whose commit waits until the disk has it. What a commit
+/// waits for is set with each: nothing has to remember what the one before set.
+const BEGIN: &str = "pragma synchronous = full; begin immediate";
+
+/// Begins one whose commit waits only until the operating system has it; the disk
+/// has it with the next commit that waits for the disk, or sooner. Only a crash of
+/// the machine can lose it, and everything after it is lost then too.
+const BEGIN_RELAXED: &str = "pragma synchronous = normal; begin immediate";
 
 /// A transaction that holds the file's write lock from its start.
 pub(super) type Tx = Transaction<'static, Sqlite>;
@@ -59,9 +56,6 @@ pub(super) type Tx = Transaction<'static, Sqlite>;
 pub(super) struct Db {
     writer: SqlitePool,
     reader: SqlitePool,
-    /// What the writer's commits wait for; `None` if that is not known. Held
-    /// from looking until a transaction has begun.
-    durability: AsyncMutex<Option<Durability>>,
     /// The writer's `data_version` when its commits by others were last told.
     data_version: AtomicI64,
 }
@@ -87,8 +81,7 @@ impl Db {
             // Not `read_only`: that cannot open a WAL that nobody has open.
             options.pragma("query_only", "on"),
         );
-        let durability = AsyncMutex::new(Some(Durability::Disk));
-        let db = Self { writer, reader, durability, data_version: AtomicI64::new(0) };
+        let db = Self { writer, reader, data_version: AtomicI64::new(0) };
         db.data_version.store(db.read_data_version().await?, Ordering::Relaxed);
         Ok(db)
     }
@@ -100,24 +93,13 @@ impl Db {
 
     /// Takes the file's write lock. Dropping the transaction rolls it back.
     pub(super) async fn begin(&self) -> Result<Tx> {
-        self.begin_as(Durability::Disk, "pragma synchronous = full").await
+        self.writer.begin_with(BEGIN).await.map_err(refused)
     }
 
     /// As [`Self::begin`], for what may be done again after a crash of the
     /// machine: the commit does not wait for the disk.
     pub(super) async fn begin_relaxed(&self) -> Result<Tx> {
-        self.begin_as(Durability::System, "pragma synchronous = normal").await
-    }
-
-    async fn begin_as(&self, wanted: Durability, pragma: &'static str) -> Result<Tx> {
-        let mut known = self.durability.lock().await;
-        if *known != Some(wanted) {
-            // The one connection: this waits for the transaction before.
-            *known = None;
-            sqlx::query(pragma).execute(&self.writer).await.map_err(refused)?;
-            *known = Some(wanted);
-        }
-        self.writer.begin_with("begin immediate").await.map_err(refused)
+        self.writer.begin_with(BEGIN_RELAXED).await.map_err(refused)
     }
 
     /// Whether another connection has committed since the last call; waits
