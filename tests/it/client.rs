@@ -12,7 +12,7 @@ use claudemesh_broker::codec::Codec;
 use claudemesh_broker::protocol::{KickRequest, Priority, Status, TargetRequest};
 use claudemesh_broker::store::Role;
 
-use crate::harness::process::free_port;
+use crate::harness::ports::free_port;
 use crate::harness::{BrokerProcess, Node, PATIENCE, until};
 
 /// The next inbound for which `wanted` holds.

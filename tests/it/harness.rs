@@ -8,6 +8,7 @@ pub mod http;
 pub mod load;
 pub mod msgpack;
 pub mod node;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;

@@ -2,7 +2,6 @@
 //! free port of loopback, gone when the test process is, however that ends.
 
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -14,6 +13,8 @@ use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::OnceCell;
+
+use super::ports::free_port;
 
 /// Starting takes about a second; a busy machine is slower.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,10 +125,7 @@ impl PrivatePostgres {
     }
 
     fn serve(programs: &Path, folder: &Path, fsync: Fsync) -> Option<Self> {
-        let port = TcpListener::bind(("127.0.0.1", 0))
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_port();
         let fsync = if fsync == Fsync::On { "fsync=on" } else { "fsync=off" };
         let keeper = as_postgres(Path::new("sh"))
             .args(["-c", KEEPER, "sh"])

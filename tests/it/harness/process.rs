@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::node::{Member, audited, new_member, new_mesh};
+use super::ports::free_port;
 use super::until;
 
 /// For a broker to stop: longer than it may take to drain.
@@ -179,14 +180,6 @@ fn launch(env: &[(String, String)], folder: &Path, port: u16) -> Child {
 
 fn log_file(folder: &Path) -> PathBuf {
     folder.join("stderr.log")
-}
-
-/// A port that nobody listens on, below those that the system gives to whoever
-/// asks for any: no other test takes it while a broker is away.
-pub fn free_port() -> u16 {
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let ports = std::iter::repeat_with(|| rand::random_range(10_000..32_000));
-    ports.take(1_000).find(free).expect("a free port")
 }
 
 async fn is_ready(port: u16) {

@@ -1,7 +1,6 @@
 //! A Redis server of a test's own: a child process on a free port with an
 //! empty folder, ended by its own process id.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,8 @@ use claudemesh_broker::config::SecretUrl;
 use redis::{Cmd, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::ports::free_port;
 
 /// From starting the process to its first answer.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,31 +35,36 @@ pub(crate) struct PrivateRedis {
 impl PrivateRedis {
     /// One server.
     pub(crate) fn start() -> Self {
-        Self::start_as(None)
+        Self::start_as(false)
     }
 
     /// A Redis Cluster of three servers that share the slots.
     pub(crate) fn start_cluster() -> Self {
-        // The system's own offset leads to ports that may not exist.
-        let mut shards = std::iter::repeat_with(|| Self::start_as(Some(free_port())));
+        let mut shards = std::iter::repeat_with(|| Self::start_as(true));
         let mut first = shards.next().expect("endless");
         first.others = shards.take(SHARDS - 1).collect();
         first.share_slots();
         first
     }
 
-    fn start_as(cluster_port: Option<u16>) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let port = free_port();
-        let (child, others, tls_port) = (None, Vec::new(), None);
-        let mut server = Self { child, port, cluster_port, dir, others, tls_port };
-        server.start_again();
-        server
+    fn start_as(is_shard: bool) -> Self {
+        // Another process may take a port in between.
+        for _ in 0..5 {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            // The system's own offset leads to ports that may not exist.
+            let (port, cluster_port) = (free_port(), is_shard.then(free_port));
+            let (child, others, tls_port) = (None, Vec::new(), None);
+            let mut server = Self { child, port, cluster_port, dir, others, tls_port };
+            if server.launch() {
+                return server;
+            }
+        }
+        panic!("redis-server ended at each of five starts");
     }
 
     /// One that speaks TLS besides, by a certificate of its own making.
     pub(crate) fn start_with_tls() -> Self {
-        let mut server = Self::start_as(None);
+        let mut server = Self::start_as(false);
         server.kill();
         let name = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
         let rcgen::CertifiedKey { cert, signing_key } = name.expect("a certificate");
@@ -110,6 +116,12 @@ impl PrivateRedis {
 
     /// Starts the server on its port, empty, after [`Self::kill`].
     pub(crate) fn start_again(&mut self) {
+        assert!(self.launch(), "redis-server ended at its start; is port {} taken?", self.port);
+    }
+
+    /// Starts the server and waits until it, and no other, answers; `false` if
+    /// it ends instead.
+    fn launch(&mut self) -> bool {
         assert!(self.child.is_none(), "it runs");
         let mut command = Command::new("redis-server");
         command
@@ -133,13 +145,26 @@ impl PrivateRedis {
                 "redis-server does not start ({error}); install it: apt-get install redis-server"
             )
         });
-        self.child = Some(child);
-        self.until("it answers", |server| server.try_query::<String>(&redis::cmd("PING")).is_ok());
+        let pid_line = format!("process_id:{}\r\n", child.id());
+        let child = self.child.insert(child);
+        let started = Instant::now();
+        while started.elapsed() < START_TIMEOUT {
+            if child.try_wait().expect("it is a child").is_some() {
+                self.child = None;
+                return false;
+            }
+            let info = ask::<String>(&url_text(self.port), redis::cmd("INFO").arg("server"));
+            if info.is_ok_and(|info| info.contains(&pid_line)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("redis-server: not in time: it answers");
     }
 
     /// Where it is.
     pub(crate) fn url(&self) -> SecretUrl {
-        SecretUrl::parse(&self.url_text()).expect("a URL")
+        SecretUrl::parse(&url_text(self.port)).expect("a URL")
     }
 
     /// Runs a command over a connection of its own.
@@ -176,21 +201,12 @@ impl PrivateRedis {
         Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
-    fn url_text(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
-    }
-
     fn try_query<T: FromRedisValue>(&self, cmd: &Cmd) -> redis::RedisResult<T> {
-        let ask = |url: &str| {
-            let client = redis::Client::open(url)?;
-            let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
-            cmd.query(&mut connection)
-        };
-        match ask(&self.url_text()) {
+        match ask(&url_text(self.port), cmd) {
             // Another shard has the key.
             Err(error) if error.redirect_node().is_some() => {
                 let (address, _) = error.redirect_node().expect("it was there");
-                ask(&format!("redis://{address}/"))
+                ask(&format!("redis://{address}/"), cmd)
             }
             answer => answer,
         }
@@ -211,9 +227,13 @@ impl Drop for PrivateRedis {
     }
 }
 
-/// A port that nobody listens on now. Between this and its use somebody may
-/// take it; the system gives each out once in a while only.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("it is bound").port()
+fn url_text(port: u16) -> String {
+    format!("redis://127.0.0.1:{port}/")
+}
+
+/// Over a connection of its own.
+fn ask<T: FromRedisValue>(url: &str, cmd: &Cmd) -> redis::RedisResult<T> {
+    let client = redis::Client::open(url)?;
+    let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+    cmd.query(&mut connection)
 }
