@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use self::fleet::Fleet;
 use self::folder::{Claimed, Folder};
 use self::node::Node;
-use self::ports::Ports;
 use self::postgres::Postgres;
 use self::redis::Redis;
 use super::serve::Signals;
@@ -159,10 +158,10 @@ async fn start(args: &UpArgs, fleet: &mut Fleet) -> anyhow::Result<Config> {
     cache.prepare()?;
     let env = node::environment(&database.url(), &cache.url());
     let config = Config::load(&|name| env.get(name).cloned().or_else(|| process_env(name)))?;
-    let ports = Ports::choose(&config, args.port, FIRST_PORT, args.nodes)?;
-    let nodes = ports.0.iter().zip(1_u8..);
+    let ports = ports::choose(&config, args.port, FIRST_PORT, args.nodes)?;
+    let nodes = ports.into_iter().zip(1_u8..);
     let nodes: Vec<Node> =
-        nodes.map(|(port, number)| Node::new(folder, number, *port, env.clone())).collect();
+        nodes.map(|(port, number)| Node::new(folder, number, port, env.clone())).collect();
 
     fleet.start(database.into()).await?;
     fleet.start(cache.into()).await?;

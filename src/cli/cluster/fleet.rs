@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::{Entry, Folder, tail, write_private};
 use super::node::{Environment, Node};
+use super::ports::Port;
 use super::postgres::Postgres;
 use super::process::{Identity, signal_to};
 use super::redis::Redis;
@@ -68,11 +69,19 @@ impl Service {
         }
     }
 
-    const fn port(&self) -> u16 {
+    const fn port(&self) -> &Port {
         match self {
-            Self::Postgres(it) => it.port,
-            Self::Redis(it) => it.port,
-            Self::Node(node) => node.port,
+            Self::Postgres(it) => &it.port,
+            Self::Redis(it) => &it.port,
+            Self::Node(node) => &node.port,
+        }
+    }
+
+    fn release_port(&mut self) {
+        match self {
+            Self::Postgres(it) => it.port.release(),
+            Self::Redis(it) => it.port.release(),
+            Self::Node(node) => node.port.release(),
         }
     }
 
@@ -84,7 +93,8 @@ impl Service {
         }
     }
 
-    fn spawn(&self, log: &Path) -> anyhow::Result<Child> {
+    fn spawn(&mut self, log: &Path) -> anyhow::Result<Child> {
+        self.release_port();
         let (command, says_when) = match self {
             Self::Postgres(it) => (it.serve(), false),
             Self::Redis(it) => (it.serve(), false),
@@ -172,7 +182,7 @@ impl Fleet {
     }
 
     /// Starts one more, and waits until it serves.
-    pub(super) async fn start(&mut self, service: Service) -> anyhow::Result<()> {
+    pub(super) async fn start(&mut self, mut service: Service) -> anyhow::Result<()> {
         let log = self.folder.log_of(service.name());
         let mut said_before = length(&log);
         let child = service.spawn(&log)?;
@@ -296,7 +306,7 @@ impl Fleet {
         let entry = |member: &Member| {
             Some(Entry {
                 name: member.service.name().to_owned(),
-                port: member.service.port(),
+                port: member.service.port().number(),
                 identity: member.identity.clone()?,
             })
         };
@@ -313,7 +323,7 @@ impl Member {
         Running {
             name: self.service.name().to_owned(),
             pid: self.child.id().unwrap_or_default(),
-            port: self.service.port(),
+            port: self.service.port().number(),
         }
     }
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::ChildStdout;
 
 use super::folder::Folder;
+use super::ports::Port;
 use crate::config::process_env;
 
 /// Variables that the nodes get besides those of this process.
@@ -18,7 +19,7 @@ pub(super) type Environment = BTreeMap<&'static str, String>;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,
-    pub(super) port: u16,
+    pub(super) port: Port,
     /// What its banner said.
     pub(super) url: String,
     environment: Environment,
@@ -39,12 +40,13 @@ pub(super) fn environment(database_url: &str, redis_url: &str) -> Environment {
 }
 
 impl Node {
-    pub(super) fn new(at: &Folder, number: u8, port: u16, mut environment: Environment) -> Self {
+    pub(super) fn new(at: &Folder, number: u8, port: Port, mut environment: Environment) -> Self {
         let name = format!("node-{number}");
         environment.insert("NODE_ID", name.clone());
-        environment.insert("BROKER_PORT", port.to_string());
+        environment.insert("BROKER_PORT", port.number().to_string());
         // A shell that has read `env.sh` has the first node's.
-        environment.insert("BROKER_WS_URL", format!("ws://localhost:{port}/ws"));
+        let url = format!("ws://localhost:{}/ws", port.number());
+        environment.insert("BROKER_WS_URL", url);
         // It needs none; but nothing of it may end up in the caller's.
         environment.insert("CLAUDEMESH_DATA_DIR", at.path().display().to_string());
         Self { name, port, url: String::new(), environment }

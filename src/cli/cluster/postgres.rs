@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 use super::folder::{Folder, write_private};
-use super::ports::again_or_any;
+use super::ports::Port;
 use super::programs::{ServerUser, command_as, find_postgres, give_to};
 use crate::cli::Failure;
 
@@ -25,7 +25,7 @@ pub(super) struct Postgres {
     folder: PathBuf,
     user: Option<ServerUser>,
     password: String,
-    pub(super) port: u16,
+    pub(super) port: Port,
 }
 
 impl Postgres {
@@ -34,12 +34,12 @@ impl Postgres {
         let folder = at.path().join("postgres");
         let version = std::fs::read_to_string(folder.join("data/PG_VERSION")).ok();
         let programs = find_postgres(version.as_deref().map(str::trim))?;
-        let port = again_or_any(at.last_port("postgres"))?;
+        let port = Port::again_or_any(at.last_port("postgres"))?;
         Ok(Self { programs, folder, user, password: at.password()?, port })
     }
 
     pub(super) fn url(&self) -> String {
-        format!("postgres://postgres:{}@127.0.0.1:{}/{DATABASE}", self.password, self.port)
+        format!("postgres://postgres:{}@127.0.0.1:{}/{DATABASE}", self.password, self.port.number())
     }
 
     /// Makes the data, if there is none. Under another name until it is
@@ -83,7 +83,7 @@ impl Postgres {
         command
             .arg("-D")
             .arg(self.data())
-            .args(["-p", &self.port.to_string()])
+            .args(["-p", &self.port.number().to_string()])
             .args(["-c", "listen_addresses=127.0.0.1"])
             // A socket's path has a length limit, and nobody needs one.
             .args(["-c", "unix_socket_directories="])

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::folder::{Folder, write_private};
-use super::ports::again_or_any;
+use super::ports::Port;
 use super::programs::{ServerUser, command_as, find_redis, give_to};
 
 /// What the server is told. Nothing in it must outlive a restart: nodes write
@@ -32,19 +32,19 @@ pub(super) struct Redis {
     folder: PathBuf,
     user: Option<ServerUser>,
     password: String,
-    pub(super) port: u16,
+    pub(super) port: Port,
 }
 
 impl Redis {
     /// Finds its program, and a port.
     pub(super) fn find(at: &Folder, user: Option<ServerUser>) -> anyhow::Result<Self> {
         let program = find_redis()?;
-        let port = again_or_any(at.last_port("redis"))?;
+        let port = Port::again_or_any(at.last_port("redis"))?;
         Ok(Self { program, folder: at.path().join("redis"), user, password: at.password()?, port })
     }
 
     pub(super) fn url(&self) -> String {
-        format!("redis://:{}@127.0.0.1:{}/", self.password, self.port)
+        format!("redis://:{}@127.0.0.1:{}/", self.password, self.port.number())
     }
 
     /// Writes its configuration: a password has no place in a command line.
@@ -52,7 +52,7 @@ impl Redis {
         std::fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make {}", self.folder.display()))?;
         give_to(&self.folder, self.user)?;
-        let (port, password) = (self.port, &self.password);
+        let (port, password) = (self.port.number(), &self.password);
         let place = format!("bind 127.0.0.1\nport {port}\nrequirepass {password}\n");
         let file = self.file();
         write_private(&file, &format!("{place}{CONFIGURATION}"))?;

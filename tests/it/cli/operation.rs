@@ -9,6 +9,7 @@ use claudemesh_broker::store::{NewEnvelope, Reach};
 use rustix::process::Signal;
 
 use super::*;
+use crate::harness::ports::free_port;
 
 const NONCE: &str = "bm9uY2Utbm9uY2Utbm9uY2U";
 const CIPHERTEXT: &str = "Y2lwaGVydGV4dC1jaXBoZXJ0ZXh0";
@@ -116,8 +117,9 @@ fn migrations_are_checked_without_being_run() {
 #[test]
 fn a_doctor_finds_a_fresh_place_well() {
     let place = Place::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = free.local_addr().expect("bound").port().to_string();
+    let port = free_port();
+    let free = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let port = port.to_string();
     let look = || {
         let mut command = place.command(&["doctor", "--json"]);
         Answer::of(&command.env("BROKER_PORT", &port).output().expect("it starts"), &["doctor"])

@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those that the system gives to whoever asks for any, and to the near
-/// end of every connection.
+/// Below those that `cluster up` takes for itself, and those that the system
+/// gives to whoever asks for any and to the near end of every connection.
 const FIRST: u16 = 10_000;
-const COUNT: u16 = 22_000;
+const COUNT: u16 = 10_000;
 
 /// A port that nobody listens on, and that no other test of this process gets:
 /// it stays free until its server listens, and while that server is away.
