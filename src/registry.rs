@@ -7,6 +7,7 @@
 
 mod directory;
 pub mod order;
+mod reading;
 mod room;
 
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 pub use order::Arrival;
-pub use room::{Candidate, Replaced, Room};
+pub use room::{Candidate, Reading, Replaced, Room};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::id::MeshId;
@@ -38,12 +39,24 @@ pub enum EnterError {
     Cluster(#[from] ClusterError),
 }
 
-#[derive(Default)]
 struct Slot {
-    room: Arc<OnceCell<Arc<Room>>>,
+    room: Arc<Room>,
+    /// Set when the room has been read.
+    is_read: Arc<OnceCell<()>>,
     /// Sessions that use the room or are about to.
     users: usize,
     empty_since: Option<Instant>,
+}
+
+impl Slot {
+    fn new(mesh: &MeshId) -> Self {
+        let room = Arc::new(Room::new(mesh.clone()));
+        Self { room, is_read: Arc::default(), users: 0, empty_since: None }
+    }
+
+    fn read_room(&self) -> Option<&Arc<Room>> {
+        self.is_read.initialized().then_some(&self.room)
+    }
 }
 
 /// Every room of this node.
@@ -73,8 +86,9 @@ impl Drop for RoomGuard {
 }
 
 impl Registry {
-    /// The mesh's room, made on first use: subscribed first, read second, so
-    /// that nothing falls between.
+    /// The mesh's room, read on first use: subscribed first, read second, and
+    /// what is heard meanwhile counts ([`Registry::mirror`]), so that nothing
+    /// falls between.
     ///
     /// # Errors
     ///
@@ -85,24 +99,16 @@ impl Registry {
         store: &dyn Store,
         cluster: &dyn Cluster,
     ) -> Result<RoomGuard, EnterError> {
-        let cell = {
+        let (room, is_read) = {
             let mut slots = self.slots.lock();
-            let slot = slots.entry(mesh.clone()).or_default();
+            let slot = slots.entry(mesh.clone()).or_insert_with(|| Slot::new(mesh));
             slot.users += 1;
             slot.empty_since = None;
-            Arc::clone(&slot.room)
+            (Arc::clone(&slot.room), Arc::clone(&slot.is_read))
         };
-        let made = cell
-            .get_or_try_init(|| async {
-                let records = cluster.join_mesh(mesh).await?;
-                let members = store.members(mesh).await?;
-                let newest = store.newest_place(mesh).await?;
-                let room = Room::new(mesh.clone(), members, records, newest);
-                Ok::<_, EnterError>(Arc::new(room))
-            })
-            .await;
-        match made {
-            Ok(room) => Ok(RoomGuard { registry: Arc::clone(self), room: Arc::clone(room) }),
+        let reading = is_read.get_or_try_init(|| read(&room, store, cluster));
+        match reading.await {
+            Ok(()) => Ok(RoomGuard { registry: Arc::clone(self), room }),
             Err(error) => {
                 self.leave(mesh);
                 Err(error)
@@ -123,13 +129,22 @@ impl Registry {
     /// The mesh's room, if this node serves it.
     #[must_use]
     pub fn room(&self, mesh: &MeshId) -> Option<Arc<Room>> {
-        self.slots.lock().get(mesh).and_then(|slot| slot.room.get().cloned())
+        self.slots.lock().get(mesh).and_then(|slot| slot.read_room().cloned())
+    }
+
+    /// The mesh's room for what other nodes say, and whether it has been read:
+    /// until then only who is in the mesh concerns it.
+    #[must_use]
+    pub fn mirror(&self, mesh: &MeshId) -> Option<(Arc<Room>, bool)> {
+        let slots = self.slots.lock();
+        let slot = slots.get(mesh)?;
+        Some((Arc::clone(&slot.room), slot.is_read.initialized()))
     }
 
     /// Every room.
     #[must_use]
     pub fn rooms(&self) -> Vec<Arc<Room>> {
-        self.slots.lock().values().filter_map(|slot| slot.room.get().cloned()).collect()
+        self.slots.lock().values().filter_map(|slot| slot.read_room().cloned()).collect()
     }
 
     /// Forgets rooms that nobody used for a while; the caller unsubscribes
@@ -155,4 +170,21 @@ impl Registry {
     pub fn sessions(&self) -> usize {
         self.rooms().iter().map(|room| room.session_count()).sum()
     }
+}
+
+async fn read(
+    room: &Arc<Room>,
+    store: &dyn Store,
+    cluster: &dyn Cluster,
+) -> Result<(), EnterError> {
+    let (reading, members_read) = (room.begin_reading(), room.begin_refresh());
+    let records = cluster.join_mesh(room.mesh()).await?;
+    let members = store.members(room.mesh()).await?;
+    let newest = store.newest_place(room.mesh()).await?;
+    reading.finish(records);
+    room.set_members(members_read, members);
+    // Sessions here read what is up to it from the store; their own positions
+    // may be far behind it.
+    room.skip_to(newest, || {});
+    Ok(())
 }

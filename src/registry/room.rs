@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::directory::{Directory, Entry};
 use super::order::{Arrival, Order};
+use super::reading::{Heard, Readings};
 use crate::cluster::{Multicast, PresenceRecord};
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::session::Session;
@@ -27,8 +28,10 @@ pub struct Room {
     multicasts: Mutex<Order<Multicast>>,
 }
 
+#[derive(Default)]
 struct State {
     directory: Directory,
+    readings: Readings,
     members: HashMap<MemberId, Arc<Member>>,
     member_by_key: HashMap<Key, MemberId>,
     /// Which read of the members this is.
@@ -38,6 +41,27 @@ struct State {
 /// A session whose socket must close because a newer one of the same session
 /// took its place.
 pub type Replaced = Option<Arc<Session>>;
+
+/// A reading of the mesh's directory that is under way: what the room hears
+/// while it lasts is kept from being undone by it.
+pub struct Reading {
+    room: Arc<Room>,
+    number: u64,
+}
+
+impl Reading {
+    /// Takes over what the cluster's directory said: sessions here stay, and so
+    /// does what was heard meanwhile; the rest is as it says.
+    pub fn finish(self, records: Vec<PresenceRecord>) {
+        self.room.state.write().take_over(self.number, records);
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.room.state.write().readings.end();
+    }
+}
 
 /// A presence that a key addresses.
 #[derive(Clone)]
@@ -55,31 +79,16 @@ impl From<&Entry> for Candidate {
 }
 
 impl Room {
-    /// `newest`: the mesh's newest place after it was subscribed to. Sessions
-    /// here read what is up to it from the store; their own positions may be
-    /// far behind it.
-    pub(super) fn new(
-        mesh: MeshId,
-        members: Vec<Member>,
-        records: Vec<PresenceRecord>,
-        newest: i64,
-    ) -> Self {
-        let room = Self {
+    /// One that has yet to be read.
+    pub(super) fn new(mesh: MeshId) -> Self {
+        Self {
             mesh,
-            state: RwLock::new(State {
-                directory: Directory::default(),
-                members: HashMap::new(),
-                member_by_key: HashMap::new(),
-                members_read: 0,
-            }),
+            state: RwLock::default(),
             refreshes: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
-            multicasts: Mutex::new(Order::after(newest)),
-        };
-        room.set_members(0, members);
-        room.set_directory(records);
-        room
+            multicasts: Mutex::new(Order::after(0)),
+        }
     }
 
     /// Which mesh it is.
@@ -237,6 +246,7 @@ impl Room {
         record.online = false;
         record.last_seen_at = session.last_heard();
         let record = Arc::new(record);
+        state.readings.note(&session.presence, Heard::Is(Arc::clone(&record)));
         state.directory.put(Arc::clone(&record), None);
         Some(record)
     }
@@ -304,6 +314,7 @@ impl Room {
     /// known and has no socket has ended since, and is not brought back.
     pub fn mirror(&self, record: PresenceRecord) -> Replaced {
         let mut state = self.state.write();
+        let record = Arc::new(record);
         match state.directory.get(&record.id) {
             Some(known) => {
                 let (epoch, ours) = (known.record.epoch, known.session.is_some());
@@ -311,35 +322,29 @@ impl Room {
                     return None;
                 }
             }
-            None if !record.online => return None,
+            None if !record.online => {
+                // Unless a reading that is under way knows better.
+                state.readings.note(&record.id, Heard::Is(Arc::clone(&record)));
+                return None;
+            }
             None => {}
         }
-        state.directory.put(Arc::new(record), None)
+        state.readings.note(&record.id, Heard::Is(Arc::clone(&record)));
+        state.directory.put(record, None)
     }
 
     /// A presence ended. Returns what was known of it.
     pub fn end(&self, presence: &PresenceId) -> Option<Candidate> {
-        self.state.write().directory.remove(presence).as_ref().map(Candidate::from)
+        let mut state = self.state.write();
+        state.readings.note(presence, Heard::Ended);
+        state.directory.remove(presence).as_ref().map(Candidate::from)
     }
 
-    /// Takes over the cluster's directory: what is here stays, the rest is
-    /// as it says.
-    pub fn set_directory(&self, records: Vec<PresenceRecord>) {
-        let mut state = self.state.write();
-        let gone: Vec<PresenceId> = state
-            .directory
-            .entries()
-            .filter(|entry| entry.session.is_none())
-            .map(|entry| entry.record.id.clone())
-            .collect();
-        for presence in &gone {
-            state.directory.remove(presence);
-        }
-        for record in records {
-            if state.directory.get(&record.id).is_none() {
-                state.directory.put(Arc::new(record), None);
-            }
-        }
+    /// The cluster's directory is about to be read.
+    #[must_use]
+    pub fn begin_reading(self: &Arc<Self>) -> Reading {
+        let number = self.state.write().readings.begin();
+        Reading { room: Arc::clone(self), number }
     }
 
     /// The record of a presence.
@@ -363,5 +368,33 @@ impl Room {
     #[must_use]
     pub fn addressed_by(&self, key: &str) -> Vec<Candidate> {
         self.state.read().directory.addressed_by(key).map(Candidate::from).collect()
+    }
+}
+
+impl State {
+    fn take_over(&mut self, reading: u64, records: Vec<PresenceRecord>) {
+        let Self { directory, readings, .. } = self;
+        if !readings.take(reading) {
+            return;
+        }
+        let heard = |presence: &PresenceId| readings.heard_since(reading, presence);
+        let stale = |entry: &&Entry| entry.session.is_none() && heard(&entry.record.id).is_none();
+        let stale: Vec<PresenceId> =
+            directory.entries().filter(stale).map(|entry| entry.record.id.clone()).collect();
+        for presence in &stale {
+            directory.remove(presence);
+        }
+        for record in records {
+            let known = match (directory.get(&record.id), heard(&record.id)) {
+                (Some(here), _) if here.session.is_some() => continue,
+                (None, Some(Heard::Ended)) => continue,
+                (Some(known), _) => Some(Arc::clone(&known.record)),
+                (None, Some(Heard::Is(heard))) => Some(Arc::clone(heard)),
+                (None, None) => None,
+            };
+            let is_newer = known.as_ref().is_some_and(|known| known.epoch >= record.epoch);
+            let newest = if is_newer { known } else { None };
+            directory.put(newest.unwrap_or_else(|| Arc::new(record)), None);
+        }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::{deliver, presence, status};
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::id::MeshId;
 use crate::node::Node;
 use crate::protocol::CloseReason;
 use crate::redelivery;
@@ -22,21 +21,21 @@ pub async fn run(node: Arc<Node>, mut events: ClusterEvents) {
         };
         let Some(event) = event else { return };
         match event {
-            ClusterEvent::Message { mesh, message } => {
-                if let Some(room) = node.registry.room(&mesh) {
-                    apply(&node, &room, *message);
-                }
-            }
+            ClusterEvent::Message { mesh, message } => match node.registry.mirror(&mesh) {
+                Some((room, true)) => apply(&node, &room, *message),
+                Some((room, false)) => apply_early(&node, &room, *message),
+                None => {}
+            },
             ClusterEvent::Gap { mesh } => {
                 node.metrics.bus_gaps.inc();
                 // Before the next frame is looked at: it must not overtake what
                 // is missing.
-                if let Some(room) = node.registry.room(&mesh) {
+                if let Some((room, _)) = node.registry.mirror(&mesh) {
                     redelivery::request_all(&node, &room);
+                    let node = Arc::clone(&node);
+                    let tasks = node.tasks.clone();
+                    tasks.spawn(async move { catch_up(&node, &room).await });
                 }
-                let node = Arc::clone(&node);
-                let tasks = node.tasks.clone();
-                tasks.spawn(async move { catch_up(&node, &mesh).await });
             }
         }
     }
@@ -86,25 +85,49 @@ fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
         BusMessage::HookStatus { presence, status, at } => {
             status::hook_from_bus(node, room, &presence, status, at);
         }
-        // Of two at a time, the later read counts.
-        BusMessage::MembersChanged => {
-            let (node, room) = (Arc::clone(node), Arc::clone(room));
-            let tasks = node.tasks.clone();
-            tasks.spawn(async move { refresh_members(&node, &room).await });
-        }
+        BusMessage::MembersChanged => begin_refresh(node, room),
     }
+}
+
+/// While the room is being read: nobody of it is here yet.
+fn apply_early(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
+    match message {
+        BusMessage::Presence { record, .. } => {
+            room.mirror(*record);
+        }
+        BusMessage::Ended { presence, .. } => {
+            room.end(&presence);
+        }
+        BusMessage::MembersChanged => begin_refresh(node, room),
+        // Of sessions here, or to them: they will read the store.
+        BusMessage::Close { .. }
+        | BusMessage::Direct { .. }
+        | BusMessage::Multicast(_)
+        | BusMessage::MailFor { .. }
+        | BusMessage::HookStatus { .. } => {}
+    }
+}
+
+/// Of two at a time, the later read counts.
+fn begin_refresh(node: &Arc<Node>, room: &Arc<Room>) {
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move { refresh_members(&node, &room).await });
 }
 
 /// Frames may have been missed: fetch the directory again, and let every
 /// session here read the store.
-async fn catch_up(node: &Arc<Node>, mesh: &MeshId) {
-    let Some(room) = node.registry.room(mesh) else { return };
+async fn catch_up(node: &Arc<Node>, room: &Arc<Room>) {
+    let (reading, mesh) = (room.begin_reading(), room.mesh());
     match node.cluster.directory(mesh).await {
-        Ok(records) => room.set_directory(records),
-        Err(error) => tracing::debug!(%error, %mesh, "the directory waits for the next gap"),
+        Ok(records) => reading.finish(records),
+        Err(error) => {
+            drop(reading);
+            tracing::debug!(%error, %mesh, "the directory waits for the next gap");
+        }
     }
-    refresh_members(node, &room).await;
-    redelivery::request_all(node, &room);
+    refresh_members(node, room).await;
+    redelivery::request_all(node, room);
 }
 
 /// After the members could not be read.

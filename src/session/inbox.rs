@@ -119,6 +119,8 @@ pub struct Inbox {
     gate: VecDeque<Gated>,
     /// Sent by the drain under way: a gated twin is skipped.
     drained: HashSet<MessageId>,
+    /// Came during the drain under way and were not for this session then.
+    passed: Vec<i64>,
     /// Direct messages that drains found, newest last: their live twins may
     /// come from another node after they are done.
     found: VecDeque<MessageId>,
@@ -167,6 +169,7 @@ impl Inbox {
             position_saved: position,
             gate: VecDeque::new(),
             drained: HashSet::new(),
+            passed: Vec::new(),
             found: VecDeque::new(),
             confirmed_meanwhile: HashSet::new(),
             refused: HashSet::new(),
@@ -256,7 +259,13 @@ impl Inbox {
     pub fn pass_over(&mut self, seq: i64) {
         match self.phase {
             Phase::Live => self.multicast_seen = self.multicast_seen.max(seq),
-            Phase::Draining => self.wait(Gated::Past(seq)),
+            Phase::Draining => {
+                // Beyond that the drain decides by what holds when it reads.
+                if self.passed.len() < limits::GATE_FRAMES_MAX {
+                    self.passed.push(seq);
+                }
+                self.wait(Gated::Past(seq));
+            }
             Phase::Stalled => {}
         }
     }

@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod client;
 mod cluster_conformance;
+mod cluster_directory;
 mod cluster_ends;
 mod cluster_faults;
 mod cluster_moderation;

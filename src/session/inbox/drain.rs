@@ -61,6 +61,10 @@ impl Inbox {
             Place::Multicast(seq) => {
                 if seq > self.multicast_seen {
                     self.multicast_seen = seq;
+                    // It came before this session joined its group.
+                    if self.passed.contains(&seq) {
+                        return Offer::Keep;
+                    }
                     self.fly_multicast(seq, delivery.id.clone(), now_ms);
                     return Offer::Send;
                 }
@@ -131,8 +135,7 @@ impl Inbox {
             for gated in std::mem::take(&mut self.gate) {
                 self.missed(gated.place());
             }
-            self.drained.clear();
-            self.confirmed_meanwhile.clear();
+            self.forget_drain();
             return Some(Vec::new());
         }
         if self.again || self.multicast_behind || !found_all {
@@ -165,8 +168,7 @@ impl Inbox {
                 out.push(delivery);
             }
         }
-        self.drained.clear();
-        self.confirmed_meanwhile.clear();
+        self.forget_drain();
         Some(out)
     }
 
@@ -176,7 +178,12 @@ impl Inbox {
         self.phase = Phase::Stalled;
         self.multicast_behind = true;
         self.gate = VecDeque::new();
+        self.forget_drain();
+    }
+
+    fn forget_drain(&mut self) {
         self.drained.clear();
+        self.passed = Vec::new();
         self.confirmed_meanwhile.clear();
     }
 

@@ -103,6 +103,21 @@ fn what_passes_during_a_drain_has_passed() {
 }
 
 #[test]
+fn what_passed_during_a_drain_is_not_found_by_it() {
+    let mut inbox = Inbox::new(0, true);
+    inbox.pass_over(1);
+    assert_eq!(inbox.offer(&multicast(2), 0), Offer::Keep);
+    inbox.pass_over(3);
+    inbox.pass_over(5);
+    // Here the session joins the group of all of them.
+    inbox.plan_drain();
+    for (seq, offer) in [(1, Offer::Keep), (2, Offer::Send), (3, Offer::Keep), (5, Offer::Keep)] {
+        assert_eq!(inbox.drained(&multicast(seq), 0), offer, "{seq}");
+    }
+    assert_eq!(inbox.drained(&multicast(6), 0), Offer::Send);
+}
+
+#[test]
 fn an_overflowing_gate_goes_round_again() {
     let mut inbox = Inbox::new(0, true);
     for seq in 1..=i64::try_from(limits::GATE_FRAMES_MAX).expect("small") + 1 {
