@@ -5,7 +5,7 @@
 //! trip.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,20 @@ const ADMIN_BLOCK: Duration = Duration::from_secs(60);
 
 type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
 
+/// Whose limit an address counts against. An IPv6 address counts by its network
+/// of 64 bits: nobody is given less (RFC 6177), and one machine has all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Client(IpAddr);
+
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        })
+    }
+}
+
 /// All of a node's rate limits.
 pub struct Rates {
     send_per_minute: u32,
@@ -34,10 +48,10 @@ pub struct Rates {
     /// Tokens taken and not yet spent.
     send_tokens: Mutex<HashMap<MemberId, u32>>,
     hook: Keyed<(i32, String)>,
-    hello: Option<Keyed<IpAddr>>,
-    admin_failures: Keyed<IpAddr>,
-    /// Addresses that tried too many wrong admin tokens, each until when.
-    admin_blocked: Mutex<HashMap<IpAddr, Instant>>,
+    hello: Option<Keyed<Client>>,
+    admin_failures: Keyed<Client>,
+    /// Those who tried too many wrong admin tokens, each until when.
+    admin_blocked: Mutex<HashMap<Client, Instant>>,
 }
 
 fn per_minute(count: u32) -> Option<Quota> {
@@ -119,7 +133,7 @@ impl Rates {
         if hello.len() >= limits::TRACKED_ADDRESSES_MAX {
             hello.retain_recent();
         }
-        hello.check_key(&address).map_err(|not_until| {
+        hello.check_key(&address.into()).map_err(|not_until| {
             not_until.wait_time_from(DefaultClock::default().now()).as_secs().max(1)
         })
     }
@@ -127,7 +141,7 @@ impl Rates {
     /// For how many seconds an address may not try admin tokens, right or wrong.
     #[must_use]
     pub fn admin_blocked(&self, address: IpAddr) -> Option<u64> {
-        let until = *self.admin_blocked.lock().get(&address)?;
+        let until = *self.admin_blocked.lock().get(&address.into())?;
         let left = until.checked_duration_since(Instant::now())?;
         Some(left.as_secs().max(1))
     }
@@ -137,13 +151,13 @@ impl Rates {
         if self.admin_failures.len() >= limits::TRACKED_ADDRESSES_MAX {
             self.admin_failures.retain_recent();
         }
-        if self.admin_failures.check_key(&address).is_ok() {
+        if self.admin_failures.check_key(&address.into()).is_ok() {
             return;
         }
         let mut blocked = self.admin_blocked.lock();
         // As many as that have other ways in than guessing.
         if blocked.len() < limits::TRACKED_ADDRESSES_MAX {
-            blocked.insert(address, Instant::now() + ADMIN_BLOCK);
+            blocked.insert(address.into(), Instant::now() + ADMIN_BLOCK);
         }
     }
 

@@ -18,37 +18,39 @@ use crate::config::Config;
 use crate::connection;
 use crate::limits;
 use crate::node::Node;
+use crate::rates::Client;
 
 /// Open sockets per address.
 #[derive(Clone, Default)]
-pub struct Addresses(Arc<Mutex<HashMap<IpAddr, u32>>>);
+pub struct Addresses(Arc<Mutex<HashMap<Client, u32>>>);
 
 /// One of an address's sockets.
 pub struct AddressGuard {
     addresses: Addresses,
-    address: IpAddr,
+    client: Client,
 }
 
 impl Addresses {
     /// One more, unless that is more than `max`.
     fn enter(&self, address: IpAddr, max: u32) -> Option<AddressGuard> {
+        let client = Client::from(address);
         let mut counts = self.0.lock();
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(client).or_default();
         if *count >= max {
             return None;
         }
         *count += 1;
-        Some(AddressGuard { addresses: self.clone(), address })
+        Some(AddressGuard { addresses: self.clone(), client })
     }
 }
 
 impl Drop for AddressGuard {
     fn drop(&mut self) {
         let mut counts = self.addresses.0.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
+        if let Some(count) = counts.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.remove(&self.client);
             }
         }
     }

@@ -53,6 +53,22 @@ async fn an_address_has_so_many_sockets_and_gives_them_back() {
 }
 
 #[tokio::test]
+async fn an_ipv6_client_counts_by_its_network() {
+    let node = Node::start_with(|config| {
+        behind_proxy(config);
+        config.http.connections_per_ip_max = 1;
+        config.http.hello_rate_per_minute = 2;
+    })
+    .await;
+    let from = |address| [("x-forwarded-for", address)];
+    let _first = upgrade(&node, &from("2001:db8:0:1::1")).await.expect("a place");
+    let second = upgrade(&node, &from("2001:db8:0:1:ffff::2")).await;
+    assert_eq!(second.expect_err("no more"), 429);
+    assert_eq!(call(&node, &from("2001:db8:0:1::3")).await, 429);
+    let _other = upgrade(&node, &from("2001:db8:0:2::1")).await.expect("another network");
+}
+
+#[tokio::test]
 async fn an_address_may_call_so_often() {
     let node = Node::start_with(|config| {
         behind_proxy(config);
