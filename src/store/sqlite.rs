@@ -9,6 +9,10 @@
 //! Times are whole milliseconds. Statements over many rows repeat a group of
 //! parameters for each (`rows`), or, off the hot path, take them as one JSON
 //! parameter (`json_each`): their number hardly grows with a batch.
+//!
+//! A limit that is a parameter is written `0 + ?`. SQLite looks at the value of
+//! a bare one to plan, so it would prepare the statement again for each binding,
+//! which costs more than to run it (`sqlite3ExprIsInteger` in its source).
 
 mod accept;
 mod admin;

@@ -173,12 +173,12 @@ pub(super) async fn page(
     // Two statements each, so that both use their index.
     let (rows, total) = match event_type {
         None => (
-            "select * from audit_log where mesh_id = ?1 order by id desc limit ?3 offset ?4",
+            "select * from audit_log where mesh_id = ?1 order by id desc limit 0 + ?3 offset ?4",
             "select count(*) from audit_log where mesh_id = ?1",
         ),
         Some(_) => (
             "select * from audit_log where mesh_id = ?1 and event_type = ?2
-             order by id desc limit ?3 offset ?4",
+             order by id desc limit 0 + ?3 offset ?4",
             "select count(*) from audit_log where mesh_id = ?1 and event_type = ?2",
         ),
     };
@@ -205,14 +205,15 @@ pub(super) async fn after(
     after_id: i64,
     limit: i64,
 ) -> Result<Vec<AuditRecord>> {
-    let rows =
-        sqlx::query("select * from audit_log where mesh_id = ?1 and id > ?2 order by id limit ?3")
-            .bind(mesh.as_str())
-            .bind(after_id)
-            .bind(limit)
-            .fetch_all(db.reader())
-            .await
-            .map_err(refused)?;
+    let rows = sqlx::query(
+        "select * from audit_log where mesh_id = ?1 and id > ?2 order by id limit 0 + ?3",
+    )
+    .bind(mesh.as_str())
+    .bind(after_id)
+    .bind(limit)
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
     rows.iter().map(record).collect()
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn claim(
                and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
                and (not ?6 or priority = 'now')
                and id not in (select value from json_each(?7))
-            order by seq, created_at, id limit ?8
+            order by seq, created_at, id limit 0 + ?8
          ) mail
          cross join message_queue q on q.id = mail.id
          cross join member m on m.id = q.sender_member_id
@@ -222,7 +222,7 @@ pub(super) async fn multicasts_after(
          from message_queue q
          cross join member m on m.id = q.sender_member_id
          where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2
-         order by q.seq limit ?3",
+         order by q.seq limit 0 + ?3",
     )
     .bind(mesh.as_str())
     .bind(after)

@@ -24,7 +24,7 @@ pub(super) async fn find(
             octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
          from message_queue
          where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) and id > ?3
-         order by id limit ?4",
+         order by id limit 0 + ?4",
     )
     .bind(mesh.as_str())
     .bind(id_prefix)
@@ -41,7 +41,7 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
         "select id, seq, sender_member_id, target_spec, priority, multicast,
             octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
          from message_queue indexed by message_queue_mailbox_idx
-         where mesh_id = ?1 and delivered_at is null order by seq, created_at, id limit ?2",
+         where mesh_id = ?1 and delivered_at is null order by seq, created_at, id limit 0 + ?2",
     )
     .bind(mesh.as_str())
     .bind(limit)

@@ -16,7 +16,7 @@ pub(super) async fn expire(db: &Db, now: Timestamp, limits: &Retention) -> Resul
     let keys = sqlx::query(
         "delete from send_key where (mesh_id, sender_member_id, client_message_id) in (
             select mesh_id, sender_member_id, client_message_id from send_key
-            where created_at < ?1 order by created_at limit ?2
+            where created_at < ?1 order by created_at limit 0 + ?2
          )",
     )
     .bind(limits.keys_before.as_ms())
@@ -31,7 +31,7 @@ pub(super) async fn expire(db: &Db, now: Timestamp, limits: &Retention) -> Resul
 
 async fn delivered(tx: &mut Tx, limits: &Retention) -> Result<u64> {
     let ids: Vec<String> = sqlx::query_scalar(
-        "select id from message_queue where delivered_at < ?1 order by delivered_at limit ?2",
+        "select id from message_queue where delivered_at < ?1 order by delivered_at limit 0 + ?2",
     )
     .bind(limits.delivered_before.as_ms())
     .bind(limits.limit)
@@ -47,7 +47,7 @@ async fn undelivered(tx: &mut Tx, now: Timestamp, limits: &Retention) -> Result<
             coalesce(q.sender_name, m.display_name) as sender_name
          from message_queue q left join member m on m.id = q.sender_member_id
          where q.delivered_at is null and q.created_at < ?1
-         order by q.created_at limit ?2",
+         order by q.created_at limit 0 + ?2",
     )
     .bind(limits.undelivered_before.as_ms())
     .bind(limits.limit)

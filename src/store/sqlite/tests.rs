@@ -327,13 +327,22 @@ async fn no_statement_walks_through_a_large_table() {
     }
 }
 
+#[test]
+fn no_limit_has_its_statement_prepared_again() {
+    let limited: Vec<_> =
+        statements().into_iter().filter(|statement| statement.contains("limit 0 + ?")).collect();
+    assert!(limited.len() > 5, "only {} were found", limited.len());
+    let bare = statements().into_iter().find(|statement| statement.contains("limit ?"));
+    assert_eq!(bare, None);
+}
+
 /// The end of a long mailbox is not looked at, and nothing is sorted.
 #[tokio::test]
 async fn a_claim_follows_its_index() {
     let (store, _folder) = fresh().await;
     let claim = statements()
         .into_iter()
-        .find(|statement| statement.contains("union all") && statement.contains("limit ?8"))
+        .find(|statement| statement.contains("union all") && statement.contains("limit 0 + ?8"))
         .expect("the statement of `claim`");
     let plan: Vec<(i64, i64, i64, String)> =
         sqlx::query_as(AssertSqlSafe(format!("explain query plan {claim}")))
