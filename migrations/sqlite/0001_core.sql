@@ -104,6 +104,8 @@ create unique index message_queue_client_id_idx
 create index message_queue_mailbox_idx
     on message_queue (mesh_id, target_spec, seq, created_at, id)
     where delivered_at is null;
+create index message_queue_claim_idx on message_queue (claim_id)
+    where claim_id is not null and delivered_at is null;
 create index message_queue_multicast_idx on message_queue (mesh_id, seq) where multicast = 1;
 create index message_queue_mesh_id_idx on message_queue (mesh_id, id);
 create index message_queue_delivered_idx on message_queue (delivered_at)

@@ -28,7 +28,6 @@ struct Change {
 }
 
 /// What became of a presence.
-#[derive(Clone)]
 pub(super) enum Heard {
     /// It is so.
     Is(Arc<PresenceRecord>),

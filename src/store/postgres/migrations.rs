@@ -11,11 +11,14 @@ use super::row::get;
 use crate::store::{Result, StoreError};
 
 /// One migration: version, name, its scripts in their order. Never edit one
-/// that has landed.
+/// that a release has.
 struct Migration {
     version: i64,
     name: &'static str,
     scripts: &'static [(&'static str, &'static str)],
+    /// Checksums of what it was before the first release: it runs again over
+    /// what that has made.
+    superseded: &'static [&'static str],
 }
 
 /// All migrations, oldest first.
@@ -29,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
             ("3_chain", include_str!("../../../migrations/postgres/0001_core/3_chain.sql")),
             ("4_changes", include_str!("../../../migrations/postgres/0001_core/4_changes.sql")),
         ],
+        superseded: &["d8bcc05907621cb0ea9d13f9607f8ed50b20854d52a8145e790271d5df38ce9a"],
     },
     Migration {
         version: 2,
@@ -43,6 +47,7 @@ const MIGRATIONS: &[Migration] = &[
                 include_str!("../../../migrations/postgres/0002_coordination/2_topics.sql"),
             ),
         ],
+        superseded: &[],
     },
 ];
 
@@ -128,7 +133,8 @@ pub(super) async fn run(db: &Db) -> Result<()> {
         tx.execute(
             sqlx::query(
                 "insert into mesh.broker_migration (version, name, checksum)
-                 values ($1, $2, $3)",
+                 values ($1, $2, $3)
+                 on conflict (version) do update set checksum = excluded.checksum",
             )
             .bind(migration.version)
             .bind(migration.name)
@@ -153,6 +159,7 @@ fn missing(applied: &[sqlx::postgres::PgRow]) -> Result<Vec<&'static Migration>>
         match checksum {
             None => missing.push(migration),
             Some(checksum) if checksum == migration.checksum() => {}
+            Some(checksum) if migration.superseded.contains(&checksum) => missing.push(migration),
             Some(_) => {
                 return Err(StoreError::Broken(format!(
                     "migration {} is not the one that made this database: run the release that \

@@ -67,6 +67,41 @@ async fn an_edited_migration_is_refused() {
     assert!(matches!(&refusal, StoreError::Broken(text) if text.contains("0001_core")));
 }
 
+/// As builds before the first release made it.
+const BEFORE_THE_FIRST_RELEASE: &str = "
+    alter table mesh.message_queue
+      add constraint message_queue_mesh_id_fkey foreign key (mesh_id)
+        references mesh.mesh (id) on delete cascade on update cascade,
+      add constraint message_queue_sender_member_id_fkey foreign key (sender_member_id)
+        references mesh.member (id) on delete cascade on update cascade;
+    alter table mesh.audit_log
+      add constraint audit_log_mesh_id_fkey foreign key (mesh_id)
+        references mesh.mesh (id) on delete cascade on update cascade;
+    drop function mesh.broker_follow_v1 cascade;
+    drop function mesh.broker_accept_v1;
+    update mesh.broker_migration
+    set checksum = 'd8bcc05907621cb0ea9d13f9607f8ed50b20854d52a8145e790271d5df38ce9a'
+    where version = 1;
+";
+
+#[tokio::test]
+async fn a_schema_from_before_the_first_release_is_brought_up_to_date() {
+    let (here, url) = fixture().await;
+    let before = here.multicast(&here.owner);
+    here.send(T0, &before).await;
+    sqlx::raw_sql(BEFORE_THE_FIRST_RELEASE)
+        .execute(&mut connection(&url).await)
+        .await
+        .expect("a schema of then");
+    assert_eq!(here.store.pending_migrations().await.expect("readable"), ["0001_core"]);
+    here.store.migrate().await.expect("its scripts run again");
+    assert!(here.store.pending_migrations().await.expect("readable").is_empty());
+    here.send(T0, &here.multicast(&here.owner)).await;
+    let kept = here.store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    assert_eq!(kept.len(), 2);
+    assert_eq!(kept[0].id, before.id);
+}
+
 #[tokio::test]
 async fn a_migration_of_a_later_release_is_no_obstacle() {
     let (here, url) = fixture().await;
