@@ -45,5 +45,6 @@ pub mod registry;
 pub mod router;
 pub mod session;
 pub mod store;
+pub mod traces;
 pub mod transcript;
 pub mod vitals;

@@ -3,12 +3,16 @@
 
 use std::io::IsTerminal as _;
 
-use tracing::Dispatch;
+use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::traces::TraceLayer;
 
 /// Why logging could not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +25,20 @@ pub enum LogInitError {
     Started(#[from] TryInitError),
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process; `traces` sees lines whatever the filter
+/// says of them.
 ///
 /// # Errors
 /// When the filter cannot be parsed, or when logging was started before.
-pub fn init(config: &LogConfig) -> Result<(), LogInitError> {
+pub fn init(config: &LogConfig, traces: Option<TraceLayer>) -> Result<(), LogInitError> {
     let is_terminal = std::io::stderr().is_terminal();
-    dispatch(config, is_terminal, std::io::stderr)?.try_init()?;
+    match traces {
+        None => Registry::default().with(lines(config, is_terminal, std::io::stderr)?).try_init(),
+        Some(traces) => {
+            let lines = lines(config, is_terminal, std::io::stderr)?;
+            Registry::default().with(traces).with(lines).try_init()
+        }
+    }?;
     Ok(())
 }
 
@@ -51,18 +62,24 @@ fn directives(filter: &str) -> String {
     own.chain(capped).collect::<Vec<_>>().join(",")
 }
 
-fn dispatch<W>(config: &LogConfig, is_terminal: bool, writer: W) -> Result<Dispatch, ParseError>
+fn lines<S, W>(
+    config: &LogConfig,
+    is_terminal: bool,
+    writer: W,
+) -> Result<impl Layer<S>, ParseError>
 where
+    S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(directives(&config.filter))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    Ok(match config.format_on(is_terminal) {
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).finish().into(),
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = match config.format_on(is_terminal) {
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
         // Only ever switched off: NO_COLOR holds on a terminal too.
-        LogFormat::Human if !is_terminal => builder.with_ansi(false).finish().into(),
-        LogFormat::Human => builder.finish().into(),
-    })
+        LogFormat::Human if !is_terminal => layer.with_ansi(false).boxed(),
+        LogFormat::Human => layer.boxed(),
+    };
+    Ok(layer.with_filter(filter))
 }
 
 #[cfg(test)]
@@ -96,16 +113,16 @@ mod tests {
     }
 
     fn logged(format: Option<LogFormat>, filter: &str) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
+        let written = Lines::default();
+        let writer = written.clone();
         let config = LogConfig { format, filter: filter.to_owned() };
-        let dispatch = dispatch(&config, false, move || writer.clone()).expect("a valid filter");
-        tracing::dispatcher::with_default(&dispatch, || {
+        let lines = lines(&config, false, move || writer.clone()).expect("a valid filter");
+        tracing::subscriber::with_default(Registry::default().with(lines), || {
             let _span = tracing::info_span!("session", mesh = "m1").entered();
             tracing::info!(peers = 3, "a peer joined");
             tracing::debug!("too much");
         });
-        let bytes = lines.0.lock().clone();
+        let bytes = written.0.lock().clone();
         String::from_utf8(bytes).expect("UTF-8")
     }
 
@@ -128,10 +145,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_filter_refuses_costs_nothing() {
+        let config = LogConfig { format: None, filter: "info".to_owned() };
+        let lines = lines(&config, false, std::io::sink).expect("a valid filter");
+        let hint = Registry::default().with(lines).max_level_hint();
+        assert_eq!(hint, Some(tracing::level_filters::LevelFilter::INFO));
+    }
+
+    #[test]
     fn the_filter_decides() {
         assert_eq!(logged(None, "debug").lines().count(), 2);
         assert_eq!(logged(None, "error"), "");
         let config = LogConfig { format: None, filter: "info=loud".to_owned() };
-        assert!(dispatch(&config, false, std::io::sink).is_err());
+        assert!(lines::<Registry, _>(&config, false, std::io::sink).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use claudemesh_broker::cli::{self, Cli};
 use claudemesh_broker::config::{Config, process_env};
 use claudemesh_broker::logging;
+use claudemesh_broker::traces::Traces;
 
 fn main() -> ExitCode {
     let cli = match Cli::from_args(std::env::args_os()) {
@@ -17,11 +18,17 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&process_env);
-    if let Ok(config) = &config {
-        logging::init(&cli.log_config(&config.log, &process_env))?;
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut traces = None;
+    if let Ok(config) = &config {
+        traces = Traces::start(config, &process_env, runtime.handle())?;
+        let layer = traces.as_ref().map(Traces::layer);
+        logging::init(&cli.log_config(&config.log, &process_env), layer)?;
+    }
     let code = runtime.block_on(cli.run(config));
+    if let Some(traces) = traces {
+        traces.shut_down();
+    }
     // Whoever pressed Ctrl-C twice does not wait for blocking threads.
     runtime.shutdown_background();
     code

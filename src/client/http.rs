@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -135,8 +135,26 @@ pub async fn call(
     headers: &[(&str, &str)],
     body: Option<&Value>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
+    let mut request = Request::builder().method(method);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if body.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    let request = request.body(bytes).map_err(|error| unreachable(url, &error))?;
+    send(url, request, TIMEOUT).await
+}
+
+/// A request whose address is that URL, whatever it says of it itself.
+pub(crate) async fn send(
+    url: &Url,
+    request: Request<Bytes>,
+    timeout: Duration,
+) -> Result<(StatusCode, Bytes), ClientError> {
     let calling = async {
-        let request = request(method, url, headers, body)?;
+        let request = addressed(url, request)?;
         let tcp = dial(url).await?;
         if url.scheme() != "https" {
             return exchange(tcp, request).await.map_err(|error| unreachable(url, &error));
@@ -147,30 +165,18 @@ pub async fn call(
         let tls = connector.connect(name, tcp).await.map_err(|error| unreachable(url, &error))?;
         exchange(tls, request).await.map_err(|error| unreachable(url, &error))
     };
-    tokio::time::timeout(TIMEOUT, calling).await.map_err(|_| ClientError::Timeout(TIMEOUT))?
+    tokio::time::timeout(timeout, calling).await.map_err(|_| ClientError::Timeout(timeout))?
 }
 
-fn request(
-    method: Method,
-    url: &Url,
-    headers: &[(&str, &str)],
-    body: Option<&Value>,
-) -> Result<Request<Full<Bytes>>, ClientError> {
+fn addressed(url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, ClientError> {
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let mut request = Request::builder()
-        .method(method)
-        .uri(target)
-        .header(header::HOST, host)
-        .header(header::CONNECTION, "close");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    if body.is_some() {
-        request = request.header(header::CONTENT_TYPE, "application/json");
-    }
-    let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-    request.body(Full::new(bytes)).map_err(|error| unreachable(url, &error))
+    let (mut head, body) = request.into_parts();
+    head.uri = target.parse().map_err(|error| unreachable(url, &error))?;
+    let host = HeaderValue::from_str(host).map_err(|error| unreachable(url, &error))?;
+    head.headers.insert(header::HOST, host);
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    Ok(Request::from_parts(head, Full::new(body)))
 }
 
 async fn exchange(

@@ -304,6 +304,7 @@ fn decided(
             sent.room.note_accepted();
             tracing::debug!(
                 message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                created_at = created_at.as_ms(),
                 "message accepted"
             );
             answer_to.kept(envelope.id.to_string());

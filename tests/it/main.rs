@@ -30,6 +30,8 @@ mod rolling;
 mod soak;
 mod store_conformance;
 mod store_postgres;
+#[cfg(feature = "otel")]
+mod traces;
 mod walkthrough;
 mod wire_admission;
 mod wire_clients;
