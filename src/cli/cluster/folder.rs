@@ -60,7 +60,15 @@ pub(super) struct Folder {
     path: PathBuf,
     last: Record,
     /// Locked; never read.
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing it would not do: a process that is just being started has it
+        // open, too, until it is another program.
+        let _ = self.lock.unlock();
+    }
 }
 
 /// Whose it is.
@@ -281,7 +289,7 @@ fn lock(path: PathBuf) -> anyhow::Result<Claimed> {
     // Unreadable counts as empty: it is only written whole.
     let last: Record = serde_json::from_str(&text).unwrap_or_default();
     Ok(if is_ours {
-        Claimed::Here(Folder { path, last, _lock: lock })
+        Claimed::Here(Folder { path, last, lock })
     } else {
         Claimed::Elsewhere(Running(last))
     })
