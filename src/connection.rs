@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::codec::{Codec, DecodeError};
-use crate::handlers::{self, Context};
+use crate::handlers::{self, Context, cost};
 use crate::http::half_open::HalfOpenGuard;
 use crate::limits;
 use crate::metrics::Reason;
@@ -369,7 +369,7 @@ fn take<'a>(
             };
             let context = Context { node, room: &active.room, session, req_id };
             handlers::handle_undecoded(&context, error);
-            None
+            handlers::charge(session, cost::OF_NOISE)
         }
     }
 }

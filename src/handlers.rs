@@ -5,15 +5,17 @@
 //! beyond that: a stray error resolves an unrelated request in old clients.
 
 pub mod audit;
+pub mod cost;
 pub mod messages;
 pub mod moderation;
 pub mod presence;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::DecodeError;
+use crate::limits;
 use crate::node::Node;
 use crate::protocol::{Ack, ClientMessage, ErrorFrame, RequestId, ServerMessage};
 use crate::registry::Room;
@@ -102,8 +104,61 @@ pub fn handle<'a>(
             let Context { node, room, session, req_id } = context;
             Some(Box::pin(router::send::send(node, room, session, send, req_id, received)))
         }
-        other => Some(Box::pin(handle_other(context, other))),
+        other => Some(Box::pin(metered(context, other))),
     }
+}
+
+/// A request that its session and its member can pay for. One whose sender can be
+/// told is refused when they cannot; any other waits, and its socket with it.
+async fn metered(context: Context<'_>, message: ClientMessage<'_>) {
+    let cost = cost::of(&message, context.room.presences());
+    match pay(&context, cost).await {
+        Ok(()) => handle_other(context, message).await,
+        Err(wait) => {
+            context.node.metrics.rejected("request_rate");
+            if context.req_id.is_some() {
+                let text = "this session asks faster than it may; wait and ask again";
+                let mut error = ErrorFrame::new("rate_limit", text);
+                error.retry_after_ms = u64::try_from(wait.as_millis()).ok();
+                context.reply(&ServerMessage::Error(error));
+            }
+        }
+    }
+}
+
+async fn pay(context: &Context<'_>, cost: u32) -> Result<(), Duration> {
+    let Context { node, session, .. } = context;
+    let of_member = || node.rates.may_ask(&*node.cluster, &session.member, cost);
+    if context.req_id.is_some() {
+        session.budget.lock().take(session.age_ms(), cost)?;
+        return of_member().await;
+    }
+    if let Some(pause) = charge(session, cost) {
+        pause.await;
+    }
+    let mut left = Duration::from_millis(limits::UNTOLD_REQUEST_WAIT_MS);
+    while let Err(wait) = of_member().await {
+        if left.is_zero() || !session.outbox.is_open() {
+            return Err(wait);
+        }
+        let pause = wait.min(left).min(LOOK_UP);
+        tokio::time::sleep(pause).await;
+        left -= pause;
+    }
+    Ok(())
+}
+
+/// How long a request waits for its member's budget before it looks whether its
+/// socket is still there.
+const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// Charges a session for what it cannot be refused. What is returned is to be
+/// awaited before its next frame is read.
+pub fn charge<'a>(session: &Session, cost: u32) -> Option<Work<'a>> {
+    let now_ms = session.age_ms();
+    let mut budget = session.budget.lock();
+    budget.charge(now_ms, cost);
+    budget.owes(now_ms).map(|owed| -> Work<'a> { Box::pin(tokio::time::sleep(owed)) })
 }
 
 /// Everything but messages and their confirmations.

@@ -16,8 +16,8 @@ pub const HTTP_HEADER_DEADLINE_MS: u64 = 10_000;
 /// the oldest of them is closed.
 pub const HALF_OPEN_SOCKETS_MAX: usize = 8192;
 
-/// Client addresses whose sockets and hellos are counted. More: the address
-/// that was seen longest ago is forgotten.
+/// Client addresses whose sockets and hellos are counted. More: of the hellos'
+/// the half that was seen longest ago is forgotten.
 pub const TRACKED_ADDRESSES_MAX: usize = 65_536;
 
 /// Malformed frames of one socket within a minute. One more: closed with 1008.
@@ -196,6 +196,16 @@ pub const REPLAY_GUARD_MS: i64 = 2 * HELLO_SIGNATURE_WINDOW_MS + 30_000;
 /// `ttl_too_long`.
 pub const ATTESTATION_TTL_MS: i64 = DAY_MS;
 
+// ---- What peers ask --------------------------------------------------------
+
+/// Sessions of one member that together use up its budget; one alone has this
+/// part of it. More sessions: they share what their member has.
+pub const SESSIONS_TO_SPEND_A_BUDGET: u32 = 4;
+
+/// How long a request that nobody could be told of waits for its member's
+/// budget. Longer: dropped, and counted.
+pub const UNTOLD_REQUEST_WAIT_MS: u64 = 10_000;
+
 // ---- Presence --------------------------------------------------------------
 
 /// Renewals that fall into the life of a lease. At least three: two may fail and
@@ -208,8 +218,8 @@ pub const PENDING_HOOK_MS: i64 = 10_000;
 /// Statuses of hooks that wait for their session. More: the oldest is deleted.
 pub const PENDING_HOOKS_MAX: usize = 10_000;
 
-/// Processes whose status hooks are counted. More: the one seen longest ago is
-/// forgotten.
+/// Processes whose status hooks are counted. More: the half that was seen
+/// longest ago is forgotten.
 pub const HOOK_BUCKETS_MAX: usize = 10_000;
 
 // ---- Between nodes ---------------------------------------------------------

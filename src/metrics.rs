@@ -344,7 +344,10 @@ impl Metrics {
                 let _ = family.get_or_create(&Reason { reason: (*reason).to_owned() });
             }
         };
-        begin(&self.messages_rejected, &["malformed", "rate_limit", "rejected", "unavailable"]);
+        begin(
+            &self.messages_rejected,
+            &["malformed", "rate_limit", "rejected", "request_rate", "unavailable"],
+        );
         begin(&self.connections_rejected, &["capacity", "malformed"]);
         begin(&self.connections_closed, &["kicked", "slow_reader"]);
     }

@@ -219,6 +219,8 @@ impl CloseReason {
     pub const SLOW_READER: Self = Self::new(1013, "slow_reader");
     /// The node cannot take new peers now. Reconnect: later.
     pub const TRY_AGAIN_LATER: Self = Self::new(1013, "try_again_later");
+    /// The member opens new presences faster than it may. Reconnect: later.
+    pub const RATE_LIMIT: Self = Self::new(1013, "rate_limit");
     /// An admin removed the session. Reconnect: no.
     pub const KICKED: Self = Self::new(4001, "kicked");
     /// As above, chosen by age. Reconnect: no.
@@ -227,7 +229,7 @@ impl CloseReason {
     pub const BANNED: Self = Self::new(4002, "banned");
 
     /// All of them: what may cross the bus by code and reason.
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::SESSION_REPLACED,
         Self::DISCONNECTED,
         Self::DISCONNECTED_STALE,
@@ -240,6 +242,7 @@ impl CloseReason {
         Self::TOO_LARGE,
         Self::SLOW_READER,
         Self::TRY_AGAIN_LATER,
+        Self::RATE_LIMIT,
         Self::KICKED,
         Self::KICKED_STALE,
         Self::BANNED,

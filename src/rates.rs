@@ -1,31 +1,26 @@
-//! Rate limits.
-//!
-//! Sends are limited per member across the cluster. A node takes tokens a few
-//! at a time and spends them locally, so that a message does not cost a round
-//! trip.
+//! Rate limits: of members across the cluster, of addresses and processes on
+//! this node.
+
+mod budget;
+mod local;
+mod meter;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, DefaultClock};
-use governor::state::keyed::DashMapStateStore;
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
+pub use self::budget::Budget;
+use self::local::LocalRate;
+use self::meter::Meter;
 use crate::cluster::Cluster;
 use crate::config::MessageConfig;
 use crate::id::MemberId;
 use crate::limits;
 
-/// Tokens taken from the cluster at once: at most this part of the burst.
-const PART_OF_BURST: u32 = 10;
-
 /// How long an address that tried too many wrong admin tokens is kept out.
 const ADMIN_BLOCK: Duration = Duration::from_secs(60);
-
-type Keyed<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock>;
 
 /// Whose limit an address counts against. An IPv6 address counts by its network
 /// of 64 bits: nobody is given less (RFC 6177), and one machine has all of it.
@@ -41,72 +36,62 @@ impl From<IpAddr> for Client {
     }
 }
 
-/// All of a node's rate limits.
-pub struct Rates {
-    send_per_minute: u32,
-    send_burst: u32,
-    /// Tokens taken and not yet spent.
-    send_tokens: Mutex<HashMap<MemberId, u32>>,
-    hook: Keyed<(i32, String)>,
-    hello: Option<Keyed<Client>>,
-    admin_failures: Keyed<Client>,
-    /// Those who tried too many wrong admin tokens, each until when.
-    admin_blocked: Mutex<HashMap<Client, Instant>>,
+impl std::fmt::Display for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
-fn per_minute(count: u32) -> Option<Quota> {
-    NonZeroU32::new(count).map(Quota::per_minute)
+/// All of a node's rate limits.
+pub struct Rates {
+    sends: Meter,
+    requests: Meter,
+    hook: LocalRate,
+    hello: LocalRate,
+    admin_failures: LocalRate,
+    /// Those who tried too many wrong admin tokens, each until when.
+    admin_blocked: Mutex<HashMap<Client, Instant>>,
 }
 
 impl Rates {
     /// Limits as configured.
     #[must_use]
     pub fn new(message: &MessageConfig, hook_per_minute: u32, hello_per_minute: u32) -> Self {
-        let hook = per_minute(hook_per_minute).unwrap_or(Quota::per_minute(NonZeroU32::MAX));
-        let failures = per_minute(limits::ADMIN_FAILURES_PER_MINUTE);
-        let failures = failures.unwrap_or(Quota::per_minute(NonZeroU32::MIN));
+        let of_addresses = |rate| LocalRate::new(rate, limits::TRACKED_ADDRESSES_MAX);
         Self {
-            send_per_minute: message.send_rate_per_minute,
-            send_burst: message.send_burst.max(1),
-            send_tokens: Mutex::default(),
-            hook: RateLimiter::dashmap(hook),
-            hello: per_minute(hello_per_minute).map(RateLimiter::dashmap),
-            admin_failures: RateLimiter::dashmap(failures),
+            sends: Meter::new("send", message.send_rate_per_minute, message.send_burst),
+            requests: Meter::new("request", message.request_rate_per_minute, message.request_burst),
+            hook: LocalRate::new(hook_per_minute, limits::HOOK_BUCKETS_MAX),
+            hello: of_addresses(hello_per_minute),
+            admin_failures: of_addresses(limits::ADMIN_FAILURES_PER_MINUTE),
             admin_blocked: Mutex::default(),
         }
     }
 
-    /// Whether the member may send now. A cluster that is away does not stop
-    /// sends: it decides by itself what its local share is.
+    /// Whether the member may send now.
     pub async fn may_send(&self, cluster: &dyn Cluster, member: &MemberId) -> bool {
-        if self.send_per_minute == 0 || self.spend(member) {
-            return true;
-        }
-        let want = (self.send_burst / PART_OF_BURST).clamp(1, 32);
-        let bucket = format!("send/{member}");
-        let granted =
-            cluster.take_tokens(&bucket, want, self.send_per_minute, self.send_burst).await;
-        match granted {
-            Ok(0) => false,
-            Ok(granted) => {
-                *self.send_tokens.lock().entry(member.clone()).or_default() += granted - 1;
-                true
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the send rate could not be checked");
-                true
-            }
-        }
+        self.sends.take(cluster, member, 1).await.is_ok()
     }
 
-    fn spend(&self, member: &MemberId) -> bool {
-        match self.send_tokens.lock().get_mut(member) {
-            Some(tokens) if *tokens > 0 => {
-                *tokens -= 1;
-                true
-            }
-            _ => false,
-        }
+    /// Takes the cost of a request from what its member may ask on all nodes.
+    ///
+    /// # Errors
+    ///
+    /// After how long the member may ask it.
+    pub async fn may_ask(
+        &self,
+        cluster: &dyn Cluster,
+        member: &MemberId,
+        cost: u32,
+    ) -> Result<(), Duration> {
+        self.requests.take(cluster, member, cost).await
+    }
+
+    /// What one session may ask by itself: a part of what its member may.
+    #[must_use]
+    pub fn session_budget(&self) -> Budget {
+        let part = |all: u32| all.div_ceil(limits::SESSIONS_TO_SPEND_A_BUDGET);
+        Budget::new(part(self.requests.per_minute()), part(self.requests.burst()))
     }
 
     /// The sentence for a member over its rate; clients show it.
@@ -114,28 +99,21 @@ impl Rates {
     pub fn send_refusal(&self) -> String {
         format!(
             "rate_limit: max {} msg/min (burst {}) — slow down",
-            self.send_per_minute, self.send_burst
+            self.sends.per_minute(),
+            self.sends.burst()
         )
     }
 
     /// Whether a hook call for that process and directory may be served.
     pub fn may_hook(&self, pid: i32, cwd: &str) -> bool {
-        if self.hook.len() >= limits::HOOK_BUCKETS_MAX {
-            self.hook.retain_recent();
-        }
-        self.hook.check_key(&(pid, cwd.to_owned())).is_ok()
+        self.hook.check(&format!("{pid} {cwd}")).is_ok()
     }
 
     /// Whether an address may open one more socket now; else the seconds
     /// until it may.
     pub fn may_hello(&self, address: IpAddr) -> Result<(), u64> {
-        let Some(hello) = &self.hello else { return Ok(()) };
-        if hello.len() >= limits::TRACKED_ADDRESSES_MAX {
-            hello.retain_recent();
-        }
-        hello.check_key(&address.into()).map_err(|not_until| {
-            not_until.wait_time_from(DefaultClock::default().now()).as_secs().max(1)
-        })
+        let client = Client::from(address);
+        self.hello.check(&client.to_string()).map_err(|wait| wait.as_secs().max(1))
     }
 
     /// For how many seconds an address may not try admin tokens, right or wrong.
@@ -148,28 +126,25 @@ impl Rates {
 
     /// An address tried a wrong admin token.
     pub fn note_admin_failure(&self, address: IpAddr) {
-        if self.admin_failures.len() >= limits::TRACKED_ADDRESSES_MAX {
-            self.admin_failures.retain_recent();
-        }
-        if self.admin_failures.check_key(&address.into()).is_ok() {
+        let client = Client::from(address);
+        if self.admin_failures.check(&client.to_string()).is_ok() {
             return;
         }
         let mut blocked = self.admin_blocked.lock();
         // As many as that have other ways in than guessing.
         if blocked.len() < limits::TRACKED_ADDRESSES_MAX {
-            blocked.insert(address.into(), Instant::now() + ADMIN_BLOCK);
+            blocked.insert(client, Instant::now() + ADMIN_BLOCK);
         }
     }
 
     /// Forgets members and addresses that have been quiet.
     pub fn sweep(&self) {
-        self.send_tokens.lock().retain(|_, tokens| *tokens > 0);
-        self.hook.retain_recent();
-        if let Some(hello) = &self.hello {
-            hello.retain_recent();
-        }
-        self.admin_failures.retain_recent();
         let now = Instant::now();
+        self.sends.sweep(now);
+        self.requests.sweep(now);
+        for rate in [&self.hook, &self.hello, &self.admin_failures] {
+            rate.sweep();
+        }
         self.admin_blocked.lock().retain(|_, until| *until > now);
     }
 }

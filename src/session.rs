@@ -20,6 +20,7 @@ use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::outbox::{Outbox, Outgoing, PushError, Receipt};
 use crate::protocol::{CloseReason, PeerRole};
+use crate::rates::Budget;
 
 use self::inbox::{Delivery, Inbox, Offer, Place};
 use self::resumption::Resumption;
@@ -46,6 +47,8 @@ pub struct Session {
     pub outbox: Outbox,
     /// What is on its way to it. Locked briefly, and always before the outbox.
     pub inbox: Mutex<Inbox>,
+    /// What it may ask by itself. Locked briefly, and never with another.
+    pub budget: Mutex<Budget>,
     /// Set for a while if it came back.
     resumption: Mutex<Option<Box<Resumption>>>,
     /// Set while the ledger has it in its list.

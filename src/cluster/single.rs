@@ -6,7 +6,7 @@
 //! store can give back ([`Cluster::adopt`]).
 
 pub mod books;
-pub(super) mod buckets;
+pub(crate) mod buckets;
 pub(super) mod once;
 pub(super) mod pending;
 mod tombstones;

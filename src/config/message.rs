@@ -15,6 +15,13 @@ pub struct MessageConfig {
     /// `SEND_BURST`: sends that a member may make at once. Default 100. 1 to
     /// 1,000,000.
     pub send_burst: u32,
+    /// `REQUEST_RATE_PER_MINUTE`: what one member may ask per minute on all nodes
+    /// together, in units of cost ([`crate::handlers::cost`]). Default 12000. 0 to
+    /// 1,000,000; 0 turns the limit off.
+    pub request_rate_per_minute: u32,
+    /// `REQUEST_BURST`: what a member may ask at once, in the same units. Default
+    /// 6000. 100 to 1,000,000.
+    pub request_burst: u32,
     /// `DELIVERED_RETENTION_HOURS`: hours that a delivered message is kept.
     /// Default 24. 0 to 8760; 0 deletes it at the next sweep.
     pub delivered_retention_hours: u32,
@@ -30,6 +37,8 @@ impl MessageConfig {
             message_bytes_max: reader.number("MAX_MESSAGE_BYTES", bytes),
             send_rate_per_minute: reader.number("SEND_RATE_PER_MINUTE", 0..=1_000_000),
             send_burst: reader.number("SEND_BURST", 1..=1_000_000),
+            request_rate_per_minute: reader.number("REQUEST_RATE_PER_MINUTE", 0..=1_000_000),
+            request_burst: reader.number("REQUEST_BURST", 100..=1_000_000),
             delivered_retention_hours: reader.number("DELIVERED_RETENTION_HOURS", 0..=8760),
             claim_ms: reader.seconds_ms("REDELIVERY_SECONDS", 50..=3_600_000),
         }
@@ -55,6 +64,8 @@ mod tests {
                 message_bytes_max: 65_536,
                 send_rate_per_minute: 600,
                 send_burst: 100,
+                request_rate_per_minute: 12_000,
+                request_burst: 6000,
                 delivered_retention_hours: 24,
                 claim_ms: 30_000,
             }

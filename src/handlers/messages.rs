@@ -9,7 +9,7 @@ use crate::redelivery;
 use crate::router::policy::Target;
 use crate::store::{Confirm, MessageState, Result};
 
-use super::{Context, moderation};
+use super::{Context, cost, moderation};
 
 /// The peer is done with a delivery.
 pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
@@ -32,6 +32,9 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
             );
         }
         context.node.ledger.report(session);
+    } else if session.budget.lock().take(session.age_ms(), cost::OF_STRAY_CONFIRMATION).is_err() {
+        // It is offered again, and confirmed then.
+        context.node.metrics.rejected("request_rate");
     } else {
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());

@@ -41,14 +41,14 @@ pub async fn set_status(context: &Context<'_>, status: Status) {
 pub async fn set_summary(context: &Context<'_>, mut summary: String) {
     summary.truncate(summary.floor_char_boundary(limits::SUMMARY_BYTES_MAX));
     let written = PresenceChange { summary: Some(summary.clone()), ..of(context) };
-    apply(context, written, |record| record.summary = Some(summary)).await;
+    apply(context, written, |record| replace(&mut record.summary, Some(summary))).await;
     context.done_if_asked();
 }
 
 /// `set_stats`.
 pub async fn set_stats(context: &Context<'_>, stats: Stats) {
     let written = PresenceChange { stats: Some(stats), ..of(context) };
-    apply(context, written, |record| record.stats = Some(stats)).await;
+    apply(context, written, |record| replace(&mut record.stats, Some(stats))).await;
     context.done_if_asked();
 }
 
@@ -61,7 +61,7 @@ pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
         return too_long(context, "profile", limits::PROFILE_BYTES_MAX);
     }
     let written = PresenceChange { profile: Some(profile.clone()), ..of(context) };
-    apply(context, written, |record| record.profile = profile).await;
+    apply(context, written, |record| replace(&mut record.profile, profile)).await;
     context.done();
 }
 
@@ -80,7 +80,7 @@ pub async fn set_visible(context: &Context<'_>, visible: bool) {
         room,
         session,
         written,
-        |record| record.visible = visible,
+        |record| replace(&mut record.visible, visible),
         |record| {
             let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
             Some(announcement(event, record, data, true))
@@ -120,7 +120,7 @@ pub async fn leave_group(context: &Context<'_>, name: &str) {
 
 async fn set_groups(context: &Context<'_>, groups: Vec<Group>) {
     let written = PresenceChange { groups: Some(groups.clone()), ..of(context) };
-    apply(context, written, |record| record.groups = groups).await;
+    apply(context, written, |record| replace(&mut record.groups, groups)).await;
     context.done_if_asked();
 }
 
@@ -131,10 +131,17 @@ fn of(context: &Context<'_>) -> PresenceChange {
 async fn apply(
     context: &Context<'_>,
     written: PresenceChange,
-    edit: impl FnOnce(&mut crate::cluster::PresenceRecord),
+    edit: impl FnOnce(&mut crate::cluster::PresenceRecord) -> bool,
 ) {
     let Context { node, room, session, .. } = context;
     change(node, room, session, written, edit, |_| None).await;
+}
+
+/// Whether that changes anything.
+fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
+    let changes = *known != given;
+    *known = given;
+    changes
 }
 
 fn too_long(context: &Context<'_>, what: &str, bytes_max: usize) {

@@ -32,6 +32,10 @@ impl Directory {
         self.entries.values()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn sessions(&self) -> usize {
         self.sessions
     }

@@ -301,6 +301,12 @@ impl Room {
         }
     }
 
+    /// How many presences the mesh has, in grace too.
+    #[must_use]
+    pub fn presences(&self) -> usize {
+        self.state.read().directory.len()
+    }
+
     /// How many sockets are here.
     #[must_use]
     pub fn session_count(&self) -> usize {

@@ -73,19 +73,16 @@ pub fn publish(
 
 /// Changes a session's record everywhere: here, in the cluster's directory,
 /// in the store, on other nodes. The announcement, if any, is made from the
-/// changed record.
+/// changed record. An edit that finds nothing to change says `false`, and then
+/// nobody is told anything.
 pub async fn change(
     node: &Arc<Node>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     change: PresenceChange,
-    edit: impl FnOnce(&mut PresenceRecord),
+    edit: impl FnOnce(&mut PresenceRecord) -> bool,
     announcement: impl FnOnce(&PresenceRecord) -> Option<Announcement>,
 ) {
-    let edit = |record: &mut PresenceRecord| {
-        edit(record);
-        true
-    };
     let Some(record) = room.update(session, edit) else { return };
     node.journal.change(change);
     spread(node, room, session, &record, announcement(&record)).await;

@@ -9,6 +9,7 @@ use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
+use crate::handlers::cost;
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
@@ -54,7 +55,12 @@ pub async fn send(
     let answer_to = AnswerTo { session: Arc::clone(session), id, req_id };
     match plan(node, room, session, send).await {
         Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
-        Err(refusal) => answer_to.refuse(node, &refusal),
+        Err(refusal) => {
+            answer_to.refuse(node, &refusal);
+            if let Some(pause) = crate::handlers::charge(session, cost::OF_NOISE) {
+                pause.await;
+            }
+        }
     }
 }
 

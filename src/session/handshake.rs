@@ -3,6 +3,7 @@
 //! The checks stand in the recorded order; nothing is registered before the
 //! signature has been verified and used up.
 
+mod cost;
 mod place;
 mod proof;
 mod record;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use self::cost::charge;
 use self::place::{Place, acquire, let_go};
 use self::proof::{admit, check_session_proofs, session_key_of, use_up};
 use self::record::{hello_ack, joined, opening};
@@ -172,6 +174,7 @@ async fn enter(
         })?;
     room.set_member(proven.admitted.member.clone());
     check_session_key(node, &room, &proven).await?;
+    charge(node, &room, &proven).await?;
     let changes = proven.changes;
     let active = match acquire(node, &room, &proven).await? {
         Place::New { record, lease } => {
@@ -339,6 +342,7 @@ fn activate(
         codec,
         outbox: outbox.clone(),
         inbox: Mutex::new(inbox),
+        budget: Mutex::new(node.rates.session_budget()),
         resumption: Mutex::default(),
         in_ledger: AtomicBool::new(false),
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),

@@ -42,6 +42,7 @@ mod wire_hold;
 mod wire_hostile;
 mod wire_http;
 mod wire_identity;
+mod wire_metering;
 mod wire_moderation;
 mod wire_msgpack;
 mod wire_multicast;

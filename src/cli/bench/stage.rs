@@ -175,6 +175,7 @@ fn broker(common: &Common, data_dir: &Path, size: Size, shared: bool) -> anyhow:
         .env("BROKER_PORT", "0")
         .env("CLAUDEMESH_DATA_DIR", data_dir)
         .env("SEND_RATE_PER_MINUTE", "0")
+        .env("REQUEST_RATE_PER_MINUTE", "0")
         .env("MAX_CONNECTIONS_PER_MESH", size.peers.max(100).to_string())
         .env("DRAIN_SECONDS", "2")
         .env_remove("NODE_ID");

@@ -91,6 +91,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     open("SEND_BURST", "100", "sends that a member may make at once, 1 to 1000000"),
     open(
+        "REQUEST_RATE_PER_MINUTE",
+        "12000",
+        "cost of what one member asks per minute in the whole cluster; 0 turns the limit off",
+    ),
+    open("REQUEST_BURST", "6000", "cost of what a member may ask at once, 100 to 1000000"),
+    open(
         "REDELIVERY_SECONDS",
         "30",
         "after how long an unconfirmed delivery is offered again, 0.05 to 3600",

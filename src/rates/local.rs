@@ -1,0 +1,74 @@
+//! A rate that this node keeps by itself, per address or process.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::cluster::single::buckets::Buckets;
+
+/// So many a minute for each name, all of them at once if need be.
+pub(super) struct LocalRate {
+    per_minute: u32,
+    began: Instant,
+    buckets: Mutex<Buckets>,
+}
+
+impl LocalRate {
+    /// A rate of 0 is none. More names than `names_max`: the half of them that was
+    /// seen longest ago is forgotten, and begins anew.
+    pub(super) fn new(per_minute: u32, names_max: usize) -> Self {
+        let buckets = Mutex::new(Buckets::at_most(names_max));
+        Self { per_minute, began: Instant::now(), buckets }
+    }
+
+    /// One more of that name.
+    ///
+    /// # Errors
+    ///
+    /// After how long it may be.
+    pub(super) fn check(&self, name: &str) -> Result<(), Duration> {
+        if self.per_minute == 0 {
+            return Ok(());
+        }
+        let now_ms = self.now_ms();
+        let mut buckets = self.buckets.lock();
+        if buckets.take(now_ms, name, 1, self.per_minute, self.per_minute) > 0 {
+            return Ok(());
+        }
+        Err(Duration::from_millis(buckets.next_token_ms(now_ms, name, self.per_minute)))
+    }
+
+    /// Forgets names that have been quiet.
+    pub(super) fn sweep(&self) {
+        let now_ms = self.now_ms();
+        self.buckets.lock().drop_full(now_ms);
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_has_a_rate_of_its_own() {
+        let rate = LocalRate::new(2, 10);
+        assert_eq!(rate.check("a"), Ok(()));
+        assert_eq!(rate.check("a"), Ok(()));
+        let wait = rate.check("a").expect_err("two a minute");
+        assert!(wait <= Duration::from_secs(30), "{wait:?}");
+        assert_eq!(rate.check("b"), Ok(()));
+    }
+
+    #[test]
+    fn over_the_bound_those_seen_longest_ago_are_forgotten() {
+        let rate = LocalRate::new(1, 4);
+        for name in 0..100 {
+            assert_eq!(rate.check(&name.to_string()), Ok(()), "a newcomer finds room");
+        }
+        assert!(rate.check("99").is_err(), "the newest is known");
+    }
+}

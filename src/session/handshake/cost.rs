@@ -1,0 +1,42 @@
+//! What a newcomer costs its member.
+
+use std::sync::Arc;
+
+use super::{Proven, Refusal};
+use crate::handlers::cost;
+use crate::node::Node;
+use crate::protocol::{CloseReason, ErrorFrame};
+use crate::registry::RoomGuard;
+
+/// A new presence is written down and told to everybody, so it is metered like
+/// what a session asks. A session that comes back is neither, and costs nothing.
+pub(super) async fn charge(
+    node: &Arc<Node>,
+    room: &RoomGuard,
+    proven: &Proven,
+) -> Result<(), Box<Refusal>> {
+    if comes_back(room, proven) {
+        return Ok(());
+    }
+    let cost = cost::of_new_presence(room.presences());
+    let member = &proven.admitted.member.id;
+    node.rates.may_ask(&*node.cluster, member, cost).await.map_err(|wait| {
+        let text = "this member opens new sessions too fast; come again later";
+        let mut error = ErrorFrame::new("rate_limit", text);
+        error.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        Box::new(Refusal { error, close: CloseReason::RATE_LIMIT })
+    })
+}
+
+/// Whether the mesh knows a presence of this very session.
+fn comes_back(room: &RoomGuard, proven: &Proven) -> bool {
+    let member = &proven.admitted.member;
+    let key = proven.session_key.as_ref().unwrap_or(&member.key);
+    room.addressed_by(key.as_str()).iter().any(|candidate| {
+        let record = &candidate.record;
+        record.member == member.id
+            && record.role == proven.role
+            && record.session_key == proven.session_key
+            && (record.session_key.is_some() || record.session_id == proven.about.session_id)
+    })
+}
