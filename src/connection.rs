@@ -17,13 +17,14 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::codec::{Codec, DecodeError};
-use crate::handlers::{self, Context, cost};
+use crate::handlers::{self, Context};
 use crate::http::half_open::HalfOpenGuard;
 use crate::limits;
 use crate::metrics::Reason;
 use crate::node::Node;
 use crate::outbox::{Outbox, Outgoing, Receipt, Taken};
 use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
+use crate::rates::cost;
 use crate::session::handshake::{self, Active, Refusal};
 use crate::session::teardown::teardown;
 

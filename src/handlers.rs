@@ -5,7 +5,6 @@
 //! beyond that: a stray error resolves an unrelated request in old clients.
 
 pub mod audit;
-pub mod cost;
 pub mod messages;
 pub mod moderation;
 pub mod presence;
@@ -18,6 +17,7 @@ use crate::codec::DecodeError;
 use crate::limits;
 use crate::node::Node;
 use crate::protocol::{Ack, ClientMessage, ErrorFrame, RequestId, ServerMessage};
+use crate::rates::cost;
 use crate::registry::Room;
 use crate::router;
 use crate::session::Session;
@@ -133,8 +133,8 @@ async fn pay(context: &Context<'_>, cost: u32) -> Result<(), Duration> {
         session.budget.lock().take(session.age_ms(), cost)?;
         return of_member().await;
     }
-    if let Some(pause) = charge(session, cost) {
-        pause.await;
+    if let Some(owed) = session.charge(cost) {
+        tokio::time::sleep(owed).await;
     }
     let mut left = Duration::from_millis(limits::UNTOLD_REQUEST_WAIT_MS);
     while let Err(wait) = of_member().await {
@@ -152,13 +152,10 @@ async fn pay(context: &Context<'_>, cost: u32) -> Result<(), Duration> {
 /// socket is still there.
 const LOOK_UP: Duration = Duration::from_secs(1);
 
-/// Charges a session for what it cannot be refused. What is returned is to be
+/// Charges a session for a frame that cannot be refused. What is returned is to be
 /// awaited before its next frame is read.
 pub fn charge<'a>(session: &Session, cost: u32) -> Option<Work<'a>> {
-    let now_ms = session.age_ms();
-    let mut budget = session.budget.lock();
-    budget.charge(now_ms, cost);
-    budget.owes(now_ms).map(|owed| -> Work<'a> { Box::pin(tokio::time::sleep(owed)) })
+    session.charge(cost).map(|owed| -> Work<'a> { Box::pin(tokio::time::sleep(owed)) })
 }
 
 /// Everything but messages and their confirmations.

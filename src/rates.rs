@@ -2,6 +2,7 @@
 //! this node.
 
 mod budget;
+pub mod cost;
 mod local;
 mod meter;
 

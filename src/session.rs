@@ -10,7 +10,7 @@ pub mod resumption;
 pub mod teardown;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -88,6 +88,15 @@ impl Session {
             Some(key) => resumption.is_first_to(key),
             None => resumption.is_first_to_many(),
         }
+    }
+
+    /// Charges it for a frame that cannot be refused; how long it has to wait for
+    /// its next one.
+    pub fn charge(&self, cost: u32) -> Option<Duration> {
+        let now_ms = self.age_ms();
+        let mut budget = self.budget.lock();
+        budget.charge(now_ms, cost);
+        budget.owes(now_ms)
     }
 
     /// Milliseconds since this socket became a session.

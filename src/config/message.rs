@@ -16,7 +16,7 @@ pub struct MessageConfig {
     /// 1,000,000.
     pub send_burst: u32,
     /// `REQUEST_RATE_PER_MINUTE`: what one member may ask per minute on all nodes
-    /// together, in units of cost ([`crate::handlers::cost`]). Default 12000. 0 to
+    /// together, in units of cost ([`crate::rates::cost`]). Default 12000. 0 to
     /// 1,000,000; 0 turns the limit off.
     pub request_rate_per_minute: u32,
     /// `REQUEST_BURST`: what a member may ask at once, in the same units. Default

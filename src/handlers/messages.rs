@@ -5,11 +5,12 @@ use crate::limits;
 use crate::protocol::{
     ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus, ServerMessage,
 };
+use crate::rates::cost;
 use crate::redelivery;
 use crate::router::policy::Target;
 use crate::store::{Confirm, MessageState, Result};
 
-use super::{Context, cost, moderation};
+use super::{Context, moderation};
 
 /// The peer is done with a delivery.
 pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {

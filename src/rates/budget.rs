@@ -61,7 +61,7 @@ impl Budget {
 
     fn refill(&mut self, now_ms: i64) {
         let passed = now_ms.saturating_sub(self.at_ms).max(0);
-        self.at_ms = now_ms;
+        self.at_ms = self.at_ms.max(now_ms);
         let came = passed.saturating_mul(i64::from(self.per_minute));
         self.parts = self.parts.saturating_add(came).min(i64::from(self.burst) * PARTS);
     }

@@ -9,12 +9,12 @@ use crate::accept::{Outcome, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
-use crate::handlers::cost;
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
+use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
@@ -57,8 +57,8 @@ pub async fn send(
         Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
         Err(refusal) => {
             answer_to.refuse(node, &refusal);
-            if let Some(pause) = crate::handlers::charge(session, cost::OF_NOISE) {
-                pause.await;
+            if let Some(owed) = session.charge(cost::OF_NOISE) {
+                tokio::time::sleep(owed).await;
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Proven, Refusal};
-use crate::handlers::cost;
 use crate::node::Node;
 use crate::protocol::{CloseReason, ErrorFrame};
+use crate::rates::cost;
 use crate::registry::RoomGuard;
 
 /// A new presence is written down and told to everybody, so it is metered like

@@ -66,6 +66,7 @@ impl Setup {
             ("LOG", "claudemesh_broker=debug,info"),
             ("MAX_CONNECTIONS_PER_IP", "0"),
             ("REDELIVERY_SECONDS", "3"),
+            ("REQUEST_RATE_PER_MINUTE", "0"),
             ("SEND_RATE_PER_MINUTE", "0"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();

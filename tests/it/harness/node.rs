@@ -64,6 +64,7 @@ impl Node {
         let mut config = Config::for_tests(folder.path());
         config.presence.lease_grace_ms = 2_000;
         config.message.send_rate_per_minute = 0;
+        config.message.request_rate_per_minute = 0;
         adjust(&mut config);
         let store = app::open_store(&config).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;

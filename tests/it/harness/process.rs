@@ -166,6 +166,7 @@ fn launch(env: &[(String, String)], folder: &Path, port: u16) -> Child {
         .env_clear()
         .env("BROKER_BIND", "127.0.0.1")
         .env("CLAUDEMESH_DATA_DIR", folder)
+        .env("REQUEST_RATE_PER_MINUTE", "0")
         .env("SEND_RATE_PER_MINUTE", "0")
         .envs(env.iter().map(|(name, value)| (name, value)))
         .env("BROKER_PORT", port.to_string())
