@@ -148,7 +148,7 @@ macro_rules! conformance {
                 invites::a_bad_invite_is_refused_with_its_reason
                 invites::checks_come_in_order
                 invites::an_invite_is_used_no_more_than_it_may_be
-                invites::a_banned_key_may_be_invited_again
+                invites::a_banned_key_comes_back_by_a_newer_invite_only
                 invites::invites_are_listed_newest_first
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique
