@@ -71,6 +71,7 @@ macro_rules! conformance {
                 departure::grace_counts_from_the_suspension
                 departure::a_presence_ends_once
                 departure::a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was
+                departure::nobody_ends_or_takes_over_somebody_elses_presence
                 departure::a_presence_named_twice_ends_once
                 departure::an_ended_presence_lets_go_of_all_its_mail
 

@@ -136,6 +136,7 @@ pub(crate) async fn a_session_key_leads_to_its_member(store: Arc<dyn Store>) {
     let ended = EndPresence {
         id: opening.id.clone(),
         mesh: here.mesh.clone(),
+        member: None,
         node: None,
         audit: Vec::new(),
     };
