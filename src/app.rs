@@ -171,12 +171,12 @@ pub async fn run_on(
 }
 
 /// The tasks that write, which end last.
-struct Writers {
+pub(crate) struct Writers {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-fn assemble(
+pub(crate) fn assemble(
     config: Config,
     store: Arc<dyn Store>,
     cluster: Arc<dyn Cluster>,

@@ -78,6 +78,13 @@ pub fn is_public_key(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Whether a signature by that key can exist: it spells a point of the curve, in
+/// the one way there is, and one of large order.
+#[must_use]
+pub fn can_sign(key: &str) -> bool {
+    key::is_strong(key)
+}
+
 /// Compares a secret from a request with the one expected, in a time that
 /// tells nothing about either, not even a length. An empty `expected` means
 /// that no secret was set up, and matches nothing.

@@ -384,9 +384,15 @@ async fn watch_changes(node: &Arc<Node>) {
     let rooms = match node.store.changes().await {
         Ok(Changes::None) => return,
         Ok(Changes::Meshes(meshes)) => {
+            // Also where there is no room yet: a hello may be about to make it, by
+            // what it has read before this.
+            node.member_changes.fetch_add(1, Ordering::AcqRel);
             meshes.iter().filter_map(|mesh| node.registry.room(mesh)).collect()
         }
-        Ok(Changes::Unknown) => node.registry.rooms(),
+        Ok(Changes::Unknown) => {
+            node.member_changes.fetch_add(1, Ordering::AcqRel);
+            node.registry.rooms()
+        }
         Err(error) => {
             tracing::debug!(%error, "changes could not be watched");
             return tokio::time::sleep(CHANGES_PAUSE).await;

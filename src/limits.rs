@@ -146,6 +146,10 @@ pub const UNDELIVERED_RETENTION_MS: i64 = 7 * DAY_MS;
 /// it is a new message.
 pub const IDEMPOTENCE_MS: i64 = 7 * DAY_MS;
 
+/// How long somebody who joined by an invite's last use may ask again, because the
+/// answer was lost. Later: the invite is exhausted, to its user as to everybody.
+pub const JOIN_REPEAT_MS: i64 = DAY_MS;
+
 /// How long a session key can be sent to after it was last seen. Later: it is
 /// unknown.
 pub const SESSION_KEY_MEMORY_MS: i64 = 7 * DAY_MS;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::MulticastSender;
+use crate::cluster::{MulticastSender, PresenceRecord};
+use crate::id::Key;
 use crate::limits;
 use crate::node::Node;
 use crate::registry::Room;
@@ -164,7 +165,7 @@ async fn directs(
         presence: session.presence.clone(),
         mesh: session.mesh.clone(),
         member_key: session.member_key.clone(),
-        session_key: session.session_key.clone(),
+        session_key: own_session_key(node, session, &record, now).await?,
         urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
         in_flight: plan.in_flight.clone(),
         until: now.plus_ms(node.config.message.claim_ms),
@@ -173,6 +174,22 @@ async fn directs(
     let rows = node.store.claim(now, &ask).await?;
     let is_all = rows.len() < plan.room as usize;
     Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
+}
+
+/// The session key whose stored mail the session may have: one that it has proven,
+/// or one that it merely named and that the store remembers as its member's. A
+/// claim that somebody else has proven is on its way out, and until then gets what
+/// is live at most: what is stored waits for its owner.
+async fn own_session_key(
+    node: &Node,
+    session: &Session,
+    record: &PresenceRecord,
+    now: Timestamp,
+) -> Result<Option<Key>> {
+    let Some(claimed) = record.claimed_key() else { return Ok(session.session_key.clone()) };
+    let since = now.plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    let owner = node.store.member_of_session_key(&session.mesh, claimed.as_str(), since).await?;
+    Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
 }
 
 async fn multicasts(

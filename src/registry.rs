@@ -12,13 +12,14 @@ mod room;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 pub use order::Arrival;
-pub use room::{Candidate, Reading, Replaced, Room};
+pub use room::{Candidate, Entered, Reading, Room};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::id::MeshId;
@@ -49,8 +50,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(mesh: &MeshId) -> Self {
-        let room = Arc::new(Room::new(mesh.clone()));
+    fn new(mesh: &MeshId, reads: &Arc<AtomicU64>) -> Self {
+        let room = Arc::new(Room::new(mesh.clone(), Arc::clone(reads)));
         Self { room, is_read: Arc::default(), users: 0, empty_since: None }
     }
 
@@ -63,6 +64,9 @@ impl Slot {
 #[derive(Default)]
 pub struct Registry {
     slots: Mutex<HashMap<MeshId, Slot>>,
+    /// Reads of members that have begun, in all rooms: a hello reads its member
+    /// before it is known whether there is a room.
+    reads: Arc<AtomicU64>,
 }
 
 /// A session's hold on a room: while one exists the room stays.
@@ -99,21 +103,26 @@ impl Registry {
         store: &dyn Store,
         cluster: &dyn Cluster,
     ) -> Result<RoomGuard, EnterError> {
-        let (room, is_read) = {
-            let mut slots = self.slots.lock();
-            let slot = slots.entry(mesh.clone()).or_insert_with(|| Slot::new(mesh));
-            slot.users += 1;
-            slot.empty_since = None;
-            (Arc::clone(&slot.room), Arc::clone(&slot.is_read))
-        };
-        let reading = is_read.get_or_try_init(|| read(&room, store, cluster));
-        match reading.await {
-            Ok(()) => Ok(RoomGuard { registry: Arc::clone(self), room }),
-            Err(error) => {
-                self.leave(mesh);
-                Err(error)
-            }
-        }
+        let (guard, is_read) = self.hold(mesh);
+        is_read.get_or_try_init(|| read(&guard, store, cluster)).await?;
+        Ok(guard)
+    }
+
+    /// The guard comes before anything that can fail, panic or be dropped: the
+    /// room is let go of however its reading ends.
+    fn hold(self: &Arc<Self>, mesh: &MeshId) -> (RoomGuard, Arc<OnceCell<()>>) {
+        let mut slots = self.slots.lock();
+        let slot = slots.entry(mesh.clone()).or_insert_with(|| Slot::new(mesh, &self.reads));
+        slot.users += 1;
+        slot.empty_since = None;
+        let guard = RoomGuard { registry: Arc::clone(self), room: Arc::clone(&slot.room) };
+        (guard, Arc::clone(&slot.is_read))
+    }
+
+    /// A number for a read of members that begins now, of whichever mesh.
+    #[must_use]
+    pub fn begin_refresh(&self) -> u64 {
+        self.reads.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     fn leave(&self, mesh: &MeshId) {
@@ -181,10 +190,14 @@ async fn read(
     let records = cluster.join_mesh(room.mesh()).await?;
     let members = store.members(room.mesh()).await?;
     let newest = store.newest_place(room.mesh()).await?;
-    reading.finish(records);
+    // The members first: what the directory says has to fit them.
     room.set_members(members_read, members);
+    reading.finish(records);
     // Sessions here read what is up to it from the store; their own positions
     // may be far behind it.
     room.skip_to(newest, || {});
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

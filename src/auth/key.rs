@@ -88,6 +88,11 @@ pub(super) fn has_key_shape(text: &str) -> bool {
     decode::<32>(text).is_some()
 }
 
+/// Whether `text` spells a point by which something can be signed.
+pub(super) fn is_strong(text: &str) -> bool {
+    decode(text).and_then(|bytes| verifying_key(&bytes)).is_some_and(|key| !key.is_weak())
+}
+
 /// Checks a detached signature over `text`: shapes first, then the mathematics.
 pub(super) fn verify(pubkey: &str, text: &str, signature: &str) -> Result<(), ProofError> {
     let key = decode(pubkey).ok_or(ProofError::Malformed)?;
@@ -190,7 +195,11 @@ mod tests {
                 );
             }
             assert_eq!(agreement_key(&Key::from(key)), None, "{key}");
+            assert!(!is_strong(key), "{key}");
         }
+        assert!(is_strong(&PAIR[64..]));
+        // Every second value of y is no point.
+        assert!(!is_strong("0200000000000000000000000000000000000000000000000000000000000000"));
     }
 
     #[test]

@@ -250,6 +250,10 @@ fn explain_join(error: ClientError) -> anyhow::Error {
             ("invite_exhausted", "the invite has been used as often as it may; ask for a new one")
         }
         "invite_revoked" => ("invite_revoked", "the invite was revoked; ask for a new one"),
+        "invite_banned" => (
+            "invite_banned",
+            "this key was banned since the invite was made; ask an admin to unban it",
+        ),
         "invite_bad_signature" | "invite_owner_mismatch" => {
             ("invite_invalid", "the invite was not signed by the mesh's owner; ask for a new one")
         }

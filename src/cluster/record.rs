@@ -125,6 +125,31 @@ impl PresenceRecord {
         SessionIdentity(identity.into())
     }
 
+    /// The session key that it has proven: it said hello by a signature with it.
+    #[must_use]
+    pub fn proven_key(&self) -> Option<&Key> {
+        self.session_key.as_ref().filter(|_| self.role == PeerRole::Session)
+    }
+
+    /// The session key that it merely named beside its member's, in a `hello`.
+    #[must_use]
+    pub fn claimed_key(&self) -> Option<&Key> {
+        let named = self.session_key.as_ref().filter(|key| **key != self.member_key);
+        named.filter(|_| self.role != PeerRole::Session)
+    }
+
+    /// Whether both are of one member, by the same keys and kind of hello: what
+    /// never changes about a presence.
+    #[must_use]
+    pub fn is_same_peer(&self, other: &Self) -> bool {
+        let Self { mesh, member, member_key, session_key, role, .. } = self;
+        *mesh == other.mesh
+            && *member == other.member
+            && *member_key == other.member_key
+            && *session_key == other.session_key
+            && *role == other.role
+    }
+
     /// Whether it is addressed by this key.
     #[must_use]
     pub fn answers_to(&self, key: &str) -> bool {

@@ -11,14 +11,14 @@ use serde_json::json;
 
 use super::upgrade::{client_address, may_call};
 use super::{App, SocketPeer, read_body, to_its_end};
-use crate::auth::{InvitePayload, is_public_key};
+use crate::auth::{InvitePayload, can_sign, is_public_key};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
 use crate::router::bus::refresh_members;
-use crate::store::{Join, JoinRefusal, Joined, Role, StoreError};
+use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
 #[derive(Deserialize)]
 struct Call {
@@ -81,14 +81,21 @@ fn check(call: Call) -> Result<Join, &'static str> {
     if !is_public_key(&key) {
         return Err("peer_pubkey must be 64 hex chars (32 bytes)");
     }
+    // Nobody could ever say hello by it, and it would use up the invite.
+    if !can_sign(&key) {
+        return Err("peer_pubkey is not an ed25519 key");
+    }
     let cut = display_name.floor_char_boundary(limits::DISPLAY_NAME_BYTES_MAX);
     payload.verify().map_err(|_| "invite_bad_signature")?;
-    let role = Role::parse(&payload.role).ok_or("invite_bad_signature")?;
+    // The token says what the invite is, and its row what it gives. A payload of
+    // another invite, though the owner signed that too, is not this one's.
+    if InvitePayload::from_token(&invite_token).is_ok_and(|own| own != payload) {
+        return Err("invite_bad_signature");
+    }
     Ok(Join {
         token: invite_token,
         mesh: MeshId::from(payload.mesh_id),
         owner_key: payload.owner_pubkey,
-        role,
         member: MemberId::generate(),
         key: Key::from(key),
         display_name: display_name[..cut].to_owned(),
@@ -125,6 +132,8 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
 
 fn failed(error: &StoreError) -> Response {
     tracing::warn!(%error, "an enrolment failed");
+    // 500 and this word, also where the database is only away: clients that exist
+    // know them, and know no other for "try again".
     let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
     (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }

@@ -90,7 +90,7 @@ mod tests {
     }
 
     fn room() -> Arc<Room> {
-        Arc::new(Room::new(MeshId::from("mesh")))
+        Arc::new(Room::new(MeshId::from("mesh"), Arc::default()))
     }
 
     /// Id, epoch, whether online.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -18,8 +18,11 @@ use crate::store::Member;
 pub struct Room {
     mesh: MeshId,
     state: RwLock<State>,
-    /// Reads of the members that have begun.
-    refreshes: AtomicU64,
+    /// Reads of members that have begun on this node.
+    reads: Arc<AtomicU64>,
+    /// Set while it is found out whether a record that did not fit the members
+    /// does so after all.
+    doubts: AtomicBool,
     /// Messages that this node accepted in it since it was entered.
     accepted: AtomicU64,
     /// Deliveries that this node wrote to its sockets.
@@ -36,11 +39,31 @@ struct State {
     member_by_key: HashMap<Key, MemberId>,
     /// Which read of the members this is.
     members_read: u64,
+    /// Members that a hello read by itself since then, and which read that was.
+    /// No more than there are members.
+    read_alone: HashMap<MemberId, u64>,
 }
 
-/// A session whose socket must close because a newer one of the same session
-/// took its place.
-pub type Replaced = Option<Arc<Session>>;
+/// What follows from a presence that enters the room or is heard of.
+#[derive(Default)]
+pub struct Entered {
+    /// A session whose socket must close because a newer one of the same session
+    /// took its place.
+    pub replaced: Option<Arc<Session>>,
+    /// Other members' claims of its session key, which it has proven: they are out
+    /// of the room, and the caller ends them.
+    pub claims: Vec<Candidate>,
+    /// It is not in the room. A session of this node: it claims a key that is
+    /// another member's. A record: it is of another mesh, or its key is not its
+    /// member's.
+    pub is_refused: bool,
+}
+
+impl Entered {
+    fn refused() -> Self {
+        Self { is_refused: true, ..Self::default() }
+    }
+}
 
 /// A reading of the mesh's directory that is under way: what the room hears
 /// while it lasts is kept from being undone by it.
@@ -51,9 +74,10 @@ pub struct Reading {
 
 impl Reading {
     /// Takes over what the cluster's directory said: sessions here stay, and so
-    /// does what was heard meanwhile; the rest is as it says.
-    pub fn finish(self, records: Vec<PresenceRecord>) {
-        self.room.state.write().take_over(self.number, records);
+    /// does what was heard meanwhile; the rest is as it says. Returns the sessions
+    /// here that claim a key which somebody else has proven.
+    pub fn finish(self, records: Vec<PresenceRecord>) -> Vec<Candidate> {
+        self.room.state.write().take_over(&self.room.mesh, self.number, records)
     }
 }
 
@@ -80,11 +104,12 @@ impl From<&Entry> for Candidate {
 
 impl Room {
     /// One that has yet to be read.
-    pub(super) fn new(mesh: MeshId) -> Self {
+    pub(super) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
         Self {
             mesh,
             state: RwLock::default(),
-            refreshes: AtomicU64::new(0),
+            reads,
+            doubts: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(0)),
@@ -180,31 +205,58 @@ impl Room {
     /// A number for a read of the members that begins now.
     #[must_use]
     pub fn begin_refresh(&self) -> u64 {
-        self.refreshes.fetch_add(1, Ordering::AcqRel) + 1
+        self.reads.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Takes over the active members as the store had them at that read;
-    /// `false` if a later read came first.
+    /// `false` if a later read came first. What a hello read later by itself
+    /// stays.
     pub fn set_members(&self, read: u64, members: Vec<Member>) -> bool {
-        let members: HashMap<MemberId, Arc<Member>> =
+        let mut members: HashMap<MemberId, Arc<Member>> =
             members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
-        let by_key =
-            members.values().map(|member| (member.key.clone(), member.id.clone())).collect();
         let mut state = self.state.write();
         if read < state.members_read {
             return false;
         }
         state.members_read = read;
+        state.read_alone.retain(|_, alone| *alone > read);
+        for id in state.read_alone.keys() {
+            if let Some(member) = state.members.get(id) {
+                members.insert(id.clone(), Arc::clone(member));
+            }
+        }
+        state.member_by_key =
+            members.values().map(|member| (member.key.clone(), member.id.clone())).collect();
         state.members = members;
-        state.member_by_key = by_key;
+        state.forget_misfits(&self.mesh);
         true
     }
 
-    /// Takes over one member, as a hello found it.
-    pub fn set_member(&self, member: Member) {
+    /// Takes over one member, as a hello found it at that read; `false` if a later
+    /// read came first: then what that one said of the member holds, also that it
+    /// is none.
+    pub fn set_member(&self, read: u64, member: Member) -> bool {
         let mut state = self.state.write();
+        let alone = state.read_alone.get(&member.id).copied().unwrap_or(0);
+        if read < state.members_read.max(alone) {
+            return false;
+        }
+        state.read_alone.insert(member.id.clone(), read);
         state.member_by_key.insert(member.key.clone(), member.id.clone());
         state.members.insert(member.id.clone(), Arc::new(member));
+        true
+    }
+
+    /// Whether the caller is to find out if records that do not fit the members
+    /// do so after all; until [`Self::end_doubt`] nobody else is.
+    #[must_use]
+    pub fn begin_doubt(&self) -> bool {
+        !self.doubts.swap(true, Ordering::AcqRel)
+    }
+
+    /// That is done.
+    pub fn end_doubt(&self) {
+        self.doubts.store(false, Ordering::Release);
     }
 
     /// The active member with that id.
@@ -222,15 +274,27 @@ impl Room {
 
     // --- sessions of this node --------------------------------------------
 
-    /// A session's socket is open here. Returns the one that must close: an
-    /// older one, or this one if a newer holding of the lease was faster.
-    pub fn attach(&self, record: PresenceRecord, session: Arc<Session>) -> Replaced {
+    /// A session's socket is open here; `greet` runs before anybody can deliver
+    /// to it. The socket that must close is an older one, or this one if a newer
+    /// holding of the lease was faster.
+    pub fn attach(
+        &self,
+        record: PresenceRecord,
+        session: Arc<Session>,
+        greet: impl FnOnce(),
+    ) -> Entered {
         let mut state = self.state.write();
+        if state.claims_anothers_key(&record) {
+            return Entered::refused();
+        }
+        greet();
         let here = state.directory.get(&session.presence).and_then(|it| it.session.as_ref());
         if here.is_some_and(|here| here.lease.epoch > session.lease.epoch) {
-            return Some(session);
+            return Entered { replaced: Some(session), ..Entered::default() };
         }
-        state.directory.put(Arc::new(record), Some(session))
+        let claims = state.end_claims(&record);
+        let replaced = state.directory.put(Arc::new(record), Some(session));
+        Entered { replaced, claims, is_refused: false }
     }
 
     /// A session's socket is gone. `None` if another holding of the lease, or
@@ -317,26 +381,35 @@ impl Room {
 
     /// Another node says how a presence is now. Older epochs are ignored; a
     /// newer one than a session's here replaces that session. One that is not
-    /// known and has no socket has ended since, and is not brought back.
-    pub fn mirror(&self, record: PresenceRecord) -> Replaced {
+    /// known and has no socket has ended since, and is not brought back. Who
+    /// somebody is, the store says: a record that does not fit its members is
+    /// refused, and one that claims a key which somebody else has proven is not
+    /// listened to.
+    pub fn mirror(&self, record: PresenceRecord) -> Entered {
         let mut state = self.state.write();
         let record = Arc::new(record);
+        if !state.fits(&self.mesh, &record) {
+            return Entered::refused();
+        }
         match state.directory.get(&record.id) {
-            Some(known) => {
-                let (epoch, ours) = (known.record.epoch, known.session.is_some());
-                if record.epoch < epoch || (ours && record.epoch == epoch) {
-                    return None;
-                }
+            Some(Entry { record: known, session: Some(_) })
+                if record.epoch <= known.epoch || !record.is_same_peer(known) =>
+            {
+                return Entered::default();
             }
+            Some(known) if record.epoch < known.record.epoch => return Entered::default(),
             None if !record.online => {
                 // Unless a reading that is under way knows better.
                 state.readings.note(&record.id, Heard::Is(Arc::clone(&record)));
-                return None;
+                return Entered::default();
             }
-            None => {}
+            _ if state.claims_anothers_key(&record) => return Entered::default(),
+            _ => {}
         }
         state.readings.note(&record.id, Heard::Is(Arc::clone(&record)));
-        state.directory.put(record, None)
+        let claims = state.end_claims(&record);
+        let replaced = state.directory.put(record, None);
+        Entered { replaced, claims, is_refused: false }
     }
 
     /// A presence ended. Returns what was known of it.
@@ -378,10 +451,58 @@ impl Room {
 }
 
 impl State {
-    fn take_over(&mut self, reading: u64, records: Vec<PresenceRecord>) {
+    /// Whether the members allow that a presence of that record exists: not under
+    /// a member's name with another's key. One whose member is not known may have
+    /// just joined.
+    fn fits(&self, mesh: &MeshId, record: &PresenceRecord) -> bool {
+        let member = self.members.get(&record.member);
+        record.mesh == *mesh && member.is_none_or(|member| member.key == record.member_key)
+    }
+
+    fn forget_misfits(&mut self, mesh: &MeshId) {
+        let misfits = self.directory.entries().filter(|entry| entry.session.is_none());
+        let misfits = misfits.filter(|entry| !self.fits(mesh, &entry.record));
+        let misfits: Vec<PresenceId> = misfits.map(|entry| entry.record.id.clone()).collect();
+        for presence in &misfits {
+            self.directory.remove(presence);
+        }
+    }
+
+    /// Whether it merely names a session key, in a plain `hello`, that is another
+    /// member's: its own key, or one that a session of that member has proven.
+    fn claims_anothers_key(&self, record: &PresenceRecord) -> bool {
+        let Some(key) = record.claimed_key() else { return false };
+        let of_member = self.member_by_key.get(key).is_some_and(|id| *id != record.member);
+        of_member
+            || self.directory.addressed_by(key.as_str()).any(|entry| {
+                entry.record.member != record.member && entry.record.proven_key() == Some(key)
+            })
+    }
+
+    /// It has proven its session key: other members' claims of that key leave.
+    fn end_claims(&mut self, record: &PresenceRecord) -> Vec<Candidate> {
+        let Some(key) = record.proven_key() else { return Vec::new() };
+        let claims = self.directory.addressed_by(key.as_str()).filter(|entry| {
+            entry.record.member != record.member && entry.record.claimed_key() == Some(key)
+        });
+        let claims: Vec<Candidate> = claims.map(Candidate::from).collect();
+        for claim in &claims {
+            self.readings.note(&claim.record.id, Heard::Ended);
+            self.directory.remove(&claim.record.id);
+        }
+        claims
+    }
+
+    fn take_over(
+        &mut self,
+        mesh: &MeshId,
+        reading: u64,
+        mut records: Vec<PresenceRecord>,
+    ) -> Vec<Candidate> {
+        records.retain(|record| self.fits(mesh, record));
         let Self { directory, readings, .. } = self;
         if !readings.take(reading) {
-            return;
+            return Vec::new();
         }
         let heard = |presence: &PresenceId| readings.heard_since(reading, presence);
         let stale = |entry: &&Entry| entry.session.is_none() && heard(&entry.record.id).is_none();
@@ -402,5 +523,9 @@ impl State {
             let newest = if is_newer { known } else { None };
             directory.put(newest.unwrap_or_else(|| Arc::new(record)), None);
         }
+        let proven = directory.entries().filter(|entry| entry.record.proven_key().is_some());
+        let proven: Vec<_> = proven.map(|entry| Arc::clone(&entry.record)).collect();
+        let claims = proven.iter().flat_map(|record| self.end_claims(record));
+        claims.filter(|claim| claim.session.is_some()).collect()
     }
 }

@@ -45,9 +45,14 @@ pub async fn run(node: Arc<Node>, mut events: ClusterEvents) {
 fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
     match message {
         BusMessage::Presence { record, event } => {
-            if let Some(replaced) = room.mirror(*record) {
+            let entered = room.mirror(*record);
+            if entered.is_refused {
+                return doubt(node, room);
+            }
+            if let Some(replaced) = entered.replaced {
                 replaced.outbox.close(CloseReason::SESSION_REPLACED);
             }
+            presence::end_claims(node, room, entered.claims);
             if let Some(event) = &event {
                 presence::announce(room, event);
             }
@@ -118,16 +123,40 @@ fn begin_refresh(node: &Arc<Node>, room: &Arc<Room>) {
 /// Frames may have been missed: fetch the directory again, and let every
 /// session here read the store.
 async fn catch_up(node: &Arc<Node>, room: &Arc<Room>) {
+    read_directory(node, room).await;
+    refresh_members(node, room).await;
+    redelivery::request_all(node, room);
+}
+
+async fn read_directory(node: &Arc<Node>, room: &Arc<Room>) {
     let (reading, mesh) = (room.begin_reading(), room.mesh());
     match node.cluster.directory(mesh).await {
-        Ok(records) => reading.finish(records),
+        Ok(records) => {
+            let claims = reading.finish(records);
+            presence::end_claims(node, room, claims);
+        }
         Err(error) => {
             drop(reading);
             tracing::debug!(%error, %mesh, "the directory waits for the next gap");
         }
     }
-    refresh_members(node, room).await;
-    redelivery::request_all(node, room);
+}
+
+/// A record does not fit the members that are known here: either a member's key
+/// was replaced a moment ago, or somebody writes what is not so. One look at a
+/// time, however many such records come.
+fn doubt(node: &Arc<Node>, room: &Arc<Room>) {
+    if !room.begin_doubt() {
+        return;
+    }
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        tracing::debug!(mesh = %room.mesh(), "a record of a presence does not fit its member");
+        refresh_members(&node, &room).await;
+        read_directory(&node, &room).await;
+        room.end_doubt();
+    });
 }
 
 /// After the members could not be read.
@@ -167,6 +196,15 @@ async fn try_refresh(node: &Arc<Node>, room: &Arc<Room>) -> bool {
     let mut endings = Vec::new();
     for record in room.records() {
         if room.member(&record.member).is_some() {
+            // A member may have joined whose key a session of another merely named.
+            let owner = record.claimed_key().and_then(|key| room.member_by_key(key.as_str()));
+            if owner.is_some_and(|owner| owner.id != record.member) {
+                endings.push(presence::Ending {
+                    record: record.as_ref().clone(),
+                    close: Some(CloseReason::BAD_SESSION_PUBKEY),
+                    audit: Vec::new(),
+                });
+            }
             continue;
         }
         match presence::is_admitted(node, &record).await {

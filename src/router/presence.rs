@@ -13,7 +13,7 @@ use crate::codec::SharedFrame;
 use crate::id::{Key, MeshId, PresenceId};
 use crate::node::Node;
 use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
-use crate::registry::Room;
+use crate::registry::{Candidate, Room};
 use crate::session::Session;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange};
 
@@ -194,6 +194,29 @@ pub async fn remove(
     Ok(ended)
 }
 
+/// Ends claims of a session key that another member has proven; the room has let go
+/// of them already. Their sockets close now, their rows and leases follow.
+pub fn end_claims(node: &Arc<Node>, room: &Arc<Room>, claims: Vec<Candidate>) {
+    if claims.is_empty() {
+        return;
+    }
+    let ending = |claim: Candidate| {
+        if let Some(session) = &claim.session {
+            session.outbox.close(CloseReason::BAD_SESSION_PUBKEY);
+        }
+        let close = Some(CloseReason::BAD_SESSION_PUBKEY);
+        Ending { record: claim.record.as_ref().clone(), close, audit: Vec::new() }
+    };
+    let endings: Vec<Ending> = claims.into_iter().map(ending).collect();
+    let (node, mesh) = (Arc::clone(node), room.mesh().clone());
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        if let Err(error) = remove(&node, &mesh, &endings).await {
+            tracing::warn!(%error, %mesh, "claims of a proven session key wait for the sweep");
+        }
+    });
+}
+
 /// Whether the store still admits a presence's member.
 ///
 /// # Errors
@@ -217,6 +240,7 @@ pub fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence 
     EndPresence {
         id: record.id.clone(),
         mesh: record.mesh.clone(),
+        member: Some(record.member.clone()),
         node: None,
         audit: before.iter().cloned().chain([left]).collect(),
     }

@@ -19,7 +19,7 @@ use self::cost::charge;
 use self::place::{Place, acquire, let_go};
 use self::proof::{admit, check_session_proofs, session_key_of, use_up};
 use self::record::{hello_ack, joined, opening};
-use self::session_key::check_session_key;
+use self::session_key::{anothers_key, check_session_key};
 use super::Session;
 use super::inbox::Inbox;
 use crate::auth::{HelloProof, ProofError, verify_hello};
@@ -39,7 +39,7 @@ use crate::registry::RoomGuard;
 use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
-use crate::store::{AdmittedMember, EndPresence, PeerState, PresenceChange};
+use crate::store::{Admission, AdmittedMember, EndPresence, PeerState, PresenceChange};
 
 /// Channels whose clients confirm every delivery.
 const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
@@ -83,15 +83,33 @@ impl Refusal {
     }
 }
 
-/// A peer that has proven who it is.
+/// A peer that has proven who it is. Only this module makes one, and a session's
+/// identity is taken from here alone: what the cluster says of a presence is a
+/// hint about where somebody is, never about who.
 struct Proven {
-    /// [`Node::member_changes`] before the member was read.
-    changes: u64,
+    /// When the member was read.
+    read: MemberRead,
     mesh: MeshId,
     role: PeerRole,
     session_key: Option<Key>,
     about: About,
     admitted: Box<AdmittedMember>,
+}
+
+/// What tells whether anything about a member has changed since it was read.
+#[derive(Clone, Copy)]
+struct MemberRead {
+    /// [`Node::member_changes`] before.
+    changes: u64,
+    /// Which of the node's reads of members it is.
+    number: u64,
+}
+
+impl MemberRead {
+    fn begin(node: &Node) -> Self {
+        let changes = node.member_changes.load(Ordering::Acquire);
+        Self { changes, number: node.registry.begin_refresh() }
+    }
 }
 
 /// `hello`.
@@ -114,18 +132,18 @@ pub async fn hello(
         signature: &hello.signature,
     };
     verify_hello(proof, Timestamp::now()).map_err(|error| Refusal::proof("hello", error))?;
-    use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
     let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
-    let changes = node.member_changes.load(Ordering::Acquire);
+    let read = MemberRead::begin(node);
     let admitted =
         admit(node, &mesh, &hello.pubkey, &hello.member_id).await?.ok_or_else(unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
         return Err(unauthorized());
     }
+    use_up(node, &hello.signature).await?;
     let role = PeerRole::ControlPlane;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
+    enter(node, codec, outbox, Proven { read, mesh, role, session_key, about, admitted }).await
 }
 
 /// `session_hello`.
@@ -140,9 +158,8 @@ pub async fn session_hello(
     hello: SessionHello,
 ) -> Result<Active, Box<Refusal>> {
     check_session_proofs(&hello)?;
-    use_up(node, &hello.signature).await?;
     let mesh = MeshId::from(hello.mesh_id);
-    let changes = node.member_changes.load(Ordering::Acquire);
+    let read = MemberRead::begin(node);
     let admitted = admit(node, &mesh, &hello.parent_member_pubkey, &hello.parent_member_id)
         .await?
         .ok_or_else(|| Refusal::new("unauthorized", "parent pubkey not found in mesh"))?;
@@ -153,10 +170,11 @@ pub async fn session_hello(
             "parentMemberId is not the member with parentMemberPubkey",
         ));
     }
+    use_up(node, &hello.signature).await?;
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
+    enter(node, codec, outbox, Proven { read, mesh, role, session_key, about, admitted }).await
 }
 
 /// Subscribes to the mesh, takes a place, opens the presence, and only then
@@ -172,38 +190,47 @@ async fn enter(
             tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
             Refusal::unavailable()
         })?;
-    room.set_member(proven.admitted.member.clone());
+    room.set_member(proven.read.number, proven.admitted.member.clone());
     check_session_key(node, &room, &proven).await?;
     charge(node, &room, &proven).await?;
-    let changes = proven.changes;
+    let changes = proven.read.changes;
     let active = match acquire(node, &room, &proven).await? {
         Place::New { record, lease } => {
             open(node, codec, outbox, room, proven, *record, lease).await?
         }
         Place::Kept { record, lease, position } => {
-            reattach(node, codec, outbox, room, proven, *record, lease, position).await
+            reattach(node, codec, outbox, room, proven, *record, lease, position).await?
         }
     };
     recheck(node, &active, changes).await;
     Ok(active)
 }
 
-/// The member may have been banned between the read of its row and the moment
-/// from which others see the session: then nobody has closed it.
+/// The member may have been banned, or its grants changed, between the read of its
+/// row and the moment from which others see the session: then nobody has closed it.
+/// So it is read once more where anything about members changed meanwhile, or where
+/// a later read did not find it.
 async fn recheck(node: &Arc<Node>, active: &Active, changes: u64) {
-    if node.member_changes.load(Ordering::Acquire) == changes {
+    let Session { mesh, member, member_key, .. } = &*active.session;
+    let is_known = active.room.member(member).is_some();
+    if is_known && node.member_changes.load(Ordering::Acquire) == changes {
         return;
     }
-    let Some(record) = active.room.record(&active.session.presence) else { return };
-    match presence::is_admitted(node, &record).await {
-        Ok(true) => {}
-        Ok(false) => refresh_members(node, &active.room).await,
+    let read = node.registry.begin_refresh();
+    match node.store.admit(mesh, member_key.as_str(), member.as_str()).await {
+        Ok(Admission::Member(admitted)) if admitted.member.id == *member => {
+            active.room.set_member(read, admitted.member);
+        }
+        Ok(_) => refresh_members(node, &active.room).await,
         Err(error) => {
             tracing::warn!(%error, "a member could not be checked again");
             active.session.outbox.close(CloseReason::TRY_AGAIN_LATER);
         }
     }
 }
+
+/// A session that names a key which is another member's.
+struct ClaimsAnothersKey;
 
 /// A new presence.
 async fn open(
@@ -231,7 +258,14 @@ async fn open(
     if !write_back(node, &lease, &record).await && has_withdrawn(node, &lease, &record).await {
         return Err(Refusal::unavailable());
     }
-    let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
+    let opened = record.clone();
+    let entered =
+        activate(node, codec, outbox, room, proven, record, lease.clone(), position, &ack);
+    let Ok(active) = entered else {
+        // Nobody was told of it.
+        has_withdrawn(node, &lease, &opened).await;
+        return Err(anothers_key());
+    };
     let record = active.room.record(&active.session.presence);
     if let Some(record) = record {
         presence::publish(node, &active.room, &record, Some(announcement));
@@ -252,14 +286,25 @@ async fn reattach(
     mut record: PresenceRecord,
     lease: LeaseRef,
     position: i64,
-) -> Active {
+) -> Result<Active, Box<Refusal>> {
     if let Some(written) = apply_pending_status(node, &mut record).await {
         let id = record.id.clone();
         node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
     }
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
-    let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
+    let ending = presence::Ending {
+        record: record.clone(),
+        close: Some(CloseReason::BAD_SESSION_PUBKEY),
+        audit: Vec::new(),
+    };
+    let entered = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
+    let Ok(active) = entered else {
+        if let Err(error) = presence::remove(node, &ending.record.mesh, &[ending.clone()]).await {
+            tracing::warn!(%error, "a claim of a proven session key waits for the sweep");
+        }
+        return Err(anothers_key());
+    };
     let claim = Duration::from_millis(u64::try_from(node.config.message.claim_ms).unwrap_or(0));
     active.session.resume(Instant::now() + claim);
     if let Some(record) = active.room.record(&active.session.presence) {
@@ -267,7 +312,7 @@ async fn reattach(
     }
     redelivery::start(node, &active.room, &active.session);
     node.metrics.connections.inc();
-    active
+    Ok(active)
 }
 
 /// Writes the record to the cluster's directory; whether the lease is held, as far
@@ -314,10 +359,11 @@ async fn apply_pending_status(
 }
 
 /// From here on others deliver to it: `hello_ack` is queued first, so that
-/// nothing precedes it.
+/// nothing precedes it. An error: it names a session key that somebody else has
+/// proven meanwhile, and does not enter.
 #[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
 fn activate(
-    node: &Node,
+    node: &Arc<Node>,
     codec: Codec,
     outbox: &Outbox,
     room: RoomGuard,
@@ -326,18 +372,18 @@ fn activate(
     lease: LeaseRef,
     position: i64,
     ack: &HelloAck,
-) -> Active {
+) -> Result<Active, ClaimsAnothersKey> {
     let confirms =
         record.channel.as_deref().is_some_and(|channel| CONFIRMING_CHANNELS.contains(&channel));
     let mut inbox = Inbox::new(position, confirms);
     inbox.hold(record.status != Status::Idle);
     let session = Arc::new(Session {
-        presence: record.id.clone(),
-        mesh: record.mesh.clone(),
-        member: record.member.clone(),
-        member_key: record.member_key.clone(),
-        session_key: record.session_key.clone(),
-        role: record.role,
+        presence: lease.presence.clone(),
+        mesh: proven.mesh,
+        member: proven.admitted.member.id,
+        member_key: proven.admitted.member.key,
+        session_key: proven.session_key,
+        role: proven.role,
         lease,
         codec,
         outbox: outbox.clone(),
@@ -350,10 +396,18 @@ fn activate(
         heard_ms: AtomicI64::new(0),
     });
     let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
-    outbox.say(codec.encode(&ack, None));
-    if let Some(replaced) = room.attach(record, Arc::clone(&session)) {
+    let greet = || outbox.say(codec.encode(&ack, None));
+    let entered = room.attach(record, Arc::clone(&session), greet);
+    if entered.is_refused {
+        return Err(ClaimsAnothersKey);
+    }
+    if let Some(replaced) = entered.replaced {
         replaced.outbox.close(CloseReason::SESSION_REPLACED);
     }
+    presence::end_claims(node, &room, entered.claims);
     node.metrics.connections_active.inc();
-    Active { session, room, saved: proven.admitted.saved.map(Box::new) }
+    Ok(Active { session, room, saved: proven.admitted.saved.map(Box::new) })
 }
+
+#[cfg(test)]
+mod tests;

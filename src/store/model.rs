@@ -1,7 +1,7 @@
 //! What the store takes and gives: domain records, not rows.
 
 mod audit;
-mod member;
+pub(in crate::store) mod member;
 mod message;
 mod presence;
 

@@ -10,7 +10,7 @@ use claudemesh_broker::auth::{InvitePayload, SecretKey};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::id::{MemberId, MeshId};
-use claudemesh_broker::store::{Join, Joined, Role, Store};
+use claudemesh_broker::store::{Join, Joined, Store};
 use serde_json::Value;
 
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
@@ -36,7 +36,6 @@ impl Place {
             token: text(&invite["token"]),
             mesh: MeshId::from(text(&mesh["meshId"])),
             owner_key: text(&mesh["ownerPubkey"]),
-            role: Role::Member,
             member: MemberId::generate(),
             key: key.clone(),
             display_name: "ada".to_owned(),

@@ -14,7 +14,7 @@ use claudemesh_broker::store::{AuditEntry, EndPresence};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::raw::session_hello_frame;
+use crate::harness::raw::{hello_frame, session_hello_frame};
 use crate::harness::{Cluster, Raw, until};
 
 /// Another way into the cluster's shared state.
@@ -67,8 +67,13 @@ async fn a_late_revocation_does_not_hit_who_came_back() {
         actor_name: Some(bob.name.clone()),
         event: AuditEvent::PeerLeft,
     };
-    let end =
-        EndPresence { id: presence.clone(), mesh: one.mesh.clone(), node: None, audit: vec![left] };
+    let end = EndPresence {
+        id: presence.clone(),
+        mesh: one.mesh.clone(),
+        member: None,
+        node: None,
+        audit: vec![left],
+    };
     one.store.end_presences(Timestamp::now(), &[end]).await.expect("it ends");
     let (mut back, after) = Raw::session(one, &bob, &key).await;
     assert_ne!(after["presenceId"], before["presenceId"], "its peers were told that it left");
@@ -144,4 +149,41 @@ async fn two_hellos_of_a_session_at_once_leave_one_presence() {
     })
     .await;
     assert_eq!(cluster.leases(), (ROUNDS + 1, 0));
+}
+
+/// One names a session key in its `hello`, the other proves it, at the same moment
+/// on two nodes: whichever way they meet, the proven one is left, and mail for the
+/// key is for nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_does_not_survive_a_proof_on_another_node() {
+    const ROUNDS: usize = 12;
+    let cluster = Cluster::start(2).await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let (ada, eve) = (one.member("ada").await, one.member("eve").await);
+    let mut owner = Raw::hello(one, &one.owner).await;
+    let mut proven = Vec::new();
+    let mut claims = Vec::new();
+    for round in 0..ROUNDS {
+        let key = SecretKey::generate();
+        let mut claim = hello_frame(&one.mesh, &eve);
+        claim["sessionPubkey"] = json!(key.public_key());
+        claim["sessionId"] = json!(format!("claim {round}"));
+        let nodes = if round % 2 == 0 { [one, two] } else { [two, one] };
+        let (claim, proof) =
+            tokio::join!(Raw::greet(nodes[0], claim), Raw::session(nodes[1], &ada, &key));
+        claims.push(claim.0);
+        proven.push((proof.0, key.public_key()));
+    }
+    for claim in &mut claims {
+        assert_eq!(claim.closed().await, (1008, "bad_session_pubkey".to_owned()));
+    }
+    until("the claims are gone", async || {
+        let listed = owner.ask(json!({ "type": "list_peers" })).await;
+        listed["peers"].as_array().map(Vec::len) == Some(ROUNDS + 1)
+    })
+    .await;
+    for (raw, key) in &mut proven {
+        let id = owner.sent(key.as_str(), "now", "Zm9yIGhlcg==").await;
+        assert_eq!(raw.message().await["messageId"], id.as_str());
+    }
 }

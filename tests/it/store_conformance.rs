@@ -71,6 +71,7 @@ macro_rules! conformance {
                 departure::grace_counts_from_the_suspension
                 departure::a_presence_ends_once
                 departure::a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was
+                departure::nobody_ends_or_takes_over_somebody_elses_presence
                 departure::a_presence_named_twice_ends_once
                 departure::an_ended_presence_lets_go_of_all_its_mail
 
@@ -148,7 +149,7 @@ macro_rules! conformance {
                 invites::a_bad_invite_is_refused_with_its_reason
                 invites::checks_come_in_order
                 invites::an_invite_is_used_no_more_than_it_may_be
-                invites::a_banned_key_may_be_invited_again
+                invites::a_banned_key_comes_back_by_a_newer_invite_only
                 invites::invites_are_listed_newest_first
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique

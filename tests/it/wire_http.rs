@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::harness::http::{self, Reply};
-use crate::harness::{Member, Node, Raw, until};
+use crate::harness::{Cluster, Member, Node, Raw, until};
 
 #[tokio::test]
 async fn health_says_what_this_is_and_metrics_what_it_does() {
@@ -142,18 +142,30 @@ fn payload(mesh: &MeshId, owner: &Member, role: &str) -> InvitePayload {
 }
 
 async fn invite(node: &Node, mesh: &MeshId, max_uses: i32, expires_in_ms: i64) -> String {
+    let token = id::generate();
+    keep(node, mesh, &token, Role::Member, max_uses, expires_in_ms).await;
+    token
+}
+
+async fn keep(
+    node: &Node,
+    mesh: &MeshId,
+    token: &str,
+    role: Role,
+    max_uses: i32,
+    expires_in_ms: i64,
+) {
     let now = Timestamp::now();
     let invite = NewInvite {
         id: id::generate(),
         mesh: mesh.clone(),
-        token: id::generate(),
-        role: Role::Member,
+        token: token.to_owned(),
+        role,
         max_uses,
         expires_at: now.plus_ms(expires_in_ms),
         created_by: node.owner.id.to_string(),
     };
     node.store.create_invite(now, &invite).await.expect("an invite");
-    invite.token
 }
 
 fn ask(token: &str, payload: &InvitePayload, key: &str) -> Value {
@@ -181,7 +193,8 @@ fn fresh() -> String {
 async fn a_newcomer_joins_by_invite_and_is_a_peer_at_once() {
     let node = Node::start().await;
     let mut owner = Raw::hello(&node, &node.owner).await;
-    let token = invite(&node, &node.mesh, 1, 60_000).await;
+    let token = id::generate();
+    keep(&node, &node.mesh, &token, Role::Admin, 1, 60_000).await;
     let key = SecretKey::generate();
     let shouted = key.public_key().as_str().to_uppercase();
     let body = ask(&token, &payload(&node.mesh, &node.owner, "admin"), &shouted);
@@ -224,6 +237,10 @@ async fn every_refusal_of_a_join_in_its_order() {
     forged.role = "admin".to_owned();
     is_refused(&node, &ask("x", &forged, "abc"), "peer_pubkey must be 64 hex chars (32 bytes)")
         .await;
+    for no_key in ["02", "01", "00"].map(|first| format!("{first}{}", "00".repeat(31))) {
+        let body = ask(&token, &good, &no_key);
+        is_refused(&node, &body, "peer_pubkey is not an ed25519 key").await;
+    }
     is_refused(&node, &ask("x", &forged, &fresh()), "invite_bad_signature").await;
     let nowhere = payload(&MeshId::generate(), &node.owner, "member");
     is_refused(&node, &ask("x", &nowhere, &fresh()), "mesh_not_found").await;
@@ -258,6 +275,111 @@ async fn every_refusal_of_a_join_in_its_order() {
         .expect("the row");
     file.close().await.expect("closed");
     is_refused(&node, &whole, "mesh_missing_owner_key").await;
+}
+
+/// An invite as its owner made it.
+struct Issued {
+    what: &'static str,
+    payload: InvitePayload,
+    role: Role,
+    /// What it comes to by itself.
+    outcome: Result<(), &'static str>,
+}
+
+impl Issued {
+    fn token(&self) -> String {
+        self.payload.to_token()
+    }
+}
+
+/// Every kind of invite of the mesh and one of another, each in an admin's form and
+/// in a member's.
+async fn issued(node: &Node) -> Vec<Issued> {
+    let (other, other_owner) = node.another_mesh("elsewhere").await;
+    let mut all = Vec::new();
+    for (role, word) in [(Role::Admin, "admin"), (Role::Member, "member")] {
+        for (what, mesh, owner, outcome) in [
+            ("good", &node.mesh, &node.owner, Ok(())),
+            ("used up", &node.mesh, &node.owner, Err("invite_exhausted")),
+            ("expired", &node.mesh, &node.owner, Err("invite_expired")),
+            ("revoked", &node.mesh, &node.owner, Err("invite_revoked")),
+            ("another mesh's", &other, &other_owner, Ok(())),
+        ] {
+            let slug = format!("{word}-{what}");
+            let payload = InvitePayload { mesh_slug: slug, ..payload(mesh, owner, word) };
+            let payload = payload.sign(&owner.key);
+            let one = Issued { what, payload, role, outcome };
+            let expires_in_ms = if what == "expired" { -1_000 } else { 60_000 };
+            let uses = if what == "used up" { 1 } else { 100 };
+            keep(node, mesh, &one.token(), role, uses, expires_in_ms).await;
+            match what {
+                "used up" => {
+                    let body = ask(&one.token(), &one.payload, &fresh());
+                    assert_eq!(join(node, &body).await.status, 200);
+                }
+                "revoked" => {
+                    let revoked = node.store.revoke_invite(Timestamp::now(), &one.token()).await;
+                    assert!(revoked.expect("the store answers"));
+                }
+                _ => {}
+            }
+            all.push(one);
+        }
+    }
+    all
+}
+
+/// A capability has one source of truth: what the token is decides, and a payload
+/// that the owner signed for another invite changes nothing.
+async fn a_payload_of_another_invite_is_good_for_nothing(node: &Node) {
+    let all = issued(node).await;
+    let before = node.store.all_members(&node.mesh).await.expect("readable").len();
+    for (at, token) in all.iter().enumerate() {
+        for (of, payload) in all.iter().enumerate().filter(|(of, _)| *of != at) {
+            let body = ask(&token.token(), &payload.payload, &fresh());
+            let reply = join(node, &body).await;
+            let what = format!("the token of {at}, {}; the payload of {of}", token.what);
+            assert_eq!(reply.json()["error"], "invite_bad_signature", "{what}: {reply:?}");
+        }
+    }
+    assert_eq!(node.store.all_members(&node.mesh).await.expect("readable").len(), before);
+    for one in &all {
+        let key = fresh();
+        let reply = join(node, &ask(&one.token(), &one.payload, &key)).await.json();
+        match one.outcome {
+            Ok(()) => {
+                let mesh = MeshId::from(one.payload.mesh_id.as_str());
+                let members = node.store.all_members(&mesh).await.expect("readable");
+                let member = members.iter().find(|member| member.key.as_str() == key);
+                assert_eq!(member.expect("enrolled").role, one.role, "{}", one.what);
+            }
+            Err(error) => assert_eq!(reply["error"], error, "{}", one.what),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_payload_of_another_invite_is_good_for_nothing_on_sqlite() {
+    a_payload_of_another_invite_is_good_for_nothing(&Node::start().await).await;
+}
+
+#[tokio::test]
+async fn a_payload_of_another_invite_is_good_for_nothing_on_postgres() {
+    let cluster = Cluster::start(1).await;
+    a_payload_of_another_invite_is_good_for_nothing(&cluster.nodes[0]).await;
+}
+
+/// A row decides, also where its token is nobody's payload.
+#[tokio::test]
+async fn the_role_is_the_rows() {
+    let node = Node::start().await;
+    let token = invite(&node, &node.mesh, 1, 60_000).await;
+    let key = fresh();
+    let body = ask(&token, &payload(&node.mesh, &node.owner, "admin"), &key);
+    assert_eq!(join(&node, &body).await.status, 200);
+    let members = node.store.members(&node.mesh).await.expect("readable");
+    let member = members.iter().find(|member| member.key.as_str() == key).expect("enrolled");
+    assert_eq!(member.role, Role::Member);
 }
 
 #[tokio::test]

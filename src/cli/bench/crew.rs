@@ -175,7 +175,6 @@ async fn new_mesh(store: &dyn Store, slug: &str, count: usize) -> anyhow::Result
             token: invite.token.clone(),
             mesh: mesh.id.clone(),
             owner_key: owner.public_key().to_string(),
-            role: Role::Member,
             member: member.member_id.clone(),
             key: secret.public_key(),
             display_name: format!("bench-{number}"),

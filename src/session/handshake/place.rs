@@ -13,8 +13,8 @@ use crate::registry::RoomGuard;
 use crate::router::presence;
 use crate::store::ReattachPresence;
 
-/// Leases that one hello finds without a presence behind them, each of them
-/// another hello's that came between. More: the peer is asked to come again.
+/// Leases that one hello finds without a presence of its own behind them, each of
+/// them another hello's that came between. More: the peer is asked to come again.
 const ENDED_LEASES_MAX: usize = 3;
 
 /// A place in the mesh: for a new presence, or that of the session's own.
@@ -49,6 +49,12 @@ pub(super) async fn acquire(
                 return Err(at_capacity(cap, current, retry_after_ms));
             }
         };
+        if !old.is_same_peer(&record) {
+            // Whoever wrote that, it is not this session's: that ends by itself.
+            tracing::warn!(mesh = %proven.mesh, "a lease led to somebody else's record");
+            let_go(node, &lease, Release::Now).await;
+            continue;
+        }
         let record = refreshed(record, proven, old, &lease);
         match resume(node, room, &record).await {
             Ok(Some(position)) => {
@@ -100,15 +106,23 @@ async fn end_yielded(node: &Arc<Node>, mesh: &MeshId, yielded: Vec<PresenceRecor
     }
 }
 
-/// What a session says of itself when it comes back, over what was known of it.
+/// What a session says of itself when it comes back, over what was known of it. Who
+/// it is, its proof says.
 fn refreshed(
     fresh: PresenceRecord,
     proven: &Proven,
     old: PresenceRecord,
     lease: &LeaseRef,
 ) -> PresenceRecord {
+    let PresenceRecord { mesh, member, member_key, session_key, role, .. } = fresh;
     let named = proven.about.display_name.as_deref().is_some_and(|name| !name.is_empty());
     PresenceRecord {
+        id: lease.presence.clone(),
+        mesh,
+        member,
+        member_key,
+        session_key,
+        role,
         display_name: if named { fresh.display_name } else { old.display_name.clone() },
         session_id: fresh.session_id,
         cwd: fresh.cwd,
@@ -127,7 +141,7 @@ fn refreshed(
 
 /// Where the presence's multicasts go on, or that it has ended. What an older
 /// socket here is done with is written first, so that nothing is delivered again.
-async fn resume(
+pub(super) async fn resume(
     node: &Node,
     room: &RoomGuard,
     record: &PresenceRecord,
@@ -143,6 +157,7 @@ async fn resume(
         pid: record.pid,
         display_name: Some(record.display_name.clone()),
         node: record.node.clone(),
+        member: Some(record.member.clone()),
     };
     let position = node.store.reattach_presence(Timestamp::now(), &record.id, &about).await?;
     Ok(position.map(|position| position.max(here)))

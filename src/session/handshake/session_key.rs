@@ -13,7 +13,8 @@ use crate::router::presence;
 
 /// A session key in a plain `hello` is a claim. It may not be one that leads
 /// to somebody else: mail for it would come here. A proven one takes the place
-/// of claims that came before it.
+/// of claims that came before it. What comes between this check and the session's
+/// entry, the room sees to (`Room::attach`).
 pub(super) async fn check_session_key(
     node: &Arc<Node>,
     room: &RoomGuard,
@@ -31,10 +32,13 @@ pub(super) async fn check_session_key(
     }
     let of_member = room.member_by_key(key.as_str()).is_some_and(|member| member.id != *own);
     if of_member || !others.is_empty() || remembered_as_anothers(node, proven, key).await? {
-        let text = "sessionPubkey belongs to another member";
-        return Err(Refusal::new("bad_session_pubkey", text));
+        return Err(anothers_key());
     }
     Ok(())
+}
+
+pub(super) fn anothers_key() -> Box<Refusal> {
+    Refusal::new("bad_session_pubkey", "sessionPubkey belongs to another member")
 }
 
 async fn remembered_as_anothers(

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::PeerState;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
+use crate::limits;
 use crate::protocol::Group;
 
 /// What a member may do in its mesh.
@@ -192,7 +193,8 @@ pub struct Invite {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A request to enrol.
+/// A request to enrol. What it gives is in the invite's row, and nowhere else: its
+/// role, its expiry, its uses.
 #[derive(Clone, Debug)]
 pub struct Join {
     /// The invite's token.
@@ -201,8 +203,6 @@ pub struct Join {
     pub mesh: MeshId,
     /// The owner's key that the payload names.
     pub owner_key: String,
-    /// The role that the payload gives.
-    pub role: Role,
     /// The new member's id.
     pub member: MemberId,
     /// The new member's key.
@@ -241,6 +241,8 @@ pub enum JoinRefusal {
     Expired,
     /// It was used as often as it may be.
     Exhausted,
+    /// The key's membership was revoked, and the invite is older than that.
+    Banned,
 }
 
 impl JoinRefusal {
@@ -256,6 +258,83 @@ impl JoinRefusal {
             Self::Revoked => "invite_revoked",
             Self::Expired => "invite_expired",
             Self::Exhausted => "invite_exhausted",
+            Self::Banned => "invite_banned",
+        }
+    }
+}
+
+/// What an invite that has neither expired nor been revoked can do still.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct OpenInvite {
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// Whether it has uses left.
+    pub has_uses: bool,
+}
+
+/// How a key stands to the mesh that it wants to join: its active membership, else
+/// the one that was revoked last.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Standing {
+    pub member: MemberId,
+    pub joined_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl OpenInvite {
+    /// What becomes of a key that comes with it; `None`: it is enrolled.
+    pub(in crate::store) fn judge(
+        self,
+        now: Timestamp,
+        standing: Option<Standing>,
+    ) -> Option<Joined> {
+        let exhausted = Joined::Refused(JoinRefusal::Exhausted);
+        match standing {
+            Some(Standing { member, joined_at, revoked_at: None }) => {
+                // Whoever missed the answer may ask again. Later, an invite without
+                // uses tells nobody which keys are members.
+                let is_repeat =
+                    joined_at >= self.made_at && joined_at.plus_ms(limits::JOIN_REPEAT_MS) >= now;
+                Some(if self.has_uses || is_repeat { Joined::Already(member) } else { exhausted })
+            }
+            _ if !self.has_uses => Some(exhausted),
+            Some(Standing { revoked_at: Some(at), .. }) if self.made_at <= at => {
+                Some(Joined::Refused(JoinRefusal::Banned))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_invite_does_what_the_keys_standing_allows() {
+        let at = |hours: i64| Timestamp::from_ms(hours * 3_600_000);
+        let member = MemberId::generate();
+        let active = |joined_at| Standing { member: member.clone(), joined_at, revoked_at: None };
+        let banned = |revoked_at| Standing { revoked_at: Some(revoked_at), ..active(at(1)) };
+        let already = || Some(Joined::Already(member.clone()));
+        let refused = |refusal| Some(Joined::Refused(refusal));
+        let (fresh, used) = (
+            OpenInvite { made_at: at(10), has_uses: true },
+            OpenInvite { made_at: at(10), has_uses: false },
+        );
+        for (invite, now, standing, expected) in [
+            (fresh, at(11), None, None),
+            (used, at(11), None, refused(JoinRefusal::Exhausted)),
+            (fresh, at(11), Some(active(at(1))), already()),
+            (used, at(11), Some(active(at(10))), already()),
+            (used, at(11), Some(active(at(9))), refused(JoinRefusal::Exhausted)),
+            (used, at(100), Some(active(at(11))), refused(JoinRefusal::Exhausted)),
+            (fresh, at(11), Some(banned(at(9))), None),
+            (fresh, at(11), Some(banned(at(10))), refused(JoinRefusal::Banned)),
+            (used, at(11), Some(banned(at(10))), refused(JoinRefusal::Exhausted)),
+        ] {
+            let what = format!("{invite:?} at {now}: {standing:?}");
+            assert_eq!(invite.judge(now, standing), expected, "{what}");
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct ReattachPresence {
     pub display_name: Option<String>,
     /// The node that holds it now.
     pub node: String,
+    /// Only if it is this member's; `None`: whosever it is.
+    pub member: Option<MemberId>,
 }
 
 /// Something changed about an open presence; `None` leaves a field.
@@ -131,8 +133,10 @@ pub struct SuspendPresence {
 pub struct EndPresence {
     /// Which.
     pub id: PresenceId,
-    /// Its mesh.
+    /// Its mesh: a row of another is not touched.
     pub mesh: MeshId,
+    /// Only if it is this member's; `None`: whosever it is.
+    pub member: Option<MemberId>,
     /// Only if this node was the last to hold it; `None`: whoever holds it.
     pub node: Option<String>,
     /// The audit rows to write if this call is the one that ends it.

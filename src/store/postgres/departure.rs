@@ -6,7 +6,7 @@ use super::audit::{Entries, locks};
 use super::pool::Db;
 use super::row::{clean_optional, id as id_of, to_json};
 use crate::clock::Timestamp;
-use crate::id::{self, PresenceId};
+use crate::id::{self, MemberId, PresenceId};
 use crate::store::{EndPresence, Result, SuspendPresence};
 
 pub(super) async fn suspend(db: &Db, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
@@ -73,6 +73,8 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = ended.iter().map(|presence| presence.id.as_str()).collect();
+    let members: Vec<Option<&str>> =
+        ended.iter().map(|presence| presence.member.as_ref().map(MemberId::as_str)).collect();
     let nodes: Vec<Option<&str>> = ended.iter().map(|presence| presence.node.as_deref()).collect();
     let mut owners: Vec<&str> = Vec::new();
     let mut entries = Entries::default();
@@ -83,8 +85,8 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
             entries.push(&entry.mesh, entry.actor.as_ref(), actor_name, &entry.event);
         }
     }
-    let meshes = ended.iter().map(|presence| presence.mesh.as_str());
-    let locks = locks(meshes.chain(entries.mesh.iter().copied()));
+    let meshes: Vec<&str> = ended.iter().map(|presence| presence.mesh.as_str()).collect();
+    let locks = locks(meshes.iter().copied().chain(entries.mesh.iter().copied()));
     // The chains' locks come first: everybody takes them before rows.
     let rows = db
         .fetch_all(
@@ -92,8 +94,15 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
                 "with locked as materialized (select mesh.broker_lock_v1($3)),
                  ended as (
                     update mesh.presence p set disconnected_at = $1
-                    from locked cross join unnest($4::text[], $11::text[]) as e (id, node)
+                    from locked cross join
+                        unnest($4::text[], $11::text[], $12::text[], $13::text[])
+                            as e (id, node, member, mesh)
                     where p.id = e.id and p.disconnected_at is null
+                        and (e.member is null or p.member_id = e.member)
+                        and exists (
+                            select from mesh.member m
+                            where m.id = p.member_id and m.mesh_id = e.mesh
+                        )
                         and (e.node is null or p.node is null or p.node = e.node)
                     returning p.id, p.member_id, p.session_pubkey
                  ),
@@ -142,7 +151,9 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
             .bind(entries.name)
             .bind(entries.event)
             .bind(entries.payload)
-            .bind(nodes),
+            .bind(nodes)
+            .bind(members)
+            .bind(meshes),
         )
         .await?;
     let here: HashSet<PresenceId> =

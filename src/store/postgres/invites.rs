@@ -8,8 +8,9 @@ use super::pool::{Call, Db};
 use super::row::{clean, clean_optional, described, get, id, optional_time, time, to_json, word};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId};
+use crate::id::MeshId;
 use crate::protocol::Group;
+use crate::store::model::member::{OpenInvite, Standing};
 use crate::store::{Invite, Join, JoinRefusal, Joined, NewInvite, Result, Role, StoreError};
 
 /// What an invite fixes about whoever uses it.
@@ -118,8 +119,8 @@ async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
     let row = tx
         .fetch_optional(
             sqlx::query(
-                "select id, mesh_id, preset::text as preset, expires_at, revoked_at,
-                    used_count < max_uses as usable
+                "select id, mesh_id, role::text as role, preset::text as preset, expires_at,
+                    created_at, revoked_at, used_count < max_uses as usable
                  from mesh.invite where token = $1 for update",
             )
             .bind(clean(&join.token)),
@@ -129,13 +130,11 @@ async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
     if let Some(refusal) = check_invite(&row, now, join)? {
         return Ok(Joined::Refused(refusal));
     }
-    if let Some(member) = active_member(tx, join).await? {
-        return Ok(Joined::Already(member));
+    let invite = OpenInvite { made_at: time(&row, "created_at")?, has_uses: get(&row, "usable")? };
+    if let Some(joined) = invite.judge(now, standing(tx, join).await?) {
+        return Ok(joined);
     }
-    if !get::<bool>(&row, "usable")? {
-        return Ok(Joined::Refused(JoinRefusal::Exhausted));
-    }
-    enrol(tx, now, join, get(&row, "id")?, described(&row, "preset")?).await?;
+    enrol(tx, now, join, &row).await?;
     Ok(Joined::New(join.member.clone()))
 }
 
@@ -167,7 +166,7 @@ fn check_invite(row: &PgRow, now: Timestamp, join: &Join) -> Result<Option<JoinR
 }
 
 /// No two transactions enrol one key at once: it may come with two invites.
-async fn active_member(tx: &mut Call, join: &Join) -> Result<Option<MemberId>> {
+async fn standing(tx: &mut Call, join: &Join) -> Result<Option<Standing>> {
     tx.execute(
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('join ' || $1 || $2, 0))")
             .bind(join.mesh.as_str())
@@ -177,27 +176,29 @@ async fn active_member(tx: &mut Call, join: &Join) -> Result<Option<MemberId>> {
     let row = tx
         .fetch_optional(
             sqlx::query(
-                "select id from mesh.member
-                 where mesh_id = $1 and peer_pubkey = $2 and revoked_at is null
-                 order by joined_at, id limit 1",
+                "select id, joined_at, revoked_at from mesh.member
+                 where mesh_id = $1 and peer_pubkey = $2
+                 order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
             )
             .bind(join.mesh.as_str())
             .bind(join.key.as_str()),
         )
         .await?;
-    row.as_ref().map(|row| id(row, "id")).transpose()
+    let standing = |row: &PgRow| {
+        Ok(Standing {
+            member: id(row, "id")?,
+            joined_at: time(row, "joined_at")?,
+            revoked_at: optional_time(row, "revoked_at")?,
+        })
+    };
+    row.as_ref().map(standing).transpose()
 }
 
 /// One statement: the chain's lock is held for it and the commit only.
-async fn enrol(
-    tx: &mut Call,
-    now: Timestamp,
-    join: &Join,
-    invite: &str,
-    preset: Preset,
-) -> Result<()> {
+async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Result<()> {
+    let preset: Preset = described(invite, "preset")?;
     let display_name = preset.display_name.as_ref().unwrap_or(&join.display_name);
-    let role = join.role.as_str();
+    let role = word(invite, "role", Role::parse)?.as_str();
     let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role };
     let mut entry = Entries::default();
     entry.push(&join.mesh, Some(&join.member), Some(display_name), &event);
@@ -221,12 +222,12 @@ async fn enrol(
         .bind(entry.name)
         .bind(entry.event)
         .bind(entry.payload)
-        .bind(invite)
+        .bind(get::<&str>(invite, "id")?)
         .bind(join.member.as_str())
         .bind(join.mesh.as_str())
         .bind(join.key.as_str())
         .bind(clean(display_name))
-        .bind(join.role.as_str())
+        .bind(role)
         .bind(clean_optional(preset.role_tag.as_deref()))
         .bind(to_json(&preset.groups.unwrap_or_default()))
         .bind(preset.message_mode.as_deref().unwrap_or("push")),

@@ -10,7 +10,7 @@ use super::error::unreadable;
 use super::pool::Db;
 use super::row::{clean, clean_optional, described, get, id, optional_id, time, to_json, word};
 use crate::clock::Timestamp;
-use crate::id::{MeshId, PresenceId};
+use crate::id::{MemberId, MeshId, PresenceId};
 use crate::protocol::handshake::About;
 use crate::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
 use crate::store::{
@@ -161,7 +161,8 @@ pub(super) async fn reattach(
                 "update mesh.presence set session_id = coalesce($2, session_id), cwd = $3,
                     pid = $4, display_name = coalesce($5, display_name), node = $6,
                     last_ping_at = greatest(last_ping_at, $7)
-                 where id = $1 and disconnected_at is null
+                 where id = $1 and ($8 is null or member_id = $8)
+                    and disconnected_at is null
                  returning coalesce(multicast_position, 0) as position",
             )
             .bind(presence.as_str())
@@ -170,7 +171,8 @@ pub(super) async fn reattach(
             .bind(about.pid)
             .bind(clean_optional(about.display_name.as_deref()))
             .bind(&about.node)
-            .bind(now.to_naive()),
+            .bind(now.to_naive())
+            .bind(about.member.as_ref().map(MemberId::as_str)),
         )
         .await?;
     row.map(|row| get(&row, "position")).transpose()

@@ -75,14 +75,20 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
     if ended.is_empty() {
         return Ok(Vec::new());
     }
-    let holders: Vec<_> = ended.iter().map(|presence| (&presence.id, &presence.node)).collect();
+    let holders: Vec<_> = ended
+        .iter()
+        .map(|presence| (&presence.id, &presence.node, &presence.member, &presence.mesh))
+        .collect();
     let mut tx = db.begin().await?;
     let here: Vec<String> = sqlx::query_scalar(
         "update presence set disconnected_at = ?2
          where rowid in (
             select p.rowid from json_each(?1) ended
             cross join presence p on p.id = ended.value ->> 0
+            cross join member m on m.id = p.member_id
             where p.disconnected_at is null
+               and m.mesh_id = ended.value ->> 3
+               and (ended.value ->> 2 is null or m.id = ended.value ->> 2)
                and (ended.value ->> 1 is null or p.node is null or p.node = ended.value ->> 1)
          )
          returning id",

@@ -10,8 +10,9 @@ use super::error::refused;
 use super::row::{described, get, id, optional_time, time, to_json, word};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId};
+use crate::id::MeshId;
 use crate::protocol::Group;
+use crate::store::model::member::{OpenInvite, Standing};
 use crate::store::{Invite, Join, JoinRefusal, Joined, NewInvite, Result, Role};
 
 /// What an invite fixes about whoever uses it.
@@ -92,7 +93,8 @@ pub(super) async fn join(db: &Db, now: Timestamp, join: &Join) -> Result<Joined>
         return Ok(Joined::Refused(refusal));
     }
     let row = sqlx::query(
-        "select id, mesh_id, preset, expires_at, revoked_at, used_count < max_uses as usable
+        "select id, mesh_id, role, preset, expires_at, created_at, revoked_at,
+            used_count < max_uses as usable
          from invite where token = ?1",
     )
     .bind(&join.token)
@@ -103,18 +105,17 @@ pub(super) async fn join(db: &Db, now: Timestamp, join: &Join) -> Result<Joined>
     if let Some(refusal) = check_invite(&row, now, join)? {
         return Ok(Joined::Refused(refusal));
     }
-    if let Some(member) = active_member(&mut tx, join).await? {
-        return Ok(Joined::Already(member));
-    }
-    if !get::<bool>(&row, "usable")? {
-        return Ok(Joined::Refused(JoinRefusal::Exhausted));
+    let invite = OpenInvite { made_at: time(&row, "created_at")?, has_uses: get(&row, "usable")? };
+    if let Some(joined) = invite.judge(now, standing(&mut tx, join).await?) {
+        return Ok(joined);
     }
     sqlx::query("update invite set used_count = used_count + 1 where id = ?1")
         .bind(get::<&str>(&row, "id")?)
         .execute(&mut *tx)
         .await
         .map_err(refused)?;
-    enrol(&mut tx, now, join, described(&row, "preset")?).await?;
+    let role = word(&row, "role", Role::parse)?;
+    enrol(&mut tx, now, join, role, described(&row, "preset")?).await?;
     tx.commit().await.map_err(refused)?;
     Ok(Joined::New(join.member.clone()))
 }
@@ -146,20 +147,27 @@ fn check_invite(row: &SqliteRow, now: Timestamp, join: &Join) -> Result<Option<J
     })
 }
 
-async fn active_member(tx: &mut Tx, join: &Join) -> Result<Option<MemberId>> {
+async fn standing(tx: &mut Tx, join: &Join) -> Result<Option<Standing>> {
     let row = sqlx::query(
-        "select id from member where mesh_id = ?1 and peer_pubkey = ?2 and revoked_at is null
-         order by joined_at, id limit 1",
+        "select id, joined_at, revoked_at from member where mesh_id = ?1 and peer_pubkey = ?2
+         order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
     )
     .bind(join.mesh.as_str())
     .bind(join.key.as_str())
     .fetch_optional(&mut **tx)
     .await
     .map_err(refused)?;
-    row.as_ref().map(|row| id(row, "id")).transpose()
+    let standing = |row: &SqliteRow| {
+        Ok(Standing {
+            member: id(row, "id")?,
+            joined_at: time(row, "joined_at")?,
+            revoked_at: optional_time(row, "revoked_at")?,
+        })
+    };
+    row.as_ref().map(standing).transpose()
 }
 
-async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, preset: Preset) -> Result<()> {
+async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, role: Role, preset: Preset) -> Result<()> {
     let display_name = preset.display_name.as_ref().unwrap_or(&join.display_name);
     sqlx::query(
         "insert into member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
@@ -170,7 +178,7 @@ async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, preset: Preset) -> Resu
     .bind(join.mesh.as_str())
     .bind(join.key.as_str())
     .bind(display_name)
-    .bind(join.role.as_str())
+    .bind(role.as_str())
     .bind(&preset.role_tag)
     .bind(to_json(&preset.groups.unwrap_or_default()))
     .bind(preset.message_mode.as_deref().unwrap_or("push"))
@@ -178,7 +186,6 @@ async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, preset: Preset) -> Resu
     .execute(&mut **tx)
     .await
     .map_err(refused)?;
-    let role = join.role.as_str();
-    let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role };
+    let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role: role.as_str() };
     append_one(tx, now, &join.mesh, Some(&join.member), Some(display_name), &event).await
 }

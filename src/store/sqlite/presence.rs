@@ -143,7 +143,8 @@ pub(super) async fn reattach(
         "update presence set session_id = coalesce(?2, session_id), cwd = ?3, pid = ?4,
             display_name = coalesce(?5, display_name), node = ?6,
             last_ping_at = max(last_ping_at, ?7)
-         where id = ?1 and disconnected_at is null returning multicast_position",
+         where id = ?1 and (?8 is null or member_id = ?8) and disconnected_at is null
+         returning multicast_position",
     )
     .bind(presence.as_str())
     .bind(&about.session_id)
@@ -152,6 +153,7 @@ pub(super) async fn reattach(
     .bind(&about.display_name)
     .bind(&about.node)
     .bind(now.as_ms())
+    .bind(about.member.as_ref().map(MemberId::as_str))
     .fetch_optional(&mut *tx)
     .await
     .map_err(refused)?;

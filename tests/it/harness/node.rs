@@ -260,7 +260,6 @@ pub async fn new_member(
         token: invite.token,
         mesh: mesh.clone(),
         owner_key: owner.pubkey().to_string(),
-        role,
         member: member.id.clone(),
         key: member.pubkey(),
         display_name: name.to_owned(),

@@ -104,8 +104,13 @@ pub(crate) async fn concurrent_writers_make_one_chain(store: Arc<dyn Store>) {
                     here.send(T0, &here.direct(owner, &owner.key)).await;
                     let presence: PresenceId = here.present(owner).await;
                     let audit = vec![AuditEntry { event: AuditEvent::PeerLeft, ..here.entry("") }];
-                    let end =
-                        EndPresence { id: presence, mesh: here.mesh.clone(), node: None, audit };
+                    let end = EndPresence {
+                        id: presence,
+                        mesh: here.mesh.clone(),
+                        member: None,
+                        node: None,
+                        audit,
+                    };
                     store.end_presences(T0, &[end]).await.expect("writable");
                 }
             })

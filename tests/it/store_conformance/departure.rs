@@ -38,7 +38,13 @@ impl Fixture {
             actor_name: Some(peer.name.clone()),
             event: AuditEvent::PeerLeft,
         };
-        EndPresence { id: presence.clone(), mesh: self.mesh.clone(), node: None, audit: vec![left] }
+        EndPresence {
+            id: presence.clone(),
+            mesh: self.mesh.clone(),
+            member: None,
+            node: None,
+            audit: vec![left],
+        }
     }
 }
 
@@ -157,6 +163,7 @@ pub(crate) async fn a_presence_that_came_back_elsewhere_is_not_ended_from_where_
         pid: 1,
         display_name: None,
         node: "elsewhere".to_owned(),
+        member: None,
     };
     store.reattach_presence(at(2), &presence, &elsewhere).await.expect("writable");
     let by =
@@ -165,6 +172,35 @@ pub(crate) async fn a_presence_that_came_back_elsewhere_is_not_ended_from_where_
     assert_eq!(ended, []);
     let ended = store.end_presences(at(4), &[by("elsewhere")]).await.expect("writable");
     assert_eq!(ended, [presence]);
+}
+
+/// Who a presence is, its row says, whatever a record of it says.
+pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let (peer, other) = (here.member("ada").await, here.member("eve").await);
+    let there = here.another().await;
+    let presence = here.present(&peer).await;
+    for ending in [
+        EndPresence { member: Some(other.id.clone()), ..here.ending(&presence, &other) },
+        EndPresence { mesh: there.mesh.clone(), ..here.ending(&presence, &peer) },
+    ] {
+        assert_eq!(store.end_presences(at(3), &[ending]).await.expect("writable"), []);
+    }
+    assert!(here.audit_of("peer_left").await.is_empty());
+    let about = |member: &Peer| ReattachPresence {
+        session_id: None,
+        cwd: String::new(),
+        pid: 1,
+        display_name: None,
+        node: "elsewhere".to_owned(),
+        member: Some(member.id.clone()),
+    };
+    let taken = store.reattach_presence(at(4), &presence, &about(&other)).await;
+    assert_eq!(taken.expect("writable"), None);
+    let kept = store.reattach_presence(at(4), &presence, &about(&peer)).await;
+    assert!(kept.expect("writable").is_some());
+    let own = EndPresence { member: Some(peer.id.clone()), ..here.ending(&presence, &peer) };
+    assert_eq!(store.end_presences(at(5), &[own]).await.expect("writable"), [presence]);
 }
 
 pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
@@ -180,6 +216,7 @@ pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
     let nowhere = EndPresence {
         id: PresenceId::generate(),
         mesh: MeshId::generate(),
+        member: None,
         node: None,
         audit: Vec::new(),
     };

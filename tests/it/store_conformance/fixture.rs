@@ -73,7 +73,6 @@ impl Fixture {
             token: token.to_owned(),
             mesh: self.mesh.clone(),
             owner_key: self.owner.key.to_string(),
-            role: Role::Member,
             member: MemberId::generate(),
             key: key.clone(),
             display_name: name.to_owned(),

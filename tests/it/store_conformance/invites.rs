@@ -8,7 +8,7 @@ use claudemesh_broker::store::{
 };
 use serde_json::json;
 
-use super::fixture::{Fixture, T0, at, fresh_key};
+use super::fixture::{Fixture, Peer, T0, at, fresh_key};
 
 impl Fixture {
     async fn invited(&self, max_uses: i32) -> NewInvite {
@@ -29,14 +29,15 @@ impl Fixture {
 
 pub(crate) async fn an_invite_enrols_a_member(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
-    let (invite, key) = (here.invited(2).await, fresh_key());
-    let join = Join { role: Role::Admin, ..here.join(&invite.token, &key, "ada") };
+    let (invite, key) = (NewInvite { role: Role::Admin, ..here.invite(2) }, fresh_key());
+    store.create_invite(T0, &invite).await.expect("a new token");
+    let join = here.join(&invite.token, &key, "ada");
     let joined = store.join(at(1), &join).await.expect("writable");
     assert_eq!(joined, Joined::New(join.member.clone()));
     let members = store.members(&here.mesh).await.expect("readable");
     let member = members.iter().find(|member| member.id == join.member).expect("enrolled");
     assert_eq!((&member.key, member.display_name.as_str()), (&key, "ada"));
-    assert_eq!((member.role, member.joined_at), (Role::Admin, at(1)), "the payload's role");
+    assert_eq!((member.role, member.joined_at), (Role::Admin, at(1)), "the row's role");
     assert_eq!((member.message_mode.as_str(), member.is_owner), ("push", false));
     assert!(member.default_groups.is_empty() && member.grants.is_empty());
     assert_eq!(here.listed(&invite.id).await.used_count, 1);
@@ -49,10 +50,15 @@ pub(crate) async fn an_invite_enrols_a_member(store: Arc<dyn Store>) {
 
 pub(crate) async fn a_member_does_not_use_an_invite_again(store: Arc<dyn Store>) {
     let here = Fixture::new(store).await;
-    let (invite, key) = (here.invited(1).await, fresh_key());
+    let (invite, key) = (here.invite(1), fresh_key());
+    here.store.create_invite(at(1), &invite).await.expect("a new token");
     let Joined::New(member) = here.joins(&invite, &key).await else { panic!("not enrolled") };
     let again = here.joins(&invite, &key).await;
     assert_eq!(again, Joined::Already(member), "even when it is used up");
+    let join = here.join(&invite.token, &here.owner.key, "owner");
+    let stranger = here.store.join(at(1), &join).await.expect("writable");
+    let exhausted = Joined::Refused(JoinRefusal::Exhausted);
+    assert_eq!(stranger, exhausted, "it does not tell which keys are members");
     assert_eq!(here.listed(&invite.id).await.used_count, 1);
     assert_eq!(here.audit_of("member_joined").await.len(), 1);
 }
@@ -127,12 +133,19 @@ pub(crate) async fn an_invite_is_used_no_more_than_it_may_be(store: Arc<dyn Stor
     assert_eq!(here.audit_of("member_joined").await.len(), 3);
 }
 
-pub(crate) async fn a_banned_key_may_be_invited_again(store: Arc<dyn Store>) {
+pub(crate) async fn a_banned_key_comes_back_by_a_newer_invite_only(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
-    let peer = here.member("ada").await;
-    store.ban(T0, &here.about(&peer)).await.expect("a member");
-    let invite = here.invited(1).await;
-    let joined = here.joins(&invite, &peer.key).await;
+    let older = here.invited(9).await;
+    let key = fresh_key();
+    let Joined::New(member) = here.joins(&older, &key).await else { panic!("not enrolled") };
+    let peer = Peer { id: member, key, name: "ada".to_owned() };
+    store.ban(at(2), &here.about(&peer)).await.expect("a member");
+    let banned = here.joins(&older, &peer.key).await;
+    assert_eq!(banned, Joined::Refused(JoinRefusal::Banned));
+    assert_eq!(here.listed(&older.id).await.used_count, 1);
+    let newer = here.invite(1);
+    store.create_invite(at(3), &newer).await.expect("a new token");
+    let joined = here.joins(&newer, &peer.key).await;
     assert!(matches!(&joined, Joined::New(member) if *member != peer.id), "{joined:?}");
 }
 

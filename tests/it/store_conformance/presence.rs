@@ -13,6 +13,7 @@ impl Fixture {
         let ended = EndPresence {
             id: presence.clone(),
             mesh: self.mesh.clone(),
+            member: None,
             node: None,
             audit: Vec::new(),
         };
@@ -27,6 +28,7 @@ impl Fixture {
             pid: 0,
             display_name: None,
             node: "node-1".to_owned(),
+            member: None,
         };
         self.store.reattach_presence(at(1), presence, &about).await.expect("writable")
     }
@@ -112,6 +114,7 @@ pub(crate) async fn a_reattach_goes_on_where_it_was(store: Arc<dyn Store>) {
         pid: 12,
         display_name: None,
         node: "node-2".to_owned(),
+        member: None,
     };
     let position = store.reattach_presence(at(9), &opening.id, &about).await.expect("writable");
     assert_eq!(position, Some(77));

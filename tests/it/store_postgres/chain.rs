@@ -40,7 +40,8 @@ async fn work(here: Fixture, there: Fixture, peer: Peer) -> Vec<i64> {
         };
         here.store.append_audit(at(1), &[entry(&there), entry(&here)]).await.expect("meshes");
         let audit = vec![entry(&here), entry(&there)];
-        let ending = EndPresence { id: presence, mesh: here.mesh.clone(), node: None, audit };
+        let ending =
+            EndPresence { id: presence, mesh: here.mesh.clone(), member: None, node: None, audit };
         let ended = here.store.end_presences(at(2), &[ending]).await.expect("open");
         assert_eq!(ended.len(), 1);
     }

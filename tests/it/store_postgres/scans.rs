@@ -141,11 +141,15 @@ async fn depart(here: &Fixture, peer: &Peer, presence: &PresenceId) {
         pid: 1,
         display_name: None,
         node: "node-2".to_owned(),
+        member: None,
     };
     store.reattach_presence(at(3), presence, &about).await.expect("open");
     let (id, mesh) = (presence.clone(), here.mesh.clone());
     store
-        .end_presences(at(4), &[EndPresence { id, mesh, node: None, audit: Vec::new() }])
+        .end_presences(
+            at(4),
+            &[EndPresence { id, mesh, member: None, node: None, audit: Vec::new() }],
+        )
         .await
         .expect("open");
     let long_ago = T0.plus_ms(-1_000_000_000_000);
