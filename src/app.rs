@@ -14,9 +14,10 @@ use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{Config, Deployment, RedisConfig, StoreConfig};
+use crate::http;
+use crate::http::address::Addresses;
 use crate::http::half_open::HalfOpen;
-use crate::http::upgrade::Addresses;
-use crate::http::{self, listener};
+use crate::http::listener::{self, Door};
 use crate::jobs;
 use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
@@ -150,20 +151,13 @@ pub async fn run_on(
     jobs::resume_presences(&node).await;
     let background = TaskTracker::new();
     start_background(&node, events, &background);
-    let half_open = HalfOpen::new(limits::HALF_OPEN_SOCKETS_MAX);
-    let app = http::App {
-        node: Arc::clone(&node),
-        half_open: half_open.clone(),
-        addresses: Addresses::default(),
-        admin: Arc::default(),
-    };
-    let accepting = tokio::spawn(listener::run(
-        listener,
-        http::routes(app),
-        half_open,
-        node.tasks.clone(),
-        node.stopped.clone(),
-    ));
+    let addresses = Addresses::new(&node.config);
+    let app =
+        http::App { node: Arc::clone(&node), addresses: addresses.clone(), admin: Arc::default() };
+    let half_open = HalfOpen::for_process(&node.config);
+    let door = Door { routes: http::routes(app), half_open, addresses };
+    let accepting =
+        tokio::spawn(listener::run(listener, door, node.tasks.clone(), node.stopped.clone()));
     shutdown.cancelled().await;
     drain(&node, background, writers).await;
     // It ends with `stopped`; a panic in it has been reported.
