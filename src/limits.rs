@@ -86,6 +86,10 @@ pub const PING_INTERVALS_WITHOUT_PONG_MAX: u64 = 3;
 /// dropped.
 pub const CLOSE_DEADLINE_MS: u64 = 2_000;
 
+/// How long a node that cannot go on sends its peers away, if `DRAIN_SECONDS` is
+/// not less. Then it ends anyway.
+pub const FAILED_DRAIN_MS: u64 = 3_000;
+
 // ---- Outbox ----------------------------------------------------------------
 
 /// Encoded bytes that wait for one socket. More: closed with 1013

@@ -71,8 +71,8 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     }
 }
 
-fn finished(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
-    ended?;
+fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
+    ended??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -63,6 +63,8 @@ pub async fn ready(State(app): State<App>) -> Response {
     let uptime = node.started.elapsed().as_secs();
     let reason = if node.draining.is_cancelled() {
         Some("draining")
+    } else if !node.supervisor.is_well() {
+        Some("failing")
     } else if !node.store_up.load(Ordering::Relaxed) {
         Some("db_down")
     } else {
