@@ -1,5 +1,7 @@
 //! The composition root: the only place that names concrete back ends.
 
+mod owner;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::owner::Owner;
 use crate::accept;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
@@ -117,19 +120,22 @@ const REDIS_KEY_PREFIX: &str = "claudemesh";
 /// What a node stands on, open.
 pub struct Backends {
     store: Arc<dyn Store>,
+    owner: Owner,
     cluster: Arc<dyn Cluster>,
     events: ClusterEvents,
 }
 
-/// Opens what the configuration names.
+/// Opens what the configuration names, for one broker that serves from it.
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with it, or which broker has it.
 pub async fn open(config: &Config) -> anyhow::Result<Backends> {
-    let store = open_store(config).await?;
+    let store = connect_store(config).await?;
+    let owner = Owner::claim(config).await?;
+    migrate(&*store).await?;
     let (cluster, events) = open_cluster(config).await?;
-    Ok(Backends { store, cluster, events })
+    Ok(Backends { store, owner, cluster, events })
 }
 
 /// Runs a node until `shutdown`, then drains it.
@@ -163,6 +169,7 @@ pub async fn run_on(
 /// A node that serves.
 struct Running {
     node: Arc<Node>,
+    owner: Owner,
     background: TaskTracker,
     writers: Writers,
     accepting: TaskTracker,
@@ -170,7 +177,7 @@ struct Running {
 
 impl Running {
     async fn start(backends: Backends, config: Config, listener: TcpListener) -> Self {
-        let Backends { store, cluster, events } = backends;
+        let Backends { store, owner, cluster, events } = backends;
         let (node, writers) = assemble(config, store, cluster);
         jobs::resume_presences(&node).await;
         let background = TaskTracker::new();
@@ -187,16 +194,17 @@ impl Running {
         let (tasks, stopped) = (node.tasks.clone(), node.stopped.clone());
         let accept = listener::run(listener, door, tasks, stopped);
         node.supervisor.spawn(&accepting, "the accept loop", accept);
-        Self { node, background, writers, accepting }
+        Self { node, owner, background, writers, accepting }
     }
 
     /// Serves until it is told to stop, or cannot go on: then its peers are sent
     /// away as far as there is time, and come back when it is started again.
-    async fn until(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    async fn until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let supervisor = self.node.supervisor.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = supervisor.failed() => {}
+            other = self.owner.lost() => supervisor.fail(other),
         }
         supervisor.release();
         let budget_ms = match supervisor.is_well() {
@@ -425,5 +433,7 @@ mod tests {
         let shutdown = CancellationToken::new();
         shutdown.cancel();
         running.until(shutdown).await.expect("a clean stop");
+        let (again, _) = start(folder.path()).await;
+        assert!(open(&again.node.config).await.is_err_and(|it| it.to_string().contains("process")));
     }
 }

@@ -322,6 +322,27 @@ fn ctrl_c_stops_it_too() {
 }
 
 #[test]
+fn a_second_broker_on_the_same_folder_is_refused_and_told_whose_it_is() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    let second = || {
+        let mut command = place.command(&["serve", "--json"]);
+        Answer::of(&command.env("BROKER_PORT", "0").output().expect("it starts"), &["serve"])
+    };
+    let (_, sentence) = second().failure();
+    let node = text(&broker.banner["node"]);
+    assert!(sentence.contains("process ") && sentence.contains(&node), "{sentence}");
+    assert!(sentence.contains("CLAUDEMESH_DATA_DIR"), "{sentence}");
+    // The command line works beside it.
+    place.json(&["mesh", "create", "team"]);
+    broker.signal(Signal::KILL);
+    broker.wait();
+    let again = Serving::start(&place);
+    again.signal(Signal::TERM);
+    assert_eq!(again.wait().code(), Some(0), "a killed one leaves no lock behind");
+}
+
+#[test]
 fn a_taken_port_is_a_sentence_with_what_to_set() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
