@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::harness::http::{self, Reply};
-use crate::harness::{Member, Node, Raw, until};
+use crate::harness::{Member, Node, Raw, metric, until};
 
 #[tokio::test]
 async fn health_says_what_this_is_and_metrics_what_it_does() {
@@ -175,6 +175,28 @@ async fn a_small_frame_size_leaves_room_for_hellos_and_joins() {
     let body = ask(&token, &payload(&node.mesh, &node.owner, "member"), &fresh());
     assert!(body.to_string().len() > 512);
     assert_eq!(join(&node, &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_file_that_was_removed_or_replaced_is_no_good_health() {
+    let node = Node::start().await;
+    let file = node.data_dir().join("broker.db");
+    let says = async |db: &str, status: u16| {
+        until("the file is looked at", async || {
+            let health = http::get(&node, "/health").await.json();
+            health["db"] == db && http::get(&node, "/health/ready").await.status == status
+        })
+        .await;
+    };
+    says("up", 200).await;
+    let aside = node.data_dir().join("aside.db");
+    std::fs::rename(&file, &aside).expect("moved");
+    says("down", 503).await;
+    std::fs::copy(&aside, &file).expect("copied");
+    until("it has looked again", async || metric(&node, "broker_db_healthy").await == 0).await;
+    says("down", 503).await;
+    std::fs::rename(&aside, &file).expect("moved back");
+    says("up", 200).await;
 }
 
 // --- /join ---------------------------------------------------------------------------

@@ -322,6 +322,37 @@ fn ctrl_c_stops_it_too() {
 }
 
 #[test]
+fn a_terminal_that_closes_stops_it_in_order_and_other_signals_do_not() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    for ignored in [Signal::USR1, Signal::USR2] {
+        broker.signal(ignored);
+    }
+    let url = format!("http://127.0.0.1:{}", broker.port);
+    assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
+    broker.signal(Signal::HUP);
+    assert_eq!(broker.wait().code(), Some(0), "drained, not killed");
+}
+
+#[test]
+fn under_nohup_a_terminal_that_closes_is_ignored() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_claudemesh-broker");
+    let mut command = place.command(&[]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" --json", program]).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("BROKER_PORT", "0").stdin(std::process::Stdio::null());
+    command = shell;
+    let mut broker = Printing::start(command);
+    let url = format!("http://127.0.0.1:{}", broker.next()["port"]);
+    broker.signal(Signal::HUP);
+    assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_broker_on_the_same_folder_is_refused_and_told_whose_it_is() {
     let place = Place::new();
     let broker = Serving::start(&place);
