@@ -1,5 +1,7 @@
 //! The composition root: the only place that names concrete back ends.
 
+mod owner;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
@@ -9,14 +11,16 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::owner::Owner;
 use crate::accept;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
-use crate::config::{Config, Deployment, RedisConfig, StoreConfig};
+use crate::config::{Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
+use crate::http;
+use crate::http::address::Addresses;
 use crate::http::half_open::HalfOpen;
-use crate::http::upgrade::Addresses;
-use crate::http::{self, listener};
+use crate::http::listener::{self, Door};
 use crate::jobs;
 use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
@@ -30,6 +34,7 @@ use crate::router;
 use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+use crate::supervisor::Supervisor;
 use crate::vitals::{self, Vitals};
 
 /// Opens the store that the configuration names, with its schema up to date.
@@ -39,8 +44,12 @@ use crate::vitals::{self, Vitals};
 /// A sentence that says what is wrong with the database or its folder.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     let store = connect_store(config).await?;
-    store.migrate().await.context("the database could not be brought up to date")?;
+    migrate(&*store).await?;
     Ok(store)
+}
+
+async fn migrate(store: &dyn Store) -> anyhow::Result<()> {
+    store.migrate().await.context("the database could not be brought up to date")
 }
 
 /// Opens the store as it is; for those that look at migrations.
@@ -55,13 +64,16 @@ pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         }
         Deployment::Single { store: StoreConfig::Postgres(postgres) }
         | Deployment::Clustered { postgres, .. } => {
-            let settings = PostgresSettings {
-                url: postgres.url.expose().to_owned(),
-                pool_max: postgres.pool_max,
-                statement_cache_max: postgres.statement_cache_max,
-            };
-            Ok(Arc::new(PostgresStore::connect(&settings)?))
+            Ok(Arc::new(PostgresStore::connect(&postgres_settings(postgres))?))
         }
+    }
+}
+
+fn postgres_settings(postgres: &PostgresConfig) -> PostgresSettings {
+    PostgresSettings {
+        url: postgres.url.expose().to_owned(),
+        pool_max: postgres.pool_max,
+        statement_cache_max: postgres.statement_cache_max,
     }
 }
 
@@ -108,66 +120,103 @@ const REDIS_KEY_PREFIX: &str = "claudemesh";
 /// What a node stands on, open.
 pub struct Backends {
     store: Arc<dyn Store>,
+    owner: Owner,
     cluster: Arc<dyn Cluster>,
     events: ClusterEvents,
 }
 
-/// Opens what the configuration names.
+/// Opens what the configuration names, for one broker that serves from it.
 ///
 /// # Errors
 ///
-/// A sentence that says what is wrong with it.
+/// A sentence that says what is wrong with it, or which broker has it.
 pub async fn open(config: &Config) -> anyhow::Result<Backends> {
-    let store = open_store(config).await?;
+    let store = connect_store(config).await?;
+    let owner = Owner::claim(config).await?;
+    migrate(&*store).await?;
     let (cluster, events) = open_cluster(config).await?;
-    Ok(Backends { store, cluster, events })
+    Ok(Backends { store, owner, cluster, events })
 }
 
 /// Runs a node until `shutdown`, then drains it.
 ///
 /// # Errors
 ///
-/// A sentence, if the node could not start.
+/// A sentence, if the node could not start or could not go on.
 pub async fn run(
     config: Config,
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let backends = open(&config).await?;
-    run_on(backends, config, listener, shutdown).await;
-    Ok(())
+    run_on(backends, config, listener, shutdown).await
 }
 
 /// As [`run`], on what is open already.
+///
+/// # Errors
+///
+/// A sentence, if the node could not go on.
 pub async fn run_on(
     backends: Backends,
     config: Config,
     listener: TcpListener,
     shutdown: CancellationToken,
-) {
-    let Backends { store, cluster, events } = backends;
-    let (node, writers) = assemble(config, store, cluster);
-    jobs::resume_presences(&node).await;
-    let background = TaskTracker::new();
-    start_background(&node, events, &background);
-    let half_open = HalfOpen::new(limits::HALF_OPEN_SOCKETS_MAX);
-    let app = http::App {
-        node: Arc::clone(&node),
-        half_open: half_open.clone(),
-        addresses: Addresses::default(),
-        admin: Arc::default(),
-    };
-    let accepting = tokio::spawn(listener::run(
-        listener,
-        http::routes(app),
-        half_open,
-        node.tasks.clone(),
-        node.stopped.clone(),
-    ));
-    shutdown.cancelled().await;
-    drain(&node, background, writers).await;
-    // It ends with `stopped`; a panic in it has been reported.
-    let _ = accepting.await;
+) -> anyhow::Result<()> {
+    Running::start(backends, config, listener).await.until(shutdown).await
+}
+
+/// A node that serves.
+struct Running {
+    node: Arc<Node>,
+    owner: Owner,
+    background: TaskTracker,
+    writers: Writers,
+    accepting: TaskTracker,
+}
+
+impl Running {
+    async fn start(backends: Backends, config: Config, listener: TcpListener) -> Self {
+        let Backends { store, owner, cluster, events } = backends;
+        let (node, writers) = assemble(config, store, cluster);
+        jobs::resume_presences(&node).await;
+        let background = TaskTracker::new();
+        start_background(&node, events, &background);
+        let addresses = Addresses::new(&node.config);
+        let app = http::App {
+            node: Arc::clone(&node),
+            addresses: addresses.clone(),
+            admin: Arc::default(),
+        };
+        let half_open = HalfOpen::for_process(&node.config);
+        let door = Door { routes: http::routes(app), half_open, addresses };
+        let accepting = TaskTracker::new();
+        let (tasks, stopped) = (node.tasks.clone(), node.stopped.clone());
+        let accept = listener::run(listener, door, tasks, stopped);
+        node.supervisor.spawn(&accepting, "the accept loop", accept);
+        Self { node, owner, background, writers, accepting }
+    }
+
+    /// Serves until it is told to stop, or cannot go on: then its peers are sent
+    /// away as far as there is time, and come back when it is started again.
+    async fn until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let supervisor = self.node.supervisor.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = supervisor.failed() => {}
+            other = self.owner.lost() => supervisor.fail(other),
+        }
+        supervisor.release();
+        let budget_ms = match supervisor.is_well() {
+            true => self.node.config.drain.drain_ms,
+            false => self.node.config.drain.drain_ms.min(limits::FAILED_DRAIN_MS),
+        };
+        drain(&self.node, self.background, self.writers, Duration::from_millis(budget_ms)).await;
+        // It ends with `stopped`.
+        self.accepting.close();
+        self.accepting.wait().await;
+        supervisor.failure().map_or(Ok(()), |failed| Err(failed.into()))
+    }
 }
 
 /// The tasks that write, which end last.
@@ -192,13 +241,15 @@ pub(crate) fn assemble(
         config.http.hello_rate_per_minute,
     );
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    let supervisor = Supervisor::default();
     for lane in lanes {
         let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
-        writers.tasks.spawn(accept::run(lane, store, metrics, writers.stop.clone()));
+        let lane = accept::run(lane, store, metrics, writers.stop.clone());
+        supervisor.spawn(&writers.tasks, "the writer of sends", lane);
     }
     let opening_store = Arc::clone(&store);
     let opening_stop = writers.stop.clone();
-    writers.tasks.spawn(async move {
+    supervisor.spawn(&writers.tasks, "the writer of new presences", async move {
         journal::run_openings(openings, &*opening_store, opening_stop).await;
     });
     let node = Arc::new(Node {
@@ -212,6 +263,7 @@ pub(crate) fn assemble(
         rates,
         metrics,
         vitals: Vitals::default(),
+        supervisor,
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
@@ -239,25 +291,25 @@ fn accept_lanes(config: &Config) -> usize {
 /// The writers of what may wait: confirmations and presence changes.
 fn start_followers(node: &Arc<Node>, writers: &Writers) {
     let (ledger, stop) = (Arc::clone(node), writers.stop.clone());
-    writers.tasks.spawn(async move {
+    node.supervisor.spawn(&writers.tasks, "the writer of confirmations", async move {
         ledger.ledger.run(&*ledger.store, stop.cancelled()).await;
     });
     let (journal, stop) = (Arc::clone(node), writers.stop.clone());
-    writers.tasks.spawn(async move {
+    node.supervisor.spawn(&writers.tasks, "the writer of presence changes", async move {
         journal.journal.run_changes(&*journal.store, stop.cancelled()).await;
     });
 }
 
 fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
-    background.spawn(router::bus::run(Arc::clone(node), events));
+    let bus = router::bus::run(Arc::clone(node), events);
+    node.supervisor.spawn(background, "the reader of the bus", bus);
     jobs::start(node, background);
 }
 
 /// Not ready at once; sockets closed in waves, so that their peers do not all
 /// arrive elsewhere in one moment; then the writers, then the rest. Sockets
 /// have two thirds of the time at most: what is accepted must reach the disk.
-async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers) {
-    let budget = Duration::from_millis(node.config.drain.drain_ms);
+async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers, budget: Duration) {
     let begun = Instant::now();
     node.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
@@ -333,5 +385,55 @@ async fn close_in_waves(node: &Arc<Node>, budget: Duration) {
         if open.len() == wave {
             tokio::time::sleep(WAVE_INTERVAL).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn start(folder: &std::path::Path) -> (Running, std::net::SocketAddr) {
+        let config = Config::for_tests(folder);
+        let backends = open(&config).await.expect("open");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        (Running::start(backends, config, listener).await, address)
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_ends_the_node_with_a_sentence() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (running, address) = start(folder.path()).await;
+        let node = Arc::clone(&running.node);
+        assert!(node.is_ready());
+        let doom = async |_: Arc<Node>| panic!("on purpose");
+        jobs::every(&node, &running.background, Duration::from_millis(1), doom);
+        node.supervisor.failed().await;
+        assert!(!node.is_ready());
+        // Before it has stopped, it says so itself.
+        let mut client = TcpStream::connect(address).await.expect("it still answers");
+        let ask = "GET /health/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        client.write_all(ask.as_bytes()).await.expect("open");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("failing"), "{answer}");
+        let error = running.until(CancellationToken::new()).await.expect_err("it cannot go on");
+        let text = error.to_string();
+        assert!(text.contains("the job at src/app.rs") && text.contains("panicked"), "{text}");
+        assert!(text.contains("has stopped"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn every_task_of_a_node_that_stops_may_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (running, _) = start(folder.path()).await;
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        running.until(shutdown).await.expect("a clean stop");
+        let (again, _) = start(folder.path()).await;
+        assert!(open(&again.node.config).await.is_err_and(|it| it.to_string().contains("process")));
     }
 }

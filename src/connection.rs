@@ -351,6 +351,11 @@ fn take<'a>(
 ) -> Option<handlers::Work<'a>> {
     let session = &active.session;
     let (spoken, bytes) = payload(session.codec, message)?;
+    // The socket takes as much as a hello needs.
+    if bytes.len() > node.config.message.message_bytes_max {
+        session.outbox.close(CloseReason::TOO_LARGE);
+        return None;
+    }
     let received = Instant::now();
     match spoken.decode(bytes) {
         Ok(Request { req_id, message }) => {

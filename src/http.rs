@@ -1,5 +1,6 @@
 //! Everything on the one port: the WebSocket upgrade and the HTTP routes.
 
+pub mod address;
 pub mod admin;
 pub mod dashboard;
 pub mod half_open;
@@ -11,6 +12,7 @@ pub mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -20,9 +22,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::http::admin::Admin;
-use crate::http::half_open::HalfOpen;
+use crate::limits;
 use crate::node::Node;
 
 /// Headers that existing web clients may send.
@@ -30,13 +33,14 @@ const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-
 /// Methods that the routes below have.
 const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
 
+/// Where Prometheus looks.
+const METRICS: &str = "/metrics";
+
 /// What the routes share.
 #[derive(Clone)]
 pub struct App {
     /// The node.
     pub node: Arc<Node>,
-    /// Sockets that have not said who they are.
-    pub half_open: HalfOpen,
     /// Open sockets per address.
     pub addresses: upgrade::Addresses,
     /// What the admin API remembers.
@@ -49,12 +53,12 @@ pub struct SocketPeer(pub SocketAddr);
 
 /// Every route.
 pub fn routes(app: App) -> Router {
-    let body_max = app.node.config.message.message_bytes_max;
+    let body_max = app.node.config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR);
     Router::new()
         .route("/ws", get(upgrade::upgrade))
-        .route("/health", get(health::health))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
+        .route(health::HEALTH, get(health::health))
+        .route(health::READY, get(health::ready))
+        .route(METRICS, get(health::metrics))
         .route("/hook/set-status", post(hook::set_status))
         .route("/join", post(join::join))
         .fallback(not_found)
@@ -72,18 +76,21 @@ async fn not_found() -> Response {
 
 /// A browser says which page asks. With `ALLOWED_ORIGINS` set, others than
 /// those and the broker's own get nothing; programs that are no browsers send
-/// no origin.
+/// no origin. How the broker does is no page's business: what says so is not
+/// for reading by any.
 async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    if origin.as_ref().is_some_and(|origin| is_foreign(&app.node, request.headers(), origin)) {
+    if origin.as_ref().is_some_and(|origin| is_foreign(&app.node, &request, origin)) {
         let text = "this origin is not in ALLOWED_ORIGINS\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
+    let path = request.uri().path();
+    let is_for_pages = !health::is_asked(path) && path != METRICS;
     let is_preflight = request.method() == Method::OPTIONS;
     let mut response =
         if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
-    if let Some(allowed) = allowed_origin(&app.node, origin) {
+    if let Some(allowed) = allowed_origin(&app.node, origin).filter(|_| is_for_pages) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -97,11 +104,18 @@ async fn cors(State(app): State<App>, request: Request, next: Next) -> Response 
     response
 }
 
-fn is_foreign(node: &Node, headers: &HeaderMap, origin: &HeaderValue) -> bool {
+/// Neither named nor the broker's own. What a page calls the broker, its `Host`,
+/// proves nothing by itself: any name may lead here.
+fn is_foreign(node: &Node, request: &Request, origin: &HeaderValue) -> bool {
     let Ok(origin) = origin.to_str() else { return true };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let own = origin.split_once("://").map(|(_, host)| host);
-    !node.config.http.allows_origin(origin) && (own.is_none() || own != host)
+    let http = &node.config.http;
+    if http.allows_origin(origin) {
+        return false;
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let peer = request.extensions().get::<SocketPeer>();
+    let is_local = peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback());
+    !http.is_own_origin(origin, host, is_local)
 }
 
 fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValue> {
@@ -112,24 +126,29 @@ fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValu
         .filter(|origin| origin.to_str().is_ok_and(|origin| node.config.http.allows_origin(origin)))
 }
 
-/// A body within the limit, or the answer that it is too large.
+/// A body within the limit and the time for it, or the answer that it is not.
 ///
 /// # Errors
 ///
 /// The response to send instead.
 pub async fn read_body(request: Request) -> Result<Bytes, Response> {
     use axum::extract::FromRequest;
-    Bytes::from_request(request, &()).await.map_err(|_| {
-        let body = json!({ "ok": false, "error": "payload too large" });
-        let close = [(header::CONNECTION, "close")];
-        (StatusCode::PAYLOAD_TOO_LARGE, close, axum::Json(body)).into_response()
-    })
+    let deadline = Duration::from_millis(limits::HTTP_BODY_DEADLINE_MS);
+    let (status, error) = match timeout(deadline, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => return Ok(body),
+        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "payload too large"),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+    };
+    let body = axum::Json(json!({ "ok": false, "error": error }));
+    Err((status, [(header::CONNECTION, "close")], body).into_response())
 }
 
-/// The bearer token of a request.
+/// The bearer token of a request. The scheme is written in any case (RFC 9110,
+/// 11.1).
 #[must_use]
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
 }
 
 /// Runs work on the database to its end, whether or not the caller waits for

@@ -75,20 +75,24 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, RETENTION_INTERVAL, |node| async move { expire(&node).await });
     every(node, tasks, SWEEP_INTERVAL, |node| async move { sweep(&node).await });
     let (watcher, stopped) = (Arc::clone(node), node.stopped.clone());
-    tasks.spawn(async move {
+    node.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {
             watch_changes(&watcher).await;
         }
     });
 }
 
-fn every<F, T>(node: &Arc<Node>, tasks: &TaskTracker, interval: Duration, tick: F)
+/// Runs `tick` at that pace until the node stops. A tick that panics ends the
+/// node: a job that silently did no more would let every lease run out.
+#[track_caller]
+pub(crate) fn every<F, T>(node: &Arc<Node>, tasks: &TaskTracker, interval: Duration, tick: F)
 where
     F: Fn(Arc<Node>) -> T + Send + 'static,
     T: Future<Output = ()> + Send,
 {
-    let node = Arc::clone(node);
-    tasks.spawn(async move {
+    let name = format!("the job at {}", std::panic::Location::caller());
+    let (supervisor, node) = (node.supervisor.clone(), Arc::clone(node));
+    supervisor.spawn(tasks, name, async move {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}

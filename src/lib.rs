@@ -12,7 +12,7 @@
 //!   [`registry`], [`outbox`]
 //! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`], [`transcript`],
 //!   [`vitals`]
-//! - all of it together: [`node`], [`app`]
+//! - all of it together: [`node`], [`supervisor`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`cli`]
 
 pub mod accept;
@@ -45,6 +45,7 @@ pub mod registry;
 pub mod router;
 pub mod session;
 pub mod store;
+pub mod supervisor;
 pub mod traces;
 pub mod transcript;
 pub mod vitals;

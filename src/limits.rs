@@ -9,12 +9,32 @@
 /// From the upgrade to a valid hello. Later: closed with 1008 `hello_timeout`.
 pub const HELLO_DEADLINE_MS: u64 = 10_000;
 
-/// From accepting a TCP connection to its complete HTTP header. Later: closed.
+/// From accepting a TCP connection, or from an answer on it, to the next
+/// request's complete HTTP header. Later: closed.
 pub const HTTP_HEADER_DEADLINE_MS: u64 = 10_000;
 
-/// Sockets of this process that have not said hello yet, upgraded or not. More:
+/// From a request's header to the end of its body. Later: 408.
+pub const HTTP_BODY_DEADLINE_MS: u64 = 10_000;
+
+/// From a request's header to the last byte of its answer. Later: closed.
+/// Operators' calls with the right token have no such deadline: streams of
+/// events and walks along a chain take as long as they take.
+pub const HTTP_EXCHANGE_DEADLINE_MS: u64 = 60_000;
+
+/// For the request of a socket that is one too many from its address, which is
+/// answered with 429. Later: closed.
+pub const CROWDED_DEADLINE_MS: u64 = 1_000;
+
+/// Sockets of this process that have not said hello yet, upgraded or not, where
+/// the limit of open files allows it; else half of the files that are left. More:
 /// the oldest of them is closed.
 pub const HALF_OPEN_SOCKETS_MAX: usize = 8192;
+
+/// As many may be half open however few files there are.
+pub const HALF_OPEN_SOCKETS_MIN: usize = 16;
+
+/// Files kept for what is no socket of a peer, beside the pool of the database.
+pub const RESERVED_FILES: u64 = 64;
 
 /// Client addresses whose sockets and hellos are counted. More: of the hellos'
 /// the half that was seen longest ago is forgotten.
@@ -23,8 +43,13 @@ pub const TRACKED_ADDRESSES_MAX: usize = 65_536;
 /// Malformed frames of one socket within a minute. One more: closed with 1008.
 pub const MALFORMED_FRAMES_PER_MINUTE_MAX: usize = 10;
 
-/// Lowest value of `MAX_MESSAGE_BYTES`: below it a hello would not fit.
-pub const MESSAGE_BYTES_MAX_FLOOR: usize = 1024;
+/// Lowest value of `MAX_MESSAGE_BYTES`. A hello and the body of a join may be
+/// larger, see [`HELLO_BYTES_MAX_FLOOR`]; answers are as large as they are.
+pub const MESSAGE_BYTES_MAX_FLOOR: usize = 512;
+
+/// A hello, and the body of a request, may have as many bytes even where
+/// `MAX_MESSAGE_BYTES` is less: signatures and an attestation alone are over 512.
+pub const HELLO_BYTES_MAX_FLOOR: usize = 8 * 1024;
 
 /// Highest value of `MAX_MESSAGE_BYTES`. A larger frame on the wire than the
 /// configured value: closed with 1009.
@@ -60,6 +85,10 @@ pub const PING_INTERVALS_WITHOUT_PONG_MAX: u64 = 3;
 /// From sending a close frame to the peer's answer. Later: the TCP connection is
 /// dropped.
 pub const CLOSE_DEADLINE_MS: u64 = 2_000;
+
+/// How long a node that cannot go on sends its peers away, if `DRAIN_SECONDS` is
+/// not less. Then it ends anyway.
+pub const FAILED_DRAIN_MS: u64 = 3_000;
 
 // ---- Outbox ----------------------------------------------------------------
 
@@ -321,6 +350,8 @@ const _: () = assert!(
         >= 6 * (DISPLAY_NAME_BYTES_MAX + TARGET_SPEC_BYTES_MAX + CLIENT_MESSAGE_ID_BYTES_MAX)
             + 2048
 );
+// What must fit before the configured size holds is no larger than it may be.
+const _: () = assert!(HELLO_BYTES_MAX_FLOOR <= MESSAGE_BYTES_MAX_CEILING);
 // A profile that is allowed can be sent under the default frame size.
 const _: () = assert!(PROFILE_BYTES_MAX + SUMMARY_BYTES_MAX < 64 * 1024);
 

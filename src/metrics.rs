@@ -1,5 +1,6 @@
 //! What `/metrics` exports. Never a label per mesh, member or peer.
 
+mod plain;
 mod timing;
 
 use std::sync::atomic::AtomicU64;
@@ -389,6 +390,12 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = encode(&mut out, &self.registry);
         out
+    }
+
+    /// The same in the text format that came before OpenMetrics.
+    #[must_use]
+    pub fn render_plain(&self) -> String {
+        plain::from_open_metrics(&self.render())
     }
 }
 

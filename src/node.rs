@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
 
 /// One running node. Made by [`app`](crate::app), shared by reference count.
@@ -40,6 +41,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// What operators see of the last hour.
     pub vitals: Vitals,
+    /// Watches over the tasks that it cannot do without.
+    pub supervisor: Supervisor,
     /// Every task that must end before the process may.
     pub tasks: TaskTracker,
     /// Cancelled when the node starts to drain: not ready, no new sockets.
@@ -59,6 +62,8 @@ impl Node {
     /// Whether new sockets are welcome.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.draining.is_cancelled() && self.store_up.load(Ordering::Relaxed)
+        !self.draining.is_cancelled()
+            && self.supervisor.is_well()
+            && self.store_up.load(Ordering::Relaxed)
     }
 }

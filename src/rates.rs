@@ -25,13 +25,14 @@ const ADMIN_BLOCK: Duration = Duration::from_secs(60);
 
 /// Whose limit an address counts against. An IPv6 address counts by its network
 /// of 64 bits: nobody is given less (RFC 6177), and one machine has all of it.
+/// An IPv4 address that is written as IPv6 is an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Client(IpAddr);
 
 impl From<IpAddr> for Client {
     fn from(address: IpAddr) -> Self {
-        Self(match address {
-            IpAddr::V4(_) => address,
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         })
     }

@@ -140,7 +140,7 @@ async fn hung_up(hang_up: Option<&mut Signal>) {
 }
 
 /// Whether `nohup` has started this: then a closed terminal is no reason.
-fn ignores_hang_up() -> bool {
+pub(super) fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)

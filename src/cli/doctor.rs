@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{listen, output, probe};
 use crate::config::{Config, ConfigErrors, ListenConfig};
+use crate::http::half_open::{affordable, reserved_files};
 
 mod disk;
 mod redis;
@@ -96,7 +97,7 @@ async fn check_all(config: &Config) -> Vec<Check> {
     let mut checks = vec![
         Check::ok("settings", format!("valid; a {} node", config.deployment)),
         port(&config.listen).await,
-        open_files(listen::open_files()),
+        open_files(listen::open_files(), reserved_files(config)),
     ];
     let folder = disk::data_folder(&config.deployment);
     let is_usable = folder.status != Status::Fail;
@@ -151,19 +152,21 @@ async fn port(config: &ListenConfig) -> Check {
     }
 }
 
-fn open_files((soft, hard): (Option<u64>, Option<u64>)) -> Check {
+fn open_files((soft, hard): (Option<u64>, Option<u64>), reserved: u64) -> Check {
+    let room = format!("room for {} sockets before their hello", affordable(hard, reserved));
     match hard {
         Some(max) if max < OPEN_FILES_WANTED => Check::warn(
             "limits",
-            format!("at most {max} open files, so somewhat fewer sockets"),
+            format!("at most {max} open files, so somewhat fewer sockets; {room}"),
             "raise the hard limit: LimitNOFILE=65536 in a systemd unit, --ulimit nofile=65536 for \
              a container, or nofile in /etc/security/limits.conf",
         ),
-        Some(max) if soft == hard => Check::ok("limits", format!("{max} open files")),
-        Some(max) => {
-            Check::ok("limits", format!("{max} open files (the broker raises its own limit)"))
-        }
-        None => Check::ok("limits", "no limit of open files"),
+        Some(max) if soft == hard => Check::ok("limits", format!("{max} open files; {room}")),
+        Some(max) => Check::ok(
+            "limits",
+            format!("{max} open files (the broker raises its own limit); {room}"),
+        ),
+        None => Check::ok("limits", format!("no limit of open files; {room}")),
     }
 }
 
@@ -174,11 +177,11 @@ mod tests {
 
     #[test]
     fn few_open_files_are_a_warning_that_says_how_to_raise_them() {
-        assert_eq!(open_files((Some(1024), Some(1024))).status, Status::Warn);
-        assert_eq!(open_files((Some(1024), Some(524_288))).status, Status::Ok);
-        assert_eq!(open_files((None, None)).status, Status::Ok);
-        let text = open_files((Some(256), Some(256))).to_text();
-        assert!(text.contains("LimitNOFILE"), "{text}");
+        assert_eq!(open_files((Some(1024), Some(1024)), 64).status, Status::Warn);
+        assert_eq!(open_files((Some(1024), Some(524_288)), 64).status, Status::Ok);
+        assert_eq!(open_files((None, None), 64).status, Status::Ok);
+        let text = open_files((Some(256), Some(256)), 64).to_text();
+        assert!(text.contains("LimitNOFILE") && text.contains("room for 96"), "{text}");
     }
 
     #[test]

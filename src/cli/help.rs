@@ -33,7 +33,8 @@ Examples:
   DATABASE_URL=postgres://user:password@host/db claudemesh-broker serve
       With the data in Postgres; with REDIS_URL too it is one node of a cluster.
 
-Ctrl-C or SIGTERM sends the peers away in order; a second Ctrl-C stops at once.
+Ctrl-C, SIGTERM or SIGHUP sends the peers away in order; a second Ctrl-C stops at
+once.
 With --json it prints one object when it listens, and nothing after it.";
 
 pub(super) const DEMO: &str = "\

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::ignores_hang_up;
 use super::{listen, output, probe};
 use crate::app;
 use crate::client::http::http_url;
@@ -17,7 +18,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Serves until a signal says to stop.
 ///
-/// The first SIGTERM or SIGINT drains; a SIGINT after that ends it at once.
+/// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends it at
+/// once.
 ///
 /// # Errors
 /// When the port cannot be opened, or what [`app::open`] says.
@@ -71,8 +73,8 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     }
 }
 
-fn finished(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
-    ended?;
+fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<ExitCode> {
+    ended??;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,6 +82,10 @@ fn finished(ended: Result<(), tokio::task::JoinError>) -> anyhow::Result<ExitCod
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// `None` where it is to be ignored: under `nohup`.
+    hang_up: Option<Signal>,
+    /// They mean nothing here, and would end the process if nobody caught them.
+    _ignored: [Signal; 2],
 }
 
 impl Signals {
@@ -88,13 +94,28 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub(super) fn listen() -> std::io::Result<Self> {
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        let hang_up = match ignores_hang_up() {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up,
+            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
+        })
     }
 
-    /// Waits for either, and names it.
+    /// Waits for one of them, and names it.
     pub(super) async fn next(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            _ = hang_up => "SIGHUP",
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }

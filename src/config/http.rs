@@ -33,6 +33,10 @@ pub struct HttpConfig {
     /// `ALLOWED_ORIGINS`: origins of web pages that may connect, as browsers
     /// write them. Default none: any. Comma-separated `http(s)://host[:port]`.
     pub allowed_origins: Vec<String>,
+    /// `OWN_HOSTS`: names by which browsers reach the broker's own pages, besides
+    /// that of `BROKER_WS_URL`. Default none. Comma-separated host names without
+    /// scheme and port.
+    pub own_hosts: Vec<String>,
     /// `BROKER_WS_URL`: the URL that invites carry. Default none:
     /// `ws://localhost:<port>/ws`, see [`Self::public_url_on`]. `ws://` or `wss://`.
     pub public_url: Option<String>,
@@ -48,6 +52,7 @@ impl HttpConfig {
             hello_rate_per_minute: reader.number("HELLO_RATE_PER_MINUTE", 0..=1_000_000),
             trusted_proxies: reader.list("TRUSTED_PROXIES", parse_network),
             allowed_origins: reader.list("ALLOWED_ORIGINS", parse_origin),
+            own_hosts: reader.list("OWN_HOSTS", parse_host),
             public_url: read_public_url(reader),
         }
     }
@@ -77,6 +82,59 @@ impl HttpConfig {
     pub fn names_origin(&self, origin: &str) -> bool {
         self.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
     }
+
+    /// Whether `origin` is that of the broker's own pages, for a request whose
+    /// `Host` is `host`. Both are what a browser makes of an address that a page
+    /// may have chosen: so a name must be known to be ours. An IP address can be
+    /// nobody else's, and `localhost` not on the machine itself, which is where
+    /// the socket comes from if `is_local`.
+    #[must_use]
+    pub fn is_own_origin(&self, origin: &str, host: Option<&str>, is_local: bool) -> bool {
+        let public = self.public_url.as_deref().and_then(|url| Url::parse(url).ok());
+        if public.as_ref().and_then(page_origin).is_some_and(|own| own.eq_ignore_ascii_case(origin))
+        {
+            return true;
+        }
+        let Some((_, authority)) = origin.split_once("://") else { return false };
+        if !host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
+            return false;
+        }
+        let name = host_of(authority).to_ascii_lowercase();
+        let public = public.as_ref().and_then(Url::host_str);
+        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        is_address
+            || public.is_some_and(|own| own.eq_ignore_ascii_case(&name))
+            || self.own_hosts.contains(&name)
+            || (is_local && (name == "localhost" || name.ends_with(".localhost")))
+    }
+}
+
+/// The origin of pages beside a `ws://` or `wss://` URL.
+fn page_origin(url: &Url) -> Option<String> {
+    let scheme = if url.scheme() == "wss" { "https" } else { "http" };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{}{port}", url.host_str()?))
+}
+
+/// `host[:port]` without the port.
+fn host_of(authority: &str) -> &str {
+    let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match authority.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => authority,
+    }
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let url = Url::parse(&format!("http://{text}/")).ok();
+    let host = url.as_ref().filter(|url| url.path() == "/" && url.port().is_none());
+    let is_it = |host: &&str| host.eq_ignore_ascii_case(text) && !host.contains('*');
+    let host = host.and_then(Url::host_str).filter(is_it);
+    host.map(str::to_ascii_lowercase).ok_or_else(|| {
+        format!(
+            "{text:?} is no host name; set names such as mesh.internal, without scheme and port"
+        )
+    })
 }
 
 fn parse_network(text: &str) -> Result<IpNet, String> {
@@ -175,6 +233,32 @@ mod tests {
         assert!(read("ALLOWED_ORIGINS", "").0.allows_origin("https://any.example"));
         for wrong in ["*", "app.example.org", "https://a.example/path", "ws://a.example"] {
             assert_eq!(read("ALLOWED_ORIGINS", wrong).1.len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_own_origin_is_one_whose_name_is_known_to_be_ours() {
+        let (http, _) = read("BROKER_WS_URL", "wss://mesh.example.org/ws");
+        let own =
+            |origin: &str, host: &str, is_local| http.is_own_origin(origin, Some(host), is_local);
+        assert!(own("https://mesh.example.org", "10.0.0.7:7900", false), "a proxy's host");
+        assert!(own("https://mesh.example.org:8443", "mesh.example.org:8443", false));
+        assert!(own("http://192.0.2.7:7900", "192.0.2.7:7900", false));
+        assert!(own("http://[::1]:7900", "[::1]:7900", true));
+        assert!(own("http://localhost:7900", "localhost:7900", true));
+        assert!(!own("http://localhost:7900", "localhost:7900", false), "another machine's");
+        assert!(!own("http://localhost:3000", "localhost:7900", true), "another program's");
+        for evil in ["evil.test", "evil.test:7900", "mesh.example.org.evil.test", "1.2.3.4.test"] {
+            assert!(!own(&format!("http://{evil}"), evil, true), "{evil}");
+        }
+        assert!(!own("null", "null", true));
+        assert!(!http.is_own_origin("http://192.0.2.7:7900", None, true));
+        let (http, problems) = read("OWN_HOSTS", "Mesh.Internal, broker");
+        assert!(problems.is_empty());
+        assert!(http.is_own_origin("http://mesh.internal:7900", Some("mesh.internal:7900"), false));
+        for wrong in ["http://a", "a:80", "a/b", "a b", "*"] {
+            let (http, problems) = read("OWN_HOSTS", wrong);
+            assert_eq!(problems.len(), 1, "{wrong}: {http:?}");
         }
     }
 

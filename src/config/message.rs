@@ -7,7 +7,7 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessageConfig {
     /// `MAX_MESSAGE_BYTES`: the largest frame and HTTP body in bytes. Default
-    /// 65536. 1024 to [`limits::MESSAGE_BYTES_MAX_CEILING`].
+    /// 65536. 512 to [`limits::MESSAGE_BYTES_MAX_CEILING`].
     pub message_bytes_max: usize,
     /// `SEND_RATE_PER_MINUTE`: sends of one member per minute on all nodes
     /// together. Default 600. 0 to 1,000,000; 0 turns the limit off.

@@ -26,6 +26,7 @@ use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use super::listener::Entering;
 use super::upgrade::client_address;
 use super::{App, SocketPeer, bearer};
 use crate::config::any_matches;
@@ -94,6 +95,7 @@ pub fn routes(app: &App) -> Router<App> {
 async fn authorize(
     State(app): State<App>,
     Extension(peer): Extension<SocketPeer>,
+    Extension(entering): Extension<Entering>,
     headers: HeaderMap,
     request: Request,
     next: Next,
@@ -119,6 +121,8 @@ async fn authorize(
         let refused = Refused::new(StatusCode::UNAUTHORIZED, "unauthorized", text);
         return ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response();
     }
+    // No stranger any more: it is not told to go when there are too many.
+    entering.leave();
     let mut response = next.run(request).await;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

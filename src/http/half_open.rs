@@ -10,7 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use rustix::process::{Resource, getrlimit};
 use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Deployment, StoreConfig};
+use crate::limits;
 
 #[derive(Default)]
 struct Socket {
@@ -47,7 +51,36 @@ pub struct HalfOpenGuard {
     shared: Arc<Shared>,
 }
 
+/// Files that the broker needs beside its sockets: the database, Redis, logs.
+#[must_use]
+pub fn reserved_files(config: &Config) -> u64 {
+    let database = match &config.deployment {
+        Deployment::Single { store: StoreConfig::Sqlite { .. } } => 0,
+        Deployment::Single { store: StoreConfig::Postgres(postgres) }
+        | Deployment::Clustered { postgres, .. } => u64::from(postgres.pool_max),
+    };
+    limits::RESERVED_FILES + database
+}
+
+/// How many sockets may be half open where that many files may be open, `None`
+/// without a limit: half of what is left, so that peers always find room.
+#[must_use]
+pub fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
+    let most = limits::HALF_OPEN_SOCKETS_MAX;
+    let half = open_files.map_or(u64::MAX, |files| files.saturating_sub(reserved) / 2);
+    usize::try_from(half).unwrap_or(most).clamp(limits::HALF_OPEN_SOCKETS_MIN, most)
+}
+
 impl HalfOpen {
+    /// As many as this process can afford.
+    #[must_use]
+    pub fn for_process(config: &Config) -> Self {
+        let open_files = getrlimit(Resource::Nofile).current;
+        let max = affordable(open_files, reserved_files(config));
+        tracing::info!(max, open_files, "room for sockets that have not said who they are");
+        Self::new(max)
+    }
+
     /// At most `max`.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -82,6 +115,19 @@ impl HalfOpen {
         HalfOpenGuard { socket, shared: Arc::clone(&self.0) }
     }
 
+    /// The oldest of them go, a sixteenth of what may be there.
+    pub fn make_room(&self) {
+        let mut queue = self.0.queue.lock();
+        let mut wanted = (self.0.max / 16).max(1);
+        while wanted > 0 {
+            let Some(oldest) = queue.pop_front() else { break };
+            if self.0.leave(&oldest) {
+                oldest.evicted.cancel();
+                wanted -= 1;
+            }
+        }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -106,6 +152,25 @@ impl Drop for HalfOpenGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_of_the_files_that_are_left_may_be_half_open() {
+        assert_eq!(affordable(None, 64), limits::HALF_OPEN_SOCKETS_MAX);
+        assert_eq!(affordable(Some(1_048_576), 64), limits::HALF_OPEN_SOCKETS_MAX);
+        assert_eq!(affordable(Some(1024), 64), 480);
+        assert_eq!(affordable(Some(512), 74), 219);
+        assert_eq!(affordable(Some(20), 64), limits::HALF_OPEN_SOCKETS_MIN);
+    }
+
+    #[test]
+    fn where_files_are_short_the_oldest_make_room() {
+        let half_open = HalfOpen::new(32);
+        let guards: Vec<_> = (0..5).map(|_| half_open.enter()).collect();
+        half_open.make_room();
+        let evicted: Vec<_> = guards.iter().map(|it| it.evicted().is_cancelled()).collect();
+        assert_eq!(evicted, [true, true, false, false, false]);
+        assert_eq!(half_open.count(), 3);
+    }
 
     #[test]
     fn over_the_most_the_oldest_goes() {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -13,6 +13,17 @@ use crate::cluster::ClusterHealth;
 use crate::config::Deployment;
 use crate::metrics::{GIT_SHA, VERSION};
 use crate::node::Node;
+
+/// Where the process says that it lives.
+pub const HEALTH: &str = "/health";
+/// Where it says whether it welcomes new sockets.
+pub const READY: &str = "/health/ready";
+
+/// Whether that path is one of these two.
+#[must_use]
+pub fn is_asked(path: &str) -> bool {
+    [HEALTH, READY].contains(&path)
+}
 
 /// Liveness: 200 as long as the process serves.
 pub async fn health(State(app): State<App>) -> Response {
@@ -52,6 +63,8 @@ pub async fn ready(State(app): State<App>) -> Response {
     let uptime = node.started.elapsed().as_secs();
     let reason = if node.draining.is_cancelled() {
         Some("draining")
+    } else if !node.supervisor.is_well() {
+        Some("failing")
     } else if !node.store_up.load(Ordering::Relaxed) {
         Some("db_down")
     } else {
@@ -73,7 +86,69 @@ pub async fn ready(State(app): State<App>) -> Response {
 }
 
 /// Prometheus.
-pub async fn metrics(State(app): State<App>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.node.metrics.render()).into_response()
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let accepted = accepted.collect::<Vec<_>>().join(",");
+    let (kind, text) = match wants_plain_text(&accepted) {
+        true => ("text/plain; version=0.0.4; charset=utf-8", app.node.metrics.render_plain()),
+        false => (
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            app.node.metrics.render(),
+        ),
+    };
+    ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response()
+}
+
+/// Whether an `Accept` header prefers the older text format. Who does not care
+/// gets OpenMetrics.
+fn wants_plain_text(accepted: &str) -> bool {
+    let weight = |own: &str| {
+        let family = own.split('/').next().unwrap_or_default();
+        let mut best: Option<(u8, f32)> = None;
+        for item in accepted.split(',') {
+            let mut parts = item.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let closeness = match kind.as_str() {
+                kind if kind == own => 3,
+                "*/*" => 1,
+                kind if kind.strip_suffix("/*") == Some(family) => 2,
+                _ => continue,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix("q=")?.trim().parse().ok());
+            let found = (closeness, weight.unwrap_or(1.0_f32));
+            if best.is_none_or(|best| found > best) {
+                best = Some(found);
+            }
+        }
+        best.map_or(0.0, |(_, weight)| weight)
+    };
+    weight("text/plain") > weight("application/openmetrics-text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_is_for_those_who_prefer_it() {
+        for plain in [
+            "text/plain",
+            "TEXT/PLAIN;version=0.0.4",
+            "text/*",
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "application/openmetrics-text;q=0.1,text/plain;q=0.2",
+        ] {
+            assert!(wants_plain_text(plain), "{plain}");
+        }
+        for open in [
+            "",
+            "*/*",
+            "application/json",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1",
+            "text/plain;q=0,application/openmetrics-text",
+        ] {
+            assert!(!wants_plain_text(open), "{open}");
+        }
+    }
 }

@@ -51,6 +51,7 @@ pub async fn set_status(
     let call: Call = match serde_json::from_slice(&body) {
         Ok(call) => call,
         Err(_) => {
+            // Not 400: deployed hooks know 500 for a body that is no JSON.
             let text = "the body is JSON {cwd, pid?, status: idle|working|dnd}";
             return failed(StatusCode::INTERNAL_SERVER_ERROR, text);
         }

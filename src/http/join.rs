@@ -130,6 +130,8 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
     }
 }
 
+/// 500 and this word also where only the database is away: deployed clients show
+/// the word, and take no other status for a failure that may pass.
 fn failed(error: &StoreError) -> Response {
     tracing::warn!(%error, "an enrolment failed");
     // 500 and this word, also where the database is only away: clients that exist

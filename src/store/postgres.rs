@@ -15,6 +15,7 @@ mod admin;
 mod admission;
 mod audit;
 mod changes;
+mod claim;
 mod claims;
 mod departure;
 mod error;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::changes::Watch;
+pub use self::claim::Claim;
 use self::pool::Db;
 pub use self::pool::PostgresSettings;
 use super::*;

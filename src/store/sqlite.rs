@@ -18,6 +18,7 @@ mod accept;
 mod admin;
 mod admission;
 mod audit;
+mod claim;
 mod claims;
 mod connection;
 mod departure;
@@ -39,6 +40,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+pub use self::claim::Claim;
 use self::connection::Db;
 use super::*;
 

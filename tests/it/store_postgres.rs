@@ -3,6 +3,7 @@
 mod adoption;
 mod chain;
 mod changes;
+mod claim;
 mod faults;
 mod migrate;
 mod scans;

@@ -1,7 +1,7 @@
 //! Who gets in: limits per address, whose word counts about addresses, and
 //! which web pages may ask.
 
-use claudemesh_broker::config::Config;
+use claudemesh_broker::config::{Config, Secret};
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
@@ -93,12 +93,15 @@ async fn an_address_may_call_so_often() {
 #[tokio::test]
 async fn a_stranger_is_not_believed_about_its_address() {
     let headers = ["x-forwarded-for", "fly-client-ip", "forwarded", "x-real-ip"];
-    // No proxy is named: the socket's address counts, which is loopback's.
+    // No proxy is named. What comes from this machine is exempt unless one shows;
+    // then nobody knows whose it is, and all of those share one limit.
     let node = Node::start_with(|config| config.http.hello_rate_per_minute = 1).await;
+    assert_eq!(call(&node, &[(headers[0], "203.0.113.1")]).await, 400);
     for name in headers {
-        for _ in 0..3 {
-            assert_eq!(call(&node, &[(name, "203.0.113.1")]).await, 400, "{name}");
+        for address in ["203.0.113.1", "203.0.113.2", "127.0.0.1"] {
+            assert_eq!(call(&node, &[(name, address)]).await, 429, "{name}: {address}");
         }
+        assert_eq!(call(&node, &[]).await, 400, "no proxy shows");
     }
     // A proxy that is named sets X-Forwarded-For; Fly's header passes it as the
     // client wrote it.
@@ -119,6 +122,100 @@ async fn a_stranger_is_not_believed_about_its_address() {
     let both = |forwarded| [("fly-client-ip", "203.0.113.1"), ("x-forwarded-for", forwarded)];
     assert_eq!(call(&node, &both("198.51.100.1")).await, 400);
     assert_eq!(call(&node, &both("198.51.100.2")).await, 429);
+}
+
+#[tokio::test]
+async fn an_address_counts_the_same_however_a_proxy_writes_it() {
+    let node = Node::start_with(|config| {
+        behind_proxy(config);
+        config.http.hello_rate_per_minute = 1;
+        config.http.connections_per_ip_max = 1;
+    })
+    .await;
+    let from = |address| [("x-forwarded-for", address)];
+    assert_eq!(call(&node, &from("203.0.113.1")).await, 400);
+    for same in ["::ffff:203.0.113.1", "203.0.113.1:80", "[::ffff:203.0.113.1]:80"] {
+        assert_eq!(call(&node, &from(same)).await, 429, "{same}");
+    }
+    assert_eq!(call(&node, &from("::ffff:203.0.113.2")).await, 400, "another one");
+    assert_eq!(call(&node, &from("\"[2001:db8::1]:443\"")).await, 400);
+    assert_eq!(call(&node, &from("2001:db8::2")).await, 429, "of the same network");
+    // What cannot be read, and what claims to be this machine, is never exempt.
+    assert_eq!(call(&node, &from("unknown")).await, 400);
+    for stranger in ["unknown", "127.0.0.1", "::1", "[::1]:80", "_hidden", "not an address"] {
+        assert_eq!(call(&node, &from(stranger)).await, 429, "{stranger}");
+        assert_eq!(upgrade(&node, &from(stranger)).await.expect_err("full"), 429, "{stranger}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_that_guesses_tokens_is_kept_out_and_the_operator_is_not() {
+    let token = "a-token-for-operators";
+    let node = Node::start_with(|config| {
+        behind_proxy(config);
+        config.http.admin_tokens = vec![Secret::new(token)];
+    })
+    .await;
+    let call = async |headers: &[Header<'_>], token: &str| {
+        let bearer = format!("bearer {token}");
+        let headers = [headers, &[("authorization", bearer.as_str())]].concat();
+        http::request(&node, "GET", "/admin/v1/nodes", &headers, "").await.status
+    };
+    for stranger in ["::ffff:203.0.113.1", "203.0.113.3:4711", "unknown", "127.0.0.1"] {
+        let from = [("x-forwarded-for", stranger)];
+        let mut answers = Vec::new();
+        for _ in 0..15 {
+            answers.push(call(&from, "a-wrong-guess-of-it").await);
+        }
+        assert!(answers.ends_with(&[429, 429]), "{stranger}: {answers:?}");
+        for operator in ["::ffff:203.0.113.2", "203.0.113.4:99"] {
+            assert_eq!(call(&[("x-forwarded-for", operator)], token).await, 200, "{stranger}");
+        }
+        assert_eq!(call(&[], token).await, 200, "from this machine itself");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_leads_here_does_not_make_a_page_the_brokers_own() {
+    let node = Node::start_with(|config| {
+        config.http.allowed_origins = vec!["https://app.example.org".to_owned()];
+        config.http.public_url = Some("wss://mesh.example.org/ws".to_owned());
+        config.http.own_hosts = vec!["mesh.internal".to_owned()];
+    })
+    .await;
+    let port = node.address.port();
+    let page = |name: &str| {
+        let host = format!("{name}:{port}");
+        (format!("http://{host}"), host)
+    };
+    for (name, status) in [
+        ("evil.test", 403),
+        ("mesh.example.org.evil.test", 403),
+        ("localhost", 400),
+        ("127.0.0.1", 400),
+        ("mesh.internal", 400),
+        ("mesh.example.org", 400),
+    ] {
+        let (origin, host) = page(name);
+        let headers = [("host", host.as_str()), ("origin", origin.as_str())];
+        assert_eq!(call(&node, &headers).await, status, "{name}");
+        let asked = [
+            ("host", host.as_str()),
+            ("origin", origin.as_str()),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        if status == 403 {
+            assert_eq!(http::request(&node, "GET", "/ws", &asked, "").await.status, 403, "{name}");
+        }
+    }
+    // A proxy may call the broker by another name.
+    let behind = [("host", "10.0.0.7:7900"), ("origin", "https://mesh.example.org")];
+    assert_eq!(call(&node, &behind).await, 400);
+    let other = [("host", "localhost:1"), ("origin", "http://localhost:3000")];
+    assert_eq!(call(&node, &other).await, 403, "another program of this machine");
 }
 
 #[tokio::test]

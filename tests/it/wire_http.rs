@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::harness::http::{self, Reply};
-use crate::harness::{Cluster, Member, Node, Raw, until};
+use crate::harness::{Cluster, Member, Node, Raw, metric, until};
 
 #[tokio::test]
 async fn health_says_what_this_is_and_metrics_what_it_does() {
@@ -109,11 +109,15 @@ async fn what_is_not_there_and_what_is_too_large() {
     assert!(
         preflight.header("access-control-allow-headers").expect("a list").contains("Content-Type")
     );
-    assert_eq!(http::get(&node, "/health").await.header("access-control-allow-origin"), Some("*"));
 
-    let reply = http::get(&node, "/ws").await;
-    assert_eq!(reply.status, 426);
-    assert!(reply.body.contains("ws://"), "{reply:?}");
+    let old = [("sec-websocket-version", "8"), ("upgrade", "websocket"), ("connection", "upgrade")];
+    for headers in [&[][..], &old] {
+        let reply = http::request(&node, "GET", "/ws", headers, "").await;
+        assert_eq!(reply.status, 426);
+        assert!(reply.body.contains("ws://"), "{reply:?}");
+        assert_eq!(reply.header("sec-websocket-version"), Some("13"));
+        assert_eq!(reply.header("upgrade"), Some("websocket"));
+    }
 
     let large = "x".repeat(70_000);
     for path in ["/join", "/hook/set-status"] {
@@ -121,6 +125,78 @@ async fn what_is_not_there_and_what_is_too_large() {
         assert_eq!(reply.status, 413, "{path}");
         assert_eq!(reply.json(), json!({ "ok": false, "error": "payload too large" }));
     }
+}
+
+#[tokio::test]
+async fn how_the_broker_does_is_not_for_pages_to_read() {
+    let node = Node::start().await;
+    let page = [("origin", "https://any.example")];
+    for path in ["/health", "/health/ready", "/metrics"] {
+        for method in ["GET", "OPTIONS"] {
+            let reply = http::request(&node, method, path, &page, "").await;
+            assert!([200, 204].contains(&reply.status), "{method} {path}");
+            for name in ["origin", "methods", "headers"] {
+                let name = format!("access-control-allow-{name}");
+                assert_eq!(reply.header(&name), None, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let node = Node::start().await;
+    let get = async |accept: &str| {
+        http::request(&node, "GET", "/metrics", &[("accept", accept)], "").await
+    };
+    let plain = get("text/plain;version=0.0.4").await;
+    assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(plain.body.contains("# TYPE broker_connections_total counter"), "{}", plain.body);
+    assert!(!plain.body.contains(" info\n") && !plain.body.contains("# EOF"), "{}", plain.body);
+    for accept in ["*/*", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"] {
+        let open = get(accept).await;
+        let kind = open.header("content-type").expect("a kind");
+        assert!(kind.starts_with("application/openmetrics-text"), "{accept}: {kind}");
+        assert!(open.body.ends_with("# EOF\n"), "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_frame_size_leaves_room_for_hellos_and_joins() {
+    let node = Node::start_with(|config| config.message.message_bytes_max = 512).await;
+    let alice = node.member("alice").await;
+    let (mut raw, _) = Raw::session(&node, &alice, &SecretKey::generate()).await;
+    let fits = json!({ "type": "list_peers", "pad": "" }).to_string().len();
+    raw.say(json!({ "type": "list_peers", "pad": "x".repeat(512 - fits) })).await;
+    raw.hear("peers_list").await;
+    raw.say(json!({ "type": "list_peers", "pad": "x".repeat(513 - fits) })).await;
+    assert_eq!(raw.closed().await, (1009, "frame too large".to_owned()));
+    let token = invite(&node, &node.mesh, 1, 60_000).await;
+    let body = ask(&token, &payload(&node.mesh, &node.owner, "member"), &fresh());
+    assert!(body.to_string().len() > 512);
+    assert_eq!(join(&node, &body).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_file_that_was_removed_or_replaced_is_no_good_health() {
+    let node = Node::start().await;
+    let file = node.data_dir().join("broker.db");
+    let says = async |db: &str, status: u16| {
+        until("the file is looked at", async || {
+            let health = http::get(&node, "/health").await.json();
+            health["db"] == db && http::get(&node, "/health/ready").await.status == status
+        })
+        .await;
+    };
+    says("up", 200).await;
+    let aside = node.data_dir().join("aside.db");
+    std::fs::rename(&file, &aside).expect("moved");
+    says("down", 503).await;
+    std::fs::copy(&aside, &file).expect("copied");
+    until("it has looked again", async || metric(&node, "broker_db_healthy").await == 0).await;
+    says("down", 503).await;
+    std::fs::rename(&aside, &file).expect("moved back");
+    says("up", 200).await;
 }
 
 // --- /join ---------------------------------------------------------------------------

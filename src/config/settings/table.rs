@@ -83,7 +83,7 @@ pub const SETTINGS: &[Setting] = &[
         "infer status from transcripts on this machine: on, off, auto (a single node on loopback)",
     ),
     // Messages.
-    open("MAX_MESSAGE_BYTES", "65536", "largest frame and request body in bytes, 1024 to 262144"),
+    open("MAX_MESSAGE_BYTES", "65536", "largest frame and request body in bytes, 512 to 262144"),
     open(
         "SEND_RATE_PER_MINUTE",
         "600",
@@ -127,6 +127,11 @@ pub const SETTINGS: &[Setting] = &[
         "ALLOWED_ORIGINS",
         "",
         "origins of web pages that may connect, such as https://app.example.org; not set: any",
+    ),
+    open(
+        "OWN_HOSTS",
+        "",
+        "names of the broker's own pages besides that of BROKER_WS_URL, such as mesh.internal",
     ),
     secret(
         "HOOK_TOKEN",

@@ -77,6 +77,11 @@ impl Watch {
     pub(super) async fn changes(&self, db: &Arc<Db>, own_name: &str) -> Changes {
         {
             let mut task = self.task.lock();
+            // One that panicked would be deaf without saying so.
+            if task.as_ref().is_some_and(JoinHandle::is_finished) {
+                self.shared.news.lock().stop();
+                *task = None;
+            }
             if task.is_none() {
                 let (shared, db) = (Arc::clone(&self.shared), Arc::clone(db));
                 *task = Some(tokio::spawn(listen_for_ever(shared, db, own_name.to_owned())));

@@ -1,8 +1,8 @@
 //! The file and the connections to it: one that writes, a few that read.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -40,6 +40,10 @@ const WRITER_CACHE: &str = "-16384";
 /// commits touch is written there once.
 const CHECKPOINT_PAGES: &str = "8000";
 
+/// Bytes that the WAL's file keeps once it has been folded in and nobody reads
+/// in it: a reader that stays for long makes it grow, and it would stay so.
+pub(super) const WAL_KEPT_BYTES: &str = "67108864";
+
 /// Begins a transaction whose commit waits until the disk has it. What a commit
 /// waits for is set with each: nothing has to remember what the one before set.
 const BEGIN: &str = "pragma synchronous = full; begin immediate";
@@ -56,6 +60,9 @@ pub(super) type Tx = Transaction<'static, Sqlite>;
 pub(super) struct Db {
     writer: SqlitePool,
     reader: SqlitePool,
+    path: PathBuf,
+    /// Device and number of the file that was opened.
+    opened: (u64, u64),
     /// The writer's `data_version` when its commits by others were last told.
     data_version: AtomicI64,
 }
@@ -75,13 +82,16 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("cache_size", WRITER_CACHE)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            .pragma("journal_size_limit", WAL_KEPT_BYTES);
         let writer = open_writer(writing).await.map_err(|error| at_path(path, error))?;
         let reader = pool().max_connections(READERS_MAX).connect_lazy_with(
             // Not `read_only`: that cannot open a WAL that nobody has open.
             options.pragma("query_only", "on"),
         );
-        let db = Self { writer, reader, data_version: AtomicI64::new(0) };
+        let opened = identity(path)?;
+        let db =
+            Self { writer, reader, path: path.to_owned(), opened, data_version: AtomicI64::new(0) };
         db.data_version.store(db.read_data_version().await?, Ordering::Relaxed);
         Ok(db)
     }
@@ -117,8 +127,16 @@ impl Db {
         Ok(Changes::None)
     }
 
-    /// One look at the file.
+    /// One look at the file, which must still be the one that was opened: what
+    /// is written to one that was removed or replaced is gone at the end.
     pub(super) async fn ping(&self) -> Result<()> {
+        if identity(&self.path).ok() != Some(self.opened) {
+            return Err(StoreError::Unavailable(format!(
+                "{} was removed or replaced while the broker runs: start the broker again with \
+                 the file that is wanted",
+                self.path.display()
+            )));
+        }
         sqlx::query("select 1 from sqlite_schema limit 1")
             .fetch_optional(&self.reader)
             .await
@@ -207,6 +225,14 @@ fn prepare(path: &Path) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Device and number of the file that has this name now.
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let found = fs::metadata(path).map_err(|error| {
+        StoreError::Unavailable(format!("cannot find {}: {error}", path.display()))
+    })?;
+    Ok((found.dev(), found.ino()))
 }
 
 fn at_path(path: &Path, error: sqlx::Error) -> StoreError {

@@ -354,3 +354,37 @@ async fn a_claim_follows_its_index() {
     let mailboxes = steps.iter().filter(|s| s.contains("message_queue_mailbox_idx")).count();
     assert_eq!(mailboxes, 2, "{steps:#?}");
 }
+
+#[tokio::test]
+async fn a_wal_that_grew_under_a_reader_shrinks_when_nobody_reads() {
+    let (store, folder) = fresh().await;
+    let wal = folder.path().join("broker.db-wal");
+    let size = || std::fs::metadata(&wal).expect("a WAL").len();
+    let kept: u64 = connection::WAL_KEPT_BYTES.parse().expect("a number");
+    let write = async |blocks: usize| {
+        let mut tx = store.db.begin().await.expect("nobody writes");
+        for _ in 0..blocks {
+            sqlx::query("insert into ballast values (zeroblob(1048576))")
+                .execute(&mut *tx)
+                .await
+                .expect("room");
+        }
+        tx.commit().await.expect("committed");
+    };
+    let mut tx = store.db.begin().await.expect("nobody writes");
+    sqlx::query("create table ballast (bytes blob)").execute(&mut *tx).await.expect("made");
+    tx.commit().await.expect("committed");
+    let mut reader = store.db.reader().begin().await.expect("a reader");
+    sqlx::query("select count(*) from ballast").fetch_one(&mut *reader).await.expect("it reads");
+    for _ in 0..10 {
+        write(10).await;
+    }
+    assert!(size() > kept, "{} bytes", size());
+    reader.rollback().await.expect("it reads no more");
+    // The first folds it in, the next begins it anew.
+    for _ in 0..3 {
+        write(1).await;
+    }
+    assert!(size() <= kept, "{} bytes", size());
+    store.close().await;
+}

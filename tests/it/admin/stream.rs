@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claudemesh_broker::limits;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -143,4 +143,20 @@ async fn a_stream_without_news_still_shows_that_it_lives() {
     let mut line = String::new();
     let read = timeout(Duration::from_secs(10), events.lines.read_line(&mut line)).await;
     assert!(read.is_ok_and(|read| read.is_ok_and(|bytes| bytes > 0)), "it went silent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_stays_however_many_strangers_come() {
+    let node = Node::program_with_files(&[("ADMIN_TOKEN", TOKEN)], 256).await;
+    let mut events = Events::open(&node, "").await;
+    events.next("snapshot").await.expect("a snapshot");
+    let mut strangers = Vec::new();
+    for _ in 0..400 {
+        strangers.push(TcpStream::connect(node.address).await.expect("a connection"));
+    }
+    let mut oldest = strangers.swap_remove(0);
+    let told = timeout(PATIENCE, oldest.read(&mut [0])).await.expect("told to go");
+    assert!(matches!(told, Ok(0) | Err(_)), "{told:?}");
+    let _bob = Raw::hello(&node, &node.member("bob").await).await;
+    events.change_where(|change| change["meshes"]["set"][0]["places"] == 1).await;
 }

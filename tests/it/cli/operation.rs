@@ -322,6 +322,58 @@ fn ctrl_c_stops_it_too() {
 }
 
 #[test]
+fn a_terminal_that_closes_stops_it_in_order_and_other_signals_do_not() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    for ignored in [Signal::USR1, Signal::USR2] {
+        broker.signal(ignored);
+    }
+    let url = format!("http://127.0.0.1:{}", broker.port);
+    assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
+    broker.signal(Signal::HUP);
+    assert_eq!(broker.wait().code(), Some(0), "drained, not killed");
+}
+
+#[test]
+fn under_nohup_a_terminal_that_closes_is_ignored() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_claudemesh-broker");
+    let mut command = place.command(&[]);
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" --json", program]).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("BROKER_PORT", "0").stdin(std::process::Stdio::null());
+    command = shell;
+    let mut broker = Printing::start(command);
+    let url = format!("http://127.0.0.1:{}", broker.next()["port"]);
+    broker.signal(Signal::HUP);
+    assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_broker_on_the_same_folder_is_refused_and_told_whose_it_is() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    let second = || {
+        let mut command = place.command(&["serve", "--json"]);
+        Answer::of(&command.env("BROKER_PORT", "0").output().expect("it starts"), &["serve"])
+    };
+    let (_, sentence) = second().failure();
+    let node = text(&broker.banner["node"]);
+    assert!(sentence.contains("process ") && sentence.contains(&node), "{sentence}");
+    assert!(sentence.contains("CLAUDEMESH_DATA_DIR"), "{sentence}");
+    // The command line works beside it.
+    place.json(&["mesh", "create", "team"]);
+    broker.signal(Signal::KILL);
+    broker.wait();
+    let again = Serving::start(&place);
+    again.signal(Signal::TERM);
+    assert_eq!(again.wait().code(), Some(0), "a killed one leaves no lock behind");
+}
+
+#[test]
 fn a_taken_port_is_a_sentence_with_what_to_set() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -42,8 +42,11 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Reply {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n", node.address);
-    for (name, value) in headers {
+    let host = node.address.to_string();
+    let has_host = headers.iter().any(|(name, _)| *name == "host");
+    let host = [("host", host.as_str())].into_iter().filter(|_| !has_host);
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in host.chain(headers.iter().copied()) {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));

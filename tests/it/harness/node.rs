@@ -85,7 +85,15 @@ impl Node {
     /// The real program as a process of its own, where what it costs is what
     /// its process costs.
     pub async fn program(env: &[(&str, &str)]) -> Self {
-        let process = BrokerProcess::start(env).await;
+        Self::of(BrokerProcess::start(env).await)
+    }
+
+    /// As above, with so many open files and no more.
+    pub async fn program_with_files(env: &[(&str, &str)], open_files: u32) -> Self {
+        Self::of(BrokerProcess::start_limited(env, Some(open_files)).await)
+    }
+
+    fn of(process: BrokerProcess) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], process.port)),

@@ -30,6 +30,8 @@ pub struct BrokerProcess {
     /// A second way into the same database, as another program has it.
     pub store: Arc<dyn Store>,
     env: Vec<(String, String)>,
+    /// Files that it may have open, if that is limited.
+    open_files: Option<u32>,
     folder: TempDir,
     child: Child,
 }
@@ -38,11 +40,16 @@ impl BrokerProcess {
     /// Starts `claudemesh-broker serve` with these variables, and waits until
     /// it is ready.
     pub async fn start(env: &[(&str, &str)]) -> Self {
+        Self::start_limited(env, None).await
+    }
+
+    /// As above, with so many open files and no more.
+    pub async fn start_limited(env: &[(&str, &str)], open_files: Option<u32>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;
-        Self::launch_on(env, folder, store, mesh, owner).await
+        Self::launch_on(env, open_files, folder, store, mesh, owner).await
     }
 
     /// One of several on the same databases, which `env` names, with a mesh
@@ -54,11 +61,12 @@ impl BrokerProcess {
         owner: Member,
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self::launch_on(env, folder, store, mesh, owner).await
+        Self::launch_on(env, None, folder, store, mesh, owner).await
     }
 
     async fn launch_on(
         env: &[(&str, &str)],
+        open_files: Option<u32>,
         folder: TempDir,
         store: Arc<dyn Store>,
         mesh: MeshId,
@@ -67,8 +75,8 @@ impl BrokerProcess {
         let env: Vec<_> =
             env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let port = free_port();
-        let child = launch(&env, folder.path(), port);
-        let mut process = Self { port, mesh, owner, store, env, folder, child };
+        let child = launch(&env, open_files, folder.path(), port);
+        let mut process = Self { port, mesh, owner, store, env, open_files, folder, child };
         process.ready().await;
         process
     }
@@ -141,7 +149,7 @@ impl BrokerProcess {
 
     /// Starts it again on the same port and data.
     pub async fn start_again(&mut self) {
-        self.child = launch(&self.env, self.folder.path(), self.port);
+        self.child = launch(&self.env, self.open_files, self.folder.path(), self.port);
         self.ready().await;
     }
 
@@ -160,9 +168,18 @@ impl BrokerProcess {
     }
 }
 
-fn launch(env: &[(String, String)], folder: &Path, port: u16) -> Child {
+fn launch(env: &[(String, String)], open_files: Option<u32>, folder: &Path, port: u16) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(log_file(folder));
-    Command::new(env!("CARGO_BIN_EXE_claudemesh-broker"))
+    let program = env!("CARGO_BIN_EXE_claudemesh-broker");
+    let mut command = match open_files {
+        None => Command::new(program),
+        Some(files) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), program]);
+            shell
+        }
+    };
+    command
         .env_clear()
         .env("BROKER_BIND", "127.0.0.1")
         .env("CLAUDEMESH_DATA_DIR", folder)

@@ -81,3 +81,76 @@ async fn who_says_half_a_hello_is_sent_away() {
         other => panic!("no close: {other:?}"),
     }
 }
+
+/// A request whose body never ends.
+async fn begin_request(node: &Node, head: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(node.address).await.expect("a connection");
+    let head = format!("{head} HTTP/1.1\r\nhost: {}\r\n", node.address);
+    stream.write_all(head.as_bytes()).await.expect("writable");
+    stream
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_cut() {
+    let node = Node::start().await;
+    let dripping = async |head: &str, framing: &str, drop: &str| {
+        let mut stream = begin_request(&node, head).await;
+        stream.write_all(format!("{framing}\r\n\r\n").as_bytes()).await.expect("writable");
+        let (mut reader, mut writer) = stream.into_split();
+        let drip = async {
+            // Until the broker has had enough.
+            while writer.write_all(drop.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut answer = String::new();
+        tokio::select! {
+            read = timeout(2 * PATIENCE, reader.read_to_string(&mut answer)) => {
+                read.expect("it is cut").expect("an answer");
+            }
+            () = drip => {}
+        }
+        answer
+    };
+    let answers = tokio::join!(
+        dripping("POST /join", "content-length: 5000", "x"),
+        dripping("POST /hook/set-status", "transfer-encoding: chunked", "1\r\nx\r\n"),
+    );
+    for answer in [answers.0, answers.1] {
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("the body did not arrive in time"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_hold_sockets_leave_room_where_files_are_few() {
+    let node = Node::program_with_files(&[], 256).await;
+    let mut held = Vec::new();
+    for number in 0..500 {
+        let mut stream = begin_request(&node, "POST /join").await;
+        if number % 2 == 0 {
+            let body = "content-length: 5000\r\n\r\n{";
+            stream.write_all(body.as_bytes()).await.expect("writable");
+        }
+        held.push(stream);
+    }
+    let mut pair = Pair::meet(&node).await;
+    pair.exchange().await;
+    assert_eq!(http::get(&node, "/health").await.status, 200);
+    // The oldest made room.
+    let mut oldest = held.swap_remove(0);
+    let ended = timeout(PATIENCE, oldest.read_to_end(&mut Vec::new())).await;
+    let _ = ended.expect("told to go");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_used_no_more_ends() {
+    let node = Node::start().await;
+    let mut stream = begin_request(&node, "GET /health").await;
+    stream.write_all(b"\r\n").await.expect("writable");
+    let mut answer = String::new();
+    let ended = timeout(2 * PATIENCE, stream.read_to_string(&mut answer)).await;
+    ended.expect("it ends").expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
