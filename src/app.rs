@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -268,6 +269,7 @@ pub(crate) fn assemble(
         draining: CancellationToken::new(),
         stopped: CancellationToken::new(),
         member_changes: AtomicU64::new(0),
+        unsettled_ends: Mutex::default(),
         started: Instant::now(),
         store_up: AtomicBool::new(true),
     });

@@ -41,6 +41,11 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// Between two looks whether the database went back. What arrives under a place
+/// that was passed, and every drain, look at once.
+const PLACES_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two questions for ends whose answer was lost.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Missed multicasts looked at in one go.
 const MISSED_MAX: u32 = 64;
 const RETENTION_ROWS: i64 = 1000;
@@ -68,6 +73,12 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
             look_for_mail(&node).await;
         }
     });
+    every(node, tasks, PLACES_INTERVAL, |node| async move {
+        for room in node.registry.rooms() {
+            redelivery::places::check(&node, &room).await;
+        }
+    });
+    every(node, tasks, SETTLE_INTERVAL, |node| async move { presence::settle_ends(&node).await });
     every(node, tasks, STALE_INTERVAL, |node| async move { adopt_stale(&node).await });
     every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node).await });
     every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });

@@ -220,6 +220,15 @@ pub const HELLO_TEXT_BYTES_MAX: usize = 1024;
 /// Farther: `timestamp_skew`.
 pub const HELLO_SIGNATURE_WINDOW_MS: i64 = 60_000;
 
+/// How far the clocks of nodes may be apart, where one compares what another wrote
+/// with its own. Further: after a database went back, messages to many that a node
+/// with a clock behind accepted in its last seconds may stay unread.
+pub const CLOCKS_APART_MS: i64 = 60_000;
+
+/// Ends of presences whose answer was lost and that are asked for again. More: their
+/// peers learn of them without an event.
+pub const UNSETTLED_ENDS_MAX: usize = 65_536;
+
 /// How long a used hello signature is remembered. It could be valid for twice
 /// the window, since its instant may lie ahead; the rest is for clocks of nodes
 /// that differ.

@@ -4,20 +4,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::AcceptQueue;
-use crate::cluster::Cluster;
+use crate::clock::Timestamp;
+use crate::cluster::{Cluster, PresenceRecord};
 use crate::config::Config;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
+
+/// The end of a presence whose answer the store's connection lost. If the row ended
+/// at that very instant, it was this call that ended it.
+#[derive(Clone, Debug)]
+pub struct UnsettledEnd {
+    /// What was known of it.
+    pub record: PresenceRecord,
+    /// What to close its socket with, if one is open.
+    pub close: Option<CloseReason>,
+    /// The call's instant.
+    pub at: Timestamp,
+}
 
 /// One running node. Made by [`app`](crate::app), shared by reference count.
 pub struct Node {
@@ -52,6 +67,8 @@ pub struct Node {
     /// Counts what changes about members: a hello that read them before looks
     /// again after.
     pub member_changes: AtomicU64,
+    /// Presences of which nobody knows whether this node has ended them.
+    pub unsettled_ends: Mutex<Vec<UnsettledEnd>>,
     /// When it started.
     pub started: Instant,
     /// Whether the store answered last.

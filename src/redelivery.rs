@@ -4,6 +4,8 @@
 //! have been missed, when deliveries were not confirmed in time. Each runs in
 //! a task of its own that nobody cancels.
 
+pub mod places;
+
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -103,7 +105,8 @@ async fn round(
     // Two lists are read, one after the other, while messages go on being
     // accepted: what is beyond this line may be in one and missing in the
     // other, and is left to the gate or to the next round.
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
+    let Some(newest) = places::newest(node, room, believed).await? else { return Ok(false) };
     let (directs, all_directs) = directs(node, room, session, &plan).await?;
     // Multicasts that were sent before these may still be on their way here.
     let reads_multicasts = plan.behind || !directs.is_empty();

@@ -5,7 +5,8 @@
 //!
 //! Rules that hold for every method:
 //! - it is one business transaction: it happened and is on disk when it
-//!   returns `Ok`, or it did not happen;
+//!   returns `Ok`; it did not happen when it returns an error, except for
+//!   [`StoreError::Unknown`], where nobody can tell;
 //! - `now` is a parameter; the database's clock decides nothing;
 //! - it must be awaited to its end. Callers run it in tasks that nobody
 //!   cancels; dropping the future half-way may leave a pooled connection
@@ -31,6 +32,10 @@ pub enum StoreError {
     /// was done; the same call may succeed later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The connection broke off before the answer came: it was done, or it was not.
+    /// The same call may be made again, where that does no harm.
+    #[error("the database is not available, and may have done what it was asked: {0}")]
+    Unknown(String),
     /// The rows are not what they must be, or a statement is wrong. A retry
     /// will not help.
     #[error("the database refused: {0}")]
@@ -47,7 +52,7 @@ impl StoreError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Unknown(_))
     }
 }
 
@@ -135,6 +140,13 @@ pub trait Store: Send + Sync + 'static {
     async fn end_presences(&self, now: Timestamp, ended: &[EndPresence])
     -> Result<Vec<PresenceId>>;
 
+    /// Which of these presences have no open row, each with the instant of its
+    /// end; `None` where there is no row at all.
+    async fn ended_presences(
+        &self,
+        presences: &[PresenceId],
+    ) -> Result<Vec<(PresenceId, Option<Timestamp>)>>;
+
     /// Presences that are not ended and were last heard of before that
     /// instant, with enough to list them and to let their sessions reattach.
     async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
@@ -173,6 +185,14 @@ pub trait Store: Send + Sync + 'static {
     /// The newest place that the mesh has given away: every envelope up to it
     /// can be read from now on. 0 in a mesh without a past.
     async fn newest_place(&self, mesh: &MeshId) -> Result<i64>;
+
+    /// The newest place that the mesh had given away before that instant, by the
+    /// clocks of those who asked for places. 0 if none.
+    async fn place_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64>;
+
+    /// Open presences of the mesh whose multicast position is beyond `newest`, which
+    /// no place is, go on from `place`.
+    async fn rewind_presences(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()>;
 
     /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
     /// nobody has a live claim on.

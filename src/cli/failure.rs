@@ -85,7 +85,7 @@ fn print_object(error: &Value) {
 
 fn sentence(error: &anyhow::Error) -> String {
     match error.downcast_ref::<StoreError>() {
-        Some(StoreError::Unavailable(_)) => {
+        Some(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {
             format!("{error:#}; `claudemesh-broker doctor` looks for the cause")
         }
         _ => format!("{error:#}"),
@@ -100,7 +100,7 @@ fn code_of(error: &anyhow::Error) -> &'static str {
         return "config";
     }
     match error.downcast_ref::<StoreError>() {
-        Some(StoreError::Unavailable(_)) => "store_unavailable",
+        Some(StoreError::Unavailable(_) | StoreError::Unknown(_)) => "store_unavailable",
         Some(StoreError::Broken(_)) => "store_broken",
         Some(StoreError::Conflict(_)) => "conflict",
         Some(StoreError::NotFound(_)) => "not_found",

@@ -42,6 +42,17 @@ impl<T> Order<T> {
         self.last = self.last.max(position);
     }
 
+    /// The store knows no place beyond `newest` any more: those that come next are
+    /// given away again. Whether any beyond it was believed in.
+    pub fn rewind(&mut self, newest: i64) -> bool {
+        let was_ahead = self.last > newest;
+        if was_ahead {
+            self.last = newest;
+            self.waiting.clear();
+        }
+        was_ahead
+    }
+
     /// The last that was delivered; 0: none.
     #[must_use]
     pub fn last(&self) -> i64 {
@@ -125,6 +136,17 @@ mod tests {
         assert!(order.give_up());
         assert_eq!(order.arrive(3, 7, "a"), Arrival::Now(vec!["a"]));
         assert_eq!(order.arrive(9, 12, "c"), Arrival::Now(vec!["c"]));
+    }
+
+    #[test]
+    fn places_that_are_given_away_again_are_new() {
+        let mut order = Order::after(100);
+        assert_eq!(order.arrive(120, 121, "old"), Arrival::Waits { first: true });
+        assert!(!order.rewind(100), "the store is where it was");
+        assert!(order.rewind(40));
+        assert!(!order.is_waiting(), "what it waited for will never be");
+        assert_eq!(order.arrive(41, 42, "b"), Arrival::Waits { first: true });
+        assert_eq!(order.arrive(40, 41, "a"), Arrival::Now(vec!["a", "b"]));
     }
 
     #[test]

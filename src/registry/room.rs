@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::directory::{Directory, Entry};
 use super::order::{Arrival, Order};
 use super::reading::{Heard, Readings};
+use crate::clock::Timestamp;
 use crate::cluster::{Multicast, PresenceRecord};
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::session::Session;
@@ -29,6 +30,11 @@ pub struct Room {
     delivered: AtomicU64,
     /// Locked before `state` and before any inbox.
     multicasts: Mutex<Order<Multicast>>,
+    /// When the store was last known to be no further back than what is believed
+    /// of it here.
+    places_known_ms: AtomicI64,
+    /// Set while that is looked at.
+    looks: AtomicBool,
 }
 
 #[derive(Default)]
@@ -113,6 +119,8 @@ impl Room {
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(0)),
+            places_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
+            looks: AtomicBool::new(false),
         }
     }
 
@@ -198,6 +206,41 @@ impl Room {
             // the sessions draining.
             read();
         }
+    }
+
+    /// The store, asked then, was where it was believed to be.
+    pub fn places_go_on(&self, asked_at: Timestamp) {
+        self.places_known_ms.fetch_max(asked_at.as_ms(), Ordering::Relaxed);
+    }
+
+    /// When that was last so.
+    #[must_use]
+    pub fn places_known_at(&self) -> Timestamp {
+        Timestamp::from_ms(self.places_known_ms.load(Ordering::Relaxed))
+    }
+
+    /// The store went back, and knows no place beyond `newest`: nobody here believes
+    /// in one any more, and sessions that did go on from `place`. Whether any did.
+    pub fn rewind(&self, newest: i64, place: i64) -> bool {
+        let mut order = self.multicasts.lock();
+        let mut was_ahead = order.rewind(newest);
+        // Under the lock: no later one is handed over to a session that is ahead.
+        self.for_each_session(|session, _| {
+            was_ahead |= session.inbox.lock().rewind(newest, place);
+        });
+        was_ahead
+    }
+
+    /// Whether the caller is to look if the store went back; until
+    /// [`Self::end_look`] nobody else is.
+    #[must_use]
+    pub fn begin_look(&self) -> bool {
+        !self.looks.swap(true, Ordering::AcqRel)
+    }
+
+    /// That is done.
+    pub fn end_look(&self) {
+        self.looks.store(false, Ordering::Release);
     }
 
     // --- members ----------------------------------------------------------

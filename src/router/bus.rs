@@ -124,6 +124,7 @@ fn begin_refresh(node: &Arc<Node>, room: &Arc<Room>) {
 /// session here read the store.
 async fn catch_up(node: &Arc<Node>, room: &Arc<Room>) {
     read_directory(node, room).await;
+    presence::forget_ended(node, room).await;
     refresh_members(node, room).await;
     redelivery::request_all(node, room);
 }

@@ -303,6 +303,9 @@ pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicas
         node.metrics.bus_gaps.inc();
         redelivery::request_all(node, room);
     };
+    if multicast.delivery.seq <= room.last_multicast() {
+        redelivery::places::look(node, room);
+    }
     match room.arrive(multicast, |multicast| fan_out(node, room, multicast), read_all) {
         Arrival::Now(_) | Arrival::Waits { first: false } | Arrival::Lost => {}
         Arrival::Waits { first: true } => {

@@ -1,6 +1,7 @@
 //! What peers are told of each other, and how a presence ends.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,11 +12,12 @@ use crate::cluster::bus::Announcement;
 use crate::cluster::{BusMessage, PresenceRecord};
 use crate::codec::SharedFrame;
 use crate::id::{Key, MeshId, PresenceId};
-use crate::node::Node;
+use crate::limits;
+use crate::node::{Node, UnsettledEnd};
 use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
 use crate::registry::{Candidate, Room};
 use crate::session::Session;
-use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange};
+use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
 
 use super::deliver;
 
@@ -133,12 +135,17 @@ pub async fn end(
         ..ended_row(&ending.record, &ending.audit)
     };
     let ended = end_rows(node, endings, endings.iter().map(row).collect()).await?;
+    let over = over_already(node, endings, &ended).await;
     for ending in endings {
         let room = node.registry.room(mesh);
         if ended.contains(&ending.record.id) {
             told(node, mesh, room.as_ref(), ending, true);
+        } else if over.contains(&ending.record.id) {
+            // Who ended it told its peers, and maybe not every node: a shared state
+            // that is older than that lists it still.
+            told(node, mesh, room.as_ref(), ending, false);
         } else if let Some(room) = room {
-            // Here it is over; whoever ended it, or holds it, speaks to others.
+            // Here it is over; the node that holds it speaks to others.
             close_here(&room, &ending.record.id, ending.close);
         }
     }
@@ -154,7 +161,91 @@ async fn end_rows(
     for ending in endings {
         node.journal.forget(&ending.record.id);
     }
-    node.store.end_presences(Timestamp::now(), &rows).await
+    let at = Timestamp::now();
+    let ended = node.store.end_presences(at, &rows).await;
+    if let Err(StoreError::Unknown(_)) = &ended {
+        let mut unsettled = node.unsettled_ends.lock();
+        let room = limits::UNSETTLED_ENDS_MAX.saturating_sub(unsettled.len());
+        unsettled.extend(endings.iter().take(room).map(|ending| UnsettledEnd {
+            record: ending.record.clone(),
+            close: ending.close,
+            at,
+        }));
+    }
+    ended
+}
+
+/// Of those that did not end now: which had ended before, or have no row.
+async fn over_already(
+    node: &Node,
+    endings: &[Ending],
+    ended: &[PresenceId],
+) -> HashSet<PresenceId> {
+    let others = endings.iter().map(|ending| &ending.record.id).filter(|id| !ended.contains(*id));
+    let others: Vec<PresenceId> = others.cloned().collect();
+    if others.is_empty() {
+        return HashSet::new();
+    }
+    match node.store.ended_presences(&others).await {
+        Ok(over) => over.into_iter().map(|(presence, _)| presence).collect(),
+        Err(error) => {
+            tracing::debug!(%error, "other nodes forget a presence at their next reading");
+            HashSet::new()
+        }
+    }
+}
+
+/// Asks again for ends whose answer was lost: what ended by this node is told to its
+/// peers, by this node and nobody else.
+pub async fn settle_ends(node: &Arc<Node>) {
+    let unsettled = std::mem::take(&mut *node.unsettled_ends.lock());
+    if unsettled.is_empty() {
+        return;
+    }
+    for (done, some) in unsettled.chunks(limits::PRESENCE_BATCH_MAX).enumerate() {
+        let ids: Vec<PresenceId> = some.iter().map(|one| one.record.id.clone()).collect();
+        let ended: HashMap<PresenceId, _> = match node.store.ended_presences(&ids).await {
+            Ok(ended) => ended.into_iter().collect(),
+            Err(error) => {
+                tracing::debug!(%error, "ends of presences are asked for again");
+                let rest = unsettled.iter().skip(done * limits::PRESENCE_BATCH_MAX).cloned();
+                node.unsettled_ends.lock().extend(rest);
+                return;
+            }
+        };
+        for UnsettledEnd { record, close, at } in some.iter().cloned() {
+            if ended.get(&record.id) == Some(&Some(at)) {
+                let ending = Ending { record, close, audit: Vec::new() };
+                let mesh = ending.record.mesh.clone();
+                told(node, &mesh, node.registry.room(&mesh).as_ref(), &ending, true);
+                rehome_all(node, &mesh, std::slice::from_ref(&ending), &[ending.record.id.clone()]);
+            }
+        }
+    }
+}
+
+/// Presences that the cluster lists and whose rows have ended: every node forgets
+/// them, and their places come free.
+pub async fn forget_ended(node: &Arc<Node>, room: &Arc<Room>) {
+    let mesh = room.mesh();
+    let away = room.records().into_iter().filter(|record| room.session(&record.id).is_none());
+    let away: Vec<PresenceId> = away.map(|record| record.id.clone()).collect();
+    for some in away.chunks(limits::PRESENCE_BATCH_MAX) {
+        let ended = match node.store.ended_presences(some).await {
+            Ok(ended) => ended,
+            Err(error) => return tracing::debug!(%error, "ended presences are listed for now"),
+        };
+        // One without a row may be about to get it.
+        for (presence, _) in ended.iter().filter(|(_, at)| at.is_some()) {
+            let Some(record) = room.record(presence) else { continue };
+            let record = record.as_ref().clone();
+            let ending = Ending { record, close: None, audit: Vec::new() };
+            told(node, mesh, Some(room), &ending, false);
+            if let Err(error) = node.cluster.revoke(mesh, presence).await {
+                tracing::debug!(%error, "an ended presence's lease stays until it expires");
+            }
+        }
+    }
 }
 
 fn rehome_all(node: &Arc<Node>, mesh: &MeshId, endings: &[Ending], ended: &[PresenceId]) {

@@ -151,6 +151,13 @@ impl Store for PostgresStore {
         departure::end(&self.db, now, ended).await
     }
 
+    async fn ended_presences(
+        &self,
+        presences: &[PresenceId],
+    ) -> Result<Vec<(PresenceId, Option<Timestamp>)>> {
+        departure::ended(&self.db, presences).await
+    }
+
     async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>> {
         presence::unheard(&self.db, before).await
     }
@@ -186,6 +193,14 @@ impl Store for PostgresStore {
 
     async fn newest_place(&self, mesh: &MeshId) -> Result<i64> {
         claims::newest_place(&self.db, mesh).await
+    }
+
+    async fn place_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
+        claims::place_before(&self.db, mesh, before).await
+    }
+
+    async fn rewind_presences(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+        claims::rewind(&self.db, mesh, newest, place).await
     }
 
     async fn waiting(

@@ -14,6 +14,7 @@ mod cluster_faults;
 mod cluster_moderation;
 mod cluster_recovery;
 mod cluster_redis;
+mod cluster_restored;
 mod cluster_up;
 mod cluster_wire;
 mod costs;

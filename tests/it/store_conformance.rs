@@ -72,6 +72,7 @@ macro_rules! conformance {
                 departure::a_presence_ends_once
                 departure::a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was
                 departure::nobody_ends_or_takes_over_somebody_elses_presence
+                departure::which_presences_have_ended_is_known
                 departure::a_presence_named_twice_ends_once
                 departure::an_ended_presence_lets_go_of_all_its_mail
 
@@ -117,6 +118,8 @@ macro_rules! conformance {
 
                 queue::multicasts_come_in_order_after_a_position
                 queue::the_newest_place_is_the_last_that_was_given_away
+                queue::places_that_were_given_away_before_an_instant_are_known
+                queue::positions_beyond_the_newest_place_go_back
                 queue::a_message_is_found_by_its_beginning
                 queue::a_message_shows_its_claim
                 queue::what_a_presence_has_claimed_is_found

@@ -10,6 +10,7 @@ use crate::auth::SecretKey;
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::config::Config;
 use crate::id::{self, MemberId};
+use crate::node::UnsettledEnd;
 use crate::protocol::handshake::About;
 use crate::session::teardown;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
@@ -282,4 +283,37 @@ async fn a_session_does_not_come_back_to_another_members_row() {
     };
     let resumed = place::resume(&scene.node, room, &forged).await.expect("the store answers");
     assert_eq!(resumed, None);
+}
+
+// --- ends whose answer was lost ------------------------------------------------------------
+
+#[tokio::test]
+async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (here, outbox) = scene.enters(owner).await;
+    let (bobs, _) = scene.enters(scene.proven(&bob, PeerRole::ControlPlane, None).await).await;
+    let record = bobs.room.record(&bobs.session.presence).expect("it is here");
+    let at = Timestamp::now();
+    let end = presence::ended_row(&record, &[]);
+    scene.node.store.end_presences(at, &[end]).await.expect("the store answers");
+    let unsettled = |at| UnsettledEnd {
+        record: PresenceRecord::clone(&record),
+        close: Some(CloseReason::DISCONNECTED),
+        at,
+    };
+    // Another node's end, at another instant, is not told by this one.
+    scene.node.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
+    presence::settle_ends(&scene.node).await;
+    assert_eq!(here.room.records().len(), 2);
+    scene.node.unsettled_ends.lock().push(unsettled(at));
+    presence::settle_ends(&scene.node).await;
+    presence::settle_ends(&scene.node).await;
+    assert_eq!(here.room.records().len(), 1);
+    let mut frames = std::collections::VecDeque::new();
+    outbox.take(&mut frames, usize::MAX).await;
+    let told =
+        frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
+    assert_eq!(told.count(), 1);
 }

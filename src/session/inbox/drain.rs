@@ -119,6 +119,22 @@ impl Inbox {
         self.refused.clear();
     }
 
+    /// The store went back: it knows no place beyond `newest` any more. A session
+    /// that is further goes on from `place`; whether it was.
+    pub fn rewind(&mut self, newest: i64, place: i64) -> bool {
+        if self.multicast_seen <= newest {
+            return false;
+        }
+        // What is on its way beyond that is in no store: nobody will ask for it.
+        self.multicasts.retain(|flight| flight.seq <= place);
+        self.gate.retain(|gated| gated.place() == Place::Direct);
+        self.passed = Vec::new();
+        self.multicast_seen = place;
+        self.position_saved = self.position_saved.min(place);
+        self.multicast_behind = true;
+        true
+    }
+
     /// Whether it waits behind the gate.
     #[must_use]
     pub fn is_gated(&self, id: &MessageId) -> bool {

@@ -207,6 +207,35 @@ fn what_is_not_confirmed_in_time_comes_again_and_the_rest_does_not() {
 }
 
 #[test]
+fn places_that_the_store_gives_away_again_are_not_taken_for_what_was_seen() {
+    let mut inbox = live(true);
+    for seq in [30, 90, 100] {
+        assert_eq!(inbox.offer(&multicast(seq), 0), Offer::Send);
+    }
+    assert!(inbox.confirm(Some("m30"), None));
+    assert!(!inbox.rewind(100, 20), "the store is where it was");
+    assert!(inbox.rewind(41, 35));
+    assert_eq!((inbox.multicast_seen(), inbox.position()), (35, 35));
+    assert!(!inbox.confirm(Some("m90"), None), "it is in no store any more");
+    assert!(inbox.begin_drain());
+    let plan = inbox.plan_drain();
+    assert_eq!((plan.multicasts_after, plan.behind), (35, true));
+    assert_eq!(inbox.drained(&multicast(41), 0), Offer::Send);
+    inbox.offer(&multicast(95), 0);
+    assert!(inbox.end_drain(true, 0).is_some_and(|out| out.len() == 1), "a new one, as it goes on");
+    // What waits behind the gate is read from the store again.
+    assert!(inbox.begin_drain());
+    inbox.plan_drain();
+    inbox.offer(&multicast(99), 0);
+    inbox.offer(&direct("d"), 0);
+    assert!(inbox.rewind(50, 45));
+    assert!(inbox.end_drain(true, 0).is_none(), "it goes round again");
+    inbox.plan_drain();
+    let out = inbox.end_drain(true, 0).expect("done");
+    assert_eq!(out.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["d"]);
+}
+
+#[test]
 fn a_multicast_that_has_left_the_store_is_over() {
     let mut inbox = live(true);
     for seq in [1, 2, 3] {

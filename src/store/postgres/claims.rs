@@ -188,6 +188,36 @@ pub(super) async fn newest_place(db: &Db, mesh: &MeshId) -> Result<i64> {
     get(&row, "place")
 }
 
+pub(super) async fn place_before(db: &Db, mesh: &MeshId, before: Timestamp) -> Result<i64> {
+    let row = db
+        .fetch_optional(
+            sqlx::query(
+                "select id::bigint as place from mesh.audit_log
+                 where mesh_id = $1 and created_at < $2 order by id desc limit 1",
+            )
+            .bind(mesh.as_str())
+            .bind(before.to_naive()),
+        )
+        .await?;
+    row.map_or(Ok(0), |row| get(&row, "place"))
+}
+
+pub(super) async fn rewind(db: &Db, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+    db.execute(
+        sqlx::query(
+            "update mesh.presence p set multicast_position = $3
+             from mesh.member m
+             where m.id = p.member_id and m.mesh_id = $1 and p.disconnected_at is null
+                and p.multicast_position > $2",
+        )
+        .bind(mesh.as_str())
+        .bind(newest)
+        .bind(place),
+    )
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn waiting(
     db: &Db,
     now: Timestamp,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::audit::{Entries, locks};
 use super::pool::Db;
-use super::row::{clean_optional, id as id_of, to_json};
+use super::row::{clean_optional, id as id_of, optional_time, to_json};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, PresenceId};
 use crate::store::{EndPresence, Result, SuspendPresence};
@@ -160,4 +160,25 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
         rows.iter().map(|row| id_of(row, "id")).collect::<Result<_>>()?;
     let ended = ended.into_iter().map(|presence| &presence.id);
     Ok(ended.filter(|id| here.contains(*id)).cloned().collect())
+}
+
+pub(super) async fn ended(
+    db: &Db,
+    presences: &[PresenceId],
+) -> Result<Vec<(PresenceId, Option<Timestamp>)>> {
+    if presences.is_empty() {
+        return Ok(Vec::new());
+    }
+    let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select asked.id, p.disconnected_at from unnest($1::text[]) as asked (id)
+                 left join mesh.presence p on p.id = asked.id
+                 where p.id is null or p.disconnected_at is not null",
+            )
+            .bind(presences),
+        )
+        .await?;
+    rows.iter().map(|row| Ok((id_of(row, "id")?, optional_time(row, "disconnected_at")?))).collect()
 }

@@ -153,6 +153,7 @@ impl Db {
             None => (self.connect().await?, Instant::now()),
         };
         Ok(Call {
+            in_transaction: false,
             connection: Some(connection),
             born,
             limit: CALL_TIMEOUT,
@@ -207,6 +208,8 @@ impl Db {
     /// A connection in a transaction.
     pub(super) async fn begin(&self) -> Result<Call> {
         let mut call = self.call().await?;
+        // Until it commits, whatever is lost was not done.
+        call.in_transaction = true;
         call.batch("begin isolation level read committed").await?;
         Ok(call)
     }
@@ -268,6 +271,7 @@ impl Db {
 /// anything else closes it.
 pub(super) struct Call {
     connection: Option<PgConnection>,
+    in_transaction: bool,
     born: Instant,
     limit: Duration,
     shared_sessions: bool,
@@ -280,31 +284,32 @@ impl Call {
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>> {
-        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
-        within(limit, query.fetch_all(self.connection())).await
+        let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
+        call.within(query.fetch_all(self.connection())).await
     }
 
     pub(super) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>> {
-        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
-        within(limit, query.fetch_optional(self.connection())).await
+        let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
+        call.within(query.fetch_optional(self.connection())).await
     }
 
     pub(super) async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
-        let (limit, query) = (self.limit, query.persistent(!self.shared_sessions));
-        Ok(within(limit, query.execute(self.connection())).await?.rows_affected())
+        let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
+        Ok(call.within(query.execute(self.connection())).await?.rows_affected())
     }
 
     /// Statements without parameters, separated by semicolons.
     pub(super) async fn batch(&mut self, sql: &'static str) -> Result<()> {
-        let limit = self.limit;
-        within(limit, sqlx::raw_sql(sql).execute(self.connection())).await?;
+        let call = self.terms();
+        call.within(sqlx::raw_sql(sql).execute(self.connection())).await?;
         Ok(())
     }
 
     pub(super) async fn commit(mut self) -> Result<()> {
+        self.in_transaction = false;
         self.batch("commit").await?;
         self.finish();
         Ok(())
@@ -324,16 +329,43 @@ impl Call {
         }
     }
 
+    fn terms(&self) -> Terms {
+        Terms { limit: self.limit, may_be_done: !self.in_transaction }
+    }
+
     fn connection(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("it is taken only when the call ends")
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    match timeout(limit, work).await {
-        Ok(done) => done.map_err(refused),
-        Err(_) => Err(unavailable(
-            "Postgres did not answer in time: see whether it runs, and what it waits for",
-        )),
+/// How one statement is waited for.
+#[derive(Clone, Copy)]
+struct Terms {
+    limit: Duration,
+    /// It stands for itself, or commits: without its answer nobody knows whether it
+    /// was done.
+    may_be_done: bool,
+}
+
+impl Terms {
+    async fn within<T>(self, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+        let (error, is_lost) = match timeout(self.limit, work).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => {
+                let is_lost = matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_));
+                (refused(error), is_lost)
+            }
+            Err(_) => {
+                let sentence =
+                    "Postgres did not answer in time: see whether it runs, and what it waits for";
+                (unavailable(sentence), true)
+            }
+        };
+        Err(match error {
+            StoreError::Unavailable(sentence) if is_lost && self.may_be_done => {
+                StoreError::Unknown(sentence)
+            }
+            error => error,
+        })
     }
 }

@@ -244,6 +244,35 @@ pub(super) async fn newest_place(db: &Db, mesh: &MeshId) -> Result<i64> {
     Ok(newest.unwrap_or(0))
 }
 
+pub(super) async fn place_before(db: &Db, mesh: &MeshId, before: Timestamp) -> Result<i64> {
+    let place: Option<i64> = sqlx::query_scalar(
+        "select id from audit_log where mesh_id = ?1 and created_at < ?2
+         order by id desc limit 1",
+    )
+    .bind(mesh.as_str())
+    .bind(before.as_ms())
+    .fetch_optional(db.reader())
+    .await
+    .map_err(refused)?;
+    Ok(place.unwrap_or(0))
+}
+
+pub(super) async fn rewind(db: &Db, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+    let mut tx = db.begin().await?;
+    sqlx::query(
+        "update presence set multicast_position = ?3
+         where disconnected_at is null and multicast_position > ?2
+            and member_id in (select id from member where mesh_id = ?1)",
+    )
+    .bind(mesh.as_str())
+    .bind(newest)
+    .bind(place)
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?;
+    tx.commit().await.map_err(refused)
+}
+
 pub(super) async fn waiting(
     db: &Db,
     now: Timestamp,

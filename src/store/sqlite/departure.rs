@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::audit::Chains;
 use super::connection::{Db, Tx};
 use super::error::refused;
-use super::row::to_json;
+use super::row::{id as id_of, optional_time, to_json};
 use crate::clock::Timestamp;
 use crate::id::{self, PresenceId};
 use crate::store::{EndPresence, Result, SuspendPresence};
@@ -126,4 +126,23 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
     chains.write(&mut tx).await?;
     tx.commit().await.map_err(refused)?;
     Ok(ended.into_iter().map(|presence| presence.id.clone()).collect())
+}
+
+pub(super) async fn ended(
+    db: &Db,
+    presences: &[PresenceId],
+) -> Result<Vec<(PresenceId, Option<Timestamp>)>> {
+    if presences.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(
+        "select asked.value as id, p.disconnected_at from json_each(?1) asked
+         left join presence p on p.id = asked.value
+         where p.id is null or p.disconnected_at is not null",
+    )
+    .bind(to_json(presences))
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
+    rows.iter().map(|row| Ok((id_of(row, "id")?, optional_time(row, "disconnected_at")?))).collect()
 }

@@ -203,6 +203,20 @@ pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Arc
     assert_eq!(store.end_presences(at(5), &[own]).await.expect("writable"), [presence]);
 }
 
+pub(crate) async fn which_presences_have_ended_is_known(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let (open, over) = (here.present(&here.owner).await, here.present(&here.owner).await);
+    store.end_presences(at(7), &[here.ending(&over, &here.owner)]).await.expect("writable");
+    let unknown = PresenceId::generate();
+    let asked = [open, over.clone(), unknown.clone()];
+    let mut ended = store.ended_presences(&asked).await.expect("readable");
+    ended.sort();
+    let mut expected = [(over, Some(at(7))), (unknown, None)];
+    expected.sort();
+    assert_eq!(ended, expected);
+    assert!(store.ended_presences(&[]).await.expect("nothing").is_empty());
+}
+
 pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;

@@ -154,3 +154,32 @@ pub(crate) async fn the_depth_counts_what_is_not_delivered(store: Arc<dyn Store>
     // Others may use the same database.
     assert!(store.queue_depth().await.expect("readable") >= 40);
 }
+
+pub(crate) async fn places_that_were_given_away_before_an_instant_are_known(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let before = async |at| store.place_before(&here.mesh, at).await.expect("readable");
+    assert_eq!(before(T0).await, 0);
+    let mut places = Vec::new();
+    for second in [1, 2, 2, 5] {
+        here.send(at(second), &here.multicast(&here.owner)).await;
+        places.push(store.newest_place(&here.mesh).await.expect("readable"));
+    }
+    let there = here.another().await;
+    there.send(at(3), &there.multicast(&there.owner)).await;
+    assert_eq!(before(at(2)).await, places[0]);
+    assert_eq!(before(at(5)).await, places[2]);
+    assert_eq!(before(at(9)).await, places[3]);
+}
+
+pub(crate) async fn positions_beyond_the_newest_place_go_back(store: Arc<dyn Store>) {
+    let (here, there) = (Fixture::new(store.clone()).await, Fixture::new(store.clone()).await);
+    let (ahead, behind) = (here.present(&here.owner).await, here.present(&here.owner).await);
+    let elsewhere = there.present(&there.owner).await;
+    for (presence, position) in [(&ahead, 900), (&behind, 500), (&elsewhere, 900)] {
+        here.confirm_up_to(presence, position).await;
+    }
+    store.rewind_presences(&here.mesh, 500, 400).await.expect("writable");
+    assert_eq!(here.position_of(&ahead).await, Some(400));
+    assert_eq!(here.position_of(&behind).await, Some(500));
+    assert_eq!(there.position_of(&elsewhere).await, Some(900), "another mesh");
+}

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
-use claudemesh_broker::store::{Store as _, StoreError};
+use claudemesh_broker::store::{EndPresence, Store as _, StoreError};
 use sqlx::AssertSqlSafe;
+use url::Url;
 
 use super::fixture;
 use crate::harness::postgres::{PrivatePostgres, connection, store};
+use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::until;
-use crate::store_conformance::fixture::T0;
+use crate::store_conformance::fixture::{Fixture, T0, at};
 
 #[tokio::test]
 async fn no_server_is_unavailable() {
@@ -43,6 +46,45 @@ async fn no_schema_says_what_to_do() {
     let url = PrivatePostgres::shared().empty_database().await;
     let refusal = store(&url).queue_depth().await.expect_err("no table");
     assert!(refusal.to_string().contains("migrate"), "{refusal}");
+}
+
+/// The answer is lost, and the call was done: nobody may say that it was not.
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_unknown() {
+    let (here, url) = fixture().await;
+    let mut url = Url::parse(&url).expect("a URL");
+    let server = url.socket_addrs(|| None).expect("an address")[0];
+    let proxy = Proxy::start(server).await;
+    url.set_ip_host(proxy.address.ip()).expect("a host");
+    url.set_port(Some(proxy.address.port())).expect("a port");
+    let far = store(url.as_str());
+    let presence = here.present(&here.owner).await;
+    // The statement is prepared and its connection rests.
+    far.end_presences(T0, &[ending(&here, &PresenceId::generate())]).await.expect("nobody");
+    proxy.set_each(Fault::Pass, Fault::Swallow);
+    let ends = [ending(&here, &presence)];
+    let call = far.end_presences(at(5), &ends);
+    let cut = async {
+        until("it is done", async || {
+            let ended = here.store.ended_presences(std::slice::from_ref(&presence)).await;
+            !ended.expect("readable").is_empty()
+        })
+        .await;
+        proxy.set(Fault::Cut);
+    };
+    let (lost, ()) = tokio::join!(call, cut);
+    let lost = lost.expect_err("no answer came");
+    assert!(matches!(lost, StoreError::Unknown(_)) && lost.is_retryable(), "{lost:?}");
+    proxy.set(Fault::Pass);
+    assert_eq!(far.end_presences(at(6), &ends).await.expect("it is back"), []);
+    let when = far.ended_presences(std::slice::from_ref(&presence)).await.expect("it is back");
+    assert_eq!(when, [(presence, Some(at(5)))], "it was that call");
+    far.close().await;
+}
+
+fn ending(here: &Fixture, presence: &PresenceId) -> EndPresence {
+    let (id, mesh) = (presence.clone(), here.mesh.clone());
+    EndPresence { id, mesh, member: None, node: None, audit: Vec::new() }
 }
 
 #[tokio::test]

@@ -79,6 +79,9 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     let mailbox = (here.mesh.clone(), peer.key.clone(), presence.clone());
     store.claimed(&[mailbox]).await.expect("readable");
     store.newest_place(&here.mesh).await.expect("readable");
+    store.place_before(&here.mesh, at(3)).await.expect("readable");
+    store.rewind_presences(&here.mesh, 1_000_000, 0).await.expect("writable");
+    store.ended_presences(&[PresenceId::generate()]).await.expect("readable");
     let mut ask = here.asks(&presence, peer);
     ask.session_key = Some(here.owner.key.clone());
     let given = here.claims(T0, &ask).await;

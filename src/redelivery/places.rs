@@ -1,0 +1,79 @@
+//! A database that went back: a failover to a standby that lagged, a restore.
+//!
+//! Places in a mesh only go up, and everything that is believed of them (the room's
+//! order, what a session has seen, what its row says) only moves forward. When the
+//! store's newest place is below what was believed a moment ago, the places in
+//! between are given away once more, and what has them must not be taken for what
+//! was seen under them before. So what was believed is forgotten, here and in the
+//! rows, back to the last instant at which the store was known to go on: what it
+//! acked since arrives, and what came in that last minute may come again.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::limits;
+use crate::node::Node;
+use crate::registry::Room;
+use crate::store::Result;
+
+/// The mesh's newest place. `None`: it is below `believed`, and what was believed
+/// has been forgotten; the caller begins again. Everything up to `believed` was
+/// committed before the call.
+pub(super) async fn newest(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    believed: i64,
+) -> Result<Option<i64>> {
+    let asked_at = Timestamp::now();
+    let newest = node.store.newest_place(room.mesh()).await?;
+    if newest >= believed {
+        room.places_go_on(asked_at);
+        return Ok(Some(newest));
+    }
+    // Where somebody deleted the newest rows of the chain, the messages are still
+    // there: nothing went back.
+    let beyond = node.store.multicasts_after(room.mesh(), newest, 1).await?;
+    let newest = node.store.newest_place(room.mesh()).await?;
+    if newest >= believed || beyond.first().is_some_and(|envelope| envelope.seq > newest) {
+        return Ok(Some(newest));
+    }
+    go_back(node, room, newest, believed).await?;
+    Ok(None)
+}
+
+async fn go_back(node: &Arc<Node>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
+    let mesh = room.mesh();
+    let since = room.places_known_at().plus_ms(-limits::CLOCKS_APART_MS);
+    let place = node.store.place_before(mesh, since).await?.min(newest);
+    node.store.rewind_presences(mesh, newest, place).await?;
+    if room.rewind(newest, place) {
+        tracing::warn!(
+            %mesh, newest, believed, place,
+            "the database went back (a failover, a restore): messages to many are read again from \
+             before that, and some may come twice"
+        );
+    }
+    super::request_all(node, room);
+    Ok(())
+}
+
+/// Something came under a place that was passed already: late, or given away once
+/// more. One look at a time.
+pub fn look(node: &Arc<Node>, room: &Arc<Room>) {
+    if !room.begin_look() {
+        return;
+    }
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move {
+        check(&node, &room).await;
+        room.end_look();
+    });
+}
+
+/// Looks whether the store goes on from where it was.
+pub async fn check(node: &Arc<Node>, room: &Arc<Room>) {
+    if let Err(error) = newest(node, room, room.last_multicast()).await {
+        tracing::debug!(%error, mesh = %room.mesh(), "places could not be looked at");
+    }
+}
