@@ -145,6 +145,19 @@ fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Re
     {
         return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
     }
+    // Postgres cannot keep one; both databases refuse what one would change.
+    let has_nul = |field: &Option<std::borrow::Cow<'_, str>>| {
+        field.as_ref().is_some_and(|text| text.contains('\0'))
+    };
+    if send.target_spec.contains('\0')
+        || has_nul(&send.client_message_id)
+        || has_nul(&send.request_fingerprint)
+        || has_nul(&send.reply_to_id)
+        || send.nonce.as_text().contains('\0')
+        || send.ciphertext.as_text().contains('\0')
+    {
+        return Err(Refusal::new("invalid", "invalid send: NUL cannot be kept"));
+    }
     Ok(())
 }
 
