@@ -8,7 +8,7 @@ mod presence;
 pub use audit::{AuditEntry, AuditRecord, Moderation};
 pub use member::{
     Admission, AdmittedMember, Grants, Invite, Join, JoinRefusal, Joined, Member, Mesh,
-    MeshSummary, NewInvite, NewMesh, Role,
+    MeshSummary, NewInvite, NewMesh, Role, read_grants,
 };
 pub use message::{
     Accepted, ClaimRequest, Confirm, Expired, MessageState, NewEnvelope, Reach, Retention,

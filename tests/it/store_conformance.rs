@@ -17,6 +17,7 @@ pub(crate) mod fixture;
 mod invites;
 mod life;
 mod moderation;
+mod other;
 mod presence;
 mod queue;
 mod retention;
@@ -186,3 +187,38 @@ async fn postgres_store() -> (Arc<dyn Store>, ()) {
     let url = PrivatePostgres::shared().migrated_database().await;
     (Arc::new(store(&url)), ())
 }
+
+/// As [`conformance`], for properties that need another program beside the store.
+macro_rules! beside_another_program {
+    ($($property:ident)*) => {
+        mod beside_another_program {
+            $(
+                mod $property {
+                    #[tokio::test]
+                    async fn sqlite() {
+                        let (store, folder) = super::super::sqlite_store().await;
+                        let other =
+                            super::super::other::Other::Sqlite(folder.path().join("broker.db"));
+                        super::super::other::$property(store, other).await;
+                    }
+
+                    #[tokio::test]
+                    async fn postgres() {
+                        let url =
+                            crate::harness::postgres::PrivatePostgres::shared()
+                                .migrated_database()
+                                .await;
+                        let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
+                        let other = super::super::other::Other::Postgres(url);
+                        super::super::other::$property(store, other).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+beside_another_program!(
+    odd_grants_keep_no_mesh_from_being_served
+    odd_descriptions_count_as_not_given
+);
