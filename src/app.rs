@@ -194,7 +194,8 @@ fn assemble(
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
     for lane in lanes {
         let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
-        writers.tasks.spawn(accept::run(lane, store, metrics, writers.stop.clone()));
+        let quotas = config.message.quotas;
+        writers.tasks.spawn(accept::run(lane, store, metrics, quotas, writers.stop.clone()));
     }
     let opening_store = Arc::clone(&store);
     let opening_stop = writers.stop.clone();
@@ -218,6 +219,7 @@ fn assemble(
         member_changes: AtomicU64::new(0),
         started: Instant::now(),
         store_up: AtomicBool::new(true),
+        disk_low: AtomicBool::new(false),
     });
     start_followers(&node, &writers);
     (node, writers)

@@ -11,8 +11,8 @@ pub use member::{
     MeshSummary, NewInvite, NewMesh, Role, read_grants,
 };
 pub use message::{
-    Accepted, ClaimRequest, Confirm, Expired, MessageState, NewEnvelope, Reach, Retention,
-    StoredEnvelope,
+    Accepted, ClaimRequest, Confirm, Expired, Holder, MessageState, NewEnvelope, Reach, Retention,
+    StoredEnvelope, WaitingLoad, is_topic_post,
 };
 pub use presence::{
     EndPresence, OpenPresence, OpenPresenceState, PeerState, PresenceAt, PresenceChange,

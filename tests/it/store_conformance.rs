@@ -94,6 +94,7 @@ macro_rules! conformance {
                 duplicates::concurrent_repeats_are_accepted_once
                 duplicates::a_key_belongs_to_its_mesh_and_member
                 duplicates::without_a_key_nothing_is_a_duplicate
+                duplicates::a_repeat_is_known_without_being_taken
 
                 claims::mail_comes_in_order_from_both_mailboxes
                 claims::a_session_key_like_the_member_key_gives_mail_once
@@ -121,6 +122,7 @@ macro_rules! conformance {
                 queue::a_message_shows_its_claim
                 queue::what_a_presence_has_claimed_is_found
                 queue::the_queue_lists_what_is_not_delivered
+                queue::what_waits_is_measured_for_each_holder
                 queue::the_depth_counts_what_is_not_delivered
 
                 moderation::members_are_found_by_name_and_key

@@ -49,6 +49,15 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 6,
+        name: "quotas",
+        scripts: &[(
+            "1_index",
+            include_str!("../../../migrations/postgres/0006_quotas/1_index.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.
