@@ -122,6 +122,7 @@ macro_rules! conformance {
                 queue::a_message_shows_its_claim
                 queue::what_a_presence_has_claimed_is_found
                 queue::the_queue_lists_what_is_not_delivered
+                queue::what_is_posted_to_a_topic_does_not_wait
                 queue::what_waits_is_measured_for_each_holder
                 queue::the_depth_counts_what_is_not_delivered
 
@@ -161,6 +162,7 @@ macro_rules! conformance {
                 retention::a_key_outlives_its_envelope
                 retention::a_key_is_forgotten_in_the_end
                 retention::a_limit_bounds_each_kind
+                retention::what_was_posted_to_a_topic_goes_without_an_audit_row
             );
         }
     };

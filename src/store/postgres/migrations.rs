@@ -58,6 +58,15 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 7,
+        name: "invite_columns",
+        scripts: &[(
+            "1_columns",
+            include_str!("../../../migrations/postgres/0007_invite_columns/1_columns.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

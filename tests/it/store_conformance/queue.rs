@@ -148,6 +148,28 @@ pub(crate) async fn the_queue_lists_what_is_not_delivered(store: Arc<dyn Store>)
     assert_eq!(listed(2).await, sent[..2]);
 }
 
+/// A web application writes such rows beside its topics; nobody is to get them.
+pub(crate) async fn what_is_posted_to_a_topic_does_not_wait(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let waits = here.mail(&here.owner.key, 1).await;
+    let post = NewEnvelope {
+        target_spec: "#topic-id".to_owned(),
+        ..here.direct(&here.owner, &here.owner.key)
+    };
+    here.send(T0, &post).await;
+    let queued = store.queued(&here.mesh, 10).await.expect("readable");
+    assert_eq!(queued.into_iter().map(|state| state.id).collect::<Vec<_>>(), waits);
+    let meshes = store.meshes().await.expect("readable");
+    let summary = meshes.iter().find(|summary| summary.mesh.id == here.mesh).expect("it is there");
+    assert_eq!(summary.queued, 1);
+    let asked = [
+        (Holder::Mesh { mesh: here.mesh.clone() }, 10),
+        (Holder::Sender { mesh: here.mesh.clone(), member: here.owner.id.clone() }, 10),
+    ];
+    let loads = store.waiting_load(&asked).await.expect("readable");
+    assert_eq!(loads.iter().map(|load| load.messages).collect::<Vec<_>>(), [1, 1]);
+}
+
 pub(crate) async fn what_waits_is_measured_for_each_holder(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
