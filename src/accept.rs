@@ -8,6 +8,9 @@
 //! Meshes are spread over a few lanes; a mesh stays in its lane, so its order
 //! is kept.
 
+mod batch;
+mod quotas;
+
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,11 +19,13 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Timestamp;
+use self::batch::Writer;
+pub use self::quotas::Quota;
+use crate::config::QuotaConfig;
 use crate::id::MeshId;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::store::{Accepted, NewEnvelope, Store, StoreError};
+use crate::store::{Accepted, NewEnvelope, Store};
 
 /// What became of one envelope.
 pub type Outcome = Result<Accepted, Refused>;
@@ -32,6 +37,8 @@ pub enum Refused {
     Unavailable,
     /// The store will never take it.
     Rejected,
+    /// As much waits already as may.
+    Full(Quota),
 }
 
 /// Called once the envelope's fate is known. Must not block.
@@ -100,8 +107,10 @@ pub async fn run(
     lane: AcceptLane,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    quotas: QuotaConfig,
     stop: CancellationToken,
 ) {
+    let mut writer = Writer::new(quotas);
     let AcceptLane(mut submissions) = lane;
     let (decided, mut to_complete) = mpsc::channel::<Decided>(2);
     let completer = tokio::spawn(async move {
@@ -126,7 +135,7 @@ pub async fn run(
         // Those that wait in the lane are younger.
         let (oldest, began) = (received[0], Instant::now());
         metrics.commit_begins(oldest);
-        let outcomes = commit(&*store, &envelopes).await;
+        let (envelopes, outcomes) = writer.write(&*store, envelopes).await;
         metrics.commit_ended(oldest);
         metrics.accept_commit_seconds.observe(began.elapsed().as_secs_f64());
         for at in received {
@@ -164,40 +173,6 @@ async fn gather(
     submissions.recv_many(gathered, max).await > 0
 }
 
-/// One transaction for all; if one of them cannot be taken, one each, so that
-/// it costs the others nothing.
-async fn commit(store: &dyn Store, envelopes: &[NewEnvelope]) -> Vec<Outcome> {
-    let now = Timestamp::now();
-    match store.accept(now, envelopes).await {
-        Ok(accepted) => accepted.into_iter().map(Ok).collect(),
-        Err(error) if error.is_retryable() => {
-            tracing::warn!(%error, envelopes = envelopes.len(), "sends refused: nothing was kept");
-            vec![Err(Refused::Unavailable); envelopes.len()]
-        }
-        Err(error) => {
-            tracing::warn!(%error, envelopes = envelopes.len(), "a batch was refused; one by one");
-            one_by_one(store, now, envelopes).await
-        }
-    }
-}
-
-async fn one_by_one(store: &dyn Store, now: Timestamp, envelopes: &[NewEnvelope]) -> Vec<Outcome> {
-    let mut outcomes = Vec::with_capacity(envelopes.len());
-    for envelope in envelopes {
-        let outcome = match store.accept(now, std::slice::from_ref(envelope)).await {
-            Ok(accepted) => accepted.into_iter().next().ok_or(Refused::Rejected),
-            Err(error) => Err(refusal(envelope, &error)),
-        };
-        outcomes.push(outcome);
-    }
-    outcomes
-}
-
-fn refusal(envelope: &NewEnvelope, error: &StoreError) -> Refused {
-    tracing::warn!(%error, message_id = %envelope.id, mesh = %envelope.mesh, "a send was refused");
-    if error.is_retryable() { Refused::Unavailable } else { Refused::Rejected }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -207,15 +182,16 @@ mod tests {
     use crate::store::Reach;
     use crate::store::sqlite::SqliteStore;
 
-    fn envelope() -> NewEnvelope {
+    /// From that member to that key.
+    pub(super) fn direct(member: &str, key: &str) -> NewEnvelope {
         NewEnvelope {
             id: "id".into(),
             mesh: "mesh".into(),
-            sender_member: "member".into(),
+            sender_member: member.into(),
             sender_name: String::new(),
             sender_session_key: None,
-            target_spec: String::new(),
-            reach: Reach::Multicast,
+            target_spec: key.to_owned(),
+            reach: Reach::Direct { claim: None },
             priority: Priority::Next,
             nonce: String::new(),
             ciphertext: String::new(),
@@ -233,7 +209,8 @@ mod tests {
         let stop = CancellationToken::new();
         let lane = lanes.remove(0);
         let metrics = Arc::new(Metrics::new());
-        let writer = tokio::spawn(run(lane, Arc::new(store), metrics, stop.clone()));
+        let quotas = crate::config::Config::for_tests(folder.path()).message.quotas;
+        let writer = tokio::spawn(run(lane, Arc::new(store), metrics, quotas, stop.clone()));
         let completed = Arc::new(AtomicU32::new(0));
         for panics in [false, true, false] {
             let (told, tell) = tokio::sync::oneshot::channel::<()>();
@@ -243,7 +220,8 @@ mod tests {
                 assert!(!panics, "a defect");
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            queue.submit(Submission { envelope: envelope(), received: Instant::now(), done }).await;
+            let envelope = direct("member", "key");
+            queue.submit(Submission { envelope, received: Instant::now(), done }).await;
             assert!(tell.await.is_err(), "it ran, or was dropped");
         }
         assert_eq!(completed.load(Ordering::Relaxed), 2);

@@ -245,7 +245,8 @@ pub(crate) fn assemble(
     let supervisor = Supervisor::default();
     for lane in lanes {
         let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
-        let lane = accept::run(lane, store, metrics, writers.stop.clone());
+        let quotas = config.message.quotas;
+        let lane = accept::run(lane, store, metrics, quotas, writers.stop.clone());
         supervisor.spawn(&writers.tasks, "the writer of sends", lane);
     }
     let opening_store = Arc::clone(&store);
@@ -272,6 +273,7 @@ pub(crate) fn assemble(
         unsettled_ends: Mutex::default(),
         started: Instant::now(),
         store_up: AtomicBool::new(true),
+        disk_low: AtomicBool::new(false),
     });
     start_followers(&node, &writers);
     (node, writers)

@@ -7,6 +7,8 @@
 //! Decoding borrows: a `send`'s ciphertext is a slice of the frame until the
 //! session copies it.
 
+mod surrogates;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
@@ -174,6 +176,11 @@ impl<'de> Visitor<'de> for ScalarVisitor {
         Ok(Scalar::Other)
     }
 
+    /// A MessagePack extension.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Self::Value, D::Error> {
+        IgnoredAny::deserialize(inner).map(|_| Scalar::Other)
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Scalar::Other)
@@ -192,6 +199,39 @@ impl Codec {
     ///
     /// [`DecodeError`], each kind with what is needed to answer it.
     pub fn decode<'a>(self, frame: &'a [u8]) -> Result<Request<'a>, DecodeError> {
+        let decoded = self.decode_strictly(frame);
+        if self == Self::Json
+            && matches!(decoded, Err(DecodeError::Malformed | DecodeError::Invalid { .. }))
+            && let Some(mended) = surrogates::mended(frame)
+        {
+            return self.decode_mended(&mended);
+        }
+        decoded
+    }
+
+    /// A frame in whose text halves of surrogate pairs were replaced. What a `send`
+    /// carries are ids, a target and sealed bytes: changed, they are not what was
+    /// sent.
+    fn decode_mended(self, mended: &[u8]) -> Result<Request<'static>, DecodeError> {
+        let head: Head<'_> = self.parse(mended).map_err(|_| DecodeError::Malformed)?;
+        let req_id = head.req_id.into_request_id();
+        let kind = head.kind.into_text().unwrap_or_default();
+        let id = head.id.into_text().map(Cow::into_owned);
+        if kind == "send" {
+            let reason = "half of a surrogate pair is no text".to_owned();
+            return Err(DecodeError::Invalid { kind: "send", req_id, id, reason });
+        }
+        match self.decode_owned(&kind, mended) {
+            Ok(Some(message)) => Ok(Request { req_id, message }),
+            Ok(None) => Err(DecodeError::UnknownType {
+                kind: kind.chars().take(limits::LOGGED_TYPE_CHARS).collect(),
+                req_id,
+            }),
+            Err((kind, reason)) => Err(DecodeError::Invalid { kind, req_id, id, reason }),
+        }
+    }
+
+    fn decode_strictly<'a>(self, frame: &'a [u8]) -> Result<Request<'a>, DecodeError> {
         let head: Head<'a> = self.parse(frame).map_err(|_| DecodeError::Malformed)?;
         let req_id = head.req_id.into_request_id();
         let kind = head.kind.into_text().unwrap_or_default();
@@ -213,9 +253,21 @@ impl Codec {
         kind: &str,
         frame: &'a [u8],
     ) -> Result<Option<ClientMessage<'a>>, (&'static str, String)> {
+        if kind == "send" {
+            let send = self.parse::<Send<'a>>(frame).map_err(|why| ("send", why))?;
+            return Ok(Some(ClientMessage::Send(send)));
+        }
+        self.decode_owned(kind, frame)
+    }
+
+    /// All but a `send`, which alone is borrowed from its frame.
+    fn decode_owned(
+        self,
+        kind: &str,
+        frame: &[u8],
+    ) -> Result<Option<ClientMessage<'static>>, (&'static str, String)> {
         use ClientMessage as M;
         Ok(Some(match kind {
-            "send" => M::Send(self.parse::<Send<'a>>(frame).map_err(|why| ("send", why))?),
             "client_ack" => M::ClientAck(self.body("client_ack", frame)?),
             "hello" => M::Hello(self.body("hello", frame)?),
             "session_hello" => M::SessionHello(self.body("session_hello", frame)?),

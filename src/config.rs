@@ -23,7 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use http::HttpConfig;
 pub use listen::ListenConfig;
 pub use log::{DrainConfig, LogConfig, LogFormat};
-pub use message::MessageConfig;
+pub use message::{MessageConfig, QuotaConfig};
 pub use node::NodeConfig;
 pub use presence::{LivenessConfig, PresenceConfig, TranscriptStatus};
 pub use reader::Env;

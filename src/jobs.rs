@@ -352,7 +352,11 @@ async fn expire(node: &Arc<Node>) {
     let now = Timestamp::now();
     // Multicasts are written as delivered: those in grace must still find them.
     let grace_ms = node.config.presence.lease_grace_ms + node.config.presence.lease_ttl_ms;
-    let delivered_ms = node.config.message.delivered_retention_ms().max(2 * grace_ms + STALE_MS);
+    let kept_ms = match node.disk_low.load(Ordering::Relaxed) {
+        true => 0,
+        false => node.config.message.delivered_retention_ms(),
+    };
+    let delivered_ms = kept_ms.max(2 * grace_ms + STALE_MS);
     let retention = Retention {
         delivered_before: now.plus_ms(-delivered_ms),
         undelivered_before: now.plus_ms(-limits::UNDELIVERED_RETENTION_MS),
@@ -381,6 +385,27 @@ async fn check_store(node: &Arc<Node>) {
     match up {
         Ok(()) if !was_up => tracing::info!("the database answers again"),
         Err(error) if was_up => tracing::error!(%error, "the database does not answer"),
+        _ => {}
+    }
+    check_disk(node).await;
+}
+
+/// Below the floor nothing new is taken, while what is under way can still be
+/// written down; and what was delivered goes before its time.
+async fn check_disk(node: &Arc<Node>) {
+    let floor = node.config.message.disk_free_min_bytes;
+    let room = match node.store.room().await {
+        Ok(room) => room.unwrap_or(u64::MAX),
+        Err(error) => return tracing::debug!(%error, "the room on the disk is not known"),
+    };
+    let is_low = room < floor;
+    let free_mib = room >> 20;
+    match (node.disk_low.swap(is_low, Ordering::Relaxed), is_low) {
+        (false, true) => {
+            tracing::error!(free_mib, "the disk is nearly full: nothing new is taken; make room");
+            expire(node).await;
+        }
+        (true, false) => tracing::info!(free_mib, "the disk has room again"),
         _ => {}
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -85,9 +86,7 @@ impl Journal {
             let rest = match self.flush(store).await {
                 Ok(()) => GATHER,
                 Err(error) => {
-                    if !error.is_retryable() {
-                        tracing::warn!(%error, "presence changes were not written");
-                    }
+                    tracing::debug!(%error, "presence changes wait");
                     RETRY_INTERVAL
                 }
             };
@@ -98,26 +97,81 @@ impl Journal {
         }
     }
 
-    async fn flush(&self, store: &dyn Store) -> Result<()> {
-        let changes: Vec<PresenceChange> =
+    /// Writes what waits, some at a time. What the store refuses for now waits on;
+    /// one change that it never takes costs the others nothing.
+    async fn flush<K: Keeper + ?Sized>(&self, store: &K) -> Result<()> {
+        let mut changes: Vec<PresenceChange> =
             std::mem::take(&mut *self.changes.lock()).into_values().collect();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let written = store.update_presences(Timestamp::now(), &changes).await;
-        if written.as_ref().is_err_and(StoreError::is_retryable) {
-            let mut waiting = self.changes.lock();
-            for mut change in changes {
-                // What came meanwhile is newer.
-                if let Some(newer) = waiting.remove(&change.id) {
-                    merge(&mut change, newer);
+        while !changes.is_empty() {
+            let rest = changes.split_off(changes.len().min(limits::PRESENCE_BATCH_MAX));
+            match store.update_presences(Timestamp::now(), &changes).await {
+                Ok(()) => {}
+                Err(error) if error.is_retryable() => {
+                    changes.extend(rest);
+                    self.give_back(changes);
+                    return Err(error);
                 }
-                waiting.insert(change.id.clone(), change);
+                Err(error) => {
+                    tracing::warn!(%error, "presence changes were refused; one by one");
+                    if let Err((error, mut unwritten)) = one_by_one(store, changes).await {
+                        unwritten.extend(rest);
+                        self.give_back(unwritten);
+                        return Err(error);
+                    }
+                }
             }
-            self.wake.notify_one();
+            changes = rest;
         }
-        written
+        Ok(())
     }
+
+    /// What came meanwhile is newer.
+    fn give_back(&self, changes: Vec<PresenceChange>) {
+        let mut waiting = self.changes.lock();
+        for mut change in changes {
+            if let Some(newer) = waiting.remove(&change.id) {
+                merge(&mut change, newer);
+            }
+            waiting.insert(change.id.clone(), change);
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+}
+
+/// What writes changes.
+#[async_trait]
+trait Keeper: Send + Sync {
+    /// As [`Store::update_presences`].
+    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
+}
+
+#[async_trait]
+impl Keeper for dyn Store {
+    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+        Store::update_presences(self, now, changes).await
+    }
+}
+
+/// Leaves out what the store never takes; gives back what it does not take now.
+async fn one_by_one<K: Keeper + ?Sized>(
+    store: &K,
+    changes: Vec<PresenceChange>,
+) -> std::result::Result<(), (StoreError, Vec<PresenceChange>)> {
+    let mut changes = changes.into_iter();
+    while let Some(change) = changes.next() {
+        let written = store.update_presences(Timestamp::now(), std::slice::from_ref(&change)).await;
+        match written {
+            Ok(()) => {}
+            Err(error) if error.is_retryable() => {
+                return Err((error, std::iter::once(change).chain(changes).collect()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, presence_id = %change.id, "a presence change was dropped");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes presences that begin, until `stop`, and then what is left.
@@ -139,8 +193,9 @@ pub async fn run_openings(openings: Openings, store: &dyn Store, stop: Cancellat
         let opened = store.open_presences(Timestamp::now(), &presences).await;
         match opened {
             Ok(positions) => {
-                for (reply, position) in replies.into_iter().zip(positions) {
-                    let _ = reply.send(Ok(position));
+                let mut positions = positions.into_iter();
+                for reply in replies {
+                    let _ = reply.send(positions.next().ok_or_else(not_answered));
                 }
             }
             Err(error) if presences.len() == 1 || error.is_retryable() => {
@@ -161,8 +216,14 @@ async fn open_one_by_one(
 ) {
     for (presence, reply) in presences.iter().zip(replies) {
         let opened = store.open_presences(Timestamp::now(), std::slice::from_ref(presence)).await;
-        let _ = reply.send(opened.map(|positions| positions.first().copied().unwrap_or(0)));
+        let position =
+            opened.and_then(|positions| positions.first().copied().ok_or_else(not_answered));
+        let _ = reply.send(position);
     }
+}
+
+fn not_answered() -> StoreError {
+    StoreError::Broken("the store did not answer for each presence".to_owned())
 }
 
 fn merge(older: &mut PresenceChange, newer: PresenceChange) {
@@ -173,4 +234,93 @@ fn merge(older: &mut PresenceChange, newer: PresenceChange) {
     older.visible = visible.or(older.visible.take());
     older.profile = profile.or(older.profile.take());
     older.stats = stats.or(older.stats.take());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Status, StatusSource};
+
+    /// A store that never takes some presences, and takes nothing after so many
+    /// calls.
+    #[derive(Default)]
+    struct Fake {
+        refused: Vec<&'static str>,
+        away_after: Option<usize>,
+        calls: Mutex<Vec<usize>>,
+        written: Mutex<HashMap<PresenceId, PresenceChange>>,
+    }
+
+    #[async_trait]
+    impl Keeper for Fake {
+        async fn update_presences(&self, _: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+            self.calls.lock().push(changes.len());
+            if self.away_after.is_some_and(|calls| self.calls.lock().len() > calls) {
+                return Err(StoreError::Unavailable("away".to_owned()));
+            }
+            if changes.iter().any(|change| self.refused.contains(&change.id.as_str())) {
+                return Err(StoreError::Broken("never".to_owned()));
+            }
+            let changes = changes.iter().map(|change| (change.id.clone(), change.clone()));
+            self.written.lock().extend(changes);
+            Ok(())
+        }
+    }
+
+    fn summary(id: &str, text: &str) -> PresenceChange {
+        PresenceChange { summary: Some(text.to_owned()), ..PresenceChange::of(id.into()) }
+    }
+
+    fn journal_of(count: usize) -> Journal {
+        let (journal, _openings) = Journal::new();
+        for number in 0..count {
+            journal.change(summary(&number.to_string(), "text"));
+        }
+        journal
+    }
+
+    #[tokio::test]
+    async fn one_change_that_is_never_taken_costs_the_others_nothing() {
+        let fake = Fake { refused: vec!["7"], ..Fake::default() };
+        let journal = journal_of(20);
+        journal.flush(&fake).await.expect("it goes on");
+        assert_eq!(fake.written.lock().len(), 19);
+        assert!(journal.changes.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn many_changes_are_written_some_at_a_time() {
+        let fake = Fake::default();
+        journal_of(2 * limits::PRESENCE_BATCH_MAX + 1).flush(&fake).await.expect("writable");
+        let calls = [limits::PRESENCE_BATCH_MAX, limits::PRESENCE_BATCH_MAX, 1];
+        assert_eq!(*fake.calls.lock(), calls);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_now_waits_under_what_is_newer() {
+        let count = limits::PRESENCE_BATCH_MAX + 10;
+        let journal = journal_of(count);
+        for away_after in [0, 1] {
+            let fake = Fake { away_after: Some(away_after), ..Fake::default() };
+            assert!(journal.flush(&fake).await.is_err());
+            let waiting = journal.changes.lock().len();
+            assert_eq!(waiting + fake.written.lock().len(), count, "after {away_after}");
+        }
+        let waiting: Vec<PresenceId> = journal.changes.lock().keys().cloned().collect();
+        assert_eq!(waiting.len(), 10);
+        let idle = (Status::Idle, StatusSource::Hook, Timestamp::from_ms(1));
+        let change =
+            PresenceChange { status: Some(idle), ..PresenceChange::of(waiting[0].clone()) };
+        let older = journal.changes.lock().remove(&waiting[0]).expect("it waits");
+        journal.change(change);
+        journal.change(summary(waiting[1].as_str(), "newer"));
+        journal.give_back(vec![older]);
+        let fake = Fake::default();
+        journal.flush(&fake).await.expect("writable");
+        let written = fake.written.lock();
+        assert_eq!(written.len(), 10);
+        assert_eq!(written[&waiting[0]].summary.as_deref(), Some("text"), "both are kept");
+        assert!(written[&waiting[0]].status.is_some());
+        assert_eq!(written[&waiting[1]].summary.as_deref(), Some("newer"));
+    }
 }

@@ -122,6 +122,34 @@ pub const ACCEPT_LANES: usize = 4;
 /// Envelopes of one transaction. More: they go into the next.
 pub const ACCEPT_BATCH_ENVELOPES_MAX: usize = 2048;
 
+/// What a waiting message counts for at least, of the bounds of its mailbox, its
+/// sender and its mesh: its row has a price however short its text is, and what
+/// fills them can then be counted in the end.
+pub const WAITING_BYTES_MIN: u64 = 4 * 1024;
+
+/// Of what a quota has left, a node lends itself one part in so many before it
+/// measures again. So much may each other node exceed it by.
+pub const ALLOWANCE_SHARE: u64 = 8;
+
+/// Near its end, of the whole quota one part in so many.
+pub const ALLOWANCE_SHARE_MIN: u64 = 64;
+
+/// How long such an allowance holds. Older: measured again, beside a commit.
+pub const ALLOWANCE_MS: u64 = 10_000;
+
+/// How long a full quota is believed to be full. Later: measured again.
+pub const QUOTA_FULL_MS: u64 = 5_000;
+
+/// Mailboxes, senders and meshes whose allowances a lane remembers. More: the old
+/// ones, else all, are forgotten and measured again.
+pub const QUOTA_HOLDERS_MAX: usize = 65_536;
+
+/// How long a sender whom the store does not know is refused without asking it.
+pub const UNKNOWN_SENDER_MS: u64 = 60_000;
+
+/// Such senders that a lane remembers. More: they are found out each time.
+pub const UNKNOWN_SENDERS_MAX: usize = 1024;
+
 /// Confirmations that wait to be written. More: dropped; those messages are
 /// offered again and confirmed then.
 pub const CONFIRM_QUEUE_MAX: usize = 8192;

@@ -73,6 +73,8 @@ pub struct Node {
     pub started: Instant,
     /// Whether the store answered last.
     pub store_up: AtomicBool,
+    /// Whether its disk has less room than it must keep.
+    pub disk_low: AtomicBool,
 }
 
 impl Node {

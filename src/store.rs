@@ -78,6 +78,12 @@ pub trait Store: Send + Sync + 'static {
     /// Waits until there is something to tell, or for about a second.
     async fn changes(&self) -> Result<Changes>;
 
+    /// How many bytes it can still grow by, where that is this machine's to know:
+    /// free on the disk, and free within the file.
+    async fn room(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// How much of what it may use it uses now.
     fn pool(&self) -> PoolUse;
 
@@ -160,6 +166,14 @@ pub trait Store: Send + Sync + 'static {
     /// Takes envelopes: queue row and audit row each, all in one transaction.
     /// The answers are in the order of the batch.
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>>;
+
+    /// How much undelivered direct mail each holder has; looks at no more than so
+    /// many rows of each. What other programs post to topics is no mail.
+    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>>;
+
+    /// For each envelope, the message that its sender's own id for it names
+    /// already. Takes nothing.
+    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>>;
 
     /// Marks deliveries done and moves multicast positions forward. Alone among
     /// these methods it may return before the disk has it: a crash of the

@@ -134,6 +134,7 @@ fn state_of(node: &Node) -> NodeState {
     if node.draining.is_cancelled() {
         NodeState::Draining
     } else if !node.store_up.load(Ordering::Relaxed)
+        || node.disk_low.load(Ordering::Relaxed)
         || node.cluster.health() == ClusterHealth::Degraded
     {
         NodeState::Degraded

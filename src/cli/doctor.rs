@@ -99,7 +99,7 @@ async fn check_all(config: &Config) -> Vec<Check> {
         port(&config.listen).await,
         open_files(listen::open_files(), reserved_files(config)),
     ];
-    let folder = disk::data_folder(&config.deployment);
+    let folder = disk::data_folder(&config.deployment, config.message.disk_free_min_bytes);
     let is_usable = folder.status != Status::Fail;
     checks.push(folder);
     if is_usable {

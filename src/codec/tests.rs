@@ -202,3 +202,101 @@ proptest! {
         }
     }
 }
+
+/// What JSON.stringify makes of a string that was cut within a character.
+const HALF: &str = r"\ud83d";
+
+#[test]
+fn half_a_surrogate_in_text_becomes_a_replacement_character() {
+    let frame = format!(
+        r#"{{"type":"hello","meshId":"m","displayName":"a{HALF}","cwd":"/{HALF}","model":"{HALF}"}}"#
+    );
+    let ClientMessage::Hello(hello) = Codec::Json.decode(frame.as_bytes()).expect("read").message
+    else {
+        panic!("a hello")
+    };
+    assert_eq!(hello.about.display_name.as_deref(), Some("a\u{fffd}"));
+    assert_eq!((hello.mesh_id.as_str(), hello.about.cwd.as_str()), ("m", "/\u{fffd}"));
+    let frame = format!(r#"{{"type":"set_summary","_reqId":"{HALF}","summary":"x{HALF}y"}}"#);
+    let request = Codec::Json.decode(frame.as_bytes()).expect("read");
+    assert_eq!(request.req_id, Some(RequestId::Text("\u{fffd}".to_owned())));
+    let ClientMessage::SetSummary(summary) = request.message else { panic!("a summary") };
+    assert_eq!(summary, "x\u{fffd}y");
+}
+
+#[test]
+fn half_a_surrogate_in_a_send_is_refused_and_not_changed() {
+    for field in ["targetSpec", "client_message_id", "ciphertext"] {
+        let mut send = json!({
+            "type": "send", "id": "7", "_reqId": "r", "targetSpec": "*", "priority": "now",
+            "nonce": "", "ciphertext": "", "client_message_id": "c",
+        });
+        send[field] = json!("HERE");
+        let frame = send.to_string().replace("HERE", HALF);
+        let error = Codec::Json.decode(frame.as_bytes()).expect_err("refused");
+        let DecodeError::Invalid { kind: "send", req_id, id, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(id.as_deref(), Some("7"));
+        assert_eq!(req_id, Some(RequestId::Text("r".to_owned())));
+    }
+}
+
+#[test]
+fn an_unknown_field_is_skipped_whatever_it_holds() {
+    let deep = format!("{}{}", "[".repeat(130), "]".repeat(130));
+    let digits = "9".repeat(400);
+    let odd =
+        [format!("\"{HALF}\""), "1e400".to_owned(), digits, deep, format!("{{\"{HALF}\":1}}")];
+    for request in [
+        json!({ "type": "hello", "pubkey": "k" }),
+        json!({ "type": "session_hello", "pubkey": "k" }),
+        json!({ "type": "set_summary", "summary": "s" }),
+        json!({ "type": "list_peers" }),
+        json!({
+            "type": "send", "targetSpec": "*", "priority": "now", "nonce": "", "ciphertext": "",
+        }),
+    ] {
+        for value in &odd {
+            let text = request.to_string();
+            let frame = format!("{},\"later\":{value}}}", &text[..text.len() - 1]);
+            let decoded = Codec::Json.decode(frame.as_bytes());
+            assert!(decoded.is_ok(), "{decoded:?}: {frame}");
+        }
+    }
+}
+
+#[test]
+fn an_extension_of_msgpack_is_no_malformed_frame() {
+    // {"type": "list_peers", "id": fixext 1, "new": fixext 1}
+    let mut frame = vec![0x83];
+    for (name, value) in [("type", None), ("id", Some(())), ("new", Some(()))] {
+        frame.push(0xa0 | u8::try_from(name.len()).expect("short"));
+        frame.extend(name.as_bytes());
+        match value {
+            None => {
+                frame.push(0xaa);
+                frame.extend(b"list_peers");
+            }
+            Some(()) => frame.extend([0xd4, 0x05, 0x00]),
+        }
+    }
+    let request = Codec::MsgPack.decode(&frame).expect("a request");
+    assert!(matches!(request.message, ClientMessage::ListPeers));
+    // A hello, with one where text is wanted: refused as a hello.
+    let hello = frame_with_extension("hello", "cwd");
+    assert_eq!(kind_of(&Codec::MsgPack.decode(&hello).expect_err("no text")), "invalid");
+    let send = frame_with_extension("send", "id");
+    assert_eq!(kind_of(&Codec::MsgPack.decode(&send).expect_err("no text")), "invalid");
+}
+
+fn frame_with_extension(kind: &str, field: &str) -> Vec<u8> {
+    let mut frame = vec![0x82, 0xa4];
+    frame.extend(b"type");
+    for text in [kind, field] {
+        frame.push(0xa0 | u8::try_from(text.len()).expect("short"));
+        frame.extend(text.as_bytes());
+    }
+    frame.extend([0xd4, 0x05, 0x00]);
+    frame
+}

@@ -1,6 +1,8 @@
 //! Which of the deployments this is. A cluster without Postgres cannot be
 //! expressed: its queue would die with one node.
 
+mod postgres;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -159,18 +161,10 @@ fn read_database(reader: &mut Reader<'_>) -> Option<Database> {
         }
         return Some(Database::Sqlite(PathBuf::from(path)));
     }
-    match SecretUrl::parse(&text) {
-        Ok(url)
-            if matches!(url.scheme(), "postgres" | "postgresql") && url.url().has_authority() =>
-        {
-            Some(Database::Postgres(url))
-        }
-        _ => {
-            reader.refuse(
-                "DATABASE_URL",
-                "set postgres://user:password@host/database or sqlite://path; special characters \
-                 of a password are written as %40 and so on",
-            );
+    match postgres::parse(&text) {
+        Ok(url) => Some(Database::Postgres(url)),
+        Err(problem) => {
+            reader.refuse("DATABASE_URL", problem);
             None
         }
     }

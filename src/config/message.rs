@@ -28,6 +28,39 @@ pub struct MessageConfig {
     /// `REDELIVERY_SECONDS`: after how many milliseconds an unconfirmed delivery
     /// is offered again. Default 30 s. 0.05 s to one hour.
     pub claim_ms: i64,
+    /// How much may wait.
+    pub quotas: QuotaConfig,
+    /// `DISK_FREE_MIN_MB`: bytes of the data folder's disk below which nothing
+    /// new is taken. Default 256 MiB. 0 to 1,000,000 MiB; 0 turns it off.
+    pub disk_free_min_bytes: u64,
+}
+
+/// How much mail may wait for those that are away. 0 turns a bound off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// `MAILBOX_MESSAGES_MAX`: messages that wait for one key. Default 10000. 0 to
+    /// 10,000,000.
+    pub mailbox_messages_max: u64,
+    /// `MAILBOX_BYTES_MAX`: their bytes. Default 64 MiB. 0 to 64 GiB.
+    pub mailbox_bytes_max: u64,
+    /// `SENDER_WAITING_BYTES_MAX`: bytes that wait of one member's sends in a
+    /// mesh. Default 256 MiB. 0 to 64 GiB.
+    pub sender_bytes_max: u64,
+    /// `MESH_WAITING_BYTES_MAX`: bytes that wait in one mesh. Default 1 GiB. 0 to
+    /// 64 GiB.
+    pub mesh_bytes_max: u64,
+}
+
+impl QuotaConfig {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        const GIB: u64 = 1 << 30;
+        Self {
+            mailbox_messages_max: reader.number("MAILBOX_MESSAGES_MAX", 0..=10_000_000),
+            mailbox_bytes_max: reader.number("MAILBOX_BYTES_MAX", 0..=64 * GIB),
+            sender_bytes_max: reader.number("SENDER_WAITING_BYTES_MAX", 0..=64 * GIB),
+            mesh_bytes_max: reader.number("MESH_WAITING_BYTES_MAX", 0..=64 * GIB),
+        }
+    }
 }
 
 impl MessageConfig {
@@ -41,6 +74,8 @@ impl MessageConfig {
             request_burst: reader.number("REQUEST_BURST", 100..=1_000_000),
             delivered_retention_hours: reader.number("DELIVERED_RETENTION_HOURS", 0..=8760),
             claim_ms: reader.seconds_ms("REDELIVERY_SECONDS", 50..=3_600_000),
+            quotas: QuotaConfig::read(reader),
+            disk_free_min_bytes: reader.number::<u64>("DISK_FREE_MIN_MB", 0..=1_000_000) << 20,
         }
     }
 
@@ -68,6 +103,13 @@ mod tests {
                 request_burst: 6000,
                 delivered_retention_hours: 24,
                 claim_ms: 30_000,
+                quotas: QuotaConfig {
+                    mailbox_messages_max: 10_000,
+                    mailbox_bytes_max: 64 << 20,
+                    sender_bytes_max: 256 << 20,
+                    mesh_bytes_max: 1 << 30,
+                },
+                disk_free_min_bytes: 256 << 20,
             }
         );
         assert_eq!(message.delivered_retention_ms(), 86_400_000);

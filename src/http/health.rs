@@ -54,7 +54,9 @@ fn mode(node: &Node) -> &'static str {
 }
 
 fn is_degraded(node: &Node) -> bool {
-    !node.store_up.load(Ordering::Relaxed) || node.cluster.health() == ClusterHealth::Degraded
+    !node.store_up.load(Ordering::Relaxed)
+        || node.disk_low.load(Ordering::Relaxed)
+        || node.cluster.health() == ClusterHealth::Degraded
 }
 
 /// Readiness: whether new sockets are welcome.

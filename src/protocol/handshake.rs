@@ -7,93 +7,172 @@ use crate::clock::Timestamp;
 
 /// `hello`: the member's own key signs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "HelloFields")]
 pub struct Hello {
     /// The mesh to enter: its id, not its slug.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub mesh_id: String,
     /// The member's id; must belong to the member with `pubkey`.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub member_id: String,
     /// The member's key.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub pubkey: String,
     /// A key made for this process. Not proven, so it takes nothing over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_pubkey: Option<serde_json::Value>,
     /// What the session and the machine call themselves.
     #[serde(flatten)]
     pub about: About,
     /// Unix milliseconds when this was signed.
-    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// Over `meshId|memberId|pubkey|timestamp`: 128 hex digits.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub signature: String,
 }
 
 /// `session_hello`: a per-launch key, vouched for by the member.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", from = "SessionHelloFields")]
 pub struct SessionHello {
     /// The mesh to enter.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub mesh_id: String,
     /// The member's id, checked if given.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub parent_member_id: String,
     /// The member's key.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub parent_member_pubkey: String,
     /// The session's key.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub session_pubkey: String,
     /// The member's signature over the session's key.
-    #[serde(default, deserialize_with = "lenient_attestation")]
     pub parent_attestation: Option<Attestation>,
     /// What the session and the machine call themselves.
     #[serde(flatten)]
     pub about: About,
     /// Unix milliseconds when this was signed.
-    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     pub timestamp: f64,
     /// By the session key: 128 hex digits.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub signature: String,
 }
 
 /// The part that both forms of hello share; nothing of it is proven.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct About {
     /// Overrides the member's name for this session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
     /// The client's own name for the session.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub session_id: String,
     /// The peer's process; 0 if missing or odd.
-    #[serde(default, deserialize_with = "lenient_pid")]
     pub pid: i32,
     /// The peer's working directory; empty if missing.
-    #[serde(default, deserialize_with = "lenient_text")]
     pub cwd: String,
     /// The peer's machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// `ai`, `human`, `connector`, `bridge` ...
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_type: Option<String>,
     /// Which client it is; decides who confirms.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// The model that the session runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Groups to start in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Group>>,
 }
+
+/// A hello as it is read, its fields side by side: `flatten` would first keep
+/// every field that it does not know, and refuse the hello for one that it cannot
+/// keep.
+macro_rules! fields_of_hello {
+    ($fields:ident => $hello:ident {
+        $($(#[$meta:meta])* $field:ident: $kind:ty,)*
+    }) => {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct $fields {
+            $($(#[$meta])* $field: $kind,)*
+            #[serde(default)]
+            display_name: Option<String>,
+            #[serde(default, deserialize_with = "lenient_text")]
+            session_id: String,
+            #[serde(default, deserialize_with = "lenient_pid")]
+            pid: i32,
+            #[serde(default, deserialize_with = "lenient_text")]
+            cwd: String,
+            #[serde(default)]
+            hostname: Option<String>,
+            #[serde(default)]
+            peer_type: Option<String>,
+            #[serde(default)]
+            channel: Option<String>,
+            #[serde(default)]
+            model: Option<String>,
+            #[serde(default)]
+            groups: Option<Vec<Group>>,
+        }
+
+        impl From<$fields> for $hello {
+            fn from(fields: $fields) -> Self {
+                let $fields {
+                    $($field,)*
+                    display_name,
+                    session_id,
+                    pid,
+                    cwd,
+                    hostname,
+                    peer_type,
+                    channel,
+                    model,
+                    groups,
+                } = fields;
+                let about = About {
+                    display_name,
+                    session_id,
+                    pid,
+                    cwd,
+                    hostname,
+                    peer_type,
+                    channel,
+                    model,
+                    groups,
+                };
+                Self { $($field,)* about }
+            }
+        }
+    };
+}
+
+fields_of_hello!(HelloFields => Hello {
+    #[serde(default, deserialize_with = "lenient_text")]
+    mesh_id: String,
+    #[serde(default, deserialize_with = "lenient_text")]
+    member_id: String,
+    #[serde(default, deserialize_with = "lenient_text")]
+    pubkey: String,
+    #[serde(default)]
+    session_pubkey: Option<serde_json::Value>,
+    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
+    timestamp: f64,
+    #[serde(default, deserialize_with = "lenient_text")]
+    signature: String,
+});
+
+fields_of_hello!(SessionHelloFields => SessionHello {
+    #[serde(default, deserialize_with = "lenient_text")]
+    mesh_id: String,
+    #[serde(default, deserialize_with = "lenient_text")]
+    parent_member_id: String,
+    #[serde(default, deserialize_with = "lenient_text")]
+    parent_member_pubkey: String,
+    #[serde(default, deserialize_with = "lenient_text")]
+    session_pubkey: String,
+    #[serde(default, deserialize_with = "lenient_attestation")]
+    parent_attestation: Option<Attestation>,
+    #[serde(default = "missing_number", deserialize_with = "lenient_number")]
+    timestamp: f64,
+    #[serde(default, deserialize_with = "lenient_text")]
+    signature: String,
+});
 
 /// A member's word that a session key is its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

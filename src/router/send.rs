@@ -1,11 +1,12 @@
 //! A `send`: its checks, its recipients, its way into the group commit.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, Target};
-use crate::accept::{Outcome, Refused, Submission};
+use crate::accept::{Outcome, Quota, Refused, Submission};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
@@ -25,6 +26,15 @@ const NO_PEER: &str = "no connected peer for target (not online, or targetSpec i
 const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
 /// Free of the words that daemons take for a permanent failure.
 const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
+const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
+/// "forbidden" ends a daemon's retries: what waits for somebody who is away does
+/// not get less within the ten minutes that it would try.
+const MAILBOX_FULL: &str = "mailbox_full: as many messages wait for this recipient as may; more \
+                            are forbidden until it has read some";
+const SENDER_FULL: &str = "sender_full: as many of your messages wait for others as may; more are \
+                           forbidden until some were read";
+/// Free of such words: it is not this sender's doing.
+const MESH_FULL: &str = "mesh_full: as many messages wait in this mesh as may, try again later";
 const STORE_REJECTS: &str = "rejected: the broker's database does not take this message";
 
 /// Why a send was not taken: a stable word for metrics, and the sentence that
@@ -112,6 +122,9 @@ async fn plan(
         return Err(Refusal::new("rate_limit", node.rates.send_refusal()));
     }
     check_sizes(node, session, &send)?;
+    if node.disk_low.load(Ordering::Relaxed) {
+        return Err(Refusal::new("disk_low", DISK_LOW));
+    }
     let record = room
         .record(&session.presence)
         .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
@@ -150,6 +163,19 @@ fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Re
         || long(&send.reply_to_id)
     {
         return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
+    }
+    // Postgres cannot keep one; both databases refuse what one would change.
+    let has_nul = |field: &Option<std::borrow::Cow<'_, str>>| {
+        field.as_ref().is_some_and(|text| text.contains('\0'))
+    };
+    if send.target_spec.contains('\0')
+        || has_nul(&send.client_message_id)
+        || has_nul(&send.request_fingerprint)
+        || has_nul(&send.reply_to_id)
+        || send.nonce.as_text().contains('\0')
+        || send.ciphertext.as_text().contains('\0')
+    {
+        return Err(Refusal::new("invalid", "invalid send: NUL cannot be kept"));
     }
     Ok(())
 }
@@ -326,5 +352,14 @@ fn decided(
         Err(Refused::Rejected) => {
             answer_to.refuse(node, &Refusal::new("rejected", STORE_REJECTS));
         }
+        Err(Refused::Full(quota)) => answer_to.refuse(node, &full(quota)),
+    }
+}
+
+fn full(quota: Quota) -> Refusal {
+    match quota {
+        Quota::Mailbox => Refusal::new("mailbox_full", MAILBOX_FULL),
+        Quota::Sender => Refusal::new("sender_full", SENDER_FULL),
+        Quota::Mesh => Refusal::new("mesh_full", MESH_FULL),
     }
 }

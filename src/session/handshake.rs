@@ -242,6 +242,11 @@ async fn open(
     mut record: PresenceRecord,
     lease: LeaseRef,
 ) -> Result<Active, Box<Refusal>> {
+    if node.disk_low.load(Ordering::Relaxed) {
+        // A session that comes back writes little; a new one adds to the chain.
+        let_go(node, &lease, Release::Now).await;
+        return Err(Refusal::unavailable());
+    }
     apply_pending_status(node, &mut record).await;
     record.epoch = lease.epoch;
     let opened = opening(node, &proven, &record);

@@ -8,11 +8,11 @@ mod presence;
 pub use audit::{AuditEntry, AuditRecord, Moderation};
 pub use member::{
     Admission, AdmittedMember, Grants, Invite, Join, JoinRefusal, Joined, Member, Mesh,
-    MeshSummary, NewInvite, NewMesh, Role,
+    MeshSummary, NewInvite, NewMesh, Role, read_grants,
 };
 pub use message::{
-    Accepted, ClaimRequest, Confirm, Expired, MessageState, NewEnvelope, Reach, Retention,
-    StoredEnvelope,
+    Accepted, ClaimRequest, Confirm, Expired, Holder, MessageState, NewEnvelope, Reach, Retention,
+    StoredEnvelope, WaitingLoad, is_topic_post,
 };
 pub use presence::{
     EndPresence, OpenPresence, OpenPresenceState, PeerState, PresenceAt, PresenceChange,

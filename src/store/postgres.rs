@@ -20,6 +20,7 @@ mod claims;
 mod departure;
 mod error;
 mod invites;
+mod load;
 mod messages;
 mod migrations;
 mod moderation;
@@ -168,6 +169,14 @@ impl Store for PostgresStore {
 
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
         accept::accept(&self.db, now, batch).await
+    }
+
+    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
+        load::waiting(&self.db, asked).await
+    }
+
+    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
+        accept::repeats(&self.db, batch).await
     }
 
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {

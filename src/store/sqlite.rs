@@ -24,6 +24,7 @@ mod connection;
 mod departure;
 mod error;
 mod invites;
+mod load;
 mod messages;
 mod migrations;
 mod moderation;
@@ -86,6 +87,18 @@ impl Store for SqliteStore {
 
     async fn changes(&self) -> Result<Changes> {
         self.db.changes().await
+    }
+
+    async fn room(&self) -> Result<Option<u64>> {
+        let inside = self.db.free_inside().await?;
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let disk = rustix::fs::statvfs(folder).map_err(|error| {
+            StoreError::Unavailable(format!("the disk does not answer: {error}"))
+        })?;
+        Ok(Some(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(inside)))
     }
 
     fn pool(&self) -> PoolUse {
@@ -167,6 +180,14 @@ impl Store for SqliteStore {
 
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
         accept::accept(&self.db, now, batch).await
+    }
+
+    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
+        load::waiting(&self.db, asked).await
+    }
+
+    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
+        accept::repeats(&self.db, batch).await
     }
 
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {

@@ -49,6 +49,7 @@ mod wire_msgpack;
 mod wire_multicast;
 mod wire_places;
 mod wire_presence;
+mod wire_quotas;
 mod wire_requests;
 mod wire_send;
 mod wire_sessions;

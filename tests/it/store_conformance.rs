@@ -17,6 +17,7 @@ pub(crate) mod fixture;
 mod invites;
 mod life;
 mod moderation;
+mod other;
 mod presence;
 mod queue;
 mod retention;
@@ -95,6 +96,7 @@ macro_rules! conformance {
                 duplicates::concurrent_repeats_are_accepted_once
                 duplicates::a_key_belongs_to_its_mesh_and_member
                 duplicates::without_a_key_nothing_is_a_duplicate
+                duplicates::a_repeat_is_known_without_being_taken
 
                 claims::mail_comes_in_order_from_both_mailboxes
                 claims::a_session_key_like_the_member_key_gives_mail_once
@@ -124,6 +126,8 @@ macro_rules! conformance {
                 queue::a_message_shows_its_claim
                 queue::what_a_presence_has_claimed_is_found
                 queue::the_queue_lists_what_is_not_delivered
+                queue::what_is_posted_to_a_topic_does_not_wait
+                queue::what_waits_is_measured_for_each_holder
                 queue::the_depth_counts_what_is_not_delivered
 
                 moderation::members_are_found_by_name_and_key
@@ -162,6 +166,7 @@ macro_rules! conformance {
                 retention::a_key_outlives_its_envelope
                 retention::a_key_is_forgotten_in_the_end
                 retention::a_limit_bounds_each_kind
+                retention::what_was_posted_to_a_topic_goes_without_an_audit_row
             );
         }
     };
@@ -190,3 +195,38 @@ async fn postgres_store() -> (Arc<dyn Store>, ()) {
     let url = PrivatePostgres::shared().migrated_database().await;
     (Arc::new(store(&url)), ())
 }
+
+/// As [`conformance`], for properties that need another program beside the store.
+macro_rules! beside_another_program {
+    ($($property:ident)*) => {
+        mod beside_another_program {
+            $(
+                mod $property {
+                    #[tokio::test]
+                    async fn sqlite() {
+                        let (store, folder) = super::super::sqlite_store().await;
+                        let other =
+                            super::super::other::Other::Sqlite(folder.path().join("broker.db"));
+                        super::super::other::$property(store, other).await;
+                    }
+
+                    #[tokio::test]
+                    async fn postgres() {
+                        let url =
+                            crate::harness::postgres::PrivatePostgres::shared()
+                                .migrated_database()
+                                .await;
+                        let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
+                        let other = super::super::other::Other::Postgres(url);
+                        super::super::other::$property(store, other).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+beside_another_program!(
+    odd_grants_keep_no_mesh_from_being_served
+    odd_descriptions_count_as_not_given
+);

@@ -324,3 +324,26 @@ async fn a_second_hello_on_a_socket_changes_nothing() {
     assert_eq!(listed["peers"][1]["displayName"], "alice");
     assert!(b.so_far().await.is_empty());
 }
+
+/// As `JSON.stringify` writes a name that was cut within an emoji; and fields of a
+/// later version, whatever they hold.
+#[tokio::test]
+async fn half_a_surrogate_and_odd_new_fields_keep_nobody_out() {
+    let node = Node::start().await;
+    let alice = node.member("alice").await;
+    let deep = format!("{}{}", "[".repeat(130), "]".repeat(130));
+    for (number, odd) in [r#""\ud83d""#, "1e400", &"9".repeat(400), &deep].iter().enumerate() {
+        let mut hello = hello_frame(&node.mesh, &alice);
+        hello["displayName"] = json!("cut-HALF");
+        hello["sessionId"] = json!(format!("session-{number}"));
+        let text = hello.to_string().replace("HALF", r"\ud83d");
+        let mut raw = Raw::connect(&node).await;
+        raw.say_text(format!(r#"{},"new":{odd}}}"#, &text[..text.len() - 1])).await;
+        raw.hear("hello_ack").await;
+        let listed = raw.ask(json!({ "type": "list_peers" })).await;
+        let own = format!("session-{number}");
+        let rows = listed["peers"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["sessionId"] == own.as_str()).expect("it is here");
+        assert_eq!(row["displayName"], "cut-\u{fffd}");
+    }
+}

@@ -284,3 +284,28 @@ async fn a_member_enrolled_a_moment_ago_is_known_at_once() {
     let mut b = Raw::hello(&node, &bob).await;
     assert_eq!(b.message().await["messageId"], id.as_str());
 }
+
+/// Postgres cannot hold a NUL, and half of a surrogate pair is no text: replaced,
+/// an id or a target would be another.
+#[tokio::test]
+async fn what_cannot_be_kept_as_sent_is_refused() {
+    let node = Node::start().await;
+    let alice = node.member("alice").await;
+    let mut a = Raw::hello(&node, &alice).await;
+    for field in ["targetSpec", "client_message_id", "request_fingerprint", "nonce", "ciphertext"] {
+        for odd in [r"\u0000", r"\ud83d"] {
+            let mut send = named("*", "mine", "eA==");
+            send[field] = json!("x-ODD");
+            a.say_text(send.to_string().replace("ODD", odd)).await;
+            let ack = a.hear("ack").await;
+            assert_eq!((&ack["queued"], &ack["id"]), (&json!(false), &json!("mine")), "{field}");
+            let error = ack["error"].as_str().expect("a sentence");
+            assert!(error.starts_with("invalid send:"), "{error}");
+        }
+    }
+    assert_eq!(node.audit_count("message_sent").await, 0);
+    // What nobody reads may hold anything.
+    let send = named("*", "mine", "eA==").to_string();
+    a.say_text(format!(r#"{},"new":"\ud83d"}}"#, &send[..send.len() - 1])).await;
+    accepted(&mut a).await;
+}

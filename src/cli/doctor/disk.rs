@@ -15,7 +15,8 @@ const FREE_BYTES_WANTED: u64 = 512 * 1024 * 1024;
 /// Less room than this and the next write may fail.
 const FREE_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
-pub(super) fn data_folder(deployment: &Deployment) -> Check {
+/// `floor`: with less room the broker takes nothing new.
+pub(super) fn data_folder(deployment: &Deployment, floor: u64) -> Check {
     let Some(folder) = deployment.data_dir() else {
         return Check::ok("data", "kept in Postgres; nothing on this machine");
     };
@@ -33,8 +34,13 @@ pub(super) fn data_folder(deployment: &Deployment) -> Check {
     let free = statvfs(existing).map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
     let room = room(free);
     match free {
-        0..FREE_BYTES_MIN => Check::fail("data", format!("{shown} has {room}"), MAKE_ROOM),
-        FREE_BYTES_MIN..FREE_BYTES_WANTED => {
+        _ if free < FREE_BYTES_MIN => Check::fail("data", format!("{shown} has {room}"), MAKE_ROOM),
+        _ if free < floor => Check::fail(
+            "data",
+            format!("{shown} has {room}, less than DISK_FREE_MIN_MB: nothing new is taken"),
+            MAKE_ROOM,
+        ),
+        _ if free < FREE_BYTES_WANTED.max(floor.saturating_mul(2)) => {
             Check::warn("data", format!("{shown} has {room}"), MAKE_ROOM)
         }
         _ if existing == folder => Check::ok("data", format!("{shown} is writable, {room}")),
@@ -73,13 +79,21 @@ mod tests {
     #[test]
     fn a_folder_that_is_there_or_can_be_made_is_well() {
         let folder = tempfile::tempdir().expect("a folder");
-        let check = data_folder(&Deployment::sqlite_in(folder.path()));
+        let check = data_folder(&Deployment::sqlite_in(folder.path()), 0);
         assert_ne!(check.status, Status::Fail, "{check:?}");
         let missing = folder.path().join("a/b");
-        let check = data_folder(&Deployment::sqlite_in(&missing));
+        let check = data_folder(&Deployment::sqlite_in(&missing), 0);
         assert_ne!(check.status, Status::Fail, "{check:?}");
         assert!(!missing.exists(), "a doctor changes nothing");
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+    }
+
+    #[test]
+    fn less_room_than_the_floor_is_a_failure() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let check = data_folder(&Deployment::sqlite_in(folder.path()), u64::MAX);
+        assert_eq!(check.status, Status::Fail, "{check:?}");
+        assert!(check.to_text().contains("DISK_FREE_MIN_MB"), "{check:?}");
     }
 
     #[test]
@@ -88,7 +102,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").expect("a file");
         for data_dir in [file.clone(), file.join("below")] {
-            let check = data_folder(&Deployment::sqlite_in(&data_dir));
+            let check = data_folder(&Deployment::sqlite_in(&data_dir), 0);
             assert_eq!(check.status, Status::Fail, "{check:?}");
             assert!(check.to_text().contains("CLAUDEMESH_DATA_DIR"));
         }

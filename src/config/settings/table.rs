@@ -102,6 +102,31 @@ pub const SETTINGS: &[Setting] = &[
         "after how long an unconfirmed delivery is offered again, 0.05 to 3600",
     ),
     open("DELIVERED_RETENTION_HOURS", "24", "how long a delivered message is kept, 0 to 8760"),
+    open(
+        "MAILBOX_MESSAGES_MAX",
+        "10000",
+        "messages that may wait for one recipient; 0 turns the limit off",
+    ),
+    open(
+        "MAILBOX_BYTES_MAX",
+        "67108864",
+        "bytes that may wait for one recipient; 0 turns the limit off",
+    ),
+    open(
+        "SENDER_WAITING_BYTES_MAX",
+        "268435456",
+        "bytes of one member's messages that may wait in a mesh; 0 turns the limit off",
+    ),
+    open(
+        "MESH_WAITING_BYTES_MAX",
+        "1073741824",
+        "bytes that may wait in one mesh; 0 turns the limit off",
+    ),
+    open(
+        "DISK_FREE_MIN_MB",
+        "256",
+        "MiB free on the data folder's disk below which nothing new is taken; 0 turns it off",
+    ),
     // HTTP and admission.
     open(
         "MAX_CONNECTIONS_PER_IP",

@@ -81,6 +81,17 @@ pub struct MeshSummary {
 /// Capabilities that a recipient gives to single senders, by the sender's key.
 pub type Grants = HashMap<String, Vec<String>>;
 
+/// The column `peer_grants`, which other programs write too. An entry that cannot
+/// be read grants nothing; a column that is no object says nothing. Neither keeps a
+/// whole mesh from being served.
+#[must_use]
+pub fn read_grants(column: &str) -> Grants {
+    let entries: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(column).unwrap_or_default();
+    let capabilities = |entry| serde_json::from_value(entry).unwrap_or_default();
+    entries.into_iter().map(|(key, entry)| (key, capabilities(entry))).collect()
+}
+
 /// A member of a mesh.
 #[derive(Clone, Debug)]
 pub struct Member {

@@ -68,6 +68,40 @@ pub enum Accepted {
     },
 }
 
+/// Whose waiting mail is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// What waits for one key.
+    Mailbox {
+        /// Its mesh.
+        mesh: MeshId,
+        /// The key, as in the rows.
+        target: String,
+    },
+    /// What waits of one member's direct sends.
+    Sender {
+        /// Its mesh.
+        mesh: MeshId,
+        /// The sender.
+        member: MemberId,
+    },
+    /// What waits in one mesh.
+    Mesh {
+        /// The mesh.
+        mesh: MeshId,
+    },
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitingLoad {
+    /// Envelopes.
+    pub messages: u64,
+    /// Bytes of nonce and ciphertext, each envelope counting for at least
+    /// [`WAITING_BYTES_MIN`](crate::limits::WAITING_BYTES_MIN).
+    pub bytes: u64,
+}
+
 /// An envelope as the queue keeps it.
 #[derive(Clone, Debug)]
 pub struct StoredEnvelope {
@@ -180,6 +214,13 @@ pub struct MessageState {
     pub delivered_at: Option<Timestamp>,
     /// The presence that has a live claim on it.
     pub claimed_by: Option<PresenceId>,
+}
+
+/// Whether a row is a post that a web application has copied here from a topic: it
+/// is for nobody, and goes without an audit row.
+#[must_use]
+pub fn is_topic_post(target_spec: &str) -> bool {
+    target_spec.starts_with('#')
 }
 
 /// What [`Store::expire`](crate::store::Store::expire) deletes.

@@ -11,7 +11,7 @@ use sqlx::types::chrono::NaiveDateTime;
 use super::audit::locks;
 use super::error::unreadable;
 use super::pool::Db;
-use super::row::{clean, clean_json, clean_optional, get};
+use super::row::{clean, clean_json, clean_optional, get, optional_id};
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::MessageId;
@@ -167,6 +167,42 @@ async fn write(db: &Db, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
         .bind(senders),
     )
     .await
+}
+
+pub(super) async fn repeats(db: &Db, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
+    let mesh: Vec<&str> = batch.iter().map(|envelope| envelope.mesh.as_str()).collect();
+    let member: Vec<&str> = batch.iter().map(|envelope| envelope.sender_member.as_str()).collect();
+    let client_id: Vec<Option<Cow<'_, str>>> = batch
+        .iter()
+        .map(|envelope| clean_optional(envelope.client_message_id.as_deref()))
+        .collect();
+    // As `broker_accept_v1` looks for them.
+    let rows = db
+        .fetch_all(
+            sqlx::query(
+                "select coalesce(
+                    (select q.id from mesh.message_queue q
+                     where hashtextextended(q.client_message_id, 0)
+                            = hashtextextended(e.client_id, 0)
+                        and q.client_message_id = e.client_id and q.mesh_id = e.mesh
+                        and q.sender_member_id = e.member
+                     limit 1),
+                    (select s.message_id from mesh.send_key s
+                     where hashtextextended(s.client_message_id, 0)
+                            = hashtextextended(e.client_id, 0)
+                        and s.client_message_id = e.client_id and s.mesh_id = e.mesh
+                        and s.sender_member_id = e.member
+                     limit 1)) as known
+                 from unnest($1::text[], $2::text[], $3::text[])
+                    with ordinality as e (mesh, member, client_id, at)
+                 order by e.at",
+            )
+            .bind(mesh)
+            .bind(member)
+            .bind(client_id),
+        )
+        .await?;
+    rows.iter().map(|row| optional_id(row, "known")).collect()
 }
 
 /// What the statement answered, a place per row.

@@ -74,7 +74,8 @@ pub(super) async fn meshes(db: &Db) -> Result<Vec<MeshSummary>> {
              ) open on open.mesh_id = mesh.id
              left join (
                 select q.mesh_id, count(*) as queued from mesh.message_queue q
-                where q.delivered_at is null group by q.mesh_id
+                where q.delivered_at is null and left(q.target_spec, 1) <> '#'
+                group by q.mesh_id
              ) kept on kept.mesh_id = mesh.id
              order by mesh.archived_at is not null, mesh.created_at, mesh.id",
         ))

@@ -1,13 +1,12 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
-use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 
 use super::pool::Db;
 use super::row::{clean, described, get, id, json, optional_id, optional_time, time, word};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
-use crate::store::{Admission, AdmittedMember, Grants, Member, Mesh, PeerState, Result, Role};
+use crate::store::{Admission, AdmittedMember, Member, Mesh, PeerState, Result, Role, read_grants};
 
 /// `select` for [`member`], with the conditions given.
 macro_rules! select_members {
@@ -138,18 +137,10 @@ pub(super) fn member(row: &PgRow) -> Result<Member> {
         role_tag: get(row, "role_tag")?,
         default_groups: described(row, "default_groups")?,
         message_mode: get::<Option<_>>(row, "message_mode")?.unwrap_or_else(|| "push".to_owned()),
-        grants: grants(row)?,
+        grants: read_grants(get(row, "peer_grants")?),
         joined_at: time(row, "joined_at")?,
         revoked_at: optional_time(row, "revoked_at")?,
     })
-}
-
-/// Other programs write this column too. An entry that cannot be read grants
-/// nothing, and does not keep a whole mesh from being served.
-fn grants(row: &PgRow) -> Result<Grants> {
-    let entries: Map<String, Value> = json(row, "peer_grants")?;
-    let capabilities = |entry| serde_json::from_value(entry).unwrap_or_default();
-    Ok(entries.into_iter().map(|(key, entry)| (key, capabilities(entry))).collect())
 }
 
 /// A row of [`select_mesh`].

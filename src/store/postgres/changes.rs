@@ -4,7 +4,8 @@
 //! task of the store listens on a connection of its own and asks itself every
 //! few seconds whether it still hears: behind a pooler that shares sessions, or
 //! on a connection that is alive but deaf, it would not. While it does not
-//! hear, callers are told [`Changes::Unknown`] every few seconds.
+//! hear, callers are told [`Changes::Unknown`] every few seconds. Where sessions are
+//! known to be shared (`DATABASE_STATEMENT_CACHE=0`) nobody listens.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,7 +76,9 @@ impl Watch {
 
     /// Waits until there is something to tell, or for about a second.
     pub(super) async fn changes(&self, db: &Arc<Db>, own_name: &str) -> Changes {
-        {
+        // A session that others share hears for whoever has it at the time, and
+        // goes on listening for whoever has it next.
+        if !db.has_shared_sessions() {
             let mut task = self.task.lock();
             // One that panicked would be deaf without saying so.
             if task.as_ref().is_some_and(JoinHandle::is_finished) {

@@ -13,6 +13,11 @@ pub(super) fn refused(error: sqlx::Error) -> StoreError {
             Ok(error) => by_code(error.code(), error.message(), error.constraint()),
             Err(_) => StoreError::Broken("the driver failed".to_owned()),
         },
+        // The standard library has no kind for it.
+        Error::Io(error) if error.to_string().contains("lookup address") => unavailable(
+            "the host that DATABASE_URL names is not known: see its spelling, and the name \
+             service of this machine",
+        ),
         Error::Io(error) => StoreError::Unavailable(format!(
             "the connection to Postgres failed ({}): see whether it runs and can be reached",
             error.kind()
@@ -46,6 +51,10 @@ pub(super) fn unreadable(column: &str) -> StoreError {
 fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
     let constraint = constraint.unwrap_or_default();
     match code {
+        "08P01" if message.contains("startup parameter") => unavailable(
+            "a pooler such as PgBouncer is in between, and shares sessions: set \
+             DATABASE_STATEMENT_CACHE=0",
+        ),
         "23505" => StoreError::Conflict(match constraint {
             "mesh_slug_unique" => slug_taken(),
             _ => format!("already there: {constraint}"),
@@ -112,6 +121,16 @@ mod tests {
             let error = by_code(code, "m", None);
             assert!(!error.is_retryable(), "{code}: {error}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_not_known_and_a_pooler_are_said_to_be() {
+        let lookup = "failed to lookup address information: Name or service not known";
+        let error = refused(sqlx::Error::Io(std::io::Error::other(lookup)));
+        assert!(error.is_retryable() && error.to_string().contains("is not known"), "{error}");
+        let message = "unsupported startup parameter: options";
+        let error = by_code("08P01", message, None);
+        assert!(error.to_string().contains("DATABASE_STATEMENT_CACHE=0"), "{error}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
                     octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
                     delivered_at, claim_id
                  from mesh.message_queue
-                 where mesh_id = $1 and delivered_at is null
+                 where mesh_id = $1 and delivered_at is null and left(target_spec, 1) <> '#'
                  order by seq nulls first, created_at, id limit $2",
             )
             .bind(mesh.as_str())
@@ -63,7 +63,8 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
 pub(super) async fn depth(db: &Db) -> Result<i64> {
     let row = db
         .fetch_one(sqlx::query(
-            "select count(*) as depth from mesh.message_queue where delivered_at is null",
+            "select count(*) as depth from mesh.message_queue
+             where delivered_at is null and left(target_spec, 1) <> '#'",
         ))
         .await?;
     get(&row, "depth")

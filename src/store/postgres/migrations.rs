@@ -49,6 +49,24 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 6,
+        name: "quotas",
+        scripts: &[(
+            "1_index",
+            include_str!("../../../migrations/postgres/0006_quotas/1_index.sql"),
+        )],
+        superseded: &[],
+    },
+    Migration {
+        version: 7,
+        name: "invite_columns",
+        scripts: &[(
+            "1_columns",
+            include_str!("../../../migrations/postgres/0007_invite_columns/1_columns.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.
@@ -101,6 +119,7 @@ impl Migration {
 ///
 /// `Broken` if one that has run was edited since.
 pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
+    check_encoding(db).await?;
     let begun = db
         .fetch_one(sqlx::query("select to_regclass('mesh.broker_migration') is not null as begun"))
         .await?;
@@ -110,6 +129,20 @@ pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
         Vec::new()
     };
     Ok(missing(&applied)?.into_iter().map(Migration::label).collect())
+}
+
+/// A database of another encoding takes no name with an emoji, at any time later.
+/// `SQL_ASCII` keeps bytes as they come.
+async fn check_encoding(db: &Db) -> Result<()> {
+    let row =
+        db.fetch_one(sqlx::query("select current_setting('server_encoding') as encoding")).await?;
+    match get::<String>(&row, "encoding")?.as_str() {
+        "UTF8" | "SQL_ASCII" => Ok(()),
+        other => Err(StoreError::Broken(format!(
+            "the database's encoding is {other}, which cannot hold all text: make one with \
+             `create database ... encoding 'UTF8' template template0`, and set DATABASE_URL to it"
+        ))),
+    }
 }
 
 /// Runs what has not run, in one transaction that holds the lock: it is

@@ -148,9 +148,14 @@ pub(super) async fn set_grant(
         .execute(
             sqlx::query(
                 "update mesh.member set peer_grants = case
-                    when $3::jsonb is null then peer_grants - $2
-                    else peer_grants || jsonb_build_object($2, $3::jsonb) end
-                 where id = $1",
+                    when $3::jsonb is null then known.grants - $2
+                    else known.grants || jsonb_build_object($2, $3::jsonb) end
+                 from (
+                    select m.id, case jsonb_typeof(m.peer_grants) when 'object'
+                        then m.peer_grants else '{}' end as grants
+                    from mesh.member m where m.id = $1 for update
+                 ) known
+                 where member.id = known.id",
             )
             .bind(clean(member.as_str()))
             .bind(clean(sender_key))

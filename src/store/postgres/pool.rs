@@ -108,6 +108,12 @@ impl Db {
                     .to_owned(),
             )
         })?;
+        // The driver looks brackets up as a name.
+        let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let options = match address.map(str::to_owned) {
+            Some(address) => options.host(&address),
+            None => options,
+        };
         let mut options = options
             .application_name(application_name)
             .log_statements(LevelFilter::Off)
@@ -124,6 +130,11 @@ impl Db {
             permits_max: settings.pool_max,
             idle: Arc::default(),
         })
+    }
+
+    /// Whether a pooler in between may give each transaction another session.
+    pub(super) fn has_shared_sessions(&self) -> bool {
+        self.shared_sessions
     }
 
     /// How to connect, for whoever needs a connection of its own.

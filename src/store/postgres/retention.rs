@@ -7,7 +7,7 @@ use super::row::{get, id};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId, MessageId};
-use crate::store::{Expired, Result, Retention};
+use crate::store::{Expired, Result, Retention, is_topic_post};
 
 pub(super) async fn expire(db: &Db, now: Timestamp, limits: &Retention) -> Result<Expired> {
     Ok(Expired {
@@ -59,8 +59,10 @@ async fn undelivered(db: &Db, now: Timestamp, limits: &Retention) -> Result<u64>
         return Ok(0);
     }
     let ids: Vec<&str> = overdue.iter().map(|row| row.id.as_str()).collect();
+    let told = || overdue.iter().filter(|row| !is_topic_post(&row.target));
+    let told_ids: Vec<&str> = told().map(|row| row.id.as_str()).collect();
     let mut entries = Entries::default();
-    for Overdue { id, mesh, sender, sender_name, target } in &overdue {
+    for Overdue { id, mesh, sender, sender_name, target } in told() {
         let event = AuditEvent::Expired { message_id: id.clone(), target: target.clone() };
         entries.push(mesh, Some(sender), sender_name.as_deref(), &event);
     }
@@ -70,7 +72,7 @@ async fn undelivered(db: &Db, now: Timestamp, limits: &Retention) -> Result<u64>
                 "with locked as materialized (select mesh.broker_lock_v1($3)),
                  gone as (
                     delete from mesh.message_queue q
-                    using locked cross join unnest($4::text[]) as e (id)
+                    using locked cross join unnest($10::text[]) as e (id)
                     where q.id = e.id and q.delivered_at is null
                     returning q.id, q.mesh_id, q.sender_member_id, q.client_message_id,
                         q.created_at, q.seq
@@ -103,12 +105,13 @@ async fn undelivered(db: &Db, now: Timestamp, limits: &Retention) -> Result<u64>
             .bind(now.to_naive())
             .bind(now.to_string())
             .bind(entries.locks())
-            .bind(ids)
+            .bind(told_ids)
             .bind(entries.mesh)
             .bind(entries.actor)
             .bind(entries.name)
             .bind(entries.event)
-            .bind(entries.payload),
+            .bind(entries.payload)
+            .bind(ids),
         )
         .await?;
     Ok(get::<i64>(&row, "gone")?.unsigned_abs())

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::audit::Chains;
 use super::connection::{Db, Tx};
@@ -96,7 +96,7 @@ fn send_key(envelope: &NewEnvelope) -> Option<SendKey<'_>> {
 
 /// The keys of the batch that were used before, with the ids they stand for.
 async fn known_keys<'a>(
-    tx: &mut Tx,
+    connection: &mut SqliteConnection,
     batch: &'a [NewEnvelope],
 ) -> Result<HashMap<SendKey<'a>, MessageId>> {
     let keys: Vec<SendKey<'_>> = batch.iter().filter_map(send_key).collect();
@@ -117,7 +117,7 @@ async fn known_keys<'a>(
         for ((mesh, member, client_id), at) in group.iter().zip(0_i64..) {
             query = query.bind(at).bind(mesh.shared()).bind(member.shared()).bind(*client_id);
         }
-        for found in query.fetch_all(&mut **tx).await.map_err(refused)? {
+        for found in query.fetch_all(&mut *connection).await.map_err(refused)? {
             let at: i64 = found.try_get(0).map_err(refused)?;
             let id: &str = found.try_get(1).map_err(refused)?;
             if let Some(key) = usize::try_from(at).ok().and_then(|at| group.get(at)) {
@@ -126,6 +126,13 @@ async fn known_keys<'a>(
         }
     }
     Ok(known)
+}
+
+pub(super) async fn repeats(db: &Db, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
+    let mut reader = db.reader().acquire().await.map_err(refused)?;
+    let known = known_keys(&mut reader, batch).await?;
+    let of = |envelope| known.get(&send_key(envelope)?).cloned();
+    Ok(batch.iter().map(of).collect())
 }
 
 async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {

@@ -55,7 +55,8 @@ pub(super) async fn meshes(db: &Db) -> Result<Vec<MeshSummary>> {
              cross join presence p on p.member_id = m.id and p.disconnected_at is null
              where m.mesh_id = mesh.id) as presences,
             (select count(*) from message_queue q indexed by message_queue_mailbox_idx
-             where q.mesh_id = mesh.id and q.delivered_at is null) as queued
+             where q.mesh_id = mesh.id and q.delivered_at is null
+                and q.target_spec not like '#%') as queued
          from mesh order by mesh.archived_at is not null, mesh.created_at, mesh.id",
     )
     .fetch_all(db.reader())

@@ -7,7 +7,7 @@ use super::error::refused;
 use super::row::{described, get, id, json, optional_id, optional_time, time, word};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
-use crate::store::{Admission, AdmittedMember, Member, Mesh, PeerState, Result, Role};
+use crate::store::{Admission, AdmittedMember, Member, Mesh, PeerState, Result, Role, read_grants};
 
 /// `select` for [`member`], with the conditions given.
 macro_rules! select_members {
@@ -114,7 +114,7 @@ pub(super) fn member(row: &SqliteRow) -> Result<Member> {
         role_tag: get(row, "role_tag")?,
         default_groups: described(row, "default_groups")?,
         message_mode: get(row, "message_mode")?,
-        grants: json(row, "peer_grants")?,
+        grants: read_grants(get(row, "peer_grants")?),
         joined_at: time(row, "joined_at")?,
         revoked_at: optional_time(row, "revoked_at")?,
     })

@@ -144,6 +144,17 @@ impl Db {
         Ok(())
     }
 
+    /// Bytes of the file's free pages: they are written again before it grows.
+    pub(super) async fn free_inside(&self) -> Result<u64> {
+        let bytes: i64 = sqlx::query_scalar(
+            "select freelist_count * page_size from pragma_freelist_count, pragma_page_size",
+        )
+        .fetch_one(&self.reader)
+        .await
+        .map_err(refused)?;
+        Ok(bytes.unsigned_abs())
+    }
+
     /// The writer counts as one of them.
     pub(super) fn pool(&self) -> PoolUse {
         let busy = |pool: &SqlitePool| pool.size().saturating_sub(idle_of(pool));

@@ -41,7 +41,8 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
         "select id, seq, sender_member_id, target_spec, priority, multicast,
             octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
          from message_queue indexed by message_queue_mailbox_idx
-         where mesh_id = ?1 and delivered_at is null order by seq, created_at, id limit 0 + ?2",
+         where mesh_id = ?1 and delivered_at is null and target_spec not like '#%'
+         order by seq, created_at, id limit 0 + ?2",
     )
     .bind(mesh.as_str())
     .bind(limit)
@@ -52,6 +53,7 @@ pub(super) async fn queued(db: &Db, mesh: &MeshId, limit: i64) -> Result<Vec<Mes
 }
 
 pub(super) async fn depth(db: &Db) -> Result<i64> {
+    // No web application writes to this file: nothing was posted to topics.
     sqlx::query_scalar("select count(*) from message_queue where delivered_at is null")
         .fetch_one(db.reader())
         .await

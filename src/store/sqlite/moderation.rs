@@ -6,7 +6,7 @@ use super::admission::{member, select_members};
 use super::audit::append_one;
 use super::connection::{Db, Tx};
 use super::error::refused;
-use super::row::{get, id, json, to_json};
+use super::row::{described, get, id, to_json};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
@@ -151,7 +151,8 @@ async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
         .await
         .map_err(refused)?
         .ok_or_else(no_member)?;
-    json(&row, "peer_grants")
+    // Read as [`read_grants`](crate::store::read_grants) reads it.
+    described(&row, "peer_grants")
 }
 
 fn no_member() -> StoreError {

@@ -298,7 +298,7 @@ fn stored(row: &SqliteRow) -> Result<StoredPresence> {
         mesh: id(row, "mesh_id")?,
         member: id(row, "member_id")?,
         session_key: optional_id(row, "session_pubkey")?,
-        role: word(row, "role", PeerRole::parse)?,
+        role: PeerRole::parse(get(row, "role")?).unwrap_or(PeerRole::Session),
         about,
         groups: described(row, "groups")?,
         status: (

@@ -7,7 +7,7 @@ use super::row::{get, id, to_json};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId, MessageId};
-use crate::store::{Expired, Result, Retention};
+use crate::store::{Expired, Result, Retention, is_topic_post};
 
 pub(super) async fn expire(db: &Db, now: Timestamp, limits: &Retention) -> Result<Expired> {
     let mut tx = db.begin().await?;
@@ -61,8 +61,11 @@ async fn undelivered(tx: &mut Tx, now: Timestamp, limits: &Retention) -> Result<
         let message_id: MessageId = id(row, "id")?;
         let sender: MemberId = id(row, "sender_member_id")?;
         let name: Option<&str> = get(row, "sender_name")?;
-        let target = get(row, "target_spec")?;
+        let target: String = get(row, "target_spec")?;
         ids.push(message_id.clone());
+        if is_topic_post(&target) {
+            continue;
+        }
         chains.push(mesh, Some(&sender), name, &AuditEvent::Expired { message_id, target });
     }
     chains.write(tx).await?;

@@ -114,7 +114,8 @@ impl PrivatePostgres {
         self.create_database(&format!("template {template}")).await
     }
 
-    async fn create_database(&self, options: &str) -> String {
+    /// Makes a database as `create database` with these options does.
+    pub(crate) async fn create_database(&self, options: &str) -> String {
         let name = format!("test_{}", id::generate());
         let mut connection = connection(&self.url("postgres")).await;
         sqlx::raw_sql(AssertSqlSafe(format!("create database {name} {options}")))

@@ -120,3 +120,18 @@ pub(crate) async fn without_a_key_nothing_is_a_duplicate(store: Arc<dyn Store>) 
     assert!(answers.iter().all(is_new), "{answers:?}");
     assert!(here.accept(&[repeat(&first)]).await.iter().all(is_new));
 }
+
+pub(crate) async fn a_repeat_is_known_without_being_taken(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let named = |name: &str| NewEnvelope {
+        client_message_id: Some(name.to_owned()),
+        ..here.direct(&here.owner, &here.owner.key)
+    };
+    let (first, second) = (named("first"), named("second"));
+    here.accept(&[first.clone(), second.clone()]).await;
+    let nameless = here.direct(&here.owner, &here.owner.key);
+    let asked = [repeat(&second), named("third"), nameless, repeat(&first)];
+    let known = store.repeats(&asked).await.expect("readable");
+    assert_eq!(known, [Some(second.id), None, None, Some(first.id)]);
+    assert_eq!(here.audit_of("message_sent").await.len(), 2);
+}

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use claudemesh_broker::id::{self, MeshId, MessageId, PresenceId};
+use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
+use claudemesh_broker::limits::WAITING_BYTES_MIN;
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{NewEnvelope, Reach, Store};
+use claudemesh_broker::store::{Holder, NewEnvelope, Reach, Store};
 
 use super::fixture::{Fixture, T0, at};
 
@@ -145,6 +146,77 @@ pub(crate) async fn the_queue_lists_what_is_not_delivered(store: Arc<dyn Store>)
     };
     assert_eq!(listed(100).await, sent);
     assert_eq!(listed(2).await, sent[..2]);
+}
+
+/// A web application writes such rows beside its topics; nobody is to get them.
+pub(crate) async fn what_is_posted_to_a_topic_does_not_wait(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let waits = here.mail(&here.owner.key, 1).await;
+    let post = NewEnvelope {
+        target_spec: "#topic-id".to_owned(),
+        ..here.direct(&here.owner, &here.owner.key)
+    };
+    here.send(T0, &post).await;
+    let queued = store.queued(&here.mesh, 10).await.expect("readable");
+    assert_eq!(queued.into_iter().map(|state| state.id).collect::<Vec<_>>(), waits);
+    let meshes = store.meshes().await.expect("readable");
+    let summary = meshes.iter().find(|summary| summary.mesh.id == here.mesh).expect("it is there");
+    assert_eq!(summary.queued, 1);
+    let asked = [
+        (Holder::Mesh { mesh: here.mesh.clone() }, 10),
+        (Holder::Sender { mesh: here.mesh.clone(), member: here.owner.id.clone() }, 10),
+    ];
+    let loads = store.waiting_load(&asked).await.expect("readable");
+    assert_eq!(loads.iter().map(|load| load.messages).collect::<Vec<_>>(), [1, 1]);
+}
+
+pub(crate) async fn what_waits_is_measured_for_each_holder(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let (ada, bob) = (here.member("ada").await, here.member("bob").await);
+    let large = NewEnvelope {
+        nonce: "n".repeat(24),
+        ciphertext: "é".repeat(5000),
+        ..here.direct(&here.owner, &ada.key)
+    };
+    here.send(T0, &large).await;
+    here.mail(&ada.key, 2).await;
+    here.send(T0, &here.direct(&ada, &bob.key)).await;
+    here.send(T0, &here.multicast(&here.owner)).await;
+    let delivered = here.mail(&ada.key, 1).await;
+    store.confirm(T0, &[here.done(&delivered[0], &ada.key)]).await.expect("writable");
+    let mailbox = |target: &Key, most| {
+        (Holder::Mailbox { mesh: here.mesh.clone(), target: target.to_string() }, most)
+    };
+    let sender = |member: &MemberId| {
+        (Holder::Sender { mesh: here.mesh.clone(), member: member.clone() }, 100)
+    };
+    let asked = [
+        mailbox(&bob.key, 100),
+        (Holder::Mesh { mesh: here.mesh.clone() }, 100),
+        mailbox(&ada.key, 100),
+        sender(&here.owner.id),
+        sender(&ada.id),
+        sender(&bob.id),
+        mailbox(&here.owner.key, 100),
+    ];
+    let loads = store.waiting_load(&asked).await.expect("readable");
+    let found: Vec<(u64, u64)> = loads.iter().map(|load| (load.messages, load.bytes)).collect();
+    let (small, large) = (WAITING_BYTES_MIN, 10_024);
+    assert_eq!(
+        found,
+        [
+            (1, small),
+            (4, large + 3 * small),
+            (3, large + 2 * small),
+            (3, large + 2 * small),
+            (1, small),
+            (0, 0),
+            (0, 0),
+        ]
+    );
+    let bounded = store.waiting_load(&[mailbox(&ada.key, 2)]).await.expect("readable");
+    assert_eq!(bounded[0].messages, 2);
+    assert_eq!(store.waiting_load(&[]).await.expect("nothing asked"), []);
 }
 
 pub(crate) async fn the_depth_counts_what_is_not_delivered(store: Arc<dyn Store>) {

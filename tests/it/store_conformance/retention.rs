@@ -151,3 +151,17 @@ pub(crate) async fn a_limit_bounds_each_kind(store: Arc<dyn Store>) {
     }
     assert_eq!(here.audit_of("expired").await.len(), 3);
 }
+
+pub(crate) async fn what_was_posted_to_a_topic_goes_without_an_audit_row(store: Arc<dyn Store>) {
+    let here = Fixture::new(store).await;
+    let peer = here.member("ada").await;
+    let post =
+        NewEnvelope { target_spec: "#topic-id".to_owned(), ..here.direct(&here.owner, &peer.key) };
+    here.send(days_ago(8), &post).await;
+    let mail = here.sent(days_ago(8), &peer, "mail").await;
+    here.expire().await;
+    assert!(!here.is_kept(&post).await && !here.is_kept(&mail).await);
+    let rows = here.audit_of("expired").await;
+    let told: Vec<_> = rows.iter().map(|row| row.payload["messageId"].clone()).collect();
+    assert_eq!(told, [json!(mail.id)]);
+}

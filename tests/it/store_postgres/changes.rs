@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::audit::AuditEvent;
+use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use claudemesh_broker::store::{Changes, Moderation, Store};
 use sqlx::PgConnection;
 
@@ -96,4 +97,20 @@ async fn a_lost_listener_is_told_of_and_comes_back() {
     settle(&*here.store).await;
     run(&mut other, "update mesh.member set role = 'admin' where id = $1", peer.id.as_str()).await;
     assert_eq!(heard(&*here.store).await, Changes::Meshes(vec![here.mesh.clone()]));
+}
+
+/// What a pooler shares must not listen: another's call would get what it hears.
+#[tokio::test]
+async fn where_sessions_are_shared_nobody_listens() {
+    let (_here, url) = fixture().await;
+    let settings = PostgresSettings { url: url.clone(), pool_max: 2, statement_cache_max: 0 };
+    let store = PostgresStore::connect(&settings).expect("a URL");
+    assert_eq!(heard(&store).await, Changes::Unknown, "it looks by itself");
+    let listening = sqlx::query(
+        "select from pg_stat_activity where datname = current_database() and query ilike 'listen%'",
+    )
+    .fetch_all(&mut connection(&url).await)
+    .await
+    .expect("readable");
+    assert!(listening.is_empty());
 }

@@ -34,6 +34,40 @@ async fn an_odd_url_is_refused_without_its_password() {
     assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
 }
 
+/// `psql` takes it; the driver looked the brackets up as a name.
+#[tokio::test]
+async fn an_address_of_ipv6_is_reached() {
+    let server = PrivatePostgres::shared().empty_database().await;
+    let url = url::Url::parse(&server).expect("a URL");
+    let port = url.port().expect("a port");
+    let listener = tokio::net::TcpListener::bind("[::1]:0").await.expect("loopback of IPv6");
+    let here = listener.local_addr().expect("bound").port();
+    let relay = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+                tokio::io::copy_bidirectional(&mut from, &mut to).await
+            });
+        }
+    });
+    let url = format!("postgres://postgres@[::1]:{here}{}", url.path());
+    store(&url).ping().await.expect("it answers");
+    relay.abort();
+}
+
+/// As configured: the form that cloud consoles give for a socket's folder.
+#[tokio::test]
+async fn a_user_without_a_host_is_no_obstacle() {
+    let server = PrivatePostgres::shared().empty_database().await;
+    let url = url::Url::parse(&server).expect("a URL");
+    let (port, database) = (url.port().expect("a port"), url.path());
+    let text = format!("postgres://postgres:p%40@{database}?host=127.0.0.1&port={port}");
+    let env = |name: &str| (name == "DATABASE_URL").then(|| text.clone());
+    let config = claudemesh_broker::config::Config::load(&env).expect("a form that psql takes");
+    let store = claudemesh_broker::app::connect_store(&config).await.expect("a URL");
+    store.ping().await.expect("it answers");
+}
+
 #[tokio::test]
 async fn no_database_says_what_to_do() {
     let url = PrivatePostgres::shared().url("nowhere");

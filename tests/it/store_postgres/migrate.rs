@@ -28,7 +28,7 @@ async fn many_nodes_migrate_at_once() {
 async fn asking_what_is_pending_makes_nothing() {
     let url = PrivatePostgres::shared().empty_database().await;
     let pending = store(&url).pending_migrations().await.expect("an empty database");
-    assert_eq!(pending, ["0001_core", "0002_coordination"]);
+    assert_eq!(pending, ["0001_core", "0002_coordination", "0006_quotas", "0007_invite_columns"]);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
         .fetch_one(&mut connection(&url).await)
         .await
@@ -131,4 +131,31 @@ async fn a_fresh_schema_is_the_recorded_one() {
     .expect("readable");
     let lines: Vec<String> = rows.iter().map(|row| row.get("line")).collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_all_text_is_refused() {
+    let server = PrivatePostgres::shared();
+    let options = "encoding 'LATIN1' locale 'C' template template0";
+    let url = server.create_database(options).await;
+    for refused in [
+        store(&url).migrate().await.expect_err("at the start"),
+        store(&url).pending_migrations().await.map(|_| ()).expect_err("when a doctor asks"),
+    ] {
+        let text = refused.to_string();
+        assert!(text.contains("LATIN1") && text.contains("encoding 'UTF8'"), "{text}");
+        assert!(!refused.is_retryable(), "{text}");
+    }
+    // Bytes are kept as they come.
+    let options = "encoding 'SQL_ASCII' locale 'C' template template0";
+    let url = server.create_database(options).await;
+    let node = store(&url);
+    node.migrate().await.expect("it can hold all");
+    let here = crate::store_conformance::fixture::Fixture::new(std::sync::Arc::new(node)).await;
+    let ada = here.member("Ada \u{1f600}").await;
+    let members = here.store.members(&here.mesh).await.expect("readable");
+    let found = members.iter().find(|member| member.id == ada.id).expect("she is there");
+    assert_eq!(found.display_name, ada.name);
+    here.send(T0, &here.multicast(&ada)).await;
+    assert_eq!(here.audit_of("message_sent").await.len(), 1);
 }

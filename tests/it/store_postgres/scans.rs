@@ -6,8 +6,8 @@ use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use claudemesh_broker::store::{
-    Confirm, EndPresence, NewEnvelope, PresenceChange, ReattachPresence, Retention, Store as _,
-    SuspendPresence,
+    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, ReattachPresence, Retention,
+    Store as _, SuspendPresence,
 };
 use sqlx::{PgConnection, Row as _};
 
@@ -105,6 +105,14 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
     store.admit(&here.mesh, peer.key.as_str(), "").await.expect("readable");
     store.queue_depth().await.expect("readable");
+    let mesh = here.mesh.clone();
+    let holders = [
+        Holder::Mailbox { mesh: mesh.clone(), target: peer.key.to_string() },
+        Holder::Sender { mesh: mesh.clone(), member: here.owner.id.clone() },
+        Holder::Mesh { mesh },
+    ];
+    store.waiting_load(&holders.map(|holder| (holder, 10_000))).await.expect("readable");
+    store.repeats(&batch).await.expect("readable");
     store.audit_page(&here.mesh, None, 0, 50).await.expect("readable");
     store.audit_after(&here.mesh, 50_000, 50).await.expect("readable");
     depart(here, peer, &presence).await;
