@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{deliver, presence, status};
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
+use crate::id::MeshId;
 use crate::node::Node;
 use crate::protocol::CloseReason;
 use crate::redelivery;
@@ -128,6 +129,15 @@ async fn catch_up(node: &Arc<Node>, room: &Arc<Room>) {
     }
     refresh_members(node, room).await;
     redelivery::request_all(node, room);
+}
+
+/// Who is a member has changed: every other node is told, and then this one reads it
+/// again. In this order: the others wait for no query of this node's.
+pub async fn members_changed(node: &Arc<Node>, mesh: &MeshId) {
+    node.cluster.publish(mesh, &BusMessage::MembersChanged);
+    if let Some(room) = node.registry.room(mesh) {
+        refresh_members(node, &room).await;
+    }
 }
 
 /// After the members could not be read.

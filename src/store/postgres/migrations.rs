@@ -49,6 +49,15 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 4,
+        name: "audit_names",
+        scripts: &[
+            ("1_names", include_str!("../../../migrations/postgres/0004_audit_names/1_names.sql")),
+            ("2_chain", include_str!("../../../migrations/postgres/0004_audit_names/2_chain.sql")),
+        ],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.
