@@ -11,6 +11,10 @@
 //! payload is hashed as JavaScript prints it ([`canonical_json`]), not as the
 //! database happens to spell it.
 //!
+//! The name that the actor's session had is not in that hash. A second one beside it
+//! covers the name ([`name_hash`]); it is a chain of its own over the first, and rows
+//! of earlier releases and of other programs have none.
+//!
 //! A chain shows that rows were altered, removed or inserted, but not that its
 //! newest ones are missing: for that, keep a [`ChainVerifier::head`] elsewhere.
 
@@ -21,6 +25,8 @@ pub use crate::auth::canonical_json;
 use crate::auth::push_string;
 use crate::clock::Timestamp;
 use crate::id::{Key, MessageId};
+use crate::limits;
+use crate::protocol::budget::groups_within;
 use crate::protocol::{Group, Priority};
 
 /// The previous hash of a mesh's first row.
@@ -125,13 +131,17 @@ impl AuditEvent {
     #[must_use]
     pub fn payload(&self) -> Value {
         match self {
-            Self::PeerJoined { pubkey, groups, restored } => json!({
-                "pubkey": pubkey, "groups": groups, "restored": restored, "role": "control-plane",
-            }),
-            Self::SessionJoined { pubkey, session_pubkey, groups } => json!({
-                "pubkey": pubkey, "session_pubkey": session_pubkey, "groups": groups,
-                "via": "session_hello", "role": "session",
-            }),
+            Self::PeerJoined { pubkey, groups, restored } => with_groups(
+                groups,
+                json!({"pubkey": pubkey, "restored": restored, "role": "control-plane"}),
+            ),
+            Self::SessionJoined { pubkey, session_pubkey, groups } => with_groups(
+                groups,
+                json!({
+                    "pubkey": pubkey, "session_pubkey": session_pubkey, "via": "session_hello",
+                    "role": "session",
+                }),
+            ),
             Self::PeerLeft => json!({}),
             Self::MessageSent { target, priority } => {
                 json!({"targetSpec": target, "priority": priority})
@@ -162,6 +172,17 @@ impl AuditEvent {
             _ => canonical_json(&self.payload()),
         }
     }
+}
+
+/// Adds as many of the groups as a row may name: hellos must not grow the chain,
+/// which is never cut.
+fn with_groups(groups: &[Group], mut payload: Value) -> Value {
+    let (named, left_out) = groups_within(groups, limits::AUDIT_GROUPS_BYTES_MAX);
+    payload["groups"] = json!(named);
+    if left_out > 0 {
+        payload["groupsLeftOut"] = json!(left_out);
+    }
+    payload
 }
 
 /// The canonical payload of `message_sent`, without a tree in between: this
@@ -211,6 +232,31 @@ pub fn entry_hash_at(
     hex::encode(hash.finalize())
 }
 
+/// The second hash of a row: over the one of the row before ([`NameHead`]), the row's
+/// first hash and the name that its actor's session had.
+#[must_use]
+pub fn name_hash(prev: &NameHead, hash: &str, name: Option<&str>) -> [u8; 32] {
+    let mut out = Sha256::new().chain_update(&prev.0).chain_update(hash);
+    if let Some(name) = name {
+        out.update("|");
+        out.update(name);
+    }
+    out.finalize().into()
+}
+
+/// What the next row's second hash is made over: the last row's second hash or,
+/// where it has none, its first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameHead(Vec<u8>);
+
+impl NameHead {
+    /// After a row with these two hashes; [`GENESIS`] alone before the first.
+    #[must_use]
+    pub fn after(hash: &str, name_hash: Option<&[u8]>) -> Self {
+        Self(name_hash.unwrap_or(hash.as_bytes()).to_vec())
+    }
+}
+
 /// The Postgres advisory lock that every writer of a mesh's chain takes, so
 /// that no two rows follow the same one.
 #[must_use]
@@ -237,6 +283,10 @@ pub struct ChainRow<'a> {
     pub created_at: Timestamp,
     /// This row's hash.
     pub hash: &'a str,
+    /// The name that the actor's session had.
+    pub actor_name: Option<&'a str>,
+    /// The second hash, if the row has one.
+    pub name_hash: Option<&'a [u8]>,
 }
 
 /// What a look at a whole chain found.
@@ -246,6 +296,8 @@ pub struct Verdict {
     pub valid: bool,
     /// How many rows were pushed.
     pub entries: u64,
+    /// How many of them have a second hash: the names of the others prove nothing.
+    pub named: u64,
     /// The first row that was not.
     pub broken_at: Option<i64>,
 }
@@ -255,7 +307,9 @@ pub struct Verdict {
 pub struct ChainVerifier {
     mesh_id: String,
     head: String,
+    name_head: NameHead,
     entries: u64,
+    named: u64,
     broken_at: Option<i64>,
 }
 
@@ -264,7 +318,8 @@ impl ChainVerifier {
     #[must_use]
     pub fn new(mesh_id: &str) -> Self {
         let mesh_id = mesh_id.to_owned();
-        Self { mesh_id, head: GENESIS.to_owned(), entries: 0, broken_at: None }
+        let name_head = NameHead::after(GENESIS, None);
+        Self { mesh_id, head: GENESIS.to_owned(), name_head, entries: 0, named: 0, broken_at: None }
     }
 
     /// Takes the next row by id; false from the first broken one on, after
@@ -277,7 +332,11 @@ impl ChainVerifier {
         let payload = canonical_json(row.payload);
         let ChainRow { prev_hash, event_type, actor, created_at, .. } = row;
         let hash = entry_hash(&self.head, &self.mesh_id, event_type, actor, &payload, created_at);
-        if prev_hash == self.head && row.hash == hash {
+        let names = name_hash(&self.name_head, &hash, row.actor_name);
+        let is_named = row.name_hash.is_none_or(|written| written == names);
+        if prev_hash == self.head && row.hash == hash && is_named {
+            self.name_head = NameHead::after(&hash, row.name_hash);
+            self.named += u64::from(row.name_hash.is_some());
             self.head = hash;
         } else {
             self.broken_at = Some(row.id);
@@ -292,11 +351,18 @@ impl ChainVerifier {
         &self.head
     }
 
+    /// As [`Self::head`] for the names, as hex: the second hash of the last good row;
+    /// none if that has none.
+    #[must_use]
+    pub fn name_head(&self) -> Option<String> {
+        (self.name_head.0 != self.head.as_bytes()).then(|| hex::encode(&self.name_head.0))
+    }
+
     /// What was found.
     #[must_use]
     pub fn finish(self) -> Verdict {
-        let Self { entries, broken_at, .. } = self;
-        Verdict { valid: broken_at.is_none(), entries, broken_at }
+        let Self { entries, named, broken_at, .. } = self;
+        Verdict { valid: broken_at.is_none(), entries, named, broken_at }
     }
 }
 
@@ -318,6 +384,8 @@ mod tests {
         payload: Value,
         created_at: Timestamp,
         hash: String,
+        name: Option<String>,
+        name_hash: Option<[u8; 32]>,
     }
 
     impl Row {
@@ -330,6 +398,8 @@ mod tests {
                 payload: &self.payload,
                 created_at: self.created_at,
                 hash: &self.hash,
+                actor_name: self.name.as_deref(),
+                name_hash: self.name_hash.as_ref().map(<[u8; 32]>::as_slice),
             }
         }
     }
@@ -343,9 +413,15 @@ mod tests {
             let (event_type, payload) = (event.event_type(), event.canonical_payload());
             let created_at = START.plus_ms(rows.len() as i64);
             let hash = entry_hash(&prev, MESH, event_type, *actor, &payload, created_at);
+            let before = rows.last().and_then(|row| row.name_hash);
+            let before = NameHead::after(&prev, before.as_ref().map(<[u8; 32]>::as_slice));
+            let name = actor.map(|actor| format!("{actor}'s session"));
+            let name_hash = Some(name_hash(&before, &hash, name.as_deref()));
             let actor = actor.map(str::to_owned);
             let (event_type, payload) = (event_type.to_owned(), event.payload());
-            rows.push(Row { id, prev, event_type, actor, payload, created_at, hash });
+            let row =
+                Row { id, prev, event_type, actor, payload, created_at, hash, name, name_hash };
+            rows.push(row);
         }
         rows
     }
@@ -381,6 +457,33 @@ mod tests {
         );
         assert_eq!(chain_lock_key("mesh-4"), 5_050_716_679_820_961_772);
         assert_eq!(chain_lock_key("mesh-1"), 1_905_781_368_516_597_125, "the sign bit is cut off");
+    }
+
+    /// Two releases write one chain during an upgrade.
+    #[test]
+    fn rows_without_a_second_hash_break_nothing() {
+        let events = ["a", "b", "c", "d"].map(|target| (sent(target), Some("member-1")));
+        let mut rows = chain(&events);
+        rows[1].name_hash = None;
+        rows[3].name_hash = None;
+        let after = NameHead::after(&rows[1].hash, None);
+        rows[2].name_hash = Some(name_hash(&after, &rows[2].hash, rows[2].name.as_deref()));
+        let found = verify(&rows);
+        assert_eq!((found.valid, found.entries, found.named), (true, 4, 2));
+        rows[2].name = Some("somebody else".to_owned());
+        assert_eq!(verify(&rows).broken_at, Some(rows[2].id));
+    }
+
+    /// Hellos cannot grow the chain by what they say of themselves.
+    #[test]
+    fn a_row_names_groups_up_to_a_budget_and_counts_the_rest() {
+        let name = "\u{1}".repeat(128);
+        let groups = vec![Group { name, role: None }; 64];
+        let event = AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false };
+        let payload = event.payload();
+        assert_eq!(payload["groups"].as_array().map(Vec::len), Some(1));
+        assert_eq!(payload["groupsLeftOut"], 63);
+        assert!(event.canonical_payload().len() < limits::AUDIT_GROUPS_BYTES_MAX + 256);
     }
 
     #[test]
@@ -436,7 +539,7 @@ mod tests {
 
     #[test]
     fn an_empty_chain_is_valid() {
-        assert_eq!(verify(&[]), Verdict { valid: true, entries: 0, broken_at: None });
+        assert_eq!(verify(&[]), Verdict { valid: true, entries: 0, named: 0, broken_at: None });
     }
 
     #[test]
@@ -461,12 +564,12 @@ mod tests {
         fn any_change_is_found_where_it_is(
             targets in prop::collection::vec(".{0,8}", 2..8),
             at: prop::sample::Index,
-            change in 0..9,
+            change in 0..12,
         ) {
             let events: Vec<_> = targets.iter().map(|t| (sent(t), Some("member-1"))).collect();
             let mut rows = chain(&events);
             let (at, entries) = (at.index(rows.len() - 1), rows.len() as u64);
-            prop_assert_eq!(verify(&rows), Verdict { valid: true, entries, broken_at: None });
+            prop_assert_eq!(verify(&rows), Verdict { valid: true, entries, named: entries, broken_at: None });
             let (id, next_id) = (rows[at].id, rows[at + 1].id);
             let row = &mut rows[at];
             match change {
@@ -477,12 +580,16 @@ mod tests {
                 4 => row.payload["extra"] = json!(null),
                 5 => row.created_at = row.created_at.plus_ms(1),
                 6 => row.hash = row.hash.to_uppercase(),
-                7 => drop(rows.remove(at)),
+                7 => row.name = Some("somebody else".to_owned()),
+                8 => row.name = None,
+                // Without its second hash the next one's does not follow.
+                9 => row.name_hash = None,
+                10 => drop(rows.remove(at)),
                 _ => rows.swap(at, at + 1),
             }
-            let broken_at = Some(if change < 7 { id } else { next_id });
-            let entries = rows.len() as u64;
-            prop_assert_eq!(verify(&rows), Verdict { valid: false, entries, broken_at });
+            let broken_at = Some(if change < 9 { id } else { next_id });
+            let found = verify(&rows);
+            prop_assert_eq!((found.valid, found.broken_at), (false, broken_at));
         }
 
         #[test]

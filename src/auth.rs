@@ -30,7 +30,7 @@ pub use hello::{
 };
 pub use invite::{InviteError, InvitePayload};
 pub(crate) use json::push_string;
-pub use json::{canonical_json, js_number};
+pub use json::{canonical_json, has_duplicate_keys, js_number};
 pub(crate) use key::agreement_key;
 pub use key::{SecretKey, SecretKeyError};
 

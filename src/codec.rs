@@ -272,7 +272,7 @@ impl Codec {
             "hello" => M::Hello(self.body("hello", frame)?),
             "session_hello" => M::SessionHello(self.body("session_hello", frame)?),
             "message_status" => M::MessageStatus(self.body("message_status", frame)?),
-            "list_peers" => M::ListPeers,
+            "list_peers" => M::ListPeers(self.body("list_peers", frame)?),
             "set_status" => {
                 #[derive(Deserialize)]
                 struct SetStatus {
@@ -306,7 +306,7 @@ impl Codec {
             "disconnect" => M::Disconnect(self.body("disconnect", frame)?),
             "ban" => M::Ban(self.body("ban", frame)?),
             "unban" => M::Unban(self.body("unban", frame)?),
-            "list_bans" => M::ListBans,
+            "list_bans" => M::ListBans(self.body("list_bans", frame)?),
             "audit_query" => M::AuditQuery(self.body("audit_query", frame)?),
             "audit_verify" => M::AuditVerify,
             _ => return Ok(None),

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod messages;
 pub mod moderation;
+mod paging;
 pub mod presence;
 
 use std::pin::Pin;
@@ -162,7 +163,7 @@ pub fn charge<'a>(session: &Session, cost: u32) -> Option<Work<'a>> {
 async fn handle_other(context: Context<'_>, message: ClientMessage<'_>) {
     match message {
         ClientMessage::MessageStatus(ask) => messages::message_status(&context, ask).await,
-        ClientMessage::ListPeers => presence::list_peers(&context).await,
+        ClientMessage::ListPeers(ask) => presence::list_peers(&context, ask).await,
         ClientMessage::SetStatus(status) => presence::set_status(&context, status).await,
         ClientMessage::SetSummary(summary) => presence::set_summary(&context, summary).await,
         ClientMessage::SetVisible(visible) => presence::set_visible(&context, visible).await,
@@ -178,7 +179,7 @@ async fn handle_other(context: Context<'_>, message: ClientMessage<'_>) {
         }
         ClientMessage::Ban(ask) => moderation::ban(&context, ask).await,
         ClientMessage::Unban(ask) => moderation::unban(&context, ask).await,
-        ClientMessage::ListBans => moderation::list_bans(&context).await,
+        ClientMessage::ListBans(ask) => moderation::list_bans(&context, ask).await,
         ClientMessage::AuditQuery(ask) => audit::query(&context, ask).await,
         ClientMessage::AuditVerify => audit::verify(&context).await,
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {

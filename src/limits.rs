@@ -109,6 +109,26 @@ pub const PUSH_OVERHEAD_BYTES_MAX: usize = 8 * 1024;
 pub const PUSH_BYTES_MAX: usize =
     MESSAGE_BYTES_MAX_CEILING.div_ceil(3) * 4 + PUSH_OVERHEAD_BYTES_MAX;
 
+// ---- Answers ----------------------------------------------------------------
+
+/// An answer, encoded. What is longer comes in pages: `more` and a `cursor` to ask
+/// on with.
+pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
+
+/// What an answer holds beside its rows: its type, the request's id, a message's
+/// id and target, totals, the cursor.
+pub const ANSWER_FRAME_BYTES_MAX: usize = 8 * 1024;
+
+/// A cursor. Longer: refused as `invalid_argument`.
+pub const CURSOR_BYTES_MAX: usize = 512;
+
+/// Members that an `ambiguous` refusal names. More: it says that there are more.
+pub const CANDIDATES_MAX: usize = 8;
+
+/// Hex digits with which a key's beginning may stand for it where somebody is
+/// removed. Fewer: it is taken for a name only.
+pub const KEY_PREFIX_DIGITS_MIN: usize = 8;
+
 // ---- Accepting and delivering ----------------------------------------------
 
 /// Envelopes of this node that wait for their commit. More: the reading socket
@@ -229,18 +249,48 @@ pub const GROUP_NAME_BYTES_MAX: usize = 128;
 /// hello.
 pub const GROUPS_PER_PRESENCE_MAX: usize = 64;
 
-/// A display name. Longer: cut at a character's edge.
+// What a presence says of itself is in everybody's `list_peers`, so it is counted
+// as it is encoded: as JSON, where a control character takes six bytes.
+
+/// A display name, encoded. Longer: cut at a character's edge.
 pub const DISPLAY_NAME_BYTES_MAX: usize = 256;
 
-/// A summary. Longer: cut at a character's edge.
+/// A summary, encoded. Longer: cut at a character's edge.
 pub const SUMMARY_BYTES_MAX: usize = 2048;
 
-/// A profile, encoded as JSON. Longer: refused as `invalid_argument`.
+/// A profile, encoded. Longer: refused as `invalid_argument`; one that was saved
+/// by another program is not restored.
 pub const PROFILE_BYTES_MAX: usize = 4096;
 
-/// Each of a hello's other texts: folder, host name, model, channel, session id.
-/// Longer: cut at a character's edge.
-pub const HELLO_TEXT_BYTES_MAX: usize = 1024;
+/// A hello's folder, encoded. Longer: cut at a character's edge.
+pub const HELLO_CWD_BYTES_MAX: usize = 1024;
+
+/// Each of a hello's other texts, encoded: session id, host name, kind of peer,
+/// channel, model. Longer: cut at a character's edge.
+pub const HELLO_TEXT_BYTES_MAX: usize = 256;
+
+/// Those texts: how many there are.
+const HELLO_TEXTS: usize = 5;
+
+/// The groups of one presence, encoded. More: refused as `invalid_argument`;
+/// dropped from a hello.
+pub const GROUPS_BYTES_MAX: usize = 2048;
+
+/// What a presence's row is made of beside what its peer chooses: field names,
+/// keys, instants, words, counters.
+pub const RECORD_FIXED_BYTES_MAX: usize = 1024;
+
+/// A presence's row in `list_peers`, encoded, without its profile. Each part has
+/// its own bound; they add up to no more.
+pub const RECORD_BYTES_MAX: usize = 8 * 1024;
+
+/// The whole row. One that another program or an older node wrote may be larger:
+/// it is cut where it is listed.
+pub const PEER_ROW_BYTES_MAX: usize = RECORD_BYTES_MAX + PROFILE_BYTES_MAX;
+
+/// The groups that `peer_joined` and `peer_returned` name, encoded. More: the
+/// event says how many it leaves out.
+pub const EVENT_GROUPS_BYTES_MAX: usize = 1024;
 
 // ---- Identity --------------------------------------------------------------
 
@@ -321,6 +371,18 @@ pub const BUS_PROBES_MISSED_MAX: u64 = 2;
 /// Rows of one `audit_query`. More: the answer ends there.
 pub const AUDIT_QUERY_ROWS_MAX: usize = 500;
 
+/// Rows that an `audit_query` reads from the store at once: what it may hold
+/// beyond its answer. More: it reads again.
+pub const AUDIT_QUERY_READ_ROWS_MAX: usize = 64;
+
+/// The groups that a row about a new presence names, encoded: rows are kept for
+/// ever. More: the row says how many it leaves out.
+pub const AUDIT_GROUPS_BYTES_MAX: usize = 1024;
+
+/// The payload of one row in an answer, encoded; rows of other programs may hold
+/// anything. Larger: left out of the answer, which says how large it is.
+pub const AUDIT_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
 // ---- Operators ---------------------------------------------------------------
 
 /// Meshes of which a node tells its load to the others. More: only the busiest.
@@ -391,6 +453,29 @@ const _: () = assert!(
 const _: () = assert!(HELLO_BYTES_MAX_FLOOR <= MESSAGE_BYTES_MAX_CEILING);
 // A profile that is allowed can be sent under the default frame size.
 const _: () = assert!(PROFILE_BYTES_MAX + SUMMARY_BYTES_MAX < 64 * 1024);
+// The parts of a presence's row, the member's enrolled name among them, fit into
+// the row.
+const _: () = assert!(
+    RECORD_FIXED_BYTES_MAX
+        + 2 * DISPLAY_NAME_BYTES_MAX
+        + SUMMARY_BYTES_MAX
+        + HELLO_CWD_BYTES_MAX
+        + HELLO_TEXTS * HELLO_TEXT_BYTES_MAX
+        + GROUPS_BYTES_MAX
+        <= RECORD_BYTES_MAX
+);
+// One group that is allowed can be joined, escaped at its worst.
+const _: () = assert!(GROUPS_BYTES_MAX >= 2 * 6 * GROUP_NAME_BYTES_MAX + 32);
+// A page holds many rows of any list, and always one.
+const _: () = assert!(ANSWER_BYTES_MAX >= 32 * PEER_ROW_BYTES_MAX + ANSWER_FRAME_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX >= 4 * AUDIT_PAYLOAD_BYTES_MAX + ANSWER_FRAME_BYTES_MAX);
+// What stands around the rows, escaped at its worst.
+const _: () = assert!(
+    ANSWER_FRAME_BYTES_MAX
+        >= 6 * (REQ_ID_BYTES_MAX + TARGET_SPEC_BYTES_MAX) + CURSOR_BYTES_MAX + 1024
+);
+// An answer waits in an empty outbox together with a push.
+const _: () = assert!(OUTBOX_BYTES_MAX >= ANSWER_BYTES_MAX + PUSH_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@
 //! `docs/PROTOCOL.md`.
 
 pub mod audit;
+pub mod budget;
 pub mod delivery;
 pub mod handshake;
 pub mod moderation;
@@ -16,7 +17,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use audit::{AuditQuery, AuditResult, AuditRow, AuditVerifyResult};
+pub use audit::{AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult};
 pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
@@ -28,8 +29,8 @@ pub use moderation::{
     BanAck, BanEntry, BansList, DisconnectAck, KickAck, KickRequest, TargetRequest, UnbanAck,
 };
 pub use presence::{
-    Group, GroupRequest, PeerInfo, PeerRole, PeersList, Profile, SetProfile, SetVisible, Stats,
-    Status, StatusSource,
+    Group, GroupRequest, PageRequest, PeerInfo, PeerRole, PeersList, Profile, SetProfile,
+    SetVisible, Stats, Status, StatusSource,
 };
 
 /// The only protocol version there is.
@@ -91,7 +92,7 @@ pub enum ClientMessage<'a> {
     /// `message_status`.
     MessageStatus(MessageStatus),
     /// `list_peers`.
-    ListPeers,
+    ListPeers(PageRequest),
     /// `set_status`.
     SetStatus(Status),
     /// `set_summary`.
@@ -115,7 +116,7 @@ pub enum ClientMessage<'a> {
     /// `unban`.
     Unban(TargetRequest),
     /// `list_bans`.
-    ListBans,
+    ListBans(PageRequest),
     /// `audit_query`.
     AuditQuery(AuditQuery),
     /// `audit_verify`.

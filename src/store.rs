@@ -268,7 +268,17 @@ pub trait Store: Send + Sync + 'static {
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)>;
 
-    /// Rows after `after_id`, oldest first: what a verifier walks.
+    /// Rows before `before_id`, newest first: a page after the first, or with
+    /// `i64::MAX` the newest ones without counting the chain.
+    async fn audit_before(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&str>,
+        before_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>>;
+
+    /// Rows after `after_id`, oldest first: what a verifier walks, from `i64::MIN`.
     async fn audit_after(
         &self,
         mesh: &MeshId,

@@ -3,8 +3,10 @@
 //! What other programs signed or hashed went through `String(n)` and
 //! `JSON.stringify`; the same value must give the same bytes here.
 
-use std::fmt::Write as _;
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// A number as JavaScript's `String(n)` prints it: the shortest digits that
@@ -94,6 +96,70 @@ fn push_value(out: &mut String, value: &Value) {
             }
             out.push('}');
         }
+    }
+}
+
+/// Whether some object in this JSON names a key twice: readers differ in which of
+/// the two they take.
+#[must_use]
+pub fn has_duplicate_keys(json: &str) -> bool {
+    serde_json::from_str::<Unambiguous>(json).is_err_and(|error| error.is_data())
+}
+
+/// Any JSON whose objects name each key once.
+struct Unambiguous;
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Unambiguous {
+    type Value = Self;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
+        let mut keys = HashSet::new();
+        while let Some(key) = fields.next_key::<String>()? {
+            if !keys.insert(key) {
+                return Err(A::Error::custom("a key stands twice"));
+            }
+            fields.next_value::<Self>()?;
+        }
+        Ok(self)
     }
 }
 
@@ -242,6 +308,16 @@ mod tests {
             let mut out = String::new();
             push_string(&mut out, &text);
             prop_assert_eq!(out, Value::from(text).to_string());
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_seen_at_any_depth() {
+        for twice in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"\u0061":2}}]"#] {
+            assert!(has_duplicate_keys(twice), "{twice}");
+        }
+        for once in [r#"{"a":{"a":1},"b":[1.5,-2,null,true,"a"]}"#, "{}", "3", "not JSON"] {
+            assert!(!has_duplicate_keys(once), "{once}");
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{lookup, output};
-use crate::audit::{ChainRow, ChainVerifier};
+use crate::audit::ChainVerifier;
 use crate::config::Config;
 use crate::id::MeshId;
 use crate::store::{AuditRecord, Mesh, Store};
@@ -94,8 +94,8 @@ struct Tail {
 async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
     let filter = ask.event_type.as_deref();
     // First the end of the chain, so that nothing between the two is missed.
-    let (newest, _) = store.audit_page(&mesh.id, None, 0, 1).await?;
-    let mut after = newest.first().map_or(0, |row| row.id);
+    let newest = store.audit_before(&mesh.id, None, i64::MAX, 1).await?;
+    let mut after = newest.first().map_or(i64::MIN, |row| row.id);
     let (mut rows, total) = store.audit_page(&mesh.id, filter, 0, ask.lines).await?;
     rows.retain(|row| row.id <= after);
     rows.reverse();
@@ -133,7 +133,7 @@ fn print_rows(rows: &[AuditRecord]) -> io::Result<()> {
             row.id.to_string(),
             row.created_at.to_string(),
             row.event_type.clone(),
-            actor(row).to_owned(),
+            actor(row),
             row.payload.to_string(),
         ]
     });
@@ -145,8 +145,7 @@ fn print_rows(rows: &[AuditRecord]) -> io::Result<()> {
 fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow::Result<()> {
     for row in rows {
         if json {
-            serde_json::to_writer(&mut *out, &describe(row))?;
-            writeln!(out)?;
+            out.write_all(output::json_line(&describe(row))?.as_bytes())?;
         } else {
             let text = format!(
                 "{:>8}  {}  {:<20}  {}  {}",
@@ -163,8 +162,14 @@ fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow
     Ok(())
 }
 
-fn actor(row: &AuditRecord) -> &str {
-    row.actor_name.as_deref().or(row.actor.as_deref()).unwrap_or("system")
+/// By enrolled name and key; what the session called itself stands beside it.
+fn actor(row: &AuditRecord) -> String {
+    let name = row.actor_label();
+    let key = row.member_key.as_deref().and_then(|key| key.get(..12));
+    let key = key.map(|key| format!(" ({key})")).unwrap_or_default();
+    let session = row.session_name().filter(|session| *session != name);
+    let session = session.map(|session| format!(", as {session:?}")).unwrap_or_default();
+    format!("{name}{key}{session}")
 }
 
 fn describe(row: &AuditRecord) -> Value {
@@ -173,10 +178,13 @@ fn describe(row: &AuditRecord) -> Value {
         "meshId": row.mesh,
         "eventType": row.event_type,
         "actorMemberId": row.actor,
-        "actor": actor(row),
+        "actor": row.actor_label(),
+        "actorPubkey": row.member_key,
+        "sessionName": row.session_name(),
         "payload": row.payload,
         "prevHash": row.prev_hash,
         "hash": row.hash,
+        "nameHash": row.name_hash.as_deref().map(hex::encode),
         "createdAt": row.created_at,
     })
 }
@@ -185,13 +193,14 @@ async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<Ex
     let mut chain = ChainVerifier::new(mesh.id.as_str());
     let mut broken: Option<AuditRecord> = None;
     each_row(store, &mesh.id, |row| {
-        if !chain.push(as_link(row)) && broken.is_none() {
+        if !chain.push(row.as_link()) && broken.is_none() {
             broken = Some(row.clone());
         }
         Ok(())
     })
     .await?;
     let head = chain.head().to_owned();
+    let name_head = chain.name_head();
     let verdict = chain.finish();
     if json {
         output::json(&json!({
@@ -201,10 +210,21 @@ async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<Ex
             "entries": verdict.entries,
             "brokenAt": verdict.broken_at,
             "head": head,
+            "namedEntries": verdict.named,
+            "nameHead": name_head,
         }))?;
     } else if verdict.valid {
         let rows = output::count(verdict.entries, "row");
         output::line(&format!("The chain of {} is whole: {rows}.\n  head  {head}", mesh.slug))?;
+        if let Some(name_head) = name_head {
+            output::line(&format!("  names {name_head}"))?;
+        }
+        if verdict.named < verdict.entries {
+            let unnamed = output::count(verdict.entries - verdict.named, "row");
+            output::line(&format!(
+                "  the names of sessions in {unnamed} prove nothing: an earlier release wrote them"
+            ))?;
+        }
     }
     let Some(row) = broken else { return Ok(ExitCode::SUCCESS) };
     let text = format!(
@@ -239,8 +259,7 @@ async fn export(
     let mut entries = 0_u64;
     each_row(store, &mesh.id, |row| {
         entries += 1;
-        serde_json::to_writer(&mut out, &describe(row))?;
-        writeln!(out)?;
+        out.write_all(output::json_line(&describe(row))?.as_bytes())?;
         Ok(())
     })
     .await?;
@@ -262,23 +281,11 @@ async fn each_row(
     mesh: &MeshId,
     mut visit: impl FnMut(&AuditRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let rows = store.audit_after(mesh, after, PAGE_ROWS).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         after = last.id;
         rows.iter().try_for_each(&mut visit)?;
-    }
-}
-
-fn as_link(row: &AuditRecord) -> ChainRow<'_> {
-    ChainRow {
-        id: row.id,
-        prev_hash: &row.prev_hash,
-        event_type: &row.event_type,
-        actor: row.actor.as_deref(),
-        payload: &row.payload,
-        created_at: row.created_at,
-        hash: &row.hash,
     }
 }

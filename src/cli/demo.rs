@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::enrol::{self, InviteTerms};
 use crate::app;
-use crate::audit::{ChainRow, ChainVerifier, Verdict};
+use crate::audit::{ChainVerifier, Verdict};
 use crate::auth::SecretKey;
 use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
@@ -300,17 +300,9 @@ async fn audit(
 ) -> anyhow::Result<Verdict> {
     transcript.step("the audit chain: who did what, never what was said")?;
     let mut verifier = ChainVerifier::new(mesh.as_str());
-    for row in stage.store.audit_after(mesh, 0, 500).await? {
-        verifier.push(ChainRow {
-            id: row.id,
-            prev_hash: &row.prev_hash,
-            event_type: &row.event_type,
-            actor: row.actor.as_deref(),
-            payload: &row.payload,
-            created_at: row.created_at,
-            hash: &row.hash,
-        });
-        let actor = row.actor_name.as_deref().unwrap_or("broker");
+    for row in stage.store.audit_after(mesh, i64::MIN, 500).await? {
+        verifier.push(row.as_link());
+        let actor = if row.actor.is_some() { row.actor_label() } else { "broker" };
         transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
     }
     Ok(verifier.finish())

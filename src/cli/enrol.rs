@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
+use super::{Failure, output};
 use crate::auth::{InvitePayload, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::{Config, process_env};
@@ -264,7 +264,7 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 fn owner_file(data_dir: &Path, mesh: &MeshId) -> PathBuf {
-    data_dir.join("owners").join(format!("{mesh}.json"))
+    data_dir.join("owners").join(format!("{}.json", output::file_name(mesh.as_str())))
 }
 
 fn random_root_key() -> String {

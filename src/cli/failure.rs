@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as UsageErrorKind;
 use serde_json::{Value, json};
 
+use super::output;
 use crate::config::ConfigErrors;
 use crate::store::StoreError;
 
@@ -73,14 +74,17 @@ fn first_paragraph(text: &str) -> String {
 
 fn say(json: bool, message: &str, object: &Value) {
     // Not eprintln!, which panics when standard error is closed.
-    let _ = writeln!(io::stderr(), "claudemesh-broker: {message}");
+    // Names of peers may be in it.
+    let _ = writeln!(io::stderr(), "claudemesh-broker: {}", output::printable_lines(message));
     if json {
         print_object(object);
     }
 }
 
 fn print_object(error: &Value) {
-    let _ = writeln!(io::stdout(), "{}", json!({ "error": error }));
+    if let Ok(line) = output::json_line(&json!({ "error": error })) {
+        let _ = io::stdout().write_all(line.as_bytes());
+    }
 }
 
 fn sentence(error: &anyhow::Error) -> String {

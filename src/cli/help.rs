@@ -152,6 +152,7 @@ Examples:
   claudemesh-broker peer send bob 'are you there?'
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
+  claudemesh-broker peer forget bob      # he has a new key, and says so himself
   claudemesh-broker peer status dnd";
 
 pub(super) const BENCH: &str = "\

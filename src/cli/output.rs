@@ -5,16 +5,36 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 /// Prints `value` as one line of JSON.
 ///
 /// # Errors
 /// When standard output cannot be written.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    raw(&line)?;
+    raw(json_line(value)?.as_bytes())?;
     Ok(())
+}
+
+/// `value` as one line of JSON. Beyond what JSON asks for, what would steer a terminal
+/// is escaped: the same value for a program, and harmless to look at.
+///
+/// # Errors
+/// When the value has no form as JSON.
+pub(super) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string(value)?;
+    let mut line = String::with_capacity(text.len() + 1);
+    for c in text.chars() {
+        if steers(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    Ok(line)
 }
 
 /// Prints a line of text. Not `println!`, which panics when the reader left.
@@ -61,15 +81,48 @@ pub(super) fn table<const N: usize>(
 /// `text` without the characters that would steer a terminal: names come from
 /// strangers.
 pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     if text.contains(steers) {
         Cow::Owned(text.replace(steers, "\u{fffd}"))
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// As [`printable`], for text of several lines that are ours.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a terminal would do something at this character, or show nothing for it:
+/// controls, marks of direction, separators of lines, what has no width, tags.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// Whether `text` can be a part of a path as it is: no folder, nothing hidden.
+pub(super) fn is_file_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && !text.starts_with('.')
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' '))
+}
+
+/// A part of a path for `text`, which may come from a stranger: itself, or its digest.
+pub(super) fn file_name(text: &str) -> Cow<'_, str> {
+    if is_file_name(text) {
+        return text.into();
+    }
+    let digest = hex::encode(Sha256::digest(text.as_bytes()));
+    digest[..32].to_owned().into()
 }
 
 /// `text` as a shell takes it for one word.
@@ -100,6 +153,26 @@ mod tests {
     fn names_cannot_steer_the_terminal() {
         assert_eq!(printable("Ada Lovelace ü"), "Ada Lovelace ü");
         assert_eq!(printable("a\u{1b}[2Jb\nc\u{202e}d"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d");
+        let hidden = "\u{61c}\u{200b}\u{200d}\u{2028}\u{2029}\u{2066}\u{feff}\u{e0041}\u{9b}\u{7f}";
+        assert!(printable(hidden).chars().all(|c| c == '\u{fffd}'));
+        assert_eq!(printable_lines("a\u{9b}\nb"), "a\u{fffd}\nb");
+    }
+
+    #[test]
+    fn json_steers_no_terminal_and_says_the_same() {
+        let name = "a\u{9b}2J\u{202e}\u{e0041}ü\u{7f}";
+        let line = json_line(&name).expect("a text");
+        assert_eq!(line, "\"a\\u009b2J\\u202e\\udb40\\udc41ü\\u007f\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).expect("JSON"), name);
+    }
+
+    #[test]
+    fn a_part_of_a_path_stays_one() {
+        assert_eq!(file_name("0199a1b2"), "0199a1b2");
+        for hostile in ["../x", "/etc/passwd", "a/b", ".hidden", "", "..", "a\0b", "a\\b"] {
+            let name = file_name(hostile);
+            assert!(is_file_name(&name) && name.len() == 32, "{hostile:?}: {name}");
+        }
     }
 
     #[test]

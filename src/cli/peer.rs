@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod contacts;
 mod control;
 mod keyring;
 mod listen;
@@ -34,6 +35,8 @@ pub enum PeerCommand {
     Listen(ListenArgs),
     /// Show who is here
     List(ListArgs),
+    /// Forget the key that a name had, and take the one that it has next
+    Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
 }
@@ -111,6 +114,16 @@ pub struct ListArgs {
     pub who: WhoArgs,
 }
 
+/// Arguments of `peer forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArgs {
+    /// The name that was met
+    pub contact: String,
+    /// Who met it.
+    #[command(flatten)]
+    pub who: WhoArgs,
+}
+
 /// Arguments of `peer status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -175,6 +188,7 @@ pub async fn run(command: PeerCommand, json: bool, config: &Config) -> anyhow::R
         PeerCommand::Send(args) => send::run(&args, json, &data_dir).await,
         PeerCommand::Listen(args) => listen::run(&args, json, &data_dir).await,
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
+        PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
     }
 }
@@ -271,7 +285,7 @@ async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     let (client, _inbox) = args.who.visit(&kept).await?;
     let mut peers = client.list_peers().await?;
     client.close().await;
-    send::remember(data_dir, &kept, &peers);
+    contacts::remember(data_dir, &kept, &peers);
     peers.retain(|peer| args.all || peer.peer_role == PeerRole::Session);
     if json {
         output::json(&json!({ "peers": peers }))?;
@@ -279,23 +293,38 @@ async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
         output::line(&format!("nobody is in {} now", kept.file.mesh_slug))?;
     } else {
         output::table(
-            ["name", "status", "groups", "since", "key", "doing"],
+            ["name", "member", "status", "groups", "since", "key", "doing"],
             peers.iter().map(|peer| row(peer, &kept)),
         )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(peer: &PeerInfo, kept: &Kept) -> [String; 6] {
+fn forget(args: &ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let kept = args.who.choose(data_dir)?;
+    let forgotten = contacts::forget(data_dir, &kept, &args.contact)?;
+    if json {
+        output::json(&json!({ "name": args.contact, "forgotten": forgotten }))?;
+    } else if forgotten.is_empty() {
+        output::line(&format!("{} was not met in {}", args.contact, kept.file.mesh_slug))?;
+    } else {
+        let keys: Vec<&str> = forgotten.iter().map(|key| send::short(key)).collect();
+        output::line(&format!("{} ({}) is forgotten", args.contact, keys.join(", ")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(peer: &PeerInfo, kept: &Kept) -> [String; 7] {
     let own = peer.member_pubkey == kept.file.public_key.as_str();
     let name = if own { format!("{} (you)", peer.display_name) } else { peer.display_name.clone() };
     let groups: Vec<String> = peer.groups.iter().map(|group| format!("@{}", group.name)).collect();
     [
         name,
+        output::or_dash(peer.member_name.as_deref()),
         peer.status.as_str().to_owned(),
         groups.join(" "),
         peer.connected_at.to_string(),
-        peer.member_pubkey.chars().take(12).collect(),
+        send::short(&peer.member_pubkey).to_owned(),
         peer.summary.clone().unwrap_or_default(),
     ]
 }

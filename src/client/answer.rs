@@ -152,7 +152,8 @@ mod tests {
             let Answer::Error(error) = frame.answer else { panic!("{frame:?}") };
             assert_eq!(error.code, "forbidden");
         }
-        let list = ServerMessage::PeersList(PeersList { peers: Vec::new() });
+        let list =
+            ServerMessage::PeersList(PeersList { peers: Vec::new(), more: false, cursor: None });
         for frame in read_back(&list, Some(&req_id)) {
             assert!(matches!(frame.answer, Answer::PeersList(_)), "{frame:?}");
         }

@@ -8,14 +8,19 @@ use super::answer::Answer;
 use super::task::Command;
 use super::{Client, ClientError, socket};
 use crate::protocol::{
-    AuditQuery, AuditResult, AuditVerifyResult, BanAck, BanEntry, DisconnectAck, Group, KickAck,
-    KickRequest, MessageStatusResult, PeerInfo, SetProfile, SetVisible, Stats, Status,
-    TargetRequest, UnbanAck,
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditVerifyResult, BanAck, BanEntry,
+    DisconnectAck, Group, KickAck, KickRequest, MessageStatus, MessageStatusResult, PageRequest,
+    PeerInfo, SetProfile, SetVisible, Stats, Status, TargetRequest, UnbanAck,
 };
 
 /// The body of a request that has none.
 #[derive(Serialize)]
 struct Nothing {}
+
+/// Where a list goes on, if it does. A cursor that comes again leads nowhere.
+fn next_page(more: bool, cursor: Option<String>, before: Option<&String>) -> Option<String> {
+    cursor.filter(|cursor| more && before != Some(cursor))
+}
 
 /// Takes the answer of the expected kind.
 macro_rules! expect {
@@ -75,8 +80,15 @@ impl Client {
     /// # Errors
     /// As [`Self::request`]; so do all that follow.
     pub async fn list_peers(&self) -> Result<Vec<PeerInfo>, ClientError> {
-        let answer = self.request("list_peers", &Nothing {}).await?;
-        Ok(expect!(answer, PeersList)?.peers)
+        let (mut peers, mut ask) = (Vec::new(), PageRequest::default());
+        loop {
+            let page = expect!(self.request("list_peers", &ask).await?, PeersList)?;
+            peers.extend(page.peers);
+            ask.cursor = next_page(page.more, page.cursor, ask.cursor.as_ref());
+            if ask.cursor.is_none() {
+                return Ok(peers);
+            }
+        }
     }
 
     /// Says what this session is doing. Turning idle releases what was held.
@@ -153,8 +165,17 @@ impl Client {
     /// # Errors
     /// As [`Self::request`].
     pub async fn message_status(&self, id: &str) -> Result<MessageStatusResult, ClientError> {
-        let ask = crate::protocol::MessageStatus { message_id: id.to_owned() };
-        expect!(self.request("message_status", &ask).await?, MessageStatusResult)
+        let mut ask = MessageStatus { message_id: id.to_owned(), cursor: None };
+        let mut recipients = Vec::new();
+        loop {
+            let answer = self.request("message_status", &ask).await?;
+            let mut page = expect!(answer, MessageStatusResult)?;
+            recipients.append(&mut page.recipients);
+            ask.cursor = next_page(page.more, page.cursor.take(), ask.cursor.as_ref());
+            if ask.cursor.is_none() {
+                return Ok(MessageStatusResult { recipients, more: false, ..page });
+            }
+        }
     }
 
     /// Removes sessions for good. Admins only.
@@ -194,7 +215,15 @@ impl Client {
     /// # Errors
     /// As [`Self::request`].
     pub async fn list_bans(&self) -> Result<Vec<BanEntry>, ClientError> {
-        Ok(expect!(self.request("list_bans", &Nothing {}).await?, ListBansResult)?.bans)
+        let (mut bans, mut ask) = (Vec::new(), PageRequest::default());
+        loop {
+            let page = expect!(self.request("list_bans", &ask).await?, ListBansResult)?;
+            bans.extend(page.bans);
+            ask.cursor = next_page(page.more, page.cursor, ask.cursor.as_ref());
+            if ask.cursor.is_none() {
+                return Ok(bans);
+            }
+        }
     }
 
     /// The audit trail, newest first. Admins only.
@@ -202,7 +231,18 @@ impl Client {
     /// # Errors
     /// As [`Self::request`].
     pub async fn audit_query(&self, ask: &AuditQuery) -> Result<AuditResult, ClientError> {
-        expect!(self.request("audit_query", ask).await?, AuditResult)
+        let mut ask = ask.clone();
+        let mut entries = Vec::new();
+        loop {
+            let mut page = expect!(self.request("audit_query", &ask).await?, AuditResult)?;
+            let rows = i64::try_from(page.entries.len()).unwrap_or(i64::MAX);
+            entries.append(&mut page.entries);
+            ask.cursor = next_page(page.more, page.cursor.take(), ask.cursor.as_ref());
+            ask.limit = Some(ask.limit.unwrap_or(AUDIT_ROWS_DEFAULT).saturating_sub(rows));
+            if ask.cursor.is_none() || ask.limit <= Some(0) {
+                return Ok(AuditResult { entries, more: false, ..page });
+            }
+        }
     }
 
     /// Whether the audit chain holds. Admins only.

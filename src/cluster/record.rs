@@ -174,6 +174,8 @@ impl PresenceRecord {
             pubkey: self.routing_key().to_string(),
             member_pubkey: self.member_key.to_string(),
             display_name: self.display_name.clone(),
+            // Known to the room, not to the directory.
+            member_name: None,
             status: self.status,
             summary: self.summary.clone(),
             groups: self.groups.clone(),

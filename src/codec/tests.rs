@@ -282,7 +282,7 @@ fn an_extension_of_msgpack_is_no_malformed_frame() {
         }
     }
     let request = Codec::MsgPack.decode(&frame).expect("a request");
-    assert!(matches!(request.message, ClientMessage::ListPeers));
+    assert!(matches!(request.message, ClientMessage::ListPeers(_)));
     // A hello, with one where text is wanted: refused as a hello.
     let hello = frame_with_extension("hello", "cwd");
     assert_eq!(kind_of(&Codec::MsgPack.decode(&hello).expect_err("no text")), "invalid");

@@ -1,12 +1,17 @@
 //! `audit_query` and `audit_verify`: for admins and the owner.
 
-use crate::audit::{ChainRow, ChainVerifier};
+use serde_json::json;
+
+use super::paging::{Budget, from_cursor, to_cursor};
+use super::{Context, moderation};
+use crate::audit::ChainVerifier;
 use crate::id::MeshId;
 use crate::limits;
-use crate::protocol::{AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage};
-use crate::store::{Result, Store};
-
-use super::{Context, moderation};
+use crate::protocol::budget::{cut, value_bytes};
+use crate::protocol::{
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
+};
+use crate::store::{AuditRecord, Result, Store};
 
 /// Rows read at once while a chain is walked.
 const PAGE_ROWS: i64 = 1000;
@@ -28,33 +33,79 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
     if !context.session.outbox.has_room().await {
         return;
     }
-    let max = i64::try_from(limits::AUDIT_QUERY_ROWS_MAX).unwrap_or(i64::MAX);
-    let limit = ask.limit.unwrap_or(50).clamp(0, max);
-    let offset = ask.offset.unwrap_or(0).max(0);
-    let event_type = ask.event_type.as_deref().filter(|name| !name.is_empty());
-    let page = context.node.store.audit_page(context.room.mesh(), event_type, offset, limit).await;
-    match page {
-        Ok((records, total)) => {
-            let entries = records
-                .into_iter()
-                .map(|record| AuditRow {
-                    id: record.id,
-                    event_type: record.event_type,
-                    actor: record
-                        .actor_name
-                        .or(record.actor)
-                        .unwrap_or_else(|| "system".to_owned()),
-                    payload: record.payload,
-                    hash: record.hash,
-                    created_at: record.created_at,
-                })
-                .collect();
-            context.reply(&ServerMessage::AuditResult(AuditResult { entries, total }));
-        }
+    let Ok(before) = from_cursor::<i64>(context, ask.cursor.as_deref()) else { return };
+    let store = &*context.node.store;
+    match gather(store, context.room.mesh(), &ask, before).await {
+        Ok(result) => context.reply(&ServerMessage::AuditResult(result)),
         Err(error) => {
             tracing::warn!(%error, "an audit query failed");
             context.refuse("audit_query_error", "the audit trail could not be read; try again");
         }
+    }
+}
+
+/// The rows asked for, as many as an answer holds. A few are read at a time: what
+/// is held meanwhile is bounded too.
+async fn gather(
+    store: &dyn Store,
+    mesh: &MeshId,
+    ask: &AuditQuery,
+    before: Option<i64>,
+) -> Result<AuditResult> {
+    let max = i64::try_from(limits::AUDIT_QUERY_ROWS_MAX).unwrap_or(i64::MAX);
+    let read_max = i64::try_from(limits::AUDIT_QUERY_READ_ROWS_MAX).unwrap_or(i64::MAX);
+    let limit = ask.limit.unwrap_or(AUDIT_ROWS_DEFAULT).clamp(0, max);
+    let event_type = ask.event_type.as_deref().filter(|name| !name.is_empty());
+    let offset = ask.offset.unwrap_or(0).max(0);
+    let mut left = limit;
+    let (mut records, total) = match before {
+        None => store.audit_page(mesh, event_type, offset, left.min(read_max)).await?,
+        Some(id) => {
+            let (_, total) = store.audit_page(mesh, event_type, 0, 0).await?;
+            (store.audit_before(mesh, event_type, id, left.min(read_max)).await?, total)
+        }
+    };
+    let (mut budget, mut entries) = (Budget::default(), Vec::new());
+    while let Some(last) = records.last() {
+        let last = last.id;
+        left -= records.len() as i64;
+        for record in records {
+            let row = row(record);
+            if !budget.takes(value_bytes(&row)) {
+                let cursor = entries.last().map(|row: &AuditRow| to_cursor(&row.id));
+                return Ok(AuditResult { entries, total, more: cursor.is_some(), cursor });
+            }
+            entries.push(row);
+        }
+        if left <= 0 {
+            break;
+        }
+        records = store.audit_before(mesh, event_type, last, left.min(read_max)).await?;
+    }
+    Ok(AuditResult { entries, total, more: false, cursor: None })
+}
+
+/// Attribution is by the key: a session's own name stands beside the enrolled one,
+/// never for it.
+fn row(record: AuditRecord) -> AuditRow {
+    let name = |name: &str| cut(name, limits::DISPLAY_NAME_BYTES_MAX).to_owned();
+    let actor = name(record.actor_label());
+    let session_name = record.session_name().map(name);
+    let payload_bytes = value_bytes(&record.payload);
+    AuditRow {
+        id: record.id,
+        event_type: record.event_type,
+        actor,
+        actor_id: record.actor,
+        actor_pubkey: record.member_key,
+        session_name,
+        payload: if payload_bytes > limits::AUDIT_PAYLOAD_BYTES_MAX {
+            json!({ "leftOutBytes": payload_bytes })
+        } else {
+            record.payload
+        },
+        hash: record.hash,
+        created_at: record.created_at,
     }
 }
 
@@ -79,21 +130,13 @@ pub async fn verify(context: &Context<'_>) {
 /// The store's.
 pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult> {
     let mut verifier = ChainVerifier::new(mesh.as_str());
-    let mut after = 0;
+    let mut after = i64::MIN;
     loop {
         let page = store.audit_after(mesh, after, PAGE_ROWS).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
         for record in &page {
-            verifier.push(ChainRow {
-                id: record.id,
-                prev_hash: &record.prev_hash,
-                event_type: &record.event_type,
-                actor: record.actor.as_deref(),
-                payload: &record.payload,
-                created_at: record.created_at,
-                hash: &record.hash,
-            });
+            verifier.push(record.as_link());
         }
     }
     let verdict = verifier.finish();

@@ -10,6 +10,8 @@ use crate::redelivery;
 use crate::router::policy::Target;
 use crate::store::{Confirm, MessageState, Result};
 
+use super::paging::{Page, from_cursor, page};
+use super::presence::{Place, listed, place_of};
 use super::{Context, moderation};
 
 /// The peer is done with a delivery.
@@ -58,12 +60,17 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
 
 /// What became of a message: for its sender, its recipients and admins.
 pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
-    let MessageStatus { message_id } = ask;
+    let MessageStatus { message_id, cursor } = ask;
     let length = message_id.chars().count();
     if !(8..=32).contains(&length) || !message_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         let text = format!("messageId must be 8-32 base62 chars (got {length})");
         return context.refuse("invalid_argument", text);
     }
+    // A large answer waits for what the peer has not read yet.
+    if !context.session.outbox.has_room().await {
+        return;
+    }
+    let Ok(after) = from_cursor::<Place>(context, cursor.as_deref()) else { return };
     let found = match find_visible(context, &message_id).await {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
@@ -71,7 +78,7 @@ pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
     match found.as_slice() {
         [] => context.refuse("not_found", "message not found"),
         [state] => {
-            let result = describe(context, message_id, state);
+            let result = describe(context, message_id, state, after.as_ref());
             context.reply(&ServerMessage::MessageStatusResult(result));
         }
         _ => {
@@ -114,12 +121,17 @@ fn may_see(context: &Context<'_>, state: &MessageState) -> bool {
     state.sender_member == session.member || is_recipient() || moderation::is_moderator(context)
 }
 
-fn describe(context: &Context<'_>, asked: String, state: &MessageState) -> MessageStatusResult {
+fn describe(
+    context: &Context<'_>,
+    asked: String,
+    state: &MessageState,
+    after: Option<&Place>,
+) -> MessageStatusResult {
     let expired = state.delivered_at.is_none()
         && Timestamp::now().ms_since(state.created_at) > limits::UNDELIVERED_RETENTION_MS;
-    let recipients = match Target::parse(&state.target_spec) {
-        Target::Key(key) => vec![one(context, state, key, expired)],
-        target => many(context, target),
+    let Page { rows: recipients, cursor } = match Target::parse(&state.target_spec) {
+        Target::Key(key) => Page { rows: vec![one(context, state, key, expired)], cursor: None },
+        target => many(context, target, after),
     };
     MessageStatusResult {
         message_id: asked,
@@ -127,6 +139,8 @@ fn describe(context: &Context<'_>, asked: String, state: &MessageState) -> Messa
         delivered: state.delivered_at.is_some(),
         delivered_at: state.delivered_at,
         recipients,
+        more: cursor.is_some(),
+        cursor,
     }
 }
 
@@ -154,16 +168,16 @@ fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) ->
 }
 
 /// Everybody whom the target names now. Those in grace get it on return.
-fn many(context: &Context<'_>, target: Target<'_>) -> Vec<Recipient> {
-    let records = context.room.records();
-    let own = &context.session.member;
-    let seen = records.iter().filter(|record| record.visible || record.member == *own);
-    let included = seen.filter(|record| target.includes(record));
-    included
-        .map(|record| Recipient {
+fn many(context: &Context<'_>, target: Target<'_>, after: Option<&Place>) -> Page<Recipient> {
+    let mut records = listed(context, after);
+    records.retain(|record| target.includes(record));
+    page(
+        records,
+        |record| place_of(record),
+        |record| Recipient {
             name: record.display_name.clone(),
             pubkey: record.routing_key().to_string(),
             status: if record.online { RecipientStatus::Delivered } else { RecipientStatus::Held },
-        })
-        .collect()
+        },
+    )
 }

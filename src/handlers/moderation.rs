@@ -1,19 +1,26 @@
 //! `kick`, `disconnect`, `ban`, `unban`, `list_bans`.
 
+mod whom;
+
 use std::sync::Arc;
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, PresenceRecord};
+use crate::cluster::PresenceRecord;
+use crate::id::MemberId;
+use crate::limits;
+use crate::protocol::budget::cut;
 use crate::protocol::{
-    BanAck, BanEntry, BansList, CloseReason, KickAck, KickRequest, PeerRole, ServerMessage,
-    TargetRequest, UnbanAck,
+    BanAck, BanEntry, BansList, CloseReason, KickAck, KickRequest, PageRequest, PeerRole,
+    ServerMessage, TargetRequest, UnbanAck,
 };
-use crate::router::bus::refresh_members;
+use crate::router::bus::members_changed;
 use crate::router::presence::{Ending, remove};
 use crate::store::{AuditEntry, Member, Moderation, Role};
 
+use self::whom::{Candidate, Meaning, meant};
 use super::Context;
+use super::paging::{Budget, Page, from_cursor, page};
 
 /// How sessions are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +71,10 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
     if !allowed(context, removal.verb()) {
         return;
     }
-    let (mut chosen, stale) = choose(context, ask);
+    let (mut chosen, stale) = match choose(context, ask) {
+        Ok(chosen) => chosen,
+        Err(text) => return context.refuse("ambiguous", text),
+    };
     let mut spared = Vec::new();
     if removal == Removal::Kick {
         chosen.retain(|record| {
@@ -88,11 +98,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
         return context.store_failed(&error);
     }
     let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
-    let answer = KickAck {
-        kicked: names.clone(),
-        affected: names,
-        skipped_control_plane: (!spared.is_empty()).then_some(spared),
-    };
+    let answer = kick_ack(names, spared);
     context.reply(&match removal {
         Removal::Kick => ServerMessage::KickAck(answer),
         Removal::Disconnect => ServerMessage::DisconnectAck(answer),
@@ -102,14 +108,34 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
     }
 }
 
-/// Precedence: all, stale, target. The first two spare the caller.
-fn choose(context: &Context<'_>, ask: &KickRequest) -> (Vec<Arc<PresenceRecord>>, bool) {
+/// Names as many as an answer holds. It cannot be paged: to ask again would be to
+/// kick again.
+fn kick_ack(names: Vec<String>, spared: Vec<String>) -> KickAck {
+    let mut budget = Budget::default();
+    let kicked = budget.texts(&names, 2);
+    let shown = budget.texts(&spared, 1);
+    let more = kicked.len() < names.len() || shown.len() < spared.len();
+    KickAck {
+        affected: kicked.clone(),
+        kicked,
+        skipped_control_plane: (!shown.is_empty()).then_some(shown),
+        more,
+        total: more.then_some(names.len()),
+    }
+}
+
+/// Precedence: all, stale, target. The first two spare the caller. `Err`: the target
+/// may mean more than one member.
+fn choose(
+    context: &Context<'_>,
+    ask: &KickRequest,
+) -> Result<(Vec<Arc<PresenceRecord>>, bool), String> {
     let mut records = context.room.records();
     let caller = &context.session.presence;
     let stale_ms = ask.stale.filter(|ms| ms.is_finite() && *ms != 0.0);
     if ask.all == Some(true) {
         records.retain(|record| record.id != *caller);
-        return (records, false);
+        return Ok((records, false));
     }
     if let Some(stale_ms) = stale_ms {
         let now = Timestamp::now();
@@ -124,14 +150,19 @@ fn choose(context: &Context<'_>, ask: &KickRequest) -> (Vec<Arc<PresenceRecord>>
             };
             record.id != *caller && heard < oldest
         });
-        return (records, true);
+        return Ok((records, true));
     }
     let target = ask.target.as_deref().unwrap_or_default();
-    records.retain(|record| {
-        !target.is_empty()
-            && (record.display_name == target || record.member_key.as_str().starts_with(target))
+    let members: Vec<_> =
+        records.iter().map(|record| context.room.member(&record.member)).collect();
+    let choices = records.iter().zip(&members).map(|(record, member)| {
+        (Arc::clone(record), Candidate::of_presence(record, member.as_deref()))
     });
-    (records, false)
+    match meant(target, choices) {
+        Meaning::These(records) => Ok((records, false)),
+        Meaning::Nobody => Ok((Vec::new(), false)),
+        Meaning::Ambiguous(text) => Err(text),
+    }
 }
 
 fn kicked_row(context: &Context<'_>, record: &PresenceRecord) -> AuditEntry {
@@ -163,11 +194,12 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
     };
-    // A whole name or key means that member, whoever else's begins so.
-    let exact = found
-        .iter()
-        .position(|member| member.display_name == target || member.key.as_str() == target);
-    let Some(member) = found.into_iter().nth(exact.unwrap_or(0)) else {
+    let member = match member_meant(context, &target, &found) {
+        Meaning::These(members) => members.into_iter().next(),
+        Meaning::Nobody => None,
+        Meaning::Ambiguous(text) => return context.refuse("ambiguous", text),
+    };
+    let Some(member) = member else {
         return context.refuse("not_found", format!("peer \"{target}\" not found"));
     };
     if member.id == context.session.member {
@@ -181,8 +213,24 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     if let Err(error) = store.ban(Timestamp::now(), &moderation(context, &member, event)).await {
         return context.store_failed(&error);
     }
-    members_changed(context).await;
-    context.reply(&ServerMessage::BanAck(BanAck { banned: member.display_name }));
+    members_changed(context.node, context.room.mesh()).await;
+    context.reply(&ServerMessage::BanAck(BanAck { banned: name_of(&member) }));
+}
+
+/// The active member that a word means: of those that the store found by it, and
+/// those whose sessions are called so.
+fn member_meant(context: &Context<'_>, target: &str, found: &[Member]) -> Meaning<Member> {
+    let records = context.room.records();
+    let here: Vec<_> = records
+        .iter()
+        .filter(|record| record.display_name == target)
+        .filter_map(|record| Some((record, context.room.member(&record.member)?)))
+        .collect();
+    let of_store = found.iter().map(|member| (member.clone(), Candidate::of_member(member)));
+    let of_room = here.iter().map(|(record, member)| {
+        (Member::clone(member), Candidate::of_presence(record, Some(member)))
+    });
+    meant(target, of_store.chain(of_room))
 }
 
 /// `unban`: by name or whole key.
@@ -198,18 +246,23 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
         Ok(bans) => bans,
         Err(error) => return context.store_failed(&error),
     };
-    let banned = bans
-        .into_iter()
-        .find(|member| member.display_name == target || member.key.as_str() == target);
-    let Some(member) = banned else {
+    let exact = |member: &&Member| member.display_name == target || member.key.as_str() == target;
+    let named = bans.iter().filter(exact);
+    let choices = named.map(|member| (member, Candidate::of_member(member)));
+    let member = match meant(&target, choices) {
+        Meaning::These(members) => members.into_iter().next(),
+        Meaning::Nobody => None,
+        Meaning::Ambiguous(text) => return context.refuse("ambiguous", text),
+    };
+    let Some(member) = member else {
         return context.refuse("not_found", format!("no banned peer \"{target}\""));
     };
     let event = AuditEvent::MemberUnbanned { target: target.clone() };
-    if let Err(error) = store.unban(Timestamp::now(), &moderation(context, &member, event)).await {
+    if let Err(error) = store.unban(Timestamp::now(), &moderation(context, member, event)).await {
         return context.store_failed(&error);
     }
-    members_changed(context).await;
-    context.reply(&ServerMessage::UnbanAck(UnbanAck { unbanned: member.display_name }));
+    members_changed(context.node, context.room.mesh()).await;
+    context.reply(&ServerMessage::UnbanAck(UnbanAck { unbanned: name_of(member) }));
 }
 
 fn moderation(context: &Context<'_>, member: &Member, audit: AuditEvent) -> Moderation {
@@ -222,26 +275,34 @@ fn moderation(context: &Context<'_>, member: &Member, audit: AuditEvent) -> Mode
     }
 }
 
-/// Here at once, and on every other node.
-async fn members_changed(context: &Context<'_>) {
-    context.node.cluster.publish(context.room.mesh(), &BusMessage::MembersChanged);
-    refresh_members(context.node, context.room).await;
+/// A member's name, as answers name it: a dashboard may have enrolled a longer one.
+fn name_of(member: &Member) -> String {
+    cut(&member.display_name, limits::DISPLAY_NAME_BYTES_MAX).to_owned()
 }
 
-/// `list_bans`: open to every member.
-pub async fn list_bans(context: &Context<'_>) {
-    match context.node.store.bans(context.room.mesh()).await {
-        Ok(members) => {
-            let bans = members
-                .into_iter()
-                .map(|member| BanEntry {
-                    name: member.display_name,
-                    pubkey: member.key.to_string(),
-                    revoked_at: member.revoked_at.unwrap_or_default(),
-                })
-                .collect();
-            context.reply(&ServerMessage::ListBansResult(BansList { bans }));
-        }
-        Err(error) => context.store_failed(&error),
+/// `list_bans`: open to every member. The oldest first.
+pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
+    // A large answer waits for what the peer has not read yet.
+    if !context.session.outbox.has_room().await {
+        return;
     }
+    let cursor = ask.cursor.as_deref();
+    let Ok(after) = from_cursor::<(Timestamp, MemberId)>(context, cursor) else { return };
+    let mut members = match context.node.store.bans(context.room.mesh()).await {
+        Ok(members) => members,
+        Err(error) => return context.store_failed(&error),
+    };
+    let place = |member: &Member| (member.revoked_at.unwrap_or_default(), member.id.clone());
+    members.sort_by_cached_key(place);
+    members.retain(|member| after.as_ref().is_none_or(|after| place(member) > *after));
+    let Page { rows: bans, cursor } = page(members, place, |member| BanEntry {
+        name: name_of(member),
+        pubkey: member.key.to_string(),
+        revoked_at: member.revoked_at.unwrap_or_default(),
+    });
+    context.reply(&ServerMessage::ListBansResult(BansList {
+        bans,
+        more: cursor.is_some(),
+        cursor,
+    }));
 }

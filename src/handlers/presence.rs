@@ -1,11 +1,17 @@
 //! `list_peers` and the setters.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
+use super::paging::{Page, from_cursor, page};
 use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
+use crate::id::PresenceId;
 use crate::limits;
+use crate::protocol::budget::{cut, cut_string, groups_within, value_bytes};
 use crate::protocol::{
-    Group, PeersList, Profile, ServerMessage, SetProfile, Stats, Status, StatusSource,
+    Group, PageRequest, PeerInfo, PeersList, ServerMessage, SetProfile, Stats, Status, StatusSource,
 };
 use crate::router::presence::{announcement, change};
 use crate::router::status;
@@ -13,21 +19,77 @@ use crate::store::PresenceChange;
 
 use super::Context;
 
+/// Where a presence stands in the list; a cursor is one of these. It must stay
+/// while the presence does, or a page may miss or repeat it.
+pub(super) type Place = (Timestamp, PresenceId);
+
+fn place(record: &PresenceRecord) -> (Timestamp, &PresenceId) {
+    (record.connected_at, &record.id)
+}
+
+/// The presences that the asker may see, in the order in which they are listed:
+/// the oldest first. Those after `after`.
+pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<PresenceRecord>> {
+    let own = &context.session.member;
+    let mut records = context.room.records();
+    records.retain(|record| record.visible || record.member == *own);
+    records.sort_by(|a, b| place(a).cmp(&place(b)));
+    if let Some((at, id)) = after {
+        let done = records.partition_point(|record| place(record) <= (*at, id));
+        records.drain(..done);
+    }
+    records
+}
+
+/// A presence's place, to be a cursor.
+pub(super) fn place_of(record: &PresenceRecord) -> Place {
+    let (at, id) = place(record);
+    (at, id.clone())
+}
+
 /// Every presence of the mesh, oldest first; hidden ones only to sessions of
 /// the same member.
-pub async fn list_peers(context: &Context<'_>) {
+pub async fn list_peers(context: &Context<'_>, ask: PageRequest) {
     // A large answer waits for what the peer has not read yet.
     if !context.session.outbox.has_room().await {
         return;
     }
-    let own = &context.session.member;
-    let records = context.room.records();
-    let peers = records
-        .iter()
-        .filter(|record| record.visible || record.member == *own)
-        .map(|record| record.to_peer_info())
-        .collect();
-    context.reply(&ServerMessage::PeersList(PeersList { peers }));
+    let Ok(after) = from_cursor::<Place>(context, ask.cursor.as_deref()) else { return };
+    let records = listed(context, after.as_ref());
+    let Page { rows: peers, cursor } =
+        page(records, |record| place_of(record), |record| row(context, record));
+    context.reply(&ServerMessage::PeersList(PeersList { peers, more: cursor.is_some(), cursor }));
+}
+
+/// A presence's row, with the name that its member was enrolled under.
+fn row(context: &Context<'_>, record: &PresenceRecord) -> PeerInfo {
+    let mut info = record.to_peer_info();
+    info.member_name = context
+        .room
+        .member(&record.member)
+        .map(|member| cut(&member.display_name, limits::DISPLAY_NAME_BYTES_MAX).to_owned());
+    if value_bytes(&info) > limits::PEER_ROW_BYTES_MAX {
+        fit(&mut info);
+    }
+    info
+}
+
+/// A record that an older node or another program wrote may be larger than what
+/// this one takes.
+fn fit(info: &mut PeerInfo) {
+    cut_string(&mut info.display_name, limits::DISPLAY_NAME_BYTES_MAX);
+    cut_string(&mut info.cwd, limits::HELLO_CWD_BYTES_MAX);
+    cut_string(&mut info.session_id, limits::HELLO_TEXT_BYTES_MAX);
+    let texts = [&mut info.hostname, &mut info.peer_type, &mut info.channel, &mut info.model];
+    for text in texts.into_iter().flatten() {
+        cut_string(text, limits::HELLO_TEXT_BYTES_MAX);
+    }
+    if let Some(summary) = &mut info.summary {
+        cut_string(summary, limits::SUMMARY_BYTES_MAX);
+    }
+    let fitting = groups_within(&info.groups, limits::GROUPS_BYTES_MAX).0.len();
+    info.groups.truncate(fitting);
+    info.profile.take_if(|profile| value_bytes(profile) > limits::PROFILE_BYTES_MAX);
 }
 
 /// `set_status`: the peer's own word.
@@ -39,7 +101,7 @@ pub async fn set_status(context: &Context<'_>, status: Status) {
 
 /// `set_summary`. Old clients could not be told that it is too long.
 pub async fn set_summary(context: &Context<'_>, mut summary: String) {
-    summary.truncate(summary.floor_char_boundary(limits::SUMMARY_BYTES_MAX));
+    cut_string(&mut summary, limits::SUMMARY_BYTES_MAX);
     let written = PresenceChange { summary: Some(summary.clone()), ..of(context) };
     apply(context, written, |record| replace(&mut record.summary, Some(summary))).await;
     context.done_if_asked();
@@ -57,17 +119,12 @@ pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
     let Some(record) = context.room.record(&context.session.presence) else { return };
     let mut profile = record.profile.clone();
     profile.merge(given);
-    if profile_bytes(&profile) > limits::PROFILE_BYTES_MAX {
+    if value_bytes(&profile) > limits::PROFILE_BYTES_MAX {
         return too_long(context, "profile", limits::PROFILE_BYTES_MAX);
     }
     let written = PresenceChange { profile: Some(profile.clone()), ..of(context) };
     apply(context, written, |record| replace(&mut record.profile, profile)).await;
     context.done();
-}
-
-/// As it is encoded: empty entries of a list count too.
-fn profile_bytes(profile: &Profile) -> usize {
-    serde_json::to_string(profile).map_or(usize::MAX, |text| text.len())
 }
 
 /// `set_visible`: the mesh is told.
@@ -108,6 +165,9 @@ pub async fn join_group(context: &Context<'_>, group: Group) {
         }
         None => groups.push(group),
     }
+    if groups_within(&groups, limits::GROUPS_BYTES_MAX).1 > 0 {
+        return too_long(context, "list of groups", limits::GROUPS_BYTES_MAX);
+    }
     set_groups(context, groups).await;
 }
 
@@ -131,7 +191,7 @@ fn of(context: &Context<'_>) -> PresenceChange {
 async fn apply(
     context: &Context<'_>,
     written: PresenceChange,
-    edit: impl FnOnce(&mut crate::cluster::PresenceRecord) -> bool,
+    edit: impl FnOnce(&mut PresenceRecord) -> bool,
 ) {
     let Context { node, room, session, .. } = context;
     change(node, room, session, written, edit, |_| None).await;

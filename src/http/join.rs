@@ -13,11 +13,10 @@ use super::upgrade::{client_address, may_call};
 use super::{App, SocketPeer, read_body, to_its_end};
 use crate::auth::{InvitePayload, can_sign, is_public_key};
 use crate::clock::Timestamp;
-use crate::cluster::BusMessage;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
-use crate::router::bus::refresh_members;
+use crate::router::bus::members_changed;
 use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
 #[derive(Deserialize)]
@@ -119,6 +118,7 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
     }
     match node.store.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
+            // Peers that are here may write to the new member at once.
             members_changed(node, &join.mesh).await;
             Json(json!({ "ok": true, "memberId": member })).into_response()
         }
@@ -138,12 +138,4 @@ fn failed(error: &StoreError) -> Response {
     // know them, and know no other for "try again".
     let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
     (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
-}
-
-/// Peers that are here may write to the new member at once.
-async fn members_changed(node: &Arc<Node>, mesh: &MeshId) {
-    if let Some(room) = node.registry.room(mesh) {
-        refresh_members(node, &room).await;
-    }
-    node.cluster.publish(mesh, &BusMessage::MembersChanged);
 }

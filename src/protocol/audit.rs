@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
+/// Rows of an `audit_query` that names no limit.
+pub const AUDIT_ROWS_DEFAULT: i64 = 50;
+
 /// `audit_query`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,6 +20,9 @@ pub struct AuditQuery {
     /// Only rows of this type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
+    /// From an answer that was cut: the rows go on there. Instead of `offset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// Answers `audit_query`, newest first.
@@ -26,6 +32,12 @@ pub struct AuditResult {
     pub entries: Vec<AuditRow>,
     /// How many there are in all.
     pub total: i64,
+    /// Whether more were asked for than fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// With which the next ones are asked for; only with `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// One row of a mesh's audit trail.
@@ -36,8 +48,18 @@ pub struct AuditRow {
     pub id: i64,
     /// What happened.
     pub event_type: String,
-    /// Who did it: a name, else a member id, else `system`.
+    /// Who did it: the name that the member is enrolled under, else its id; for the
+    /// broker itself `system`, for an operator what it is called.
     pub actor: String,
+    /// The member's id; none for the broker and for operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_id: Option<String>,
+    /// The member's key, if it still is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor_pubkey: Option<String>,
+    /// What the member's session called itself: its own choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
     /// To what.
     pub payload: serde_json::Value,
     /// The chain's hash up to and with this row.

@@ -276,6 +276,9 @@ pub struct MessageStatus {
     /// The whole id, or a prefix of at least 8 characters.
     #[serde(default)]
     pub message_id: String,
+    /// From an answer that was cut: the recipients go on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// Answers `message_status`.
@@ -292,6 +295,12 @@ pub struct MessageStatusResult {
     pub delivered_at: Option<Timestamp>,
     /// One entry per recipient known now.
     pub recipients: Vec<Recipient>,
+    /// Whether there are more recipients than fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// With which the next ones are asked for; only with `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// One recipient of a message.

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 /// `kick` and `disconnect`. Precedence: `all`, then `stale`, then `target`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct KickRequest {
-    /// A name, a member key, or the beginning of one.
+    /// A name, a key, or at least eight digits that begin one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Everybody not heard of for this many milliseconds.
@@ -21,7 +21,7 @@ pub struct KickRequest {
 /// `ban` and `unban`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TargetRequest {
-    /// A name, a key, or (for `ban`) the beginning of one.
+    /// A name, a key, or at least eight digits that begin one.
     #[serde(default)]
     pub target: Option<String>,
     /// Why; carried into the audit trail by nobody.
@@ -39,6 +39,12 @@ pub struct KickAck {
     /// Names that matched and were spared: not sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped_control_plane: Option<Vec<String>>,
+    /// Whether more were affected than are named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// How many went; only with `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<usize>,
 }
 
 /// Answers `disconnect`.
@@ -63,6 +69,12 @@ pub struct UnbanAck {
 pub struct BansList {
     /// Everyone whose membership is revoked.
     pub bans: Vec<BanEntry>,
+    /// Whether there are more than fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// With which the next ones are asked for; only with `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// One revoked member.

@@ -195,11 +195,25 @@ pub struct Stats {
     pub errors: Option<f64>,
 }
 
+/// What a request for a list may say besides: `list_peers`, `list_bans`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PageRequest {
+    /// From an answer that was cut: the list goes on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// Answers `list_peers`: every presence, oldest first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PeersList {
     /// One row per presence, the asker's own included.
     pub peers: Vec<PeerInfo>,
+    /// Whether there are more than fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// With which the next ones are asked for; only with `more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// One presence, as its mesh sees it.
@@ -210,8 +224,12 @@ pub struct PeerInfo {
     pub pubkey: String,
     /// The member's key.
     pub member_pubkey: String,
-    /// The session's name, else the member's.
+    /// The session's name, else the member's. The peer's own choice: it proves
+    /// nothing.
     pub display_name: String,
+    /// The name that the member was enrolled under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_name: Option<String>,
     /// What it is doing.
     pub status: Status,
     /// What it says it is doing.

@@ -16,6 +16,10 @@ pub const OF_STRAY_CONFIRMATION: u32 = 1;
 /// Peers that can be told, or listed, for one unit.
 const PEERS_PER_UNIT: usize = 25;
 
+/// An answer is cut at [`ANSWER_BYTES_MAX`](crate::limits::ANSWER_BYTES_MAX), and the
+/// rest is asked for again: no page lists more peers than this pays for.
+const OF_FULL_PAGE: u32 = 50;
+
 /// A message's whole id leads straight to it; by a beginning it is looked for.
 const WHOLE_ID_CHARS: usize = 32;
 
@@ -27,12 +31,12 @@ pub fn of(message: &ClientMessage<'_>, presences: usize) -> u32 {
         // Metered by themselves.
         ClientMessage::Send(_) | ClientMessage::ClientAck(_) => 0,
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => OF_NOISE,
-        ClientMessage::ListPeers => 4 + to_all,
+        ClientMessage::ListPeers(_) => 4 + to_all.min(OF_FULL_PAGE),
         ClientMessage::MessageStatus(ask) => {
             if ask.message_id.len() < WHOLE_ID_CHARS {
                 20
             } else {
-                4 + to_all
+                4 + to_all.min(OF_FULL_PAGE)
             }
         }
         ClientMessage::SetStatus(_)
@@ -46,7 +50,7 @@ pub fn of(message: &ClientMessage<'_>, presences: usize) -> u32 {
         | ClientMessage::Disconnect(_)
         | ClientMessage::Ban(_)
         | ClientMessage::Unban(_) => 20 + to_all,
-        ClientMessage::ListBans => 10,
+        ClientMessage::ListBans(_) => 10,
         ClientMessage::AuditQuery(_) => 20,
         // The whole chain is read.
         ClientMessage::AuditVerify => 200,
@@ -66,27 +70,35 @@ fn of_all(presences: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{MessageStatus, Status};
+    use crate::protocol::{MessageStatus, PageRequest, Status};
+
+    fn list<'a>() -> ClientMessage<'a> {
+        ClientMessage::ListPeers(PageRequest::default())
+    }
 
     #[test]
     fn what_is_told_to_everybody_costs_more_the_more_there_are() {
         let visible = ClientMessage::SetVisible(true);
         assert!(of(&visible, 1_000) > of(&visible, 10));
         assert!(of_new_presence(1_000) > of_new_presence(10));
-        assert!(of(&ClientMessage::ListPeers, 1_000) > of(&ClientMessage::ListPeers, 10));
+        assert!(of(&list(), 1_000) > of(&list(), 10));
         let status = ClientMessage::SetStatus(Status::Idle);
         assert_eq!(of(&status, 1_000), of(&status, 10));
     }
 
     #[test]
     fn a_message_that_has_to_be_looked_for_costs_more() {
-        let ask =
-            |length| ClientMessage::MessageStatus(MessageStatus { message_id: "a".repeat(length) });
+        let ask = |length| {
+            ClientMessage::MessageStatus(MessageStatus {
+                message_id: "a".repeat(length),
+                cursor: None,
+            })
+        };
         assert!(of(&ask(8), 0) > of(&ask(32), 0));
     }
 
     #[test]
     fn however_large_the_mesh_a_cost_is_a_number() {
-        assert!(of(&ClientMessage::ListPeers, 1_000_000) < 100_000);
+        assert!(of(&list(), 1_000_000) < 100_000);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{deliver, presence, status};
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
+use crate::id::MeshId;
 use crate::node::Node;
 use crate::protocol::CloseReason;
 use crate::redelivery;
@@ -158,6 +159,15 @@ fn doubt(node: &Arc<Node>, room: &Arc<Room>) {
         read_directory(&node, &room).await;
         room.end_doubt();
     });
+}
+
+/// Who is a member has changed: every other node is told, and then this one reads it
+/// again. In this order: the others wait for no query of this node's.
+pub async fn members_changed(node: &Arc<Node>, mesh: &MeshId) {
+    node.cluster.publish(mesh, &BusMessage::MembersChanged);
+    if let Some(room) = node.registry.room(mesh) {
+        refresh_members(node, &room).await;
+    }
 }
 
 /// After the members could not be read.

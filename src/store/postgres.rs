@@ -274,6 +274,16 @@ impl Store for PostgresStore {
         audit::page(&self.db, mesh, event_type, offset, limit).await
     }
 
+    async fn audit_before(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&str>,
+        before_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>> {
+        audit::before(&self.db, mesh, event_type, before_id, limit).await
+    }
+
     async fn audit_after(
         &self,
         mesh: &MeshId,

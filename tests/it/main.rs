@@ -35,6 +35,8 @@ mod store_postgres;
 mod traces;
 mod walkthrough;
 mod wire_admission;
+mod wire_answers;
+mod wire_attribution;
 mod wire_clients;
 mod wire_delivery;
 mod wire_grants;

@@ -141,6 +141,8 @@ macro_rules! conformance {
                 audit::appended_rows_are_chained
                 audit::a_page_is_newest_first
                 audit::a_page_of_one_event_type
+                audit::rows_before_a_row_are_newest_first
+                audit::a_row_names_its_actor_by_key_and_enrolled_name
                 audit::a_walk_goes_on_after_a_row
                 audit::concurrent_writers_make_one_chain
 

@@ -220,7 +220,7 @@ async fn each_presence_has_its_own_row_whoever_asks() {
     let row = |member: &Value, number: usize| {
         json!({
             "pubkey": keys[number].public_key(), "memberPubkey": member,
-            "displayName": format!("alice {number}"), "status": "idle", "summary": null,
+            "displayName": format!("alice {number}"), "memberName": "alice", "status": "idle", "summary": null,
             "groups": [], "sessionId": format!("launch {number}"),
             "cwd": format!("/work/{number}"), "peerRole": "session",
             "hostname": format!("host{number}"), "peerType": "ai",
@@ -230,7 +230,8 @@ async fn each_presence_has_its_own_row_whoever_asks() {
     let member = json!(alice.pubkey());
     let mut expected = vec![
         json!({
-            "pubkey": member, "memberPubkey": member, "displayName": "alice", "status": "idle",
+            "pubkey": member, "memberPubkey": member, "displayName": "alice",
+            "memberName": "alice", "status": "idle",
             "summary": null, "groups": [], "sessionId": "alice-session", "cwd": "/work/alice",
             "peerRole": "control-plane", "hostname": "tower", "peerType": "ai",
             "channel": "claudemesh-daemon", "model": "opus", "visible": true,
@@ -239,7 +240,7 @@ async fn each_presence_has_its_own_row_whoever_asks() {
         row(&member, 1),
         json!({
             "pubkey": named.public_key(), "memberPubkey": bob.pubkey(), "displayName": "bob",
-            "status": "idle", "summary": null, "groups": [], "sessionId": "bob-session",
+            "memberName": "bob", "status": "idle", "summary": null, "groups": [], "sessionId": "bob-session",
             "cwd": "/work/bob", "peerRole": "control-plane", "hostname": "test",
             "peerType": "connector", "channel": "claude-code", "visible": true,
         }),

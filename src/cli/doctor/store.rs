@@ -57,7 +57,7 @@ async fn look(store: &dyn Store) -> store::Result<(Check, Option<Timestamp>)> {
     let waiting: i64 = meshes.iter().map(|it| it.queued).sum();
     let mut newest = meshes.iter().map(|it| it.mesh.created_at).max();
     for summary in meshes.iter().take(MESHES_LOOKED_AT) {
-        let (rows, _) = store.audit_page(&summary.mesh.id, None, 0, 1).await?;
+        let rows = store.audit_before(&summary.mesh.id, None, i64::MAX, 1).await?;
         newest = newest.max(rows.first().map(|row| row.created_at));
     }
     let found = format!("reachable; meshes: {}, messages waiting: {waiting}", meshes.len());

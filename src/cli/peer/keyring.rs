@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::auth::SecretKey;
 use crate::cli::Failure;
 use crate::cli::enrol::write_private;
+use crate::cli::output::is_file_name;
 use crate::client::Identity;
 use crate::id::{Key, MemberId, MeshId};
 
@@ -82,18 +83,12 @@ impl KeyFile {
 
 /// Where the peer of that name in that mesh is kept.
 pub(super) fn path_of(data_dir: &Path, mesh_slug: &str, name: &str) -> Result<PathBuf, Failure> {
-    let file_safe = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 64
-            && !text.starts_with('.')
-            && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' '))
-    };
     // Slugs come from invites, so from strangers.
-    if !file_safe(mesh_slug) {
+    if !is_file_name(mesh_slug) {
         let message = format!("the invite's mesh name {mesh_slug:?} cannot be a folder's name");
         return Err(Failure::new("invalid_invite", message));
     }
-    if !file_safe(name) {
+    if !is_file_name(name) {
         let message = format!(
             "{name:?} is no name for a peer; use up to 64 letters, digits, spaces, dots, hyphens \
              and underscores"

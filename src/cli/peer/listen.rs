@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Control};
+use super::send::short;
 use super::{ListenArgs, about, connect, output};
 use crate::client::{Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
@@ -199,7 +200,9 @@ fn line(inbound: &Inbound) -> String {
                 "peer_visible" => "shows again",
                 other => other,
             };
-            format!("{}  - {} {}", time(now), output::printable(name), output::printable(what))
+            let key = data["pubkey"].as_str().map(|key| format!(" ({})", short(key)));
+            let who = format!("{name}{}", key.unwrap_or_default());
+            format!("{}  - {} {}", time(now), output::printable(&who), output::printable(what))
         }
         Inbound::Error(error) => {
             format!("{}  ! {}", time(now), output::printable(&error.message))
@@ -224,8 +227,13 @@ fn line(inbound: &Inbound) -> String {
     }
 }
 
+/// A name and the key that it stands for: anybody may take a name.
 fn sender(push: &Push) -> String {
-    push.sender_name.clone().unwrap_or_else(|| push.sender_pubkey.short().to_owned())
+    let key = push.sender_member_pubkey.as_ref().unwrap_or(&push.sender_pubkey).short();
+    match &push.sender_name {
+        Some(name) => format!("{name} ({key})"),
+        None => key.to_owned(),
+    }
 }
 
 /// Hours, minutes, seconds in UTC.

@@ -1,32 +1,32 @@
 //! `peer send`, and who is meant by a name.
 
-use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::keyring::{self, Kept};
+use super::contacts::{Contacts, name_of, remember};
 use super::{Failure, SendArgs, output};
 use crate::auth::is_public_key;
 use crate::client::ClientError;
+use crate::limits;
 use crate::protocol::{PeerInfo, Priority};
-
-/// People met in a mesh, by name: their member keys.
-type Contacts = BTreeMap<String, String>;
 
 pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let kept = args.who.choose(data_dir)?;
     let text = text_of(args)?;
     let (client, _inbox) = args.who.visit(&kept).await?;
-    let target = if is_direct(&args.to) {
+    let (target, name) = if is_direct(&args.to) {
         let peers = client.list_peers().await?;
+        // As they were known before this look.
+        let contacts = Contacts::of(data_dir, &kept);
         remember(data_dir, &kept, &peers);
-        key_of(&args.to, &peers, &contacts(data_dir, &kept))?
+        let recipient = key_of(&args.to, &peers, &contacts)?;
+        (recipient.key, recipient.name)
     } else {
-        args.to.clone()
+        (args.to.clone(), None)
     };
     let priority = Priority::from(args.priority);
     let sent = client.send(&target, priority, text.as_str()).await;
@@ -37,11 +37,19 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             "messageId": ack.message_id,
             "to": args.to,
             "targetSpec": target,
+            "memberName": name,
             "priority": priority,
             "queued": ack.queued,
         }))?;
     } else {
-        output::line(&format!("sent to {} as {}", args.to, ack.message_id))?;
+        // By whom the key was enrolled, where that is not the name that was typed.
+        let whom = match name.filter(|name| !name.eq_ignore_ascii_case(&args.to)) {
+            Some(name) => format!("{} ({name}, {})", args.to, short(&target)),
+            None if is_direct(&args.to) => format!("{} ({})", args.to, short(&target)),
+            None => args.to.clone(),
+        };
+        let line = format!("sent to {whom} as {}", ack.message_id);
+        output::line(&output::printable(&line))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,35 +77,52 @@ fn is_direct(target: &str) -> bool {
     target != "*" && !target.starts_with(['@', '#'])
 }
 
-/// The key that `to` means: itself if it is one, else that of the one peer of
-/// this name, here now or met before. A member's key, so that the message
-/// waits if nobody is there.
-fn key_of(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<String, Failure> {
+/// Whom `to` means.
+#[derive(Debug, PartialEq, Eq)]
+struct Recipient {
+    /// A member's key, so that the message waits if nobody is there.
+    key: String,
+    /// The name that the member was enrolled under, as far as it is known.
+    name: Option<String>,
+}
+
+/// The key that `to` means: itself if it is one, else that of the one peer of this
+/// name, here now or met before. An enrolled name comes before a session's, which is
+/// its own choice; a name that was met before means the key that it had then.
+fn key_of(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<Recipient, Failure> {
     if is_public_key(to) {
-        return Ok(to.to_owned());
+        return Ok(Recipient { key: to.to_owned(), name: None });
     }
-    let mut found: Vec<(&str, &str)> = peers
-        .iter()
-        .filter(|peer| peer.display_name.to_lowercase() == to.to_lowercase())
-        .map(|peer| (peer.display_name.as_str(), peer.member_pubkey.as_str()))
-        .collect();
+    let same = |name: &str| name.to_lowercase() == to.to_lowercase();
+    let here = |fits: &dyn Fn(&PeerInfo) -> bool| -> Vec<(&str, &str)> {
+        let fitting = peers.iter().filter(|peer| fits(peer));
+        fitting.map(|peer| (name_of(peer), peer.member_pubkey.as_str())).collect()
+    };
+    let known: Vec<(&str, &str)> = contacts.named(to).collect();
+    let mut found = here(&|peer| peer.member_name.as_deref().is_some_and(same));
     if found.is_empty() {
-        let known = contacts.iter().filter(|(name, _)| name.to_lowercase() == to.to_lowercase());
-        found = known.map(|(name, key)| (name.as_str(), key.as_str())).collect();
-    }
-    if found.is_empty() && to.len() >= 8 {
-        let begins = |peer: &&PeerInfo| peer.member_pubkey.starts_with(to);
-        let peers = peers.iter().filter(begins);
-        found =
-            peers.map(|peer| (peer.display_name.as_str(), peer.member_pubkey.as_str())).collect();
+        found = here(&|peer| same(&peer.display_name));
     }
     found.sort_by_key(|(_, key)| *key);
     found.dedup_by_key(|(_, key)| *key);
+    if let ([(_, key)], [(_, before), ..]) = (&found[..], &known[..])
+        && !known.iter().any(|(_, known)| known == key)
+    {
+        return Err(another_key(to, key, before));
+    }
+    if found.is_empty() {
+        found = known;
+    }
+    if found.is_empty() && to.len() >= limits::KEY_PREFIX_DIGITS_MIN {
+        found = here(&|peer| peer.member_pubkey.starts_with(to));
+        found.sort_by_key(|(_, key)| *key);
+        found.dedup_by_key(|(_, key)| *key);
+    }
     match found[..] {
-        [(_, key)] => Ok(key.to_owned()),
+        [(name, key)] => Ok(Recipient { key: key.to_owned(), name: Some(name.to_owned()) }),
         [] => {
-            let mut names: Vec<&str> =
-                peers.iter().map(|peer| peer.display_name.as_str()).collect();
+            let mut names: Vec<_> =
+                peers.iter().map(|peer| output::printable(&peer.display_name)).collect();
             names.sort_unstable();
             names.dedup();
             let message = format!(
@@ -108,8 +133,10 @@ fn key_of(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<String, F
             Err(Failure::new("no_such_recipient", message))
         }
         _ => {
-            let list: Vec<String> =
-                found.iter().map(|(name, key)| format!("{name} {key}")).collect();
+            let list: Vec<String> = found
+                .iter()
+                .map(|(name, key)| format!("{} {key}", output::printable(name)))
+                .collect();
             let message = format!(
                 "{to:?} may mean any of these; give the key instead:\n  {}",
                 list.join("\n  ")
@@ -119,52 +146,23 @@ fn key_of(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<String, F
     }
 }
 
-fn contacts_file(data_dir: &Path, kept: &Kept) -> PathBuf {
-    data_dir.join("peers").join(format!("{}.contacts.json", kept.file.mesh_id))
+/// Whoever is called so now is not who was met under that name: perhaps the same
+/// person with a new key, perhaps somebody else.
+fn another_key(to: &str, now: &str, before: &str) -> Failure {
+    let message = format!(
+        "{to:?} has another key than when it was met: {} now, {} then; nothing was sent. Ask \
+         them which is theirs. Then give the whole key instead of the name, or take the new \
+         one from now on: claudemesh-broker peer forget {}",
+        short(now),
+        short(before),
+        output::shell_word(to),
+    );
+    Failure::new("key_changed", message)
 }
 
-/// Who was met in the mesh, with this user's own peers of it.
-fn contacts(data_dir: &Path, kept: &Kept) -> Contacts {
-    let mut contacts: Contacts = std::fs::read(contacts_file(data_dir, kept))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    for own in keyring::all(data_dir).unwrap_or_default() {
-        if own.file.mesh_id == kept.file.mesh_id {
-            contacts.insert(own.file.name.clone(), own.file.public_key.to_string());
-        }
-    }
-    contacts
-}
-
-/// Notes who is here, so that they can be written to by name when they are
-/// away. Two of one name are not noted: which one was meant nobody could tell.
-pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
-    let path = contacts_file(data_dir, kept);
-    let before: Contacts = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    let mut after = before.clone();
-    for peer in peers {
-        let clashes = peers.iter().any(|other| {
-            other.display_name == peer.display_name && other.member_pubkey != peer.member_pubkey
-        });
-        if clashes {
-            after.remove(&peer.display_name);
-        } else {
-            after.insert(peer.display_name.clone(), peer.member_pubkey.clone());
-        }
-    }
-    if after != before {
-        // A convenience: without it names of the absent are not known.
-        let written = serde_json::to_vec_pretty(&after)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| crate::cli::enrol::write_private(&path, &bytes));
-        if let Err(error) = written {
-            tracing::debug!(error = format!("{error:#}"), "contacts not noted");
-        }
-    }
+/// A key's first characters, as lists show them.
+pub(super) fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
 }
 
 #[cfg(test)]
@@ -172,23 +170,26 @@ mod tests {
     use super::*;
 
     fn peer(name: &str, key: &str) -> PeerInfo {
-        serde_json::from_value(json!({
-            "pubkey": "s", "memberPubkey": key, "displayName": name, "status": "idle",
-            "summary": null, "groups": [], "sessionId": "", "cwd": "",
-            "connectedAt": "2026-01-01T00:00:00.000Z", "peerRole": "session",
-        }))
-        .expect("a row")
+        super::super::contacts::tests::peer(name, None, key)
     }
 
     fn found(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<String, &'static str> {
-        key_of(to, peers, contacts).map_err(|failure| failure.code)
+        let recipient = key_of(to, peers, contacts).map_err(|failure| failure.code);
+        recipient.map(|recipient| recipient.key)
+    }
+
+    fn met(peers: &[PeerInfo]) -> Contacts {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = super::super::contacts::tests::kept(folder.path(), "m", "ws://a/ws");
+        remember(folder.path(), &kept, peers);
+        Contacts::of(folder.path(), &kept)
     }
 
     #[test]
     fn a_name_means_the_member_whatever_its_case_and_sessions() {
         let (ada, bob) = ("ab".repeat(32), "bc".repeat(32));
         let peers = [peer("Ada", &ada), peer("Ada", &ada), peer("bob", &bob)];
-        let none = Contacts::new();
+        let none = Contacts::default();
         assert_eq!(found("ada", &peers, &none), Ok(ada.clone()));
         assert_eq!(found("BOB", &peers, &none), Ok(bob.clone()));
         assert_eq!(found(&bob, &[], &none), Ok(bob.clone()));
@@ -198,27 +199,41 @@ mod tests {
     #[test]
     fn two_of_a_name_are_listed_and_nobody_is_guessed() {
         let peers = [peer("ada", &"ab".repeat(32)), peer("Ada", &"bc".repeat(32))];
-        let failure = key_of("ada", &peers, &Contacts::new()).unwrap_err();
+        let failure = key_of("ada", &peers, &Contacts::default()).unwrap_err();
         assert_eq!(failure.code, "ambiguous_recipient");
         assert!(failure.message.contains(&"bc".repeat(32)), "{failure}");
-        let failure = key_of("carol", &peers, &Contacts::new()).unwrap_err();
+        let failure = key_of("carol", &peers, &Contacts::default()).unwrap_err();
         assert_eq!(failure.code, "no_such_recipient");
         assert!(failure.message.contains("ada"), "{failure}");
     }
 
     #[test]
-    fn somebody_who_is_away_is_known_from_before() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let secret = crate::auth::SecretKey::generate();
-        let file = keyring::KeyFile::new("m".into(), "team".into(), "me", String::new(), &secret);
-        let kept = Kept { path: folder.path().join("x"), file };
-        let bob = "bc".repeat(32);
-        remember(folder.path(), &kept, &[peer("bob", &bob)]);
-        let known = contacts(folder.path(), &kept);
-        assert_eq!(found("Bob", &[], &known), Ok(bob.clone()));
-        let other = "cd".repeat(32);
-        remember(folder.path(), &kept, &[peer("bob", &bob), peer("bob", &other)]);
-        let known = contacts(folder.path(), &kept);
-        assert_eq!(found("bob", &[], &known), Err("no_such_recipient"));
+    fn an_enrolled_name_comes_before_a_sessions() {
+        let (ada, mallory) = ("ab".repeat(32), "cd".repeat(32));
+        let named = super::super::contacts::tests::peer;
+        let peers = [named("laptop", Some("ada"), &ada), named("ada", Some("mallory"), &mallory)];
+        assert_eq!(found("ada", &peers, &Contacts::default()), Ok(ada.clone()));
+        assert_eq!(found("laptop", &peers, &Contacts::default()), Ok(ada));
+    }
+
+    #[test]
+    fn nothing_is_sealed_for_a_new_key_of_a_known_name() {
+        let (ada, mallory) = ("ab".repeat(32), "cd".repeat(32));
+        let known = met(&[peer("ada", &ada)]);
+        let here = [peer("Ada", &mallory)];
+        let failure = key_of("ada", &here, &known).unwrap_err();
+        assert_eq!(failure.code, "key_changed");
+        for words in ["abababababab", "cdcdcdcdcdcd", "peer forget ada"] {
+            assert!(failure.message.contains(words), "{failure}");
+        }
+        assert_eq!(found(&mallory, &here, &known), Ok(mallory), "a key is a key");
+        assert_eq!(found("ada", &[], &known), Ok(ada), "away, it means whom it meant");
+    }
+
+    #[test]
+    fn a_name_in_a_failure_cannot_steer_the_terminal() {
+        let peers = [peer("\u{1b}]0;x\u{7}\nb", &"ab".repeat(32))];
+        let failure = key_of("carol", &peers, &Contacts::default()).unwrap_err();
+        assert!(!failure.message.contains(char::is_control), "{failure}");
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn newest(
     mesh: &MeshId,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let (records, _) = node.store.audit_page(mesh, None, 0, limit).await?;
+    let records = node.store.audit_before(mesh, None, i64::MAX, limit).await?;
     Ok(records.into_iter().rev().map(AuditView::from).collect())
 }
 

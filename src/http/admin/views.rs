@@ -176,8 +176,14 @@ pub(super) struct MeshDetail {
 pub(super) struct AuditView {
     pub(super) id: i64,
     pub(super) event: String,
+    /// The member's id.
     pub(super) actor: Option<String>,
+    /// The name that the member is enrolled under; what an operator is called.
     pub(super) actor_name: Option<String>,
+    /// The member's key, its first characters.
+    pub(super) actor_key: Option<String>,
+    /// What the member's session called itself.
+    pub(super) session_name: Option<String>,
     pub(super) payload: Value,
     pub(super) hash: String,
     pub(super) at: Timestamp,
@@ -185,13 +191,19 @@ pub(super) struct AuditView {
 
 impl From<AuditRecord> for AuditView {
     fn from(record: AuditRecord) -> Self {
+        let session_name = record.session_name().map(str::to_owned);
+        let is_named = record.member_name.is_some() || record.actor.is_none();
+        let actor_name =
+            (is_named && record.actor_label() != "system").then(|| record.actor_label().to_owned());
         let mut payload = record.payload;
         shorten_keys(&mut payload);
         Self {
             id: record.id,
             event: record.event_type,
             actor: record.actor,
-            actor_name: record.actor_name,
+            actor_name,
+            actor_key: record.member_key.as_deref().map(short_key),
+            session_name,
             payload,
             hash: record.hash,
             at: record.created_at,

@@ -20,6 +20,12 @@ export class Refused extends Error {
   }
 }
 
+// What would steer the page's text or hide in it: marks of direction, controls, what
+// has no width. Names come from peers; here everything that was read goes through.
+const STEERS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]|\udb40[\udc00-\udc7f]/g;
+const printable = (text) => text.replace(STEERS, "\ufffd");
+const parse = (text) => JSON.parse(text, (key, value) => (typeof value === "string" ? printable(value) : value));
+
 async function refusal(response) {
   if (response.status === 404 && !(response.headers.get("content-type") ?? "").includes("json")) {
     const refused = new Refused(404, "This broker's admin API is off: ADMIN_TOKEN is not set any more.");
@@ -27,7 +33,7 @@ async function refusal(response) {
     return refused;
   }
   let message = `The broker answered ${response.status}.`;
-  try { message = (await response.json()).error.message; } catch { /* not ours */ }
+  try { message = (await read(response)).error.message; } catch { /* not ours */ }
   return new Refused(response.status, message);
 }
 
@@ -39,8 +45,9 @@ export async function call(method, path, { signal, bearer = token.get() } = {}) 
   return response;
 }
 
-export const getJson = async (path, options) => (await call("GET", path, options)).json();
-export const postJson = async (path) => (await call("POST", path)).json();
+const read = async (response) => parse(await response.text());
+export const getJson = async (path, options) => read(await call("GET", path, options));
+export const postJson = async (path) => read(await call("POST", path));
 
 // Reads events until `stop` is called, and begins anew whenever that ends.
 // `on.event(name, data)`, `on.live()`, `on.lost(seconds)`, `on.refused(error)`.
@@ -105,5 +112,5 @@ function dispatch(block, on) {
     if (line.startsWith("event:")) name = line.slice(6).trim();
     if (line.startsWith("data:")) data.push(line.slice(5).trimStart());
   }
-  if (data.length > 0) on.event(name, JSON.parse(data.join("\n")));
+  if (data.length > 0) on.event(name, parse(data.join("\n")));
 }

@@ -71,12 +71,18 @@ const says = (value) => !(Array.isArray(value) && value.length === 0);
 const details = (row) => Object.entries(row.payload).filter(([, value]) => says(value))
   .map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`).join(" · ");
 
+// The enrolled name is above it; what the session called itself proves nothing.
+function who(row) {
+  const session = row.sessionName && row.sessionName !== row.actorName ? `as ${row.sessionName}` : "";
+  return [row.actorKey, session].filter(Boolean).join(" ");
+}
+
 const audit = table($("audit"), {
   key: (row) => row.id,
   empty: ["Nothing has happened yet."],
   columns: [
     { label: "Event", class: "name", draw: (cell, row) => nameCell(cell, row.event, `row ${row.id}`) },
-    { label: "Who", text: (row) => row.actorName ?? row.actor ?? "system" },
+    { label: "Who", draw: (cell, row) => nameCell(cell, row.actorName ?? row.actor ?? "system", who(row)) },
     { label: "What", class: "small", text: details },
     { label: "Hash", class: "code", text: (row) => row.hash.slice(0, 12) },
     { label: "When", class: "num", text: (row) => clock(row.at) },

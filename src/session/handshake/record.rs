@@ -10,13 +10,14 @@ use crate::cluster::bus::Announcement;
 use crate::id::PresenceId;
 use crate::limits;
 use crate::node::Node;
+use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
 use crate::protocol::handshake::About;
 use crate::protocol::{
     Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile, Status,
     StatusSource,
 };
 use crate::router::presence;
-use crate::store::{AdmittedMember, OpenPresence};
+use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
 pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
     let Proven { mesh, role, session_key, about, admitted, .. } = proven;
@@ -29,7 +30,7 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
         member_key: admitted.member.key.clone(),
         session_key: session_key.clone(),
         role: *role,
-        session_id: cut(&about.session_id, limits::HELLO_TEXT_BYTES_MAX),
+        session_id: cut(&about.session_id, limits::HELLO_TEXT_BYTES_MAX).to_owned(),
         display_name: display_name(proven),
         status: Status::Idle,
         status_source: StatusSource::Jsonl,
@@ -38,7 +39,7 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
         groups: initial_groups(proven),
         connected_at: now,
         last_seen_at: now,
-        cwd: cut(&about.cwd, limits::HELLO_TEXT_BYTES_MAX),
+        cwd: cut(&about.cwd, limits::HELLO_CWD_BYTES_MAX).to_owned(),
         pid: about.pid,
         hostname: cut_option(about.hostname.as_deref()),
         peer_type: cut_option(about.peer_type.as_deref()),
@@ -46,7 +47,7 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
         model: cut_option(about.model.as_deref()),
         stats: None,
         visible: saved.is_none_or(|saved| saved.visible),
-        profile: saved.map_or_else(Profile::default, |saved| saved.profile.clone()),
+        profile: saved.map_or_else(Profile::default, saved_profile),
         node: node.config.node.id.to_string(),
         epoch: 0,
         online: true,
@@ -56,7 +57,15 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
 fn display_name(proven: &Proven) -> String {
     let given = proven.about.display_name.as_deref().filter(|name| !name.is_empty());
     let name = given.unwrap_or(&proven.admitted.member.display_name);
-    cut(name, limits::DISPLAY_NAME_BYTES_MAX)
+    cut(name, limits::DISPLAY_NAME_BYTES_MAX).to_owned()
+}
+
+/// What another program saved may be larger than what peers may set.
+fn saved_profile(saved: &PeerState) -> Profile {
+    if value_bytes(&saved.profile) > limits::PROFILE_BYTES_MAX {
+        return Profile::default();
+    }
+    saved.profile.clone()
 }
 
 /// `hello`: its groups, else the saved ones, else the member's defaults; an
@@ -75,6 +84,12 @@ fn initial_groups(proven: &Proven) -> Vec<Group> {
             .filter(|groups| !groups.is_empty())
             .unwrap_or(defaults),
     };
+    allowed_groups(groups)
+}
+
+/// Those that a presence may be in; what is over the bounds is dropped.
+fn allowed_groups(groups: &[Group]) -> Vec<Group> {
+    let mut bytes = 0;
     groups
         .iter()
         .filter(|group| {
@@ -83,16 +98,16 @@ fn initial_groups(proven: &Proven) -> Vec<Group> {
                 && role_bytes <= limits::GROUP_NAME_BYTES_MAX
         })
         .take(limits::GROUPS_PER_PRESENCE_MAX)
+        .take_while(|group| {
+            bytes += group_bytes(group);
+            bytes <= limits::GROUPS_BYTES_MAX
+        })
         .cloned()
         .collect()
 }
 
-fn cut(text: &str, bytes_max: usize) -> String {
-    text[..text.floor_char_boundary(bytes_max)].to_owned()
-}
-
 fn cut_option(text: Option<&str>) -> Option<String> {
-    text.map(|text| cut(text, limits::HELLO_TEXT_BYTES_MAX))
+    text.map(|text| cut(text, limits::HELLO_TEXT_BYTES_MAX).to_owned())
 }
 
 pub(super) fn opening(node: &Node, proven: &Proven, record: &PresenceRecord) -> OpenPresence {
@@ -138,11 +153,15 @@ pub(super) fn opening(node: &Node, proven: &Proven, record: &PresenceRecord) -> 
 }
 
 pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
+    let (groups, left_out) = groups_within(&record.groups, limits::EVENT_GROUPS_BYTES_MAX);
     let mut data = json!({
         "name": record.display_name,
         "pubkey": record.routing_key(),
-        "groups": record.groups,
+        "groups": groups,
     });
+    if left_out > 0 {
+        data["groupsLeftOut"] = json!(left_out);
+    }
     let is_session = record.role == PeerRole::Session;
     let saved = proven.admitted.saved.as_ref().filter(|_| !is_session);
     let Some(saved) = saved else {
@@ -152,7 +171,7 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
         data["lastSeenAt"] = json!(last_seen_at);
     }
     if let Some(summary) = &saved.last_summary {
-        data["summary"] = json!(summary);
+        data["summary"] = json!(cut(summary, limits::SUMMARY_BYTES_MAX));
     }
     presence::announcement("peer_returned", record, data, false)
 }
@@ -177,11 +196,13 @@ pub(super) fn hello_ack(
         }),
         mesh_policy: Some(MeshPolicy { self_editable: self_editable.clone() }),
         restored: restored.map(|_| true),
-        last_summary: restored.and_then(|saved| saved.last_summary.clone()),
+        last_summary: restored
+            .and_then(|saved| saved.last_summary.as_deref())
+            .map(|summary| cut(summary, limits::SUMMARY_BYTES_MAX).to_owned()),
         last_seen_at: restored.and_then(|saved| saved.last_seen_at),
         restored_groups: restored
             .filter(|saved| !named_groups && !saved.groups.is_empty())
-            .map(|saved| saved.groups.clone()),
+            .map(|saved| allowed_groups(&saved.groups)),
         restored_stats: restored.map(|saved| saved.stats),
         services: (!is_session).then(Vec::new),
         node: node.config.node.id.to_string(),

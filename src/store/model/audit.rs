@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, ChainRow};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 
@@ -45,14 +45,56 @@ pub struct AuditRecord {
     pub event_type: String,
     /// Who did it.
     pub actor: Option<String>,
-    /// The actor's name.
+    /// The name that the actor's session had, or what an operator is called: the
+    /// actor's own choice.
     pub actor_name: Option<String>,
+    /// The name that the actor is enrolled under, if it still is.
+    pub member_name: Option<String>,
+    /// The actor's member key, if it still is one.
+    pub member_key: Option<String>,
     /// To what.
     pub payload: Value,
     /// The hash of the row before.
     pub prev_hash: String,
     /// This row's hash.
     pub hash: String,
+    /// The second hash, over the name; none in rows of earlier releases.
+    pub name_hash: Option<Vec<u8>>,
     /// When.
     pub created_at: Timestamp,
+}
+
+impl AuditRecord {
+    /// Who did it, in one word: the enrolled name, never one that a session gave
+    /// itself.
+    #[must_use]
+    pub fn actor_label(&self) -> &str {
+        match (&self.actor, &self.member_name, &self.actor_name) {
+            (Some(_), Some(name), _) | (None, _, Some(name)) => name,
+            (Some(id), None, _) => id,
+            (None, _, None) => "system",
+        }
+    }
+
+    /// What the actor's session called itself.
+    #[must_use]
+    pub fn session_name(&self) -> Option<&str> {
+        self.actor_name.as_deref().filter(|_| self.actor.is_some())
+    }
+
+    /// The row as a verifier takes it.
+    #[must_use]
+    pub fn as_link(&self) -> ChainRow<'_> {
+        ChainRow {
+            id: self.id,
+            prev_hash: &self.prev_hash,
+            event_type: &self.event_type,
+            actor: self.actor.as_deref(),
+            payload: &self.payload,
+            created_at: self.created_at,
+            hash: &self.hash,
+            actor_name: self.actor_name.as_deref(),
+            name_hash: self.name_hash.as_deref(),
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Taking envelopes: the hot path. One round trip per batch, `accept_v1` of
-//! `migrations/postgres/0001_core/3_chain.sql`, holds the locks.
+//! Taking envelopes: the hot path. One round trip per batch, `accept_v2` of
+//! `migrations/postgres/0004_audit_names/2_chain.sql`, holds the locks.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -142,7 +142,7 @@ async fn write(db: &Db, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
     senders.dedup();
     db.fetch_one(
         sqlx::query(
-            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v1($1, $2, $3, $4,
+            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
                 $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
         .bind(now.to_naive())

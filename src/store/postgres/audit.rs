@@ -1,6 +1,6 @@
 //! The audit chain: what is appended, and reading it.
 //!
-//! The functions `mesh.broker_append_v1` and its callers take the lock of each
+//! The functions `mesh.broker_append_v2` and its callers take the lock of each
 //! chain ([`chain_lock_key`]), read where it ends and append, all in one round
 //! trip: a chain cannot fork, and no lock is held while a node thinks.
 
@@ -14,6 +14,21 @@ use crate::audit::{AuditEvent, chain_lock_key};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::{AuditEntry, AuditRecord, Result};
+
+/// Rows with the names and keys of their actors, as they are enrolled now.
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "select a.id::bigint as id, a.mesh_id, a.event_type, a.actor_member_id,
+                a.actor_display_name, a.payload::text as payload, a.prev_hash, a.hash,
+                a.name_hash, a.created_at, m.display_name as member_name,
+                m.peer_pubkey as member_key
+             from mesh.audit_log a
+             left join mesh.member m on m.id = a.actor_member_id and m.mesh_id = a.mesh_id ",
+            $rest
+        )
+    };
+}
 
 /// Rows to append, as the parameters of one statement: an array per column.
 #[derive(Default)]
@@ -70,7 +85,7 @@ pub(super) async fn append(db: &Db, now: Timestamp, entries: &[AuditEntry]) -> R
         rows.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
     }
     db.execute(
-        sqlx::query("select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null)")
+        sqlx::query("select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)")
             .bind(now.to_naive())
             .bind(now.to_string())
             .bind(rows.locks())
@@ -91,17 +106,15 @@ pub(super) async fn page(
     offset: i64,
     limit: i64,
 ) -> Result<(Vec<AuditRecord>, i64)> {
+    let event_type = clean_optional(event_type);
     let rows = db
         .fetch_all(
-            sqlx::query(
-                "select id::bigint as id, mesh_id, event_type, actor_member_id,
-                    actor_display_name, payload::text as payload, prev_hash, hash, created_at
-                 from mesh.audit_log
-                 where mesh_id = $1 and ($2::text is null or event_type = $2)
-                 order by id desc limit $3 offset $4",
-            )
+            sqlx::query(select_rows!(
+                "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2)
+                 order by a.id desc limit $3 offset $4"
+            ))
             .bind(mesh.as_str())
-            .bind(event_type)
+            .bind(event_type.as_deref())
             .bind(limit)
             .bind(offset),
         )
@@ -113,10 +126,32 @@ pub(super) async fn page(
                  where mesh_id = $1 and ($2::text is null or event_type = $2)",
             )
             .bind(mesh.as_str())
-            .bind(event_type),
+            .bind(event_type.as_deref()),
         )
         .await?;
     Ok((rows.iter().map(record).collect::<Result<_>>()?, get(&total, "total")?))
+}
+
+pub(super) async fn before(
+    db: &Db,
+    mesh: &MeshId,
+    event_type: Option<&str>,
+    before_id: i64,
+    limit: i64,
+) -> Result<Vec<AuditRecord>> {
+    let rows = db
+        .fetch_all(
+            sqlx::query(select_rows!(
+                "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2) and a.id < $3
+                 order by a.id desc limit $4"
+            ))
+            .bind(mesh.as_str())
+            .bind(clean_optional(event_type))
+            .bind(before_id)
+            .bind(limit),
+        )
+        .await?;
+    rows.iter().map(record).collect()
 }
 
 pub(super) async fn after(
@@ -127,15 +162,10 @@ pub(super) async fn after(
 ) -> Result<Vec<AuditRecord>> {
     let rows = db
         .fetch_all(
-            sqlx::query(
-                "select id::bigint as id, mesh_id, event_type, actor_member_id,
-                    actor_display_name, payload::text as payload, prev_hash, hash, created_at
-                 from mesh.audit_log
-                 where mesh_id = $1 and id > $2 order by id limit $3",
-            )
-            .bind(mesh.as_str())
-            .bind(after_id)
-            .bind(limit),
+            sqlx::query(select_rows!("where a.mesh_id = $1 and a.id > $2 order by a.id limit $3"))
+                .bind(mesh.as_str())
+                .bind(after_id)
+                .bind(limit),
         )
         .await?;
     rows.iter().map(record).collect()
@@ -148,9 +178,12 @@ fn record(row: &PgRow) -> Result<AuditRecord> {
         event_type: get(row, "event_type")?,
         actor: get(row, "actor_member_id")?,
         actor_name: get(row, "actor_display_name")?,
+        member_name: get(row, "member_name")?,
+        member_key: get(row, "member_key")?,
         payload: json(row, "payload")?,
         prev_hash: get(row, "prev_hash")?,
         hash: get(row, "hash")?,
+        name_hash: get(row, "name_hash")?,
         created_at: time(row, "created_at")?,
     })
 }

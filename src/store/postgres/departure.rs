@@ -124,7 +124,7 @@ pub(super) async fn end(db: &Db, now: Timestamp, ended: &[EndPresence]) -> Resul
                     )
                  ),
                  appended as materialized (
-                    select mesh.broker_append_v1($1, $2, $3, a.mesh, a.actor, a.name, a.event,
+                    select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
                         a.payload, null)
                     from (
                         select array_agg(e.mesh order by e.mesh, e.at) as mesh,

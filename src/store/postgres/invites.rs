@@ -212,7 +212,7 @@ async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Re
                     default_groups, message_mode, joined_at)
                 values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
              )
-             select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null)",
+             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
         )
         .bind(now.to_naive())
         .bind(now.to_string())

@@ -50,6 +50,15 @@ const MIGRATIONS: &[Migration] = &[
         superseded: &[],
     },
     Migration {
+        version: 4,
+        name: "audit_names",
+        scripts: &[
+            ("1_names", include_str!("../../../migrations/postgres/0004_audit_names/1_names.sql")),
+            ("2_chain", include_str!("../../../migrations/postgres/0004_audit_names/2_chain.sql")),
+        ],
+        superseded: &[],
+    },
+    Migration {
         version: 6,
         name: "quotas",
         scripts: &[(

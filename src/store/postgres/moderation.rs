@@ -78,7 +78,7 @@ async fn set_revoked(
                     returning m.id
                  ),
                  appended as materialized (
-                    select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null)
+                    select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
                     from changed
                  )
                  select (select count(*) from appended) > 0 as changed,
@@ -121,7 +121,7 @@ pub(super) async fn set_role(db: &Db, now: Timestamp, member: &MemberId, role: R
                 where m.id = $9 and m.role <> $10::mesh.role
                 returning m.id
              )
-             select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null) from changed",
+             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null) from changed",
         )
         .bind(now.to_naive())
         .bind(now.to_string())

@@ -111,7 +111,7 @@ fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query {
             from locked cross join (select distinct unnest($4::text[]) as mesh) box
          ),
          appended as materialized (
-            select mesh.broker_append_v1($1, $2, $3, $4, $5, $6, $7, $8, null)
+            select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
          ),
          opened as (
             -- A presence that ended begins anew under its old id.

@@ -84,7 +84,7 @@ async fn undelivered(db: &Db, now: Timestamp, limits: &Retention) -> Result<u64>
                     from gone where client_message_id is not null and seq is not null
                  ),
                  appended as materialized (
-                    select mesh.broker_append_v1($1, $2, $3, a.mesh, a.actor, a.name, a.event,
+                    select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
                         a.payload, null)
                     from (
                         select array_agg(e.mesh order by e.mesh, e.at) as mesh,

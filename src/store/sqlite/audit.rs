@@ -6,17 +6,30 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::connection::{Db, Tx};
-use super::error::refused;
-use super::row::{get, id, json, time, to_json};
+use super::error::{refused, unreadable};
+use super::row::{get, id, time, to_json};
 use super::rows;
-use crate::audit::{AuditEvent, GENESIS, entry_hash_at};
+use crate::audit::{AuditEvent, GENESIS, NameHead, entry_hash_at, name_hash};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::{AuditEntry, AuditRecord, Result};
+
+/// Rows with the names and keys of their actors, as they are enrolled now.
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "select a.*, m.display_name as member_name, m.peer_pubkey as member_key
+             from audit_log a
+             left join member m on m.id = a.actor_member_id and m.mesh_id = a.mesh_id ",
+            $rest
+        )
+    };
+}
 
 /// The ends of some meshes' chains, and what is to be appended to them.
 pub(super) struct Chains {
@@ -24,8 +37,14 @@ pub(super) struct Chains {
     /// `now` as it is hashed.
     time: String,
     last_id: i64,
-    heads: HashMap<MeshId, Arc<str>>,
+    heads: HashMap<MeshId, Head>,
     rows: Vec<NewRow>,
+}
+
+/// Where a chain ends: its last hash, and what the next second hash is made over.
+struct Head {
+    hash: Arc<str>,
+    names: NameHead,
 }
 
 struct NewRow {
@@ -37,6 +56,7 @@ struct NewRow {
     payload: String,
     prev_hash: Arc<str>,
     hash: Arc<str>,
+    name_hash: [u8; 32],
 }
 
 impl Chains {
@@ -50,9 +70,11 @@ impl Chains {
         meshes.sort_unstable();
         meshes.dedup();
         let rows = sqlx::query(
-            "select (select seq from sqlite_sequence where name = 'audit_log'),
-                (select hash from audit_log where mesh_id = mesh.value order by id desc limit 1)
-             from json_each(?1) mesh order by mesh.key",
+            "select (select seq from sqlite_sequence where name = 'audit_log'), a.hash, a.name_hash
+             from json_each(?1) mesh
+             left join audit_log a on a.id = (
+                select id from audit_log where mesh_id = mesh.value order by id desc limit 1)
+             order by mesh.key",
         )
         .bind(to_json(&meshes))
         .fetch_all(&mut **tx)
@@ -63,7 +85,9 @@ impl Chains {
         for (mesh, row) in meshes.into_iter().zip(&rows) {
             last_id = row.try_get::<Option<i64>, _>(0).map_err(refused)?.unwrap_or_default();
             let head: Option<&str> = row.try_get(1).map_err(refused)?;
-            heads.insert(mesh.clone(), Arc::from(head.unwrap_or(GENESIS)));
+            let hash = head.unwrap_or(GENESIS);
+            let names = NameHead::after(hash, row.try_get(2).map_err(refused)?);
+            heads.insert(mesh.clone(), Head { hash: Arc::from(hash), names });
         }
         Ok(Self { now, time: now.to_string(), last_id, heads, rows: Vec::new() })
     }
@@ -90,8 +114,12 @@ impl Chains {
     ) -> i64 {
         let head = self.heads.get_mut(mesh).expect("the chains of all meshes were read");
         let actor_text = actor.map(MemberId::as_str);
-        let hash = entry_hash_at(head, mesh.as_str(), event_type, actor_text, &payload, &self.time);
+        let before = &head.hash;
+        let hash =
+            entry_hash_at(before, mesh.as_str(), event_type, actor_text, &payload, &self.time);
         let hash: Arc<str> = hash.into();
+        let name_hash = name_hash(&head.names, &hash, actor_name);
+        head.names = NameHead::after(&hash, Some(&name_hash));
         self.last_id += 1;
         self.rows.push(NewRow {
             id: self.last_id,
@@ -100,8 +128,9 @@ impl Chains {
             actor_member_id: actor.cloned(),
             actor_display_name: actor_name.map(str::to_owned),
             payload,
-            prev_hash: std::mem::replace(head, hash.clone()),
+            prev_hash: std::mem::replace(&mut head.hash, hash.clone()),
             hash,
+            name_hash,
         });
         self.last_id
     }
@@ -120,15 +149,16 @@ impl Chains {
                     .bind(row.payload.as_str())
                     .bind(Arc::clone(&row.prev_hash))
                     .bind(Arc::clone(&row.hash))
-                    .bind(now);
+                    .bind(now)
+                    .bind(row.name_hash.as_slice());
             }
             query
         };
         rows::execute(
             tx,
             "insert into audit_log (id, mesh_id, event_type, actor_member_id,
-                actor_display_name, payload, prev_hash, hash, created_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                actor_display_name, payload, prev_hash, hash, created_at, name_hash)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             &self.rows,
             bind,
         )
@@ -173,12 +203,14 @@ pub(super) async fn page(
     // Two statements each, so that both use their index.
     let (rows, total) = match event_type {
         None => (
-            "select * from audit_log where mesh_id = ?1 order by id desc limit 0 + ?3 offset ?4",
+            select_rows!("where a.mesh_id = ?1 order by a.id desc limit 0 + ?3 offset ?4"),
             "select count(*) from audit_log where mesh_id = ?1",
         ),
         Some(_) => (
-            "select * from audit_log where mesh_id = ?1 and event_type = ?2
-             order by id desc limit 0 + ?3 offset ?4",
+            select_rows!(
+                "where a.mesh_id = ?1 and a.event_type = ?2
+                 order by a.id desc limit 0 + ?3 offset ?4"
+            ),
             "select count(*) from audit_log where mesh_id = ?1 and event_type = ?2",
         ),
     };
@@ -199,21 +231,45 @@ pub(super) async fn page(
     Ok((rows.iter().map(record).collect::<Result<_>>()?, total))
 }
 
+pub(super) async fn before(
+    db: &Db,
+    mesh: &MeshId,
+    event_type: Option<&str>,
+    before_id: i64,
+    limit: i64,
+) -> Result<Vec<AuditRecord>> {
+    let rows = match event_type {
+        None => select_rows!("where a.mesh_id = ?1 and a.id < ?3 order by a.id desc limit 0 + ?4"),
+        Some(_) => select_rows!(
+            "where a.mesh_id = ?1 and a.event_type = ?2 and a.id < ?3
+             order by a.id desc limit 0 + ?4"
+        ),
+    };
+    let rows = sqlx::query(rows)
+        .bind(mesh.as_str())
+        .bind(event_type)
+        .bind(before_id)
+        .bind(limit)
+        .fetch_all(db.reader())
+        .await
+        .map_err(refused)?;
+    rows.iter().map(record).collect()
+}
+
 pub(super) async fn after(
     db: &Db,
     mesh: &MeshId,
     after_id: i64,
     limit: i64,
 ) -> Result<Vec<AuditRecord>> {
-    let rows = sqlx::query(
-        "select * from audit_log where mesh_id = ?1 and id > ?2 order by id limit 0 + ?3",
-    )
-    .bind(mesh.as_str())
-    .bind(after_id)
-    .bind(limit)
-    .fetch_all(db.reader())
-    .await
-    .map_err(refused)?;
+    let rows =
+        sqlx::query(select_rows!("where a.mesh_id = ?1 and a.id > ?2 order by a.id limit 0 + ?3"))
+            .bind(mesh.as_str())
+            .bind(after_id)
+            .bind(limit)
+            .fetch_all(db.reader())
+            .await
+            .map_err(refused)?;
     rows.iter().map(record).collect()
 }
 
@@ -224,9 +280,22 @@ fn record(row: &SqliteRow) -> Result<AuditRecord> {
         event_type: get(row, "event_type")?,
         actor: get(row, "actor_member_id")?,
         actor_name: get(row, "actor_display_name")?,
-        payload: json(row, "payload")?,
+        member_name: get(row, "member_name")?,
+        member_key: get(row, "member_key")?,
+        payload: payload(get(row, "payload")?)?,
         prev_hash: get(row, "prev_hash")?,
         hash: get(row, "hash")?,
+        name_hash: get(row, "name_hash")?,
         created_at: time(row, "created_at")?,
     })
+}
+
+/// A payload as it stands. One that names a key twice means something else to each
+/// reader, and nobody's hash covers that: it is given as the text that it is, and no
+/// longer fits its hash.
+fn payload(text: &str) -> Result<Value> {
+    if crate::auth::has_duplicate_keys(text) {
+        return Ok(Value::String(text.to_owned()));
+    }
+    serde_json::from_str(text).map_err(|_| unreadable("payload"))
 }

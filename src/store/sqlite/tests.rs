@@ -9,7 +9,7 @@ use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{AuditEvent, ChainRow, ChainVerifier};
+use crate::audit::{AuditEvent, ChainVerifier};
 use crate::id;
 use crate::protocol::Priority;
 
@@ -64,7 +64,10 @@ async fn a_missing_file_is_made_for_its_owner_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("a/b/broker.db");
     let store = SqliteStore::open(&path).await.expect("the folder is made");
-    assert_eq!(store.pending_migrations().await.expect("readable"), ["0001_core", "0003_claims"]);
+    assert_eq!(
+        store.pending_migrations().await.expect("readable"),
+        ["0001_core", "0003_claims", "0004_audit_names"]
+    );
     store.migrate().await.expect("a new schema");
     mesh_in(&store).await;
     for name in ["broker.db", "broker.db-wal", "broker.db-shm"] {
@@ -172,18 +175,53 @@ async fn two_programs_write_one_chain() {
     let rows = broker.audit_after(&mesh.id, 0, i64::MAX).await.expect("readable");
     let mut verifier = ChainVerifier::new(mesh.id.as_str());
     for row in &rows {
-        verifier.push(ChainRow {
-            id: row.id,
-            prev_hash: &row.prev_hash,
-            event_type: &row.event_type,
-            actor: row.actor.as_deref(),
-            payload: &row.payload,
-            created_at: row.created_at,
-            hash: &row.hash,
-        });
+        verifier.push(row.as_link());
     }
     let verdict = verifier.finish();
     assert_eq!((verdict.valid, verdict.entries), (true, 4 * 20 * 3));
+}
+
+/// Where the chain of the mesh breaks, after this statement of somebody who writes the
+/// file.
+async fn breaks_after(store: &SqliteStore, mesh: &NewMesh, tampering: &'static str) -> Option<i64> {
+    let mut tx = store.db.begin().await.expect("free");
+    let changed = sqlx::query(tampering).execute(&mut *tx).await.expect("a statement");
+    assert!(changed.rows_affected() > 0, "{tampering}");
+    tx.commit().await.expect("written");
+    let rows = store.audit_after(&mesh.id, i64::MIN, i64::MAX).await.expect("readable");
+    let mut verifier = ChainVerifier::new(mesh.id.as_str());
+    for row in &rows {
+        verifier.push(row.as_link());
+    }
+    verifier.finish().broken_at
+}
+
+#[tokio::test]
+async fn what_the_hash_does_not_cover_by_itself_is_found_too() {
+    let tamperings = [
+        ("update audit_log set actor_display_name = 'bob' where id = 2", Some(2)),
+        ("update audit_log set name_hash = null, actor_display_name = 'bob' where id = 2", Some(3)),
+        (
+            "insert into audit_log (id, mesh_id, event_type, prev_hash, hash, created_at)
+             select -1, mesh_id, event_type, prev_hash, hash, created_at from audit_log
+             where id = 1",
+            Some(-1),
+        ),
+        (
+            r#"update audit_log set payload = '{"priority":"now",' || substr(payload, 2)
+               where id = 2"#,
+            Some(2),
+        ),
+        ("update audit_log set name_hash = null", None),
+    ];
+    for (tampering, broken_at) in tamperings {
+        let (store, _folder) = fresh().await;
+        let mesh = mesh_in(&store).await;
+        for _ in 0..3 {
+            store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("a mesh");
+        }
+        assert_eq!(breaks_after(&store, &mesh, tampering).await, broken_at, "{tampering}");
+    }
 }
 
 #[tokio::test]

@@ -76,6 +76,44 @@ pub(crate) async fn a_page_of_one_event_type(store: Arc<dyn Store>) {
     assert_eq!(here.keys(Some("nothing"), 0, 10).await, (Vec::new(), 0));
 }
 
+pub(crate) async fn rows_before_a_row_are_newest_first(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let left = AuditEntry { event: AuditEvent::PeerLeft, ..here.entry("") };
+    let batch = [here.entry("1"), left, here.entry("2"), here.entry("3")];
+    store.append_audit(T0, &batch).await.expect("a mesh");
+    let ids: Vec<i64> = here.audit().await.iter().map(|row| row.id).collect();
+    let before = async |event, id, limit| {
+        let rows = store.audit_before(&here.mesh, event, id, limit).await.expect("readable");
+        rows.iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(before(None, i64::MAX, 2).await, [ids[3], ids[2]]);
+    assert_eq!(before(None, ids[2], 9).await, [ids[1], ids[0]]);
+    assert_eq!(before(Some("state_set"), ids[3], 9).await, [ids[2], ids[0]]);
+    assert!(before(None, ids[0], 9).await.is_empty());
+    assert!(before(Some("state\0set"), i64::MAX, 9).await.is_empty(), "no such type, no error");
+    here.keys(Some("state\0set"), 0, 9).await;
+}
+
+pub(crate) async fn a_row_names_its_actor_by_key_and_enrolled_name(store: Arc<dyn Store>) {
+    let here = Fixture::new(store.clone()).await;
+    let named = AuditEntry {
+        actor: Some(here.owner.id.clone()),
+        actor_name: Some("somebody else".to_owned()),
+        ..here.entry("k")
+    };
+    let operator = AuditEntry { actor_name: Some("operator".to_owned()), ..here.entry("k") };
+    let gone = AuditEntry { actor: Some("no-such-member".into()), ..named.clone() };
+    store.append_audit(T0, &[named, operator, here.entry("k"), gone]).await.expect("a mesh");
+    let rows = here.audit().await;
+    let labels: Vec<_> = rows.iter().map(|row| row.actor_label()).collect();
+    assert_eq!(labels, [here.owner.name.as_str(), "operator", "system", "no-such-member"]);
+    let sessions: Vec<_> = rows.iter().map(|row| row.session_name()).collect();
+    assert_eq!(sessions, [Some("somebody else"), None, None, Some("somebody else")]);
+    assert_eq!(rows[0].member_key.as_deref(), Some(here.owner.key.as_str()));
+    assert_eq!(rows[3].member_key, None);
+    assert!(rows.iter().all(|row| row.name_hash.is_some()));
+}
+
 pub(crate) async fn a_walk_goes_on_after_a_row(store: Arc<dyn Store>) {
     let here = Fixture::new(store.clone()).await;
     for key in ["1", "2", "3"] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claudemesh_broker::audit::{AuditEvent, ChainRow, ChainVerifier};
+use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
 use claudemesh_broker::protocol::handshake::About;
@@ -209,15 +209,7 @@ impl Fixture {
         let rows = self.store.audit_after(&self.mesh, 0, i64::MAX).await.expect("readable");
         let mut verifier = ChainVerifier::new(self.mesh.as_str());
         for row in &rows {
-            verifier.push(ChainRow {
-                id: row.id,
-                prev_hash: &row.prev_hash,
-                event_type: &row.event_type,
-                actor: row.actor.as_deref(),
-                payload: &row.payload,
-                created_at: row.created_at,
-                hash: &row.hash,
-            });
+            verifier.push(row.as_link());
         }
         let verdict = verifier.finish();
         assert!(verdict.valid, "the chain breaks at {:?}", verdict.broken_at);

@@ -1,6 +1,6 @@
 //! A chain has one end, whoever writes.
 
-use claudemesh_broker::audit::AuditEvent;
+use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
 use claudemesh_broker::store::{Accepted, AuditEntry, EndPresence, NewEnvelope, Reach};
 use sqlx::AssertSqlSafe;
 
@@ -122,6 +122,42 @@ async fn a_transaction_that_would_read_the_past_is_refused() {
     .await;
     let error = locked.expect_err("it reads an old end").to_string();
     assert!(error.contains("read committed"), "{error}");
+}
+
+/// Two releases write one chain during an upgrade: the older one knows no second hash.
+#[tokio::test]
+async fn an_older_nodes_rows_leave_the_chain_whole() {
+    let (here, url) = fixture().await;
+    let mut older = connection(&url).await;
+    let append = format!(
+        "select mesh.broker_append_v1('2026-01-01', '2026-01-01T00:00:00.000Z', '{{1}}', \
+         array['{}'], array[null]::text[], array['an older node'], array['state_set'], \
+         array['{{\"key\":\"k\"}}'], null)",
+        here.mesh
+    );
+    for _ in 0..3 {
+        here.mail(&here.owner.key, 2).await;
+        sqlx::raw_sql(AssertSqlSafe(append.clone())).execute(&mut older).await.expect("a row");
+    }
+    here.mail(&here.owner.key, 1).await;
+    // `audit` checks the chain.
+    let rows = here.audit().await;
+    let named: Vec<bool> = rows.iter().map(|row| row.name_hash.is_some()).collect();
+    assert_eq!(named, [true, true, false, true, true, false, true, true, false, true]);
+    let broken_at = async |id: i64, tampering: &str| {
+        let text = format!("begin; update mesh.audit_log set {tampering} where id = {id}; commit");
+        let mut other = connection(&url).await;
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut other).await.expect("a statement");
+        let rows = here.store.audit_after(&here.mesh, i64::MIN, 100).await.expect("readable");
+        let mut verifier = ChainVerifier::new(here.mesh.as_str());
+        for row in &rows {
+            verifier.push(row.as_link());
+        }
+        verifier.finish().broken_at
+    };
+    let (first, second) = (rows[0].id, rows[1].id);
+    assert_eq!(broken_at(second, "actor_display_name = 'bob'").await, Some(second));
+    assert_eq!(broken_at(first, "actor_display_name = null").await, Some(first));
 }
 
 #[tokio::test]

@@ -28,7 +28,14 @@ async fn many_nodes_migrate_at_once() {
 async fn asking_what_is_pending_makes_nothing() {
     let url = PrivatePostgres::shared().empty_database().await;
     let pending = store(&url).pending_migrations().await.expect("an empty database");
-    assert_eq!(pending, ["0001_core", "0002_coordination", "0006_quotas", "0007_invite_columns"]);
+    let all = [
+        "0001_core",
+        "0002_coordination",
+        "0004_audit_names",
+        "0006_quotas",
+        "0007_invite_columns",
+    ];
+    assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
         .fetch_one(&mut connection(&url).await)
         .await

@@ -115,6 +115,7 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     store.repeats(&batch).await.expect("readable");
     store.audit_page(&here.mesh, None, 0, 50).await.expect("readable");
     store.audit_after(&here.mesh, 50_000, 50).await.expect("readable");
+    store.audit_before(&here.mesh, None, 50_000, 50).await.expect("readable");
     depart(here, peer, &presence).await;
 }
 

@@ -1,0 +1,122 @@
+//! Answers that may be long: they end at a number of encoded bytes and say how to
+//! ask on. One answer must fit into a socket's queue whatever a mesh holds.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Context;
+use crate::limits;
+use crate::protocol::budget::{text_bytes, value_bytes};
+
+/// What the rows of one answer may take.
+const ROWS_BYTES_MAX: usize = limits::ANSWER_BYTES_MAX - limits::ANSWER_FRAME_BYTES_MAX;
+
+/// The rows of one answer.
+pub(super) struct Page<T> {
+    pub(super) rows: Vec<T>,
+    /// Where the next page begins, if there is one.
+    pub(super) cursor: Option<String>,
+}
+
+/// How much of an answer is taken.
+#[derive(Default)]
+pub(super) struct Budget(usize);
+
+impl Budget {
+    /// Whether there is room for this row; then it is counted. The first always has
+    /// room: rows have bounds of their own.
+    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+        let with_it = self.0 + bytes + 1;
+        let fits = self.0 == 0 || with_it <= ROWS_BYTES_MAX;
+        if fits {
+            self.0 = with_it;
+        }
+        fits
+    }
+
+    /// As many of these texts as there is room for, each counted `times`.
+    pub(super) fn texts(&mut self, texts: &[String], times: usize) -> Vec<String> {
+        let fits = texts.iter().take_while(|text| self.takes(times * (text_bytes(text) + 3)));
+        fits.cloned().collect()
+    }
+}
+
+/// As many rows as an answer holds. Each item comes with its place in the list,
+/// which becomes the cursor of the page that ends with it.
+pub(super) fn page<K: Serialize, I, T: Serialize>(
+    items: impl IntoIterator<Item = I>,
+    place: impl Fn(&I) -> K,
+    row: impl Fn(&I) -> T,
+) -> Page<T> {
+    let mut budget = Budget::default();
+    let mut rows = Vec::new();
+    let mut last = None;
+    for item in items {
+        let row = row(&item);
+        if !budget.takes(value_bytes(&row)) {
+            return Page { rows, cursor: last.map(|last| to_cursor(&place(&last))) };
+        }
+        rows.push(row);
+        last = Some(item);
+    }
+    Page { rows, cursor: None }
+}
+
+/// A place as clients carry it; they do not look inside.
+pub(super) fn to_cursor<K: Serialize>(place: &K) -> String {
+    let text = serde_json::to_vec(place).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// The place after which the asker goes on. `Err`: the cursor is of no such list,
+/// and the asker has been told.
+pub(super) fn from_cursor<K: DeserializeOwned>(
+    context: &Context<'_>,
+    cursor: Option<&str>,
+) -> Result<Option<K>, ()> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    let read = |cursor: &str| {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    };
+    let known = (cursor.len() <= limits::CURSOR_BYTES_MAX).then(|| read(cursor)).flatten();
+    if known.is_none() {
+        let text = "that cursor is of no such list: leave it out to begin at its start";
+        context.refuse_if_asked("invalid_argument", text);
+    }
+    known.map(Some).ok_or(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_hold_every_row_once_and_are_bounded() {
+        let rows: Vec<String> = (0..100).map(|n| format!("{n:0>20000}")).collect();
+        let (mut after, mut seen, mut pages) = (0, Vec::new(), 0);
+        loop {
+            let items = rows.iter().enumerate().skip(after);
+            let page = page(items, |(at, _)| *at, |(_, row)| (*row).clone());
+            assert!(value_bytes(&page.rows) <= limits::ANSWER_BYTES_MAX);
+            pages += 1;
+            seen.extend(page.rows);
+            let Some(cursor) = page.cursor else { break };
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("base64");
+            after = serde_json::from_slice::<usize>(&bytes).expect("a place") + 1;
+        }
+        assert_eq!(seen, rows);
+        assert_eq!(pages, 4);
+    }
+
+    #[test]
+    fn names_of_control_characters_are_counted_as_they_are_written() {
+        let names = vec!["\u{1}".repeat(256); 1000];
+        let mut budget = Budget::default();
+        let fits = budget.texts(&names, 2);
+        assert!(2 * value_bytes(&fits) <= limits::ANSWER_BYTES_MAX);
+        assert!(fits.len() > 100);
+    }
+}
