@@ -17,7 +17,7 @@ use crate::node::Node;
 /// Liveness: 200 as long as the process serves.
 pub async fn health(State(app): State<App>) -> Response {
     let node = &app.node;
-    Json(json!({
+    let mut body = json!({
         "status": if is_degraded(node) { "degraded" } else { "ok" },
         "db": if node.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
         "redis": match node.cluster.health() {
@@ -31,8 +31,11 @@ pub async fn health(State(app): State<App>) -> Response {
         "node": node.config.node.id,
         "region": node.config.node.region,
         "mode": mode(node),
-    }))
-    .into_response()
+    });
+    if let Some(trouble) = node.cluster.trouble() {
+        body["redisTrouble"] = trouble.into();
+    }
+    Json(body).into_response()
 }
 
 fn mode(node: &Node) -> &'static str {

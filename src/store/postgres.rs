@@ -18,6 +18,7 @@ mod changes;
 mod claims;
 mod departure;
 mod error;
+mod identity;
 mod invites;
 mod messages;
 mod migrations;
@@ -75,6 +76,10 @@ impl Store for PostgresStore {
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
         migrations::pending(&self.db).await
+    }
+
+    async fn cluster_identity(&self) -> Result<ClusterIdentity> {
+        identity::read(&self.db).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -22,6 +22,7 @@ mod claims;
 mod connection;
 mod departure;
 mod error;
+mod identity;
 mod invites;
 mod messages;
 mod migrations;
@@ -76,6 +77,10 @@ impl Store for SqliteStore {
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
         migrations::pending(&self.db).await
+    }
+
+    async fn cluster_identity(&self) -> Result<ClusterIdentity> {
+        identity::read(&self.db).await
     }
 
     async fn ping(&self) -> Result<()> {
