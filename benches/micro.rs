@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use claudemesh_broker::audit::{GENESIS, entry_hash, message_sent_payload};
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
 use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
 use claudemesh_broker::cluster::{Acquired, Cluster, HeldLease, LeaseRef, PresenceRecord, Release};
@@ -188,6 +189,11 @@ async fn redis() -> Option<Arc<RedisCluster>> {
         lease_grace_ms: TIMES.grace_ms,
         lease_ttl_ms: TIMES.ttl_ms,
         key_prefix: "claudemesh-bench".to_owned(),
+        cluster_key: ClusterKey {
+            id: "bench".to_owned(),
+            secret: b"bench".to_vec(),
+            others: Vec::new(),
+        },
     };
     Some(RedisCluster::connect(settings).await.expect("Redis at REDIS_URL").0)
 }

@@ -14,10 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use self::owner::Owner;
 use crate::accept;
+use crate::cluster::redis::seals::ClusterKey;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
-use crate::config::{Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
+use crate::config::{
+    ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig,
+};
 use crate::http;
 use crate::http::address::Addresses;
 use crate::http::half_open::HalfOpen;
@@ -32,9 +35,9 @@ use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::router;
-use crate::store::Store;
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
+use crate::store::{ClusterIdentity, Store};
 use crate::supervisor::Supervisor;
 use crate::vitals::{self, Vitals};
 
@@ -78,7 +81,10 @@ fn postgres_settings(postgres: &PostgresConfig) -> PostgresSettings {
     }
 }
 
-async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
+async fn open_cluster(
+    config: &Config,
+    store: &dyn Store,
+) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
     let presence = &config.presence;
     let times = LeaseTimes {
         grace_ms: u64::try_from(presence.lease_grace_ms)?,
@@ -90,7 +96,9 @@ async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, Clus
             Ok((cluster, events))
         }
         Deployment::Clustered { redis, .. } => {
-            let settings = redis_settings(config, redis)?;
+            let identity = store.cluster_identity().await;
+            let identity = identity.context("who the cluster is could not be read")?;
+            let settings = redis_settings(config, redis, identity)?;
             let (cluster, events) = RedisCluster::connect(settings).await?;
             Ok((cluster, events))
         }
@@ -102,7 +110,11 @@ async fn open_cluster(config: &Config) -> anyhow::Result<(Arc<dyn Cluster>, Clus
 /// # Errors
 ///
 /// When a window of time is negative, which no configuration makes it.
-pub fn redis_settings(config: &Config, redis: &RedisConfig) -> anyhow::Result<RedisSettings> {
+pub fn redis_settings(
+    config: &Config,
+    redis: &RedisConfig,
+    identity: ClusterIdentity,
+) -> anyhow::Result<RedisSettings> {
     Ok(RedisSettings {
         url: redis.url.clone(),
         cluster_mode: redis.cluster,
@@ -112,7 +124,19 @@ pub fn redis_settings(config: &Config, redis: &RedisConfig) -> anyhow::Result<Re
         lease_grace_ms: u64::try_from(config.presence.lease_grace_ms)?,
         lease_ttl_ms: u64::try_from(config.presence.lease_ttl_ms)?,
         key_prefix: REDIS_KEY_PREFIX.to_owned(),
+        cluster_key: cluster_key(redis, identity),
     })
+}
+
+/// The secrets that are set, in their order, or the one in the database.
+fn cluster_key(redis: &RedisConfig, identity: ClusterIdentity) -> ClusterKey {
+    let ClusterIdentity { id, secret } = identity;
+    let mut secrets = redis.secrets.iter().map(|one| match one {
+        ClusterSecret::OfDatabase => secret.clone(),
+        ClusterSecret::Given(given) => given.expose().as_bytes().to_vec(),
+    });
+    let first = secrets.next().unwrap_or_else(|| secret.clone());
+    ClusterKey { id, secret: first, others: secrets.collect() }
 }
 
 /// What every key in Redis begins with.
@@ -135,7 +159,7 @@ pub async fn open(config: &Config) -> anyhow::Result<Backends> {
     let store = connect_store(config).await?;
     let owner = Owner::claim(config).await?;
     migrate(&*store).await?;
-    let (cluster, events) = open_cluster(config).await?;
+    let (cluster, events) = open_cluster(config, &*store).await?;
     Ok(Backends { store, owner, cluster, events })
 }
 

@@ -211,8 +211,19 @@ pub trait Cluster: Send + Sync + 'static {
     /// `None` if there is no bus, or if it is deaf.
     fn bus_lag(&self) -> Option<Duration>;
 
+    /// How much was found in the shared state that no node of this cluster has
+    /// signed.
+    fn refused(&self) -> u64 {
+        0
+    }
+
     /// How the shared state does, as last seen.
     fn health(&self) -> ClusterHealth;
+
+    /// What is wrong, if it is degraded.
+    fn trouble(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Stops the background work.
     async fn close(&self);

@@ -18,7 +18,9 @@ mod reader;
 mod secret;
 mod settings;
 
-pub use deployment::{Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir};
+pub use deployment::{
+    ClusterSecret, Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir,
+};
 pub use error::{ConfigError, ConfigErrors};
 pub use http::HttpConfig;
 pub use listen::ListenConfig;

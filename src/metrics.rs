@@ -107,6 +107,8 @@ pub struct Metrics {
     pub ready: Gauge,
     /// 1 while the cluster's shared state cannot be reached.
     pub cluster_degraded: Gauge,
+    /// Frames and records in Redis that no node of this cluster has signed.
+    pub cluster_refused: Counter,
     /// How long the bus takes back to this node; 0 without a bus.
     pub bus_lag_seconds: Decimal,
     /// For how long the oldest send has been waiting for its commit, and with
@@ -172,6 +174,7 @@ impl Metrics {
             leases_held: Gauge::default(),
             ready: Gauge::default(),
             cluster_degraded: Gauge::default(),
+            cluster_refused: Counter::default(),
             bus_lag_seconds: Decimal::default(),
             audit_lag_seconds: Decimal::default(),
             outbox_bytes: Gauge::default(),
@@ -250,8 +253,13 @@ impl Metrics {
         r.register("leases_held", "Leases that this node holds", m.leases_held.clone());
         r.register("ready", "1 while the node welcomes new sockets", m.ready.clone());
         r.register(
+            "cluster_refused",
+            "Frames and records in Redis that no node of this cluster has signed",
+            m.cluster_refused.clone(),
+        );
+        r.register(
             "cluster_degraded",
-            "1 while the cluster's shared state cannot be reached",
+            "1 while the cluster's shared state cannot be reached or used",
             m.cluster_degraded.clone(),
         );
         r.register_with_unit(

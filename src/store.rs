@@ -70,6 +70,10 @@ pub trait Store: Send + Sync + 'static {
     /// The migrations that have not run yet, by name; runs nothing.
     async fn pending_migrations(&self) -> Result<Vec<String>>;
 
+    /// Who the cluster is that keeps its messages here; made by the first that
+    /// asks.
+    async fn cluster_identity(&self) -> Result<ClusterIdentity>;
+
     /// One round trip that reads and writes nothing.
     async fn ping(&self) -> Result<()>;
 

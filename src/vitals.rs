@@ -222,6 +222,8 @@ fn set_gauges(node: &Node) {
     metrics.ready.set(i64::from(node.is_ready()));
     let is_degraded = node.cluster.health() == ClusterHealth::Degraded;
     metrics.cluster_degraded.set(i64::from(is_degraded));
+    let refused = node.cluster.refused();
+    metrics.cluster_refused.inc_by(refused.saturating_sub(metrics.cluster_refused.get()));
     let lag = node.cluster.bus_lag().unwrap_or_default();
     metrics.bus_lag_seconds.set(lag.as_secs_f64());
     metrics.audit_lag_seconds.set(metrics.oldest_wait().as_secs_f64());

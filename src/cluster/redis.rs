@@ -6,7 +6,20 @@
 //! nodes from their live sockets, within one renewal, or at once when they see
 //! Redis come back.
 //!
-//! `P` is the prefix with a colon; `{M}` is the mesh's id as a hash tag:
+//! Whoever writes Redis is not one of the nodes by that: what they say there is
+//! signed by the cluster's key ([`seals`]), and what is not is ignored. Signed are
+//! the frames of the bus and the probe, the records, the entries of the sets of
+//! nodes and what nodes say of themselves, and hooks' words. Not signed is what
+//! the scripts count and compare (leases, tokens, digests): it can be lost, made
+//! up or put back, and then peers look present or gone, sockets are closed and
+//! limits do not hold; no message is lost or made up, and no identity.
+//!
+//! `P` is `claudemesh:C:D:`, C the cluster's id out of its database and D the
+//! number of the database in `REDIS_URL`: clusters that share a Redis do not
+//! meet. `{M}` is the mesh's id as a hash tag. Names that an earlier release
+//! used are not read: its nodes and this one's are apart, and what they kept
+//! expires. An S is a signature.
+//!
 //!
 //! | key | type: fields | TTL | writer | what its loss means |
 //! | --- | --- | --- | --- | --- |
@@ -14,23 +27,24 @@
 //! | `P{M}:grace` | zset: presence → end of its grace | the books' | lease scripts | the store lists the presence, and a node adopts it |
 //! | `P{M}:sessions` | hash: session identity → presence | the books' | lease scripts | with the leases |
 //! | `P{M}:leases` | hash: presence → epoch, state, node, identity (packed) | the books' | lease scripts | with the leases |
-//! | `P{M}:records` | hash: presence → record (MessagePack map) | the books' | lease scripts | with the leases |
+//! | `P{M}:records` | hash: presence → S and record (MessagePack map) | the books' | lease scripts | with the leases |
 //! | `P{M}:ended` | zset: `l:`/`r:` + presence → when it is forgotten, 1 h | the books' | lease scripts | a node that slept through a presence's end restores it; it ends again when its socket does |
-//! | `P{M}:nodes` | zset: incarnation and node → 40 s after it last said it joined | 40 s | each node, every 10 s | nodes learn of each other at the next reading; until then they publish to whom they know |
+//! | `P{M}:nodes` | zset: S, incarnation and node → 40 s after it last said it joined | 40 s | each node, every 10 s | nodes learn of each other at the next reading; until then they publish to whom they know |
 //! | `Pdue` | zset: mesh → when something of it expires | none: one member per mesh with leases | lease scripts (in a Redis Cluster: the node after each) | expired presences wait for the mesh's next renewal or newcomer |
-//! | `Pnodes` | zset: incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
-//! | `Pnode:N` | string: what incarnation and node N says of itself (MessagePack map) | 10 s | each node, every 2 s | operators do not see the node until it says it again |
+//! | `Pnodes` | zset: S, incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
+//! | `Pnode:N` | string: S and what incarnation and node N says of itself (MessagePack map) | 10 s | each node, every 2 s | operators do not see the node until it says it again |
 //! | `Ponce:D` | string `1`, D a digest | as asked | `use_once` | the digest can be used again on another node until it is too old |
 //! | `Ptokens:B` | hash: parts, at | until the bucket is full again | `tokens.lua` | the bucket is full |
-//! | `Ppending:PID:H` | string: a status; H a hash of the folder | 10 s | `put_pending_status` | the session begins idle |
+//! | `Ppending:PID:H` | string: S and a status; H a hash of the folder | 10 s | `put_pending_status` | the session begins idle |
 //!
 //! The books' TTL is an hour more than twice a lease with its grace: by then
 //! every node would have renewed or reaped. Channels: `P{M}:bus` for a mesh's
 //! frames, `Pbeats` for the last numbers of all channels, `Pprobe:N` where node
 //! N hears itself.
 //!
-//! While Redis cannot be reached, the `fallback` module decides for this
-//! node.
+//! While Redis cannot be reached, or takes no writes, the `fallback` module
+//! decides for this node. The node counts as degraded then, and also while its
+//! bus does not hear itself or while nodes are there that sign otherwise.
 
 mod bus;
 mod connection;
@@ -41,9 +55,12 @@ mod keeper;
 mod keys;
 mod leases;
 mod link;
+mod members;
+mod moves;
 mod nodes;
 mod rows;
 mod scripts;
+pub mod seals;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -56,7 +73,7 @@ use redis::RedisError;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::examine::{RedisFacts, examine};
+pub use self::examine::{Need, RedisFacts, examine};
 
 use self::bus::{Bus, Origin};
 use self::connection::Opener;
@@ -66,8 +83,10 @@ use self::keeper::Keeper;
 use self::keys::Keys;
 use self::leases::{Counted, Leases, Released, SharedClock};
 use self::link::Link;
+use self::moves::Moves;
 use self::nodes::Nodes;
 use self::scripts::Scripts;
+use self::seals::{ClusterKey, Seals};
 use super::single::books::Renewal;
 use super::single::{LeaseTimes, close_ended};
 use super::{
@@ -102,8 +121,10 @@ pub struct RedisSettings {
     pub lease_grace_ms: u64,
     /// After how many milliseconds without renewal a lease counts as lost.
     pub lease_ttl_ms: u64,
-    /// What every key and channel begins with: two clusters can share a Redis.
+    /// What every key and channel begins with, before the cluster's id.
     pub key_prefix: String,
+    /// Which cluster it is, and what its nodes sign by.
+    pub cluster_key: ClusterKey,
 }
 
 /// One node's part of the cluster.
@@ -111,6 +132,7 @@ pub struct RedisCluster {
     leases: Arc<Leases>,
     fallback: Arc<Fallback>,
     bus: Arc<Bus>,
+    publishing: Arc<Link>,
     keeper: Arc<Keeper>,
     extras: Extras,
     nodes: Nodes,
@@ -136,12 +158,17 @@ impl RedisCluster {
         let node = settings.node.as_str().to_owned();
         let times = LeaseTimes { grace_ms: settings.lease_grace_ms, ttl_ms: settings.lease_ttl_ms };
         let opener = Arc::new(Opener::new(&settings).map_err(unavailable)?);
-        let keys = Keys::new(&settings.key_prefix, settings.cluster_mode);
+        let keys = keys_of(&settings, &opener);
+        let seals = Arc::new(Seals::new(&settings.cluster_key));
+        let moves = Arc::new(Moves::new());
+        let link = |purpose| Arc::new(Link::new(Arc::clone(&opener), Arc::clone(&moves), purpose));
         let origin = Origin { node, incarnation: rand::random() };
-        let (bus, queues) = Bus::new(origin, keys.clone());
+        let (bus, queues) = Bus::new(origin, keys.clone(), Arc::clone(&seals), Arc::clone(&moves));
+        let publishing = link("publishing");
         let leases = Arc::new(Leases {
-            link: Arc::new(Link::new(Arc::clone(&opener), "leases")),
+            link: link("leases"),
             keys,
+            seals,
             scripts: Scripts::new(),
             times,
             clock: SharedClock::start(),
@@ -152,25 +179,37 @@ impl RedisCluster {
             fallback: Arc::clone(&fallback),
             bus: Arc::clone(&bus),
             nodes: AtomicU32::new(1),
+            strangers: AtomicU32::new(0),
             link_is_up: Notify::new(),
             ready: Notify::new(),
         });
         let (events, receiver) = mpsc::channel(BUS_INBOX_FRAMES_MAX);
         let stop = CancellationToken::new();
-        bus::start(&bus, queues, &opener, &events, &stop);
+        bus::start(&bus, queues, (&opener, Arc::clone(&publishing)), &events, &stop);
         start(&keeper, &stop);
         let ready = async { tokio::join!(keeper.ready.notified(), bus.ready.notified()) };
         if tokio::time::timeout(START_TIMEOUT, ready).await.is_err() {
-            tracing::warn!("Redis is away: this node starts by itself");
+            tracing::warn!("Redis is away, or not wholly there: this node starts by itself");
         }
         let _stop_when_dropped = stop.clone().drop_guard();
         let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
         let nodes = Nodes::new(Arc::clone(&leases), bus.origin().to_text());
-        let cluster =
-            Self { leases, fallback, bus, keeper, extras, nodes, events, stop, _stop_when_dropped };
+        let cluster = Self {
+            leases,
+            fallback,
+            bus,
+            publishing,
+            keeper,
+            extras,
+            nodes,
+            events,
+            stop,
+            _stop_when_dropped,
+        };
         Ok((Arc::new(cluster), receiver))
     }
 
+    /// Whether the books are kept in Redis now.
     fn is_up(&self) -> bool {
         self.leases.link.is_up()
     }
@@ -271,12 +310,13 @@ impl Cluster for RedisCluster {
     }
 
     async fn release(&self, lease: &LeaseRef, how: Release) -> Result<bool> {
+        let given_here = self.fallback.gave(lease);
         let held_here = self.fallback.release(self.now_ms(), lease, how, self.is_up());
         match self.leases.release(lease, how).await {
             Ok(Counted { answer, count }) => {
                 self.fallback.see_count(&lease.mesh, count);
                 if answer != Released::Unknown {
-                    return Ok(answer == Released::Held);
+                    return Ok(answer == Released::Held || (held_here && given_here));
                 }
                 // Redis was wiped since the last renewal: its grace is new to it.
                 let record = self.fallback.record_of(lease);
@@ -327,7 +367,8 @@ impl Cluster for RedisCluster {
     async fn write_record(&self, lease: &LeaseRef, record: &PresenceRecord) -> Result<bool> {
         let held_here = self.fallback.write_record(lease, record);
         match self.leases.write_records([(lease, record)]).await {
-            Ok(written) => Ok(written == 1),
+            // Redis does not know of what this node gave while it took no writes.
+            Ok(written) => Ok(written == 1 || (held_here && self.fallback.gave(lease))),
             Err(error) => {
                 tracing::debug!(%error, presence = %lease.presence, "written when Redis is back");
                 Ok(held_here)
@@ -420,8 +461,29 @@ impl Cluster for RedisCluster {
         self.bus.lag()
     }
 
+    fn refused(&self) -> u64 {
+        self.leases.seals.refused()
+    }
+
     fn health(&self) -> ClusterHealth {
-        if self.is_up() { ClusterHealth::Up } else { ClusterHealth::Degraded }
+        if self.trouble().is_none() { ClusterHealth::Up } else { ClusterHealth::Degraded }
+    }
+
+    /// Each thing that the node needs of Redis is looked at for itself.
+    fn trouble(&self) -> Option<&'static str> {
+        if !self.leases.link.is_connected() {
+            Some("Redis cannot be reached")
+        } else if !self.leases.link.takes_writes() {
+            Some("Redis takes no writes")
+        } else if !self.is_up() {
+            Some("Redis refuses what it is asked")
+        } else if !self.publishing.is_connected() || !self.bus.hears() {
+            Some("what this node publishes does not come back to it")
+        } else if self.keeper.strangers.load(Ordering::Relaxed) > 0 {
+            Some("nodes are there that sign otherwise: CLUSTER_SECRET differs")
+        } else {
+            None
+        }
     }
 
     async fn close(&self) {
@@ -437,6 +499,11 @@ impl Cluster for RedisCluster {
         }
         self.stop.cancel();
     }
+}
+
+fn keys_of(settings: &RedisSettings, opener: &Opener) -> Keys {
+    let RedisSettings { key_prefix, cluster_key, cluster_mode, .. } = settings;
+    Keys::new(key_prefix, &cluster_key.id, opener.database(), *cluster_mode)
 }
 
 fn unavailable(error: RedisError) -> ClusterError {

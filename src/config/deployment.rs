@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::reader::Reader;
-use super::secret::SecretUrl;
+use super::secret::{Secret, SecretUrl};
 
 /// The SQLite file's name inside the data folder.
 const SQLITE_FILE: &str = "broker.db";
@@ -68,7 +68,33 @@ pub struct RedisConfig {
     /// `REDIS_TLS_CA_FILE`: a PEM file with the authorities to trust for
     /// `rediss://`. Default: the well-known ones.
     pub ca_file: Option<PathBuf>,
+    /// `CLUSTER_SECRET`: what the cluster's nodes sign by: the first signs, all
+    /// verify. Default none: a key that is kept in Postgres. Comma-separated, each of
+    /// at least 16 characters, or `postgres` for that key.
+    pub secrets: Vec<ClusterSecret>,
 }
+
+/// What a cluster's nodes sign by.
+#[derive(Clone, Debug)]
+pub enum ClusterSecret {
+    /// The key that is kept in Postgres.
+    OfDatabase,
+    /// This.
+    Given(Secret),
+}
+
+/// As long as whoever compares them must not learn from how long it takes.
+impl PartialEq for ClusterSecret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::OfDatabase, Self::OfDatabase) => true,
+            (Self::Given(one), Self::Given(other)) => one.matches(other.expose()),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for ClusterSecret {}
 
 impl Deployment {
     /// A single node with its SQLite file in `data_dir`.
@@ -186,6 +212,12 @@ fn read_redis(reader: &mut Reader<'_>) -> Option<Option<RedisConfig>> {
         );
         return None;
     }
+    let secrets = reader.tokens_or_word("CLUSTER_SECRET", "postgres");
+    let secrets = secrets.into_iter().map(|secret| match secret {
+        Some(secret) => ClusterSecret::Given(secret),
+        None => ClusterSecret::OfDatabase,
+    });
+    let secrets = secrets.collect();
     let Some(text) = reader.text("REDIS_URL") else {
         if cluster {
             reader.refuse(
@@ -198,7 +230,7 @@ fn read_redis(reader: &mut Reader<'_>) -> Option<Option<RedisConfig>> {
     };
     match SecretUrl::parse(&text) {
         Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.url().has_host() => {
-            Some(Some(RedisConfig { url, cluster, ca_file }))
+            Some(Some(RedisConfig { url, cluster, ca_file, secrets }))
         }
         _ => {
             reader.refuse(
@@ -286,6 +318,25 @@ mod tests {
         };
         assert!(redis.cluster);
         assert!(!format!("{deployment:?}").contains("hunter2"), "{deployment:?}");
+    }
+
+    #[test]
+    fn a_cluster_signs_by_what_is_listed_first_and_never_shows_it() {
+        let secrets = |text: &'static str| {
+            let (deployment, problems) = read(&[POSTGRES, REDIS, ("CLUSTER_SECRET", text)]);
+            let shown = format!("{deployment:?} {problems:?}");
+            assert!(!shown.contains("0123456789"), "{shown}");
+            match deployment {
+                Some(Deployment::Clustered { redis, .. }) => (redis.secrets, problems.len()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let given = |text: &str| ClusterSecret::Given(Secret::new(text));
+        assert_eq!(secrets(""), (Vec::new(), 0));
+        let both = vec![ClusterSecret::OfDatabase, given("0123456789abcdef")];
+        assert_eq!(secrets("postgres, 0123456789abcdef"), (both, 0));
+        assert_ne!(given("0123456789abcdef"), given("0123456789abcdeg"));
+        assert_eq!(secrets("0123456789").1, 1, "too short");
     }
 
     #[test]

@@ -113,14 +113,15 @@ impl<'a> Reader<'a> {
 
     /// Tokens; two are listed while one replaces the other.
     pub(super) fn tokens(&mut self, name: &'static str) -> Vec<Secret> {
-        self.list(name, |token| {
-            if token.len() < TOKEN_CHARS_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(format!(
-                    "set tokens of at least {TOKEN_CHARS_MIN} visible ASCII characters, \
-                     separated by commas; `openssl rand -hex 32` makes a good one"
-                ));
-            }
-            Ok(Secret::new(token))
+        self.list(name, parse_token)
+    }
+
+    /// As [`Self::tokens`], with a word that stands for one which is not listed:
+    /// `None`.
+    pub(super) fn tokens_or_word(&mut self, name: &'static str, word: &str) -> Vec<Option<Secret>> {
+        self.list(name, |token| match token {
+            token if token == word => Ok(None),
+            token => parse_token(token).map(Some),
         })
     }
 
@@ -196,6 +197,16 @@ fn parse_seconds_ms(text: &str) -> Option<i64> {
     let whole: i64 = whole.parse().ok()?;
     let thousandths: i64 = format!("{decimals:0<3}").parse().ok()?;
     whole.checked_mul(1000)?.checked_add(thousandths)
+}
+
+fn parse_token(token: &str) -> Result<Secret, String> {
+    if token.len() < TOKEN_CHARS_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "set tokens of at least {TOKEN_CHARS_MIN} visible ASCII characters, separated by \
+             commas; `openssl rand -hex 32` makes a good one"
+        ));
+    }
+    Ok(Secret::new(token))
 }
 
 fn seconds(ms: i64) -> String {

@@ -28,7 +28,7 @@ pub fn is_asked(path: &str) -> bool {
 /// Liveness: 200 as long as the process serves.
 pub async fn health(State(app): State<App>) -> Response {
     let node = &app.node;
-    Json(json!({
+    let mut body = json!({
         "status": if is_degraded(node) { "degraded" } else { "ok" },
         "db": if node.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
         "redis": match node.cluster.health() {
@@ -42,8 +42,11 @@ pub async fn health(State(app): State<App>) -> Response {
         "node": node.config.node.id,
         "region": node.config.node.region,
         "mode": mode(node),
-    }))
-    .into_response()
+    });
+    if let Some(trouble) = node.cluster.trouble() {
+        body["redisTrouble"] = trouble.into();
+    }
+    Json(body).into_response()
 }
 
 fn mode(node: &Node) -> &'static str {

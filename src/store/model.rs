@@ -21,6 +21,31 @@ pub use presence::{
 
 use crate::id::MeshId;
 
+/// Who the cluster is that keeps its messages in a database.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterIdentity {
+    /// Part of every name that it uses elsewhere.
+    pub id: String,
+    /// What its nodes know and nobody else: random bytes.
+    pub secret: Vec<u8>,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for ClusterIdentity {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("ClusterIdentity").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl ClusterIdentity {
+    /// One that nobody had before.
+    #[must_use]
+    pub fn generate() -> Self {
+        let (id, secret): ([u8; 8], [u8; 32]) = (rand::random(), rand::random());
+        Self { id: hex::encode(id), secret: secret.to_vec() }
+    }
+}
+
 /// Connections to the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolUse {

@@ -19,6 +19,7 @@ mod claim;
 mod claims;
 mod departure;
 mod error;
+mod identity;
 mod invites;
 mod load;
 mod messages;
@@ -78,6 +79,10 @@ impl Store for PostgresStore {
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
         migrations::pending(&self.db).await
+    }
+
+    async fn cluster_identity(&self) -> Result<ClusterIdentity> {
+        identity::read(&self.db).await
     }
 
     async fn ping(&self) -> Result<()> {

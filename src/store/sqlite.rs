@@ -23,6 +23,7 @@ mod claims;
 mod connection;
 mod departure;
 mod error;
+mod identity;
 mod invites;
 mod load;
 mod messages;
@@ -79,6 +80,10 @@ impl Store for SqliteStore {
 
     async fn pending_migrations(&self) -> Result<Vec<String>> {
         migrations::pending(&self.db).await
+    }
+
+    async fn cluster_identity(&self) -> Result<ClusterIdentity> {
+        identity::read(&self.db).await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -29,7 +29,7 @@ use claudemesh_broker::cluster::{
 use claudemesh_broker::id::{Key, MemberId, MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
 
-use crate::harness::redis::PrivateRedis;
+use crate::harness::redis::{PrivateRedis, test_key};
 
 const CAP: u32 = 5;
 
@@ -109,6 +109,7 @@ impl<const IS_CLUSTER: bool> Subject for OverRedis<IS_CLUSTER> {
                 lease_grace_ms: times.grace_ms,
                 lease_ttl_ms: times.ttl_ms,
                 key_prefix: "test".to_owned(),
+                cluster_key: test_key(),
             })
             .await
             .unwrap()

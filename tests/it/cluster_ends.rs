@@ -28,6 +28,7 @@ async fn shared_state(cluster: &Cluster) -> Arc<RedisCluster> {
         lease_grace_ms: 6_000,
         lease_ttl_ms: 3_000,
         key_prefix: "claudemesh".to_owned(),
+        cluster_key: cluster.key().await,
     };
     RedisCluster::connect(settings).await.expect("Redis is there").0
 }

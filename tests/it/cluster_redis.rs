@@ -3,7 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod apart;
 mod bus;
+mod forged;
+mod health;
+mod moves;
 mod outage;
 mod tls;
 
@@ -11,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
+use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings, examine};
 use claudemesh_broker::cluster::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease,
     PresenceRecord, Release,
@@ -19,9 +23,10 @@ use claudemesh_broker::cluster::{
 use claudemesh_broker::id::{Key, MemberId, MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
 
-use crate::harness::redis::PrivateRedis;
+use crate::harness::redis::{PrivateRedis, test_key};
 
-const PREFIX: &str = "test";
+/// With the cluster's id, and the number of the database.
+const PREFIX: &str = "test:of-tests:0";
 
 /// Longer than anything here takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +66,8 @@ fn settings(server: &PrivateRedis, name: &str) -> RedisSettings {
         region: Some("test region".to_owned()),
         lease_grace_ms: 60_000,
         lease_ttl_ms: 60_000,
-        key_prefix: PREFIX.to_owned(),
+        key_prefix: "test".to_owned(),
+        cluster_key: test_key(),
     }
 }
 

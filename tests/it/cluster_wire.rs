@@ -498,3 +498,42 @@ async fn a_hello_that_another_node_has_seen_is_a_replay() {
         assert_eq!(rows(&mut owner).await[0]["displayName"], "alice");
     }
 }
+
+// --- Redis takes no writes ------------------------------------------------------------
+
+/// As when it is away: who comes is let in by the node alone, also who comes back to
+/// another node, and mail goes by the store.
+#[tokio::test]
+async fn while_redis_takes_no_writes_everyone_gets_in_on_every_node() {
+    for (setting, on, off) in [("maxmemory", "1", "0"), ("min-replicas-to-write", "1", "0")] {
+        let cluster = Setup::new(2).set("LEASE_GRACE_SECONDS", 15).start().await;
+        let [one, two] = &cluster.nodes[..] else { unreachable!() };
+        let ada = one.member("ada").await;
+        let key = SecretKey::generate();
+        let (before, _) = Raw::session(one, &ada, &key).await;
+        let set = |value: &str| {
+            let mut set = redis::cmd("CONFIG");
+            set.arg("SET").arg(setting).arg(value);
+            cluster.redis.query::<()>(&set);
+        };
+        set(on);
+        let (mut back, _) = Raw::session(two, &ada, &key).await;
+        let mut newcomers = Vec::new();
+        for number in 0..20 {
+            let node = &cluster.nodes[number % 2];
+            let member = one.member(&format!("{setting} {number}")).await;
+            newcomers.push((Raw::hello(node, &member).await, member));
+        }
+        for (raw, member) in &mut newcomers {
+            let id = back.sent(member.pubkey().as_str(), "next", "bXNn").await;
+            let push = raw.message().await;
+            assert_eq!(push["messageId"], id, "{setting}");
+            raw.confirm(&push).await;
+        }
+        let health = http::get(one, "/health").await.json();
+        assert_eq!(health["redisTrouble"], "Redis takes no writes", "{health}");
+        set(off);
+        until("Redis has them all", async || cluster.leases().0 == 21).await;
+        drop(before);
+    }
+}

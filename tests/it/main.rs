@@ -11,6 +11,7 @@ mod cluster_conformance;
 mod cluster_directory;
 mod cluster_ends;
 mod cluster_faults;
+mod cluster_forged;
 mod cluster_moderation;
 mod cluster_recovery;
 mod cluster_redis;

@@ -2,6 +2,7 @@
 //! one. The later release is played by the test, on the same Redis and Postgres.
 
 use claudemesh_broker::client::{ClientOptions, Inbound};
+use claudemesh_broker::cluster::redis::seals::{FrameWords, Seals};
 use claudemesh_broker::cluster::{BusMessage, PresenceRecord};
 use claudemesh_broker::protocol::Priority;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ struct LaterFrame<'a> {
     seq: u64,
     first: bool,
     body: &'a Bytes,
+    signature: &'a Bytes,
     later: Value,
 }
 
@@ -36,8 +38,17 @@ fn later(mut value: Value) -> Value {
     value
 }
 
-fn publish(cluster: &Cluster, channel: &str, seq: u64, body: &Value) -> i64 {
+fn publish(cluster: &Cluster, seals: &Seals, channel: &str, seq: u64, body: &Value) -> i64 {
     let body = rmp_serde::to_vec_named(body).expect("plain");
+    let signature = seals.sign_frame(&FrameWords {
+        channel,
+        node: "later-node",
+        incarnation: 7,
+        seq,
+        first: seq == 1,
+        body: Some(&body),
+        control: None,
+    });
     let frame = LaterFrame {
         v: 2,
         node: "later-node",
@@ -45,6 +56,7 @@ fn publish(cluster: &Cluster, channel: &str, seq: u64, body: &Value) -> i64 {
         seq,
         first: seq == 1,
         body: Bytes::new(&body),
+        signature: Bytes::new(&signature),
         later: json!({ "reason": "a test" }),
     };
     let mut command = redis::cmd("PUBLISH");
@@ -73,10 +85,14 @@ async fn frames_and_records_of_a_later_release_are_understood() {
     get.arg(&records);
     let kept: Vec<(String, Vec<u8>)> = cluster.redis.query(&get);
     assert_eq!(kept.len(), 1, "ada's");
-    let record: PresenceRecord = rmp_serde::from_slice(&kept[0].1).expect("a record");
+    let seals = Seals::new(&cluster.key().await);
+    let place = [one.mesh.as_str(), &kept[0].0];
+    let record = seals.open("record", &place, &kept[0].1).expect("signed");
+    let record: PresenceRecord = rmp_serde::from_slice(record).expect("a record");
     let newer = later(serde_json::to_value(&record).expect("plain"));
     let mut set = redis::cmd("HSET");
-    set.arg(&records).arg(&kept[0].0).arg(rmp_serde::to_vec_named(&newer).expect("plain"));
+    let newer = rmp_serde::to_vec_named(&newer).expect("plain");
+    set.arg(&records).arg(&kept[0].0).arg(seals.seal("record", &place, &newer));
     cluster.redis.query::<i64>(&set);
 
     // A node that reads it now, for its first peer, knows ada by it.
@@ -87,13 +103,13 @@ async fn frames_and_records_of_a_later_release_are_understood() {
 
     // A presence of the later release is announced, then something that only it
     // knows, then another presence: the stranger between them costs nothing.
-    let channel = format!("claudemesh:{{{}}}:bus", one.mesh);
+    let channel = format!("{}:{{{}}}:bus", cluster.prefix, one.mesh);
     for (seq, name) in [(1, Some("cid")), (2, None), (3, Some("dan"))] {
         let body = match name {
             Some(name) => later(announcement(&record, name)),
             None => json!({ "kind": "telepathy", "laterField": 1 }),
         };
-        assert!(publish(&cluster, &channel, seq, &body) >= 2, "both nodes listen");
+        assert!(publish(&cluster, &seals, &channel, seq, &body) >= 2, "both nodes listen");
     }
     for name in ["cid", "dan"] {
         until("a peer of the later release is listed", async || {
@@ -146,6 +162,7 @@ struct TodaysFrame {
     body: Option<ByteBuf>,
     #[serde(default)]
     control: Option<ByteBuf>,
+    signature: ByteBuf,
 }
 
 #[tokio::test]
@@ -163,7 +180,7 @@ async fn todays_frames_have_the_fields_that_the_test_plays_with() {
     let message = tokio::time::timeout(crate::harness::PATIENCE, reading).await;
     let message = message.expect("in time").expect("a frame");
     let frame: TodaysFrame = rmp_serde::from_slice(message.get_payload_bytes()).expect("a frame");
-    assert_eq!(frame.v, 1);
+    assert_eq!((frame.v, frame.signature.len()), (1, 32));
     assert!(frame.body.is_some() != frame.control.is_some());
     assert!(!frame.node.is_empty() && frame.incarnation > 0);
     assert!(!frame.first || frame.seq <= 1, "it counts from one");

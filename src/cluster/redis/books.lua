@@ -62,7 +62,8 @@ end
 -- A record with the fields that are kept beside it because they change more
 -- often than it is written.
 local function row(presence, lease)
-  return { redis.call('HGET', RECORDS, presence) or '', lease.epoch, lease.state, lease.node }
+  local record = redis.call('HGET', RECORDS, presence) or ''
+  return { presence, record, lease.epoch, lease.state, lease.node }
 end
 
 local function remove(presence, lease)

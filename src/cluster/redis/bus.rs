@@ -3,6 +3,7 @@
 //! - [`Bus::publish`] numbers a frame and queues it; [`publisher`] sends.
 //! - [`subscriber`] keeps a connection of its own that hears the channels of
 //!   the joined meshes, and rebuilds it whenever it might be deaf.
+//! - A probe goes out by the publisher and must come in by the subscriber.
 //! - [`reader`] sorts what arrives into messages and gaps.
 //!
 //! A gap is told when a number is missing, when a queue of this node was full,
@@ -26,9 +27,12 @@ use tokio_util::sync::CancellationToken;
 use self::channel::{Arrival, Channel};
 pub(super) use self::frame::Origin;
 use self::frame::{Control, Payload};
+pub(super) use self::reader::Push;
 use super::connection::Opener;
 use super::keys::Keys;
 use super::link::Link;
+use super::moves::Moves;
+use super::seals::Seals;
 use crate::cluster::{BusMessage, ClusterEvent};
 use crate::id::MeshId;
 use crate::limits::{BUS_JOINS_MAX, BUS_OUTBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
@@ -66,15 +70,15 @@ struct QueuedFrame {
 pub(super) fn start(
     bus: &Arc<Bus>,
     queues: BusQueues,
-    opener: &Arc<Opener>,
+    (opener, link): (&Arc<Opener>, Arc<Link>),
     events: &mpsc::Sender<ClusterEvent>,
     stop: &CancellationToken,
 ) {
     let BusQueues { outbox, joins } = queues;
-    let link = Arc::new(Link::new(Arc::clone(opener), "publishing"));
     tokio::spawn({
-        let (link, stop) = (Arc::clone(&link), stop.clone());
-        async move { link.run(stop, || {}).await }
+        let (bus, link, stop) = (Arc::clone(bus), Arc::clone(&link), stop.clone());
+        // A probe that found no connection is not waited for.
+        async move { link.run(stop, || bus.probe_due.notify_one()).await }
     });
     tokio::spawn(publisher::run(Arc::clone(bus), link, outbox, stop.clone()));
     let (inbox, pushes) = reader::Inbox::new();
@@ -87,11 +91,19 @@ pub(super) fn start(
 pub(super) struct Bus {
     origin: Origin,
     keys: Keys,
+    seals: Arc<Seals>,
+    moves: Arc<Moves>,
     state: Mutex<State>,
     outbox: mpsc::Sender<Queued>,
     outbox_bytes: AtomicUsize,
     joins: mpsc::Sender<Join>,
     is_subscribed: AtomicBool,
+    /// A probe was heard on this subscription.
+    hears: AtomicBool,
+    /// The number of the last probe.
+    probe: AtomicU64,
+    /// The publisher is to send it.
+    probe_due: Notify,
     /// Microseconds that the last probe took; [`NOT_HEARD`] if none was heard.
     lag_us: AtomicU64,
     gaps: Mutex<HashSet<MeshId>>,
@@ -117,17 +129,27 @@ pub(super) struct BusQueues {
 }
 
 impl Bus {
-    pub(super) fn new(origin: Origin, keys: Keys) -> (Arc<Self>, BusQueues) {
+    pub(super) fn new(
+        origin: Origin,
+        keys: Keys,
+        seals: Arc<Seals>,
+        moves: Arc<Moves>,
+    ) -> (Arc<Self>, BusQueues) {
         let (outbox, outbox_receiver) = mpsc::channel(BUS_OUTBOX_FRAMES_MAX);
         let (joins, joins_receiver) = mpsc::channel(BUS_JOINS_MAX);
         let bus = Self {
             origin,
             keys,
+            seals,
+            moves,
             state: Mutex::default(),
             outbox,
             outbox_bytes: AtomicUsize::new(0),
             joins,
             is_subscribed: AtomicBool::new(false),
+            hears: AtomicBool::new(false),
+            probe: AtomicU64::new(0),
+            probe_due: Notify::new(),
             lag_us: AtomicU64::new(NOT_HEARD),
             gaps: Mutex::default(),
             gap_noted: Notify::new(),
@@ -139,6 +161,29 @@ impl Bus {
 
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// Whether what this node publishes comes back to it.
+    pub(super) fn hears(&self) -> bool {
+        self.hears.load(Ordering::Relaxed)
+    }
+
+    /// The last probe, to be published.
+    fn probe_frame(&self) -> QueuedFrame {
+        QueuedFrame {
+            channel: self.keys.probe_channel(&self.origin.to_text()),
+            meshes: Vec::new(),
+            seq: self.probe.load(Ordering::Relaxed),
+            first: false,
+            payload: Payload::Control(Vec::new()),
+        }
+    }
+
+    /// The number of a probe of this node's, if that is one.
+    fn probe_heard(&self, channel: &str, payload: &[u8]) -> Option<u64> {
+        let frame = frame::decode(payload).ok()?;
+        let is_own = frame.node == self.origin.node && frame.incarnation == self.origin.incarnation;
+        (is_own && frame.is_signed(&self.seals, channel)).then_some(frame.seq)
     }
 
     /// How long the last probe took.
@@ -196,12 +241,8 @@ impl Bus {
     }
 
     /// The mesh's set of nodes was read.
-    pub(super) fn see_members(&self, mesh: &MeshId, nodes: &[String]) {
-        let others: Vec<_> = nodes
-            .iter()
-            .filter_map(|text| Origin::from_text(text))
-            .filter(|origin| *origin != self.origin)
-            .collect();
+    pub(super) fn see_members(&self, mesh: &MeshId, nodes: Vec<Origin>) {
+        let others: Vec<_> = nodes.into_iter().filter(|origin| *origin != self.origin).collect();
         let lost = self.if_joined(mesh, |channel| channel.see_members(Instant::now(), &others));
         if lost == Some(true) {
             self.control(mesh, &Control::Here { lost: true });

@@ -8,8 +8,9 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
-    ProtocolVersion, PushInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo as _,
+    Pipeline, ProtocolVersion, PushInfo, RedisError, RedisFuture, RedisResult, TlsCertificates,
+    Value,
 };
 
 use super::RedisSettings;
@@ -108,6 +109,11 @@ pub(super) struct Opener {
 }
 
 impl Opener {
+    /// The number of the database in the URL.
+    pub(super) fn database(&self) -> i64 {
+        if self.cluster_mode { 0 } else { self.info.redis_settings().db() }
+    }
+
     /// # Errors
     /// When the URL is none that Redis is reached by, or the certificates are
     /// not to be read.
@@ -149,7 +155,14 @@ impl Opener {
             if !self.cluster_mode {
                 let mut name = redis::cmd("CLIENT");
                 name.arg("SETNAME").arg(&self.client_name);
-                name.query_async::<()>(&mut connection).await?;
+                // Some proxies and access lists refuse it: a connection without a
+                // name is as good.
+                match name.query_async::<()>(&mut connection).await {
+                    Err(error) if is_answer(&error) => {
+                        tracing::debug!(%error, "the connection has no name");
+                    }
+                    named => named?,
+                }
             }
             Ok(connection)
         };
@@ -202,6 +215,11 @@ impl Opener {
 fn client_name(node: &NodeId, region: Option<&str>) -> String {
     let name = format!("claudemesh/{node}/{}", region.unwrap_or("-"));
     name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
+}
+
+/// The server said so: the connection is whole.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_)) || error.code().is_some()
 }
 
 pub(super) fn timed_out() -> RedisError {

@@ -9,6 +9,9 @@ use super::scripts;
 use crate::limits::PENDING_HOOK_MS;
 use crate::protocol::Status;
 
+/// What kind of thing a hook's word is to a signature.
+const KIND: &str = "pending";
+
 /// The replay guard, rate buckets and hooks' words.
 pub(super) struct Extras {
     pub(super) leases: Arc<Leases>,
@@ -63,7 +66,9 @@ impl Extras {
 
     pub(super) async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) {
         let mut set = redis::cmd("SET");
-        set.arg(self.leases.keys.pending(pid, cwd)).arg(status.as_str());
+        let key = self.leases.keys.pending(pid, cwd);
+        let sealed = self.leases.seals.seal(KIND, &[&key], status.as_str().as_bytes());
+        set.arg(key).arg(sealed);
         set.arg("PX").arg(PENDING_HOOK_MS);
         if let Err(error) = self.leases.link.query::<()>(&set).await {
             tracing::debug!(%error, "a hook's word waits on this node");
@@ -76,9 +81,16 @@ impl Extras {
         let now_ms = self.now_ms();
         let here = self.fallback.with_extras(|_, _, pending| pending.take(now_ms, pid, cwd));
         let mut take = redis::cmd("GETDEL");
-        take.arg(self.leases.keys.pending(pid, cwd));
-        match self.leases.link.query::<Option<String>>(&take).await {
-            Ok(status) => status.and_then(|status| Status::parse(&status)).or(here),
+        let key = self.leases.keys.pending(pid, cwd);
+        take.arg(&key);
+        match self.leases.link.query::<Option<Vec<u8>>>(&take).await {
+            Ok(sealed) => {
+                let open = |sealed: Vec<u8>| {
+                    let status = self.leases.seals.open(KIND, &[&key], &sealed)?;
+                    Status::parse(std::str::from_utf8(status).ok()?)
+                };
+                sealed.and_then(open).or(here)
+            }
             Err(error) => {
                 tracing::debug!(%error, "only this node's hooks are heard");
                 here

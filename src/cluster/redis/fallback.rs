@@ -69,6 +69,9 @@ struct OwnMesh {
     books: MeshBooks,
     /// Leases of the whole mesh when Redis last said, and this node's then.
     seen: Option<(u32, u32)>,
+    /// Leases that this node gave by itself and Redis does not have: their
+    /// epochs.
+    given: HashMap<PresenceId, u64>,
 }
 
 impl OwnMesh {
@@ -131,6 +134,7 @@ impl Fallback {
     pub fn follow(&self, now_ms: u64, held: &HeldLease) {
         self.with_mesh(&held.lease.mesh, |mesh, times| {
             if !mesh.books.has_newer(&held.lease) {
+                mesh.given.remove(&held.lease.presence);
                 mesh.books.put(now_ms, times, held);
             }
         });
@@ -141,6 +145,7 @@ impl Fallback {
         self.with_mesh(&held.lease.mesh, |mesh, times| {
             let books = &mut mesh.books;
             if !books.has_let_go(now_ms, &held.lease) && !books.has_newer(&held.lease) {
+                mesh.given.remove(&held.lease.presence);
                 books.put(now_ms, times, held);
             }
         });
@@ -149,7 +154,29 @@ impl Fallback {
     /// A presence that Redis has ended, whoever held it. A renewal that is under
     /// way does not bring it back.
     pub fn follow_revocation(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
-        self.with_mesh(mesh, |mesh, _| mesh.books.revoke(now_ms, presence));
+        self.with_mesh(mesh, |mesh, _| {
+            mesh.given.remove(presence);
+            mesh.books.revoke(now_ms, presence);
+        });
+    }
+
+    /// Whether this node gave the lease by itself, and Redis does not have it.
+    #[must_use]
+    pub fn gave(&self, lease: &LeaseRef) -> bool {
+        let state = self.state.lock();
+        let mesh = state.meshes.get(&lease.mesh);
+        mesh.is_some_and(|mesh| mesh.given.get(&lease.presence) == Some(&lease.epoch))
+    }
+
+    /// Redis has been told of these.
+    pub(super) fn note_written(&self, held: &[HeldLease]) {
+        for HeldLease { lease, .. } in held {
+            self.with_mesh(&lease.mesh, |mesh, _| {
+                if mesh.given.get(&lease.presence) == Some(&lease.epoch) {
+                    mesh.given.remove(&lease.presence);
+                }
+            });
+        }
     }
 
     /// What an acquiring of this session must exceed: an epoch given here may
@@ -180,6 +207,7 @@ impl Fallback {
     pub fn forget(&self, lease: &LeaseRef) {
         self.with_mesh(&lease.mesh, |mesh, _| {
             if !mesh.books.has_newer(lease) {
+                mesh.given.remove(&lease.presence);
                 mesh.books.forget(&lease.presence);
             }
         });
@@ -194,8 +222,13 @@ impl Fallback {
 
     /// Lets go of a lease; whether this node held it.
     pub fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release, is_up: bool) -> bool {
-        let held = self
-            .with_mesh(&lease.mesh, |mesh, times| mesh.books.release(now_ms, times, lease, how));
+        let held = self.with_mesh(&lease.mesh, |mesh, times| {
+            let held = mesh.books.release(now_ms, times, lease, how);
+            if held {
+                mesh.given.remove(&lease.presence);
+            }
+            held
+        });
         if held && how == Release::Now && !is_up {
             self.note_ended(Ended::Holding(lease.clone()));
         }
@@ -215,7 +248,16 @@ impl Fallback {
         let record = PresenceRecord { epoch, ..record.clone() };
         let acquired = self.with_mesh(&record.mesh, |mesh, times| {
             let share = mesh.share(cap, nodes.max(1));
-            mesh.books.acquire(now_ms, times, &record, share)
+            let acquired = mesh.books.acquire(now_ms, times, &record, share);
+            if let Acquired::New { lease, .. } | Acquired::Reattached { lease, .. } = &acquired {
+                mesh.given.insert(lease.presence.clone(), lease.epoch);
+            }
+            if let Acquired::New { yielded, .. } = &acquired {
+                for record in yielded {
+                    mesh.given.remove(&record.id);
+                }
+            }
+            acquired
         });
         if let Acquired::New { yielded, .. } = &acquired {
             yielded.iter().for_each(|record| self.note_ended(Ended::Holding(lease_of(record))));
@@ -230,7 +272,10 @@ impl Fallback {
 
     /// Ends a presence whoever holds it.
     pub fn revoke(&self, now_ms: u64, mesh: &MeshId, presence: &PresenceId) {
-        self.with_mesh(mesh, |mesh, _| mesh.books.revoke(now_ms, presence));
+        self.with_mesh(mesh, |mesh, _| {
+            mesh.given.remove(presence);
+            mesh.books.revoke(now_ms, presence);
+        });
         self.note_ended(Ended::Presence(mesh.clone(), presence.clone()));
     }
 
@@ -241,7 +286,11 @@ impl Fallback {
         {
             let mut state = self.state.lock();
             for mesh in state.meshes.values_mut() {
-                reaped.extend(mesh.books.reap(now_ms, self.times, limit - reaped.len()));
+                let ended = mesh.books.reap(now_ms, self.times, limit - reaped.len());
+                for record in &ended {
+                    mesh.given.remove(&record.id);
+                }
+                reaped.extend(ended);
             }
             state.meshes.retain(|_, mesh| !mesh.books.is_empty());
         }

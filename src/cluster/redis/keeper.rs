@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::bus::Bus;
 use super::fallback::{Fallback, Reseed};
 use super::leases::Leases;
-use super::scripts;
+use super::{members, scripts};
 use crate::cluster::LeaseRef;
 use crate::id::MeshId;
 
@@ -43,6 +43,8 @@ pub(super) struct Keeper {
     pub(super) bus: Arc<Bus>,
     /// Nodes that gave a sign lately, this one included.
     pub(super) nodes: AtomicU32,
+    /// Those that sign otherwise, or were never there.
+    pub(super) strangers: AtomicU32,
     /// The link has a new connection.
     pub(super) link_is_up: Notify,
     /// Redis is there and has what this node holds: for whoever waits for its
@@ -118,22 +120,33 @@ impl Keeper {
 
     /// Says that this node is there, and counts those who are.
     async fn give_sign(&self) -> RedisResult<()> {
-        let call = self.members_call(&self.leases.keys.nodes(), NODE_LIFE_MS);
-        let nodes: Vec<String> = self.leases.link.query(&call).await?;
+        let key = self.leases.keys.nodes();
+        let members: Vec<String> =
+            self.leases.link.query(&self.members_call(&key, NODE_LIFE_MS)).await?;
+        self.leases.link.note_write();
+        let (nodes, strangers) = members::read(&self.leases.seals, &key, &members);
         let nodes = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         self.nodes.store(nodes.max(1), Ordering::Relaxed);
+        if self.strangers.swap(strangers, Ordering::Relaxed) == 0 && strangers > 0 {
+            tracing::error!(
+                strangers,
+                "nodes here sign otherwise and are not heard: see that all have the same \
+                 CLUSTER_SECRET"
+            );
+        }
         Ok(())
     }
 
     /// Says that this node is in these meshes, and reads who else is.
     pub(super) async fn read_members(&self, meshes: &[MeshId], announce: bool) -> RedisResult<()> {
         for meshes in meshes.chunks(MESHES_PER_READING_MAX) {
-            let calls = meshes
-                .iter()
-                .map(|mesh| self.members_call(&self.leases.keys.mesh_nodes(mesh), MEMBER_LIFE_MS));
+            let keys = meshes.iter().map(|mesh| self.leases.keys.mesh_nodes(mesh));
+            let keys: Vec<_> = keys.collect();
+            let calls = keys.iter().map(|key| self.members_call(key, MEMBER_LIFE_MS));
             let members: Vec<Vec<String>> = self.leases.link.query_all(calls.collect()).await?;
-            for (mesh, members) in meshes.iter().zip(members) {
-                self.bus.see_members(mesh, &members);
+            for ((mesh, key), members) in meshes.iter().zip(&keys).zip(members) {
+                let (nodes, _) = members::read(&self.leases.seals, key, &members);
+                self.bus.see_members(mesh, nodes);
                 if announce {
                     self.bus.announce(mesh);
                 }
@@ -144,10 +157,10 @@ impl Keeper {
 
     /// Says that this node is no longer in these meshes.
     pub(super) async fn leave(&self, meshes: &[MeshId]) {
-        let origin = self.bus.origin().to_text();
         let calls = meshes.iter().map(|mesh| {
+            let key = self.leases.keys.mesh_nodes(mesh);
             let mut remove = redis::cmd("ZREM");
-            remove.arg(self.leases.keys.mesh_nodes(mesh)).arg(&origin);
+            remove.arg(&key).arg(members::write(&self.leases.seals, &key, self.bus.origin()));
             remove
         });
         if let Err(error) = self.leases.link.query_all::<u32>(calls.collect()).await {
@@ -170,6 +183,7 @@ impl Keeper {
         for lost in renewed.replaced.iter().chain(&renewed.ended) {
             self.fallback.forget(&open[*lost].lease);
         }
+        self.fallback.note_written(open);
         let records = open.iter().map(|held| (&held.lease, held.record.as_ref()));
         self.leases.write_records(records).await?;
         self.leases.put_in_grace(in_grace).await?;
@@ -181,7 +195,7 @@ impl Keeper {
 
     fn members_call(&self, key: &str, life_ms: u64) -> Cmd {
         let mut call = scripts::call(&self.leases.scripts.members, &[key.to_owned()]);
-        call.arg(self.bus.origin().to_text()).arg(life_ms);
+        call.arg(members::write(&self.leases.seals, key, self.bus.origin())).arg(life_ms);
         call
     }
 }

@@ -1,5 +1,8 @@
 //! Every key and channel, built in one place. Those of one mesh share a hash
 //! tag, so that a script on them runs in a Redis Cluster too.
+//!
+//! All begin with the prefix, the cluster's id and the number of the database:
+//! channels know no databases, and two clusters may share one.
 
 use std::fmt::Write as _;
 
@@ -7,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::id::MeshId;
 
-/// Makes key and channel names under one prefix.
+/// Makes key and channel names of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -15,8 +18,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, cluster_mode: bool) -> Self {
-        Self { prefix: format!("{prefix}:"), cluster_mode }
+    pub(super) fn new(prefix: &str, cluster: &str, database: i64, cluster_mode: bool) -> Self {
+        Self { prefix: format!("{prefix}:{cluster}:{database}:"), cluster_mode }
     }
 
     /// Whether they lie in a Redis Cluster.
@@ -35,6 +38,11 @@ impl Keys {
             keys.push(self.due());
         }
         keys
+    }
+
+    /// Which presence each session of a mesh has: one of its books.
+    pub(super) fn sessions(&self, mesh: &MeshId) -> String {
+        self.of_mesh(mesh, "sessions")
     }
 
     /// Which meshes have something that expires, and when.
@@ -63,6 +71,11 @@ impl Keys {
 
     pub(super) fn tokens(&self, bucket: &str) -> String {
         format!("{}tokens:{bucket}", self.prefix)
+    }
+
+    /// Where one who looks tries what nodes do.
+    pub(super) fn trial(&self, number: u64) -> String {
+        format!("{}trial:{number:016x}", self.prefix)
     }
 
     /// The folder is hashed: it may be long, and is nobody's business.
@@ -106,18 +119,21 @@ mod tests {
 
     #[test]
     fn a_channel_names_its_mesh() {
-        let keys = Keys::new("cm", false);
+        let keys = Keys::new("cm", "id", 0, false);
         let mesh = MeshId::from("a{b}:bus");
         assert_eq!(keys.mesh_of_channel(&keys.channel(&mesh)), Some(mesh));
         assert_eq!(keys.mesh_of_channel(&keys.beats_channel()), None);
         assert_eq!(keys.mesh_of_channel("other:{m}:bus"), None);
+        // Of another cluster, or of the same one on another database.
+        assert_eq!(keys.mesh_of_channel("cm:other:0:{m}:bus"), None);
+        assert_eq!(keys.mesh_of_channel("cm:id:1:{m}:bus"), None);
     }
 
     #[test]
     fn the_index_of_meshes_is_no_script_key_in_a_cluster() {
         let mesh = MeshId::from("m");
-        assert_eq!(Keys::new("cm", false).books(&mesh).len(), 7);
-        let keys = Keys::new("cm", true).books(&mesh);
-        assert!(keys.iter().all(|key| key.starts_with("cm:{m}:")), "{keys:?}");
+        assert_eq!(Keys::new("cm", "id", 0, false).books(&mesh).len(), 7);
+        let keys = Keys::new("cm", "id", 0, true).books(&mesh);
+        assert!(keys.iter().all(|key| key.starts_with("cm:id:0:{m}:")), "{keys:?}");
     }
 }

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use redis::{Cmd, RedisResult, Script, Value};
+use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
 use super::fallback::{Ended, lease_of};
 use super::keys::Keys;
 use super::link::Link;
-use super::rows::{Row, by_mesh, encode, ended};
+use super::rows::{Found, Row, by_mesh, encode, ended};
 use super::scripts::{self, Scripts};
+use super::seals::Seals;
 use crate::clock::Timestamp;
 use crate::cluster::single::{LeaseTimes, MonotonicClock};
 use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
@@ -35,6 +36,7 @@ const DUE_SLACK_MS: u64 = 100;
 pub(super) struct Leases {
     pub(super) link: Arc<Link>,
     pub(super) keys: Keys,
+    pub(super) seals: Arc<Seals>,
     pub(super) scripts: Scripts,
     pub(super) times: LeaseTimes,
     pub(super) clock: SharedClock,
@@ -88,39 +90,75 @@ impl SharedClock {
 }
 
 impl Leases {
+    /// A session whose entry leads to what no node wrote for it begins anew: its
+    /// entry is not believed, and taken out.
     pub(super) async fn acquire(
         &self,
         record: &PresenceRecord,
         cap: u32,
         epoch_min: u64,
     ) -> RedisResult<Counted<Acquired>> {
+        if let Some(acquired) = self.try_acquire(record, cap, epoch_min).await? {
+            return Ok(acquired);
+        }
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(self.keys.sessions(&record.mesh)).arg(record.identity().as_str());
+        self.link.query::<Value>(&forget).await?;
+        self.try_acquire(record, cap, epoch_min).await?.ok_or_else(not_believed)
+    }
+
+    /// `None`: it reattached to a presence that is not the session's.
+    async fn try_acquire(
+        &self,
+        record: &PresenceRecord,
+        cap: u32,
+        epoch_min: u64,
+    ) -> RedisResult<Option<Counted<Acquired>>> {
         let mesh = &record.mesh;
         let mut call = self.call(&self.scripts.acquire, mesh);
         call.arg(record.id.as_str()).arg(record.identity().as_str()).arg(&record.node);
-        call.arg(encode(record)).arg(cap).arg(epoch_min);
+        call.arg(encode(&self.seals, &record.id, record)).arg(cap).arg(epoch_min);
         type Reply = (String, String, u64, u32, u64, u64, u64, Vec<Row>);
         let reply: Reply = self.link.query(&call).await?;
         let (outcome, presence, epoch, count, retry_after_ms, now, due, rows) = reply;
         self.clock.see(now);
         self.note_due(mesh, due).await;
         let lease = LeaseRef { mesh: mesh.clone(), presence: presence.into(), epoch };
-        let mut records = rows.into_iter().filter_map(Row::into_record);
         let answer = match outcome.as_str() {
-            "new" => Acquired::New { lease, yielded: records.map(ended).collect() },
+            "new" => {
+                Acquired::New { lease, yielded: self.records(mesh, rows).map(ended).collect() }
+            }
             "reattached" => {
-                let record = records.next().unwrap_or_else(|| PresenceRecord {
-                    // Unreadable: written by a release whose form is not known
-                    // here. The session's own words stand in for it.
-                    id: lease.presence.clone(),
-                    epoch,
-                    online: true,
-                    ..record.clone()
-                });
-                Acquired::Reattached { lease, record: Box::new(record) }
+                let found = rows.into_iter().next().map(|row| row.read(&self.seals, mesh));
+                let record = match found.unwrap_or(Found::Unsigned) {
+                    Found::Record(found) if found.identity() == record.identity() => found,
+                    Found::Record(_) => {
+                        self.seals.refuse("session");
+                        return Ok(None);
+                    }
+                    Found::Unsigned => return Ok(None),
+                    // The session's own words stand in for it.
+                    Found::OfALaterRelease => Box::new(PresenceRecord {
+                        id: lease.presence.clone(),
+                        epoch,
+                        online: true,
+                        ..record.clone()
+                    }),
+                };
+                Acquired::Reattached { lease, record }
             }
             _ => Acquired::AtCapacity { current: count, retry_after_ms },
         };
-        Ok(Counted { answer, count })
+        Ok(Some(Counted { answer, count }))
+    }
+
+    /// Those of the rows that a node of this cluster has written.
+    fn records<'a>(
+        &'a self,
+        mesh: &'a MeshId,
+        rows: Vec<Row>,
+    ) -> impl Iterator<Item = PresenceRecord> + 'a {
+        rows.into_iter().filter_map(|row| row.into_record(&self.seals, mesh))
     }
 
     /// Renews in one round trip, and in a second restores what was missing and
@@ -157,7 +195,8 @@ impl Leases {
                 let HeldLease { lease, record } = &held[*index];
                 call.arg(lease.presence.as_str()).arg(lease.epoch);
                 if with_records {
-                    call.arg(record.identity().as_str()).arg(encode(record));
+                    call.arg(record.identity().as_str());
+                    call.arg(encode(&self.seals, &lease.presence, record));
                 } else {
                     call.arg("").arg("");
                 }
@@ -277,7 +316,7 @@ impl Leases {
                 Err(error) if reaped.is_empty() => return Err(error),
                 Err(_) => break,
             };
-            reaped.extend(rows.into_iter().filter_map(Row::into_record).map(ended));
+            reaped.extend(self.records(&mesh, rows).map(ended));
         }
         Ok(reaped)
     }
@@ -309,7 +348,7 @@ impl Leases {
             call.arg(i32::from(leave_out_ended));
             for record in indexes.iter().map(|index| &records[*index]) {
                 call.arg(record.id.as_str()).arg(record.epoch).arg(record.identity().as_str());
-                call.arg(&record.node).arg(encode(record));
+                call.arg(&record.node).arg(encode(&self.seals, &record.id, record));
             }
             call
         });
@@ -326,7 +365,8 @@ impl Leases {
     ) -> RedisResult<u32> {
         let calls = records.into_iter().map(|(lease, record)| {
             let mut call = self.call(&self.scripts.write_record, &lease.mesh);
-            call.arg(lease.presence.as_str()).arg(lease.epoch).arg(encode(record));
+            call.arg(lease.presence.as_str()).arg(lease.epoch);
+            call.arg(encode(&self.seals, &lease.presence, record));
             call
         });
         let mut calls: Vec<_> = calls.collect();
@@ -346,7 +386,7 @@ impl Leases {
     ) -> RedisResult<Counted<Vec<PresenceRecord>>> {
         let call = self.call(&self.scripts.directory, mesh);
         let (count, rows): (u32, Vec<Row>) = self.link.query(&call).await?;
-        Ok(Counted { answer: rows.into_iter().filter_map(Row::into_record).collect(), count })
+        Ok(Counted { answer: self.records(mesh, rows).collect(), count })
     }
 
     /// Every lease of the mesh as it stands.
@@ -357,7 +397,7 @@ impl Leases {
         let views = rows.into_iter().zip(expiries).filter_map(|(row, expires_ms)| {
             let state = row.state();
             let expires_at = Timestamp::from_ms(expires_ms);
-            row.into_record().map(|record| LeaseView { record, state, expires_at })
+            row.into_record(&self.seals, mesh).map(|record| LeaseView { record, state, expires_at })
         });
         Ok(views.collect())
     }
@@ -400,4 +440,12 @@ impl Leases {
         take.arg(self.keys.due()).arg(mesh.as_str());
         self.link.query::<Value>(&take).await.map(|_| ())
     }
+}
+
+/// What Redis says of a session leads elsewhere twice: it is not asked again.
+fn not_believed() -> RedisError {
+    RedisError::from(std::io::Error::new(
+        std::io::ErrorKind::InvalidData,
+        "Redis leads the session to what no node wrote for it",
+    ))
 }

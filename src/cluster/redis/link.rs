@@ -4,10 +4,13 @@
 //! does not wait for every call. It counts as down from the first call that
 //! times out or fails on the transport until a new connection has loaded the
 //! scripts.
+//!
+//! When another connection of this node had to be given up, a link opens a new
+//! one too (see [`Moves`]), and serves by the old one until it is there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
@@ -18,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{
     CALL_TIMEOUT, CONCURRENT_BATCH_MAX, CONCURRENT_CALLS_MAX, Connection, Opener, timed_out,
 };
+use super::moves::Moves;
 use super::scripts;
 
 /// The first pause between attempts, doubled by each that fails.
@@ -26,38 +30,61 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// A connection that lived this long was not refused on sight: the next attempts
+/// start with short pauses again.
+pub(super) const STEADY_AFTER: Duration = Duration::from_secs(10);
+
 /// A connection that is replaced when it fails.
 pub(super) struct Link {
     opener: Arc<Opener>,
+    moves: Arc<Moves>,
     purpose: &'static str,
     current: Mutex<Option<(u64, Connection)>>,
     failed: Notify,
     turns: Semaphore,
     /// The last call that got an answer got a good one.
     answers: AtomicBool,
+    /// No write was refused since one was taken that is there to try it.
+    takes_writes: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(opener: Arc<Opener>, purpose: &'static str) -> Self {
+    pub(super) fn new(opener: Arc<Opener>, moves: Arc<Moves>, purpose: &'static str) -> Self {
         Self {
             opener,
+            moves,
             purpose,
             current: Mutex::new(None),
             failed: Notify::new(),
             turns: Semaphore::new(CONCURRENT_CALLS_MAX),
             answers: AtomicBool::new(true),
+            takes_writes: AtomicBool::new(true),
         }
     }
 
     /// Whether there is a connection, and it does what it is asked.
     pub(super) fn is_up(&self) -> bool {
-        self.answers.load(Ordering::Relaxed) && self.current.lock().is_some()
+        self.answers.load(Ordering::Relaxed) && self.takes_writes() && self.is_connected()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.current.lock().is_some()
+    }
+
+    pub(super) fn takes_writes(&self) -> bool {
+        self.takes_writes.load(Ordering::Relaxed)
+    }
+
+    /// A write that was to be tried was taken.
+    pub(super) fn note_write(&self) {
+        self.takes_writes.store(true, Ordering::Relaxed);
     }
 
     /// Keeps a connection open until `stop`; `on_up` is told of each new one.
     pub(super) async fn run(&self, stop: CancellationToken, on_up: impl Fn()) {
         let mut backoff = Backoff::default();
         for generation in 1.. {
+            let seen = self.moves.now();
             let connection = tokio::select! {
                 () = stop.cancelled() => return,
                 connection = self.connect() => connection,
@@ -65,15 +92,20 @@ impl Link {
             match connection {
                 Ok(connection) => {
                     tracing::info!(purpose = self.purpose, "connected to Redis");
-                    backoff = Backoff::default();
+                    let opened = Instant::now();
                     *self.current.lock() = Some((generation, connection));
                     self.answers.store(true, Ordering::Relaxed);
                     on_up();
                     tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = self.until_failed(generation) => {}
+                        () = stop.cancelled() => *self.current.lock() = None,
+                        () = self.until_failed(generation) => self.moves.note(seen),
+                        () = self.moves.after(seen) => {
+                            tracing::info!(purpose = self.purpose, "another connection is opened");
+                        }
                     }
-                    *self.current.lock() = None;
+                    if opened.elapsed() >= STEADY_AFTER {
+                        backoff = Backoff::default();
+                    }
                 }
                 Err(error) if backoff.is_fresh() => {
                     tracing::warn!(%error, purpose = self.purpose, "Redis cannot be reached");
@@ -83,6 +115,7 @@ impl Link {
                 }
             }
             if stop.is_cancelled() {
+                *self.current.lock() = None;
                 return;
             }
             tokio::time::sleep(backoff.next_pause()).await;
@@ -137,6 +170,9 @@ impl Link {
     /// Notes that a call on that connection failed so; replaces the connection
     /// if a call on it cannot succeed.
     pub(super) fn note_failure(&self, generation: u64, error: &RedisError) {
+        if refuses_writes(error) {
+            self.takes_writes.store(false, Ordering::Relaxed);
+        }
         let had_answers = self.answers.swap(false, Ordering::Relaxed);
         if had_answers && !needs_another_connection(error) {
             tracing::warn!(%error, purpose = self.purpose, "Redis refuses what it is asked");
@@ -203,7 +239,7 @@ impl Backoff {
 }
 
 /// In one round trip, or on every server of a Redis Cluster.
-async fn load_scripts(connection: &mut Connection) -> RedisResult<()> {
+pub(super) async fn load_scripts(connection: &mut Connection) -> RedisResult<()> {
     let loads = scripts::load_commands();
     if matches!(connection, Connection::Sharded(_)) {
         for load in loads {
@@ -230,6 +266,13 @@ fn needs_another_connection(error: &RedisError) -> bool {
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
         || matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING" | "UNBLOCKED"))
+}
+
+/// This server reads and writes nothing, or not for this user. Reads go on to
+/// succeed, and say nothing about it.
+fn refuses_writes(error: &RedisError) -> bool {
+    let code = error.code();
+    matches!(code, Some("MISCONF" | "OOM" | "NOREPLICAS" | "READONLY" | "NOPERM" | "CLUSTERDOWN"))
 }
 
 fn not_connected() -> RedisError {

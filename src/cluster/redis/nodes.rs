@@ -7,8 +7,12 @@ use parking_lot::Mutex;
 use redis::RedisResult;
 
 use super::leases::Leases;
+use super::members;
 use crate::cluster::NodeRecord;
 use crate::id::NodeId;
+
+/// What kind of thing a node's word is to a signature.
+const KIND: &str = "node";
 
 /// This node's word, and those of the others.
 pub(super) struct Nodes {
@@ -28,8 +32,10 @@ impl Nodes {
         *self.own.lock() = Some(record.clone());
         // It cannot fail: no field is of a kind that MessagePack lacks.
         let packed = rmp_serde::to_vec_named(record).unwrap_or_default();
+        let key = self.leases.keys.node(&self.origin);
+        let sealed = self.leases.seals.seal(KIND, &[&key], &packed);
         let mut set = redis::cmd("SET");
-        set.arg(self.leases.keys.node(&self.origin)).arg(packed).arg("PX").arg(ttl_ms.max(1));
+        set.arg(key).arg(sealed).arg("PX").arg(ttl_ms.max(1));
         if let Err(error) = self.leases.link.query::<()>(&set).await {
             tracing::debug!(%error, "the other nodes hear of this one later");
         }
@@ -57,16 +63,24 @@ impl Nodes {
     async fn read(&self) -> RedisResult<Vec<NodeRecord>> {
         let mut range = redis::cmd("ZRANGE");
         range.arg(self.leases.keys.nodes()).arg(0).arg(-1);
-        let origins: Vec<String> = self.leases.link.query(&range).await?;
-        let gets = origins.iter().map(|origin| {
+        let members: Vec<String> = self.leases.link.query(&range).await?;
+        let (origins, _) = members::read(&self.leases.seals, &self.leases.keys.nodes(), &members);
+        let keys: Vec<_> =
+            origins.iter().map(|origin| self.leases.keys.node(&origin.to_text())).collect();
+        let gets = keys.iter().map(|key| {
             let mut get = redis::cmd("GET");
-            get.arg(self.leases.keys.node(origin));
+            get.arg(key);
             get
         });
-        let packed: Vec<Option<Vec<u8>>> = self.leases.link.query_all(gets.collect()).await?;
+        let sealed: Vec<Option<Vec<u8>>> = self.leases.link.query_all(gets.collect()).await?;
         let mut nodes: BTreeMap<NodeId, NodeRecord> = BTreeMap::new();
-        for packed in packed.into_iter().flatten() {
-            match rmp_serde::from_slice::<NodeRecord>(&packed) {
+        for (key, sealed) in keys.iter().zip(sealed) {
+            let sealed = sealed.unwrap_or_default();
+            if sealed.is_empty() {
+                continue;
+            }
+            let Some(packed) = self.leases.seals.open(KIND, &[key], &sealed) else { continue };
+            match rmp_serde::from_slice::<NodeRecord>(packed) {
                 // A node that began again a moment ago has two.
                 Ok(record) => {
                     let known = nodes.get(&record.id);

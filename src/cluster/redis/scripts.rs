@@ -9,64 +9,36 @@ macro_rules! on_books {
     };
 }
 
-/// Every script, by what it does.
-pub(super) struct Scripts {
-    pub(super) acquire: Script,
-    pub(super) renew: Script,
-    pub(super) release: Script,
-    pub(super) revoke: Script,
-    pub(super) reap: Script,
-    pub(super) adopt: Script,
-    pub(super) write_record: Script,
-    pub(super) directory: Script,
-    pub(super) leases: Script,
-    pub(super) members: Script,
-    pub(super) tokens: Script,
+/// Every script by what it does, each with its source beside its name.
+macro_rules! scripts {
+    ($($name:ident: $source:expr,)+) => {
+        /// Every script, by what it does.
+        pub(super) struct Scripts {
+            $(pub(super) $name: Script,)+
+        }
+
+        const SOURCES: &[&str] = &[$($source),+];
+
+        impl Scripts {
+            pub(super) fn new() -> Self {
+                Self { $($name: Script::new($source),)+ }
+            }
+        }
+    };
 }
 
-const SOURCES: [&str; 11] = [
-    on_books!("acquire.lua"),
-    on_books!("renew.lua"),
-    on_books!("release.lua"),
-    on_books!("revoke.lua"),
-    on_books!("reap.lua"),
-    on_books!("adopt.lua"),
-    on_books!("write_record.lua"),
-    on_books!("directory.lua"),
-    on_books!("leases.lua"),
-    include_str!("members.lua"),
-    include_str!("tokens.lua"),
-];
-
-impl Scripts {
-    pub(super) fn new() -> Self {
-        let [
-            acquire,
-            renew,
-            release,
-            revoke,
-            reap,
-            adopt,
-            write_record,
-            directory,
-            leases,
-            members,
-            tokens,
-        ] = SOURCES.map(Script::new);
-        Self {
-            acquire,
-            renew,
-            release,
-            revoke,
-            reap,
-            adopt,
-            write_record,
-            directory,
-            leases,
-            members,
-            tokens,
-        }
-    }
+scripts! {
+    acquire: on_books!("acquire.lua"),
+    renew: on_books!("renew.lua"),
+    release: on_books!("release.lua"),
+    revoke: on_books!("revoke.lua"),
+    reap: on_books!("reap.lua"),
+    adopt: on_books!("adopt.lua"),
+    write_record: on_books!("write_record.lua"),
+    directory: on_books!("directory.lua"),
+    leases: on_books!("leases.lua"),
+    members: include_str!("members.lua"),
+    tokens: include_str!("tokens.lua"),
 }
 
 /// The commands that make a server know every script.

@@ -40,6 +40,10 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "PEM file of the authorities to trust for rediss://; not set: the well-known ones",
     ),
+    secret(
+        "CLUSTER_SECRET",
+        "what nodes sign by in Redis; two during a rotation; not set, or postgres: a key in Postgres",
+    ),
     // Who it is.
     open(
         "NODE_ID",

@@ -59,6 +59,15 @@ const MIGRATIONS: &[Migration] = &[
         superseded: &[],
     },
     Migration {
+        version: 5,
+        name: "cluster_key",
+        scripts: &[(
+            "1_key",
+            include_str!("../../../migrations/postgres/0005_cluster_key/1_key.sql"),
+        )],
+        superseded: &[],
+    },
+    Migration {
         version: 6,
         name: "quotas",
         scripts: &[(

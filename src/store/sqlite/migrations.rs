@@ -16,6 +16,7 @@ const SCRIPTS: &[Script] = &[
     (1, "core", include_str!("../../../migrations/sqlite/0001_core.sql")),
     (3, "claims", include_str!("../../../migrations/sqlite/0003_claims.sql")),
     (4, "audit_names", include_str!("../../../migrations/sqlite/0004_audit_names.sql")),
+    (5, "cluster_key", include_str!("../../../migrations/sqlite/0005_cluster_key.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.
@@ -110,7 +111,7 @@ mod tests {
         assert_eq!(indexes().await, 1);
         assert_eq!(
             pending(&store.db).await.expect("readable"),
-            ["0003_claims", "0004_audit_names"]
+            ["0003_claims", "0004_audit_names", "0005_cluster_key"]
         );
         store.migrate().await.expect("the rest");
         assert!(pending(&store.db).await.expect("readable").is_empty());

@@ -66,7 +66,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
     let store = SqliteStore::open(&path).await.expect("the folder is made");
     assert_eq!(
         store.pending_migrations().await.expect("readable"),
-        ["0001_core", "0003_claims", "0004_audit_names"]
+        ["0001_core", "0003_claims", "0004_audit_names", "0005_cluster_key"]
     );
     store.migrate().await.expect("a new schema");
     mesh_in(&store).await;

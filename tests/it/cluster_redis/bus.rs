@@ -1,12 +1,16 @@
 //! Frames between nodes, and how a missing one is noticed.
 
 use claudemesh_broker::cluster::BusDelivery;
+use claudemesh_broker::cluster::redis::seals::{FrameWords, Seals};
 use claudemesh_broker::protocol::Push;
 use serde_json::json;
 
 use super::*;
 
-async fn pair(server: &PrivateRedis, cluster_mode: bool) -> (TestNode, TestNode, MeshId) {
+pub(super) async fn pair(
+    server: &PrivateRedis,
+    cluster_mode: bool,
+) -> (TestNode, TestNode, MeshId) {
     let mut first = node_with(server, "first", cluster_mode, 60_000).await;
     let mut second = node_with(server, "second", cluster_mode, 60_000).await;
     let mesh = MeshId::generate();
@@ -22,7 +26,7 @@ async fn pair(server: &PrivateRedis, cluster_mode: bool) -> (TestNode, TestNode,
 }
 
 /// Publishes until the last that was published is heard; drops what comes before.
-async fn until_heard(from: &TestNode, to: &mut TestNode, mesh: &MeshId) {
+pub(super) async fn until_heard(from: &TestNode, to: &mut TestNode, mesh: &MeshId) {
     for number in 1_000_000..1_000_100 {
         from.cluster.publish(mesh, &numbered(number));
         let heard = async {
@@ -135,8 +139,19 @@ async fn nothing_is_published_alone_and_a_newcomer_is_told_that_it_may_have_miss
 async fn words_of_a_later_release_are_skipped() {
     let server = PrivateRedis::start();
     let (first, mut second, mesh) = pair(&server, false).await;
+    let seals = Seals::new(&test_key());
+    let channel = format!("{PREFIX}:{{{mesh}}}:bus");
     let publish = |seq: u64, body: serde_json::Value| {
         let body = rmp_serde::to_vec_named(&body).unwrap();
+        let signature = seals.sign_frame(&FrameWords {
+            channel: &channel,
+            node: "later",
+            incarnation: 1,
+            seq,
+            first: false,
+            body: Some(&body),
+            control: None,
+        });
         let frame = rmp_serde::to_vec_named(&LaterFrame {
             v: 2,
             node: "later",
@@ -144,9 +159,10 @@ async fn words_of_a_later_release_are_skipped() {
             seq,
             news: vec![1, 2],
             body: serde_bytes::ByteBuf::from(body),
+            signature: serde_bytes::ByteBuf::from(signature),
         });
         let mut publish = redis::cmd("PUBLISH");
-        publish.arg(format!("{PREFIX}:{{{mesh}}}:bus")).arg(frame.unwrap());
+        publish.arg(&channel).arg(frame.unwrap());
         assert_eq!(server.query::<u32>(&publish), 2);
     };
     publish(1, json!({"kind": "not_known_yet", "x": 1}));
@@ -170,6 +186,7 @@ struct LaterFrame {
     seq: u64,
     news: Vec<u32>,
     body: serde_bytes::ByteBuf,
+    signature: serde_bytes::ByteBuf,
 }
 
 fn number_of_event(event: ClusterEvent) -> Option<u32> {

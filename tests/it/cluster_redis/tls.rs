@@ -1,7 +1,5 @@
 //! Redis by TLS.
 
-use claudemesh_broker::cluster::redis::examine;
-
 use super::*;
 
 #[tokio::test]

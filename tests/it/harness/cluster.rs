@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use claudemesh_broker::app;
+use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::store::Store;
 use redis::Cmd;
@@ -44,6 +45,8 @@ pub struct Cluster {
     /// Between each node and Postgres, if there are any.
     pub postgres_proxies: Vec<Proxy>,
     pub redis: PrivateRedis,
+    /// What every key and channel in Redis begins with.
+    pub prefix: String,
     postgres: Postgres,
     database: String,
 }
@@ -168,6 +171,8 @@ impl Setup {
         direct.push(("DATABASE_URL".to_owned(), database.clone()));
         let store: Arc<dyn Store> = app::open_store(&load(&direct)).await.expect("a store");
         let (mesh, owner) = new_mesh(&*store, "test").await;
+        let id = store.cluster_identity().await.expect("a cluster").id;
+        let prefix = format!("claudemesh:{id}:0");
         let (mut nodes, mut processes) = (Vec::new(), Vec::new());
         for env in &envs {
             let (config, store, owner) = (load(env), Arc::clone(&store), owner.clone());
@@ -183,8 +188,16 @@ impl Setup {
                 nodes.push(Node::start_on(config, store, mesh.clone(), owner).await);
             }
         }
-        let cluster =
-            Cluster { nodes, processes, proxies, postgres_proxies, redis, postgres, database };
+        let cluster = Cluster {
+            nodes,
+            processes,
+            proxies,
+            postgres_proxies,
+            redis,
+            prefix,
+            postgres,
+            database,
+        };
         cluster.until_nodes_know_each_other().await;
         cluster
     }
@@ -198,16 +211,22 @@ impl Cluster {
 
     async fn until_nodes_know_each_other(&self) {
         let mut count = redis::cmd("ZCARD");
-        count.arg("claudemesh:nodes");
+        count.arg(format!("{}:nodes", self.prefix));
         let nodes = self.nodes.len();
         until("all nodes are there", async || self.redis.query::<usize>(&count) == nodes).await;
+    }
+
+    /// What the nodes sign by, unless they are set otherwise.
+    pub async fn key(&self) -> ClusterKey {
+        let identity = self.nodes[0].store.cluster_identity().await.expect("a cluster");
+        ClusterKey { id: identity.id, secret: identity.secret, others: Vec::new() }
     }
 
     /// Leases of open sockets, and of those in grace, as Redis has them.
     pub fn leases(&self) -> (usize, usize) {
         let count = |part: &str| {
             let mut ask: Cmd = redis::cmd("ZCARD");
-            ask.arg(format!("claudemesh:{{{}}}:{part}", self.nodes[0].mesh));
+            ask.arg(format!("{}:{{{}}}:{part}", self.prefix, self.nodes[0].mesh));
             self.redis.query(&ask)
         };
         (count("online"), count("grace"))

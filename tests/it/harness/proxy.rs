@@ -36,6 +36,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     to_server: watch::Sender<Fault>,
     to_client: watch::Sender<Fault>,
+    server: watch::Sender<SocketAddr>,
     accepting: JoinHandle<()>,
 }
 
@@ -46,15 +47,23 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let (to_server, server_faults) = watch::channel(Fault::Pass);
         let (to_client, client_faults) = watch::channel(Fault::Pass);
+        let (server, leads_to) = watch::channel(server);
         let accepting = tokio::spawn(async move {
             // Aborted with this task.
             let mut open = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 while open.try_join_next().is_some() {}
+                let server = *leads_to.borrow();
                 open.spawn(join(client, server, server_faults.clone(), client_faults.clone()));
             }
         });
-        Self { address, to_server, to_client, accepting }
+        Self { address, to_server, to_client, server, accepting }
+    }
+
+    /// New connections go there; those that are open stay where they are, as
+    /// when a name leads elsewhere.
+    pub fn lead_to(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// The same for both directions.

@@ -1,10 +1,12 @@
 //! A Redis server of a test's own: a child process on a free port with an
 //! empty folder, ended by its own process id.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::config::SecretUrl;
 use redis::{Cmd, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +20,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Servers of a Redis Cluster, and what they share.
 const SHARDS: usize = 3;
 const SLOTS: usize = 16_384;
+
+/// What nodes of a test sign by that have no database.
+pub(crate) fn test_key() -> ClusterKey {
+    ClusterKey { id: "of-tests".to_owned(), secret: b"of tests".to_vec(), others: Vec::new() }
+}
 
 /// A private server; it ends when this is dropped.
 pub(crate) struct PrivateRedis {
@@ -165,6 +172,42 @@ impl PrivateRedis {
     /// Where it is.
     pub(crate) fn url(&self) -> SecretUrl {
         SecretUrl::parse(&url_text(self.port)).expect("a URL")
+    }
+
+    /// Where it is for a user that the test has made, with the password `pw`.
+    pub(crate) fn url_as(&self, user: &str) -> SecretUrl {
+        let url = format!("redis://{user}:pw@127.0.0.1:{}/", self.port);
+        SecretUrl::parse(&url).expect("a URL")
+    }
+
+    /// Where one of its databases is.
+    pub(crate) fn url_of_database(&self, number: u32) -> SecretUrl {
+        SecretUrl::parse(&format!("{}{number}", url_text(self.port))).expect("a URL")
+    }
+
+    /// For whoever stands in between.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Moves a slot of the Redis Cluster to another of its servers, empty.
+    pub(crate) fn move_slot(&self, slot: usize) {
+        let shards: Vec<&Self> = std::iter::once(self).chain(&self.others).collect();
+        let to = (slot * shards.len() / SLOTS + 1) % shards.len();
+        let mut id = redis::cmd("CLUSTER");
+        let id: String = ask(&url_text(shards[to].port), id.arg("MYID")).expect("an id");
+        for shard in &shards {
+            let mut keys = redis::cmd("CLUSTER");
+            keys.arg("GETKEYSINSLOT").arg(slot).arg(1000);
+            let keys: Vec<String> = ask(&url_text(shard.port), &keys).expect("keys");
+            for key in keys {
+                let mut delete = redis::cmd("DEL");
+                ask::<()>(&url_text(shard.port), delete.arg(key)).expect("deleted");
+            }
+            let mut set = redis::cmd("CLUSTER");
+            set.arg("SETSLOT").arg(slot).arg("NODE").arg(&id);
+            ask::<()>(&url_text(shard.port), &set).expect("moved");
+        }
     }
 
     /// Runs a command over a connection of its own.

@@ -32,6 +32,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0001_core",
         "0002_coordination",
         "0004_audit_names",
+        "0005_cluster_key",
         "0006_quotas",
         "0007_invite_columns",
     ];

@@ -191,7 +191,9 @@ impl Channel {
             // down, may be missing.
             return if first { Arrival::InOrder } else { Arrival::AfterGap };
         };
-        if seq <= *last && !first {
+        // An origin's numbers never go back, also where it counts anew: what says
+        // so is put on the bus again by somebody.
+        if seq <= *last {
             return Arrival::Old;
         }
         let is_next = first || seq == *last + 1;
@@ -246,7 +248,8 @@ mod tests {
         assert!(channel.hear_last(now, &origin(1), 9));
         assert!(!channel.hear_last(now, &origin(1), 9));
         assert!(channel.hear_last(now, &origin(2), 1), "never heard: anything may be missing");
-        assert_eq!(channel.hear(now, &origin(1), 2, true), Arrival::InOrder, "it counts anew");
+        assert_eq!(channel.hear(now, &origin(1), 12, true), Arrival::InOrder, "it counts anew");
+        assert_eq!(channel.hear(now, &origin(1), 12, true), Arrival::Old, "said again");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What travels on the bus: MessagePack maps with named fields. Unknown fields
-//! are ignored, and a body that cannot be read is skipped by itself.
+//! are ignored, and a body that cannot be read is skipped by itself. Each is
+//! signed by the cluster's key, for its channel, origin and number.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
 
 use crate::cluster::BusMessage;
+use crate::cluster::redis::seals::{FrameWords, Seals};
 use crate::id::MeshId;
 
 /// The form that this release writes.
@@ -48,6 +50,29 @@ pub(super) struct Frame<'a> {
     /// A [`Control`] of its own, for the bus itself.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) control: Option<&'a Bytes>,
+    /// By the cluster's key, over all that is above and the channel.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) signature: Option<&'a Bytes>,
+}
+
+impl Frame<'_> {
+    /// Whether a node of this cluster published it there.
+    pub(super) fn is_signed(&self, seals: &Seals, channel: &str) -> bool {
+        let signature = self.signature.map(|bytes| &**bytes);
+        signature.is_some_and(|signature| seals.is_signed_frame(&self.words(channel), signature))
+    }
+
+    fn words<'a>(&'a self, channel: &'a str) -> FrameWords<'a> {
+        FrameWords {
+            channel,
+            node: self.node,
+            incarnation: self.incarnation,
+            seq: self.seq,
+            first: self.first,
+            body: self.body.map(|bytes| &**bytes),
+            control: self.control.map(|bytes| &**bytes),
+        }
+    }
 }
 
 /// What the buses of two nodes say to each other.
@@ -89,15 +114,24 @@ impl Payload {
     }
 }
 
-/// A whole frame.
-pub(super) fn encode(origin: &Origin, seq: u64, first: bool, payload: &Payload) -> Vec<u8> {
+/// A whole frame, signed for its channel.
+pub(super) fn encode(
+    seals: &Seals,
+    channel: &str,
+    origin: &Origin,
+    (seq, first): (u64, bool),
+    payload: &Payload,
+) -> Vec<u8> {
     let (body, control) = match payload {
         Payload::Body(bytes) => (Some(Bytes::new(bytes)), None),
         Payload::Control(bytes) => (None, Some(Bytes::new(bytes))),
     };
     let node = origin.node.as_str();
     let incarnation = origin.incarnation;
-    let frame = Frame { v: VERSION, node, incarnation, seq, first, body, control };
+    let mut frame =
+        Frame { v: VERSION, node, incarnation, seq, first, body, control, signature: None };
+    let signature = seals.sign_frame(&frame.words(channel));
+    frame.signature = Some(Bytes::new(&signature));
     rmp_serde::to_vec_named(&frame).unwrap_or_default()
 }
 
@@ -119,10 +153,18 @@ mod tests {
         assert_eq!(Origin::from_text("nonsense"), None);
     }
 
+    fn seals() -> Seals {
+        use crate::cluster::redis::seals::ClusterKey;
+        Seals::new(&ClusterKey { id: "c".to_owned(), secret: b"one".to_vec(), others: Vec::new() })
+    }
+
     #[test]
     fn a_frame_comes_back_and_fields_of_later_releases_do_not_matter() {
-        let bytes = encode(&origin(), 7, true, &Payload::control(&Control::Here { lost: true }));
+        let payload = Payload::control(&Control::Here { lost: true });
+        let bytes = encode(&seals(), "a", &origin(), (7, true), &payload);
         let frame = decode(&bytes).expect("own frame");
+        assert!(frame.is_signed(&seals(), "a"));
+        assert!(!frame.is_signed(&seals(), "b"), "it was published elsewhere");
         assert_eq!((frame.seq, frame.first, frame.node), (7, true, "n:1"));
         assert!(frame.body.is_none());
 
@@ -137,7 +179,7 @@ mod tests {
     fn an_unknown_kind_is_an_error_of_the_body_alone() {
         let unknown = rmp_serde::to_vec_named(&serde_json::json!({"kind": "later"}));
         let payload = Payload::Body(unknown.expect("plain"));
-        let bytes = encode(&origin(), 1, false, &payload);
+        let bytes = encode(&seals(), "a", &origin(), (1, false), &payload);
         let frame = decode(&bytes).expect("the frame is whole");
         assert!(rmp_serde::from_slice::<BusMessage>(frame.body.expect("a body")).is_err());
     }

@@ -72,6 +72,7 @@ impl Publisher {
                     }
                     self.send_batch(&mut batch).await;
                 }
+                () = self.bus.probe_due.notified() => self.send(vec![self.bus.probe_frame()]).await,
                 Some(lost) = self.under_way.next() => self.finish(lost),
             }
         }
@@ -126,7 +127,9 @@ impl Publisher {
     }
 
     fn publish_cmd(&self, frame: &QueuedFrame, connection: &Connection) -> Cmd {
-        let bytes = frame::encode(&self.bus.origin, frame.seq, frame.first, &frame.payload);
+        let number = (frame.seq, frame.first);
+        let Bus { seals, origin, .. } = &*self.bus;
+        let bytes = frame::encode(seals, &frame.channel, origin, number, &frame.payload);
         let mut publish = redis::cmd(match connection {
             Connection::Plain(_) => "PUBLISH",
             Connection::Sharded(_) => "SPUBLISH",

@@ -15,14 +15,14 @@ use crate::id::MeshId;
 use crate::limits::{BUS_INBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
 
 /// A published message, as it came.
-pub(super) struct Push {
-    pub(super) channel: String,
+pub(in crate::cluster::redis) struct Push {
+    pub(in crate::cluster::redis) channel: String,
     pub(super) payload: Vec<u8>,
 }
 
 impl Push {
     /// The message in a push, if it is one.
-    pub(super) fn from_info(info: PushInfo) -> Option<Self> {
+    pub(in crate::cluster::redis) fn from_info(info: PushInfo) -> Option<Self> {
         if !matches!(info.kind, PushKind::Message | PushKind::SMessage) {
             return None;
         }
@@ -115,6 +115,9 @@ fn read(bus: &Bus, push: &Push, events: &mpsc::Sender<ClusterEvent>) {
     let origin = Origin { node: frame.node.to_owned(), incarnation: frame.incarnation };
     if origin == bus.origin {
         return;
+    }
+    if !frame.is_signed(&bus.seals, &push.channel) {
+        return bus.seals.refuse("frame");
     }
     let mesh = bus.keys.mesh_of_channel(&push.channel);
     if let Some(mesh) = &mesh

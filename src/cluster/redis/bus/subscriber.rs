@@ -1,8 +1,11 @@
 //! The connection that hears: supervised, and rebuilt for ever.
 //!
 //! A frozen server, or one whose name leads elsewhere since a failover, gives
-//! no sign. So the node publishes a probe on a channel of its own over the same
-//! connection, and takes it for deaf when two of them stay unheard.
+//! no sign. So the node publishes a probe on a channel of its own, by the
+//! connection that publishes everything, and takes the bus for deaf when two of
+//! them stay unheard. A server that ends a subscription by itself, as one does
+//! whose slot moved, has the whole connection rebuilt: what else it ended is not
+//! known.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,16 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::reader::{Inbox, Push};
 use super::{Bus, Join};
 use crate::cluster::redis::connection::{Connection, Opener};
-use crate::cluster::redis::link::Backoff;
+use crate::cluster::redis::link::{Backoff, STEADY_AFTER};
 use crate::id::MeshId;
 use crate::limits::{BUS_PROBE_INTERVAL_MS, BUS_PROBES_MISSED_MAX};
 
 /// Channels of one subscription call, and joins answered by one.
 const CHANNELS_PER_CALL_MAX: usize = 256;
-
-/// A subscription that lived this long was not refused on sight: the next
-/// attempts start with short pauses again.
-const STEADY_AFTER: Duration = Duration::from_secs(10);
 
 /// What the connection tells its supervisor.
 #[derive(Default)]
@@ -35,7 +34,12 @@ struct Signals {
     probe_heard: AtomicU64,
     /// The last probe, and when it was sent.
     probe_sent: Mutex<Option<(u64, Instant)>>,
+    /// The first probe was heard.
+    hears: Notify,
     disconnected: Notify,
+    /// Channels that this node lets go of.
+    leaving: Mutex<HashSet<String>>,
+    unsubscribed: Notify,
 }
 
 /// Hears until `stop`.
@@ -48,13 +52,16 @@ pub(super) async fn run(
 ) {
     let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
-        let started = Instant::now();
+        let (started, seen) = (Instant::now(), bus.moves.now());
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = hear(&bus, &opener, &inbox, &mut joins) => ended,
+            ended = hear(&bus, &opener, &inbox, &mut joins, seen) => ended,
         };
-        bus.is_subscribed.store(false, Ordering::Release);
+        bus.hears.store(false, Ordering::Relaxed);
         bus.note_lag(None);
+        if bus.is_subscribed.swap(false, Ordering::AcqRel) {
+            bus.moves.note(seen);
+        }
         if started.elapsed() >= STEADY_AFTER {
             backoff = Backoff::default();
         }
@@ -74,6 +81,7 @@ async fn hear(
     opener: &Opener,
     inbox: &Inbox,
     joins: &mut mpsc::Receiver<Join>,
+    seen: u64,
 ) -> RedisResult<std::convert::Infallible> {
     let signals = Arc::new(Signals::default());
     let probe_channel = bus.keys.probe_channel(&bus.origin.to_text());
@@ -81,21 +89,7 @@ async fn hear(
         let (signals, inbox, bus) = (Arc::clone(&signals), inbox.clone(), Arc::clone(bus));
         let probe_channel = probe_channel.clone();
         move |info: redis::PushInfo| {
-            if matches!(info.kind, PushKind::Disconnection) {
-                signals.disconnected.notify_one();
-            } else if let Some(push) = Push::from_info(info) {
-                if push.channel == probe_channel {
-                    let number = std::str::from_utf8(&push.payload).unwrap_or_default();
-                    let number = number.parse().unwrap_or(0);
-                    signals.probe_heard.store(number, Ordering::Relaxed);
-                    let sent = *signals.probe_sent.lock();
-                    if let Some((_, at)) = sent.filter(|(sent, _)| *sent == number) {
-                        bus.note_lag(Some(at.elapsed()));
-                    }
-                } else {
-                    inbox.offer(push);
-                }
-            }
+            take(&bus, &signals, &inbox, &probe_channel, info);
             Ok(())
         }
     };
@@ -108,10 +102,47 @@ async fn hear(
         probe_channel,
         subscribed: HashSet::new(),
         missing: HashSet::new(),
-        probes: 0,
+        first_probe: bus.probe.load(Ordering::Relaxed) + 1,
     };
     hearing.start().await?;
-    hearing.serve(joins).await
+    hearing.serve(joins, seen).await
+}
+
+/// What the connection pushes. It must not wait.
+fn take(bus: &Bus, signals: &Signals, inbox: &Inbox, probe_channel: &str, info: redis::PushInfo) {
+    match info.kind {
+        PushKind::Disconnection => signals.disconnected.notify_one(),
+        PushKind::Unsubscribe | PushKind::SUnsubscribe => {
+            let channel = match info.data.into_iter().next() {
+                Some(Value::BulkString(channel)) => String::from_utf8(channel).unwrap_or_default(),
+                _ => String::new(),
+            };
+            if !signals.leaving.lock().remove(&channel) {
+                signals.unsubscribed.notify_one();
+            }
+        }
+        _ => match Push::from_info(info) {
+            Some(push) if push.channel == probe_channel => {
+                if let Some(number) = bus.probe_heard(&push.channel, &push.payload) {
+                    signals.hear_probe(bus, number);
+                }
+            }
+            Some(push) => inbox.offer(push),
+            None => {}
+        },
+    }
+}
+
+impl Signals {
+    fn hear_probe(&self, bus: &Bus, number: u64) {
+        self.probe_heard.fetch_max(number, Ordering::Relaxed);
+        if let Some((sent, at)) = *self.probe_sent.lock() {
+            self.hears.notify_one();
+            if sent == number {
+                bus.note_lag(Some(at.elapsed()));
+            }
+        }
+    }
 }
 
 struct Hearing<'a> {
@@ -122,7 +153,8 @@ struct Hearing<'a> {
     subscribed: HashSet<MeshId>,
     /// Joined and not subscribed when last looked at.
     missing: HashSet<MeshId>,
-    probes: u64,
+    /// The number of the first probe on this connection.
+    first_probe: u64,
 }
 
 impl Hearing<'_> {
@@ -137,13 +169,13 @@ impl Hearing<'_> {
         tracing::info!(meshes = self.subscribed.len(), "the bus hears");
         self.bus.note_gap_everywhere();
         self.bus.rejoin.notify_one();
-        self.bus.ready.notify_one();
         Ok(())
     }
 
     async fn serve(
         &mut self,
         joins: &mut mpsc::Receiver<Join>,
+        seen: u64,
     ) -> RedisResult<std::convert::Infallible> {
         let mut probe = tokio::time::interval(Duration::from_millis(BUS_PROBE_INTERVAL_MS));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,6 +184,16 @@ impl Hearing<'_> {
         loop {
             tokio::select! {
                 () = signals.disconnected.notified() => return Err(deaf("disconnected")),
+                () = signals.unsubscribed.notified() => {
+                    return Err(deaf("the server has ended a subscription"));
+                }
+                () = self.bus.moves.after(seen) => {
+                    return Err(deaf("another connection was opened anew"));
+                }
+                () = signals.hears.notified() => {
+                    self.bus.hears.store(true, Ordering::Relaxed);
+                    self.bus.ready.notify_one();
+                }
                 count = joins.recv_many(&mut asked, CHANNELS_PER_CALL_MAX) => {
                     if count == 0 {
                         return Err(deaf("closed"));
@@ -159,7 +201,7 @@ impl Hearing<'_> {
                     self.answer(&mut asked).await?;
                 }
                 _ = probe.tick() => {
-                    self.probe().await?;
+                    self.probe()?;
                     self.reconcile().await?;
                 }
             }
@@ -184,23 +226,22 @@ impl Hearing<'_> {
         Ok(())
     }
 
-    async fn probe(&mut self) -> RedisResult<()> {
+    fn probe(&self) -> RedisResult<()> {
         let heard = self.signals.probe_heard.load(Ordering::Relaxed);
-        if self.probes - heard.min(self.probes) >= BUS_PROBES_MISSED_MAX {
+        let sent = self.bus.probe.load(Ordering::Relaxed);
+        // Those of earlier connections do not count.
+        let unheard = sent - heard.max(self.first_probe - 1).min(sent);
+        if unheard >= BUS_PROBES_MISSED_MAX {
             return Err(deaf("it does not hear its own probes"));
         }
-        if heard < self.probes {
+        if unheard > 0 {
             // It is late: how late, nobody knows yet.
             self.bus.note_lag(None);
         }
-        self.probes += 1;
-        *self.signals.probe_sent.lock() = Some((self.probes, Instant::now()));
-        let mut publish = redis::cmd(match self.connection {
-            Connection::Plain(_) => "PUBLISH",
-            Connection::Sharded(_) => "SPUBLISH",
-        });
-        publish.arg(&self.probe_channel).arg(self.probes);
-        publish.query_async::<Value>(&mut self.connection).await.map(|_| ())
+        *self.signals.probe_sent.lock() = Some((sent + 1, Instant::now()));
+        self.bus.probe.store(sent + 1, Ordering::Relaxed);
+        self.bus.probe_due.notify_one();
+        Ok(())
     }
 
     /// Unsubscribes from what was left, and makes up for a join that was not
@@ -210,6 +251,7 @@ impl Hearing<'_> {
         let left: Vec<_> = self.subscribed.difference(&joined).cloned().collect();
         for meshes in left.chunks(CHANNELS_PER_CALL_MAX) {
             let channels: Vec<_> = meshes.iter().map(|mesh| self.bus.keys.channel(mesh)).collect();
+            self.signals.leaving.lock().extend(channels.iter().cloned());
             self.connection.unsubscribe(&channels).await?;
         }
         self.subscribed.retain(|mesh| joined.contains(mesh));
