@@ -28,8 +28,8 @@ pub use moderation::{
     BanAck, BanEntry, BansList, DisconnectAck, KickAck, KickRequest, TargetRequest, UnbanAck,
 };
 pub use presence::{
-    Group, GroupRequest, PeerInfo, PeerRole, PeersList, Profile, SetProfile, SetVisible, Stats,
-    Status, StatusSource,
+    Group, GroupRequest, PeerInfo, PeerRole, PeersList, Profile, Said, SetProfile, SetVisible,
+    Stats, Status, StatusSource,
 };
 
 /// The only protocol version there is.

@@ -13,6 +13,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 use crate::cluster::Cluster;
 use crate::config::MessageConfig;
@@ -47,7 +48,8 @@ pub struct Rates {
     send_burst: u32,
     /// Tokens taken and not yet spent.
     send_tokens: Mutex<HashMap<MemberId, u32>>,
-    hook: Keyed<(i32, String)>,
+    /// By a hash of process and folder, which may be long.
+    hook: Keyed<[u8; 16]>,
     hello: Option<Keyed<Client>>,
     admin_failures: Keyed<Client>,
     /// Those who tried too many wrong admin tokens, each until when.
@@ -123,7 +125,10 @@ impl Rates {
         if self.hook.len() >= limits::HOOK_BUCKETS_MAX {
             self.hook.retain_recent();
         }
-        self.hook.check_key(&(pid, cwd.to_owned())).is_ok()
+        let digest = Sha256::new().chain_update(pid.to_be_bytes()).chain_update(cwd).finalize();
+        let mut process = [0; 16];
+        process.copy_from_slice(&digest[..16]);
+        self.hook.check_key(&process).is_ok()
     }
 
     /// Whether an address may open one more socket now; else the seconds

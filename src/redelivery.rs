@@ -102,10 +102,11 @@ async fn round(
     // Two lists are read, one after the other, while messages go on being
     // accepted: what is beyond this line may be in one and missing in the
     // other, and is left to the gate or to the next round.
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let newest =
+        if session.visitor { i64::MAX } else { node.store.newest_place(room.mesh()).await? };
     let (directs, all_directs) = directs(node, room, session, &plan).await?;
     // Multicasts that were sent before these may still be on their way here.
-    let reads_multicasts = plan.behind || !directs.is_empty();
+    let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
     let (multicasts, all_multicasts) = if reads_multicasts {
         let read = multicasts(node, room, session, plan.multicasts_after).await;
         read.inspect_err(|_| session.inbox.lock().mark_behind())?
@@ -155,7 +156,9 @@ async fn directs(
     session: &Session,
     plan: &DrainPlan,
 ) -> Result<(Vec<Found>, bool)> {
-    if plan.room == 0 {
+    // A visitor leaves its member's mail alone.
+    let member_key = (!session.visitor).then(|| session.member_key.clone());
+    if plan.room == 0 || (member_key.is_none() && session.session_key.is_none()) {
         return Ok((Vec::new(), true));
     }
     let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
@@ -163,7 +166,7 @@ async fn directs(
     let ask = ClaimRequest {
         presence: session.presence.clone(),
         mesh: session.mesh.clone(),
-        member_key: session.member_key.clone(),
+        member_key,
         session_key: session.session_key.clone(),
         urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
         in_flight: plan.in_flight.clone(),
@@ -219,8 +222,7 @@ fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> 
         member_key: row.sender_key.clone(),
         session_key: row.sender_session_key.clone(),
     };
-    record.visible
-        && Target::parse(&row.target_spec).includes(&record)
+    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
         && deliver::multicast_granted(node, room, &session.member, &sender)
 }
 

@@ -102,9 +102,11 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
     }
 }
 
-/// Precedence: all, stale, target. The first two spare the caller.
+/// Precedence: all, stale, target. The first two spare the caller. Visitors are
+/// listed for nobody, and gone before anybody could name them; a ban ends them.
 fn choose(context: &Context<'_>, ask: &KickRequest) -> (Vec<Arc<PresenceRecord>>, bool) {
     let mut records = context.room.records();
+    records.retain(|record| !record.visitor);
     let caller = &context.session.presence;
     let stale_ms = ask.stale.filter(|ms| ms.is_finite() && *ms != 0.0);
     if ask.all == Some(true) {

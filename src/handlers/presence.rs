@@ -3,28 +3,33 @@
 use serde_json::json;
 
 use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
 use crate::limits;
 use crate::protocol::{
-    Group, PeersList, Profile, ServerMessage, SetProfile, Stats, Status, StatusSource,
+    Group, PeerRole, PeersList, ServerMessage, SetProfile, Stats, Status, StatusSource,
 };
 use crate::router::presence::{announcement, change};
+use crate::router::said::{merged, with_group};
 use crate::router::status;
 use crate::store::PresenceChange;
 
 use super::Context;
 
-/// Every presence of the mesh, oldest first; hidden ones only to sessions of
-/// the same member.
+/// Every presence of the mesh: those that are here before those in grace, sessions
+/// before control planes, then oldest first. Clients write to the first of a name.
+/// Hidden ones only to sessions of the same member, visitors only to themselves.
 pub async fn list_peers(context: &Context<'_>) {
     // A large answer waits for what the peer has not read yet.
     if !context.session.outbox.has_room().await {
         return;
     }
-    let own = &context.session.member;
-    let records = context.room.records();
+    let (own, caller) = (&context.session.member, &context.session.presence);
+    let mut records = context.room.records();
+    records.sort_by_key(|record| (!record.online, record.role != PeerRole::Session));
     let peers = records
         .iter()
         .filter(|record| record.visible || record.member == *own)
+        .filter(|record| !record.visitor || record.id == *caller)
         .map(|record| record.to_peer_info())
         .collect();
     context.reply(&ServerMessage::PeersList(PeersList { peers }));
@@ -55,19 +60,13 @@ pub async fn set_stats(context: &Context<'_>, stats: Stats) {
 /// `set_profile`: what is given replaces, the rest stays.
 pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
     let Some(record) = context.room.record(&context.session.presence) else { return };
-    let mut profile = record.profile.clone();
-    profile.merge(given);
-    if profile_bytes(&profile) > limits::PROFILE_BYTES_MAX {
-        return too_long(context, "profile", limits::PROFILE_BYTES_MAX);
-    }
+    let profile = match merged(&record, given) {
+        Ok(profile) => profile,
+        Err(text) => return context.refuse_if_asked("invalid_argument", text),
+    };
     let written = PresenceChange { profile: Some(profile.clone()), ..of(context) };
     apply(context, written, |record| record.profile = profile).await;
     context.done();
-}
-
-/// As it is encoded: empty entries of a list count too.
-fn profile_bytes(profile: &Profile) -> usize {
-    serde_json::to_string(profile).map_or(usize::MAX, |text| text.len())
 }
 
 /// `set_visible`: the mesh is told.
@@ -83,7 +82,7 @@ pub async fn set_visible(context: &Context<'_>, visible: bool) {
         |record| record.visible = visible,
         |record| {
             let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-            Some(announcement(event, record, data, true))
+            (!record.visitor).then(|| announcement(event, record, data, true))
         },
     )
     .await;
@@ -93,22 +92,10 @@ pub async fn set_visible(context: &Context<'_>, visible: bool) {
 /// `join_group`: by name; joining again replaces the role.
 pub async fn join_group(context: &Context<'_>, group: Group) {
     let Some(record) = context.room.record(&context.session.presence) else { return };
-    let long = group.name.len() > limits::GROUP_NAME_BYTES_MAX
-        || group.role.as_ref().is_some_and(|role| role.len() > limits::GROUP_NAME_BYTES_MAX);
-    if group.name.is_empty() || long {
-        let text = format!("a group's name has 1 to {} bytes", limits::GROUP_NAME_BYTES_MAX);
-        return context.refuse_if_asked("invalid_argument", text);
+    match with_group(&record, group) {
+        Ok(groups) => set_groups(context, groups).await,
+        Err(text) => context.refuse_if_asked("invalid_argument", text),
     }
-    let mut groups = record.groups.clone();
-    match groups.iter().position(|own| own.name == group.name) {
-        Some(at) => groups[at].role = group.role,
-        None if groups.len() >= limits::GROUPS_PER_PRESENCE_MAX => {
-            let text = format!("at most {} groups", limits::GROUPS_PER_PRESENCE_MAX);
-            return context.refuse_if_asked("invalid_argument", text);
-        }
-        None => groups.push(group),
-    }
-    set_groups(context, groups).await;
 }
 
 /// `leave_group`.
@@ -131,13 +118,8 @@ fn of(context: &Context<'_>) -> PresenceChange {
 async fn apply(
     context: &Context<'_>,
     written: PresenceChange,
-    edit: impl FnOnce(&mut crate::cluster::PresenceRecord),
+    edit: impl FnOnce(&mut PresenceRecord),
 ) {
     let Context { node, room, session, .. } = context;
     change(node, room, session, written, edit, |_| None).await;
-}
-
-fn too_long(context: &Context<'_>, what: &str, bytes_max: usize) {
-    let text = format!("the {what} has more than {bytes_max} bytes");
-    context.refuse_if_asked("invalid_argument", text);
 }

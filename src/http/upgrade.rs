@@ -126,7 +126,9 @@ pub async fn upgrade(
     let tasks = node.tasks.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Its own task, which nobody cancels and the drain waits for.
-        tasks.spawn(connection::serve(node, socket, codec, half_open).map(|()| drop(guard)));
+        tasks.spawn(
+            connection::serve(node, socket, codec, address, half_open).map(|()| drop(guard)),
+        );
     })
 }
 

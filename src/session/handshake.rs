@@ -3,13 +3,15 @@
 //! The checks stand in the recorded order; nothing is registered before the
 //! signature has been verified and used up.
 
+mod daemon;
 mod place;
 mod proof;
 mod record;
 mod session_key;
+mod visit;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -38,9 +40,6 @@ use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
 use crate::store::{AdmittedMember, EndPresence, PeerState, PresenceChange};
-
-/// Channels whose clients confirm every delivery.
-const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
 
 /// A session and its hold on its mesh.
 pub struct Active {
@@ -88,6 +87,7 @@ struct Proven {
     mesh: MeshId,
     role: PeerRole,
     session_key: Option<Key>,
+    visitor: bool,
     about: About,
     admitted: Box<AdmittedMember>,
 }
@@ -113,6 +113,7 @@ pub async fn hello(
     };
     verify_hello(proof, Timestamp::now()).map_err(|error| Refusal::proof("hello", error))?;
     use_up(node, &hello.signature).await?;
+    let visitor = hello.is_visit(session_key.is_some());
     let mesh = MeshId::from(hello.mesh_id);
     let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
     let changes = node.member_changes.load(Ordering::Acquire);
@@ -122,8 +123,11 @@ pub async fn hello(
         return Err(unauthorized());
     }
     let role = PeerRole::ControlPlane;
+    // The member's key is none of its own, under which it could be given mail.
+    let session_key = session_key.filter(|key| !visitor || *key != admitted.member.key);
     let about = hello.about;
-    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
+    let proven = Proven { changes, mesh, role, session_key, visitor, about, admitted };
+    enter(node, codec, outbox, proven).await
 }
 
 /// `session_hello`.
@@ -154,7 +158,8 @@ pub async fn session_hello(
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { changes, mesh, role, session_key, about, admitted }).await
+    let proven = Proven { changes, mesh, role, session_key, visitor: false, about, admitted };
+    enter(node, codec, outbox, proven).await
 }
 
 /// Subscribes to the mesh, takes a place, opens the presence, and only then
@@ -174,6 +179,9 @@ async fn enter(
     check_session_key(node, &room, &proven).await?;
     let changes = proven.changes;
     let active = match acquire(node, &room, &proven).await? {
+        Place::Visit { record, lease } => {
+            visit::begin(node, codec, outbox, room, proven, *record, lease)
+        }
         Place::New { record, lease } => {
             open(node, codec, outbox, room, proven, *record, lease).await?
         }
@@ -223,15 +231,17 @@ async fn open(
             return Err(Refusal::unavailable());
         }
     };
+    let position = daemon::take_over(node, &room, &record).await.unwrap_or(position);
+    record.begins_after = Some(position);
     let ack = hello_ack(node, &proven, &record, false);
-    let announcement = joined(&proven, &record);
+    let announcement = record.visible.then(|| joined(&proven, &record));
     if !write_back(node, &lease, &record).await && has_withdrawn(node, &lease, &record).await {
         return Err(Refusal::unavailable());
     }
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
     let record = active.room.record(&active.session.presence);
     if let Some(record) = record {
-        presence::publish(node, &active.room, &record, Some(announcement));
+        presence::publish(node, &active.room, &record, announcement);
     }
     redelivery::start(node, &active.room, &active.session);
     node.metrics.connections.inc();
@@ -254,6 +264,8 @@ async fn reattach(
         let id = record.id.clone();
         node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
     }
+    // Of an earlier life of the node is known only how far it was.
+    record.begins_after.get_or_insert(position);
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
     let active = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
@@ -324,9 +336,7 @@ fn activate(
     position: i64,
     ack: &HelloAck,
 ) -> Active {
-    let confirms =
-        record.channel.as_deref().is_some_and(|channel| CONFIRMING_CHANNELS.contains(&channel));
-    let mut inbox = Inbox::new(position, confirms);
+    let mut inbox = Inbox::new(position, record.confirms());
     inbox.hold(record.status != Status::Idle);
     let session = Arc::new(Session {
         presence: record.id.clone(),
@@ -335,11 +345,13 @@ fn activate(
         member_key: record.member_key.clone(),
         session_key: record.session_key.clone(),
         role: record.role,
+        visitor: record.visitor,
         lease,
         codec,
         outbox: outbox.clone(),
         inbox: Mutex::new(inbox),
         resumption: Mutex::default(),
+        client: OnceLock::new(),
         in_ledger: AtomicBool::new(false),
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),
         started: Instant::now(),

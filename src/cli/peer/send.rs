@@ -125,10 +125,7 @@ fn contacts_file(data_dir: &Path, kept: &Kept) -> PathBuf {
 
 /// Who was met in the mesh, with this user's own peers of it.
 fn contacts(data_dir: &Path, kept: &Kept) -> Contacts {
-    let mut contacts: Contacts = std::fs::read(contacts_file(data_dir, kept))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let mut contacts = read_contacts(&contacts_file(data_dir, kept));
     for own in keyring::all(data_dir).unwrap_or_default() {
         if own.file.mesh_id == kept.file.mesh_id {
             contacts.insert(own.file.name.clone(), own.file.public_key.to_string());
@@ -137,14 +134,37 @@ fn contacts(data_dir: &Path, kept: &Kept) -> Contacts {
     contacts
 }
 
+/// Notes who wrote, if nobody is known by that name yet: who only visits is listed
+/// for nobody.
+pub(super) fn met(data_dir: &Path, kept: &Kept, name: &str, key: &str) {
+    let path = contacts_file(data_dir, kept);
+    let mut contacts = read_contacts(&path);
+    if !contacts.contains_key(name) {
+        contacts.insert(name.to_owned(), key.to_owned());
+        write_contacts(&path, &contacts);
+    }
+}
+
+fn read_contacts(path: &Path) -> Contacts {
+    let read = std::fs::read(path).ok();
+    read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// A convenience: without it names of the absent are not known.
+fn write_contacts(path: &Path, contacts: &Contacts) {
+    let written = serde_json::to_vec_pretty(contacts)
+        .map_err(anyhow::Error::from)
+        .and_then(|bytes| crate::cli::enrol::write_private(path, &bytes));
+    if let Err(error) = written {
+        tracing::debug!(error = format!("{error:#}"), "contacts not noted");
+    }
+}
+
 /// Notes who is here, so that they can be written to by name when they are
 /// away. Two of one name are not noted: which one was meant nobody could tell.
 pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
     let path = contacts_file(data_dir, kept);
-    let before: Contacts = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let before = read_contacts(&path);
     let mut after = before.clone();
     for peer in peers {
         let clashes = peers.iter().any(|other| {
@@ -157,13 +177,7 @@ pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
         }
     }
     if after != before {
-        // A convenience: without it names of the absent are not known.
-        let written = serde_json::to_vec_pretty(&after)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| crate::cli::enrol::write_private(&path, &bytes));
-        if let Err(error) = written {
-            tracing::debug!(error = format!("{error:#}"), "contacts not noted");
-        }
+        write_contacts(&path, &after);
     }
 }
 
@@ -214,8 +228,11 @@ mod tests {
         let kept = Kept { path: folder.path().join("x"), file };
         let bob = "bc".repeat(32);
         remember(folder.path(), &kept, &[peer("bob", &bob)]);
+        met(folder.path(), &kept, "bob", &"de".repeat(32));
+        met(folder.path(), &kept, "eve", &"ef".repeat(32));
         let known = contacts(folder.path(), &kept);
-        assert_eq!(found("Bob", &[], &known), Ok(bob.clone()));
+        assert_eq!(found("Bob", &[], &known), Ok(bob.clone()), "whoever took that name later");
+        assert_eq!(found("eve", &[], &known), Ok("ef".repeat(32)), "who wrote can be answered");
         let other = "cd".repeat(32);
         remember(folder.path(), &kept, &[peer("bob", &bob), peer("bob", &other)]);
         let known = contacts(folder.path(), &kept);
