@@ -5,6 +5,7 @@
 //! beyond that: a stray error resolves an unrelated request in old clients.
 
 pub mod audit;
+pub mod empty;
 pub mod messages;
 pub mod moderation;
 pub mod on_behalf;
@@ -149,6 +150,7 @@ async fn handle_other(context: &Context<'_>, message: ClientMessage<'_>) {
         ClientMessage::ListBans => moderation::list_bans(context).await,
         ClientMessage::AuditQuery(ask) => audit::query(context, ask).await,
         ClientMessage::AuditVerify => audit::verify(context).await,
+        ClientMessage::Empty(read) => empty::answer(context, &read),
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {
             context.refuse_if_asked("already_active", "this connection has said hello already");
         }

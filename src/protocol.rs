@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod delivery;
+pub mod empty;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
@@ -21,6 +22,7 @@ pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
 };
+pub use empty::EmptyRead;
 pub use handshake::{
     Attestation, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
@@ -120,6 +122,8 @@ pub enum ClientMessage<'a> {
     AuditQuery(AuditQuery),
     /// `audit_verify`.
     AuditVerify,
+    /// A question about something that this broker keeps none of.
+    Empty(EmptyRead),
 }
 
 /// Everything that this broker says.
@@ -152,6 +156,9 @@ pub enum ServerMessage {
     AuditResult(AuditResult),
     /// Answers `audit_verify`.
     AuditVerifyResult(AuditVerifyResult),
+    /// Answers a question about something that this broker keeps none of.
+    #[serde(untagged)]
+    Empty(serde_json::Value),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

@@ -37,6 +37,7 @@ mod walkthrough;
 mod wire_admission;
 mod wire_clients;
 mod wire_delivery;
+mod wire_empty;
 mod wire_grants;
 mod wire_handshake;
 mod wire_hold;
