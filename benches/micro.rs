@@ -254,6 +254,9 @@ fn presence(mesh: &MeshId, number: u32) -> PresenceRecord {
         node: "bench".to_owned(),
         epoch: 0,
         online: true,
+        visitor: false,
+        has_confirmed: false,
+        begins_after: None,
     }
 }
 

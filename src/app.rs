@@ -18,9 +18,7 @@ use crate::cluster::redis::seals::ClusterKey;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::{LeaseTimes, SingleCluster};
 use crate::cluster::{Cluster, ClusterEvents};
-use crate::config::{
-    ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig,
-};
+use crate::config::{ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
 use crate::http;
 use crate::http::address::Addresses;
 use crate::http::half_open::HalfOpen;

@@ -19,7 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits;
 use crate::protocol::{
-    ClientMessage, Group, GroupRequest, Request, RequestId, Send, ServerMessage, SetVisible, Status,
+    ClientMessage, EmptyRead, Group, GroupRequest, Request, RequestId, Send, ServerMessage,
+    SetVisible, Status,
 };
 
 /// The subprotocol that asks for JSON; also what no subprotocol means.
@@ -309,7 +310,10 @@ impl Codec {
             "list_bans" => M::ListBans(self.body("list_bans", frame)?),
             "audit_query" => M::AuditQuery(self.body("audit_query", frame)?),
             "audit_verify" => M::AuditVerify,
-            _ => return Ok(None),
+            _ => match EmptyRead::kind(kind) {
+                Some(kind) => M::Empty(EmptyRead { kind, named: self.body(kind, frame)? }),
+                None => return Ok(None),
+            },
         }))
     }
 

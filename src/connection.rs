@@ -5,6 +5,7 @@
 //! goes out. Handlers run to their end; the task is never cancelled.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::codec::{Codec, DecodeError};
-use crate::handlers::{self, Context};
+use crate::handlers::{self, Asker, Context};
 use crate::http::half_open::HalfOpenGuard;
 use crate::limits;
 use crate::metrics::Reason;
@@ -51,11 +52,13 @@ pub fn serve(
     node: Arc<Node>,
     socket: WebSocket,
     codec: Codec,
+    client: IpAddr,
     half_open: HalfOpenGuard,
 ) -> impl Future<Output = ()> + Send + 'static {
     let entering = Box::pin(enter(Arc::clone(&node), socket, codec, half_open));
     async move {
         if let Some(entered) = entering.await {
+            entered.active.session.comes_from(client);
             let active = run(&node, entered).await;
             Box::pin(teardown(&node, active)).await;
         }
@@ -359,7 +362,8 @@ fn take<'a>(
     let received = Instant::now();
     match spoken.decode(bytes) {
         Ok(Request { req_id, message }) => {
-            let context = Context { node, room: &active.room, session, req_id };
+            let context =
+                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
             handlers::handle(context, message, received)
         }
         Err(error) => {
@@ -373,7 +377,8 @@ fn take<'a>(
                 }
                 DecodeError::Malformed => None,
             };
-            let context = Context { node, room: &active.room, session, req_id };
+            let context =
+                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
             handlers::handle_undecoded(&context, error);
             handlers::charge(session, cost::OF_NOISE)
         }

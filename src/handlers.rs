@@ -5,8 +5,10 @@
 //! beyond that: a stray error resolves an unrelated request in old clients.
 
 pub mod audit;
+pub mod empty;
 pub mod messages;
 pub mod moderation;
+pub mod on_behalf;
 mod paging;
 pub mod presence;
 
@@ -33,12 +35,28 @@ pub struct Context<'a> {
     pub session: &'a Arc<Session>,
     /// The request's id.
     pub req_id: Option<RequestId>,
+    /// Who is answered.
+    pub asker: Asker<'a>,
+}
+
+/// Who is answered.
+#[derive(Clone, Copy, Default)]
+pub enum Asker<'a> {
+    /// The session itself.
+    #[default]
+    Itself,
+    /// A visitor that speaks for it.
+    Visitor(&'a Arc<Session>),
 }
 
 impl Context<'_> {
     /// Answers.
     pub fn reply(&self, message: &ServerMessage) {
-        self.session.outbox.say(self.session.codec.encode(message, self.req_id.as_ref()));
+        let session = match self.asker {
+            Asker::Itself => self.session,
+            Asker::Visitor(visitor) => visitor,
+        };
+        session.outbox.say(session.codec.encode(message, self.req_id.as_ref()));
     }
 
     /// Refuses, whether or not the request had an id: older brokers did too.
@@ -102,7 +120,7 @@ pub fn handle<'a>(
             None
         }
         ClientMessage::Send(send) => {
-            let Context { node, room, session, req_id } = context;
+            let Context { node, room, session, req_id, .. } = context;
             Some(Box::pin(router::send::send(node, room, session, send, req_id, received)))
         }
         other => Some(Box::pin(metered(context, other))),
@@ -114,7 +132,8 @@ pub fn handle<'a>(
 async fn metered(context: Context<'_>, message: ClientMessage<'_>) {
     let cost = cost::of(&message, context.room.presences());
     match pay(&context, cost).await {
-        Ok(()) => handle_other(context, message).await,
+        Ok(()) if context.session.visitor => on_behalf::handle(&context, message).await,
+        Ok(()) => handle_other(&context, message).await,
         Err(wait) => {
             context.node.metrics.rejected("request_rate");
             if context.req_id.is_some() {
@@ -160,28 +179,29 @@ pub fn charge<'a>(session: &Session, cost: u32) -> Option<Work<'a>> {
 }
 
 /// Everything but messages and their confirmations.
-async fn handle_other(context: Context<'_>, message: ClientMessage<'_>) {
+async fn handle_other(context: &Context<'_>, message: ClientMessage<'_>) {
     match message {
-        ClientMessage::MessageStatus(ask) => messages::message_status(&context, ask).await,
-        ClientMessage::ListPeers(ask) => presence::list_peers(&context, ask).await,
-        ClientMessage::SetStatus(status) => presence::set_status(&context, status).await,
-        ClientMessage::SetSummary(summary) => presence::set_summary(&context, summary).await,
-        ClientMessage::SetVisible(visible) => presence::set_visible(&context, visible).await,
-        ClientMessage::SetProfile(profile) => presence::set_profile(&context, profile).await,
-        ClientMessage::SetStats(stats) => presence::set_stats(&context, stats).await,
-        ClientMessage::JoinGroup(group) => presence::join_group(&context, group).await,
-        ClientMessage::LeaveGroup(name) => presence::leave_group(&context, &name).await,
+        ClientMessage::MessageStatus(ask) => messages::message_status(context, ask).await,
+        ClientMessage::ListPeers(ask) => presence::list_peers(context, ask).await,
+        ClientMessage::SetStatus(status) => presence::set_status(context, status).await,
+        ClientMessage::SetSummary(summary) => presence::set_summary(context, summary).await,
+        ClientMessage::SetVisible(visible) => presence::set_visible(context, visible).await,
+        ClientMessage::SetProfile(profile) => presence::set_profile(context, profile).await,
+        ClientMessage::SetStats(stats) => presence::set_stats(context, stats).await,
+        ClientMessage::JoinGroup(group) => presence::join_group(context, group).await,
+        ClientMessage::LeaveGroup(name) => presence::leave_group(context, &name).await,
         ClientMessage::Kick(ask) => {
-            moderation::kick(&context, &ask, moderation::Removal::Kick).await;
+            moderation::kick(context, &ask, moderation::Removal::Kick).await;
         }
         ClientMessage::Disconnect(ask) => {
-            moderation::kick(&context, &ask, moderation::Removal::Disconnect).await;
+            moderation::kick(context, &ask, moderation::Removal::Disconnect).await;
         }
-        ClientMessage::Ban(ask) => moderation::ban(&context, ask).await,
-        ClientMessage::Unban(ask) => moderation::unban(&context, ask).await,
-        ClientMessage::ListBans(ask) => moderation::list_bans(&context, ask).await,
-        ClientMessage::AuditQuery(ask) => audit::query(&context, ask).await,
-        ClientMessage::AuditVerify => audit::verify(&context).await,
+        ClientMessage::Ban(ask) => moderation::ban(context, ask).await,
+        ClientMessage::Unban(ask) => moderation::unban(context, ask).await,
+        ClientMessage::ListBans(ask) => moderation::list_bans(context, ask).await,
+        ClientMessage::AuditQuery(ask) => audit::query(context, ask).await,
+        ClientMessage::AuditVerify => audit::verify(context).await,
+        ClientMessage::Empty(read) => empty::answer(context, &read),
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {
             context.refuse_if_asked("already_active", "this connection has said hello already");
         }

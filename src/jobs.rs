@@ -238,6 +238,9 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
         node: opened.node.unwrap_or_default(),
         epoch: 0,
         online: false,
+        visitor: false,
+        has_confirmed: false,
+        begins_after: None,
     }
 }
 
@@ -246,7 +249,10 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
 async fn touch(node: &Arc<Node>) {
     let mut presences = Vec::new();
     for room in node.registry.rooms() {
-        room.for_each_session(|session, _| presences.push(session.presence.clone()));
+        room.for_each_session(|session, record| {
+            // Visitors have no row.
+            presences.extend((!record.visitor).then(|| session.presence.clone()));
+        });
     }
     for some in presences.chunks(limits::PRESENCE_BATCH_MAX) {
         if let Err(error) = node.store.touch_presences(Timestamp::now(), some).await {
@@ -284,9 +290,8 @@ fn redeliver(node: &Arc<Node>) {
 async fn look_for_mail(node: &Arc<Node>) {
     let mut mailboxes: Vec<(MeshId, Key)> = Vec::new();
     for room in node.registry.rooms() {
-        room.for_each_session(|session, _| {
-            let keys = [Some(&session.member_key), session.session_key.as_ref()];
-            for key in keys.into_iter().flatten() {
+        room.for_each_session(|session, record| {
+            for key in record.keys() {
                 mailboxes.push((session.mesh.clone(), key.clone()));
             }
         });
@@ -314,9 +319,8 @@ async fn look_for_claimed(node: &Arc<Node>) {
     let rooms = node.registry.rooms();
     let mut mailboxes = Vec::new();
     for room in &rooms {
-        room.for_each_session(|session, _| {
-            let keys = [Some(&session.member_key), session.session_key.as_ref()];
-            for key in keys.into_iter().flatten() {
+        room.for_each_session(|session, record| {
+            for key in record.keys() {
                 mailboxes.push((session.mesh.clone(), key.clone(), session.presence.clone()));
             }
         });

@@ -338,6 +338,10 @@ pub const PENDING_HOOK_MS: i64 = 10_000;
 /// Statuses of hooks that wait for their session. More: the oldest is deleted.
 pub const PENDING_HOOKS_MAX: usize = 10_000;
 
+/// Presences that a hook's folder or session id may lead to. More: none of those
+/// beyond is looked at, and none that fits only as well as the last is taken.
+pub const HOOK_CANDIDATES_MAX: u32 = 64;
+
 /// Processes whose status hooks are counted. More: the half that was seen
 /// longest ago is forgotten.
 pub const HOOK_BUCKETS_MAX: usize = 10_000;

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod budget;
 pub mod delivery;
+pub mod empty;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
@@ -22,6 +23,7 @@ pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
 };
+pub use empty::EmptyRead;
 pub use handshake::{
     Attestation, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
@@ -29,7 +31,7 @@ pub use moderation::{
     BanAck, BanEntry, BansList, DisconnectAck, KickAck, KickRequest, TargetRequest, UnbanAck,
 };
 pub use presence::{
-    Group, GroupRequest, PageRequest, PeerInfo, PeerRole, PeersList, Profile, SetProfile,
+    Group, GroupRequest, PageRequest, PeerInfo, PeerRole, PeersList, Profile, Said, SetProfile,
     SetVisible, Stats, Status, StatusSource,
 };
 
@@ -121,6 +123,8 @@ pub enum ClientMessage<'a> {
     AuditQuery(AuditQuery),
     /// `audit_verify`.
     AuditVerify,
+    /// A question about something that this broker keeps none of.
+    Empty(EmptyRead),
 }
 
 /// Everything that this broker says.
@@ -153,6 +157,9 @@ pub enum ServerMessage {
     AuditResult(AuditResult),
     /// Answers `audit_verify`.
     AuditVerifyResult(AuditVerifyResult),
+    /// Answers a question about something that this broker keeps none of.
+    #[serde(untagged)]
+    Empty(serde_json::Value),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

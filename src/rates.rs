@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 pub use self::budget::Budget;
 use self::local::LocalRate;
@@ -108,7 +109,9 @@ impl Rates {
 
     /// Whether a hook call for that process and directory may be served.
     pub fn may_hook(&self, pid: i32, cwd: &str) -> bool {
-        self.hook.check(&format!("{pid} {cwd}")).is_ok()
+        // A folder may be long.
+        let digest = Sha256::new().chain_update(pid.to_be_bytes()).chain_update(cwd).finalize();
+        self.hook.check(&hex::encode(&digest[..16])).is_ok()
     }
 
     /// Whether an address may open one more socket now; else the seconds

@@ -105,11 +105,16 @@ async fn round(
     // Two lists are read, one after the other, while messages go on being
     // accepted: what is beyond this line may be in one and missing in the
     // other, and is left to the gate or to the next round.
-    let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
-    let Some(newest) = places::newest(node, room, believed).await? else { return Ok(false) };
+    let newest = if session.visitor {
+        Some(i64::MAX)
+    } else {
+        let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
+        places::newest(node, room, believed).await?
+    };
+    let Some(newest) = newest else { return Ok(false) };
     let (directs, all_directs) = directs(node, room, session, &plan).await?;
     // Multicasts that were sent before these may still be on their way here.
-    let reads_multicasts = plan.behind || !directs.is_empty();
+    let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
     let (multicasts, all_multicasts) = if reads_multicasts {
         let read = multicasts(node, room, session, plan.multicasts_after).await;
         read.inspect_err(|_| session.inbox.lock().mark_behind())?
@@ -159,7 +164,9 @@ async fn directs(
     session: &Session,
     plan: &DrainPlan,
 ) -> Result<(Vec<Found>, bool)> {
-    if plan.room == 0 {
+    // A visitor leaves its member's mail alone.
+    let member_key = (!session.visitor).then(|| session.member_key.clone());
+    if plan.room == 0 || (member_key.is_none() && session.session_key.is_none()) {
         return Ok((Vec::new(), true));
     }
     let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
@@ -167,7 +174,7 @@ async fn directs(
     let ask = ClaimRequest {
         presence: session.presence.clone(),
         mesh: session.mesh.clone(),
-        member_key: session.member_key.clone(),
+        member_key,
         session_key: own_session_key(node, session, &record, now).await?,
         urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
         in_flight: plan.in_flight.clone(),
@@ -189,7 +196,8 @@ async fn own_session_key(
     record: &PresenceRecord,
     now: Timestamp,
 ) -> Result<Option<Key>> {
-    let Some(claimed) = record.claimed_key() else { return Ok(session.session_key.clone()) };
+    let claimed = record.claimed_key().filter(|_| !session.visitor);
+    let Some(claimed) = claimed else { return Ok(session.session_key.clone()) };
     let since = now.plus_ms(-limits::SESSION_KEY_MEMORY_MS);
     let owner = node.store.member_of_session_key(&session.mesh, claimed.as_str(), since).await?;
     Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
@@ -239,8 +247,7 @@ fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> 
         member_key: row.sender_key.clone(),
         session_key: row.sender_session_key.clone(),
     };
-    record.visible
-        && Target::parse(&row.target_spec).includes(&record)
+    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
         && deliver::multicast_granted(node, room, &session.member, &sender)
 }
 

@@ -6,11 +6,13 @@
 //! - [`presence`]: what peers are told of each other, and how a presence ends
 //! - [`bus`]: frames of other nodes
 //! - [`status`]: idle, working, do not disturb, and what follows
+//! - [`said`]: what a visitor on another node says for a session here
 //! - [`policy`]: targets, grants and holds; pure
 
 pub mod bus;
 pub mod deliver;
 pub mod policy;
 pub mod presence;
+pub mod said;
 pub mod send;
 pub mod status;

@@ -9,6 +9,8 @@ pub mod inbox;
 pub mod resumption;
 pub mod teardown;
 
+use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,8 @@ pub struct Session {
     pub session_key: Option<Key>,
     /// What kind of connection it is.
     pub role: PeerRole,
+    /// Whether it only visits.
+    pub visitor: bool,
     /// Its lease, under this socket's epoch.
     pub lease: LeaseRef,
     /// How its messages are coded.
@@ -51,6 +55,8 @@ pub struct Session {
     pub budget: Mutex<Budget>,
     /// Set for a while if it came back.
     resumption: Mutex<Option<Box<Resumption>>>,
+    /// Where its socket comes from, once its connection has said so.
+    client: OnceLock<IpAddr>,
     /// Set while the ledger has it in its list.
     pub(crate) in_ledger: AtomicBool,
     /// By this machine's clock: others compare it with theirs.
@@ -66,6 +72,17 @@ impl Session {
     #[must_use]
     pub fn sender_key(&self) -> &Key {
         self.session_key.as_ref().unwrap_or(&self.member_key)
+    }
+
+    /// Its socket comes from that client address.
+    pub fn comes_from(&self, client: IpAddr) {
+        let _ = self.client.set(client);
+    }
+
+    /// Whether its socket is open and comes from that client address.
+    #[must_use]
+    pub fn is_open_from(&self, client: IpAddr) -> bool {
+        self.outbox.is_open() && self.client.get() == Some(&client)
     }
 
     /// It came back, maybe from a node that died; what it sent through that one

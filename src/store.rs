@@ -116,6 +116,16 @@ pub trait Store: Send + Sync + 'static {
         since: Timestamp,
     ) -> Result<Option<MemberId>>;
 
+    /// The member behind a session key to which a message can be sent that waits
+    /// for it: as above, but not of a `hello` that has ended, since nobody comes
+    /// back under a key that was only named there.
+    async fn addressee_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>>;
+
     // --- presence ---------------------------------------------------------
 
     /// Writes presences that begin, each with its `peer_joined` audit row,
@@ -161,9 +171,13 @@ pub trait Store: Send + Sync + 'static {
     /// instant, with enough to list them and to let their sessions reattach.
     async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
 
-    /// The newest open presence in that directory, preferring the one with
-    /// that process id; 0 is no process. Any mesh.
-    async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>>;
+    /// Open presences in that directory, of any mesh: those with that process id
+    /// first (0 is no process), then the newest first.
+    async fn presences_in(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>>;
+
+    /// Open presences of sessions that call themselves so, of any mesh, newest
+    /// first. Looks at all that are open: for names that no memory knows.
+    async fn presences_called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>>;
 
     // --- messages ---------------------------------------------------------
 

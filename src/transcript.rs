@@ -38,7 +38,8 @@ struct Message {
 /// the disk: call it where blocking is allowed.
 #[must_use]
 pub fn infer(home: &Path, cwd: &str, stale_ms: i64) -> Option<Status> {
-    let (path, modified) = newest(&folder_of(home, cwd))?;
+    let mut names = folder_names(cwd);
+    let (path, modified) = names.find_map(|name| newest(&folder_of(home, &name)))?;
     let stale = Duration::from_millis(u64::try_from(stale_ms).unwrap_or(0));
     // A clock that went back makes it fresh.
     let age = SystemTime::now().duration_since(modified).unwrap_or_default();
@@ -50,9 +51,20 @@ pub fn infer(home: &Path, cwd: &str, stale_ms: i64) -> Option<Status> {
     Some(last.map_or(Status::Idle, |entry| status_after(&entry)))
 }
 
-fn folder_of(home: &Path, cwd: &str) -> PathBuf {
-    let name: String =
-        cwd.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+/// What the folder may be called: as `cwd` says, without a drive's letter, or as if
+/// it began at the root.
+fn folder_names(cwd: &str) -> impl Iterator<Item = String> {
+    let encode = |path: &str| -> String {
+        path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    };
+    let name = encode(cwd);
+    let drive = matches!(cwd.as_bytes(), [letter, b':', ..] if letter.is_ascii_alphabetic());
+    let without_drive = drive.then(|| encode(&cwd[2..]));
+    let from_root = (!drive && !name.starts_with('-')).then(|| format!("-{name}"));
+    std::iter::once(name).chain(without_drive).chain(from_root)
+}
+
+fn folder_of(home: &Path, name: &str) -> PathBuf {
     home.join(".claude").join("projects").join(name)
 }
 
@@ -90,7 +102,7 @@ mod tests {
 
     fn with_transcript(lines: &str) -> tempfile::TempDir {
         let home = tempfile::tempdir().expect("a folder");
-        let folder = folder_of(home.path(), "/home/me/my.app");
+        let folder = folder_of(home.path(), "-home-me-my-app");
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("old.txt"), "not one").expect("a file");
         std::fs::write(folder.join("session.jsonl"), lines).expect("a file");
@@ -99,6 +111,23 @@ mod tests {
 
     fn shown(lines: &str) -> Option<Status> {
         infer(with_transcript(lines).path(), "/home/me/my.app", 60_000)
+    }
+
+    #[test]
+    fn a_folder_is_found_by_each_of_its_names() {
+        for (cwd, name) in [
+            ("/home/me/my.app", "-home-me-my-app"),
+            ("C:\\Users\\Alice", "C--Users-Alice"),
+            ("C:\\Users\\Alice", "-Users-Alice"),
+            ("project/foo", "project-foo"),
+            ("project/foo", "-project-foo"),
+        ] {
+            let home = tempfile::tempdir().expect("a folder");
+            let folder = folder_of(home.path(), name);
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::fs::write(folder.join("session.jsonl"), PROMPT).expect("a file");
+            assert_eq!(infer(home.path(), cwd, 60_000), Some(Status::Working), "{cwd} as {name}");
+        }
     }
 
     const PROMPT: &str = r#"{"type":"user","message":{"content":"do it"}}"#;

@@ -283,7 +283,7 @@ async fn look_at_queue(
     let ask = ClaimRequest {
         presence: PresenceId::from(presence),
         mesh: mesh.clone(),
-        member_key: bob.client.member_pubkey(),
+        member_key: Some(bob.client.member_pubkey()),
         session_key: Some(bob.client.pubkey()),
         urgent_only: false,
         in_flight: Vec::new(),

@@ -354,11 +354,13 @@ impl WhoArgs {
         Ok(kept)
     }
 
-    /// A short connection beside the sessions. It says that it confirms and
-    /// never does, so that it takes no mail away from them.
+    /// A short connection beside the sessions, of which nobody is told. To brokers
+    /// that do not know visits it says that it confirms, and never does, so that it
+    /// takes no mail away from the sessions.
     async fn visit(&self, kept: &Kept) -> anyhow::Result<(Client, Inbox)> {
         let identity = kept.file.identity()?;
         let mut options = ClientOptions::new(identity, HelloKind::Member, "claudemesh-daemon");
+        options.visit = true;
         options.confirm = false;
         options.reconnect = false;
         about(&mut options);

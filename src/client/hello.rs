@@ -49,6 +49,9 @@ pub(crate) fn hello(options: &ClientOptions, session_key: &SecretKey, now: Times
     if options.hello == HelloKind::MemberWithSessionKey {
         frame.insert("sessionPubkey".to_owned(), json!(session_pubkey));
     }
+    if options.visit && options.hello != HelloKind::Session {
+        frame.insert("visit".to_owned(), json!(true));
+    }
     frame.insert("timestamp".to_owned(), json!(now.as_ms()));
     Value::Object(frame)
 }
@@ -108,6 +111,16 @@ mod tests {
                 .then(|| Value::from(session.public_key().as_str()));
             assert_eq!(hello.session_pubkey, expected);
         }
+    }
+
+    #[test]
+    fn a_hello_says_that_it_is_a_visit_only_if_it_is() {
+        let (mut options, session, _) = frame(HelloKind::MemberWithSessionKey);
+        assert_eq!(hello(&options, &session, NOW).get("visit"), None);
+        options.visit = true;
+        assert_eq!(hello(&options, &session, NOW)["visit"], true);
+        options.hello = HelloKind::Session;
+        assert_eq!(hello(&options, &session, NOW).get("visit"), None);
     }
 
     #[test]

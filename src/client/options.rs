@@ -99,6 +99,9 @@ pub struct ClientOptions {
     pub identity: Identity,
     /// In which form.
     pub hello: HelloKind,
+    /// Whether it comes for one thing only, as commands do: it is given what is
+    /// addressed to its own session key, and nobody is told of it. Not for sessions.
+    pub visit: bool,
     /// JSON, or MessagePack by its subprotocol.
     pub codec: Codec,
     /// What it says of itself: session id, folder, groups ... The display name
@@ -142,6 +145,7 @@ impl ClientOptions {
         Self {
             identity,
             hello,
+            visit: false,
             codec: Codec::Json,
             about,
             confirm: true,

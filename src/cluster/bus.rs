@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::record::PresenceRecord;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId};
-use crate::protocol::{Push, Status, SystemEvent};
+use crate::protocol::{Push, Said, Status, SystemEvent};
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +68,26 @@ pub enum BusMessage {
         status: Status,
         /// When.
         at: Timestamp,
+    },
+    /// As above, by a caller that has only shown that it knows the session's id:
+    /// its holder applies it if its socket comes from the same client address. A
+    /// kind of its own, so that no older release takes it without looking.
+    HookFrom {
+        /// About whom.
+        presence: PresenceId,
+        /// What it says.
+        status: Status,
+        /// When.
+        at: Timestamp,
+        /// Where the caller is, as text. Kept nowhere.
+        client: String,
+    },
+    /// A visitor speaks for a session of its member: its holder applies it.
+    Said {
+        /// For whom.
+        presence: PresenceId,
+        /// What.
+        said: Box<Said>,
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,

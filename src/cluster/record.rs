@@ -101,7 +101,23 @@ pub struct PresenceRecord {
     /// Whether a socket is open; `false` in grace.
     #[serde(default)]
     pub online: bool,
+    /// Whether it is here for one thing only: it gets what is addressed to its own
+    /// key, and is nobody to everybody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub visitor: bool,
+    /// Whether it has confirmed a delivery, whatever its channel promised.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_confirmed: bool,
+    /// Its mesh's multicasts after this place are its own to get. `None` if that
+    /// is not known, as of a presence of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begins_after: Option<i64>,
 }
+
+/// The channel of a member's daemon.
+const DAEMON: &str = "claudemesh-daemon";
+/// The channel of a session whose socket its member's daemon holds.
+const SESSION_OF_DAEMON: &str = "claudemesh-session";
 
 fn yes() -> bool {
     true
@@ -114,10 +130,41 @@ impl PresenceRecord {
         self.session_key.as_ref().unwrap_or(&self.member_key)
     }
 
-    /// What makes another connection the same session.
+    /// Whether the peer says when it has a delivery: its client promised to, or
+    /// did it once.
+    #[must_use]
+    pub fn confirms(&self) -> bool {
+        self.has_confirmed || self.is_on(DAEMON) || self.is_on(SESSION_OF_DAEMON)
+    }
+
+    /// Whether it is a daemon's own connection.
+    #[must_use]
+    pub fn is_daemon(&self) -> bool {
+        self.role == PeerRole::ControlPlane && !self.visitor && self.is_on(DAEMON)
+    }
+
+    /// Whether a daemon of its member may hold its inbox.
+    #[must_use]
+    pub fn is_session_of_daemon(&self) -> bool {
+        self.hostname.is_some() && self.is_on(SESSION_OF_DAEMON)
+    }
+
+    /// Whether a daemon on the same host, as far as both say, keeps one inbox for
+    /// itself and for this session of the same member.
+    #[must_use]
+    pub fn shares_inbox_of(&self, daemon: &Self) -> bool {
+        daemon.is_daemon() && self.member == daemon.member && self.hostname == daemon.hostname
+    }
+
+    fn is_on(&self, channel: &str) -> bool {
+        self.channel.as_deref() == Some(channel)
+    }
+
+    /// What makes another connection the same session. A visitor is none that
+    /// others are.
     #[must_use]
     pub fn identity(&self) -> SessionIdentity {
-        let kind = self.role.as_str();
+        let kind = if self.visitor { "visitor" } else { self.role.as_str() };
         let identity = match &self.session_key {
             Some(key) => format!("{kind}/{}/key/{key}", self.member),
             None => format!("{kind}/{}/id/{}", self.member, self.session_id),
@@ -150,21 +197,22 @@ impl PresenceRecord {
             && *role == other.role
     }
 
-    /// Whether it is addressed by this key.
-    #[must_use]
-    pub fn answers_to(&self, key: &str) -> bool {
-        self.member_key.as_str() == key
-            || self.session_key.as_ref().is_some_and(|own| own.as_str() == key)
+    /// The keys that address it: its member's, unless it only visits, and its own.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let member = (!self.visitor).then_some(&self.member_key);
+        let own = self.session_key.as_ref().filter(|own| **own != self.member_key);
+        member.into_iter().chain(own)
     }
 
     /// Whether a message to `@group` is for it: the group or one below it.
     #[must_use]
     pub fn is_in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| {
-            own.name
-                .strip_prefix(group)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        !self.visitor
+            && self.groups.iter().any(|own| {
+                own.name
+                    .strip_prefix(group)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
     }
 
     /// The row that `list_peers` shows.

@@ -14,8 +14,8 @@ pub struct HttpConfig {
     /// `HOOK_RATE_LIMIT_PER_MIN`: status hooks per minute of one process and
     /// folder. Default 30. 1 to 100,000.
     pub hook_rate_per_minute: u32,
-    /// `HOOK_TOKEN`: bearer tokens of status hooks from other machines. Default
-    /// none: loopback only. Comma-separated, each of at least 16 characters.
+    /// `HOOK_TOKEN`: bearer tokens of status hooks, from this machine too. Default
+    /// none: loopback, and from beside the session. Comma-separated, each of at least 16 characters.
     pub hook_tokens: Vec<Secret>,
     /// `ADMIN_TOKEN`: bearer tokens of the admin API and the dashboard. Default
     /// none: both are off. Comma-separated, each of at least 16 characters.

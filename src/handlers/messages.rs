@@ -1,6 +1,7 @@
 //! `client_ack` and `message_status`.
 
 use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
 use crate::limits;
 use crate::protocol::{
     ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus, ServerMessage,
@@ -8,6 +9,7 @@ use crate::protocol::{
 use crate::rates::cost;
 use crate::redelivery;
 use crate::router::policy::Target;
+use crate::router::presence;
 use crate::store::{Confirm, MessageState, Result};
 
 use super::paging::{Page, from_cursor, page};
@@ -22,11 +24,15 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
     if broker_id.is_none() && client_id.is_none() {
         return context.refuse_if_asked("invalid_argument", "name the message: brokerMessageId");
     }
-    let (known, wants_drain) = {
+    let (known, wants_drain, is_first) = {
         let mut inbox = session.inbox.lock();
+        let is_first = !inbox.confirms();
         let known = inbox.confirm(broker_id.as_deref(), client_id.as_deref());
-        (known, inbox.wants_drain())
+        (known, inbox.wants_drain(), is_first)
     };
+    if is_first {
+        tell_that_it_confirms(context);
+    }
     if known {
         if let Some(message_id) = &broker_id {
             tracing::debug!(
@@ -56,6 +62,18 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
         redelivery::request(context.node, context.room, session);
     }
     context.done_if_asked();
+}
+
+/// Others choose it before those that do not; the cluster's directory learns of it
+/// with the next renewal.
+fn tell_that_it_confirms(context: &Context<'_>) {
+    let confirms = |record: &mut PresenceRecord| {
+        record.has_confirmed = true;
+        true
+    };
+    if let Some(record) = context.room.update(context.session, confirms) {
+        presence::publish(context.node, context.room, &record, None);
+    }
 }
 
 /// What became of a message: for its sender, its recipients and admins.
@@ -114,6 +132,12 @@ fn may_see(context: &Context<'_>, state: &MessageState) -> bool {
             key == session.member_key.as_str()
                 || session.session_key.as_ref().is_some_and(|own| own.as_str() == key)
         }
+        target if session.visitor => {
+            // Its member asks through it.
+            let own = context.room.addressed_by(session.member_key.as_str());
+            own.iter()
+                .any(|own| own.record.member == session.member && target.includes(&own.record))
+        }
         target => {
             context.room.record(&session.presence).is_some_and(|record| target.includes(&record))
         }
@@ -145,7 +169,9 @@ fn describe(
 }
 
 fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) -> Recipient {
-    let here = context.room.addressed_by(key);
+    let mut here = context.room.addressed_by(key);
+    // Whether a hidden one is there is nobody's business.
+    here.retain(|candidate| is_seen(context, &candidate.record));
     // The presence that has it or is about to, else one of the member's.
     let presence = here
         .iter()
@@ -165,6 +191,10 @@ fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) ->
         None => ("unknown".to_owned(), key.chars().take(16).collect()),
     };
     Recipient { name, pubkey, status }
+}
+
+fn is_seen(context: &Context<'_>, record: &PresenceRecord) -> bool {
+    record.visible || record.member == context.session.member
 }
 
 /// Everybody whom the target names now. Those in grace get it on return.

@@ -125,12 +125,14 @@ fn kick_ack(names: Vec<String>, spared: Vec<String>) -> KickAck {
 }
 
 /// Precedence: all, stale, target. The first two spare the caller. `Err`: the target
-/// may mean more than one member.
+/// may mean more than one member. Visitors are listed for nobody, and gone before
+/// anybody could name them; a ban ends them.
 fn choose(
     context: &Context<'_>,
     ask: &KickRequest,
 ) -> Result<(Vec<Arc<PresenceRecord>>, bool), String> {
     let mut records = context.room.records();
+    records.retain(|record| !record.visitor);
     let caller = &context.session.presence;
     let stale_ms = ask.stale.filter(|ms| ms.is_finite() && *ms != 0.0);
     if ask.all == Some(true) {

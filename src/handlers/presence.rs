@@ -11,31 +11,38 @@ use crate::id::PresenceId;
 use crate::limits;
 use crate::protocol::budget::{cut, cut_string, groups_within, value_bytes};
 use crate::protocol::{
-    Group, PageRequest, PeerInfo, PeersList, ServerMessage, SetProfile, Stats, Status, StatusSource,
+    Group, PageRequest, PeerInfo, PeerRole, PeersList, ServerMessage, SetProfile, Stats, Status,
+    StatusSource,
 };
-use crate::router::presence::{announcement, change};
+use crate::router::presence::{announcement, change, replace};
+use crate::router::said::{merged, with_group};
 use crate::router::status;
 use crate::store::PresenceChange;
 
 use super::Context;
 
-/// Where a presence stands in the list; a cursor is one of these. It must stay
-/// while the presence does, or a page may miss or repeat it.
-pub(super) type Place = (Timestamp, PresenceId);
+/// Where a presence stands in the list: those that are here before those in grace,
+/// sessions before control planes, then the oldest first. Clients write to the first of
+/// a name. A cursor is one of these: a presence that goes into grace or comes back
+/// between two pages may be missed or shown twice.
+pub(super) type Place = (bool, bool, Timestamp, PresenceId);
 
-fn place(record: &PresenceRecord) -> (Timestamp, &PresenceId) {
-    (record.connected_at, &record.id)
+fn place(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
+    (!record.online, record.role != PeerRole::Session, record.connected_at, &record.id)
 }
 
-/// The presences that the asker may see, in the order in which they are listed:
-/// the oldest first. Those after `after`.
+/// The presences that the asker may see, in the order in which they are listed; those
+/// after `after`. Hidden ones are seen by sessions of their member, visitors by
+/// themselves.
 pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<PresenceRecord>> {
-    let own = &context.session.member;
+    let (own, caller) = (&context.session.member, &context.session.presence);
     let mut records = context.room.records();
     records.retain(|record| record.visible || record.member == *own);
+    records.retain(|record| !record.visitor || record.id == *caller);
     records.sort_by(|a, b| place(a).cmp(&place(b)));
-    if let Some((at, id)) = after {
-        let done = records.partition_point(|record| place(record) <= (*at, id));
+    if let Some((away, control_plane, at, id)) = after {
+        let last = (*away, *control_plane, *at, id);
+        let done = records.partition_point(|record| place(record) <= last);
         records.drain(..done);
     }
     records
@@ -43,12 +50,11 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<Pr
 
 /// A presence's place, to be a cursor.
 pub(super) fn place_of(record: &PresenceRecord) -> Place {
-    let (at, id) = place(record);
-    (at, id.clone())
+    let (away, control_plane, at, id) = place(record);
+    (away, control_plane, at, id.clone())
 }
 
-/// Every presence of the mesh, oldest first; hidden ones only to sessions of
-/// the same member.
+/// Every presence of the mesh that the asker may see.
 pub async fn list_peers(context: &Context<'_>, ask: PageRequest) {
     // A large answer waits for what the peer has not read yet.
     if !context.session.outbox.has_room().await {
@@ -117,11 +123,10 @@ pub async fn set_stats(context: &Context<'_>, stats: Stats) {
 /// `set_profile`: what is given replaces, the rest stays.
 pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
     let Some(record) = context.room.record(&context.session.presence) else { return };
-    let mut profile = record.profile.clone();
-    profile.merge(given);
-    if value_bytes(&profile) > limits::PROFILE_BYTES_MAX {
-        return too_long(context, "profile", limits::PROFILE_BYTES_MAX);
-    }
+    let profile = match merged(&record, given) {
+        Ok(profile) => profile,
+        Err(text) => return context.refuse_if_asked("invalid_argument", text),
+    };
     let written = PresenceChange { profile: Some(profile.clone()), ..of(context) };
     apply(context, written, |record| replace(&mut record.profile, profile)).await;
     context.done();
@@ -140,7 +145,7 @@ pub async fn set_visible(context: &Context<'_>, visible: bool) {
         |record| replace(&mut record.visible, visible),
         |record| {
             let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-            Some(announcement(event, record, data, true))
+            (!record.visitor).then(|| announcement(event, record, data, true))
         },
     )
     .await;
@@ -150,25 +155,10 @@ pub async fn set_visible(context: &Context<'_>, visible: bool) {
 /// `join_group`: by name; joining again replaces the role.
 pub async fn join_group(context: &Context<'_>, group: Group) {
     let Some(record) = context.room.record(&context.session.presence) else { return };
-    let long = group.name.len() > limits::GROUP_NAME_BYTES_MAX
-        || group.role.as_ref().is_some_and(|role| role.len() > limits::GROUP_NAME_BYTES_MAX);
-    if group.name.is_empty() || long {
-        let text = format!("a group's name has 1 to {} bytes", limits::GROUP_NAME_BYTES_MAX);
-        return context.refuse_if_asked("invalid_argument", text);
+    match with_group(&record, group) {
+        Ok(groups) => set_groups(context, groups).await,
+        Err(text) => context.refuse_if_asked("invalid_argument", text),
     }
-    let mut groups = record.groups.clone();
-    match groups.iter().position(|own| own.name == group.name) {
-        Some(at) => groups[at].role = group.role,
-        None if groups.len() >= limits::GROUPS_PER_PRESENCE_MAX => {
-            let text = format!("at most {} groups", limits::GROUPS_PER_PRESENCE_MAX);
-            return context.refuse_if_asked("invalid_argument", text);
-        }
-        None => groups.push(group),
-    }
-    if groups_within(&groups, limits::GROUPS_BYTES_MAX).1 > 0 {
-        return too_long(context, "list of groups", limits::GROUPS_BYTES_MAX);
-    }
-    set_groups(context, groups).await;
 }
 
 /// `leave_group`.
@@ -195,16 +185,4 @@ async fn apply(
 ) {
     let Context { node, room, session, .. } = context;
     change(node, room, session, written, edit, |_| None).await;
-}
-
-/// Whether that changes anything.
-fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
-    let changes = *known != given;
-    *known = given;
-    changes
-}
-
-fn too_long(context: &Context<'_>, what: &str, bytes_max: usize) {
-    let text = format!("the {what} has more than {bytes_max} bytes");
-    context.refuse_if_asked("invalid_argument", text);
 }

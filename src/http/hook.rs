@@ -1,8 +1,12 @@
 //! `/hook/set-status`: a hook on a peer's machine says what the peer does.
 //!
-//! It changes other people's view of a peer, so from anywhere but this
-//! machine it wants `HOOK_TOKEN`.
+//! It changes other people's view of a peer. So it is taken from this machine, from
+//! whoever has `HOOK_TOKEN`, and about a session by whoever knows the session's id
+//! and calls from where the session's own socket comes from.
 
+mod choice;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -10,26 +14,62 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::choice::{Choice, Found};
 use super::upgrade::client_address;
 use super::{App, SocketPeer, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, PresenceRecord};
+use crate::cluster::BusMessage;
 use crate::config::any_matches;
+use crate::limits;
 use crate::node::Node;
 use crate::protocol::Status;
 use crate::router::status;
-use crate::store::PresenceAt;
 
+/// Headers by which a proxy on the way shows. Whoever is behind it is a stranger,
+/// wherever its own socket comes from.
+const OF_PROXIES: [&str; 7] = [
+    "x-forwarded-for",
+    "x-real-ip",
+    "forwarded",
+    "via",
+    "cf-connecting-ip",
+    "x-forwarded-host",
+    "fly-client-ip",
+];
+
+/// As sent: each field may be of any kind.
 #[derive(Deserialize)]
 struct Call {
     #[serde(default)]
-    cwd: Option<String>,
+    cwd: Value,
     #[serde(default)]
-    pid: Option<serde_json::Value>,
+    pid: Value,
     #[serde(default)]
-    status: Option<Status>,
+    status: Value,
+    #[serde(default)]
+    session_id: Value,
+}
+
+/// What a hook says, and of whom.
+pub(super) struct Word {
+    /// Its folder, cut as those of hellos are.
+    pub(super) cwd: String,
+    /// 0: not said.
+    pub(super) pid: i32,
+    /// Empty: not said.
+    pub(super) session_id: String,
+    pub(super) status: Status,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// Somebody on this machine, or with the token.
+    Trusted,
+    /// A stranger at that address.
+    At(IpAddr),
 }
 
 /// `POST /hook/set-status`.
@@ -41,105 +81,188 @@ pub async fn set_status(
 ) -> Response {
     let node = Arc::clone(&app.node);
     node.metrics.hook_requests.inc();
-    if let Err(refused) = authorize(&node, &headers, peer) {
-        return *refused;
-    }
+    let caller = match caller(&node, &headers, peer) {
+        Ok(caller) => caller,
+        Err(refused) => return *refused,
+    };
     let body = match read_body(request).await {
         Ok(body) => body,
         Err(refused) => return refused,
     };
-    let call: Call = match serde_json::from_slice(&body) {
-        Ok(call) => call,
-        Err(_) => {
-            // Not 400: deployed hooks know 500 for a body that is no JSON.
-            let text = "the body is JSON {cwd, pid?, status: idle|working|dnd}";
-            return failed(StatusCode::INTERNAL_SERVER_ERROR, text);
-        }
+    let Ok(call) = serde_json::from_slice::<Call>(&body) else {
+        // Not 400: deployed hooks know 500 for a body that is no JSON.
+        return failed(StatusCode::INTERNAL_SERVER_ERROR, BAD_BODY);
     };
-    let pid = call.pid.as_ref().and_then(serde_json::Value::as_i64);
-    let pid = pid.and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
-    let cwd = call.cwd.unwrap_or_default();
+    let (cwd, pid) = (cut(&call.cwd), pid_of(&call.pid));
     if !node.rates.may_hook(pid, &cwd) {
         node.metrics.hook_requests_rate_limited.inc();
         return failed(StatusCode::TOO_MANY_REQUESTS, "rate limited");
     }
-    let Some(status) = call.status.filter(|_| !cwd.is_empty()) else {
+    if cwd.is_empty() || is_nothing(&call.status) {
         return failed(StatusCode::OK, "cwd and status required");
+    }
+    let Some(status) = call.status.as_str().and_then(Status::parse) else {
+        return failed(StatusCode::INTERNAL_SERVER_ERROR, BAD_BODY);
     };
+    let word = Word { cwd, pid, session_id: cut(&call.session_id), status };
     let work = {
         let node = Arc::clone(&node);
-        async move { apply(&node, pid, &cwd, status).await }
+        async move {
+            match caller {
+                Caller::Trusted => apply(&node, &word).await,
+                Caller::At(client) => apply_from(&node, &word, client).await,
+            }
+        }
     };
     match to_its_end(&node, work).await {
         Ok(response) | Err(response) => response,
     }
 }
 
-fn authorize(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<(), Box<Response>> {
-    // A proxy on this machine forwards strangers: what it says counts.
-    let forwarded = ["x-forwarded-for", "fly-client-ip", "forwarded"]
-        .iter()
-        .any(|name| headers.contains_key(*name));
-    // A page in a browser on this machine is a stranger, too, unless it is one
-    // that the operator has named.
-    let is_page = headers
-        .get(header::ORIGIN)
-        .is_some_and(|it| !it.to_str().is_ok_and(|it| node.config.http.names_origin(it)));
-    let is_local = client_address(&node.config, headers, peer).is_loopback();
-    if is_local && !forwarded && !is_page {
-        return Ok(());
+const BAD_BODY: &str = "the body is JSON {cwd, pid?, session_id?, status: idle|working|dnd}";
+
+fn cut(text: &Value) -> String {
+    let text = text.as_str().unwrap_or_default();
+    text[..text.floor_char_boundary(limits::HELLO_TEXT_BYTES_MAX)].to_owned()
+}
+
+fn pid_of(pid: &Value) -> i32 {
+    pid.as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0)
+}
+
+/// What counts as not given, as older brokers had it.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        _ => false,
     }
-    let tokens = &node.config.http.hook_tokens;
-    if tokens.is_empty() {
-        let text = "status hooks are taken from this machine only; set HOOK_TOKEN on the broker \
-                    to take them from elsewhere";
-        return Err(Box::new(failed(StatusCode::FORBIDDEN, text)));
+}
+
+fn caller(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<Caller, Box<Response>> {
+    let http = &node.config.http;
+    if bearer(headers).is_some_and(|given| any_matches(&http.hook_tokens, given)) {
+        return Ok(Caller::Trusted);
     }
-    if bearer(headers).is_some_and(|given| any_matches(tokens, given)) {
-        return Ok(());
+    // A page in a browser on this machine is a stranger, too, unless it is one that
+    // the operator has named.
+    let is_page = match headers.get(header::ORIGIN) {
+        Some(origin) => !origin.to_str().is_ok_and(|origin| http.names_origin(origin)),
+        None => headers.contains_key("sec-fetch-site"),
+    };
+    let forwarded = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+    let socket = peer.0.ip().to_canonical();
+    let address = client_address(&node.config, headers, peer);
+    let is_local = socket.is_loopback() && address.is_loopback() && !forwarded;
+    if is_local && !is_page && http.hook_tokens.is_empty() {
+        return Ok(Caller::Trusted);
     }
-    let text = "this call needs the header Authorization: Bearer <HOOK_TOKEN>";
-    Err(Box::new(failed(StatusCode::UNAUTHORIZED, text)))
+    // Behind a proxy that is not trusted to name it, or through it, everybody has one
+    // address, and that shows nothing.
+    let is_named = !forwarded || http.trusts_proxy(socket) || node.config.node.on_fly;
+    let shows = is_named && !address.is_loopback() && !http.trusts_proxy(address);
+    let tries_token = headers.contains_key(header::AUTHORIZATION);
+    if shows && !is_page && !tries_token {
+        return Ok(Caller::At(address));
+    }
+    Err(Box::new(match http.hook_tokens.is_empty() {
+        true => forbidden(),
+        false => {
+            let text = "this call needs the header Authorization: Bearer <HOOK_TOKEN>";
+            failed(StatusCode::UNAUTHORIZED, text)
+        }
+    }))
+}
+
+fn forbidden() -> Response {
+    let text = "from elsewhere a status hook needs the session_id of a session that is connected \
+                from the same address, or HOOK_TOKEN, set on the broker, as bearer token";
+    failed(StatusCode::FORBIDDEN, text)
 }
 
 fn failed(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({ "ok": false, "error": error }))).into_response()
 }
 
-async fn apply(node: &Arc<Node>, pid: i32, cwd: &str, status: Status) -> Response {
-    let found = match node.store.presence_by_cwd(cwd, pid).await {
+fn applied(found: &Found) -> Response {
+    Json(json!({ "ok": true, "presence_id": found.at.id })).into_response()
+}
+
+fn ambiguous() -> Response {
+    failed(StatusCode::OK, "more than one peer fits; say which by session_id")
+}
+
+/// By somebody who may speak of every peer.
+async fn apply(node: &Arc<Node>, word: &Word) -> Response {
+    let found = match choice::find(node, word).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "a status hook could not be served");
             return failed(StatusCode::SERVICE_UNAVAILABLE, "the database did not answer");
         }
     };
-    let Some(at) = found else {
-        if let Err(error) = node.cluster.put_pending_status(pid, cwd, status).await {
-            tracing::debug!(%error, "a pending status was lost");
+    match choice::choose(found, word) {
+        Choice::One(found) => {
+            tell(node, &found, word.status).await;
+            applied(&found)
         }
-        return Json(json!({ "ok": true, "pending": true })).into_response();
+        Choice::Several => ambiguous(),
+        Choice::Nobody => {
+            let kept = node.cluster.put_pending_status(word.pid, &word.cwd, word.status);
+            if let Err(error) = kept.await {
+                tracing::debug!(%error, "a pending status was lost");
+            }
+            Json(json!({ "ok": true, "pending": true })).into_response()
+        }
+    }
+}
+
+/// By somebody of whom is known only where it calls from. Whether the session's
+/// socket comes from there, only the node that holds it knows: one of another node is
+/// asked to look, and what it finds is not told.
+async fn apply_from(node: &Arc<Node>, word: &Word, client: IpAddr) -> Response {
+    if word.session_id.is_empty() {
+        return forbidden();
+    }
+    let found = match choice::find(node, word).await {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%error, "a status hook could not be served");
+            return failed(StatusCode::SERVICE_UNAVAILABLE, "the database did not answer");
+        }
     };
-    let id = at.id.clone();
-    tell(node, &at, status).await;
-    Json(json!({ "ok": true, "presence_id": id })).into_response()
+    let named = found.into_iter().filter(|found| found.is_open() && found.is_called(word));
+    let Choice::One(found) = choice::choose(named.collect(), word) else { return forbidden() };
+    let (presence, status, at) = (found.at.id.clone(), word.status, Timestamp::now());
+    let room = node.registry.room(&found.at.mesh);
+    match room.as_ref().and_then(|room| Some((room, room.session(&presence)?))) {
+        Some((room, session)) if session.is_open_from(client) => {
+            status::apply_hook(node, room, &presence, status, at).await;
+            applied(&found)
+        }
+        Some(_) => forbidden(),
+        None => {
+            let client = client.to_string();
+            let message = BusMessage::HookFrom { presence, status, at, client };
+            node.cluster.publish(&found.at.mesh, &message);
+            Json(json!({ "ok": true, "forwarded": true })).into_response()
+        }
+    }
 }
 
 /// The node that holds the socket applies it; that of one in grace is written
 /// here, for when its session is back. The row's own status may be behind.
-async fn tell(node: &Arc<Node>, at: &PresenceAt, status: Status) {
-    let now = Timestamp::now();
-    let room = node.registry.room(&at.mesh);
-    let record = match &room {
-        Some(room) if room.session(&at.id).is_some() => {
-            return status::apply_hook(node, room, &at.id, status, now).await;
-        }
-        Some(room) => room.record(&at.id).map(|record| PresenceRecord::clone(&record)),
-        None => find(node, at).await,
-    };
-    match record {
+async fn tell(node: &Arc<Node>, found: &Found, status: Status) {
+    let (now, at) = (Timestamp::now(), &found.at);
+    if let Some(room) = node.registry.room(&at.mesh)
+        && room.session(&at.id).is_some()
+    {
+        return status::apply_hook(node, &room, &at.id, status, now).await;
+    }
+    match &found.record {
         Some(record) if !record.online => {
-            status::apply_hook_in_grace(node, record, status, now).await;
+            status::apply_hook_in_grace(node, record.as_ref().clone(), status, now).await;
         }
         _ => {
             let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
@@ -148,13 +271,24 @@ async fn tell(node: &Arc<Node>, at: &PresenceAt, status: Status) {
     }
 }
 
-/// A presence of a mesh that this node does not serve.
-async fn find(node: &Node, at: &PresenceAt) -> Option<PresenceRecord> {
-    match node.cluster.directory(&at.mesh).await {
-        Ok(records) => records.into_iter().find(|record| record.id == at.id),
-        Err(error) => {
-            tracing::debug!(%error, "a presence could not be looked up");
-            None
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_as_not_given_is_what_older_brokers_took_for_it() {
+        for nothing in [json!(null), json!(false), json!(""), json!(0), json!(0.0)] {
+            assert!(is_nothing(&nothing), "{nothing}");
         }
+        for something in [json!("idle"), json!(1), json!(true), json!([]), json!({})] {
+            assert!(!is_nothing(&something), "{something}");
+        }
+    }
+
+    #[test]
+    fn folders_are_cut_where_those_of_hellos_are() {
+        let long = json!("é".repeat(limits::HELLO_TEXT_BYTES_MAX));
+        assert_eq!(cut(&long), "é".repeat(limits::HELLO_TEXT_BYTES_MAX / 2));
+        assert_eq!((cut(&json!("/a")), cut(&json!(5))), ("/a".to_owned(), String::new()));
     }
 }

@@ -65,6 +65,7 @@ pub async fn upgrade(
     let tasks = node.tasks.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Its own task, which nobody cancels and the drain waits for.
-        tasks.spawn(connection::serve(node, socket, codec, half_open).map(|()| drop(place)));
+        let serving = connection::serve(node, socket, codec, address, half_open);
+        tasks.spawn(serving.map(|()| drop(place)));
     })
 }

@@ -18,6 +18,10 @@ pub struct Hello {
     /// A key made for this process. Not proven, so it takes nothing over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_pubkey: Option<serde_json::Value>,
+    /// Whether it comes for one thing only. Old clients do not say, and are known
+    /// by their channel.
+    #[serde(default, deserialize_with = "lenient_flag", skip_serializing_if = "Option::is_none")]
+    pub visit: Option<bool>,
     /// What the session and the machine call themselves.
     #[serde(flatten)]
     pub about: About,
@@ -151,6 +155,8 @@ fields_of_hello!(HelloFields => Hello {
     pubkey: String,
     #[serde(default)]
     session_pubkey: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "lenient_flag")]
+    visit: Option<bool>,
     #[serde(default = "missing_number", deserialize_with = "lenient_number")]
     timestamp: f64,
     #[serde(default, deserialize_with = "lenient_text")]
@@ -267,6 +273,24 @@ pub struct RestoredStats {
     pub tool_calls: f64,
     /// Errors seen.
     pub errors: f64,
+}
+
+/// The channel of one-shot commands, which never say that they visit.
+const COMMANDS: &str = "claude-code";
+
+impl Hello {
+    /// Whether this connection is a visit: by its own word, else if it is an old
+    /// client's command. `has_session_key` as it was read.
+    #[must_use]
+    pub fn is_visit(&self, has_session_key: bool) -> bool {
+        let is_command = || has_session_key && self.about.channel.as_deref() == Some(COMMANDS);
+        self.visit.unwrap_or_else(is_command)
+    }
+}
+
+/// Anything but true or false was not said.
+fn lenient_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    Ok(serde_json::Value::deserialize(deserializer)?.as_bool())
 }
 
 fn missing_number() -> f64 {

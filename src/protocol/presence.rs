@@ -167,6 +167,42 @@ impl Profile {
 /// `set_profile`: the fields given replace, the others stay.
 pub type SetProfile = Profile;
 
+/// What a visitor says for a session of its member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// `set_status`.
+    Status {
+        /// As there.
+        status: Status,
+    },
+    /// `set_summary`.
+    Summary {
+        /// As there.
+        summary: String,
+    },
+    /// `set_visible`.
+    Visible {
+        /// As there.
+        visible: bool,
+    },
+    /// `set_profile`.
+    Profile {
+        /// As there.
+        profile: SetProfile,
+    },
+    /// `join_group`.
+    JoinGroup {
+        /// As there.
+        group: Group,
+    },
+    /// `leave_group`.
+    LeaveGroup {
+        /// The group's name.
+        name: String,
+    },
+}
+
 /// `set_visible`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct SetVisible {

@@ -50,6 +50,7 @@ pub fn of(message: &ClientMessage<'_>, presences: usize) -> u32 {
         | ClientMessage::Disconnect(_)
         | ClientMessage::Ban(_)
         | ClientMessage::Unban(_) => 20 + to_all,
+        ClientMessage::Empty(_) => OF_NOISE,
         ClientMessage::ListBans(_) => 10,
         ClientMessage::AuditQuery(_) => 20,
         // The whole chain is read.

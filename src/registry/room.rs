@@ -12,6 +12,7 @@ use super::reading::{Heard, Readings};
 use crate::clock::Timestamp;
 use crate::cluster::{Multicast, PresenceRecord};
 use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::protocol::PeerRole;
 use crate::session::Session;
 use crate::store::Member;
 
@@ -484,6 +485,46 @@ impl Room {
         drop(state);
         records.sort_by(|a, b| (a.connected_at, &a.id).cmp(&(b.connected_at, &b.id)));
         records
+    }
+
+    /// Whether a multicast reaches that presence through its daemon's inbox, which
+    /// it shares, and not by itself.
+    #[must_use]
+    pub fn is_in_daemons_inbox(
+        &self,
+        record: &PresenceRecord,
+        is_named: impl Fn(&PresenceRecord) -> bool,
+        seq: i64,
+    ) -> bool {
+        record.is_session_of_daemon()
+            && self.state.read().directory.daemon_of(record, is_named, seq).is_some()
+    }
+
+    /// Those that call their session so, but for visitors.
+    #[must_use]
+    pub fn called(&self, session_id: &str) -> Vec<Arc<PresenceRecord>> {
+        let state = self.state.read();
+        let records = state.directory.entries().map(|entry| &entry.record);
+        let called =
+            |record: &&Arc<PresenceRecord>| record.session_id == session_id && !record.visitor;
+        records.filter(called).cloned().collect()
+    }
+
+    /// The member's sessions and daemons on whose behalf a visitor with that
+    /// session id speaks: the open ones, sessions first, newest first.
+    #[must_use]
+    pub fn spoken_for(&self, visitor: &PresenceRecord) -> Option<Candidate> {
+        let mut own = self.addressed_by(visitor.member_key.as_str());
+        own.retain(|Candidate { record, session }| {
+            record.online
+                && record.member == visitor.member
+                && !visitor.session_id.is_empty()
+                && record.session_id == visitor.session_id
+                && session.as_ref().is_none_or(|session| session.outbox.is_open())
+        });
+        own.into_iter().max_by_key(|it| {
+            (it.record.role == PeerRole::Session, it.record.last_seen_at, it.record.id.clone())
+        })
     }
 
     /// Every presence that the key addresses.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{deliver, presence, status};
+use super::{deliver, presence, said, status};
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::id::MeshId;
 use crate::node::Node;
@@ -65,7 +65,7 @@ fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
             if let Some(event) = &event {
                 presence::announce(room, event);
             }
-            if let Some(record) = record {
+            if let Some(record) = record.filter(|record| !record.visitor) {
                 deliver::drain_addressed(node, room, &record.member_key);
             }
         }
@@ -91,6 +91,17 @@ fn apply(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
         BusMessage::HookStatus { presence, status, at } => {
             status::hook_from_bus(node, room, &presence, status, at);
         }
+        BusMessage::HookFrom { presence, status, at, client } => {
+            let session = room.session(&presence).zip(client.parse().ok());
+            if session.is_some_and(|(session, client)| session.is_open_from(client)) {
+                status::hook_from_bus(node, room, &presence, status, at);
+            }
+        }
+        BusMessage::Said { presence, said: message } => {
+            if let Some(session) = room.session(&presence) {
+                said::begin(node, room, session, *message);
+            }
+        }
         BusMessage::MembersChanged => begin_refresh(node, room),
     }
 }
@@ -110,7 +121,9 @@ fn apply_early(node: &Arc<Node>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::Direct { .. }
         | BusMessage::Multicast(_)
         | BusMessage::MailFor { .. }
-        | BusMessage::HookStatus { .. } => {}
+        | BusMessage::HookStatus { .. }
+        | BusMessage::HookFrom { .. }
+        | BusMessage::Said { .. } => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::policy::{self, Capability, Target};
 use crate::clock::Timestamp;
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, PresenceRecord};
 use crate::codec::SharedFrame;
 use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::metrics;
@@ -332,9 +332,11 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = delivery(*push, Place::Multicast(seq));
     for (session, record) in room.sessions() {
+        if record.visitor {
+            continue;
+        }
         let wanted = record.member != sender.member
-            && record.visible
-            && target.includes(&record)
+            && is_for(room, target, &record, seq)
             && multicast_granted(node, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery);
@@ -342,6 +344,15 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
             session.inbox.lock().pass_over(seq);
         }
     }
+}
+
+/// Whether a multicast with this place is to go to that presence, as far as its
+/// target goes: not if its daemon, which keeps one inbox for all its sessions,
+/// gets it too.
+#[must_use]
+pub fn is_for(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
+    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
+    is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
 }
 
 /// Whether the recipient's grants let this sender's multicasts through.

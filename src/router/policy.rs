@@ -35,7 +35,7 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn includes(self, record: &PresenceRecord) -> bool {
         match self {
-            Self::Everyone => true,
+            Self::Everyone => !record.visitor,
             Self::Group(group) => record.is_in_group(group),
             Self::Topic(_) | Self::Key(_) => false,
         }
@@ -89,9 +89,16 @@ pub fn admits(status: Status, priority: Priority) -> bool {
     status == Status::Idle || priority == Priority::Now
 }
 
+/// Who of several comes first, whatever it does now: one that says what it has,
+/// then a session.
+fn rank(record: &PresenceRecord) -> (bool, bool) {
+    (record.confirms(), record.role == PeerRole::Session)
+}
+
 /// Which of the presences that a key addresses should get a direct message:
-/// one whose socket is open and whose status admits it; a session before a
-/// control-plane connection, idle before working, the newest activity first.
+/// one whose socket is open and whose status admits it; one that confirms before
+/// one that does not, a session before a control-plane connection, idle before
+/// working, the newest activity first.
 #[must_use]
 pub fn choose(candidates: &[Candidate], priority: Priority) -> Option<&Candidate> {
     candidates
@@ -105,22 +112,20 @@ pub fn choose(candidates: &[Candidate], priority: Priority) -> Option<&Candidate
         .max_by_key(|candidate| {
             let Candidate { record, session } = candidate;
             let heard = session.as_ref().map_or(record.last_seen_at, |s| s.last_heard());
-            (record.role == PeerRole::Session, record.status == Status::Idle, heard)
+            (rank(record), record.status == Status::Idle, heard)
         })
 }
 
 /// Which of the presences that a key addresses should look for what waits
-/// under it: a control-plane connection only if no idle session could take it.
+/// under it: those that nobody of a better rank, who is idle, could take it from.
 pub fn takers(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
-    let has_idle_session = candidates.iter().any(|Candidate { record, session }| {
-        record.role == PeerRole::Session
-            && record.online
+    let idle = candidates.iter().filter(|Candidate { record, session }| {
+        record.online
             && record.status == Status::Idle
             && session.as_ref().is_none_or(|s| s.outbox.is_open() && !s.inbox.lock().is_full())
     });
-    candidates
-        .iter()
-        .filter(move |it| it.record.role != PeerRole::ControlPlane || !has_idle_session)
+    let best = idle.map(|it| rank(&it.record)).max();
+    candidates.iter().filter(move |it| best.is_none_or(|best| rank(&it.record) >= best))
 }
 
 #[cfg(test)]
@@ -164,6 +169,9 @@ mod tests {
                 node: String::new(),
                 epoch: 1,
                 online,
+                visitor: false,
+                has_confirmed: false,
+                begins_after: None,
             }),
             session: None,
         }
@@ -191,6 +199,44 @@ mod tests {
         let dnd = [record("dnd", Session, Dnd, true, 1)];
         assert_eq!(chosen(&dnd, Priority::Next), None);
         assert_eq!(chosen(&dnd, Priority::Now), Some("dnd"));
+    }
+
+    #[test]
+    fn one_that_confirms_comes_before_all_that_do_not() {
+        use PeerRole::{ControlPlane, Session};
+        use Status::{Dnd, Idle};
+        let on = |mut it: Candidate, channel: &str| {
+            Arc::make_mut(&mut it.record).channel = Some(channel.to_owned());
+            it
+        };
+        let daemon = on(record("daemon", ControlPlane, Idle, true, 1), "claudemesh-daemon");
+        let silent = on(record("silent", Session, Idle, true, 9), "sdk");
+        let mut shown = on(record("shown", ControlPlane, Idle, true, 2), "sdk");
+        let all = [daemon.clone(), silent.clone(), shown.clone()];
+        assert_eq!(chosen(&all, Priority::Next), Some("daemon"));
+        assert_eq!(chosen(&all[1..], Priority::Next), Some("silent"));
+        Arc::make_mut(&mut shown.record).has_confirmed = true;
+        let all = [silent.clone(), shown];
+        assert_eq!(chosen(&all, Priority::Next), Some("shown"));
+        let taken = takers(&all).map(|it| it.record.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(taken, ["shown"], "what waits is left to it");
+        let busy = on(record("busy", Session, Dnd, true, 1), "claudemesh-session");
+        let all = [silent, busy, daemon];
+        let taken = takers(&all).map(|it| it.record.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(taken, ["busy", "daemon"]);
+    }
+
+    #[test]
+    fn visitors_are_named_by_nothing_but_their_own_key() {
+        let mut it = record("v", PeerRole::ControlPlane, Status::Idle, true, 0);
+        let visitor = Arc::make_mut(&mut it.record);
+        (visitor.visitor, visitor.session_key) = (true, Some(Key::from("own")));
+        for target in ["*", "@all", "@a", "@a/b"] {
+            assert!(!Target::parse(target).includes(visitor), "{target}");
+        }
+        assert_eq!(visitor.keys().collect::<Vec<_>>(), [&Key::from("own")]);
+        visitor.session_key = Some(visitor.member_key.clone());
+        assert_eq!(visitor.keys().count(), 0, "the member's key is not its own");
     }
 
     #[test]

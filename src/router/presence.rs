@@ -44,12 +44,13 @@ pub fn peer_left(record: &PresenceRecord) -> Announcement {
     announcement("peer_left", record, data, false)
 }
 
-/// Tells the sessions here.
+/// Tells the sessions here. Visitors hear of nobody.
 pub fn announce(room: &Room, announcement: &Announcement) {
     let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
     let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
     for (session, _) in room.sessions() {
-        let told = session.presence != announcement.about
+        let told = !session.visitor
+            && session.presence != announcement.about
             && announcement.except_member.as_ref() != Some(&session.member);
         if told {
             session.outbox.say(frame.bytes(session.codec));
@@ -86,8 +87,22 @@ pub async fn change(
     announcement: impl FnOnce(&PresenceRecord) -> Option<Announcement>,
 ) {
     let Some(record) = room.update(session, edit) else { return };
-    node.journal.change(change);
+    note(node, &record, change);
     spread(node, room, session, &record, announcement(&record)).await;
+}
+
+/// Gives it that value; whether that changes anything.
+pub fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
+    let changes = *known != given;
+    *known = given;
+    changes
+}
+
+/// Something changed about a presence that has a row; a visitor has none.
+pub fn note(node: &Node, record: &PresenceRecord, change: PresenceChange) {
+    if !record.visitor {
+        node.journal.change(change);
+    }
 }
 
 /// Tells the cluster's directory and the other nodes how a session's record is
@@ -138,12 +153,12 @@ pub async fn end(
     let over = over_already(node, endings, &ended).await;
     for ending in endings {
         let room = node.registry.room(mesh);
-        if ended.contains(&ending.record.id) {
-            told(node, mesh, room.as_ref(), ending, true);
-        } else if over.contains(&ending.record.id) {
-            // Who ended it told its peers, and maybe not every node: a shared state
-            // that is older than that lists it still.
-            told(node, mesh, room.as_ref(), ending, false);
+        let won = ended.contains(&ending.record.id);
+        if won || over.contains(&ending.record.id) || ending.record.visitor {
+            // Who ended a row that is over told its peers, and maybe not every node: a
+            // shared state that is older than that lists it still. A visitor has no row
+            // that could say who ended it: whoever reaps it did.
+            told(node, mesh, room.as_ref(), ending, won);
         } else if let Some(room) = room {
             // Here it is over; the node that holds it speaks to others.
             close_here(&room, &ending.record.id, ending.close);
@@ -338,7 +353,8 @@ pub fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence 
 }
 
 fn told(node: &Node, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending, won: bool) {
-    let event = won.then(|| peer_left(&ending.record));
+    // Nobody saw a hidden one, so nobody sees it leave.
+    let event = (won && ending.record.visible).then(|| peer_left(&ending.record));
     if let Some(room) = room {
         close_here(room, &ending.record.id, ending.close);
         if let Some(event) = &event {

@@ -131,7 +131,9 @@ async fn plan(
     let recipient = match Target::parse(&send.target_spec) {
         Target::Everyone | Target::Group(_) => Recipient::Many,
         Target::Topic(topic) => {
-            return Err(Refusal::new("topic", format!("topic \"{topic}\" is not known here")));
+            // `invalid` is one of the words that end a daemon's retries.
+            let text = format!("invalid target \"#{topic}\": this broker has no topics");
+            return Err(Refusal::new("topic", text));
         }
         Target::Key(key) => direct(node, room, session, key, send.priority).await?,
     };
@@ -240,7 +242,8 @@ async fn recipient_member(
         return Ok(member);
     }
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let id = node.store.member_of_session_key(room.mesh(), key, since).await.map_err(not_read)?;
+    let found = node.store.addressee_of_session_key(room.mesh(), key, since).await;
+    let id = found.map_err(not_read)?;
     let id = id.ok_or_else(no_peer)?;
     if let Some(member) = room.member(&id) {
         return Ok(member);

@@ -40,8 +40,18 @@ pub fn write(
 /// Whether a status that a hook set is too old to stand.
 #[must_use]
 pub fn has_decayed(current: Standing, now: Timestamp, ttl_ms: i64) -> bool {
-    let (status, source, since) = current;
-    status == Status::Working && source == StatusSource::Hook && now.ms_since(since) > ttl_ms
+    decays(current) && now.ms_since(current.2) > ttl_ms
+}
+
+/// Whether it was said in the future, as of a clock that has gone back since: it
+/// counts as said now, or it would stand until that time comes again.
+#[must_use]
+pub fn is_of_the_future(current: Standing, now: Timestamp) -> bool {
+    decays(current) && now.ms_since(current.2) < 0
+}
+
+fn decays((status, source, _): Standing) -> bool {
+    status == Status::Working && source == StatusSource::Hook
 }
 
 /// Whether a transcript's word changes what stands: nobody else has spoken.
@@ -105,10 +115,9 @@ fn write_if(
         session.inbox.lock().hold(word.status != Status::Idle);
         true
     })?;
-    node.journal.change(PresenceChange {
-        status: Some(standing(&record)),
-        ..PresenceChange::of(session.presence.clone())
-    });
+    let written = Some(standing(&record));
+    let change = PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) };
+    presence::note(node, &record, change);
     if word.status == Status::Idle {
         redelivery::request(node, room, session);
     }
@@ -206,7 +215,8 @@ pub async fn infer(node: &Arc<Node>) {
     let stale_ms = node.config.presence.status_ttl_ms;
     for room in node.registry.rooms() {
         for (session, record) in room.sessions() {
-            if record.status_source != StatusSource::Jsonl || record.cwd.is_empty() {
+            let others_spoke = record.status_source != StatusSource::Jsonl;
+            if others_spoke || record.cwd.is_empty() || record.visitor {
                 continue;
             }
             let (home, cwd) = (home.clone(), record.cwd.clone());
@@ -227,12 +237,19 @@ pub async fn decay(node: &Arc<Node>) {
     let ttl_ms = node.config.presence.status_ttl_ms;
     let mut flipped = false;
     for room in node.registry.rooms() {
-        let mut decayed = Vec::new();
+        let (mut decayed, mut ahead) = (Vec::new(), Vec::new());
         room.for_each_session(|session, record| {
             if has_decayed(standing(record), now, ttl_ms) {
                 decayed.push(Arc::clone(session));
+            } else if is_of_the_future(standing(record), now) {
+                ahead.push(Arc::clone(session));
             }
         });
+        for session in ahead {
+            let lets = |standing| is_of_the_future(standing, now);
+            let word = Word { status: Status::Working, source: StatusSource::Hook, at: now };
+            set_if(node, &room, &session, word, lets).await;
+        }
         let word = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
         for session in decayed {
             let lets = |standing| has_decayed(standing, now, ttl_ms);
@@ -315,6 +332,19 @@ mod tests {
         assert_eq!(rewrite(old, idle, FRESH_MS, decays), turned);
         let inferred = (Status::Working, StatusSource::Jsonl, at(0));
         assert_eq!(rewrite(inferred, idle, FRESH_MS, infers), turned);
+    }
+
+    #[test]
+    fn what_a_hook_said_decays_also_after_the_clock_went_back() {
+        let ttl_ms = 60_000;
+        let said = (Status::Working, StatusSource::Hook, at(3_600_000));
+        let now = at(1_000);
+        assert!(is_of_the_future(said, now) && !has_decayed(said, now, ttl_ms));
+        let counted = write(said, Status::Working, StatusSource::Hook, now, FRESH_MS);
+        assert_eq!(counted, (Status::Working, StatusSource::Hook, now));
+        assert!(has_decayed(counted, now.plus_ms(ttl_ms + 1), ttl_ms));
+        let manual = (Status::Working, StatusSource::Manual, at(3_600_000));
+        assert!(!is_of_the_future(manual, now), "it stands whenever it was said");
     }
 
     #[test]

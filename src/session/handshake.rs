@@ -4,13 +4,15 @@
 //! signature has been verified and used up.
 
 mod cost;
+mod daemon;
 mod place;
 mod proof;
 mod record;
 mod session_key;
+mod visit;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -40,9 +42,6 @@ use crate::router::bus::refresh_members;
 use crate::router::presence;
 use crate::router::status;
 use crate::store::{Admission, AdmittedMember, EndPresence, PeerState, PresenceChange};
-
-/// Channels whose clients confirm every delivery.
-const CONFIRMING_CHANNELS: [&str; 2] = ["claudemesh-daemon", "claudemesh-session"];
 
 /// A session and its hold on its mesh.
 pub struct Active {
@@ -92,6 +91,7 @@ struct Proven {
     mesh: MeshId,
     role: PeerRole,
     session_key: Option<Key>,
+    visitor: bool,
     about: About,
     admitted: Box<AdmittedMember>,
 }
@@ -132,6 +132,7 @@ pub async fn hello(
         signature: &hello.signature,
     };
     verify_hello(proof, Timestamp::now()).map_err(|error| Refusal::proof("hello", error))?;
+    let visitor = hello.is_visit(session_key.is_some());
     let mesh = MeshId::from(hello.mesh_id);
     let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
     let read = MemberRead::begin(node);
@@ -142,8 +143,11 @@ pub async fn hello(
     }
     use_up(node, &hello.signature).await?;
     let role = PeerRole::ControlPlane;
+    // The member's key is none of its own, under which it could be given mail.
+    let session_key = session_key.filter(|key| !visitor || *key != admitted.member.key);
     let about = hello.about;
-    enter(node, codec, outbox, Proven { read, mesh, role, session_key, about, admitted }).await
+    let proven = Proven { read, mesh, role, session_key, visitor, about, admitted };
+    enter(node, codec, outbox, proven).await
 }
 
 /// `session_hello`.
@@ -174,7 +178,8 @@ pub async fn session_hello(
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
     let about = hello.about;
-    enter(node, codec, outbox, Proven { read, mesh, role, session_key, about, admitted }).await
+    let proven = Proven { read, mesh, role, session_key, visitor: false, about, admitted };
+    enter(node, codec, outbox, proven).await
 }
 
 /// Subscribes to the mesh, takes a place, opens the presence, and only then
@@ -195,6 +200,9 @@ async fn enter(
     charge(node, &room, &proven).await?;
     let changes = proven.read.changes;
     let active = match acquire(node, &room, &proven).await? {
+        Place::Visit { record, lease } => {
+            visit::begin(node, codec, outbox, room, proven, *record, lease).await?
+        }
         Place::New { record, lease } => {
             open(node, codec, outbox, room, proven, *record, lease).await?
         }
@@ -258,8 +266,10 @@ async fn open(
             return Err(Refusal::unavailable());
         }
     };
+    let position = daemon::take_over(node, &room, &record).await.unwrap_or(position);
+    record.begins_after = Some(position);
     let ack = hello_ack(node, &proven, &record, false);
-    let announcement = joined(&proven, &record);
+    let announcement = record.visible.then(|| joined(&proven, &record));
     if !write_back(node, &lease, &record).await && has_withdrawn(node, &lease, &record).await {
         return Err(Refusal::unavailable());
     }
@@ -273,7 +283,7 @@ async fn open(
     };
     let record = active.room.record(&active.session.presence);
     if let Some(record) = record {
-        presence::publish(node, &active.room, &record, Some(announcement));
+        presence::publish(node, &active.room, &record, announcement);
     }
     redelivery::start(node, &active.room, &active.session);
     node.metrics.connections.inc();
@@ -296,6 +306,8 @@ async fn reattach(
         let id = record.id.clone();
         node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
     }
+    // Of an earlier life of the node is known only how far it was.
+    record.begins_after.get_or_insert(position);
     let ack = hello_ack(node, &proven, &record, true);
     write_back(node, &lease, &record).await;
     let ending = presence::Ending {
@@ -378,9 +390,7 @@ fn activate(
     position: i64,
     ack: &HelloAck,
 ) -> Result<Active, ClaimsAnothersKey> {
-    let confirms =
-        record.channel.as_deref().is_some_and(|channel| CONFIRMING_CHANNELS.contains(&channel));
-    let mut inbox = Inbox::new(position, confirms);
+    let mut inbox = Inbox::new(position, record.confirms());
     inbox.hold(record.status != Status::Idle);
     let session = Arc::new(Session {
         presence: lease.presence.clone(),
@@ -389,12 +399,14 @@ fn activate(
         member_key: proven.admitted.member.key,
         session_key: proven.session_key,
         role: proven.role,
+        visitor: proven.visitor,
         lease,
         codec,
         outbox: outbox.clone(),
         inbox: Mutex::new(inbox),
         budget: Mutex::new(node.rates.session_budget()),
         resumption: Mutex::default(),
+        client: OnceLock::new(),
         in_ledger: AtomicBool::new(false),
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),
         started: Instant::now(),

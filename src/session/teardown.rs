@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::Session;
 use super::handshake::Active;
 use crate::clock::Timestamp;
-use crate::cluster::{PresenceRecord, Release};
+use crate::cluster::{BusMessage, PresenceRecord, Release};
 use crate::node::Node;
 use crate::protocol::{PeerRole, RestoredStats, Stats};
+use crate::registry::Room;
 use crate::router::presence;
 use crate::store::{PeerState, SuspendPresence};
 
@@ -22,6 +24,9 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
         node.ledger.report(&session);
     }
     let Some(record) = room.detach(&session) else { return };
+    if record.visitor {
+        return visit_over(node, &session, &room).await;
+    }
     match node.cluster.release(&session.lease, Release::Grace).await {
         Ok(true) => {}
         // Another node holds it by now; what follows is that node's.
@@ -47,6 +52,20 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
     }
     presence::publish(node, &room, &record, None);
     presence::rehome(node, &room, &record);
+}
+
+/// Nothing outlives a visit, and nobody is told that it is over but nodes.
+async fn visit_over(node: &Arc<Node>, session: &Session, room: &Room) {
+    room.end(&session.presence);
+    match node.cluster.release(&session.lease, Release::Now).await {
+        Ok(true) => {}
+        // The same key visits again, elsewhere.
+        Ok(false) => return,
+        Err(error) => tracing::debug!(%error, "a lease stays until it expires"),
+    }
+    let presence = session.presence.clone();
+    let message = BusMessage::Ended { presence, close: None, event: None };
+    node.cluster.publish(room.mesh(), &message);
 }
 
 /// One row per member: what a daemon set about itself is not overwritten by

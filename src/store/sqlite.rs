@@ -135,6 +135,15 @@ impl Store for SqliteStore {
         admission::member_of_session_key(&self.db, mesh, session_key, since).await
     }
 
+    async fn addressee_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        admission::addressee_of_session_key(&self.db, mesh, session_key, since).await
+    }
+
     async fn open_presences(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
         presence::open(&self.db, now, opened).await
     }
@@ -179,8 +188,12 @@ impl Store for SqliteStore {
         presence::unheard(&self.db, before).await
     }
 
-    async fn presence_by_cwd(&self, cwd: &str, pid: i32) -> Result<Option<PresenceAt>> {
-        presence::by_cwd(&self.db, cwd, pid).await
+    async fn presences_in(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>> {
+        presence::by_cwd(&self.db, cwd, pid, limit).await
+    }
+
+    async fn presences_called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>> {
+        presence::by_session_id(&self.db, session_id, limit).await
     }
 
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {

@@ -242,6 +242,9 @@ fn session(mesh: &MeshId, name: &str) -> PresenceRecord {
         node: "node".to_owned(),
         epoch: 0,
         online: false,
+        visitor: false,
+        has_confirmed: false,
+        begins_after: None,
     }
 }
 

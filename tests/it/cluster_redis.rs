@@ -163,6 +163,9 @@ fn session(mesh: &MeshId, name: &str, node: &str) -> PresenceRecord {
         node: node.to_owned(),
         epoch: 0,
         online: true,
+        visitor: false,
+        has_confirmed: false,
+        begins_after: None,
     }
 }
 

@@ -100,6 +100,7 @@ macro_rules! conformance {
 
                 claims::mail_comes_in_order_from_both_mailboxes
                 claims::a_session_key_like_the_member_key_gives_mail_once
+                claims::a_visitor_is_given_nothing_of_its_members
                 claims::mail_of_others_is_not_given
                 claims::a_limit_gives_the_oldest
                 claims::a_busy_presence_gets_what_is_urgent

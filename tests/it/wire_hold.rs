@@ -340,7 +340,7 @@ async fn from_elsewhere_a_hook_needs_the_token() {
         let (code, answer) = post_with(&node, &headers, body).await;
         assert_eq!((code, &answer["ok"]), (200, &json!(true)), "either, during a rotation");
     }
-    assert_eq!(post(&node, body).await.0, 200, "this machine needs none");
+    assert_eq!(post(&node, body).await.0, 401, "this machine needs it too: a proxy may be on it");
 }
 
 #[tokio::test]
@@ -350,7 +350,17 @@ async fn a_trusted_proxy_on_this_machine_does_not_open_the_door() {
     })
     .await;
     let body = r#"{"cwd":"/nowhere","status":"idle"}"#;
-    for header in [FORWARDED, ("x-forwarded-for", "127.0.0.1"), ("forwarded", "for=x")] {
+    for header in [
+        FORWARDED,
+        ("x-forwarded-for", "127.0.0.1"),
+        ("forwarded", "for=x"),
+        ("x-real-ip", "127.0.0.1"),
+        ("via", "1.1 proxy"),
+        ("cf-connecting-ip", "203.0.113.9"),
+        ("x-forwarded-host", "mesh.example"),
+        ("fly-client-ip", "127.0.0.1"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
         assert_eq!(post_with(&node, &[header], body).await.0, 403, "{header:?}");
     }
     assert_eq!(post(&node, body).await.0, 200);
@@ -380,13 +390,23 @@ async fn wrong_bodies_change_nothing_and_say_so() {
     let node = Node::start().await;
     let (mut a, _bob, _b) = pair(&node).await;
     let required = json!({ "ok": false, "error": "cwd and status required" });
-    for body in
-        [r#"{}"#, r#"{"cwd":"/work/bob"}"#, r#"{"status":"dnd"}"#, r#"{"cwd":"","status":"dnd"}"#]
-    {
+    for body in [
+        r#"{}"#,
+        r#"{"cwd":"/work/bob"}"#,
+        r#"{"status":"dnd"}"#,
+        r#"{"cwd":"","status":"dnd"}"#,
+        r#"{"cwd":"/work/bob","status":""}"#,
+        r#"{"cwd":"/work/bob","status":null}"#,
+        r#"{"cwd":"/work/bob","status":0}"#,
+        r#"{"cwd":"/work/bob","status":false}"#,
+        r#"{"cwd":7,"status":"dnd"}"#,
+    ] {
         assert_eq!(post(&node, body).await, (200, required.clone()), "{body}");
     }
     let deep = "[".repeat(30_000);
-    for body in ["", "nonsense", deep.as_str(), r#"{"cwd":"/work/bob","status":"sleeping"}"#] {
+    let (sleeping, list) =
+        (r#"{"cwd":"/work/bob","status":"sleeping"}"#, r#"{"cwd":"/work/bob","status":["idle"]}"#);
+    for body in ["", "nonsense", deep.as_str(), sleeping, list] {
         let (code, answer) = post(&node, body).await;
         assert_eq!((code, &answer["ok"]), (500, &json!(false)), "{answer}");
         assert!(answer["error"].is_string());

@@ -4,7 +4,7 @@ use claudemesh_broker::auth::SecretKey;
 use serde_json::{Value, json};
 
 use crate::harness::raw::{hello_frame, session_hello_frame};
-use crate::harness::{Node, Raw};
+use crate::harness::{Node, Raw, until};
 
 async fn rows(raw: &mut Raw) -> Vec<Value> {
     let listed = raw.ask(json!({ "type": "list_peers" })).await;
@@ -134,13 +134,13 @@ async fn hiding_and_showing_is_told_to_all_and_holds() {
         rows.into_iter().map(|row| row["pubkey"].clone()).collect()
     };
     let (all, few) = (
-        [json!(alice.pubkey()), json!(bob.pubkey()), json!(key.public_key())],
+        [json!(key.public_key()), json!(alice.pubkey()), json!(bob.pubkey())],
         [json!(alice.pubkey()), json!(bob.pubkey())],
     );
     assert_eq!(listed(rows(&mut own).await), all);
     assert_eq!(listed(rows(&mut hidden).await), all);
     assert_eq!(listed(rows(&mut other).await), few);
-    assert_eq!(rows(&mut own).await[2]["visible"], false);
+    assert_eq!(rows(&mut own).await[0]["visible"], false);
     other.sent("*", "next", "dG8gYWxs").await;
     let direct = other.sent(key.public_key().as_str(), "next", "dG8gb25l").await;
     assert_eq!(hidden.message().await["messageId"], direct.as_str());
@@ -206,7 +206,7 @@ async fn each_presence_has_its_own_row_whoever_asks() {
     }
     let (mut b, _) = Raw::hello_with(&node, &bob, |hello| {
         hello["sessionPubkey"] = json!(named.public_key());
-        hello["channel"] = json!("claude-code");
+        hello["channel"] = json!("slack");
         hello["peerType"] = json!("connector");
     })
     .await;
@@ -229,6 +229,8 @@ async fn each_presence_has_its_own_row_whoever_asks() {
     };
     let member = json!(alice.pubkey());
     let mut expected = vec![
+        row(&member, 0),
+        row(&member, 1),
         json!({
             "pubkey": member, "memberPubkey": member, "displayName": "alice",
             "memberName": "alice", "status": "idle",
@@ -236,31 +238,78 @@ async fn each_presence_has_its_own_row_whoever_asks() {
             "peerRole": "control-plane", "hostname": "tower", "peerType": "ai",
             "channel": "claudemesh-daemon", "model": "opus", "visible": true,
         }),
-        row(&member, 0),
-        row(&member, 1),
         json!({
             "pubkey": named.public_key(), "memberPubkey": bob.pubkey(), "displayName": "bob",
             "memberName": "bob", "status": "idle", "summary": null, "groups": [], "sessionId": "bob-session",
             "cwd": "/work/bob", "peerRole": "control-plane", "hostname": "test",
-            "peerType": "connector", "channel": "claude-code", "visible": true,
+            "peerType": "connector", "channel": "slack", "visible": true,
         }),
     ];
-    expected[1]["stats"] = json!({ "messagesIn": 4.0, "uptime": 9.0 });
-    expected[2]["status"] = json!("working");
-    expected[2]["summary"] = json!("deep in it");
-    expected[2]["profile"] = json!({ "bio": "second" });
+    expected[0]["stats"] = json!({ "messagesIn": 4.0, "uptime": 9.0 });
+    expected[1]["status"] = json!("working");
+    expected[1]["summary"] = json!("deep in it");
+    expected[1]["profile"] = json!({ "bio": "second" });
     let [first, second] = &mut sessions[..] else { unreachable!() };
     for raw in [&mut daemon, first, second, &mut b] {
         let mut listed = rows(raw).await;
-        let mut since = String::new();
+        let mut since = [(); 2].map(|()| String::new());
         for row in &mut listed {
             let at = row.as_object_mut().and_then(|row| row.remove("connectedAt"));
             let at = at.expect("an instant").as_str().expect("text").to_owned();
-            assert!(at.len() == 24 && at >= since, "oldest first: {at} after {since}");
-            since = at;
+            let since = &mut since[usize::from(row["peerRole"] == "session")];
+            assert!(at.len() == 24 && at >= *since, "oldest of its kind first: {at} after {since}");
+            *since = at;
         }
         assert_eq!(listed, expected);
     }
+}
+
+#[tokio::test]
+async fn the_first_of_a_name_is_one_that_is_here() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
+    let bob = node.member("bob").await;
+    let mut watch = Raw::hello(&node, &node.owner).await;
+    let (old, new) = (SecretKey::generate(), SecretKey::generate());
+    let (gone, _) = Raw::session(&node, &bob, &old).await;
+    let probe = watch.sent("*", "low", "cHJvYmU=").await;
+    gone.goodbye().await;
+    crate::harness::until_in_grace(&mut watch, &probe, "bob").await;
+    let _daemon = Raw::hello(&node, &bob).await;
+    let (_session, _) = Raw::session(&node, &bob, &new).await;
+    let listed = rows(&mut watch).await;
+    let of_bob: Vec<&Value> = listed.iter().filter(|row| row["displayName"] == "bob").collect();
+    let keys: Vec<&Value> = of_bob.iter().map(|row| &row["pubkey"]).collect();
+    assert_eq!(keys, [&json!(new.public_key()), &json!(bob.pubkey()), &json!(old.public_key())]);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_started_again_is_there_once() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
+    let bob = node.member("bob").await;
+    let mut watch = Raw::hello(&node, &node.owner).await;
+    let daemon = async |pid: &str, hostname: &str| {
+        let (raw, _) = Raw::hello_with(&node, &bob, |hello| {
+            hello["sessionId"] = json!(format!("daemon-{pid}"));
+            hello["hostname"] = json!(hostname);
+        })
+        .await;
+        raw
+    };
+    let (here, there) = (daemon("1", "here").await, daemon("2", "there").await);
+    let probe = watch.sent("*", "low", "cHJvYmU=").await;
+    here.goodbye().await;
+    crate::harness::until_in_grace(&mut watch, &probe, "bob").await;
+    let missed = watch.sent("*", "low", "bWlzc2Vk").await;
+    let mut again = daemon("3", "here").await;
+    let listed = rows(&mut watch).await;
+    let mut ids: Vec<&Value> = listed.iter().map(|row| &row["sessionId"]).collect();
+    ids.retain(|id| *id != "owner-session");
+    assert_eq!(ids, ["daemon-2", "daemon-3"], "the other host's stays");
+    assert_eq!(watch.event("peer_left").await["eventData"]["name"], "bob");
+    for expected in [probe, missed] {
+        assert_eq!(again.message().await["messageId"], expected.as_str(), "as if it were the same");
+    }
+    drop(there);
 }
 
 // --- setters -------------------------------------------------------------------------
@@ -350,4 +399,30 @@ async fn a_profile_keeps_what_is_not_named() {
     a.ask(json!({ "type": "set_profile", "avatar": "🦀", "title": "Lead" })).await;
     let expected = json!({ "avatar": "🦀", "title": "Lead", "capabilities": ["rust"] });
     assert_eq!(rows(&mut a).await[0]["profile"], expected);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_hidden_peer() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 100).await;
+    let (alice, bob) = (node.member("alice").await, node.member("bob").await);
+    let mut other = Raw::hello(&node, &bob).await;
+    let mut hidden = Raw::hello(&node, &alice).await;
+    hidden.ask(json!({ "type": "set_summary", "summary": "secret plans" })).await;
+    hidden.ask(json!({ "type": "set_visible", "visible": false })).await;
+    other.event("peer_hidden").await;
+    other.so_far().await;
+    let status = async |other: &mut Raw| {
+        let id = other.sent(alice.pubkey().as_str(), "low", "eA==").await;
+        other.ask(json!({ "type": "message_status", "messageId": id })).await["recipients"].clone()
+    };
+    hidden.ask(json!({ "type": "set_status", "status": "dnd" })).await;
+    let while_here = status(&mut other).await;
+    hidden.goodbye().await;
+    until("it has left", async || node.audit_count("peer_left").await == 1).await;
+    assert_eq!(status(&mut other).await, while_here, "whether it is there shows nowhere");
+    // It comes back as hidden as it went.
+    let (mut hidden, ack) = Raw::hello_with(&node, &alice, |_| {}).await;
+    assert_eq!(ack["restored"], true);
+    assert_eq!(rows(&mut hidden).await.len(), 2);
+    assert_eq!(events(&mut other).await, []);
 }

@@ -268,7 +268,7 @@ async fn a_topic_is_refused() {
     let mut a = Raw::hello(&node, &alice).await;
     let ack = a.send("#general", "next", "eA==").await;
     assert_eq!((&ack["queued"], &ack["messageId"]), (&json!(false), &json!("")));
-    assert_eq!(ack["error"], "topic \"general\" is not known here");
+    assert_eq!(ack["error"], "invalid target \"#general\": this broker has no topics");
     assert_eq!(node.audit_count("message_sent").await, 0);
 }
 

@@ -62,6 +62,13 @@ impl Contacts {
         }
     }
 
+    /// A convenience: without it names of the absent are not known.
+    fn note(&self, data_dir: &Path, kept: &Kept) {
+        if let Err(error) = self.write(data_dir, kept) {
+            tracing::debug!(error = format!("{error:#}"), "contacts not noted");
+        }
+    }
+
     fn write(&self, data_dir: &Path, kept: &Kept) -> anyhow::Result<()> {
         enrol::write_private(&file(data_dir, kept), &serde_json::to_vec_pretty(&self.0)?)
     }
@@ -79,10 +86,17 @@ pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
     let mut after = before.clone();
     after.meet(peers);
     if after != before {
-        // A convenience: without it names of the absent are not known.
-        if let Err(error) = after.write(data_dir, kept) {
-            tracing::debug!(error = format!("{error:#}"), "contacts not noted");
-        }
+        after.note(data_dir, kept);
+    }
+}
+
+/// Notes who wrote, if nobody is known by that name yet: who only visits is listed
+/// for nobody.
+pub(super) fn met(data_dir: &Path, kept: &Kept, name: &str, key: &str) {
+    let mut contacts = Contacts::read(data_dir, kept);
+    if contacts.named(name).next().is_none() {
+        contacts.0.insert(name.to_owned(), key.to_owned());
+        contacts.note(data_dir, kept);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Control};
 use super::send::short;
-use super::{ListenArgs, about, connect, output};
+use super::{ListenArgs, about, connect, contacts, output};
 use crate::client::{Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
 use crate::protocol::{Group, Push, Status};
@@ -44,7 +44,7 @@ pub(super) async fn run(
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shown = tokio::select! {
-        shown = show(args, json, &client, inbox) => Some(shown),
+        shown = show(args, json, &client, inbox, (data_dir, &kept)) => Some(shown),
         () = serve_control(control.as_ref(), &client) => None,
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
@@ -91,6 +91,7 @@ async fn show(
     json: bool,
     client: &Client,
     mut inbox: Inbox,
+    (data_dir, kept): (&Path, &super::Kept),
 ) -> anyhow::Result<ExitCode> {
     let mut messages = 0;
     let mut passers_by = PassersBy::default();
@@ -101,7 +102,10 @@ async fn show(
             output::line(&line(&inbound))?;
         }
         match inbound {
-            Inbound::Message { .. } => {
+            Inbound::Message { push, .. } => {
+                if let (Some(name), Some(key)) = (&push.sender_name, &push.sender_member_pubkey) {
+                    contacts::met(data_dir, kept, name, key.as_str());
+                }
                 messages += 1;
                 if args.count == Some(messages) {
                     return Ok(ExitCode::SUCCESS);

@@ -2,13 +2,23 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use sha2::{Digest, Sha256};
+
 use crate::limits::{PENDING_HOOK_MS, PENDING_HOOKS_MAX};
 use crate::protocol::Status;
 
 /// How long such a word waits for its session.
 const PENDING_MS: u64 = PENDING_HOOK_MS.unsigned_abs();
 
-type Process = (i32, String);
+/// A hash of a process and its folder: a folder may be long.
+type Process = [u8; 16];
+
+fn process(pid: i32, cwd: &str) -> Process {
+    let digest = Sha256::new().chain_update(pid.to_be_bytes()).chain_update(cwd).finalize();
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
+}
 
 /// The newest word for each process and folder, for ten seconds.
 #[derive(Clone, Debug, Default)]
@@ -20,15 +30,15 @@ pub(in crate::cluster) struct PendingStatuses {
 impl PendingStatuses {
     pub(in crate::cluster) fn put(&mut self, now_ms: u64, pid: i32, cwd: &str, status: Status) {
         let expires_ms = now_ms + PENDING_MS;
-        let process = (pid, cwd.to_owned());
-        self.newest.insert(process.clone(), (status, expires_ms));
+        let process = process(pid, cwd);
+        self.newest.insert(process, (status, expires_ms));
         self.by_age.push_back((expires_ms, process));
         self.expire(now_ms);
     }
 
     pub(in crate::cluster) fn take(&mut self, now_ms: u64, pid: i32, cwd: &str) -> Option<Status> {
         self.expire(now_ms);
-        self.newest.remove(&(pid, cwd.to_owned())).map(|(status, _)| status)
+        self.newest.remove(&process(pid, cwd)).map(|(status, _)| status)
     }
 
     fn expire(&mut self, now_ms: u64) {

@@ -164,7 +164,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     secret(
         "HOOK_TOKEN",
-        "bearer token of status hooks from elsewhere; two during a rotation; not set: loopback only",
+        "bearer token of status hooks, from this machine too; two during a rotation; not set: loopback, and from beside the session",
     ),
     secret(
         "ADMIN_TOKEN",

@@ -36,6 +36,7 @@ fn comes_back(room: &RoomGuard, proven: &Proven) -> bool {
         let record = &candidate.record;
         record.member == member.id
             && record.role == proven.role
+            && !proven.visitor
             && record.session_key == proven.session_key
             && (record.session_key.is_some() || record.session_id == proven.about.session_id)
     })

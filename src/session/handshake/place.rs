@@ -19,6 +19,7 @@ const ENDED_LEASES_MAX: usize = 3;
 
 /// A place in the mesh: for a new presence, or that of the session's own.
 pub(super) enum Place {
+    Visit { record: Box<PresenceRecord>, lease: LeaseRef },
     New { record: Box<PresenceRecord>, lease: LeaseRef },
     Kept { record: Box<PresenceRecord>, lease: LeaseRef, position: i64 },
 }
@@ -41,7 +42,12 @@ pub(super) async fn acquire(
         let (lease, old) = match acquired {
             Acquired::New { lease, yielded } => {
                 end_yielded(node, &proven.mesh, yielded).await;
-                return Ok(Place::New { record: Box::new(record), lease });
+                let record = Box::new(record);
+                return Ok(if proven.visitor {
+                    Place::Visit { record, lease }
+                } else {
+                    Place::New { record, lease }
+                });
             }
             Acquired::Reattached { lease, record } => (lease, *record),
             Acquired::AtCapacity { current, retry_after_ms } => {
@@ -56,6 +62,10 @@ pub(super) async fn acquire(
             continue;
         }
         let record = refreshed(record, proven, old, &lease);
+        if proven.visitor {
+            // An older socket of the same key is open, or its node is dead.
+            return Ok(Place::Visit { record: Box::new(record), lease });
+        }
         match resume(node, room, &record).await {
             Ok(Some(position)) => {
                 node.metrics.leases_reattached.inc();

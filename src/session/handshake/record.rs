@@ -20,8 +20,8 @@ use crate::router::presence;
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
 pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
-    let Proven { mesh, role, session_key, about, admitted, .. } = proven;
-    let saved = admitted.saved.as_ref().filter(|_| *role == PeerRole::ControlPlane);
+    let Proven { mesh, role, session_key, visitor, about, .. } = proven;
+    let (admitted, saved) = (&proven.admitted, proven.saved());
     let now = Timestamp::now();
     PresenceRecord {
         id: PresenceId::generate(),
@@ -51,6 +51,18 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
         node: node.config.node.id.to_string(),
         epoch: 0,
         online: true,
+        visitor: *visitor,
+        has_confirmed: false,
+        begins_after: None,
+    }
+}
+
+impl Proven {
+    /// What a `hello` restores of the member's last one. Visits leave nothing, and
+    /// are given nothing.
+    fn saved(&self) -> Option<&PeerState> {
+        let restores = self.role == PeerRole::ControlPlane && !self.visitor;
+        self.admitted.saved.as_ref().filter(|_| restores)
     }
 }
 
@@ -77,9 +89,8 @@ fn initial_groups(proven: &Proven) -> Vec<Group> {
         (PeerRole::Session, Some(given)) => given,
         (PeerRole::Session, None) => defaults,
         (_, Some(given)) if !given.is_empty() => given,
-        _ => admitted
-            .saved
-            .as_ref()
+        _ => proven
+            .saved()
             .map(|saved| &saved.groups)
             .filter(|groups| !groups.is_empty())
             .unwrap_or(defaults),
@@ -163,8 +174,7 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
         data["groupsLeftOut"] = json!(left_out);
     }
     let is_session = record.role == PeerRole::Session;
-    let saved = proven.admitted.saved.as_ref().filter(|_| !is_session);
-    let Some(saved) = saved else {
+    let Some(saved) = proven.saved() else {
         return presence::announcement("peer_joined", record, data, is_session);
     };
     if let Some(last_seen_at) = saved.last_seen_at {
@@ -182,9 +192,10 @@ pub(super) fn hello_ack(
     record: &PresenceRecord,
     reattached: bool,
 ) -> HelloAck {
-    let AdmittedMember { member, self_editable, saved } = &*proven.admitted;
+    let AdmittedMember { member, self_editable, .. } = &*proven.admitted;
     let is_session = record.role == PeerRole::Session;
-    let restored = saved.as_ref().filter(|_| !is_session && !reattached);
+    let restored = proven.saved().filter(|_| !reattached);
+    let grace_ms = u64::try_from(node.config.presence.lease_grace_ms).unwrap_or(0);
     let named_groups = proven.about.groups.as_ref().is_some_and(|groups| !groups.is_empty());
     HelloAck {
         presence_id: record.id.to_string(),
@@ -207,7 +218,7 @@ pub(super) fn hello_ack(
         services: (!is_session).then(Vec::new),
         node: node.config.node.id.to_string(),
         region: node.config.node.region.clone(),
-        lease_ttl_ms: u64::try_from(node.config.presence.lease_grace_ms).unwrap_or(0),
+        lease_ttl_ms: if record.visitor { 0 } else { grace_ms },
         protocol_version: PROTOCOL_VERSION,
     }
 }

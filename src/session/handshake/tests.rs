@@ -87,6 +87,7 @@ impl Scene {
             mesh: self.mesh.clone(),
             role,
             session_key: session_key.cloned(),
+            visitor: false,
             about,
             admitted: admitted.expect("the store answers").expect("a member"),
         }
@@ -110,7 +111,7 @@ impl Scene {
                 let opened = open(node, Codec::Json, outbox, room, proven, *record, lease).await;
                 opened.map_err(|refusal| *refusal)
             }
-            Place::Kept { .. } => panic!("it was not here before"),
+            Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
         }
     }
 

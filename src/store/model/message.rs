@@ -142,8 +142,8 @@ pub struct ClaimRequest {
     pub presence: PresenceId,
     /// In which mesh.
     pub mesh: MeshId,
-    /// The member's key.
-    pub member_key: Key,
+    /// The member's key; `None`: only what is addressed to the session's own.
+    pub member_key: Option<Key>,
     /// The session's own key.
     pub session_key: Option<Key>,
     /// Whether only [`Priority::Now`] may be given.

@@ -189,17 +189,21 @@ pub struct OpenPresenceState {
     pub node: Option<String>,
 }
 
-/// Where a hook's directory led.
+/// An open presence that a hook may mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceAt {
     /// The presence.
     pub id: PresenceId,
     /// Its mesh.
     pub mesh: MeshId,
-    /// Its status.
-    pub status: Status,
-    /// Where that came from.
-    pub status_source: StatusSource,
-    /// Since when.
-    pub status_updated_at: Timestamp,
+    /// Its member.
+    pub member: MemberId,
+    /// The client's own name for the session.
+    pub session_id: String,
+    /// Its directory.
+    pub cwd: String,
+    /// Its process.
+    pub pid: i32,
+    /// When it began.
+    pub connected_at: Timestamp,
 }

@@ -126,6 +126,31 @@ pub(super) async fn member_of_session_key(
     row.as_ref().map(|row| id(row, "id")).transpose()
 }
 
+pub(super) async fn addressee_of_session_key(
+    db: &Db,
+    mesh: &MeshId,
+    session_key: &str,
+    since: Timestamp,
+) -> Result<Option<MemberId>> {
+    // Rows of other programs name no role, or one that is not known here.
+    let row = db
+        .fetch_optional(
+            sqlx::query(
+                "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
+                 where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
+                    and greatest(p.last_ping_at, p.disconnected_at) >= $3
+                    and (p.role is distinct from 'control-plane' or p.disconnected_at is null)
+                 order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
+                 limit 1",
+            )
+            .bind(mesh.as_str())
+            .bind(clean(session_key))
+            .bind(since.to_naive()),
+        )
+        .await?;
+    row.as_ref().map(|row| id(row, "id")).transpose()
+}
+
 /// A row of [`select_members`].
 pub(super) fn member(row: &PgRow) -> Result<Member> {
     Ok(Member {

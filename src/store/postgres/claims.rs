@@ -17,7 +17,8 @@ pub(super) async fn claim(
     now: Timestamp,
     ask: &ClaimRequest,
 ) -> Result<Vec<StoredEnvelope>> {
-    let session_key = ask.session_key.as_ref().filter(|key| **key != ask.member_key);
+    let member_key = ask.member_key.as_ref();
+    let session_key = ask.session_key.as_ref().filter(|key| Some(*key) != member_key);
     let in_flight: Vec<&str> = ask.in_flight.iter().map(MessageId::as_str).collect();
     // Two mailboxes, each in the order of its index, merged: the end of a long
     // queue is not looked at. A row that somebody else is taking is skipped.
@@ -58,7 +59,7 @@ pub(super) async fn claim(
                  order by t.seq nulls first, t.created_at, t.id",
             )
             .bind(ask.mesh.as_str())
-            .bind(ask.member_key.as_str())
+            .bind(member_key.map(Key::as_str))
             .bind(session_key.map(Key::as_str))
             .bind(ask.presence.as_str())
             .bind(now.to_naive())

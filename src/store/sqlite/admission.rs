@@ -103,6 +103,28 @@ pub(super) async fn member_of_session_key(
     row.as_ref().map(|row| id(row, "id")).transpose()
 }
 
+pub(super) async fn addressee_of_session_key(
+    db: &Db,
+    mesh: &MeshId,
+    session_key: &str,
+    since: Timestamp,
+) -> Result<Option<MemberId>> {
+    let row = sqlx::query(
+        "select m.id from presence p join member m on m.id = p.member_id
+         where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
+            and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
+            and (p.role = 'session' or p.disconnected_at is null)
+         order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
+    )
+    .bind(mesh.as_str())
+    .bind(session_key)
+    .bind(since.as_ms())
+    .fetch_optional(db.reader())
+    .await
+    .map_err(refused)?;
+    row.as_ref().map(|row| id(row, "id")).transpose()
+}
+
 /// A row of `member` with `is_owner`.
 pub(super) fn member(row: &SqliteRow) -> Result<Member> {
     Ok(Member {

@@ -18,7 +18,8 @@ pub(super) async fn claim(
     now: Timestamp,
     ask: &ClaimRequest,
 ) -> Result<Vec<StoredEnvelope>> {
-    let session_key = ask.session_key.as_ref().filter(|key| **key != ask.member_key);
+    let member_key = ask.member_key.as_ref();
+    let session_key = ask.session_key.as_ref().filter(|key| Some(*key) != member_key);
     let mut tx = db.begin().await?;
     // Two mailboxes, each in the order of its index, merged: the end of a long
     // queue is not looked at.
@@ -46,7 +47,7 @@ pub(super) async fn claim(
          order by mail.seq, mail.created_at, mail.id",
     )
     .bind(ask.mesh.as_str())
-    .bind(ask.member_key.as_str())
+    .bind(member_key.map(Key::as_str))
     .bind(session_key.map(Key::as_str))
     .bind(ask.presence.as_str())
     .bind(now.as_ms())

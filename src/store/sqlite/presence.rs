@@ -258,26 +258,51 @@ pub(super) async fn unheard(db: &Db, before: Timestamp) -> Result<Vec<StoredPres
     rows.iter().map(stored).collect()
 }
 
-pub(super) async fn by_cwd(db: &Db, cwd: &str, pid: i32) -> Result<Option<PresenceAt>> {
-    let row = sqlx::query(
-        "select p.id, m.mesh_id, p.status, p.status_source, p.status_updated_at
+pub(super) async fn by_cwd(db: &Db, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>> {
+    let rows = sqlx::query(
+        "select p.id, m.mesh_id, p.member_id, p.session_id, p.cwd, p.pid, p.connected_at
          from presence p join member m on m.id = p.member_id
          where p.cwd = ?1 and p.disconnected_at is null
-         order by (?2 <> 0 and p.pid = ?2) desc, p.connected_at desc, p.id desc limit 1",
+         order by (?2 <> 0 and p.pid = ?2) desc, p.connected_at desc, p.id desc limit 0 + ?3",
     )
     .bind(cwd)
     .bind(pid)
-    .fetch_optional(db.reader())
+    .bind(limit)
+    .fetch_all(db.reader())
     .await
     .map_err(refused)?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(PresenceAt {
-        id: id(&row, "id")?,
-        mesh: id(&row, "mesh_id")?,
-        status: word(&row, "status", Status::parse)?,
-        status_source: word(&row, "status_source", StatusSource::parse)?,
-        status_updated_at: time(&row, "status_updated_at")?,
-    }))
+    rows.iter().map(at).collect()
+}
+
+pub(super) async fn by_session_id(
+    db: &Db,
+    session_id: &str,
+    limit: u32,
+) -> Result<Vec<PresenceAt>> {
+    let rows = sqlx::query(
+        "select p.id, m.mesh_id, p.member_id, p.session_id, p.cwd, p.pid, p.connected_at
+         from presence p join member m on m.id = p.member_id
+         where p.session_id = ?1 and p.disconnected_at is null
+         order by p.connected_at desc, p.id desc limit 0 + ?2",
+    )
+    .bind(session_id)
+    .bind(limit)
+    .fetch_all(db.reader())
+    .await
+    .map_err(refused)?;
+    rows.iter().map(at).collect()
+}
+
+fn at(row: &SqliteRow) -> Result<PresenceAt> {
+    Ok(PresenceAt {
+        id: id(row, "id")?,
+        mesh: id(row, "mesh_id")?,
+        member: id(row, "member_id")?,
+        session_id: get(row, "session_id")?,
+        cwd: get(row, "cwd")?,
+        pid: get(row, "pid")?,
+        connected_at: time(row, "connected_at")?,
+    })
 }
 
 fn stored(row: &SqliteRow) -> Result<StoredPresence> {

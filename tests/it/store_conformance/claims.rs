@@ -30,6 +30,20 @@ pub(crate) async fn a_session_key_like_the_member_key_gives_mail_once(store: Arc
     assert_eq!(here.claims(T0, &ask).await, sent);
 }
 
+pub(crate) async fn a_visitor_is_given_nothing_of_its_members(store: Arc<dyn Store>) {
+    let here = Fixture::new(store).await;
+    let (peer, session_key) = (here.member("ada").await, fresh_key());
+    let presence = here.present(&peer).await;
+    let to_member = here.mail(&peer.key, 2).await;
+    let own = here.mail(&session_key, 2).await;
+    let ask = ClaimRequest { member_key: None, ..here.asks(&presence, &peer) };
+    assert_eq!(here.claims(T0, &ask).await, []);
+    let ask = ClaimRequest { session_key: Some(session_key), ..ask };
+    assert_eq!(here.claims(T0, &ask).await, own);
+    let other = here.present(&peer).await;
+    assert_eq!(here.claims(T0, &here.asks(&other, &peer)).await, to_member, "nobody has them");
+}
+
 pub(crate) async fn mail_of_others_is_not_given(store: Arc<dyn Store>) {
     let here = Fixture::new(store).await;
     let there = here.another().await;
@@ -170,7 +184,7 @@ pub(crate) async fn mail_that_nobody_holds_is_waiting(store: Arc<dyn Store>) {
     assert_eq!(waiting.iter().collect::<HashSet<_>>(), asked[..2].iter().collect());
     let presence = here.present(&here.owner).await;
     let mut ask = here.asks(&presence, &here.owner);
-    (ask.member_key, ask.limit) = (free.clone(), 1);
+    (ask.member_key, ask.limit) = (Some(free.clone()), 1);
     here.claims(at(1), &ask).await;
     let waiting = store.waiting(at(2), &asked).await.expect("readable");
     assert_eq!(waiting, asked[1..2], "one of two is left");

@@ -182,7 +182,7 @@ impl Fixture {
         ClaimRequest {
             presence: presence.clone(),
             mesh: self.mesh.clone(),
-            member_key: peer.key.clone(),
+            member_key: Some(peer.key.clone()),
             session_key: None,
             urgent_only: false,
             in_flight: Vec::new(),

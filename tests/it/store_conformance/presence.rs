@@ -260,19 +260,27 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5), (0, 15)] {
         let mut opening = here.opening(&here.owner);
         (opening.about.pid, opening.about.cwd) = (pid, cwd.clone());
+        if seconds == 20 || seconds == 30 {
+            opening.about.session_id = cwd.clone();
+        }
         ids.push(here.open(at(seconds), &opening).await);
     }
-    let found = async |pid| store.presence_by_cwd(&cwd, pid).await.expect("readable");
-    let newest = found(99).await.expect("any process will do");
-    assert_eq!((&newest.id, &newest.mesh), (&ids[1], &here.mesh));
-    assert_eq!(
-        (newest.status, newest.status_source, newest.status_updated_at),
-        (Status::Idle, StatusSource::Jsonl, at(30))
-    );
-    assert_eq!(found(1).await.expect("by process").id, ids[0]);
-    assert_eq!(found(2).await.expect("the newer of two").id, ids[1]);
-    assert_eq!(found(0).await.expect("no process: the newest").id, ids[1]);
+    let found = async |pid| {
+        let found = store.presences_in(&cwd, pid, 4).await.expect("readable");
+        found.into_iter().map(|at| at.id).collect::<Vec<_>>()
+    };
+    let of = |order: [usize; 4]| order.map(|at| ids[at].clone());
+    assert_eq!(found(99).await, of([1, 2, 4, 0]), "newest first, and no more than asked for");
+    assert_eq!(found(0).await, of([1, 2, 4, 0]), "no process is nobody's");
+    assert_eq!(found(1).await, of([0, 1, 2, 4]), "the process first");
+    assert_eq!(found(2).await, of([1, 3, 2, 4]));
     here.end(&ids[1]).await;
-    assert_eq!(found(99).await.expect("one is left").id, ids[2]);
-    assert_eq!(store.presence_by_cwd("/nowhere at all", 1).await.expect("readable"), None);
+    assert_eq!(found(2).await, of([3, 2, 4, 0]), "it has ended");
+    let oldest = store.presences_in(&cwd, 2, 1).await.expect("readable").remove(0);
+    let member = &here.owner.id;
+    assert_eq!((&oldest.mesh, &oldest.member, oldest.pid), (&here.mesh, member, 2));
+    assert_eq!((&oldest.cwd, oldest.connected_at), (&cwd, at(5)));
+    let named = store.presences_called(&cwd, 9).await.expect("readable");
+    assert_eq!(named.into_iter().map(|at| at.id).collect::<Vec<_>>(), [ids[2].clone()]);
+    assert_eq!(store.presences_in("/nowhere at all", 1, 9).await.expect("readable"), []);
 }

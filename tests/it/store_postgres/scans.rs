@@ -100,9 +100,10 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     change.status = Some((Status::Working, StatusSource::Hook, at(1)));
     store.update_presences(at(1), &[change]).await.expect("open");
     store.touch_presences(at(1), std::slice::from_ref(&presence)).await.expect("open");
-    store.presence_by_cwd("/100", 1).await.expect("readable");
+    store.presences_in("/100", 1, 9).await.expect("readable");
     store.unheard_presences(T0).await.expect("readable");
     store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
+    store.addressee_of_session_key(&here.mesh, "x", T0).await.expect("readable");
     store.admit(&here.mesh, peer.key.as_str(), "").await.expect("readable");
     store.queue_depth().await.expect("readable");
     let mesh = here.mesh.clone();

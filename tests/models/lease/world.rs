@@ -403,5 +403,8 @@ fn session(number: usize) -> PresenceRecord {
         node: String::new(),
         epoch: 0,
         online: false,
+        visitor: false,
+        has_confirmed: false,
+        begins_after: None,
     }
 }
