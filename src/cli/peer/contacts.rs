@@ -141,7 +141,11 @@ pub(super) mod tests {
         remember(at, &kept, &[peer("ada", None, &ada)]);
         for taken in ["ada", "ADA"] {
             remember(at, &kept, &[peer(taken, None, &mallory)]);
-            assert_eq!(keys(&Contacts::of(at, &kept), "Ada"), std::slice::from_ref(&ada), "{taken}");
+            assert_eq!(
+                keys(&Contacts::of(at, &kept), "Ada"),
+                std::slice::from_ref(&ada),
+                "{taken}"
+            );
         }
         assert_eq!(forget(at, &kept, "Ada").expect("written"), [ada]);
         remember(at, &kept, &[peer("ada", None, &mallory)]);
