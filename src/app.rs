@@ -90,7 +90,10 @@ async fn open_cluster(
     };
     match &config.deployment {
         Deployment::Single { .. } => {
-            let (cluster, events) = SingleCluster::new(times);
+            let (cluster, events) = match config.deployment.data_dir() {
+                Some(folder) => SingleCluster::remembering(times, folder),
+                None => SingleCluster::new(times),
+            };
             Ok((cluster, events))
         }
         Deployment::Clustered { redis, .. } => {

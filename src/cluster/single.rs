@@ -12,6 +12,7 @@ pub(super) mod pending;
 mod tombstones;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::time::Instant;
 
 use self::books::{MeshBooks, Renewal};
 use self::buckets::Buckets;
-use self::once::Digests;
+use self::once::{DigestFile, Digests};
 use self::pending::PendingStatuses;
 use super::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
@@ -35,6 +36,9 @@ use crate::protocol::{CloseReason, Status};
 /// Events that wait for the node. The only ones are requests to close sockets
 /// whose presence has ended; one that does not fit is sent at the next renewal.
 const EVENTS_MAX: usize = 1024;
+
+/// What used hellos are kept in, beside the database.
+const DIGEST_FILE: &str = "hellos.used";
 
 /// How long leases live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct SingleCluster {
 struct State {
     meshes: HashMap<MeshId, MeshBooks>,
     digests: Digests,
+    /// Where the digests outlive the process, if they do.
+    digest_file: Option<DigestFile>,
     buckets: Buckets,
     pending: PendingStatuses,
     /// What nodes said, each until it is forgotten. There is one of them, so
@@ -94,6 +100,24 @@ impl SingleCluster {
         let clock = MonotonicClock::start();
         let cluster = Self { times, clock, state: Mutex::default(), events };
         (Arc::new(cluster), receiver)
+    }
+
+    /// As [`Self::new`], with the used hellos of an earlier life, which are kept in
+    /// that folder. Without the file it is as a new one: hellos go before.
+    #[must_use]
+    pub fn remembering(times: LeaseTimes, folder: &Path) -> (Arc<Self>, ClusterEvents) {
+        let (cluster, events) = Self::new(times);
+        {
+            let mut state = cluster.state.lock();
+            let State { digests, digest_file, .. } = &mut *state;
+            match DigestFile::open(&folder.join(DIGEST_FILE), cluster.clock.now_ms(), digests) {
+                Ok(file) => *digest_file = Some(file),
+                Err(error) => {
+                    tracing::warn!(%error, "used hellos are not kept over a restart");
+                }
+            }
+        }
+        (cluster, events)
     }
 
     /// Panics if the indexes of any mesh disagree.
@@ -193,7 +217,15 @@ impl Cluster for SingleCluster {
     fn publish(&self, _mesh: &MeshId, _message: &BusMessage) {}
 
     async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool> {
-        Ok(self.state.lock().digests.use_once(self.clock.now_ms(), digest, ttl_ms))
+        let now_ms = self.clock.now_ms();
+        let mut state = self.state.lock();
+        let State { digests, digest_file, .. } = &mut *state;
+        let is_first = digests.use_once(now_ms, digest, ttl_ms);
+        if let (true, Some(file)) = (is_first, digest_file) {
+            // A few bytes into the system's cache: cheaper than handing them on.
+            file.keep(digest, now_ms + ttl_ms, digests);
+        }
+        Ok(is_first)
     }
 
     async fn take_tokens(

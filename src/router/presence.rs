@@ -233,7 +233,12 @@ pub async fn settle_ends(node: &Arc<Node>) {
                 let ending = Ending { record, close, audit: Vec::new() };
                 let mesh = ending.record.mesh.clone();
                 told(node, &mesh, node.registry.room(&mesh).as_ref(), &ending, true);
-                rehome_all(node, &mesh, std::slice::from_ref(&ending), &[ending.record.id.clone()]);
+                rehome_all(
+                    node,
+                    &mesh,
+                    std::slice::from_ref(&ending),
+                    std::slice::from_ref(&ending.record.id),
+                );
             }
         }
     }

@@ -317,7 +317,9 @@ async fn reattach(
     };
     let entered = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
     let Ok(active) = entered else {
-        if let Err(error) = presence::remove(node, &ending.record.mesh, &[ending.clone()]).await {
+        if let Err(error) =
+            presence::remove(node, &ending.record.mesh, std::slice::from_ref(&ending)).await
+        {
             tracing::warn!(%error, "a claim of a proven session key waits for the sweep");
         }
         return Err(anothers_key());

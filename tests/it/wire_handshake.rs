@@ -347,3 +347,39 @@ async fn half_a_surrogate_and_odd_new_fields_keep_nobody_out() {
         assert_eq!(row["displayName"], "cut-\u{fffd}");
     }
 }
+
+#[tokio::test]
+async fn a_used_hello_is_not_good_again_after_a_restart() {
+    let mut node = Node::start().await;
+    let alice = node.member("alice").await;
+    let hello = hello_frame(&node.mesh, &alice);
+    let session = session_hello_frame(&node.mesh, &alice, &SecretKey::generate());
+    for frame in [&hello, &session] {
+        let (_raw, ack) = Raw::greet(&node, frame.clone()).await;
+        assert_eq!(ack["type"], "hello_ack", "{ack}");
+    }
+    node.restart().await;
+    for frame in [hello, session] {
+        let (error, close) = Raw::refused(&node, frame).await;
+        assert_eq!(error["code"], "replayed");
+        assert_eq!(close, (1008, "replayed".to_owned()));
+    }
+    // One that is signed now is good, and is nobody's replay.
+    Raw::hello(&node, &alice).await;
+}
+
+/// Whoever is no member uses nothing up: the replay guard is for members' hellos.
+#[tokio::test]
+async fn a_strangers_hello_is_not_remembered() {
+    let node = Node::start().await;
+    let stranger = Member {
+        id: node.owner.id.clone(),
+        key: SecretKey::generate(),
+        name: "stranger".to_owned(),
+    };
+    let hello = hello_frame(&node.mesh, &stranger);
+    for _ in 0..2 {
+        let (error, _) = Raw::refused(&node, hello.clone()).await;
+        assert_eq!(error["code"], "unauthorized");
+    }
+}
