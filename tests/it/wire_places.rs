@@ -107,7 +107,7 @@ async fn three_hundred_reconnects_by_every_way_out_use_one_place() {
         subject.leave_by(round % 6).await;
     }
     let _last = subject.enter().await;
-    assert_eq!(names_listed(&mut subject.admin).await, ["boss", "subject"]);
+    assert_eq!(names_listed(&mut subject.admin).await, ["subject", "boss"]);
     // Presences that began and did not end: exactly the two that are here.
     let begun = node.audit_count("peer_joined").await;
     assert_eq!(begun - node.audit_count("peer_left").await, 2);
@@ -193,7 +193,7 @@ async fn a_place_in_grace_yields_to_a_newcomer_oldest_first() {
     let left = json!({ "name": "first", "pubkey": first.pubkey() });
     let joined = json!({ "name": "third", "pubkey": third.pubkey(), "groups": [] });
     assert_eq!(told, [(&json!("peer_left"), &left), (&json!("peer_joined"), &joined)]);
-    assert_eq!(names_listed(&mut w).await, ["watcher", "second", "third"]);
+    assert_eq!(names_listed(&mut w).await, ["watcher", "third", "second"]);
 
     // The session that is still in grace needs no place to come back.
     let (back, _) = Raw::hello_with(&node, second, |_| {}).await;
@@ -251,7 +251,7 @@ async fn a_blip_is_silent_and_what_was_sent_meanwhile_arrives_in_order() {
     assert_eq!(node.audit_count("peer_left").await, 0);
     assert_eq!(node.audit_count("peer_joined").await, 2);
     let listed = a.ask(json!({ "type": "list_peers" })).await;
-    assert_eq!(listed["peers"][1]["groups"], team, "a reattach keeps its groups");
+    assert_eq!(listed["peers"][0]["groups"], team, "a reattach keeps its groups");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn after_a_restart_sessions_return_silently_and_the_others_leave_once() {
     let (mut b, bob_after) = Raw::session(&node, &bob, &key).await;
     assert_eq!(bob_after["presenceId"], bob_before["presenceId"]);
     let listed = a.ask(json!({ "type": "list_peers" })).await;
-    let row = &listed["peers"][1];
+    let row = &listed["peers"][0];
     assert_eq!(row["summary"], "still here");
     assert_eq!(row["groups"], json!([{ "name": "team", "role": "lead" }]));
     assert_eq!(row["status"], "working");
@@ -312,6 +312,6 @@ async fn after_a_restart_sessions_return_silently_and_the_others_leave_once() {
     }
     assert_eq!(node.audit_count("peer_left").await, 1);
     assert_eq!(node.audit_count("peer_joined").await, 3);
-    assert_eq!(names_listed(&mut a).await, ["alice", "bob"]);
+    assert_eq!(names_listed(&mut a).await, ["bob", "alice"]);
     assert!(node.audit_is_valid().await);
 }
