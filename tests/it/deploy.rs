@@ -1,10 +1,12 @@
 //! The files under `deploy/` and `fly.toml`: they parse, and what they name is
 //! there: settings, commands, paths, routes; and their times fit.
 //!
-//! Not checked here, for want of the programs: that the image builds, that the
-//! load balancer takes its Caddyfile, that a cluster takes the manifests.
+//! In the files beside this one they are run, as far as this machine has the
+//! programs: the image's build and its last stage, the script for Fly.io, the
+//! servers that compose names, Prometheus, the load balancer, systemd's checks.
+//! Not checked: that a cluster takes the manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +19,12 @@ use serde_yaml_ng::Value as Yaml;
 
 use crate::harness::{Node, http};
 
+mod balancer;
+mod documents;
+mod image;
+mod servers;
 mod setup;
+mod watch;
 
 type Env = BTreeMap<String, String>;
 
@@ -38,7 +45,12 @@ fn yaml(path: &str) -> Vec<Yaml> {
 }
 
 fn compose() -> Yaml {
-    yaml("deploy/compose.yaml").remove(0)
+    let mut compose = yaml("deploy/compose.yaml").remove(0);
+    // What is merged in may have merged something in itself.
+    for _ in 0..2 {
+        compose.apply_merge().expect("mappings");
+    }
+    compose
 }
 
 fn fly(path: &str) -> toml::Table {
@@ -93,11 +105,27 @@ fn mapping(of: &Yaml) -> Env {
         .collect()
 }
 
+/// The variables that compose takes from its surroundings.
+fn variables(text: &str) -> BTreeSet<String> {
+    let references = text.split("${").skip(1);
+    references
+        .map(|it| it.chars().take_while(|it| it.is_ascii_uppercase() || *it == '_').collect())
+        .collect()
+}
+
 /// As compose fills it in: with the default, or as if somebody had set it.
 fn filled_in(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
+    while let Some((before, after)) = rest.split_once('$') {
+        // Two of them are one that is meant.
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push_str(before);
+            out.push('$');
+            rest = tail;
+            continue;
+        }
+        let after = after.strip_prefix('{').expect("a reference in braces");
         let (inside, tail) = after.split_once('}').expect("a closed reference");
         out.push_str(before);
         out.push_str(inside.split_once(":-").map_or("0123456789abcdef", |(_, default)| default));
@@ -350,6 +378,64 @@ fn the_balancer_and_the_scrapes_know_every_node_and_the_port() {
 }
 
 #[test]
+fn what_compose_wants_to_be_told_stands_in_the_example() {
+    let example = read("deploy/compose/example.env");
+    let lines = example.lines().filter(|it| !it.starts_with('#'));
+    let named: BTreeSet<String> =
+        lines.filter_map(|it| Some(it.split_once('=')?.0.to_owned())).collect();
+    assert_eq!(variables(&read("deploy/compose.yaml")), named);
+}
+
+#[test]
+fn containers_have_no_more_than_they_need() {
+    let compose = compose();
+    for (name, service) in compose["services"].as_mapping().expect("services") {
+        let name = name.as_str().expect("a name");
+        assert_eq!(strings(&service["cap_drop"]), ["ALL"], "{name}");
+        assert_eq!(strings(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        assert!(service["mem_limit"].is_string(), "{name}");
+        let is_ours = service["image"] == "claudemesh-broker" || name == "redis";
+        assert!(!is_ours || service["read_only"] == true, "{name}");
+        assert!(!is_ours || service["cap_add"].is_null(), "{name}");
+        assert!(service["restart"].is_string(), "{name}");
+    }
+}
+
+#[test]
+fn nothing_from_inside_is_published_by_the_ingress_and_who_may_connect_is_named() {
+    let ingress = yaml("deploy/kubernetes/ingress.example.yaml").remove(0);
+    let paths = ingress["spec"]["rules"][0]["http"]["paths"].as_sequence().expect("paths");
+    let published: BTreeMap<&str, &str> = paths
+        .iter()
+        .map(|it| (it["path"].as_str().expect("a path"), it["pathType"].as_str().expect("a kind")))
+        .collect();
+    let is_published = |route: &str| {
+        published.iter().any(|(path, kind)| match *kind {
+            "Exact" => *path == route,
+            _ => format!("{route}/").starts_with(&format!("{}/", path.trim_end_matches('/'))),
+        })
+    };
+    for route in ["/ws", "/join", "/hook/set-status", "/health", "/health/ready"] {
+        assert!(is_published(route), "{route}");
+    }
+    for route in ["/metrics", "/dashboard", "/dashboard/app.js", "/admin/v1/nodes", "/"] {
+        assert!(!is_published(route), "{route}");
+    }
+    let service = yaml("deploy/kubernetes/service.yaml").remove(0);
+    for path in paths {
+        let to = &path["backend"]["service"];
+        assert_eq!(to["name"], service["metadata"]["name"]);
+        assert_eq!(to["port"]["name"], service["spec"]["ports"][0]["name"]);
+    }
+    let policy = yaml("deploy/kubernetes/network-policy.yaml").remove(0);
+    let selector = &service["spec"]["selector"];
+    assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], selector);
+    let rule = &policy["spec"]["ingress"][0];
+    assert_eq!(rule["ports"][0]["port"], pod()["containers"][0]["ports"][0]["name"]);
+    assert!(rule["from"].as_sequence().is_some_and(|it| !it.is_empty()), "not from everywhere");
+}
+
+#[test]
 fn nodes_on_fly_stay_up_and_count_sockets() {
     let config = fly("fly.toml");
     let service = &config["http_service"];
@@ -416,10 +502,16 @@ fn systemd_takes_the_unit() {
     std::fs::write(&file, text.replace("/usr/local/bin/claudemesh-broker", "/bin/true"))
         .expect("a file");
     let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+        eprintln!("not run: systemd-analyze is not installed");
         return;
     };
     let text = String::from_utf8_lossy(&said.stderr);
     let about_it: Vec<&str> =
         text.lines().filter(|line| line.contains("claudemesh-broker.service")).collect();
     assert!(about_it.is_empty(), "{about_it:?}");
+    // What it makes of the confinement, as ten times its mark.
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--threshold=20", "--no-pager"]).arg(&file);
+    let said = command.output().expect("it is there");
+    assert!(said.status.success(), "{said:?}");
 }
