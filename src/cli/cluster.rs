@@ -28,6 +28,7 @@ use super::{Failure, output};
 use crate::app;
 use crate::config::{Config, process_env};
 
+mod files;
 mod fleet;
 mod folder;
 mod node;

@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Entry, Folder, open_log, tail, write_private};
+use super::files::{open_log, write_private};
+use super::folder::{Entry, Folder, tail};
 use super::node::{Environment, Node};
 use super::ports::Port;
 use super::postgres::Postgres;

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-use super::folder::{Folder, make_folder, write_for};
+use super::files::{make_folder, write_for};
+use super::folder::Folder;
 use super::ports::Port;
 use super::programs::{ServerUser, command_as, find_postgres};
 use crate::cli::Failure;

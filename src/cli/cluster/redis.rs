@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::folder::{Folder, make_folder, write_for};
+use super::files::{make_folder, write_for};
+use super::folder::Folder;
 use super::ports::Port;
 use super::programs::{ServerUser, command_as, find_redis};
 
