@@ -24,8 +24,15 @@ command -v fly >/dev/null || fail "the command fly is missing; see https://fly.i
 command -v openssl >/dev/null || fail "the command openssl is missing; it makes the passwords"
 fly auth whoami >/dev/null || fail "not logged in; run: fly auth login"
 
-# Whether a name is in the first column of a listing.
-listed() { awk -v name="$1" '$1 == name { found = 1 } END { exit !found }'; }
+# Whether a name is in the first column of a listing. Secrets that are staged
+# bear a * before it, those that only some machines have a !. Reads to the end:
+# who is cut off while writing fails, and with it the pipe.
+listed() {
+  awk -v name="$1" '
+    { first = ($1 == "*" || $1 == "!") ? $2 : $1 }
+    first == name { found = 1 }
+    END { exit !found }'
+}
 
 has_secret() { fly secrets list --app "$1" | listed "$2"; }
 
@@ -43,7 +50,7 @@ make_app() {
 make_app "$valkey_app"
 make_app "$broker_app"
 
-if fly volumes list --app "$valkey_app" | grep -q valkey_data; then
+if fly volumes list --app "$valkey_app" | awk '/valkey_data/ { found = 1 } END { exit !found }'; then
   say "volume valkey_data: there"
 else
   fly volumes create valkey_data --app "$valkey_app" --region "$region" --size 1 --yes

@@ -28,6 +28,7 @@ use super::{Failure, output};
 use crate::app;
 use crate::config::{Config, process_env};
 
+mod files;
 mod fleet;
 mod folder;
 mod node;
@@ -161,7 +162,7 @@ async fn start(args: &UpArgs, fleet: &mut Fleet) -> anyhow::Result<Config> {
     let ports = ports::choose(&config, args.port, FIRST_PORT, args.nodes)?;
     let nodes = ports.into_iter().zip(1_u8..);
     let nodes: Vec<Node> =
-        nodes.map(|(port, number)| Node::new(folder, number, port, env.clone())).collect();
+        nodes.map(|(port, number)| Node::new(folder, number, port, owner, env.clone())).collect();
 
     fleet.start(database.into()).await?;
     fleet.start(cache.into()).await?;

@@ -94,13 +94,15 @@ async fn create(
             "memberId": created.member_id,
         }));
     }
+    // Elsewhere the invite's maker has to bring the key.
+    let bring = if file.is_some() { "" } else { " --owner-key -" };
     let file = file.map(|path| format!("\n  kept in     {path}")).unwrap_or_default();
     output::line(&format!(
         "The mesh {slug} is made; you own it.\n  \
          mesh id     {}\n  \
          owner key   {}\n  \
          its secret  {secret}{file}\n  \
-         next, type  claudemesh-broker invite create {slug}\n\
+         next, type  claudemesh-broker invite create {slug}{bring}\n\
          The secret signs invites and is not shown again: keep a copy in a safe place.",
         mesh.id,
         created.owner_secret.public_key(),

@@ -1,11 +1,11 @@
 //! What docs/OPERATIONS.md says of backups: made while the broker runs, and
 //! restored elsewhere, the chain verifies and waiting mail arrives.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use sqlx::Connection as _;
 
 use crate::harness::postgres::PrivatePostgres;
 use crate::harness::program::{Answer, Place, Printing, text};
@@ -63,11 +63,39 @@ impl Broker<'_> {
     }
 }
 
-fn copy_keys(from: &Path, to: &Path) {
-    for folder in ["owners", "peers"] {
-        let copied = Command::new("cp").arg("-r").arg(from.join(folder)).arg(to).status();
-        assert!(copied.expect("cp").success(), "{folder}");
-    }
+/// The commands of docs/OPERATIONS.md that stand behind that word.
+fn commands(of: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
+    let text = std::fs::read_to_string(file).expect("a file");
+    let (_, after) = text.split_once(of).expect(of);
+    after.split("```").nth(1).expect("commands").to_owned()
+}
+
+/// Types them in that folder, as an operator with an ordinary umask does.
+fn types(commands: &str, folder: &Path, env: &[(&str, &str)]) {
+    let program = Path::new(env!("CARGO_BIN_EXE_claudemesh-broker"));
+    let programs = program.parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").expect("a PATH"));
+    let typed = Command::new("sh")
+        .args(["-ec", &format!("umask 022\n{commands}")])
+        .current_dir(folder)
+        .env("PATH", path)
+        .env("CLAUDEMESH_DATA_DIR", folder)
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("sh");
+    assert!(typed.status.success(), "{commands}\n{typed:?}");
+}
+
+fn mode(file: &Path) -> u32 {
+    let metadata = std::fs::metadata(file).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+    metadata.permissions().mode() & 0o777
+}
+
+/// What the document says for SQLite, to another folder than its `/backup`.
+fn back_up_sqlite(from: &Path, to: &Path) {
+    types(&commands("**SQLite.**").replace("/backup", &to.display().to_string()), from, &[]);
 }
 
 #[tokio::test]
@@ -76,16 +104,20 @@ async fn a_copy_of_sqlite_made_while_it_serves_has_all_of_it() {
     let broker = Broker { place: &here, database: None };
     let (_child, url) = broker.serve();
     broker.leave_mail(&url);
-    let file = format!("sqlite://{}", here.path().join("broker.db").display());
-    let mut sqlite = sqlx::SqliteConnection::connect(&file).await.expect("a file");
-    sqlx::query("vacuum into $1")
-        .bind(there.path().join("broker.db").display().to_string())
-        .execute(&mut sqlite)
-        .await
-        .expect("a copy");
-    sqlite.close().await.expect("closed");
-    copy_keys(here.path(), there.path());
+    back_up_sqlite(here.path(), there.path());
+    for file in ["broker.db", "owners", "peers"] {
+        assert_eq!(mode(&there.path().join(file)) & 0o077, 0, "{file} is open to others");
+    }
     Broker { place: &there, database: None }.has_it_all();
+}
+
+#[test]
+fn a_machine_on_which_nobody_joined_is_backed_up_too() {
+    let (here, there) = (Place::new(), Place::new());
+    here.json(&["mesh", "create", "team"]);
+    assert!(!here.path().join("peers").exists());
+    back_up_sqlite(here.path(), there.path());
+    there.json(&["invite", "create", "team"]);
 }
 
 #[tokio::test]
@@ -101,16 +133,15 @@ async fn a_dump_of_postgres_made_while_it_serves_has_all_of_it() {
     let broker = Broker { place: &here, database: Some(old.clone()) };
     let (_child, url) = broker.serve();
     broker.leave_mail(&url);
-    let dump = here.path().join("team.dump");
-    let dumped = Command::new("pg_dump").arg("-Fc").arg("-f").arg(&dump).arg(&old).status();
-    assert!(dumped.expect("pg_dump").success());
-    let restored = Command::new("pg_restore")
-        .args(["--no-owner", "--exit-on-error", "-d", &new])
-        .arg(&dump)
-        .status();
-    assert!(restored.expect("pg_restore").success());
+    let urls = [("DATABASE_URL", old.as_str()), ("NEW_DATABASE_URL", new.as_str())];
+    types(&commands("**Postgres.**"), here.path(), &urls);
+    assert_eq!(mode(&here.path().join("team.dump")), 0o600);
     // Where peers and owners keep their keys has nothing to do with the database.
-    copy_keys(here.path(), there.path());
+    for keys in ["owners", "peers"] {
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(here.path().join(keys)).arg(there.path());
+        assert!(copy.status().expect("cp").success(), "{keys}");
+    }
     let broker = Broker { place: &there, database: Some(new) };
     let check = broker.run(&["migrate", "--check"]).object();
     assert_eq!(check["pending"].as_array().map(Vec::len), Some(0), "{check}");

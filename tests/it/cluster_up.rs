@@ -3,7 +3,7 @@
 
 use std::fs::Permissions;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -216,6 +216,69 @@ async fn what_dies_is_started_again_and_down_works_from_elsewhere() {
     ask_until("nothing is left", || up.pids().iter().all(|pid| !is_alive(*pid)));
     let down = command(&up.place, &["down"]).output().expect("it starts");
     assert_eq!(Answer::of(&down, &["cluster", "down"]).object()["wasUp"], false);
+}
+
+/// The user whom the servers run as under root, as the program finds it.
+fn server_user() -> (u32, u32) {
+    let users = std::fs::read_to_string("/etc/passwd").expect("users");
+    let line = |name: &str| users.lines().find(|line| line.starts_with(&format!("{name}:")));
+    let line = line("postgres").or_else(|| line("nobody")).expect("a user");
+    let field = |at: usize| line.split(':').nth(at).and_then(|it| it.parse().ok()).expect("an id");
+    (field(2), field(3))
+}
+
+#[test]
+fn root_writes_nothing_where_the_servers_user_can_plant_links_and_runs_nothing_as_root() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root runs the servers as another user");
+        return;
+    }
+    let (uid, gid) = server_user();
+    let place = open_place();
+    let (victims, folder) = (place.path().join("victims"), place.path().join("cluster"));
+    for folder in [&victims, &folder, &folder.join("redis"), &folder.join("postgres")] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    std::fs::write(folder.join("lock"), "").expect("a file");
+    // As a cluster of a release before has them: the user's own.
+    for name in ["redis", "postgres"] {
+        chown(folder.join(name), Some(uid), Some(gid)).expect("root may");
+    }
+    let planted = [
+        "redis/redis.new",
+        "redis/redis.conf",
+        "postgres/password",
+        "postgres/password.new",
+        "postgres/data.new",
+    ];
+    for name in planted {
+        let victim = victims.join(name.replace('/', "-"));
+        if name.ends_with("data.new") {
+            std::fs::create_dir(&victim).expect("a folder");
+            std::fs::write(victim.join("theirs"), "kept").expect("a file");
+        } else {
+            std::fs::write(&victim, "kept").expect("a file");
+        }
+        symlink(&victim, folder.join(name)).expect("a link");
+        lchown(folder.join(name), Some(uid), Some(gid)).expect("root may");
+    }
+
+    let up = Up::start_in(place);
+    for name in planted {
+        let victim = victims.join(name.replace('/', "-"));
+        let metadata = std::fs::metadata(&victim).expect("it is still there");
+        assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{name} was given away");
+        let file = if metadata.is_dir() { victim.join("theirs") } else { victim };
+        assert_eq!(std::fs::read_to_string(file).expect("a file"), "kept", "{name}");
+    }
+    let configuration = std::fs::metadata(folder.join("redis.conf")).expect("a file");
+    assert_eq!((configuration.uid(), configuration.gid()), (0, gid));
+    assert_eq!(configuration.mode() & 0o777, 0o640);
+    assert_eq!(std::fs::metadata(folder.join("postgres")).expect("a folder").uid(), 0);
+    for pid in up.pids() {
+        let process = std::fs::metadata(format!("/proc/{pid}")).expect("it runs");
+        assert_eq!(process.uid(), uid, "process {pid}");
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The files under `deploy/` and `fly.toml`: they parse, and what they name is
 //! there: settings, commands, paths, routes; and their times fit.
 //!
-//! Not checked here, for want of the programs: that the image builds, that the
-//! load balancer takes its Caddyfile, that a cluster takes the manifests.
+//! In the files beside this one they are run, as far as this machine has the
+//! programs: the image's build and its last stage, the script for Fly.io, the
+//! servers that compose names, Prometheus, the load balancer, systemd's checks.
+//! Not checked: that a cluster takes the manifests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,7 +19,13 @@ use serde_yaml_ng::Value as Yaml;
 
 use crate::harness::{Node, http};
 
+mod balancer;
+mod confined;
+mod documents;
+mod image;
+mod servers;
 mod setup;
+mod watch;
 
 type Env = BTreeMap<String, String>;
 
@@ -38,7 +46,12 @@ fn yaml(path: &str) -> Vec<Yaml> {
 }
 
 fn compose() -> Yaml {
-    yaml("deploy/compose.yaml").remove(0)
+    let mut compose = yaml("deploy/compose.yaml").remove(0);
+    // What is merged in may have merged something in itself.
+    for _ in 0..2 {
+        compose.apply_merge().expect("mappings");
+    }
+    compose
 }
 
 fn fly(path: &str) -> toml::Table {
@@ -97,7 +110,15 @@ fn mapping(of: &Yaml) -> Env {
 fn filled_in(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
+    while let Some((before, after)) = rest.split_once('$') {
+        // Two of them are one that is meant.
+        if let Some(tail) = after.strip_prefix('$') {
+            out.push_str(before);
+            out.push('$');
+            rest = tail;
+            continue;
+        }
+        let after = after.strip_prefix('{').expect("a reference in braces");
         let (inside, tail) = after.split_once('}').expect("a closed reference");
         out.push_str(before);
         out.push_str(inside.split_once(":-").map_or("0123456789abcdef", |(_, default)| default));
@@ -416,10 +437,16 @@ fn systemd_takes_the_unit() {
     std::fs::write(&file, text.replace("/usr/local/bin/claudemesh-broker", "/bin/true"))
         .expect("a file");
     let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {
+        eprintln!("not run: systemd-analyze is not installed");
         return;
     };
     let text = String::from_utf8_lossy(&said.stderr);
     let about_it: Vec<&str> =
         text.lines().filter(|line| line.contains("claudemesh-broker.service")).collect();
     assert!(about_it.is_empty(), "{about_it:?}");
+    // What it makes of the confinement, as ten times its mark.
+    let mut command = Command::new("systemd-analyze");
+    command.args(["security", "--offline=true", "--threshold=20", "--no-pager"]).arg(&file);
+    let said = command.output().expect("it is there");
+    assert!(said.status.success(), "{said:?}");
 }

@@ -104,7 +104,8 @@ fn metadata() -> Value {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\ntests/run fetches it: cargo fetch --locked");
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 

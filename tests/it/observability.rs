@@ -92,7 +92,7 @@ fn expressions_of_alerts() -> Vec<String> {
     expressions
 }
 
-fn expressions_of_dashboard() -> Vec<String> {
+pub(crate) fn expressions_of_dashboard() -> Vec<String> {
     let text = text_of("deploy/grafana/claudemesh-broker.json");
     let dashboard: Value = serde_json::from_str(&text).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels");

@@ -1,6 +1,5 @@
 //! The processes of a cluster: started, watched, started again, stopped.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +12,8 @@ use rustix::process::Signal;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use super::folder::{Entry, Folder, tail, write_private};
+use super::files::{open_log, write_private};
+use super::folder::{Entry, Folder, tail};
 use super::node::{Environment, Node};
 use super::ports::Port;
 use super::postgres::Postgres;
@@ -100,8 +100,7 @@ impl Service {
             Self::Redis(it) => (it.serve(), false),
             Self::Node(node) => (node.serve()?, true),
         };
-        let said = OpenOptions::new().create(true).append(true).open(log);
-        let said = said.with_context(|| format!("cannot write {}", log.display()))?;
+        let said = open_log(log)?;
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::null()).process_group(0);
         command.stdout(if says_when { Stdio::piped() } else { Stdio::from(said.try_clone()?) });

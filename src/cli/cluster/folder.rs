@@ -4,21 +4,30 @@
 //! lock            held by the `up` that runs
 //! running.json    the processes of that `up`, or of one that was killed
 //! password        of both servers, made once
+//! redis.conf      what Redis is told
 //! env.sh          what makes this program's other commands find the cluster
 //! node-1.log ...  what each process said
-//! postgres/       data; redis/  its configuration
+//! postgres/data   the database's; redis/  where Redis works
 //! ```
+//!
+//! Where root runs the cluster, its processes are another user's, and so are
+//! `postgres/data` and `redis/`. That user may be anybody who has the database's
+//! password. So root writes only where nobody else can: in the folder itself, and
+//! in `postgres/`.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustix::process::Signal;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::process::{Signal, geteuid};
 use serde::{Deserialize, Serialize};
 
+use super::files::{ITSELF, check_is_roots, flags, write_private};
 use super::process::{Identity, is_taken, program_of};
 use crate::cli::Failure;
 use crate::config::{platform_data_dir, process_env};
@@ -28,6 +37,8 @@ use crate::config::{platform_data_dir, process_env};
 const ROOT_FOLDER: &str = "/var/lib/claudemesh";
 /// For a process that a killed `up` has left.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(15);
+/// In the data of a Postgres that runs: its process, in the first line.
+const PID_FILE: &str = "postmaster.pid";
 /// Bytes of randomness in the password.
 const PASSWORD_BYTES: usize = 24;
 /// Lines of a log that an error quotes.
@@ -147,7 +158,7 @@ impl Folder {
         let file = self.path.join("password");
         match std::fs::read_to_string(&file) {
             Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let password = hex::encode(rand::random::<[u8; PASSWORD_BYTES]>());
                 write_private(&file, &password)?;
                 Ok(password)
@@ -189,8 +200,13 @@ impl Folder {
     /// that runs as long as anything has that number: another program, or the
     /// dead one, while nobody has waited for it.
     async fn end_unrecorded_postgres(&self) -> anyhow::Result<bool> {
-        let file = self.path.join("postgres/data/postmaster.pid");
-        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(false) };
+        // Others may write in there: no link of theirs is followed.
+        let Ok(folder) = self.postgres_data() else { return Ok(false) };
+        let once = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let Ok(file) = openat(&folder, PID_FILE, OFlags::RDONLY | once, Mode::empty()) else {
+            return Ok(false);
+        };
+        let text = std::io::read_to_string(File::from(file)).unwrap_or_default();
         let pid = text.lines().next().and_then(|line| line.trim().parse::<u32>().ok());
         let Some(pid) = pid.filter(|pid| is_taken(*pid)) else { return Ok(false) };
         let is_server = program_of(pid).is_some_and(|name| name.starts_with("postgres"));
@@ -200,8 +216,15 @@ impl Folder {
         }
         // Children of the dead one that still use the data are noticed by
         // their shared memory.
-        std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+        unlinkat(&folder, PID_FILE, AtFlags::empty())
+            .with_context(|| format!("cannot remove Postgres's {PID_FILE}"))?;
         Ok(false)
+    }
+
+    fn postgres_data(&self) -> rustix::io::Result<OwnedFd> {
+        let folder = ITSELF | OFlags::RDONLY;
+        let postgres = rustix::fs::open(self.path.join("postgres"), folder, Mode::empty())?;
+        openat(postgres, "data", folder, Mode::empty())
     }
 }
 
@@ -211,19 +234,6 @@ pub(super) fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ")
-}
-
-/// Writes a file that only this user can read, whole or not at all.
-pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
-    let write = || {
-        let new = file.with_extension("new");
-        let mut options = OpenOptions::new();
-        let mut to = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        to.write_all(text.as_bytes())?;
-        to.write_all(b"\n")?;
-        std::fs::rename(&new, file)
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn place(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
@@ -239,7 +249,7 @@ fn place(dir: Option<&Path>) -> anyhow::Result<PathBuf> {
 fn default_folder() -> Option<PathBuf> {
     let data = match process_env("CLAUDEMESH_DATA_DIR").filter(|text| !text.trim().is_empty()) {
         Some(set) => Some(PathBuf::from(set.trim())),
-        None if rustix::process::geteuid().is_root() => Some(PathBuf::from(ROOT_FOLDER)),
+        None if geteuid().is_root() => Some(PathBuf::from(ROOT_FOLDER)),
         None => platform_data_dir(),
     };
     data.map(|data| data.join("cluster"))
@@ -249,6 +259,9 @@ fn default_folder() -> Option<PathBuf> {
 /// database in the middle of something else.
 fn create(path: &Path) -> anyhow::Result<()> {
     let refused = |problem: String| Failure::new("bad_folder", problem);
+    if geteuid().is_root() {
+        check_is_roots(path)?;
+    }
     match std::fs::read_dir(path) {
         Ok(mut entries) => {
             if entries.next().is_some() && !path.join("lock").exists() {
@@ -259,12 +272,16 @@ fn create(path: &Path) -> anyhow::Result<()> {
                 .into());
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             std::fs::create_dir_all(path)
                 .map_err(|error| refused(format!("cannot make {}: {error}", path.display())))?;
             // Root's servers run as another user, who has to pass.
-            let mode = if rustix::process::geteuid().is_root() { 0o755 } else { 0o700 };
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+            let mode = if geteuid().is_root() { 0o755 } else { 0o700 };
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+            if geteuid().is_root() {
+                // Somebody else may have made it in between.
+                check_is_roots(path)?;
+            }
         }
         Err(error) => {
             let text = format!("{} cannot be the cluster's folder: {error}", path.display());
@@ -276,7 +293,9 @@ fn create(path: &Path) -> anyhow::Result<()> {
 
 fn lock(path: PathBuf) -> anyhow::Result<Claimed> {
     let file = path.join("lock");
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file);
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).custom_flags(flags(OFlags::NOFOLLOW));
+    let lock = options.open(&file);
     let lock = lock.with_context(|| format!("cannot write {}", file.display()))?;
     let is_ours = match lock.try_lock() {
         Ok(()) => true,
@@ -325,6 +344,34 @@ mod tests {
         let error = Folder::claim(Some(&file)).expect_err("a file").to_string();
         assert!(error.contains("thesis.txt"), "{error}");
         assert_eq!(std::fs::read_dir(outer.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn root_takes_no_folder_that_others_can_write_to() {
+        if !geteuid().is_root() {
+            eprintln!("not run: only root is refused");
+            return;
+        }
+        let outer = tempfile::tempdir().expect("a folder");
+        let refused = |dir: &Path| Folder::claim(Some(dir)).expect_err("others'").to_string();
+        let (open, theirs) = (outer.path().join("open"), outer.path().join("theirs"));
+        for folder in [&open, &theirs] {
+            std::fs::create_dir(folder).expect("a folder");
+        }
+        std::fs::set_permissions(&open, Permissions::from_mode(0o777)).expect("ours");
+        std::os::unix::fs::chown(&theirs, Some(12_345), None).expect("root may");
+        std::os::unix::fs::symlink(outer.path(), theirs.join("link")).expect("a link");
+        for dir in [open.clone(), open.join("new"), theirs.clone(), theirs.join("link/new")] {
+            let sentence = refused(&dir);
+            assert!(
+                sentence.contains("others than root") && sentence.contains("--dir"),
+                "{sentence}"
+            );
+        }
+        // As in /tmp: what root makes there stays root's.
+        std::fs::set_permissions(&open, Permissions::from_mode(0o1777)).expect("ours");
+        Folder::claim(Some(&open.join("new"))).expect("root's own");
+        assert!(refused(&open).contains("others than root"));
     }
 
     #[tokio::test]

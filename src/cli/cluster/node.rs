@@ -10,6 +10,7 @@ use tokio::process::ChildStdout;
 
 use super::folder::Folder;
 use super::ports::Port;
+use super::programs::{ServerUser, this_program_as};
 use crate::config::process_env;
 
 /// Variables that the nodes get besides those of this process.
@@ -23,6 +24,7 @@ pub(super) struct Node {
     /// What its banner said.
     pub(super) url: String,
     environment: Environment,
+    user: Option<ServerUser>,
 }
 
 /// What every node gets. It listens on loopback unless told otherwise: the
@@ -40,7 +42,13 @@ pub(super) fn environment(database_url: &str, redis_url: &str) -> Environment {
 }
 
 impl Node {
-    pub(super) fn new(at: &Folder, number: u8, port: Port, mut environment: Environment) -> Self {
+    pub(super) fn new(
+        at: &Folder,
+        number: u8,
+        port: Port,
+        user: Option<ServerUser>,
+        mut environment: Environment,
+    ) -> Self {
         let name = format!("node-{number}");
         environment.insert("NODE_ID", name.clone());
         environment.insert("BROKER_PORT", port.number().to_string());
@@ -49,12 +57,12 @@ impl Node {
         environment.insert("BROKER_WS_URL", url);
         // It needs none; but nothing of it may end up in the caller's.
         environment.insert("CLAUDEMESH_DATA_DIR", at.path().display().to_string());
-        Self { name, port, url: String::new(), environment }
+        Self { name, port, url: String::new(), environment, user }
     }
 
     /// The node itself; its banner is one line of JSON.
     pub(super) fn serve(&self) -> std::io::Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = this_program_as(self.user)?;
         command.args(["serve", "--json"]).envs(&self.environment);
         Ok(command)
     }

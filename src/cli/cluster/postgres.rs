@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-use super::folder::{Folder, write_private};
+use super::files::{make_folder, write_for};
+use super::folder::Folder;
 use super::ports::Port;
-use super::programs::{ServerUser, command_as, find_postgres, give_to};
+use super::programs::{ServerUser, command_as, find_postgres};
 use crate::cli::Failure;
 
 /// The database that the nodes share.
@@ -21,7 +22,7 @@ const CONNECTIONS_MAX: u32 = 200;
 #[derive(Debug)]
 pub(super) struct Postgres {
     programs: PathBuf,
-    /// Of which `data` is the data; the user who runs it owns both.
+    /// Of which `data` is the data. That is the server's user's; the folder is not.
     folder: PathBuf,
     user: Option<ServerUser>,
     password: String,
@@ -46,19 +47,19 @@ impl Postgres {
     /// complete: a crash in between leaves nothing that looks like data.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         let (data, unfinished) = (self.data(), self.folder.join("data.new"));
+        make_folder(&self.folder, None)?;
         if data.exists() {
             return Ok(());
         }
-        std::fs::create_dir_all(&self.folder)
-            .with_context(|| format!("cannot make {}", self.folder.display()))?;
-        give_to(&self.folder, self.user)?;
         self.check_reachable()?;
-        if unfinished.exists() {
-            std::fs::remove_dir_all(&unfinished)?;
+        match std::fs::symlink_metadata(&unfinished) {
+            Ok(left) if left.is_dir() => std::fs::remove_dir_all(&unfinished)?,
+            Ok(_) => std::fs::remove_file(&unfinished)?,
+            Err(_) => {}
         }
+        make_folder(&unfinished, self.user)?;
         let password_file = self.folder.join("password");
-        write_private(&password_file, &self.password)?;
-        give_to(&password_file, self.user)?;
+        write_for(&password_file, &self.password, self.user)?;
         let mut initdb = self.command("initdb");
         initdb
             .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"])

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::cli::Failure;
 
@@ -12,18 +12,19 @@ const INSTALL_POSTGRES: &str =
     "install it (Debian and Ubuntu: apt-get install postgresql; macOS: brew install postgresql)";
 const INSTALL_REDIS: &str =
     "install one (Debian and Ubuntu: apt-get install redis-server; macOS: brew install valkey)";
-/// Whom the servers run as when this program runs as root: the first there is.
+/// Whom everything runs as when this program runs as root: the first there is.
 const SERVER_USERS: [&str; 2] = ["postgres", "nobody"];
 
-/// Whom the servers run as.
+/// Whom the servers run as, and the nodes: these have the servers' passwords, so
+/// that nothing is kept apart by another user for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ServerUser {
-    uid: u32,
-    gid: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
-/// Another user for the servers; `None`: the one who runs this. Postgres
-/// refuses to run as root.
+/// Another user for what runs; `None`: the one who runs this. Postgres refuses
+/// to run as root.
 pub(super) fn server_user() -> Result<Option<ServerUser>, Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -55,9 +56,23 @@ pub(super) fn command_as(program: &Path, user: Option<ServerUser>) -> Command {
     command
 }
 
-/// Makes a file or folder the servers' own.
-pub(super) fn give_to(path: &Path, user: Option<ServerUser>) -> std::io::Result<()> {
-    user.map_or(Ok(()), |user| std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)))
+/// This program as `user`, who may not be able to enter the folder in which it
+/// lies: then by way of the process that runs it.
+pub(super) fn this_program_as(user: Option<ServerUser>) -> std::io::Result<Command> {
+    let path = std::env::current_exe()?;
+    let reaches = |user| {
+        let mut look = command_as(Path::new("/bin/sh"), Some(user));
+        look.args(["-c", "test -x \"$1\"", "sh"]).arg(&path).env_clear();
+        look.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    Ok(match user {
+        Some(user) if !reaches(user) => {
+            let mut command = command_as(Path::new("/proc/self/exe"), Some(user));
+            command.arg0(&path);
+            command
+        }
+        user => command_as(&path, user),
+    })
 }
 
 /// The folder of Postgres's programs; those of `version` before others, since

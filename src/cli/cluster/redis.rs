@@ -1,14 +1,13 @@
 //! The cluster's Redis or Valkey: on loopback, with a password, and with
 //! limits that a broker can live with.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Context as _;
-
-use super::folder::{Folder, write_private};
+use super::files::{make_folder, write_for};
+use super::folder::Folder;
 use super::ports::Port;
-use super::programs::{ServerUser, command_as, find_redis, give_to};
+use super::programs::{ServerUser, command_as, find_redis};
 
 /// What the server is told. Nothing in it must outlive a restart: nodes write
 /// their leases again. To evict keys would lose leases of peers that are
@@ -29,7 +28,10 @@ tcp-keepalive 60
 #[derive(Debug)]
 pub(super) struct Redis {
     program: PathBuf,
+    /// Where it works; its user's.
     folder: PathBuf,
+    /// Outside of that: its user reads it, and cannot change it.
+    configuration: PathBuf,
     user: Option<ServerUser>,
     password: String,
     pub(super) port: Port,
@@ -40,7 +42,8 @@ impl Redis {
     pub(super) fn find(at: &Folder, user: Option<ServerUser>) -> anyhow::Result<Self> {
         let program = find_redis()?;
         let port = Port::again_or_any(at.last_port("redis"))?;
-        Ok(Self { program, folder: at.path().join("redis"), user, password: at.password()?, port })
+        let (folder, configuration) = (at.path().join("redis"), at.path().join("redis.conf"));
+        Ok(Self { program, folder, configuration, user, password: at.password()?, port })
     }
 
     pub(super) fn url(&self) -> String {
@@ -49,21 +52,16 @@ impl Redis {
 
     /// Writes its configuration: a password has no place in a command line.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
-        std::fs::create_dir_all(&self.folder)
-            .with_context(|| format!("cannot make {}", self.folder.display()))?;
-        give_to(&self.folder, self.user)?;
+        make_folder(&self.folder, self.user)?;
         let (port, password) = (self.port.number(), &self.password);
         let place = format!("bind 127.0.0.1\nport {port}\nrequirepass {password}\n");
-        let file = self.file();
-        write_private(&file, &format!("{place}{CONFIGURATION}"))?;
-        give_to(&file, self.user)?;
-        Ok(())
+        write_for(&self.configuration, &format!("{place}{CONFIGURATION}"), self.user)
     }
 
     /// The server itself.
     pub(super) fn serve(&self) -> Command {
         let mut command = command_as(&self.program, self.user);
-        command.arg(self.file()).current_dir(&self.folder).env_clear();
+        command.arg(&self.configuration).current_dir(&self.folder).env_clear();
         command
     }
 
@@ -74,9 +72,5 @@ impl Redis {
             return false;
         };
         redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
-    }
-
-    fn file(&self) -> PathBuf {
-        Path::new(&self.folder).join("redis.conf")
     }
 }

@@ -4,9 +4,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tempfile::TempDir;
+
 use super::{read, root};
 
 /// As much of `fly` as the script uses; what changes something is written down.
+/// A secret is listed as flyctl does it: with what stands in the file `mark`
+/// before its name, which is `*` until the app's first deploy.
 const FLY: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 cd "$FAKE"
@@ -16,15 +20,18 @@ for i in $(seq 1 $#); do
 done
 case "$1 $2" in
   "auth whoami") echo me@example.org ;;
-  "apps list") printf 'NAME OWNER\n'; cat apps ;;
-  "apps create") echo "$3 personal" >>apps; echo "$*" >>changes ;;
-  "volumes list") cat "volumes-$app" 2>/dev/null || true ;;
-  "volumes create") echo "vol_1 $3" >>"volumes-$app"; echo "$*" >>changes ;;
-  "secrets list") printf 'NAME DIGEST\n'; cat "secrets-$app" 2>/dev/null || true ;;
+  "apps list") printf 'NAME │ OWNER\n'; cat apps ;;
+  "apps create") echo "$3 │ personal" >>apps; echo "$*" >>changes ;;
+  "volumes list") printf 'ID │ STATE │ NAME\n'; cat "volumes-$app" 2>/dev/null || true ;;
+  "volumes create") echo "vol_1 │ created │ $3" >>"volumes-$app"; echo "$*" >>changes ;;
+  "secrets list")
+    printf '   NAME │ DIGEST │ STATUS\n'
+    for file in secrets-"$app"-*; do
+      [ ! -e "$file" ] || printf ' %s %s │ 5f4d │ State\n' "$(cat mark)" "${file##*-}"
+    done ;;
   "secrets import")
     line="$(cat)"
-    echo "${line%%=*} digest" >>"secrets-$app"
-    echo "${line#*=}" >>values
+    printf %s "${line#*=}" >"secrets-$app-${line%%=*}"
     echo "$*" >>changes ;;
   *) echo "unknown: $*" >&2; exit 1 ;;
 esac
@@ -37,50 +44,100 @@ pub(super) fn broker_secrets(script: &str) -> Vec<String> {
     of_broker.filter_map(|rest| rest.split_whitespace().next().map(str::to_owned)).collect()
 }
 
-fn run(folder: &Path, database_url: Option<&str>) -> Output {
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").expect("a PATH"));
-    let mut command = Command::new("bash");
-    command.arg(root().join("deploy/fly/setup.sh")).env_clear();
-    command.env("PATH", path).env("FAKE", folder);
-    command.envs(database_url.map(|url| ("DATABASE_URL", url)));
-    command.output().expect("bash")
+/// Writes something that can be started.
+pub(super) fn write_program(file: &Path, text: &str) {
+    std::fs::write(file, text).expect("a file");
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).expect("ours");
 }
 
-fn lines(folder: &Path, file: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
+/// An account on Fly.io, without apps.
+struct Account(TempDir);
+
+impl Account {
+    fn new() -> Self {
+        let account = Self(tempfile::tempdir().expect("a folder"));
+        write_program(&account.0.path().join("fly"), FLY);
+        std::fs::write(account.0.path().join("apps"), "").expect("a file");
+        account.mark("*");
+        account
+    }
+
+    /// What stands before the names of secrets from now on.
+    fn mark(&self, mark: &str) {
+        std::fs::write(self.0.path().join("mark"), mark).expect("a file");
+    }
+
+    fn setup(&self, database_url: Option<&str>) -> Output {
+        let folder = self.0.path();
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").expect("a PATH"));
+        let mut command = Command::new("bash");
+        command.arg(root().join("deploy/fly/setup.sh")).env_clear();
+        command.env("PATH", path).env("FAKE", folder);
+        command.envs(database_url.map(|url| ("DATABASE_URL", url)));
+        command.output().expect("bash")
+    }
+
+    fn changes(&self) -> usize {
+        std::fs::read_to_string(self.0.path().join("changes")).unwrap_or_default().lines().count()
+    }
+
+    fn secret(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.path().join(format!("secrets-{name}"))).expect(name)
+    }
+
+    fn password(&self) -> String {
+        self.secret("claudemesh-valkey-VALKEY_PASSWORD")
+    }
+
+    /// The broker finds its way to Valkey.
+    fn agrees(&self) {
+        let url = format!("redis://:{}@claudemesh-valkey.internal:6379", self.password());
+        assert_eq!(self.secret("claudemesh-broker-REDIS_URL"), url);
+    }
 }
 
 #[test]
 fn it_adds_what_is_missing_and_nothing_the_second_time() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let folder = folder.path();
-    let fake = folder.join("fly");
-    std::fs::write(&fake, FLY).expect("a file");
-    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).expect("ours");
-    std::fs::write(folder.join("apps"), "").expect("a file");
-
-    let first = run(folder, None);
+    let account = Account::new();
+    let first = account.setup(None);
     assert!(!first.status.success(), "there is no database yet");
     let said = String::from_utf8_lossy(&first.stderr);
     assert!(said.contains("DATABASE_URL=postgres://"), "{said}");
-    let before = lines(folder, "changes").len();
+    let before = account.changes();
     assert_eq!(before, 6, "two apps, a volume, a password for both, a token");
 
-    let second = run(folder, Some("postgres://u:hunter2@db/mesh"));
+    let second = account.setup(Some("postgres://u:hunter2@db/mesh"));
     assert!(second.status.success(), "{second:?}");
-    assert_eq!(lines(folder, "changes").len(), before + 1, "only what was missing");
-    let third = run(folder, None);
+    assert_eq!(account.changes(), before + 1, "only what was missing");
+    let third = account.setup(None);
     assert!(third.status.success(), "{third:?}");
-    assert_eq!(lines(folder, "changes").len(), before + 1);
+    assert_eq!(account.changes(), before + 1);
 
-    let values = lines(folder, "values");
-    let shown = format!("{first:?}{second:?}{third:?}{:?}", lines(folder, "changes"));
-    for value in &values {
-        assert!(!shown.contains(value.as_str()), "a secret is an argument or was printed");
+    let shown = format!(
+        "{first:?}{second:?}{third:?}{}",
+        std::fs::read_to_string(account.0.path().join("changes")).expect("changes")
+    );
+    for value in [&account.password(), "hunter2", &account.secret("claudemesh-broker-HOOK_TOKEN")] {
+        assert!(!shown.contains(value), "a secret is an argument or was printed");
     }
-    let password = &values[0];
-    assert_eq!(values[1], format!("redis://:{password}@claudemesh-valkey.internal:6379"));
+    account.agrees();
+}
+
+#[test]
+fn run_again_at_any_time_it_leaves_the_broker_its_valkey() {
+    let account = Account::new();
+    assert!(account.setup(Some("postgres://u:p@db/mesh")).status.success());
+    let (password, changes) = (account.password(), account.changes());
+    // Staged, deployed to some of the machines, deployed to all of them.
+    for mark in ["*", "!", ""] {
+        account.mark(mark);
+        let again = account.setup(None);
+        assert!(again.status.success(), "{mark}: {again:?}");
+        assert_eq!(account.changes(), changes, "{mark}: {again:?}");
+        // Valkey may have been deployed before: it has that one.
+        assert_eq!(account.password(), password, "{mark}");
+        account.agrees();
+    }
 }
 
 #[test]

@@ -59,6 +59,11 @@ pub(crate) struct PrivatePostgres {
 impl PrivatePostgres {
     /// Starts a server.
     pub(crate) fn start(fsync: Fsync) -> Self {
+        Self::start_listening(fsync, "127.0.0.1")
+    }
+
+    /// Starts a server that listens there, besides on a socket in its folder.
+    pub(crate) fn start_listening(fsync: Fsync, addresses: &str) -> Self {
         let programs = programs();
         let folder = tempfile::Builder::new()
             .prefix("broker-postgres-")
@@ -77,7 +82,7 @@ impl PrivatePostgres {
             .stdout(Stdio::null()));
         // Somebody else may take the port in between.
         for _ in 0..5 {
-            if let Some(server) = Self::serve(&programs, &folder, fsync) {
+            if let Some(server) = Self::serve(&programs, &folder, fsync, addresses) {
                 return server;
             }
         }
@@ -89,6 +94,16 @@ impl PrivatePostgres {
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<PrivatePostgres> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(Fsync::Off))
+    }
+
+    /// Its port, which also names its socket.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its socket is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where a database of it is.
@@ -125,7 +140,7 @@ impl PrivatePostgres {
         self.url(&name)
     }
 
-    fn serve(programs: &Path, folder: &Path, fsync: Fsync) -> Option<Self> {
+    fn serve(programs: &Path, folder: &Path, fsync: Fsync, addresses: &str) -> Option<Self> {
         let port = free_port();
         let fsync = if fsync == Fsync::On { "fsync=on" } else { "fsync=off" };
         let keeper = as_postgres(Path::new("sh"))
@@ -136,7 +151,14 @@ impl PrivatePostgres {
             .arg(folder.join("data"))
             .args(["-p", &port.to_string(), "-k"])
             .arg(folder)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", fsync, "-c", "max_connections=300"])
+            .args([
+                "-c",
+                &format!("listen_addresses={addresses}"),
+                "-c",
+                fsync,
+                "-c",
+                "max_connections=300",
+            ])
             .current_dir(folder)
             .stdin(Stdio::piped())
             .spawn()
