@@ -346,7 +346,7 @@ impl Metrics {
         };
         begin(&self.messages_rejected, &["malformed", "rate_limit", "rejected", "unavailable"]);
         begin(&self.connections_rejected, &["capacity", "malformed"]);
-        begin(&self.connections_closed, &["kicked", "slow_reader"]);
+        begin(&self.connections_closed, &["answer_too_large", "kicked", "slow_reader"]);
     }
 
     /// A hello was refused.

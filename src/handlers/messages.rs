@@ -19,11 +19,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
     if broker_id.is_none() && client_id.is_none() {
         return context.refuse_if_asked("invalid_argument", "name the message: brokerMessageId");
     }
-    let (known, wants_drain) = {
-        let mut inbox = session.inbox.lock();
-        let known = inbox.confirm(broker_id.as_deref(), client_id.as_deref());
-        (known, inbox.wants_drain())
-    };
+    let known = session.inbox.lock().confirm(broker_id.as_deref(), client_id.as_deref());
     if known {
         if let Some(message_id) = &broker_id {
             tracing::debug!(
@@ -46,7 +42,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
             },
         });
     }
-    if wants_drain {
+    if session.wants_drain() {
         redelivery::request(context.node, context.room, session);
     }
     context.done_if_asked();

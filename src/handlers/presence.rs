@@ -17,7 +17,7 @@ use super::Context;
 /// the same member.
 pub async fn list_peers(context: &Context<'_>) {
     // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.has_room().await {
+    if !context.session.outbox.room().await {
         return;
     }
     let own = &context.session.member;

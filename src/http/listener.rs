@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 
 use super::SocketPeer;
 use super::half_open::{HalfOpen, HalfOpenGuard};
+use super::tap::Tapped;
 use crate::limits;
 
 /// After an accept that failed for want of files or memory.
@@ -69,12 +70,14 @@ async fn serve(
     stopped: CancellationToken,
 ) {
     let evicted = guard.evicted();
+    let (stream, tap) = Tapped::new(stream);
     let entering = Entering(Arc::new(parking_lot::Mutex::new(Some(guard))));
     let service = {
         routes.map_request(move |request: hyper::Request<Incoming>| {
             let mut request: Request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(SocketPeer(peer));
             request.extensions_mut().insert(entering.clone());
+            request.extensions_mut().insert(tap.clone());
             request
         })
     };

@@ -344,6 +344,7 @@ fn activate(
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),
         started: Instant::now(),
         heard_ms: AtomicI64::new(0),
+        listens: AtomicBool::new(true),
     });
     let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
     outbox.say(codec.encode(&ack, None));

@@ -34,6 +34,7 @@ mod store_postgres;
 mod traces;
 mod walkthrough;
 mod wire_admission;
+mod wire_backpressure;
 mod wire_clients;
 mod wire_delivery;
 mod wire_grants;
