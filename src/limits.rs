@@ -346,7 +346,7 @@ const _: () = assert!(
     SOCKET_WRITE_BYTES_MAX >= ANSWER_BYTES_MAX + WRITE_BUFFER_BYTES + 4 * 256
         && SOCKET_WRITE_BYTES_MAX >= PUSH_BYTES_MAX + WRITE_BUFFER_BYTES + 4 * 256
 );
-// What a node holds for the drains that read is below what its outboxes may hold.
+// A drain begins with less than it may take.
 const _: () = assert!(DRAIN_FIRST_ENVELOPES <= DRAIN_BATCH_ENVELOPES_MAX);
 // A frame that waits in the kernel is not yet slow at a kilobyte a second.
 const _: () = assert!(WRITE_DEADLINE_MS as u128 > 3 * KERNEL_UNSENT_BYTES as u128);
