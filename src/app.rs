@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -287,6 +288,8 @@ pub(crate) fn assemble(
         accept,
         ledger: Ledger::default(),
         journal,
+        drains: Semaphore::new(limits::DRAINS_READING_MAX),
+        verifying: AtomicBool::new(false),
         rates,
         metrics,
         vitals: Vitals::default(),

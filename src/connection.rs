@@ -4,6 +4,9 @@
 //! waits (for room in the accept queue, for the store) does not stop what
 //! goes out. Handlers run to their end; the task is never cancelled.
 
+mod pings;
+mod writing;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -20,24 +23,23 @@ use tokio::time::timeout;
 use crate::codec::{Codec, DecodeError};
 use crate::handlers::{self, Asker, Context};
 use crate::http::half_open::HalfOpenGuard;
+use crate::http::tap::Tap;
 use crate::limits;
 use crate::metrics::Reason;
 use crate::node::Node;
-use crate::outbox::{Outbox, Outgoing, Receipt, Taken};
+use crate::outbox::Outbox;
 use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
 use crate::rates::cost;
 use crate::session::handshake::{self, Active, Refusal};
 use crate::session::teardown::teardown;
 
-/// Bytes handed to the socket between two flushes.
-const WRITE_BATCH_BYTES: usize = 64 * 1024;
-/// Frames for which a socket keeps room when it has written them.
-const KEPT_FRAMES: usize = 8;
-/// A peer whose window stays shut this long is gone.
-const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+use self::pings::{Pings, pause};
+use self::writing::write_loop;
 
 /// A socket that has become a session.
 struct Entered {
+    tap: Tap,
+    pings: Pings,
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
     active: Active,
@@ -54,8 +56,9 @@ pub fn serve(
     codec: Codec,
     client: IpAddr,
     half_open: HalfOpenGuard,
+    tap: Tap,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let entering = Box::pin(enter(Arc::clone(&node), socket, codec, half_open));
+    let entering = Box::pin(enter(Arc::clone(&node), socket, codec, half_open, tap));
     async move {
         if let Some(entered) = entering.await {
             entered.active.session.comes_from(client);
@@ -71,12 +74,14 @@ async fn enter(
     mut socket: WebSocket,
     codec: Codec,
     half_open: HalfOpenGuard,
+    tap: Tap,
 ) -> Option<Box<Entered>> {
     let node = &node;
     let outbox = Outbox::new();
+    let mut pings = Pings::new();
     let evicted = half_open.evicted();
     let hello = tokio::select! {
-        hello = greet(node, &mut socket, codec, &outbox) => hello,
+        hello = greet(node, &mut socket, codec, &outbox, &mut pings) => hello,
         () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
         () = node.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
         () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
@@ -86,7 +91,7 @@ async fn enter(
     let hello = match hello {
         Ok(hello) => hello?,
         Err(close) => {
-            close_socket(node, socket, close).await;
+            close_socket(node, socket, &tap, close).await;
             return None;
         }
     };
@@ -95,14 +100,14 @@ async fn enter(
     let active = match admit(node, codec, &outbox, hello).await {
         Ok(active) => active,
         Err(refusal) => {
-            refuse(node, socket, codec, refusal).await;
+            refuse(node, socket, &tap, codec, refusal).await;
             return None;
         }
     };
     node.metrics.hello_seconds.observe(received.elapsed().as_secs_f64());
     drop(half_open);
     let (sink, stream) = socket.split();
-    Some(Box::new(Entered { sink, stream, active }))
+    Some(Box::new(Entered { tap, pings, sink, stream, active }))
 }
 
 async fn admit(
@@ -120,7 +125,13 @@ async fn admit(
     }
 }
 
-async fn refuse(node: &Node, mut socket: WebSocket, codec: Codec, refusal: Box<Refusal>) {
+async fn refuse(
+    node: &Node,
+    mut socket: WebSocket,
+    tap: &Tap,
+    codec: Codec,
+    refusal: Box<Refusal>,
+) {
     let Refusal { error, close } = *refusal;
     node.metrics.rejected_hello(&error.code);
     tracing::debug!(code = %error.code, "hello refused");
@@ -131,19 +142,21 @@ async fn refuse(node: &Node, mut socket: WebSocket, codec: Codec, refusal: Box<R
             return;
         }
     }
-    close_socket(node, socket, close).await;
+    close_socket(node, socket, tap, close).await;
 }
 
 /// Sends the close and waits a moment for the peer's, so that what was
 /// written before is not lost to a reset.
-async fn close_socket(node: &Node, mut socket: WebSocket, close: CloseReason) {
+async fn close_socket(node: &Node, mut socket: WebSocket, tap: &Tap, close: CloseReason) {
     count_closed(node, close);
     let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), async {
         if socket.send(close_message(close)).await.is_ok() {
-            while let Some(Ok(_)) = socket.recv().await {}
             if close.is_offence() {
-                // Nothing can be read after it; the peer has the time to read.
-                std::future::pending::<()>().await;
+                // Nothing can be understood after it: it is thrown away.
+                tap.end();
+                let _ = socket.flush().await;
+            } else {
+                while let Some(Ok(_)) = socket.recv().await {}
             }
         }
     })
@@ -199,6 +212,7 @@ async fn greet(
     socket: &mut WebSocket,
     codec: Codec,
     outbox: &Outbox,
+    pings: &mut Pings,
 ) -> Result<Option<ClientMessage<'static>>, CloseReason> {
     debug_assert!(outbox.is_open());
     let mut malformed = Malformed::default();
@@ -208,7 +222,10 @@ async fn greet(
             Some(Err(error)) => return offence(&error).map_or(Ok(None), Err),
             None => return Ok(None),
         };
-        let Some((spoken, bytes)) = payload(codec, &message) else { continue };
+        let Some((spoken, bytes)) = payload(codec, &message) else {
+            pause(pings.pause_after(&message)).await;
+            continue;
+        };
         let error = match spoken.decode(bytes) {
             Ok(Request { message: ClientMessage::Hello(hello), .. }) => {
                 return Ok(Some(ClientMessage::Hello(hello)));
@@ -270,7 +287,7 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
 
 /// Both loops, until the socket is gone.
 async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
-    let Entered { sink, stream, active } = *entered;
+    let Entered { tap, pings, sink, stream, active } = *entered;
     let ends = Ends::default();
     if node.draining.is_cancelled() {
         // It came in while the others were being closed.
@@ -278,8 +295,8 @@ async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
     }
     let loops = async {
         tokio::join!(
-            read_loop(node, stream, &active, &ends),
-            write_loop(node, sink, &active, &ends),
+            read_loop(node, stream, pings, &active, &ends),
+            write_loop(node, sink, tap, &active, &ends),
         );
     };
     // A defect in a handler must not cost the session its teardown: a lease
@@ -303,13 +320,16 @@ struct Ends {
 async fn read_loop(
     node: &Arc<Node>,
     mut stream: SplitStream<WebSocket>,
+    mut pings: Pings,
     active: &Active,
     ends: &Ends,
 ) {
+    let session = &active.session;
     let mut malformed = Malformed::default();
+    let mut paused = None;
     loop {
         let message = tokio::select! {
-            message = stream.next() => message,
+            message = async { pause(paused).await; stream.next().await } => message,
             () = ends.writer.notified() => {
                 // Our close is on its way: the peer's ends the stream.
                 let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
@@ -320,18 +340,19 @@ async fn read_loop(
         };
         match message {
             Some(Ok(message)) => {
-                active.session.heard();
-                if active.session.outbox.is_open()
+                session.heard();
+                paused = pings.pause_after(&message);
+                if session.outbox.is_open()
                     && let Some(work) = take(node, active, &message, &mut malformed)
                 {
+                    session.listens(false);
                     work.await;
+                    session.listens(true);
                 }
             }
             Some(Err(error)) => {
                 if let Some(close) = offence(&error) {
-                    active.session.outbox.close(close);
-                    ends.writer.notified().await;
-                    linger(node, stream);
+                    session.outbox.close(close);
                 } else {
                     ends.reader.notify_one();
                 }
@@ -342,6 +363,16 @@ async fn read_loop(
                 return;
             }
         }
+    }
+}
+
+/// Handles a request when there is room for its answer: a peer that asks and does
+/// not read waits for itself.
+async fn handle_later<'a>(context: Context<'a>, message: ClientMessage<'a>, received: Instant) {
+    if context.session.outbox.room().await
+        && let Some(work) = handlers::handle(context, message, received)
+    {
+        work.await;
     }
 }
 
@@ -364,6 +395,12 @@ fn take<'a>(
         Ok(Request { req_id, message }) => {
             let context =
                 Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
+            // Most confirmations have no answer, and make room.
+            let is_answered =
+                context.req_id.is_some() || !matches!(message, ClientMessage::ClientAck(_));
+            if is_answered && !session.outbox.has_room() {
+                return Some(Box::pin(handle_later(context, message, received)));
+            }
             handlers::handle(context, message, received)
         }
         Err(error) => {
@@ -379,149 +416,18 @@ fn take<'a>(
             };
             let context =
                 Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            handlers::handle_undecoded(&context, error);
-            handlers::charge(session, cost::OF_NOISE)
-        }
-    }
-}
-
-/// A peer that offended is not read from any more. Closing on top of what it
-/// still sends would reset the connection, and our close would be lost: so the
-/// socket stays for as long as a peer has to answer a close.
-fn linger<T: Send + 'static>(node: &Node, socket: T) {
-    node.tasks.spawn(async move {
-        tokio::time::sleep(Duration::from_millis(limits::CLOSE_DEADLINE_MS)).await;
-        drop(socket);
-    });
-}
-
-// --- out -----------------------------------------------------------------------
-
-/// Why the write loop ends.
-enum End {
-    /// Say this, then close.
-    Close(CloseReason),
-    /// The socket is gone.
-    Gone,
-}
-
-async fn write_loop(
-    node: &Arc<Node>,
-    mut sink: SplitSink<WebSocket, Message>,
-    active: &Active,
-    ends: &Ends,
-) {
-    let end = write_until_end(node, &mut sink, active, ends).await;
-    if let End::Close(close) = end {
-        count_closed(node, close);
-        let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
-        let _ = timeout(deadline, sink.send(close_message(close))).await;
-    }
-    active.session.outbox.retire();
-    ends.writer.notify_one();
-}
-
-async fn write_until_end(
-    node: &Arc<Node>,
-    sink: &mut SplitSink<WebSocket, Message>,
-    active: &Active,
-    ends: &Ends,
-) -> End {
-    let session = &active.session;
-    let liveness = &node.config.liveness;
-    let mut ping = tokio::time::interval(Duration::from_millis(liveness.ping_interval_ms));
-    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ping.reset();
-    let mut out = VecDeque::new();
-    loop {
-        let taken = tokio::select! {
-            taken = session.outbox.take(&mut out, WRITE_BATCH_BYTES) => taken,
-            () = ends.reader.notified() => return End::Gone,
-            _ = ping.tick() => {
-                if session.silent_ms() > i64::try_from(liveness.pong_deadline_ms()).unwrap_or(i64::MAX) {
-                    return End::Gone;
-                }
-                let write = sink.send(Message::Ping(Bytes::new()));
-                if Box::pin(guarded(session, write)).await.is_err() {
-                    return End::Gone;
-                }
-                continue;
+            if session.outbox.has_room() {
+                handlers::handle_undecoded(&context, error);
+                return handlers::charge(session, cost::OF_NOISE);
             }
-        };
-        if !out.is_empty() {
-            let written = Box::pin(guarded(session, write(sink, session.codec, &out))).await;
-            match written {
-                Ok(()) => {
-                    settle(node, active, &mut out);
-                    if out.capacity() > KEPT_FRAMES {
-                        out = VecDeque::new();
+            Some(Box::pin(async move {
+                if context.session.outbox.room().await {
+                    handlers::handle_undecoded(&context, error);
+                    if let Some(owed) = handlers::charge(context.session, cost::OF_NOISE) {
+                        owed.await;
                     }
                 }
-                Err(Unwritten::Aborted(close)) => return End::Close(close),
-                Err(Unwritten::Gone) => return End::Gone,
-            }
+            }))
         }
-        if let Taken::Close(close) = taken {
-            return End::Close(close);
-        }
-    }
-}
-
-enum Unwritten {
-    Aborted(CloseReason),
-    Gone,
-}
-
-/// A write may not outlast its deadline, nor the order to give up.
-async fn guarded(
-    session: &crate::session::Session,
-    write: impl Future<Output = Result<(), axum::Error>>,
-) -> Result<(), Unwritten> {
-    tokio::select! {
-        // First: it is nearly always ready, and then nothing else is set up.
-        biased;
-        written = write => written.map_err(|_| Unwritten::Gone),
-        close = session.outbox.aborted() => Err(Unwritten::Aborted(close)),
-        () = tokio::time::sleep(WRITE_DEADLINE) => Err(Unwritten::Gone),
-    }
-}
-
-async fn write(
-    sink: &mut SplitSink<WebSocket, Message>,
-    codec: Codec,
-    out: &VecDeque<Outgoing>,
-) -> Result<(), axum::Error> {
-    for frame in out {
-        if let Some(message) = to_message(codec, frame.bytes.clone()) {
-            sink.feed(message).await?;
-        }
-    }
-    sink.flush().await
-}
-
-/// What was written is over for peers that never confirm.
-fn settle(node: &Node, active: &Active, out: &mut VecDeque<Outgoing>) {
-    let session = &active.session;
-    let frames = out.len();
-    let mut bytes = 0;
-    let mut done = false;
-    let mut deliveries = 0;
-    {
-        let mut inbox = session.inbox.lock();
-        for frame in out.drain(..) {
-            bytes += frame.bytes.len();
-            deliveries += u64::from(frame.receipt.is_some());
-            done |= match frame.receipt {
-                Some(Receipt::Direct(id)) => inbox.wrote_direct(&id),
-                Some(Receipt::Multicast(seq)) => inbox.wrote_multicast(seq),
-                None => false,
-            };
-        }
-    }
-    session.outbox.written(frames, bytes);
-    node.metrics.messages_delivered.inc_by(deliveries);
-    active.room.note_delivered(deliveries);
-    if done {
-        node.ledger.report(session);
     }
 }

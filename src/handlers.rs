@@ -200,7 +200,7 @@ async fn handle_other(context: &Context<'_>, message: ClientMessage<'_>) {
         ClientMessage::Unban(ask) => moderation::unban(context, ask).await,
         ClientMessage::ListBans(ask) => moderation::list_bans(context, ask).await,
         ClientMessage::AuditQuery(ask) => audit::query(context, ask).await,
-        ClientMessage::AuditVerify => audit::verify(context).await,
+        ClientMessage::AuditVerify => audit::verify(context),
         ClientMessage::Empty(read) => empty::answer(context, &read),
         ClientMessage::Hello(_) | ClientMessage::SessionHello(_) => {
             context.refuse_if_asked("already_active", "this connection has said hello already");

@@ -8,6 +8,7 @@ pub mod health;
 pub mod hook;
 pub mod join;
 pub mod listener;
+pub mod tap;
 pub mod upgrade;
 
 use std::net::SocketAddr;

@@ -270,12 +270,14 @@ fn redeliver(node: &Arc<Node>) {
     for room in node.registry.rooms() {
         let mut due = Vec::new();
         room.for_each_session(|session, _| {
-            let mut inbox = session.inbox.lock();
-            let expired = !inbox.is_settled() && inbox.expire(session.age_ms() - claim_ms);
+            let expired = {
+                let mut inbox = session.inbox.lock();
+                !inbox.is_settled() && inbox.expire(session.age_ms() - claim_ms)
+            };
             if expired {
                 node.metrics.messages_redelivered.inc();
             }
-            if expired || inbox.wants_drain() {
+            if expired || session.wants_drain() {
                 due.push(Arc::clone(session));
             }
         });

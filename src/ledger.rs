@@ -105,7 +105,7 @@ impl Ledger {
     async fn flush(&self, store: &dyn Store, with_positions: bool) -> crate::store::Result<bool> {
         let sessions = std::mem::take(&mut *self.sessions.lock());
         let mut reports: Vec<(Arc<Session>, Done)> = Vec::with_capacity(sessions.len());
-        let mut batch = std::mem::take(&mut *self.stray.lock());
+        let mut batch = Batch::of(std::mem::take(&mut *self.stray.lock()));
         let mut later = Vec::new();
         for session in sessions {
             session.in_ledger.store(false, Ordering::Release);
@@ -113,11 +113,11 @@ impl Ledger {
             if !with_positions && done.position.take().is_some() {
                 later.push(Arc::clone(&session));
             }
-            batch.extend(entries(&session, &done));
+            batch.entries.extend(entries(&session, &done));
             reports.push((session, done));
         }
-        let only_later = batch.is_empty() && !later.is_empty();
-        let written = write(store, &batch).await;
+        let only_later = batch.entries.is_empty() && !later.is_empty();
+        let written = write(store, &batch.entries).await;
         match &written {
             Ok(()) => {
                 for (session, done) in &reports {
@@ -125,8 +125,7 @@ impl Ledger {
                 }
             }
             Err(_) => {
-                let stray = batch.into_iter().filter(|entry| !is_of(entry, &reports));
-                self.stray.lock().extend(stray.take(limits::CONFIRM_QUEUE_MAX));
+                batch.give_back(&mut self.stray.lock());
                 later = reports.into_iter().map(|(session, _)| session).collect();
             }
         }
@@ -134,6 +133,29 @@ impl Ledger {
             self.report(session);
         }
         written.map(|()| only_later)
+    }
+}
+
+/// What is written at once: first what belongs to no session here, then what the
+/// sessions' inboxes hold until it is written.
+struct Batch {
+    entries: Vec<Confirm>,
+    strays: usize,
+}
+
+impl Batch {
+    fn of(strays: Vec<Confirm>) -> Self {
+        Self { strays: strays.len(), entries: strays }
+    }
+
+    /// It could not be written: the strays go before those that came since. The
+    /// rest is where it was.
+    fn give_back(self, stray: &mut Vec<Confirm>) {
+        let mut entries = self.entries;
+        entries.truncate(self.strays);
+        entries.append(stray);
+        entries.truncate(limits::CONFIRM_QUEUE_MAX);
+        *stray = entries;
     }
 }
 
@@ -157,11 +179,40 @@ fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
     direct.chain(position).collect()
 }
 
-/// Whether a session's inbox still holds it.
-fn is_of(entry: &Confirm, reports: &[(Arc<Session>, Done)]) -> bool {
-    match entry {
-        Confirm::Message { id, .. } => reports.iter().any(|(_, done)| done.directs.contains(id)),
-        Confirm::MulticastsUpTo { .. } => true,
-        Confirm::ClientMessage { .. } => false,
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Key, MeshId, PresenceId};
+
+    fn confirm(id: &str) -> Confirm {
+        Confirm::Message {
+            mesh: MeshId::from("mesh"),
+            id: id.into(),
+            member_key: Key::from("key"),
+            session_key: None,
+        }
+    }
+
+    fn position(position: i64) -> Confirm {
+        Confirm::MulticastsUpTo { presence: PresenceId::from("presence"), position }
+    }
+
+    #[test]
+    fn what_a_store_that_is_away_refuses_is_told_apart_by_its_place_alone() {
+        let mut batch = Batch::of(vec![confirm("earlier"), confirm("both")]);
+        // A session reports the same message, and its position.
+        batch.entries.extend([confirm("both"), confirm("own"), position(7)]);
+        let mut stray = vec![confirm("since")];
+        batch.give_back(&mut stray);
+        assert_eq!(stray, [confirm("earlier"), confirm("both"), confirm("since")]);
+    }
+
+    #[test]
+    fn strays_are_bounded_however_often_the_store_refuses() {
+        let of = |count: usize| (0..count).map(|id| confirm(&id.to_string())).collect::<Vec<_>>();
+        let batch = Batch::of(of(limits::CONFIRM_QUEUE_MAX));
+        let mut stray = vec![confirm("since")];
+        batch.give_back(&mut stray);
+        assert_eq!(stray, of(limits::CONFIRM_QUEUE_MAX), "the oldest stay");
     }
 }

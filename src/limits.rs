@@ -90,15 +90,56 @@ pub const CLOSE_DEADLINE_MS: u64 = 2_000;
 /// not less. Then it ends anyway.
 pub const FAILED_DRAIN_MS: u64 = 3_000;
 
+/// Between two frames that left for a peer that is behind. A peer that takes not
+/// one byte for so long is closed with 1013 `slow_reader`; one that takes little
+/// at a time is waited for.
+pub const WRITE_DEADLINE_MS: u64 = 120_000;
+
+/// The same in pauses between pings, where those are set to be short: the lesser
+/// of the two holds.
+pub const PING_INTERVALS_WITHOUT_WRITE_MAX: u64 = 5;
+
+/// Bytes that the kernel takes for a socket beyond what it has sent. More waits
+/// in the outbox: there it counts, and a peer's progress shows within so much.
+pub const KERNEL_UNSENT_BYTES: u32 = 32 * 1024;
+
+/// Pings and pongs of one socket that are read at once, and per second after
+/// that. More: the socket is read at that pace, its requests too.
+pub const PINGS_PER_SECOND_MAX: u32 = 10;
+
+/// What a WebSocket library holds for one socket while the kernel takes nothing.
+/// One frame that does not fit closes with 1011 `answer_too_large`; the largest
+/// push and the largest answer do fit.
+pub const SOCKET_WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 // ---- Outbox ----------------------------------------------------------------
 
-/// Encoded bytes that wait for one socket. More: closed with 1013
-/// `slow_reader`; durable messages stay queued.
+/// Encoded bytes of messages that wait for one socket, with the answers before
+/// and between them. More: messages stay in the store until half of it is free;
+/// the peer's own requests wait as long to be read.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
 /// Frames that wait for one socket, however small. More: as
 /// [`OUTBOX_BYTES_MAX`].
 pub const OUTBOX_FRAMES_MAX: usize = 4096;
+
+/// What the answer to a send takes besides the send's own `id`. So much is kept
+/// free in the outbox from reading a send to answering it.
+pub const ACK_BYTES_MAX: usize = 512;
+
+/// Encoded bytes of events that wait for one socket, besides
+/// [`OUTBOX_BYTES_MAX`]. More: the newest of its kind about each presence stays,
+/// and of the rest the oldest are dropped. Nobody is closed for them.
+pub const OUTBOX_EVENT_BYTES_MAX: usize = 128 * 1024;
+
+/// Events that wait for one socket, however small. More: as
+/// [`OUTBOX_EVENT_BYTES_MAX`].
+pub const OUTBOX_EVENTS_MAX: usize = 512;
+
+/// All that waits for one socket: messages and answers, the one large answer that
+/// was begun while there was room, the events.
+pub const OUTBOX_TOTAL_BYTES_MAX: usize =
+    OUTBOX_BYTES_MAX + ANSWER_BYTES_MAX + OUTBOX_EVENT_BYTES_MAX;
 
 /// What a push adds to the ciphertext that was sent: names, keys, ids, and the
 /// field names around them. Longer names are cut before.
@@ -214,6 +255,21 @@ pub const RESUMED_RECIPIENTS_MAX: usize = 256;
 
 /// Envelopes that a drain claims at once. More: it claims again.
 pub const DRAIN_BATCH_ENVELOPES_MAX: usize = 128;
+
+/// Envelopes that a drain claims or reads before it knows how large they are.
+/// After them it takes as many as fit into [`DRAIN_BATCH_BYTES_MAX`].
+pub const DRAIN_FIRST_ENVELOPES: usize = 8;
+
+/// Bytes of one reading of a drain, but for the last few envelopes in it. More:
+/// it reads again, when they are in the outbox.
+pub const DRAIN_BATCH_BYTES_MAX: usize = OUTBOX_BYTES_MAX / 2;
+
+/// What a stored envelope takes besides what is sealed in it, about.
+pub const ENVELOPE_BYTES: usize = 1024;
+
+/// Drains of a node that read at once; none waits for its peer meanwhile. More:
+/// they wait for those.
+pub const DRAINS_READING_MAX: usize = 64;
 
 /// How long a message waits for its recipient. Longer: deleted, with an
 /// `expired` audit row.
@@ -424,8 +480,18 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 const KEY_HEX_BYTES: usize = 64;
 
-// A reader that is one large frame behind is not slow.
+// Whatever else waits, a push fits where there is room: a drain comes forward.
 const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * PUSH_BYTES_MAX);
+// Every push and every answer fits into what is held for the kernel, with the
+// small frames before it, a frame's head, and a control frame or two.
+const _: () = assert!(
+    SOCKET_WRITE_BYTES_MAX >= ANSWER_BYTES_MAX + WRITE_BUFFER_BYTES + 4 * 256
+        && SOCKET_WRITE_BYTES_MAX >= PUSH_BYTES_MAX + WRITE_BUFFER_BYTES + 4 * 256
+);
+// A drain begins with less than it may take.
+const _: () = assert!(DRAIN_FIRST_ENVELOPES <= DRAIN_BATCH_ENVELOPES_MAX);
+// A frame that waits in the kernel is not yet slow at a kilobyte a second.
+const _: () = assert!(WRITE_DEADLINE_MS as u128 > 3 * KERNEL_UNSENT_BYTES as u128);
 // All that may be in flight to a session, and the gate behind it, fit as frames.
 const _: () = assert!(OUTBOX_FRAMES_MAX >= INFLIGHT_DELIVERIES_MAX + GATE_FRAMES_MAX);
 // A drain alone cannot exceed what may be in flight.

@@ -358,7 +358,7 @@ impl Metrics {
             &["malformed", "rate_limit", "rejected", "request_rate", "unavailable"],
         );
         begin(&self.connections_rejected, &["capacity", "malformed"]);
-        begin(&self.connections_closed, &["kicked", "slow_reader"]);
+        begin(&self.connections_closed, &["answer_too_large", "kicked", "slow_reader"]);
     }
 
     /// A hello was refused.

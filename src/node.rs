@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +51,10 @@ pub struct Node {
     pub ledger: Ledger,
     /// Presence rows on their way to the store.
     pub journal: Journal,
+    /// Turns of drains to read the store.
+    pub drains: Semaphore,
+    /// Whether an audit chain is being walked.
+    pub verifying: AtomicBool,
     /// Rate limits.
     pub rates: Rates,
     /// What `/metrics` exports.

@@ -223,7 +223,11 @@ impl CloseReason {
     pub const MALFORMED: Self = Self::new(1008, "malformed");
     /// A frame over `MAX_MESSAGE_BYTES`. Reconnect: yes, with smaller frames.
     pub const TOO_LARGE: Self = Self::new(1009, "frame too large");
-    /// The reader did not keep up. Reconnect: yes; what was missed is queued.
+    /// An answer was larger than a socket's buffer. Reconnect: yes, and ask for
+    /// less.
+    pub const ANSWER_TOO_LARGE: Self = Self::new(1011, "answer_too_large");
+    /// The reader took nothing for too long. Reconnect: yes; what was missed is
+    /// queued.
     pub const SLOW_READER: Self = Self::new(1013, "slow_reader");
     /// The node cannot take new peers now. Reconnect: later.
     pub const TRY_AGAIN_LATER: Self = Self::new(1013, "try_again_later");
@@ -237,7 +241,7 @@ impl CloseReason {
     pub const BANNED: Self = Self::new(4002, "banned");
 
     /// All of them: what may cross the bus by code and reason.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::SESSION_REPLACED,
         Self::DISCONNECTED,
         Self::DISCONNECTED_STALE,
@@ -248,6 +252,7 @@ impl CloseReason {
         Self::BAD_SESSION_PUBKEY,
         Self::MALFORMED,
         Self::TOO_LARGE,
+        Self::ANSWER_TOO_LARGE,
         Self::SLOW_READER,
         Self::TRY_AGAIN_LATER,
         Self::RATE_LIMIT,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::{MulticastSender, PresenceRecord};
-use crate::id::Key;
+use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::node::Node;
 use crate::registry::Room;
@@ -46,12 +46,15 @@ pub fn start(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
 
 async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
     node.metrics.drains.inc();
+    // Whatever a round reads finds room at once, or is read again: while a peer
+    // is slow, nothing but its outbox is held for it.
+    let mut readings = Readings::default();
     loop {
-        if !session.outbox.has_room().await {
-            return;
-        }
-        let plan = session.inbox.lock().plan_drain();
-        match round(node, room, session, plan).await {
+        let turn = node.drains.acquire().await;
+        let Some(plan) = session.plan_drain() else { return };
+        let done = round(node, room, session, plan, &mut readings).await;
+        drop(turn);
+        match done {
             Ok(found_all) => {
                 if session.end_drain(found_all) {
                     return;
@@ -64,6 +67,52 @@ async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
             }
         }
     }
+}
+
+/// How much a drain reads at once: so many envelopes as fit into the bytes that
+/// it may hold, by the size of those that it has read.
+struct Reading {
+    envelopes: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { envelopes: limits::DRAIN_FIRST_ENVELOPES }
+    }
+}
+
+impl Reading {
+    /// How many more, after `read` of so many `bytes`.
+    fn left(&self, read: usize, bytes: usize) -> usize {
+        if read == 0 {
+            return self.envelopes;
+        }
+        let left = limits::DRAIN_BATCH_BYTES_MAX.saturating_sub(bytes);
+        let most = limits::DRAIN_BATCH_ENVELOPES_MAX.saturating_sub(read);
+        (left / bytes.div_ceil(read).max(1)).min(most)
+    }
+
+    /// So much was read at once: from now on as many as fit, and not much more
+    /// than what is known to.
+    fn learn(&mut self, read: usize, bytes: usize) {
+        if read > 0 {
+            let fit = limits::DRAIN_BATCH_BYTES_MAX / bytes.div_ceil(read).max(1);
+            let most = (4 * self.envelopes).min(limits::DRAIN_BATCH_ENVELOPES_MAX);
+            self.envelopes = fit.clamp(1, most);
+        }
+    }
+}
+
+/// The same of both lists.
+#[derive(Default)]
+struct Readings {
+    directs: Reading,
+    multicasts: Reading,
+}
+
+/// What an envelope takes, about.
+fn bytes_of(envelope: &StoredEnvelope) -> usize {
+    envelope.ciphertext.len() + envelope.nonce.len() + limits::ENVELOPE_BYTES
 }
 
 /// One thing that a drain found, in the mesh's order.
@@ -100,6 +149,7 @@ async fn round(
     room: &Arc<Room>,
     session: &Arc<Session>,
     plan: DrainPlan,
+    readings: &mut Readings,
 ) -> Result<bool> {
     let room_left = plan.room;
     // Two lists are read, one after the other, while messages go on being
@@ -112,11 +162,12 @@ async fn round(
         places::newest(node, room, believed).await?
     };
     let Some(newest) = newest else { return Ok(false) };
-    let (directs, all_directs) = directs(node, room, session, &plan).await?;
+    let (directs, all_directs) = directs(node, room, session, &plan, &mut readings.directs).await?;
     // Multicasts that were sent before these may still be on their way here.
     let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
     let (multicasts, all_multicasts) = if reads_multicasts {
-        let read = multicasts(node, room, session, plan.multicasts_after).await;
+        let reading = &mut readings.multicasts;
+        let read = multicasts(node, room, session, plan.multicasts_after, reading).await;
         read.inspect_err(|_| session.inbox.lock().mark_behind())?
     } else {
         (Vec::new(), true)
@@ -125,11 +176,19 @@ async fn round(
     let horizon = |list: &[Found], is_all: bool| {
         if is_all { i64::MAX } else { list.last().map_or(i64::MAX, Found::seq) }
     };
-    let until = horizon(&directs, all_directs).min(horizon(&multicasts, all_multicasts));
+    let multicasts_until = horizon(&multicasts, all_multicasts);
+    let mut until = horizon(&directs, all_directs).min(multicasts_until);
     let mut found: Vec<Found> = directs.into_iter().chain(multicasts).collect();
     found.sort_by_key(Found::seq);
     let mut sent_all = true;
+    let mut refused = Vec::new();
+    // More must not go out than is worth remembering: going round again would
+    // find the same messages again. The multicasts among them go on.
+    let mut gives_up = false;
     for one in found {
+        if gives_up && matches!(one, Found::Direct(_)) {
+            continue;
+        }
         if one.seq() > until.min(newest) {
             if one.seq() <= until && one.comes_live(session) {
                 continue;
@@ -137,14 +196,19 @@ async fn round(
             sent_all = false;
             break;
         }
-        match send(node, room, session, one).await {
+        match send(node, room, session, one) {
             Sent::Yes => {}
             Sent::Full => {
                 sent_all = false;
                 break;
             }
-            // Going round again would find the same messages again.
-            Sent::GiveUp => return Ok(true),
+            Sent::Refused(id) => {
+                gives_up |= !session.inbox.lock().refuse(id.clone());
+                refused.push(id);
+            }
+        }
+        if gives_up {
+            until = multicasts_until;
         }
     }
     if reads_multicasts {
@@ -155,7 +219,13 @@ async fn round(
             inbox.mark_behind();
         }
     }
-    Ok(sent_all && all_directs && (all_multicasts || room_left == 0))
+    // Their claims are taken back, for whoever else they are addressed to.
+    if !refused.is_empty()
+        && let Err(error) = node.store.unclaim(&session.presence, &refused).await
+    {
+        tracing::debug!(%error, "claims stay until they run out");
+    }
+    Ok(sent_all && (all_directs || gives_up) && (all_multicasts || room_left == 0))
 }
 
 async fn directs(
@@ -163,6 +233,7 @@ async fn directs(
     room: &Room,
     session: &Session,
     plan: &DrainPlan,
+    reading: &mut Reading,
 ) -> Result<(Vec<Found>, bool)> {
     // A visitor leaves its member's mail alone.
     let member_key = (!session.visitor).then(|| session.member_key.clone());
@@ -171,6 +242,7 @@ async fn directs(
     }
     let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
     let now = Timestamp::now();
+    let limit = plan.room.min(u32::try_from(reading.envelopes).unwrap_or(u32::MAX));
     let ask = ClaimRequest {
         presence: session.presence.clone(),
         mesh: session.mesh.clone(),
@@ -179,10 +251,11 @@ async fn directs(
         urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
         in_flight: plan.in_flight.clone(),
         until: now.plus_ms(node.config.message.claim_ms),
-        limit: plan.room,
+        limit,
     };
     let rows = node.store.claim(now, &ask).await?;
-    let is_all = rows.len() < plan.room as usize;
+    let is_all = rows.len() < limit as usize;
+    reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
     Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
 }
 
@@ -208,19 +281,22 @@ async fn multicasts(
     room: &Room,
     session: &Session,
     after: i64,
+    reading: &mut Reading,
 ) -> Result<(Vec<Found>, bool)> {
-    let page = limits::DRAIN_BATCH_ENVELOPES_MAX;
-    let limit = u32::try_from(page).unwrap_or(u32::MAX);
     let mut after = after;
     let mut found: Vec<Found> = Vec::new();
-    let mut wanted = 0;
+    let (mut wanted, mut wanted_bytes) = (0, 0);
     loop {
+        let page = reading.left(wanted, wanted_bytes).min(reading.envelopes).max(1);
+        let limit = u32::try_from(page).unwrap_or(u32::MAX);
         let rows = node.store.multicasts_after(room.mesh(), after, limit).await?;
         let is_last = rows.len() < page;
+        reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
         for row in rows {
             after = row.seq;
             if is_for(node, room, session, &row) {
                 wanted += 1;
+                wanted_bytes += bytes_of(&row);
                 found.push(Found::Multicast(row));
             } else if let Some(Found::Past(seq)) = found.last_mut() {
                 *seq = row.seq;
@@ -231,7 +307,7 @@ async fn multicasts(
         if is_last {
             return Ok((found, true));
         }
-        if wanted >= page {
+        if reading.left(wanted, wanted_bytes) == 0 {
             return Ok((found, false));
         }
     }
@@ -257,15 +333,11 @@ enum Sent {
     Yes,
     /// The session takes no more now.
     Full,
-    /// The mailbox begins with more messages that must not go out than are
-    /// worth remembering.
-    GiveUp,
+    /// A direct message that the session must not get.
+    Refused(MessageId),
 }
 
-async fn send(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, found: Found) -> Sent {
-    if !session.outbox.has_room().await {
-        return Sent::Full;
-    }
+fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
     let delivery = match found {
         Found::Past(seq) => {
             session.inbox.lock().drained_past(seq);
@@ -277,16 +349,15 @@ async fn send(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, found:
         }
         Found::Direct(envelope) => {
             if !may_have(node, room, session, &envelope) {
-                return refuse(node, session, envelope).await;
+                return Sent::Refused(envelope.id);
             }
             let push = deliver::direct_push(room, envelope, &session.member);
             deliver::delivery(push, Place::Direct)
         }
     };
-    if session.inbox.lock().is_full() {
+    if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
         return Sent::Full;
     }
-    session.offer_drained(&delivery);
     Sent::Yes
 }
 
@@ -305,11 +376,34 @@ fn may_have(node: &Node, room: &Room, session: &Session, envelope: &StoredEnvelo
     granted && !own
 }
 
-/// The claim is taken back, for whoever else the message addresses.
-async fn refuse(node: &Node, session: &Session, envelope: StoredEnvelope) -> Sent {
-    let remembered = session.inbox.lock().refuse(envelope.id.clone());
-    if let Err(error) = node.store.unclaim(&session.presence, &[envelope.id]).await {
-        tracing::debug!(%error, "a claim stays until it runs out");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {
+        let large = 90_000;
+        let mut reading = Reading::default();
+        reading.learn(8, 8 * large);
+        assert_eq!(reading.envelopes, limits::DRAIN_BATCH_BYTES_MAX / large);
+        assert_eq!(reading.left(2, 2 * large), limits::DRAIN_BATCH_BYTES_MAX / large - 2);
+        assert_eq!(reading.left(8, 8 * large), 0);
+        // One is always taken, however large.
+        reading.learn(1, 2 * limits::DRAIN_BATCH_BYTES_MAX);
+        assert_eq!(reading.envelopes, 1);
     }
-    if remembered { Sent::Yes } else { Sent::GiveUp }
+
+    #[test]
+    fn a_drain_of_small_ones_grows_to_its_bound() {
+        let small = limits::ENVELOPE_BYTES + 100;
+        let mut reading = Reading::default();
+        let mut grown = Vec::new();
+        for _ in 0..4 {
+            reading.learn(reading.envelopes, reading.envelopes * small);
+            grown.push(reading.envelopes);
+        }
+        assert_eq!(grown, [32, 128, 128, 128]);
+        assert_eq!(reading.left(128, 128 * small), 0);
+        assert_eq!(Reading::default().left(0, 0), limits::DRAIN_FIRST_ENVELOPES);
+    }
 }

@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod resumption;
 pub mod teardown;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -20,11 +21,11 @@ use crate::clock::Timestamp;
 use crate::cluster::LeaseRef;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::outbox::{Outbox, Outgoing, PushError, Receipt};
-use crate::protocol::{CloseReason, PeerRole};
+use crate::outbox::{Content, Outbox, Outgoing, PushError};
+use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
-use self::inbox::{Delivery, Inbox, Offer, Place};
+use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Place};
 use self::resumption::Resumption;
 
 /// An active session.
@@ -65,6 +66,8 @@ pub struct Session {
     started: Instant,
     /// Milliseconds from `started`.
     heard_ms: AtomicI64,
+    /// Whether its socket is being read: else its silence is ours.
+    listens: AtomicBool,
 }
 
 impl Session {
@@ -128,9 +131,27 @@ impl Session {
         self.heard_ms.store(self.age_ms(), Ordering::Relaxed);
     }
 
-    /// Milliseconds since then.
+    /// The peer took some of what waited for it: it is alive, however far it is
+    /// behind the pings that wait there too.
+    pub fn took(&self) {
+        self.heard_ms.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    /// Its socket is read from now on, or is not: a request is being handled.
+    /// What the peer says meanwhile is heard later, and counts from then.
+    pub fn listens(&self, listens: bool) {
+        if listens {
+            self.heard_ms.store(self.age_ms(), Ordering::Relaxed);
+        }
+        self.listens.store(listens, Ordering::Release);
+    }
+
+    /// For how many milliseconds nothing came while the socket was read.
     #[must_use]
     pub fn silent_ms(&self) -> i64 {
+        if !self.listens.load(Ordering::Acquire) {
+            return 0;
+        }
         self.age_ms() - self.heard_ms.load(Ordering::Relaxed)
     }
 
@@ -145,45 +166,107 @@ impl Session {
         let mut inbox = self.inbox.lock();
         // Queued under the inbox's lock: the order that it decided is the
         // order on the wire.
-        inbox.offer(delivery, self.age_ms()) == Offer::Send && self.queue(delivery)
+        inbox.offer(delivery) == Offer::Send && self.queue(&mut inbox, delivery) == Queued::Yes
     }
 
-    /// A delivery that a drain found.
+    /// A delivery that a drain found; `false` if there is no room for it.
     pub fn offer_drained(&self, delivery: &Delivery) -> bool {
         let mut inbox = self.inbox.lock();
-        inbox.drained(delivery, self.age_ms()) == Offer::Send && self.queue(delivery)
+        inbox.drained(delivery) != Offer::Send || self.queue(&mut inbox, delivery) != Queued::Full
+    }
+
+    /// What the next round of a drain asks for. `None`: there is no room for
+    /// what it would find, and the session stalls until [`wants_drain`] says so.
+    ///
+    /// [`wants_drain`]: Self::wants_drain
+    #[must_use]
+    pub fn plan_drain(&self) -> Option<DrainPlan> {
+        let mut inbox = self.inbox.lock();
+        // Under the inbox's lock, as `written` is: one of the two sees what the
+        // other has done.
+        if self.outbox.has_room() {
+            return Some(inbox.plan_drain());
+        }
+        inbox.stall_drain();
+        None
     }
 
     /// Ends a drain's round; `true` if the drain is over.
     pub fn end_drain(&self, found_all: bool) -> bool {
         let mut inbox = self.inbox.lock();
-        let Some(gated) = inbox.end_drain(found_all, self.age_ms()) else { return false };
-        for delivery in &gated {
-            self.queue(delivery);
-        }
-        true
+        inbox.end_drain(found_all, |delivery| self.push(delivery) != Queued::Full)
     }
 
-    fn queue(&self, delivery: &Delivery) -> bool {
-        let receipt = match delivery.place {
-            Place::Direct => Receipt::Direct(delivery.id.clone()),
-            Place::Multicast(seq) => Receipt::Multicast(seq),
+    /// Whether it is stalled and could take more: a drain would help.
+    #[must_use]
+    pub fn wants_drain(&self) -> bool {
+        self.inbox.lock().wants_drain() && self.outbox.has_room()
+    }
+
+    /// Frames have left for the peer.
+    pub fn written(&self, frames: &VecDeque<Outgoing>) -> Written {
+        let now_ms = self.age_ms();
+        let mut written = Written::default();
+        let mut inbox = self.inbox.lock();
+        for frame in frames {
+            let is_done = match &frame.content {
+                Content::Direct(id) => inbox.wrote_direct(id, now_ms),
+                Content::Multicast(seq) => inbox.wrote_multicast(*seq, now_ms),
+                Content::Answer | Content::Event(_) => continue,
+            };
+            written.deliveries += 1;
+            written.is_done |= is_done;
+        }
+        self.outbox.written(frames);
+        written.wants_drain = inbox.wants_drain() && self.outbox.has_room();
+        written
+    }
+
+    fn queue(&self, inbox: &mut Inbox, delivery: &Delivery) -> Queued {
+        let queued = self.push(delivery);
+        if queued == Queued::Full {
+            inbox.take_back(delivery);
+        }
+        queued
+    }
+
+    fn push(&self, delivery: &Delivery) -> Queued {
+        let content = match delivery.place {
+            Place::Direct => Content::Direct(delivery.id.clone()),
+            Place::Multicast(seq) => Content::Multicast(seq),
         };
         let bytes = delivery.frame.bytes(self.codec);
-        match self.outbox.push(Outgoing { bytes, receipt: Some(receipt) }) {
+        match self.outbox.push(Outgoing { bytes, content }) {
             Ok(()) => {
                 tracing::debug!(
                     message_id = %delivery.id, mesh = %self.mesh, presence = %self.presence,
                     "message delivered"
                 );
-                true
+                Queued::Yes
             }
-            Err(PushError::Closed) => false,
-            Err(PushError::Full) => {
-                // It stays in the store and comes again on the next socket.
-                self.outbox.abort(CloseReason::SLOW_READER);
-                false
-            }
+            Err(PushError::Closed) => Queued::Closed,
+            Err(PushError::Full) => Queued::Full,
         }
     }
+}
+
+/// What became of a delivery that was to be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queued {
+    Yes,
+    /// It stays in the store, for a drain when there is room.
+    Full,
+    /// It stays in the store, for the next socket.
+    Closed,
+}
+
+/// What frames that were written mean for their session.
+#[derive(Default)]
+pub struct Written {
+    /// How many of them were messages.
+    pub deliveries: u64,
+    /// Whether the peer is done with any.
+    pub is_done: bool,
+    /// Whether there is room for what a stalled session has missed.
+    pub wants_drain: bool,
 }

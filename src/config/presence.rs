@@ -77,6 +77,14 @@ impl LivenessConfig {
     pub const fn pong_deadline_ms(&self) -> u64 {
         self.ping_interval_ms * limits::PING_INTERVALS_WITHOUT_PONG_MAX
     }
+
+    /// After how many milliseconds in which nothing of what waits for it left, a
+    /// peer counts as one that does not read.
+    #[must_use]
+    pub fn write_deadline_ms(&self) -> u64 {
+        let pauses = self.ping_interval_ms * limits::PING_INTERVALS_WITHOUT_WRITE_MAX;
+        pauses.min(limits::WRITE_DEADLINE_MS)
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,16 @@
 //! `audit_query` and `audit_verify`: for admins and the owner.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use super::paging::{Budget, from_cursor, to_cursor};
-use super::{Context, moderation};
+use super::{Asker, Context, moderation};
 use crate::audit::ChainVerifier;
 use crate::id::MeshId;
 use crate::limits;
+use crate::node::Node;
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
@@ -30,7 +34,7 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
         return;
     }
     // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.has_room().await {
+    if !context.session.outbox.room().await {
         return;
     }
     let Ok(before) = from_cursor::<i64>(context, ask.cursor.as_deref()) else { return };
@@ -109,17 +113,52 @@ fn row(record: AuditRecord) -> AuditRow {
     }
 }
 
-/// `audit_verify`: walks the whole chain.
-pub async fn verify(context: &Context<'_>) {
+/// `audit_verify`: walks the whole chain, in a task of its own. A long chain
+/// takes minutes, in which the peer's pings and messages are to be read.
+pub fn verify(context: &Context<'_>) {
     if !allowed(context) {
         return;
     }
-    match walk(&*context.node.store, context.room.mesh()).await {
-        Ok(verdict) => context.reply(&ServerMessage::AuditVerifyResult(verdict)),
-        Err(error) => {
-            tracing::warn!(%error, "an audit verification failed");
-            context.refuse("audit_verify_error", "the audit trail could not be read; try again");
+    let Some(walking) = Walk::begin(context.node) else {
+        let text = "this node verifies a chain already; try again when that is done";
+        return context.refuse("busy", text);
+    };
+    let (node, room) = (Arc::clone(context.node), Arc::clone(context.room));
+    let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
+    context.node.tasks.spawn(async move {
+        let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
+        let verdict = walk_while(&*node.store, room.mesh(), wanted).await;
+        drop(walking);
+        let asker = Asker::Itself;
+        let context = Context { node: &node, room: &room, session: &session, req_id, asker };
+        match verdict {
+            Ok(Some(verdict)) => context.reply(&ServerMessage::AuditVerifyResult(verdict)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "an audit verification failed");
+                let text = "the audit trail could not be read; try again";
+                context.refuse("audit_verify_error", text);
+            }
         }
+    });
+}
+
+/// That a node walks a chain, for a peer or an operator: one at a time. Over
+/// when it is dropped.
+pub struct Walk(Arc<Node>);
+
+impl Walk {
+    /// Begins one, unless there is one.
+    #[must_use]
+    pub fn begin(node: &Arc<Node>) -> Option<Self> {
+        let is_free = !node.verifying.swap(true, Ordering::AcqRel);
+        is_free.then(|| Self(Arc::clone(node)))
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.0.verifying.store(false, Ordering::Release);
     }
 }
 
@@ -129,9 +168,24 @@ pub async fn verify(context: &Context<'_>) {
 ///
 /// The store's.
 pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult> {
+    match walk_while(store, mesh, || true).await? {
+        Some(verdict) => Ok(verdict),
+        None => unreachable!("it is wanted to its end"),
+    }
+}
+
+/// The same, given up between two pages when nobody wants it any more.
+async fn walk_while(
+    store: &dyn Store,
+    mesh: &MeshId,
+    wanted: impl Fn() -> bool,
+) -> Result<Option<AuditVerifyResult>> {
     let mut verifier = ChainVerifier::new(mesh.as_str());
     let mut after = i64::MIN;
     loop {
+        if !wanted() {
+            return Ok(None);
+        }
         let page = store.audit_after(mesh, after, PAGE_ROWS).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
@@ -140,9 +194,9 @@ pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult>
         }
     }
     let verdict = verifier.finish();
-    Ok(AuditVerifyResult {
+    Ok(Some(AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
         broken_at: verdict.broken_at,
-    })
+    }))
 }

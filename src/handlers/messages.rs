@@ -24,11 +24,10 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
     if broker_id.is_none() && client_id.is_none() {
         return context.refuse_if_asked("invalid_argument", "name the message: brokerMessageId");
     }
-    let (known, wants_drain, is_first) = {
+    let (known, is_first) = {
         let mut inbox = session.inbox.lock();
         let is_first = !inbox.confirms();
-        let known = inbox.confirm(broker_id.as_deref(), client_id.as_deref());
-        (known, inbox.wants_drain(), is_first)
+        (inbox.confirm(broker_id.as_deref(), client_id.as_deref()), is_first)
     };
     if is_first {
         tell_that_it_confirms(context);
@@ -58,7 +57,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
             },
         });
     }
-    if wants_drain {
+    if session.wants_drain() {
         redelivery::request(context.node, context.room, session);
     }
     context.done_if_asked();
@@ -85,7 +84,7 @@ pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
         return context.refuse("invalid_argument", text);
     }
     // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.has_room().await {
+    if !context.session.outbox.room().await {
         return;
     }
     let Ok(after) = from_cursor::<Place>(context, cursor.as_deref()) else { return };

@@ -285,7 +285,7 @@ fn name_of(member: &Member) -> String {
 /// `list_bans`: open to every member. The oldest first.
 pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
     // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.has_room().await {
+    if !context.session.outbox.room().await {
         return;
     }
     let cursor = ask.cursor.as_deref();

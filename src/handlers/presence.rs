@@ -57,7 +57,7 @@ pub(super) fn place_of(record: &PresenceRecord) -> Place {
 /// Every presence of the mesh that the asker may see.
 pub async fn list_peers(context: &Context<'_>, ask: PageRequest) {
     // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.has_room().await {
+    if !context.session.outbox.room().await {
         return;
     }
     let Ok(after) = from_cursor::<Place>(context, ask.cursor.as_deref()) else { return };

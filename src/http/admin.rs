@@ -14,7 +14,6 @@ mod series;
 mod views;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::Json;
 use axum::Router;
@@ -48,8 +47,6 @@ pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
 pub struct Admin {
     cache: Cache,
     streams: Arc<Semaphore>,
-    /// A chain is being walked.
-    verifying: AtomicBool,
 }
 
 impl Default for Admin {
@@ -57,7 +54,6 @@ impl Default for Admin {
         Self {
             cache: Cache::default(),
             streams: Arc::new(Semaphore::new(limits::ADMIN_STREAMS_MAX)),
-            verifying: AtomicBool::new(false),
         }
     }
 }

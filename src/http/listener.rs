@@ -29,6 +29,7 @@ use super::SocketPeer;
 use super::address::{AddressGuard, Addresses, Arrival, too_many_sockets};
 use super::half_open::{HalfOpen, HalfOpenGuard};
 use super::health;
+use super::tap::Tapped;
 use crate::limits;
 
 /// After an accept that failed for want of files or memory.
@@ -201,6 +202,7 @@ async fn serve(
     stopped: CancellationToken,
 ) {
     let is_crowded = entering.is_crowded();
+    let (stream, tap) = Tapped::new(stream);
     let service = {
         let entering = entering.clone();
         routes.map_request(move |request: hyper::Request<Incoming>| {
@@ -208,6 +210,7 @@ async fn serve(
             entering.begin();
             request.extensions_mut().insert(SocketPeer(peer));
             request.extensions_mut().insert(entering.clone());
+            request.extensions_mut().insert(tap.clone());
             request
         })
     };

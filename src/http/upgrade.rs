@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 pub use super::address::{Addresses, client_address, may_call};
 use super::address::{enter_address, retry_later};
 use super::listener::Entering;
+use super::tap::Tap;
 use super::{App, SocketPeer};
 use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
 use crate::connection;
@@ -21,6 +22,7 @@ pub async fn upgrade(
     State(app): State<App>,
     Extension(peer): Extension<SocketPeer>,
     Extension(entering): Extension<Entering>,
+    Extension(tap): Extension<Tap>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -56,7 +58,7 @@ pub async fn upgrade(
         .max_frame_size(bytes_max)
         .read_buffer_size(limits::READ_BUFFER_BYTES)
         .write_buffer_size(limits::WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(limits::OUTBOX_BYTES_MAX * 2);
+        .max_write_buffer_size(limits::SOCKET_WRITE_BYTES_MAX);
     let agreed = upgrade.selected_protocol().and_then(|name| name.to_str().ok());
     let codec = match agreed {
         Some(MSGPACK_SUBPROTOCOL) => Codec::MsgPack,
@@ -65,7 +67,7 @@ pub async fn upgrade(
     let tasks = node.tasks.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Its own task, which nobody cancels and the drain waits for.
-        let serving = connection::serve(node, socket, codec, address, half_open);
+        let serving = connection::serve(node, socket, codec, address, half_open, tap);
         tasks.spawn(serving.map(|()| drop(place)));
     })
 }

@@ -14,6 +14,7 @@ use crate::codec::SharedFrame;
 use crate::id::{Key, MeshId, PresenceId};
 use crate::limits;
 use crate::node::{Node, UnsettledEnd};
+use crate::outbox::Subject;
 use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
 use crate::registry::{Candidate, Room};
 use crate::session::Session;
@@ -44,8 +45,14 @@ pub fn peer_left(record: &PresenceRecord) -> Announcement {
     announcement("peer_left", record, data, false)
 }
 
-/// Tells the sessions here. Visitors hear of nobody.
+/// Tells the sessions here. Visitors hear of nobody. One that is behind with reading
+/// is told the newest of each kind about each presence, as far as there is room for
+/// events.
 pub fn announce(room: &Room, announcement: &Announcement) {
+    let subject = Arc::new(Subject {
+        about: announcement.about.clone(),
+        event: announcement.event.event.clone(),
+    });
     let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
     let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
     for (session, _) in room.sessions() {
@@ -53,7 +60,7 @@ pub fn announce(room: &Room, announcement: &Announcement) {
             && session.presence != announcement.about
             && announcement.except_member.as_ref() != Some(&session.member);
         if told {
-            session.outbox.say(frame.bytes(session.codec));
+            session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }
 }

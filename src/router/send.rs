@@ -14,6 +14,7 @@ use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
+use crate::outbox::Owed;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
 use crate::rates::cost;
 use crate::registry::Room;
@@ -62,7 +63,7 @@ pub async fn send(
     received: Instant,
 ) {
     let id = send.id.as_deref().unwrap_or_default().to_owned();
-    let answer_to = AnswerTo { session: Arc::clone(session), id, req_id };
+    let answer_to = AnswerTo::new(session, id, req_id);
     match plan(node, room, session, send).await {
         Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
         Err(refusal) => {
@@ -79,9 +80,16 @@ struct AnswerTo {
     session: Arc<Session>,
     id: String,
     req_id: Option<RequestId>,
+    /// The room for it: it may come long after the next request was read.
+    owed: Owed,
 }
 
 impl AnswerTo {
+    fn new(session: &Arc<Session>, id: String, req_id: Option<RequestId>) -> Self {
+        let owed = session.outbox.owe(limits::ACK_BYTES_MAX + encoded_bytes(&id));
+        Self { session: Arc::clone(session), id, req_id, owed }
+    }
+
     fn kept(self, message_id: String) {
         self.answer(message_id, true, None);
     }
@@ -92,10 +100,16 @@ impl AnswerTo {
     }
 
     fn answer(self, message_id: String, queued: bool, error: Option<String>) {
-        let Self { session, id, req_id } = self;
+        let Self { session, id, req_id, owed } = self;
         let ack = ServerMessage::Ack(Ack { id, message_id, queued, error });
-        session.outbox.say(session.codec.encode(&ack, req_id.as_ref()));
+        owed.pay(session.codec.encode(&ack, req_id.as_ref()));
     }
+}
+
+/// What a text takes at most, as JSON.
+fn encoded_bytes(text: &str) -> usize {
+    let is_escaped = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+    text.len() + 5 * text.bytes().filter(is_escaped).count()
 }
 
 /// The answer to a send that is not one: bad priority, wrong types.
@@ -107,7 +121,7 @@ pub fn refuse_invalid(
     reason: &str,
 ) {
     let id = id.unwrap_or_default();
-    let answer_to = AnswerTo { session: Arc::clone(session), id, req_id: req_id.cloned() };
+    let answer_to = AnswerTo::new(session, id, req_id.cloned());
     answer_to.refuse(node, &Refusal::new("invalid", format!("invalid send: {reason}")));
 }
 

@@ -413,6 +413,7 @@ fn activate(
         last_heard: AtomicI64::new(Timestamp::now().as_ms()),
         started: Instant::now(),
         heard_ms: AtomicI64::new(0),
+        listens: AtomicBool::new(true),
     });
     let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
     let greet = || outbox.say(codec.encode(&ack, None));

@@ -2,8 +2,8 @@
 //!
 //! A session is *live* (frames go straight to its socket), *draining* (its
 //! mail is read from the store; live frames wait behind a bounded gate so
-//! that order holds) or *stalled* (it does not confirm fast enough; what
-//! comes stays in the store until it does).
+//! that order holds) or *stalled* (it does not confirm fast enough, or its
+//! socket has no room; what comes stays in the store until it does, or has).
 //!
 //! A delivery is *sent* until the peer is done with it (it confirmed, or, for
 //! peers that never do, the frame was written), *done* until the store knows,
@@ -81,7 +81,8 @@ impl Gated {
 #[derive(Debug)]
 struct Flight {
     client_message_id: Option<Arc<str>>,
-    sent_ms: i64,
+    /// When it was written to the socket; `None`: it waits for that.
+    written_ms: Option<i64>,
     done: bool,
 }
 
@@ -89,9 +90,12 @@ struct Flight {
 struct MulticastFlight {
     seq: i64,
     id: MessageId,
-    sent_ms: i64,
+    /// As of a direct message.
+    written_ms: Option<i64>,
     done: bool,
     resend: bool,
+    /// It went out before, and may be confirmed at any time.
+    is_repeat: bool,
     /// The drain under way looks for it, to send it again.
     sought: bool,
 }
@@ -213,7 +217,7 @@ impl Inbox {
     }
 
     /// A live delivery arrives.
-    pub fn offer(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+    pub fn offer(&mut self, delivery: &Delivery) -> Offer {
         match self.phase {
             Phase::Stalled => {
                 self.missed(delivery.place);
@@ -223,11 +227,47 @@ impl Inbox {
                 self.wait(Gated::Delivery(delivery.clone()));
                 Offer::Keep
             }
-            Phase::Live => self.take_up(delivery, now_ms),
+            Phase::Live => self.take_up(delivery),
         }
     }
 
-    fn take_up(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+    /// A delivery that was to be sent did not fit into the socket's outbox: it
+    /// counts as never taken up, and a drain finds it again. A live session
+    /// stalls until there is room; a drain under way goes round again.
+    pub fn take_back(&mut self, delivery: &Delivery) {
+        match delivery.place {
+            Place::Direct => {
+                if self.directs.remove(&delivery.id).is_some_and(|flight| !flight.done) {
+                    self.directs_open -= 1;
+                }
+                self.drained.remove(&delivery.id);
+                if self.found.back() == Some(&delivery.id) {
+                    self.found.pop_back();
+                }
+            }
+            Place::Multicast(seq) => {
+                let is_newest = self.multicast_seen == seq
+                    && self
+                        .multicasts
+                        .back()
+                        .is_some_and(|flight| flight.seq == seq && !flight.is_repeat);
+                if is_newest {
+                    self.multicasts.pop_back();
+                    self.multicast_seen = seq - 1;
+                } else if let Some(flight) =
+                    self.multicasts.iter_mut().find(|flight| flight.seq == seq)
+                {
+                    flight.resend = true;
+                }
+            }
+        }
+        self.missed(delivery.place);
+        if self.phase == Phase::Live {
+            self.phase = Phase::Stalled;
+        }
+    }
+
+    fn take_up(&mut self, delivery: &Delivery) -> Offer {
         if self.is_held(delivery) {
             return Offer::Keep;
         }
@@ -241,14 +281,14 @@ impl Inbox {
                 if self.directs.contains_key(&delivery.id) || self.found.contains(&delivery.id) {
                     return Offer::Keep;
                 }
-                self.fly(delivery, now_ms);
+                self.fly(delivery);
             }
             Place::Multicast(seq) => {
                 if seq <= self.multicast_seen {
                     return Offer::Keep;
                 }
                 self.multicast_seen = seq;
-                self.fly_multicast(seq, delivery.id.clone(), now_ms);
+                self.fly_multicast(seq, delivery.id.clone());
             }
         }
         Offer::Send
@@ -308,16 +348,17 @@ impl Inbox {
         if self.confirms { limits::INFLIGHT_DELIVERIES_MAX } else { limits::OUTBOX_FRAMES_MAX }
     }
 
-    fn fly(&mut self, delivery: &Delivery, now_ms: i64) {
+    fn fly(&mut self, delivery: &Delivery) {
         let client_message_id = delivery.client_message_id.clone();
-        let flight = Flight { client_message_id, sent_ms: now_ms, done: false };
+        let flight = Flight { client_message_id, written_ms: None, done: false };
         self.directs.insert(delivery.id.clone(), flight);
         self.directs_open += 1;
     }
 
-    fn fly_multicast(&mut self, seq: i64, id: MessageId, now_ms: i64) {
-        let (done, resend, sought) = (false, false, false);
-        let flight = MulticastFlight { seq, id, sent_ms: now_ms, done, resend, sought };
+    fn fly_multicast(&mut self, seq: i64, id: MessageId) {
+        let (done, resend, is_repeat, sought) = (false, false, false, false);
+        let written_ms = None;
+        let flight = MulticastFlight { seq, id, written_ms, done, resend, is_repeat, sought };
         self.multicasts.push_back(flight);
     }
 }

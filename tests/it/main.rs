@@ -39,6 +39,7 @@ mod walkthrough;
 mod wire_admission;
 mod wire_answers;
 mod wire_attribution;
+mod wire_backpressure;
 mod wire_clients;
 mod wire_delivery;
 mod wire_empty;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::Key;
+use claudemesh_broker::limits;
 use serde_json::json;
 
 use crate::harness::{Member, Node, Raw, http};
@@ -157,4 +158,30 @@ async fn a_broadcast_kept_for_grace_is_not_delivered_once_it_is_not_wanted() {
     grant(&node, &bob, &alice.pubkey(), Some(&[])).await;
     let mut b = Raw::hello(&node, &bob).await;
     assert_eq!(b.message().await["messageId"], marker.as_str());
+}
+
+#[tokio::test]
+async fn who_blocked_a_flood_while_away_still_gets_the_news() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 600_000).await;
+    let (alice, bob, mallory) =
+        (node.member("alice").await, node.member("bob").await, node.member("mallory").await);
+    let mut a = Raw::hello(&node, &alice).await;
+    let mut m = Raw::hello(&node, &mallory).await;
+    Raw::hello(&node, &bob).await.goodbye().await;
+    // More than are remembered as refused.
+    let flood = limits::REFUSED_DELIVERIES_MAX + 10;
+    for number in 0..flood {
+        m.say(json!({
+            "type": "send", "id": format!("f{number}"), "targetSpec": bob.pubkey(),
+            "priority": "low", "nonce": "", "ciphertext": "eA==",
+        }))
+        .await;
+    }
+    for _ in 0..flood {
+        assert_eq!(m.hear("ack").await["queued"], true);
+    }
+    grant(&node, &bob, &mallory.pubkey(), Some(&[])).await;
+    let news = a.sent("*", "next", "bmV3cw==").await;
+    let mut b = Raw::hello(&node, &bob).await;
+    assert_eq!(b.message().await["messageId"], news.as_str());
 }

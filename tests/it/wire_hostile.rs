@@ -188,6 +188,37 @@ async fn a_message_may_come_in_fragments_and_is_limited_as_a_whole() {
     assert_eq!(raw.closed().await, (1009, "frame too large".to_owned()));
 }
 
+/// The close frame for what is too large, as it stands on the wire.
+fn close_1009() -> Vec<u8> {
+    [&[0x88, 17], &1009_u16.to_be_bytes()[..], b"frame too large"].concat()
+}
+
+/// Says too large a frame, reads to the end without saying anything of its own,
+/// then goes on with the frame: nothing is reset.
+async fn says_too_much(raw: &mut Raw) {
+    let MaybeTlsStream::Plain(stream) = raw.socket.get_mut() else { panic!("plain TCP") };
+    let mut head = vec![0x81, 0xff];
+    head.extend(1_000_000_u64.to_be_bytes());
+    head.extend([0; 4]);
+    stream.write_all(&head).await.expect("open");
+    stream.write_all(&[b'x'; 200_000]).await.expect("what is on its way is taken");
+    let mut heard = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("an end").expect("no reset");
+    assert!(heard.ends_with(&close_1009()), "{:?}", String::from_utf8_lossy(&heard));
+    for _ in 0..10 {
+        stream.write_all(&[b'x'; 10_000]).await.expect("our side is open still");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn too_large_a_frame_ends_the_connection_at_once_whatever_still_comes() {
+    let node = Node::start().await;
+    let mallory = node.member("mallory").await;
+    says_too_much(&mut Raw::connect(&node).await).await;
+    says_too_much(&mut Raw::hello(&node, &mallory).await).await;
+}
+
 #[tokio::test]
 async fn what_is_no_websocket_is_closed_with_its_own_code() {
     let node = Node::start().await;

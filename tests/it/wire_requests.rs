@@ -265,3 +265,25 @@ async fn an_audit_query_gives_rows_newest_first_and_at_most_500() {
     assert_eq!(verdict["valid"], true);
     assert!(verdict["entries"].as_i64().is_some_and(|rows| rows > SENT as i64), "{verdict}");
 }
+
+#[tokio::test]
+async fn chains_are_walked_one_at_a_time_and_every_request_is_answered() {
+    let node = Node::start().await;
+    let mut raw = Raw::hello(&node, &node.owner).await;
+    for number in 0..20 {
+        raw.say(json!({ "type": "audit_verify", "_reqId": format!("walk-{number}") })).await;
+    }
+    assert_eq!(raw.ask(json!({ "type": "list_peers" })).await["type"], "peers_list");
+    let mut walked = 0;
+    for number in 0..20 {
+        let asked = format!("walk-{number}");
+        let answers = |frame: &Value| frame["_reqId"] == asked.as_str();
+        let answer = raw.hear_any(answers).await;
+        match answer["type"].as_str() {
+            Some("audit_verify_result") => walked += 1,
+            _ => assert_eq!(answer["code"], "busy", "{answer}"),
+        }
+    }
+    assert!(walked > 0, "the first was free to go");
+    assert_eq!(raw.ask(json!({ "type": "audit_verify" })).await["valid"], true, "and now again");
+}

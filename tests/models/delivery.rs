@@ -43,6 +43,11 @@ fn what_is_accepted_arrives_once_and_in_order() {
     }
 }
 
+#[test]
+fn what_finds_no_room_and_is_not_taken_back_is_found() {
+    check_that_it_fails(Wiring { drops_what_does_not_fit: true, ..Wiring::default() }, "came");
+}
+
 fn check_that_it_fails(wiring: Wiring, how: &str) {
     let found = explore(wiring).expect_err("it is found out");
     println!("{found}");

@@ -1,7 +1,6 @@
 //! A mesh's audit chain: its rows, and whether it holds.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -11,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::views::AuditView;
-use super::{Admin, App, Refused, answer, meshes};
-use crate::handlers::audit::walk;
+use super::{App, Refused, answer, meshes};
+use crate::handlers::audit::{Walk, walk};
 use crate::id::MeshId;
 use crate::limits;
 use crate::node::Node;
@@ -70,28 +69,12 @@ pub(super) async fn after_row(
     Ok(records.into_iter().map(AuditView::from).collect())
 }
 
-/// That a chain is being walked; over when it is dropped.
-struct Walk(Arc<Admin>);
-
-impl Walk {
-    fn begin(admin: &Arc<Admin>) -> Option<Self> {
-        let is_free = !admin.verifying.swap(true, Ordering::AcqRel);
-        is_free.then(|| Self(Arc::clone(admin)))
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        self.0.verifying.store(false, Ordering::Release);
-    }
-}
-
 /// `POST /meshes/{id}/audit/verify`: walks the whole chain, one at a time.
 pub(super) async fn verify(State(app): State<App>, Path(id): Path<String>) -> Response {
-    let (node, admin) = (Arc::clone(&app.node), Arc::clone(&app.admin));
+    let node = Arc::clone(&app.node);
     answer(&app, async move {
         let mesh = meshes::find(&node, &id).await?;
-        let Some(_walk) = Walk::begin(&admin) else {
+        let Some(_walk) = Walk::begin(&node) else {
             let text = "this node verifies a chain already: try again when that is done";
             return Err(Refused::new(StatusCode::CONFLICT, "busy", text));
         };

@@ -6,12 +6,15 @@ use crate::limits;
 
 impl Inbox {
     /// A direct message's frame was written. For peers that never confirm,
-    /// that is the end of it.
-    pub fn wrote_direct(&mut self, id: &MessageId) -> bool {
-        if self.confirms {
-            return false;
+    /// that is the end of it; for others their time to confirm begins.
+    pub fn wrote_direct(&mut self, id: &MessageId, now_ms: i64) -> bool {
+        if !self.confirms {
+            return self.finish_direct(id.as_str());
         }
-        self.finish_direct(id.as_str())
+        if let Some(flight) = self.directs.get_mut(id) {
+            flight.written_ms = Some(now_ms);
+        }
+        false
     }
 
     fn finish_direct(&mut self, id: &str) -> bool {
@@ -23,11 +26,14 @@ impl Inbox {
     }
 
     /// As above, for a multicast.
-    pub fn wrote_multicast(&mut self, seq: i64) -> bool {
-        if self.confirms {
-            return false;
+    pub fn wrote_multicast(&mut self, seq: i64, now_ms: i64) -> bool {
+        if !self.confirms {
+            return self.finish_multicast(|flight| flight.seq == seq);
         }
-        self.finish_multicast(|flight| flight.seq == seq)
+        if let Some(flight) = self.multicasts.iter_mut().find(|flight| flight.seq == seq) {
+            flight.written_ms = Some(now_ms);
+        }
+        false
     }
 
     fn finish_multicast(&mut self, is_it: impl Fn(&MulticastFlight) -> bool) -> bool {
@@ -97,18 +103,20 @@ impl Inbox {
         }
     }
 
-    /// Forgets what was sent before `sent_before_ms` and never confirmed, so
-    /// that a drain offers it again; whether there was any.
-    pub fn expire(&mut self, sent_before_ms: i64) -> bool {
+    /// Forgets what was written before `before_ms` and never confirmed, so that
+    /// a drain offers it again; whether there was any. What still waits for its
+    /// slow reader is not late.
+    pub fn expire(&mut self, before_ms: i64) -> bool {
         if !self.confirms {
             return false;
         }
+        let is_late = |written_ms: Option<i64>| written_ms.is_some_and(|at| at <= before_ms);
         let before = self.directs.len();
-        self.directs.retain(|_, flight| flight.done || flight.sent_ms > sent_before_ms);
+        self.directs.retain(|_, flight| flight.done || !is_late(flight.written_ms));
         let mut expired = self.directs.len() < before;
         self.directs_open -= before - self.directs.len();
         for flight in &mut self.multicasts {
-            if !flight.done && flight.sent_ms <= sent_before_ms {
+            if !flight.done && is_late(flight.written_ms) {
                 flight.resend = true;
                 self.multicast_behind = true;
                 expired = true;

@@ -1,7 +1,5 @@
 //! While a session's mail is read.
 
-use std::collections::VecDeque;
-
 use super::{Delivery, DrainPlan, Gated, Inbox, Offer, Phase, Place};
 use crate::id::MessageId;
 use crate::limits;
@@ -39,7 +37,7 @@ impl Inbox {
     }
 
     /// The drain found this; whether it is to be sent.
-    pub fn drained(&mut self, delivery: &Delivery, now_ms: i64) -> Offer {
+    pub fn drained(&mut self, delivery: &Delivery) -> Offer {
         if self.is_held(delivery) {
             return Offer::Keep;
         }
@@ -55,7 +53,7 @@ impl Inbox {
                     self.found.pop_front();
                 }
                 self.found.push_back(delivery.id.clone());
-                self.fly(delivery, now_ms);
+                self.fly(delivery);
                 Offer::Send
             }
             Place::Multicast(seq) => {
@@ -65,7 +63,7 @@ impl Inbox {
                     if self.passed.contains(&seq) {
                         return Offer::Keep;
                     }
-                    self.fly_multicast(seq, delivery.id.clone(), now_ms);
+                    self.fly_multicast(seq, delivery.id.clone());
                     return Offer::Send;
                 }
                 let flight = self
@@ -75,7 +73,8 @@ impl Inbox {
                 match flight {
                     Some(flight) => {
                         (flight.resend, flight.sought) = (false, false);
-                        flight.sent_ms = now_ms;
+                        flight.is_repeat = true;
+                        flight.written_ms = None;
                         Offer::Send
                     }
                     None => Offer::Keep,
@@ -142,23 +141,18 @@ impl Inbox {
         self.gate.iter().any(is_it)
     }
 
-    /// A round is over. `None`: go round again. Else the session is live (or
-    /// stalled), and what waited behind the gate comes out, to be written in
-    /// this order.
-    pub fn end_drain(&mut self, found_all: bool, now_ms: i64) -> Option<Vec<Delivery>> {
+    /// A round is over. `false`: go round again. Else the session is live (or
+    /// stalled), and what waited behind the gate comes out in its order. `write`
+    /// says whether a delivery found room.
+    pub fn end_drain(&mut self, found_all: bool, mut write: impl FnMut(&Delivery) -> bool) -> bool {
         if self.is_full() {
-            self.phase = Phase::Stalled;
-            for gated in std::mem::take(&mut self.gate) {
-                self.missed(gated.place());
-            }
-            self.forget_drain();
-            return Some(Vec::new());
+            self.stall_drain();
+            return true;
         }
         if self.again || self.multicast_behind || !found_all {
-            return None;
+            return false;
         }
         self.phase = Phase::Live;
-        let mut out = Vec::new();
         for gated in std::mem::take(&mut self.gate) {
             let delivery = match gated {
                 Gated::Delivery(delivery) => delivery,
@@ -173,28 +167,34 @@ impl Inbox {
                 continue;
             }
             // Full half-way: the phase turns, and the rest is kept.
-            let offer = match self.phase {
-                Phase::Live => self.take_up(&delivery, now_ms),
-                _ => {
-                    self.missed(delivery.place);
-                    Offer::Keep
+            match self.phase {
+                Phase::Live => {
+                    if self.take_up(&delivery) == Offer::Send && !write(&delivery) {
+                        self.take_back(&delivery);
+                    }
                 }
-            };
-            if offer == Offer::Send {
-                out.push(delivery);
+                _ => self.missed(delivery.place),
             }
         }
         self.forget_drain();
-        Some(out)
+        true
     }
 
-    /// The drain could not go on (the store is away): the session is live
-    /// again, and another drain is owed.
-    pub fn abandon_drain(&mut self) {
+    /// The drain does not go on now, since the session takes no more: it is
+    /// stalled, and what waits is for another drain to find.
+    pub fn stall_drain(&mut self) {
         self.phase = Phase::Stalled;
-        self.multicast_behind = true;
-        self.gate = VecDeque::new();
+        for gated in std::mem::take(&mut self.gate) {
+            self.missed(gated.place());
+        }
         self.forget_drain();
+    }
+
+    /// The drain could not go on (the store is away): the session is stalled,
+    /// and another drain is owed.
+    pub fn abandon_drain(&mut self) {
+        self.multicast_behind = true;
+        self.stall_drain();
     }
 
     fn forget_drain(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::codec::MSGPACK_SUBPROTOCOL;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::raw::hello_frame;
+use super::raw::{hello_frame, session_hello_frame};
 use super::{Member, Node, PATIENCE};
 
 /// A WebSocket that speaks MessagePack.
@@ -24,13 +25,22 @@ pub struct Packed {
 impl Packed {
     /// An active member connection.
     pub async fn hello(node: &Node, member: &Member) -> Self {
+        Self::greet(node, &hello_frame(&node.mesh, member)).await
+    }
+
+    /// An active session connection.
+    pub async fn session(node: &Node, member: &Member, session: &SecretKey) -> Self {
+        Self::greet(node, &session_hello_frame(&node.mesh, member, session)).await
+    }
+
+    async fn greet(node: &Node, hello: &Value) -> Self {
         let mut request = node.url().into_client_request().expect("an address");
         let protocol = MSGPACK_SUBPROTOCOL.parse().expect("a header's value");
         request.headers_mut().insert("sec-websocket-protocol", protocol);
         let (socket, response) = connect_async(request).await.expect("an upgrade");
         assert_eq!(response.headers()["sec-websocket-protocol"], MSGPACK_SUBPROTOCOL);
         let mut packed = Self { socket };
-        packed.say(&hello_frame(&node.mesh, member)).await;
+        packed.say(hello).await;
         packed.hear("hello_ack").await;
         packed
     }

@@ -159,6 +159,11 @@ impl Raw {
         self.hear_one(kind, |frame| frame["type"] == kind && fits(frame)).await
     }
 
+    /// The next frame that fits, of whatever type; others are kept.
+    pub async fn hear_any(&mut self, fits: impl Fn(&Value) -> bool) -> Value {
+        self.hear_one("frame that fits", fits).await
+    }
+
     /// What answers a hello: `hello_ack` or `error`.
     async fn greeting(&mut self) -> Value {
         let answers = |frame: &Value| frame["type"] == "hello_ack" || frame["type"] == "error";

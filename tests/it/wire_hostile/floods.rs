@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -11,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{MEBIBYTE, Pair, narrow_hello};
+use crate::harness::raw::hello_frame;
 use crate::harness::{Node, PATIENCE, Raw, http};
 
 async fn closed_as(node: &Node, reason: &str) -> u64 {
@@ -56,7 +58,8 @@ fn flood_with(mut raw: Raw, request: Value, stop: CancellationToken) -> JoinHand
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_and_never_reads_is_closed_and_others_go_on() {
-    let node = Node::program(&[]).await;
+    // Who takes nothing for five of these pauses is closed.
+    let node = Node::program(&[("PING_INTERVAL_SECONDS", "2")]).await;
     let mallory = node.member("mallory").await;
     let mut pair = Pair::meet(&node).await;
     pair.exchange().await;
@@ -102,7 +105,8 @@ async fn large_answers_wait_for_their_reader_and_nobody_else_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_never_reads_costs_a_bounded_sum_and_loses_nothing() {
-    let node = Node::program(&[("LEASE_GRACE_SECONDS", "60")]).await;
+    let env = [("LEASE_GRACE_SECONDS", "60"), ("PING_INTERVAL_SECONDS", "2")];
+    let node = Node::program(&env).await;
     let (alice, bob) = (node.member("alice").await, node.member("bob").await);
     let mut pair = Pair::meet(&node).await;
     pair.exchange().await;
@@ -113,12 +117,15 @@ async fn a_peer_that_never_reads_costs_a_bounded_sum_and_loses_nothing() {
     let mut ids = Vec::new();
     let mut watch = Watch::default();
     // What is sent to it is kept, whether or not it reads.
-    while closed_as(&node, "slow_reader").await == 0 {
-        assert!(ids.len() < 400, "24 MB were written to a peer that reads nothing");
-        for _ in 0..10 {
-            ids.push(a.sent(bob.pubkey().as_str(), "next", &large).await);
-        }
+    for _ in 0..100 {
+        ids.push(a.sent(bob.pubkey().as_str(), "next", &large).await);
         watch.look(&node, &mut pair).await;
+    }
+    let begun = Instant::now();
+    while closed_as(&node, "slow_reader").await == 0 {
+        assert!(begun.elapsed() < 3 * PATIENCE, "it is never closed");
+        watch.look(&node, &mut pair).await;
+        a.ask(json!({ "type": "list_peers" })).await;
     }
     watch.assert_bounded(before);
     drop(deaf);
@@ -163,4 +170,27 @@ async fn a_flood_of_sends_from_one_leaves_room_for_others() {
         }
     }
     assert!(taken >= 100 && refused >= 1000, "{taken} taken, {refused} refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_without_end_are_read_at_a_pace_and_requests_behind_them_are_answered() {
+    let node = Node::program(&[]).await;
+    let mallory = node.member("mallory").await;
+    let mut flood = Raw::hello(&node, &mallory).await;
+    // Two seconds' worth of them, before a request.
+    for _ in 0..20 {
+        flood.socket.send(Message::Ping(Bytes::new())).await.expect("open");
+    }
+    let begun = Instant::now();
+    assert_eq!(flood.ask(json!({ "type": "list_peers" })).await["type"], "peers_list");
+    assert!(begun.elapsed() > Duration::from_millis(900), "it was read behind them");
+
+    let mut stranger = Raw::connect(&node).await;
+    for _ in 0..20 {
+        stranger.socket.send(Message::Ping(Bytes::new())).await.expect("open");
+    }
+    let begun = Instant::now();
+    stranger.say(hello_frame(&node.mesh, &node.member("stranger").await)).await;
+    stranger.hear("hello_ack").await;
+    assert!(begun.elapsed() > Duration::from_millis(900), "before a hello, too");
 }

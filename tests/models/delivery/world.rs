@@ -15,7 +15,11 @@ pub struct Wiring {
     pub drain_forgets: bool,
     pub publishes_first: bool,
     pub nobody_waits: bool,
+    pub drops_what_does_not_fit: bool,
 }
+
+/// Frames that find room on the way to the recipient.
+const WIRE_MAX: usize = 3;
 
 /// What the store has of a message. Its place is its index and one.
 #[derive(Clone, Copy, Debug)]
@@ -185,17 +189,20 @@ impl World {
                 if let Some(session) = &mut self.session
                     && let Some(place) = session.open.pop_front()
                 {
-                    session.inbox.confirm(Some(&place.to_string()), None);
+                    let is_known = session.inbox.confirm(Some(&place.to_string()), None);
                     session.request_if(|inbox| inbox.wants_drain());
+                    let index = usize::try_from(place - 1).expect("a place");
+                    let message = &mut self.messages[index];
+                    // What is on its way no more is written to the store by its id.
+                    message.is_delivered |= !is_known && !message.is_multicast;
                 }
             }
             Step::Flush => self.flush(),
             Step::Expire => {
                 let now_ms = self.now_ms;
                 if let Some(session) = &mut self.session {
-                    // Whatever was sent and is not confirmed may come again.
+                    // Whatever has left and is not confirmed may come again.
                     session.expired.extend(session.received.iter());
-                    session.expired.extend(session.wire.iter());
                     session.request_if(|inbox| inbox.expire(now_ms));
                 }
             }
@@ -284,11 +291,10 @@ impl World {
 
     fn offer(&mut self, node: usize, place: i64) {
         let delivery = self.delivery(place);
-        let now_ms = self.now_ms;
         if let Some(session) = self.session.as_mut().filter(|session| session.node == node)
-            && session.inbox.offer(&delivery, now_ms) == Offer::Send
+            && session.inbox.offer(&delivery) == Offer::Send
         {
-            session.wire.push_back(place);
+            session.write(&delivery, self.wiring);
         }
     }
 
@@ -330,7 +336,7 @@ impl World {
             received: HashSet::new(),
             expired: HashSet::new(),
         };
-        session.drain = Some(Drain::Planned(session.inbox.plan_drain()));
+        session.drain = session.plan();
         self.session = Some(session);
     }
 
@@ -373,7 +379,6 @@ impl World {
 
     fn end_round(&mut self, newest: i64, found: Vec<i64>) -> Option<Drain> {
         let deliveries: Vec<_> = found.iter().map(|place| self.delivery(*place)).collect();
-        let now_ms = self.now_ms;
         let session = self.session.as_mut()?;
         let mut sent_all = true;
         for (place, delivery) in found.into_iter().zip(deliveries) {
@@ -385,24 +390,32 @@ impl World {
                 session.inbox.mark_behind();
                 break;
             }
-            let offer = session.inbox.drained(&delivery, now_ms);
-            if offer == Offer::Send || self.wiring.drain_forgets {
-                session.wire.push_back(place);
+            let offer = session.inbox.drained(&delivery);
+            let is_sent = offer == Offer::Send || self.wiring.drain_forgets;
+            if is_sent && !session.write(&delivery, self.wiring) {
+                sent_all = false;
+                session.inbox.mark_behind();
+                break;
             }
         }
-        match session.inbox.end_drain(sent_all, now_ms) {
-            Some(gated) => {
-                let places = gated.iter().map(|delivery| place_of(&delivery.id));
-                session.wire.extend(places);
-                None
+        let wire = &mut session.wire;
+        let is_over = session.inbox.end_drain(sent_all, |delivery| {
+            let fits = wire.len() < WIRE_MAX;
+            if fits {
+                wire.push_back(place_of(&delivery.id));
             }
-            None => Some(Drain::Planned(session.inbox.plan_drain())),
-        }
+            fits
+        });
+        if is_over { None } else { session.plan() }
     }
 
     fn receive(&mut self) -> Result<(), String> {
         let Some(session) = &mut self.session else { return Ok(()) };
         let Some(place) = session.wire.pop_front() else { return Ok(()) };
+        // It has left, which makes room.
+        session.inbox.wrote_direct(&MessageId::from(place.to_string()), self.now_ms);
+        session.inbox.wrote_multicast(place, self.now_ms);
+        session.request_if(|inbox| inbox.wants_drain());
         session.open.push_back(place);
         if !session.received.insert(place) && !session.expired.contains(&place) {
             return Err(format!("{place} came twice on one connection"));
@@ -499,8 +512,27 @@ impl World {
 impl Session {
     fn request_if(&mut self, wants: impl FnOnce(&mut Inbox) -> bool) {
         if wants(&mut self.inbox) && self.inbox.begin_drain() {
-            self.drain = Some(Drain::Planned(self.inbox.plan_drain()));
+            self.drain = self.plan();
         }
+    }
+
+    /// The next round of a drain, if there is room for what it finds.
+    fn plan(&mut self) -> Option<Drain> {
+        if self.wire.len() <= WIRE_MAX / 2 {
+            return Some(Drain::Planned(self.inbox.plan_drain()));
+        }
+        self.inbox.stall_drain();
+        None
+    }
+
+    fn write(&mut self, delivery: &Delivery, wiring: Wiring) -> bool {
+        let fits = self.wire.len() < WIRE_MAX;
+        if fits {
+            self.wire.push_back(place_of(&delivery.id));
+        } else if !wiring.drops_what_does_not_fit {
+            self.inbox.take_back(delivery);
+        }
+        fits
     }
 }
 
