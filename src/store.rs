@@ -176,7 +176,7 @@ pub trait Store: Send + Sync + 'static {
     async fn presences_in(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>>;
 
     /// Open presences of sessions that call themselves so, of any mesh, newest
-    /// first. Looks at all that are open: for names that no memory knows.
+    /// first.
     async fn presences_called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>>;
 
     // --- messages ---------------------------------------------------------

@@ -85,6 +85,15 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 8,
+        name: "presence_session_id",
+        scripts: &[(
+            "1_index",
+            include_str!("../../../migrations/postgres/0008_presence_session_id/1_index.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -64,10 +64,14 @@ async fn a_missing_file_is_made_for_its_owner_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("a/b/broker.db");
     let store = SqliteStore::open(&path).await.expect("the folder is made");
-    assert_eq!(
-        store.pending_migrations().await.expect("readable"),
-        ["0001_core", "0003_claims", "0004_audit_names", "0005_cluster_key"]
-    );
+    let all = [
+        "0001_core",
+        "0003_claims",
+        "0004_audit_names",
+        "0005_cluster_key",
+        "0008_presence_session_id",
+    ];
+    assert_eq!(store.pending_migrations().await.expect("readable"), all);
     store.migrate().await.expect("a new schema");
     mesh_in(&store).await;
     for name in ["broker.db", "broker.db-wal", "broker.db-shm"] {

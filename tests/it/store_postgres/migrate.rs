@@ -35,6 +35,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0005_cluster_key",
         "0006_quotas",
         "0007_invite_columns",
+        "0008_presence_session_id",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")

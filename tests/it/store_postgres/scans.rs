@@ -101,6 +101,7 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     store.update_presences(at(1), &[change]).await.expect("open");
     store.touch_presences(at(1), std::slice::from_ref(&presence)).await.expect("open");
     store.presences_in("/100", 1, 9).await.expect("readable");
+    store.presences_called("100", 9).await.expect("readable");
     store.unheard_presences(T0).await.expect("readable");
     store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
     store.addressee_of_session_key(&here.mesh, "x", T0).await.expect("readable");
