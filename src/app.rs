@@ -335,6 +335,13 @@ fn start_followers(node: &Arc<Node>, writers: &Writers) {
 fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
     let bus = router::bus::run(Arc::clone(node), events);
     node.supervisor.spawn(background, "the reader of the bus", bus);
+    let (failed, stopped) = (node.cluster.failed(), node.stopped.clone());
+    node.supervisor.spawn(background, "the work behind Redis", async move {
+        tokio::select! {
+            () = failed.cancelled() => {}
+            () = stopped.cancelled() => {}
+        }
+    });
     jobs::start(node, background);
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender};
 pub use record::{PresenceRecord, SessionIdentity};
@@ -223,6 +224,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// What is wrong, if it is degraded.
     fn trouble(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Cancelled when the background work has died, which only a defect does: the
+    /// node cannot go on.
+    fn failed(&self) -> CancellationToken {
+        CancellationToken::new()
     }
 
     /// Stops the background work.

@@ -61,6 +61,7 @@ mod nodes;
 mod rows;
 mod scripts;
 pub mod seals;
+mod work;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -87,6 +88,7 @@ use self::moves::Moves;
 use self::nodes::Nodes;
 use self::scripts::Scripts;
 use self::seals::{ClusterKey, Seals};
+use self::work::Work;
 use super::single::books::Renewal;
 use super::single::{LeaseTimes, close_ended};
 use super::{
@@ -137,7 +139,7 @@ pub struct RedisCluster {
     extras: Extras,
     nodes: Nodes,
     events: mpsc::Sender<ClusterEvent>,
-    stop: CancellationToken,
+    work: Work,
     _stop_when_dropped: DropGuard,
 }
 
@@ -184,14 +186,14 @@ impl RedisCluster {
             ready: Notify::new(),
         });
         let (events, receiver) = mpsc::channel(BUS_INBOX_FRAMES_MAX);
-        let stop = CancellationToken::new();
-        bus::start(&bus, queues, (&opener, Arc::clone(&publishing)), &events, &stop);
-        start(&keeper, &stop);
+        let work = Work::default();
+        bus::start(&bus, queues, (&opener, Arc::clone(&publishing)), &events, &work);
+        start(&keeper, &work);
         let ready = async { tokio::join!(keeper.ready.notified(), bus.ready.notified()) };
         if tokio::time::timeout(START_TIMEOUT, ready).await.is_err() {
             tracing::warn!("Redis is away, or not wholly there: this node starts by itself");
         }
-        let _stop_when_dropped = stop.clone().drop_guard();
+        let _stop_when_dropped = work.stop.clone().drop_guard();
         let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
         let nodes = Nodes::new(Arc::clone(&leases), bus.origin().to_text());
         let cluster = Self {
@@ -203,7 +205,7 @@ impl RedisCluster {
             extras,
             nodes,
             events,
-            stop,
+            work,
             _stop_when_dropped,
         };
         Ok((Arc::new(cluster), receiver))
@@ -255,13 +257,14 @@ impl RedisCluster {
 }
 
 /// Starts to look after the leases.
-fn start(keeper: &Arc<Keeper>, stop: &CancellationToken) {
-    tokio::spawn({
+fn start(keeper: &Arc<Keeper>, work: &Work) {
+    let stop = &work.stop;
+    work.spawn("the leases' link", {
         let (keeper, stop) = (Arc::clone(keeper), stop.clone());
         async move { keeper.leases.link.run(stop, || keeper.link_is_up.notify_one()).await }
     });
     let (keeper, stop) = (Arc::clone(keeper), stop.clone());
-    tokio::spawn(async move { keeper.run(stop).await });
+    work.spawn("the keeper of leases", async move { keeper.run(stop).await });
 }
 
 #[async_trait]
@@ -486,18 +489,22 @@ impl Cluster for RedisCluster {
         }
     }
 
+    fn failed(&self) -> CancellationToken {
+        self.work.failed.clone()
+    }
+
     async fn close(&self) {
         let last_words = async {
             self.bus.flush().await;
             self.keeper.leave(&self.bus.joined()).await;
             self.nodes.withdraw().await;
         };
-        if !self.stop.is_cancelled()
+        if !self.work.stop.is_cancelled()
             && tokio::time::timeout(FLUSH_TIMEOUT, last_words).await.is_err()
         {
             tracing::debug!("the last frames were not sent");
         }
-        self.stop.cancel();
+        self.work.stop.cancel();
     }
 }
 

@@ -25,6 +25,7 @@ use crate::config::any_matches;
 use crate::limits;
 use crate::node::Node;
 use crate::protocol::Status;
+use crate::protocol::budget::cut;
 use crate::router::status;
 
 /// Headers by which a proxy on the way shows. Whoever is behind it is a stranger,
@@ -93,7 +94,8 @@ pub async fn set_status(
         // Not 400: deployed hooks know 500 for a body that is no JSON.
         return failed(StatusCode::INTERNAL_SERVER_ERROR, BAD_BODY);
     };
-    let (cwd, pid) = (cut(&call.cwd), pid_of(&call.pid));
+    let cwd = text_of(&call.cwd, limits::HELLO_CWD_BYTES_MAX);
+    let pid = pid_of(&call.pid);
     if !node.rates.may_hook(pid, &cwd) {
         node.metrics.hook_requests_rate_limited.inc();
         return failed(StatusCode::TOO_MANY_REQUESTS, "rate limited");
@@ -104,7 +106,8 @@ pub async fn set_status(
     let Some(status) = call.status.as_str().and_then(Status::parse) else {
         return failed(StatusCode::INTERNAL_SERVER_ERROR, BAD_BODY);
     };
-    let word = Word { cwd, pid, session_id: cut(&call.session_id), status };
+    let session_id = text_of(&call.session_id, limits::HELLO_TEXT_BYTES_MAX);
+    let word = Word { cwd, pid, session_id, status };
     let work = {
         let node = Arc::clone(&node);
         async move {
@@ -121,9 +124,9 @@ pub async fn set_status(
 
 const BAD_BODY: &str = "the body is JSON {cwd, pid?, session_id?, status: idle|working|dnd}";
 
-fn cut(text: &Value) -> String {
-    let text = text.as_str().unwrap_or_default();
-    text[..text.floor_char_boundary(limits::HELLO_TEXT_BYTES_MAX)].to_owned()
+/// Text that is cut as the same one in a hello is, so that the two are found equal.
+fn text_of(value: &Value, bytes_max: usize) -> String {
+    cut(value.as_str().unwrap_or_default(), bytes_max).to_owned()
 }
 
 fn pid_of(pid: &Value) -> i32 {
@@ -288,7 +291,9 @@ mod tests {
     #[test]
     fn folders_are_cut_where_those_of_hellos_are() {
         let long = json!("é".repeat(limits::HELLO_TEXT_BYTES_MAX));
-        assert_eq!(cut(&long), "é".repeat(limits::HELLO_TEXT_BYTES_MAX / 2));
-        assert_eq!((cut(&json!("/a")), cut(&json!(5))), ("/a".to_owned(), String::new()));
+        let max = limits::HELLO_TEXT_BYTES_MAX;
+        assert_eq!(text_of(&long, max), "é".repeat(max / 2));
+        let (folder, number) = (text_of(&json!("/a"), max), text_of(&json!(5), max));
+        assert_eq!((folder, number), ("/a".to_owned(), String::new()));
     }
 }

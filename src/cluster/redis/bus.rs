@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
 use self::channel::{Arrival, Channel};
 pub(super) use self::frame::Origin;
@@ -33,6 +32,7 @@ use super::keys::Keys;
 use super::link::Link;
 use super::moves::Moves;
 use super::seals::Seals;
+use super::work::Work;
 use crate::cluster::{BusMessage, ClusterEvent};
 use crate::id::MeshId;
 use crate::limits::{BUS_JOINS_MAX, BUS_OUTBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
@@ -66,25 +66,29 @@ struct QueuedFrame {
     payload: Payload,
 }
 
-/// Starts the bus's tasks; they end with `stop`.
+/// Starts the bus's tasks.
 pub(super) fn start(
     bus: &Arc<Bus>,
     queues: BusQueues,
     (opener, link): (&Arc<Opener>, Arc<Link>),
     events: &mpsc::Sender<ClusterEvent>,
-    stop: &CancellationToken,
+    work: &Work,
 ) {
+    let stop = &work.stop;
     let BusQueues { outbox, joins } = queues;
-    tokio::spawn({
+    work.spawn("the publishing link", {
         let (bus, link, stop) = (Arc::clone(bus), Arc::clone(&link), stop.clone());
         // A probe that found no connection is not waited for.
         async move { link.run(stop, || bus.probe_due.notify_one()).await }
     });
-    tokio::spawn(publisher::run(Arc::clone(bus), link, outbox, stop.clone()));
+    let publisher = publisher::run(Arc::clone(bus), link, outbox, stop.clone());
+    work.spawn("the publisher", publisher);
     let (inbox, pushes) = reader::Inbox::new();
     let opener = Arc::clone(opener);
-    tokio::spawn(subscriber::run(Arc::clone(bus), opener, inbox, joins, stop.clone()));
-    tokio::spawn(reader::run(Arc::clone(bus), pushes, events.clone(), stop.clone()));
+    let subscriber = subscriber::run(Arc::clone(bus), opener, inbox, joins, stop.clone());
+    work.spawn("the subscriber", subscriber);
+    let reader = reader::run(Arc::clone(bus), pushes, events.clone(), stop.clone());
+    work.spawn("the reader", reader);
 }
 
 /// The state that the bus's tasks share.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{Proven, Refusal};
+use crate::limits;
 use crate::node::Node;
+use crate::protocol::budget::cut;
 use crate::protocol::{CloseReason, ErrorFrame};
 use crate::rates::cost;
 use crate::registry::RoomGuard;
@@ -31,6 +33,7 @@ pub(super) async fn charge(
 /// Whether the mesh knows a presence of this very session.
 fn comes_back(room: &RoomGuard, proven: &Proven) -> bool {
     let member = &proven.admitted.member;
+    let session_id = cut(&proven.about.session_id, limits::HELLO_TEXT_BYTES_MAX);
     let key = proven.session_key.as_ref().unwrap_or(&member.key);
     room.addressed_by(key.as_str()).iter().any(|candidate| {
         let record = &candidate.record;
@@ -38,6 +41,6 @@ fn comes_back(room: &RoomGuard, proven: &Proven) -> bool {
             && record.role == proven.role
             && !proven.visitor
             && record.session_key == proven.session_key
-            && (record.session_key.is_some() || record.session_id == proven.about.session_id)
+            && (record.session_key.is_some() || record.session_id == session_id)
     })
 }
