@@ -22,8 +22,6 @@ use crate::session::handshake::Active;
 
 /// Bytes handed to the socket between two flushes.
 const WRITE_BATCH_BYTES: usize = 64 * 1024;
-/// Frames for which a socket keeps room when it has written them.
-const KEPT_FRAMES: usize = 8;
 
 /// Why the write loop ends.
 enum End {
@@ -91,10 +89,8 @@ async fn write_until_end(
                 return unwritten.end();
             }
             settle(node, active, &out);
-            out.clear();
-            if out.capacity() > KEPT_FRAMES {
-                out = VecDeque::new();
-            }
+            // An idle socket holds nothing of what it wrote last.
+            out = VecDeque::new();
         }
         if let Taken::Close(close) = taken {
             return End::Close(close);
