@@ -64,6 +64,13 @@ pub fn client_address(config: &Config, headers: &HeaderMap, peer: SocketPeer) ->
     named.filter(|address| !address.is_loopback()).unwrap_or(STRANGERS)
 }
 
+/// Whether a client's address, as [`client_address`] has it, is its own and not that of
+/// all whom nobody vouches for.
+#[must_use]
+pub fn is_told_from_others(address: IpAddr) -> bool {
+    address != STRANGERS
+}
+
 /// The nearest address that is no trusted proxy's; the farthest, if all are.
 /// Proxies append, to the last line or as a new one: it is read from the end,
 /// and no further than it can be read.

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::choice::{Choice, Found};
-use super::upgrade::client_address;
+use super::address::{client_address, is_told_from_others, shows_proxy};
 use super::{App, SocketPeer, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
@@ -27,18 +27,6 @@ use crate::node::Node;
 use crate::protocol::Status;
 use crate::protocol::budget::cut;
 use crate::router::status;
-
-/// Headers by which a proxy on the way shows. Whoever is behind it is a stranger,
-/// wherever its own socket comes from.
-const OF_PROXIES: [&str; 7] = [
-    "x-forwarded-for",
-    "x-real-ip",
-    "forwarded",
-    "via",
-    "cf-connecting-ip",
-    "x-forwarded-host",
-    "fly-client-ip",
-];
 
 /// As sent: each field may be of any kind.
 #[derive(Deserialize)]
@@ -154,7 +142,7 @@ fn caller(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<Caller, 
         Some(origin) => !origin.to_str().is_ok_and(|origin| http.names_origin(origin)),
         None => headers.contains_key("sec-fetch-site"),
     };
-    let forwarded = OF_PROXIES.iter().any(|name| headers.contains_key(*name));
+    let forwarded = shows_proxy(headers);
     let socket = peer.0.ip().to_canonical();
     let address = client_address(&node.config, headers, peer);
     let is_local = socket.is_loopback() && address.is_loopback() && !forwarded;
@@ -164,7 +152,10 @@ fn caller(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<Caller, 
     // Behind a proxy that is not trusted to name it, or through it, everybody has one
     // address, and that shows nothing.
     let is_named = !forwarded || http.trusts_proxy(socket) || node.config.node.on_fly;
-    let shows = is_named && !address.is_loopback() && !http.trusts_proxy(address);
+    let shows = is_named
+        && is_told_from_others(address)
+        && !address.is_loopback()
+        && !http.trusts_proxy(address);
     let tries_token = headers.contains_key(header::AUTHORIZATION);
     if shows && !is_page && !tries_token {
         return Ok(Caller::At(address));

@@ -164,3 +164,32 @@ async fn folders_as_long_as_they_can_be_find_their_session() {
     hook(&node, None, json!({ "cwd": long, "status": "working" })).await;
     assert_eq!(status_of(&mut b, "long").await, "working");
 }
+
+/// Of clients that their proxy does not name, or that come by one which nobody trusts
+/// to, all have one address: that shows nothing.
+#[tokio::test]
+async fn who_cannot_be_told_from_others_sets_nobodys_status() {
+    let trusted = Node::start_with(|config| {
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    })
+    .await;
+    let untrusted = Node::start().await;
+    for (node, header) in [
+        (&trusted, ("x-forwarded-for", "unknown")),
+        (&untrusted, ("x-forwarded-for", HOME)),
+        (&untrusted, ("x-forwarded-proto", "https")),
+    ] {
+        let bob = node.member("bob").await;
+        let mut request = node.url().into_client_request().expect("an address");
+        request.headers_mut().insert(header.0, header.1.parse().expect("a value"));
+        let (socket, _) = connect_async(request).await.expect("an upgrade");
+        let mut b = Raw::of(socket);
+        b.say(session_named(node, &bob, "uuid-b", "/p")).await;
+        b.hear("hello_ack").await;
+        let body = json!({ "cwd": "/p", "status": "working", "session_id": "uuid-b" });
+        let reply = http::request(node, "POST", PATH, &[header], &body.to_string()).await;
+        assert_eq!(reply.status, 403, "{header:?}");
+        assert_eq!(status_of(&mut b, "uuid-b").await, "idle", "{header:?}");
+        b.goodbye().await;
+    }
+}
