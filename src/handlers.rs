@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::codec::DecodeError;
 use crate::limits;
 use crate::node::Node;
-use crate::protocol::{Ack, ClientMessage, ErrorFrame, RequestId, ServerMessage};
+use crate::protocol::{Ack, ClientMessage, ErrorFrame, RequestId, Said, ServerMessage};
 use crate::rates::cost;
 use crate::registry::Room;
 use crate::router;
@@ -183,13 +183,19 @@ async fn handle_other(context: &Context<'_>, message: ClientMessage<'_>) {
     match message {
         ClientMessage::MessageStatus(ask) => messages::message_status(context, ask).await,
         ClientMessage::ListPeers(ask) => presence::list_peers(context, ask).await,
-        ClientMessage::SetStatus(status) => presence::set_status(context, status).await,
-        ClientMessage::SetSummary(summary) => presence::set_summary(context, summary).await,
-        ClientMessage::SetVisible(visible) => presence::set_visible(context, visible).await,
-        ClientMessage::SetProfile(profile) => presence::set_profile(context, profile).await,
+        ClientMessage::SetStatus(status) => presence::say(context, Said::Status { status }).await,
+        ClientMessage::SetSummary(summary) => {
+            presence::say(context, Said::Summary { summary }).await;
+        }
+        ClientMessage::SetVisible(visible) => {
+            presence::say(context, Said::Visible { visible }).await;
+        }
+        ClientMessage::SetProfile(profile) => {
+            presence::say(context, Said::Profile { profile }).await;
+        }
         ClientMessage::SetStats(stats) => presence::set_stats(context, stats).await,
-        ClientMessage::JoinGroup(group) => presence::join_group(context, group).await,
-        ClientMessage::LeaveGroup(name) => presence::leave_group(context, &name).await,
+        ClientMessage::JoinGroup(group) => presence::say(context, Said::JoinGroup { group }).await,
+        ClientMessage::LeaveGroup(name) => presence::say(context, Said::LeaveGroup { name }).await,
         ClientMessage::Kick(ask) => {
             moderation::kick(context, &ask, moderation::Removal::Kick).await;
         }

@@ -58,8 +58,8 @@ fn pass_on(context: &Context<'_>, record: &PresenceRecord, said: Said) {
         let text = "the node that holds the session cannot be reached right now; try again";
         return context.refuse_if_asked("unavailable", text);
     }
-    let always_answered = matches!(said, Said::Visible { .. } | Said::Profile { .. });
+    let is_always_answered = said.is_always_answered();
     let message = BusMessage::Said { presence: record.id.clone(), said: Box::new(said) };
     context.node.cluster.publish(context.room.mesh(), &message);
-    if always_answered { context.done() } else { context.done_if_asked() }
+    if is_always_answered { context.done() } else { context.done_if_asked() }
 }

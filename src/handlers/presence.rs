@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
-
 use super::paging::{Page, from_cursor, page};
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::id::PresenceId;
 use crate::limits;
 use crate::protocol::budget::{cut, cut_string, groups_within, value_bytes};
-use crate::protocol::{
-    Group, PageRequest, PeerInfo, PeerRole, PeersList, ServerMessage, SetProfile, Stats, Status,
-    StatusSource,
-};
-use crate::router::presence::{announcement, change, replace};
-use crate::router::said::{merged, with_group};
-use crate::router::status;
+use crate::protocol::{PageRequest, PeerInfo, PeerRole, PeersList, Said, ServerMessage, Stats};
+use crate::router::presence::{change, replace};
+use crate::router::said;
 use crate::store::PresenceChange;
 
 use super::Context;
@@ -98,91 +92,24 @@ fn fit(info: &mut PeerInfo) {
     info.profile.take_if(|profile| value_bytes(profile) > limits::PROFILE_BYTES_MAX);
 }
 
-/// `set_status`: the peer's own word.
-pub async fn set_status(context: &Context<'_>, status: Status) {
+/// What a session says of itself: every setter but `set_stats`. As a visitor elsewhere
+/// says it for the session.
+pub async fn say(context: &Context<'_>, said: Said) {
     let Context { node, room, session, .. } = context;
-    status::set(node, room, session, status, StatusSource::Manual, Timestamp::now()).await;
-    context.done_if_asked();
-}
-
-/// `set_summary`. Old clients could not be told that it is too long.
-pub async fn set_summary(context: &Context<'_>, mut summary: String) {
-    cut_string(&mut summary, limits::SUMMARY_BYTES_MAX);
-    let written = PresenceChange { summary: Some(summary.clone()), ..of(context) };
-    apply(context, written, |record| replace(&mut record.summary, Some(summary))).await;
-    context.done_if_asked();
+    let is_always_answered = said.is_always_answered();
+    match said::apply(node, room, session, said).await {
+        Err(text) => context.refuse_if_asked("invalid_argument", text),
+        Ok(()) if is_always_answered => context.done(),
+        Ok(()) => context.done_if_asked(),
+    }
 }
 
 /// `set_stats`.
 pub async fn set_stats(context: &Context<'_>, stats: Stats) {
-    let written = PresenceChange { stats: Some(stats), ..of(context) };
-    apply(context, written, |record| replace(&mut record.stats, Some(stats))).await;
-    context.done_if_asked();
-}
-
-/// `set_profile`: what is given replaces, the rest stays.
-pub async fn set_profile(context: &Context<'_>, given: SetProfile) {
-    let Some(record) = context.room.record(&context.session.presence) else { return };
-    let profile = match merged(&record, given) {
-        Ok(profile) => profile,
-        Err(text) => return context.refuse_if_asked("invalid_argument", text),
-    };
-    let written = PresenceChange { profile: Some(profile.clone()), ..of(context) };
-    apply(context, written, |record| replace(&mut record.profile, profile)).await;
-    context.done();
-}
-
-/// `set_visible`: the mesh is told.
-pub async fn set_visible(context: &Context<'_>, visible: bool) {
     let Context { node, room, session, .. } = context;
-    let event = if visible { "peer_visible" } else { "peer_hidden" };
-    let written = PresenceChange { visible: Some(visible), ..of(context) };
-    change(
-        node,
-        room,
-        session,
-        written,
-        |record| replace(&mut record.visible, visible),
-        |record| {
-            let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-            (!record.visitor).then(|| announcement(event, record, data, true))
-        },
-    )
-    .await;
-    context.done();
-}
-
-/// `join_group`: by name; joining again replaces the role.
-pub async fn join_group(context: &Context<'_>, group: Group) {
-    let Some(record) = context.room.record(&context.session.presence) else { return };
-    match with_group(&record, group) {
-        Ok(groups) => set_groups(context, groups).await,
-        Err(text) => context.refuse_if_asked("invalid_argument", text),
-    }
-}
-
-/// `leave_group`.
-pub async fn leave_group(context: &Context<'_>, name: &str) {
-    let Some(record) = context.room.record(&context.session.presence) else { return };
-    let groups = record.groups.iter().filter(|own| own.name != name).cloned().collect();
-    set_groups(context, groups).await;
-}
-
-async fn set_groups(context: &Context<'_>, groups: Vec<Group>) {
-    let written = PresenceChange { groups: Some(groups.clone()), ..of(context) };
-    apply(context, written, |record| replace(&mut record.groups, groups)).await;
-    context.done_if_asked();
-}
-
-fn of(context: &Context<'_>) -> PresenceChange {
-    PresenceChange::of(context.session.presence.clone())
-}
-
-async fn apply(
-    context: &Context<'_>,
-    written: PresenceChange,
-    edit: impl FnOnce(&mut PresenceRecord) -> bool,
-) {
-    let Context { node, room, session, .. } = context;
+    let presence = session.presence.clone();
+    let written = PresenceChange { stats: Some(stats), ..PresenceChange::of(presence) };
+    let edit = |record: &mut PresenceRecord| replace(&mut record.stats, Some(stats));
     change(node, room, session, written, edit, |_| None).await;
+    context.done_if_asked();
 }

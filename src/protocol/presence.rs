@@ -167,7 +167,7 @@ impl Profile {
 /// `set_profile`: the fields given replace, the others stay.
 pub type SetProfile = Profile;
 
-/// What a visitor says for a session of its member.
+/// What a session says of itself, or a visitor for a session of its member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "snake_case")]
 pub enum Said {
@@ -201,6 +201,14 @@ pub enum Said {
         /// The group's name.
         name: String,
     },
+}
+
+impl Said {
+    /// Whether older brokers answered it also without a `_reqId`.
+    #[must_use]
+    pub fn is_always_answered(&self) -> bool {
+        matches!(self, Self::Visible { .. } | Self::Profile { .. })
+    }
 }
 
 /// `set_visible`.

@@ -1,4 +1,4 @@
-//! What a visitor on another node says for a session here.
+//! What a session says of itself, or a visitor on any node for it.
 
 use std::sync::Arc;
 
@@ -17,21 +17,34 @@ use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;
 
-/// Applies it. The bus, whose next frames wait for nothing, goes on meanwhile.
+/// Applies what a visitor on another node said. The bus, whose next frames wait for
+/// nothing, goes on meanwhile. What that node found to be refused did not come this far;
+/// what has come to be so since is passed over.
 pub fn begin(node: &Arc<Node>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
     let (node, room) = (Arc::clone(node), Arc::clone(room));
     let tasks = node.tasks.clone();
-    let mut work = Box::pin(async move { apply(&node, &room, &session, said).await });
+    let mut work = Box::pin(async move {
+        let _ = apply(&node, &room, &session, said).await;
+    });
     // Up to where it waits for others at once, so that two of these keep their order.
     if work.as_mut().now_or_never().is_none() {
         tasks.spawn(work);
     }
 }
 
-/// As if the session had said it itself. What the visitor's node found to be refused
-/// did not come this far; what has come to be so since is passed over.
-async fn apply(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, said: Said) {
-    let Some(record) = room.record(&session.presence) else { return };
+/// Changes the session's record everywhere, and tells its peers what they are told of.
+/// A session that has ended says nothing any more.
+///
+/// # Errors
+///
+/// The sentence for the peer: it is refused, and nothing was changed.
+pub async fn apply(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    said: Said,
+) -> Result<(), String> {
+    let Some(record) = room.record(&session.presence) else { return Ok(()) };
     let written = PresenceChange::of(session.presence.clone());
     match said {
         Said::Status { status } => {
@@ -50,18 +63,18 @@ async fn apply(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, said:
             let edit = |record: &mut PresenceRecord| replace(&mut record.visible, visible);
             let told = |record: &PresenceRecord| {
                 let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-                Some(announcement(event, record, data, true))
+                (!record.visitor).then(|| announcement(event, record, data, true))
             };
             change(node, room, session, written, edit, told).await;
         }
         Said::Profile { profile } => {
-            let Ok(profile) = merged(&record, profile) else { return };
+            let profile = merged(&record, profile)?;
             let written = PresenceChange { profile: Some(profile.clone()), ..written };
             let edit = |record: &mut PresenceRecord| replace(&mut record.profile, profile);
             change(node, room, session, written, edit, |_| None).await;
         }
         Said::JoinGroup { group } => {
-            let Ok(groups) = with_group(&record, group) else { return };
+            let groups = with_group(&record, group)?;
             set_groups(node, room, session, groups).await;
         }
         Said::LeaveGroup { name } => {
@@ -69,6 +82,7 @@ async fn apply(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>, said:
             set_groups(node, room, session, groups).await;
         }
     }
+    Ok(())
 }
 
 async fn set_groups(
