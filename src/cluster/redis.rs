@@ -89,8 +89,7 @@ use self::nodes::Nodes;
 use self::scripts::Scripts;
 use self::seals::{ClusterKey, Seals};
 use self::work::Work;
-use super::single::books::Renewal;
-use super::single::{LeaseTimes, close_ended};
+use super::books::{LeaseTimes, Renewal, close_ended};
 use super::{
     Acquired, BusMessage, Cluster, ClusterError, ClusterEvent, ClusterEvents, ClusterHealth,
     HeldLease, LeaseRef, LeaseView, NodeRecord, PresenceRecord, Release, Result,

@@ -15,7 +15,8 @@ use super::rows::{Found, Row, by_mesh, encode, ended};
 use super::scripts::{self, Scripts};
 use super::seals::Seals;
 use crate::clock::Timestamp;
-use crate::cluster::single::{LeaseTimes, MonotonicClock};
+use crate::cluster::books::LeaseTimes;
+use crate::cluster::clock::MonotonicClock;
 use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
 use crate::id::{MeshId, PresenceId};
 
