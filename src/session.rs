@@ -20,6 +20,7 @@ use crate::clock::Timestamp;
 use crate::cluster::LeaseRef;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::logging::milestone;
 use crate::outbox::{Content, Outbox, Outgoing, PushError};
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
@@ -288,6 +289,7 @@ impl Session {
         match self.outbox.push(Outgoing { bytes, content }) {
             Ok(()) => {
                 tracing::debug!(
+                    name: milestone::DELIVERED,
                     message_id = %delivery.id, mesh = %self.mesh, presence = %self.presence,
                     "message delivered"
                 );

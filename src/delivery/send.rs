@@ -11,6 +11,7 @@ use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
 use crate::id::{Key, MessageId};
 use crate::limits;
+use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
 use crate::outbox::Owed;
@@ -352,6 +353,7 @@ fn decided(
             node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
             sent.room.note_accepted();
             tracing::debug!(
+                name: milestone::ACCEPTED,
                 message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
                 created_at = created_at.as_ms(),
                 "message accepted"
