@@ -13,7 +13,9 @@
 //! - beside them: [`ledger`], [`journal`], [`rates`], [`jobs`], [`transcript`],
 //!   [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
-//! - a peer as a library: [`client`]; the command line: [`cli`]
+//! - a peer as a library: [`client`]; the command line: [`command`], with the
+//!   commands of operators and peers in [`cli`], and in [`lab`] those that run
+//!   brokers of their own
 
 pub mod accept;
 pub mod app;
@@ -25,6 +27,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod codec;
+pub mod command;
 pub mod config;
 pub mod connection;
 pub mod handlers;
@@ -32,6 +35,7 @@ pub mod http;
 pub mod id;
 pub mod jobs;
 pub mod journal;
+pub mod lab;
 pub mod ledger;
 pub mod limits;
 pub mod logging;

@@ -60,7 +60,7 @@ pub enum AuditCommand {
 ///
 /// # Errors
 /// Those of the store or of a file, or that there is no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: AuditCommand,
     json: bool,
     config: &Config,

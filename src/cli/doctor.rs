@@ -73,7 +73,7 @@ impl Check {
 ///
 /// # Errors
 /// When nothing can be printed.
-pub(super) async fn run(
+pub(crate) async fn run(
     json: bool,
     config: Result<Config, ConfigErrors>,
 ) -> anyhow::Result<ExitCode> {

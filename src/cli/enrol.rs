@@ -236,7 +236,7 @@ pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         private_folder(folder)?;

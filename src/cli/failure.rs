@@ -51,7 +51,7 @@ pub fn report(json: bool, error: &anyhow::Error) -> ExitCode {
 
 /// Prints what clap has to say: help, the version, or what is wrong with the
 /// arguments. Returns the exit code.
-pub(super) fn report_usage(json: bool, error: &clap::Error) -> ExitCode {
+pub(crate) fn report_usage(json: bool, error: &clap::Error) -> ExitCode {
     if error.use_stderr() && json {
         let shows_help = UsageErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
         let message = if error.kind() == shows_help {

@@ -27,7 +27,7 @@ pub struct HealthArgs {
 ///
 /// # Errors
 /// When there is no answer, or none of a broker.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: &HealthArgs,
     json: bool,
     config: Result<Config, ConfigErrors>,

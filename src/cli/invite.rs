@@ -60,7 +60,7 @@ pub enum InviteCommand {
 ///
 /// # Errors
 /// Those of the store; no such mesh or invite; no owner key to sign with.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: InviteCommand,
     json: bool,
     config: &Config,

@@ -15,11 +15,11 @@ use crate::config::ListenConfig;
 const BACKLOG: i32 = 4096;
 
 /// A port that is open.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// What accepts.
-    pub(super) listener: TcpListener,
+    pub(crate) listener: TcpListener,
     /// Whether IPv6 was wanted and is not to be had.
-    pub(super) ipv4_only: bool,
+    pub(crate) ipv4_only: bool,
 }
 
 /// Binds what `config` says: without an address `[::]`, which takes IPv4 too,
@@ -27,7 +27,7 @@ pub(super) struct Bound {
 ///
 /// # Errors
 /// What the system said; [`explain`] makes a sentence of it.
-pub(super) fn bind(config: &ListenConfig) -> io::Result<Bound> {
+pub(crate) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     let Some(address) = config.bind else {
         return match bind_to(IpAddr::V6(Ipv6Addr::UNSPECIFIED), config.port) {
             Err(error) if lacks_ipv6(&error) => {
@@ -41,7 +41,7 @@ pub(super) fn bind(config: &ListenConfig) -> io::Result<Bound> {
 }
 
 /// Listens there; 0: on a free port.
-pub(super) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
@@ -64,7 +64,7 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 
 /// Why the port could not be opened, and what to do. `occupant` is the broker
 /// that answers there, if one does.
-pub(super) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option<&str>) -> Failure {
+pub(crate) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option<&str>) -> Failure {
     let port = config.port;
     let address = config.bind.map_or_else(|| "this machine".to_owned(), |it| it.to_string());
     match (error.kind(), occupant) {
@@ -108,7 +108,7 @@ pub(super) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option
 
 /// Raises the soft limit of open files to the hard one, and says what it is
 /// then; `None` when there is none.
-pub(super) fn raise_open_files() -> Option<u64> {
+pub(crate) fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum
         || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok()
@@ -119,7 +119,7 @@ pub(super) fn raise_open_files() -> Option<u64> {
 }
 
 /// The limits of open files: soft and hard; `None` stands for no limit.
-pub(super) fn open_files() -> (Option<u64>, Option<u64>) {
+pub(crate) fn open_files() -> (Option<u64>, Option<u64>) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     (current, maximum)
 }

@@ -13,7 +13,7 @@ use crate::store::{Member, Mesh, Store};
 ///
 /// # Errors
 /// Those of the store and of `work`.
-pub(super) async fn with_store<T>(
+pub(crate) async fn with_store<T>(
     config: &Config,
     work: impl AsyncFnOnce(&Arc<dyn Store>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -27,7 +27,7 @@ pub(super) async fn with_store<T>(
 ///
 /// # Errors
 /// [`Failure`] `mesh_not_found`, or the store's.
-pub(super) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<Mesh> {
+pub(crate) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<Mesh> {
     store.find_mesh(slug_or_id).await?.ok_or_else(|| {
         let message = format!(
             "there is no mesh {slug_or_id:?}; `claudemesh-broker mesh list` shows those there are"
@@ -42,7 +42,7 @@ pub(super) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<
 ///
 /// # Errors
 /// `member_not_found` or `member_ambiguous`.
-pub(super) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
+pub(crate) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
     let name = target.strip_prefix('@').unwrap_or(target);
     let exact = |it: &&Member| it.id.as_str() == target || it.key.as_str() == target;
     let named = |it: &&Member| it.display_name == name;
@@ -77,7 +77,7 @@ pub(super) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Memb
 ///
 /// # Errors
 /// As [`member`].
-pub(super) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failure> {
+pub(crate) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failure> {
     match member(members, sender) {
         Ok(found) => Ok(found.key.clone()),
         Err(_) if crate::auth::is_public_key(sender) => Ok(Key::from(sender)),
@@ -86,7 +86,7 @@ pub(super) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failur
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::id::MemberId;

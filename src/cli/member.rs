@@ -89,7 +89,7 @@ impl From<RoleArg> for Role {
 ///
 /// # Errors
 /// Those of the store, or that mesh or member cannot be found.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: MemberCommand,
     json: bool,
     config: &Config,

@@ -41,7 +41,7 @@ pub enum MeshCommand {
 ///
 /// # Errors
 /// Those of the store; a slug that is wrong or taken; no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: MeshCommand,
     json: bool,
     config: &Config,

@@ -23,7 +23,7 @@ pub struct MigrateArgs {
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: &MigrateArgs,
     json: bool,
     config: &Config,

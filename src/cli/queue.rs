@@ -29,7 +29,7 @@ pub enum QueueCommand {
 ///
 /// # Errors
 /// Those of the store, or that there is no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: QueueCommand,
     json: bool,
     config: &Config,

@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::ignores_hang_up;
 use super::{listen, output, probe};
 use crate::app;
 use crate::client::http::http_url;
@@ -23,7 +22,7 @@ const INTERRUPTED: u8 = 130;
 ///
 /// # Errors
 /// When the port cannot be opened, or what [`app::open`] says.
-pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
     // Before the port: a signal from here on is a request, not a death.
     let mut signals = Signals::listen()?;
     let open_files = listen::raise_open_files();
@@ -79,7 +78,7 @@ fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow
 }
 
 /// The signals that stop it.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     /// `None` where it is to be ignored: under `nohup`.
@@ -93,7 +92,7 @@ impl Signals {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let hang_up = match ignores_hang_up() {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
@@ -107,7 +106,7 @@ impl Signals {
     }
 
     /// Waits for one of them, and names it.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(hang_up) => hang_up.recv().await,
@@ -122,9 +121,16 @@ impl Signals {
     }
 
     /// Waits for a SIGINT.
-    pub(super) async fn interrupted(&mut self) {
+    pub(crate) async fn interrupted(&mut self) {
         self.interrupt.recv().await;
     }
+}
+
+/// Whether `nohup` has started this: then a closed terminal is no reason.
+pub(crate) fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
 }
 
 /// What is printed when the port is open.

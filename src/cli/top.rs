@@ -49,7 +49,7 @@ pub struct TopArgs {
 ///
 /// # Errors
 /// When there is no token, or when the broker does not answer or refuses.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: TopArgs,
     json: bool,
     config: Result<Config, ConfigErrors>,

@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::enrol::{self, InviteTerms};
 use crate::app;
 use crate::audit::{ChainVerifier, Verdict};
 use crate::auth::SecretKey;
+use crate::cli::enrol::{self, InviteTerms};
 use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
 use crate::config::{Config, LogConfig};

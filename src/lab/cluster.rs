@@ -23,9 +23,9 @@ use self::folder::{Claimed, Folder};
 use self::node::Node;
 use self::postgres::Postgres;
 use self::redis::Redis;
-use super::serve::Signals;
-use super::{Failure, output};
 use crate::app;
+use crate::cli::serve::{Signals, ignores_hang_up};
+use crate::cli::{Failure, output};
 use crate::config::{Config, process_env};
 
 mod files;
@@ -80,7 +80,7 @@ pub struct UpArgs {
 ///
 /// # Errors
 /// What is missing or in the way, as a sentence.
-pub(super) async fn run(command: ClusterCommand, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: ClusterCommand, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         ClusterCommand::Up(args) => up(&args, json).await,
         ClusterCommand::Down(args) => down(&args, json).await,
@@ -138,13 +138,6 @@ async fn hung_up(hang_up: Option<&mut Signal>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// Whether `nohup` has started this: then a closed terminal is no reason.
-pub(super) fn ignores_hang_up() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
 }
 
 /// Starts everything, in the order in which one thing needs the other.

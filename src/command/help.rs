@@ -196,7 +196,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::command::Cli;
 
     #[test]
     fn every_command_stands_in_one_group_and_teaches_by_examples() {

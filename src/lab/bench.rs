@@ -7,7 +7,7 @@
 //! unreadable has failed, however fast it was, and the exit code says so.
 //!
 //! With `--floor` the same scenario also runs against the plainest relay on
-//! the same socket library (`bench/relay.rs`), in turns with the broker, and the
+//! the same socket library (`lab/relay.rs`), in turns with the broker, and the
 //! figure that matters is the ratio of the two: it depends far less on the
 //! machine, and on what else that machine does, than either of them.
 //!
@@ -23,7 +23,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, listen, output};
+use super::relay;
+use crate::cli::{Failure, listen, output};
 use crate::config::Config;
 
 mod args;
@@ -37,7 +38,6 @@ mod outcome;
 mod peer;
 mod process;
 mod progress;
-mod relay;
 mod report;
 mod stage;
 mod text;
@@ -91,7 +91,7 @@ struct Round {
 ///
 /// # Errors
 /// When it could not be run; what it found is in the exit code.
-pub(super) async fn run(args: BenchArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: BenchArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let plan = match args.scenario {
         Scenario::Relay => return relay::run().await,
         scenario => plan(scenario)?,
