@@ -15,12 +15,14 @@ use url::Url;
 use super::{Failure, output, probe};
 use crate::client::http::{call, http_url};
 use crate::config::{Config, ConfigErrors, Env, Secret};
+use crate::http::admin::PREFIX;
+use crate::http::admin::views::{MeshDetail, Meshes, Nodes, Series};
 
 mod rows;
 mod screen;
 mod shown;
 
-use shown::{MeshDetail, Meshes, Nodes, Series, Shown};
+use shown::Shown;
 
 /// Between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -125,10 +127,7 @@ impl Source {
             return Err(Failure::new("no_token", text).into());
         };
         let token = Secret::new(token);
-        Ok(Self {
-            url: http_url(base, crate::http::admin::PREFIX)?,
-            bearer: format!("Bearer {}", token.expose()),
-        })
+        Ok(Self { url: http_url(base, PREFIX)?, bearer: format!("Bearer {}", token.expose()) })
     }
 
     /// How it is now.
