@@ -13,7 +13,7 @@
 //! never import [`crate::command`] or [`crate::lab`], which call them.
 
 pub(crate) mod audit;
-pub mod config;
+pub(crate) mod config;
 pub(crate) mod doctor;
 pub mod enrol;
 mod failure;
@@ -25,11 +25,11 @@ pub(crate) mod member;
 pub(crate) mod mesh;
 pub(crate) mod migrate;
 pub(crate) mod output;
-pub mod peer;
+pub(crate) mod peer;
 mod probe;
 pub(crate) mod queue;
 pub(crate) mod serve;
-pub mod top;
+pub(crate) mod top;
 
-pub(crate) use failure::report_usage;
-pub use failure::{Failure, report};
+pub use failure::report;
+pub(crate) use failure::{Failure, report_usage};

@@ -36,12 +36,12 @@ pub struct Cli {
     pub json: bool,
     /// What to do; to serve when there is none.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
 }
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the broker (the default)
     #[command(after_help = help::SERVE)]
     Serve,

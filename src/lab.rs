@@ -4,7 +4,8 @@
 //! The root of the command line calls it. It may use whatever an operator's
 //! command uses, and no part of a broker that serves may ever import it.
 
-pub mod bench;
-pub mod cluster;
-pub mod demo;
+pub(crate) mod bench;
+pub(crate) mod cluster;
+pub(crate) mod demo;
 mod relay;
+mod scratch;

@@ -35,7 +35,7 @@ pub mod http;
 pub mod id;
 pub mod jobs;
 pub mod journal;
-pub mod lab;
+mod lab;
 pub mod ledger;
 pub mod limits;
 pub mod logging;

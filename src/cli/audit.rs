@@ -24,7 +24,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What can be done with an audit chain.
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(crate) enum AuditCommand {
     /// Show the newest rows
     Tail {
         /// The mesh's slug or id
@@ -266,11 +266,9 @@ async fn export(
     out.flush()?;
     if let Some(path) = file {
         let shown = path.display().to_string();
-        if json {
-            output::json(&json!({"meshId": mesh.id, "file": shown, "entries": entries}))?;
-        } else {
-            output::line(&format!("{} written to {shown}.", output::count(entries, "row")))?;
-        }
+        let object = json!({"meshId": mesh.id, "file": shown, "entries": entries});
+        let text = format!("{} written to {shown}.", output::count(entries, "row"));
+        output::answer(json, &object, &text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,7 +19,7 @@ const WRONG_VALUES: u8 = 2;
 ///
 /// # Errors
 /// When nothing can be written.
-pub fn run(json: bool, env: Env<'_>) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(json: bool, env: Env<'_>) -> anyhow::Result<ExitCode> {
     let code = print(json, env, &mut io::stdout().lock(), &mut io::stderr().lock())?;
     Ok(ExitCode::from(code))
 }

@@ -16,16 +16,16 @@ const WRONG_INPUT: u8 = 2;
 /// A failure with a code for scripts and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Stable: scripts compare it.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// What is wrong and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
     /// A failure, ready for `?`.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }

@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 use super::enrol::{CreatedInvite, InviteTerms};
 use super::member::RoleArg;
 use super::{Failure, enrol, lookup, output};
-use crate::auth::SecretKey;
+use crate::auth::{LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::store::{Invite, Mesh, Store, StoreError};
-
-/// How a link begins; the token follows.
-const LINK_PREFIX: &str = "ic://join/";
 
 /// The longest life of an invite: ten years, which any payload can say.
 const EXPIRES_IN_MS_MAX: i64 = 3650 * 24 * 60 * 60 * 1000;
@@ -24,7 +21,7 @@ const SAME_SECOND_MAX: u32 = 300;
 
 /// What can be done with invites.
 #[derive(Debug, Subcommand)]
-pub enum InviteCommand {
+pub(crate) enum InviteCommand {
     /// Create a link by which peers join a mesh
     Create {
         /// The mesh's slug or id
@@ -102,20 +99,18 @@ async fn create(
     let folder = enrol::data_dir(config).ok();
     let owner = enrol::owner_secret(folder.as_deref(), &mesh, given.as_deref())?;
     let created = create_distinct(store, &mesh, &owner, terms).await?;
-    if json {
-        return output::json(&json!({
-            "id": created.id,
-            "meshId": mesh.id,
-            "slug": mesh.slug,
-            "link": created.link,
-            "token": created.token,
-            "payload": created.payload,
-            "role": terms.role,
-            "maxUses": terms.max_uses,
-            "expiresAt": created.expires_at,
-        }));
-    }
-    output::line(&format!(
+    let object = json!({
+        "id": created.id,
+        "meshId": mesh.id,
+        "slug": mesh.slug,
+        "link": created.link,
+        "token": created.token,
+        "payload": created.payload,
+        "role": terms.role,
+        "maxUses": terms.max_uses,
+        "expiresAt": created.expires_at,
+    });
+    let text = format!(
         "{}\n\n\
          It lets {} join {} as {}, until {}, at {}\n\
          Whoever has the link can join: send it by a private way. The newcomer types\n  \
@@ -126,8 +121,8 @@ async fn create(
         terms.role.as_str(),
         created.expires_at,
         terms.broker_url,
-    ))?;
-    Ok(())
+    );
+    output::answer(json, &object, &text)
 }
 
 /// Creates an invite with a token of its own. The payload holds nothing but
@@ -165,7 +160,7 @@ async fn list(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let (invites, now) = (store.invites(&mesh.id).await?, Timestamp::now());
     if json {
-        let invites: Vec<Value> = invites.iter().map(|it| describe(it, now)).collect();
+        let invites: Vec<Value> = invites.iter().map(|invite| describe(invite, now)).collect();
         return output::json(&json!({
             "meshId": mesh.id, "slug": mesh.slug, "invites": invites,
         }));
@@ -198,11 +193,8 @@ async fn revoke(store: &dyn Store, invite: &str, json: bool) -> anyhow::Result<(
                        `claudemesh-broker invite list <mesh>` shows each with its id and state";
         return Err(Failure::new("invite_not_found", message).into());
     }
-    if json {
-        return output::json(&json!({"invite": id_or_token, "revoked": true}));
-    }
-    output::line("The invite is revoked; who joined by it stays.")?;
-    Ok(())
+    let text = "The invite is revoked; who joined by it stays.";
+    output::answer(json, &json!({"invite": id_or_token, "revoked": true}), text)
 }
 
 fn describe(invite: &Invite, now: Timestamp) -> Value {

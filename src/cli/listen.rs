@@ -59,14 +59,17 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let missing =
         [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT, Errno::ADDRNOTAVAIL, Errno::NOPROTOOPT];
-    error.raw_os_error().is_some_and(|code| missing.iter().any(|it| it.raw_os_error() == code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| missing.iter().any(|error| error.raw_os_error() == code))
 }
 
 /// Why the port could not be opened, and what to do. `occupant` is the broker
 /// that answers there, if one does.
 pub(crate) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option<&str>) -> Failure {
     let port = config.port;
-    let address = config.bind.map_or_else(|| "this machine".to_owned(), |it| it.to_string());
+    let address =
+        config.bind.map_or_else(|| "this machine".to_owned(), |address| address.to_string());
     match (error.kind(), occupant) {
         (ErrorKind::AddrInUse, Some(version)) => Failure::new(
             "port_in_use",

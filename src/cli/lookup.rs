@@ -131,7 +131,7 @@ pub(crate) mod tests {
         assert_eq!(failure.code, "member_ambiguous");
         assert!(failure.message.contains("123412341234"), "{failure}");
         assert!(failure.message.contains("123512351235"), "{failure}");
-        assert_eq!(member(&members, &two[..5]).map(|it| it.id.as_str()).ok(), Some("m2"));
+        assert_eq!(member(&members, &two[..5]).map(|member| member.id.as_str()).ok(), Some("m2"));
     }
 
     #[test]

@@ -16,6 +16,14 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints what a command answers: `object` for scripts, `text` for people.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub(crate) fn answer(as_json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    if as_json { json(object) } else { Ok(line(text)?) }
+}
+
 /// `value` as one line of JSON. Beyond what JSON asks for, what would steer a terminal
 /// is escaped: the same value for a program, and harmless to look at.
 ///

@@ -13,7 +13,7 @@ use crate::store::MessageState;
 
 /// What can be asked about the queue.
 #[derive(Debug, Subcommand)]
-pub enum QueueCommand {
+pub(crate) enum QueueCommand {
     /// Show what waits in a mesh's queue, oldest first
     Show {
         /// The mesh's slug or id

@@ -45,11 +45,7 @@ pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
             return Ok(ExitCode::SUCCESS);
         }
     };
-    if json {
-        output::json(&banner.to_json())?
-    } else {
-        output::line(&banner.to_text())?
-    }
+    output::answer(json, &banner.to_json(), &banner.to_text())?;
 
     let drain_seconds = config.drain.drain_ms / 1000;
     let shutdown = CancellationToken::new();
@@ -77,7 +73,7 @@ fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow
     Ok(ExitCode::SUCCESS)
 }
 
-/// The signals that stop it.
+/// The signals that stop a broker, or a whole cluster of this machine.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -127,10 +123,12 @@ impl Signals {
 }
 
 /// Whether `nohup` has started this: then a closed terminal is no reason.
-pub(crate) fn ignores_hang_up() -> bool {
+fn ignores_hang_up() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|it| it & 1 == 1)
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 /// What is printed when the port is open.

@@ -31,7 +31,7 @@ const FOREIGN_CHARS_MAX: usize = 80;
 
 /// What to watch, and how.
 #[derive(Debug, Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     /// The broker, http://, https://, ws:// or wss://; by default the one of this
     /// machine that the settings name
     #[arg(long, value_name = "URL")]

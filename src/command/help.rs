@@ -204,7 +204,7 @@ mod tests {
         let listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         for command in cli.get_subcommands() {
             let name = command.get_name();
-            assert_eq!(listed.iter().filter(|it| **it == name).count(), 1, "{name}");
+            assert_eq!(listed.iter().filter(|listed| **listed == name).count(), 1, "{name}");
             let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(examples.contains(&format!("claudemesh-broker {name}")), "{name}");
             assert!(examples.lines().all(|line| line.len() <= 100), "{name}");

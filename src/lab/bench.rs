@@ -57,10 +57,10 @@ const FLOOR_ROUNDS: u32 = 3;
 
 /// The arguments of `bench`.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// What to measure.
     #[command(subcommand)]
-    pub scenario: Scenario,
+    pub(crate) scenario: Scenario,
 }
 
 /// A scenario, ready to run.

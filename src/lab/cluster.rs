@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::fleet::Fleet;
@@ -24,7 +23,7 @@ use self::node::Node;
 use self::postgres::Postgres;
 use self::redis::Redis;
 use crate::app;
-use crate::cli::serve::{Signals, ignores_hang_up};
+use crate::cli::serve::Signals;
 use crate::cli::{Failure, output};
 use crate::config::{Config, process_env};
 
@@ -47,7 +46,7 @@ const DOWN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(crate) enum ClusterCommand {
     /// Start Postgres, Redis and several nodes, and run them until Ctrl-C
     Up(UpArgs),
     /// Stop the cluster of a folder from elsewhere, or what a crash left of it
@@ -56,7 +55,7 @@ pub enum ClusterCommand {
 
 /// Which folder.
 #[derive(Debug, Args)]
-pub struct FolderArgs {
+pub(crate) struct FolderArgs {
     /// The cluster's folder; by default `cluster` in the data folder
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -64,7 +63,7 @@ pub struct FolderArgs {
 
 /// What to start.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     #[command(flatten)]
     folder: FolderArgs,
     /// How many nodes
@@ -88,19 +87,15 @@ pub(crate) async fn run(command: ClusterCommand, json: bool) -> anyhow::Result<E
 }
 
 async fn up(args: &UpArgs, json: bool) -> anyhow::Result<ExitCode> {
+    // A terminal that closes is one of them: it must not leave servers behind.
     let mut signals = Signals::listen()?;
-    // A terminal that closes must not leave servers behind.
-    let mut hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
     let folder = Folder::claim(args.folder.dir.as_deref())?;
     let stop = CancellationToken::new();
     let hurry = CancellationToken::new();
     let listening = tokio::spawn({
         let (stop, hurry) = (stop.clone(), hurry.clone());
         async move {
-            tokio::select! {
-                _ = signals.next() => {}
-                () = hung_up(hang_up.as_mut()) => {}
-            }
+            signals.next().await;
             stop.cancel();
             signals.interrupted().await;
             hurry.cancel();
@@ -129,15 +124,6 @@ async fn up(args: &UpArgs, json: bool) -> anyhow::Result<ExitCode> {
     };
     listening.abort();
     outcome.map(|()| ExitCode::SUCCESS)
-}
-
-async fn hung_up(hang_up: Option<&mut Signal>) {
-    match hang_up {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
-    }
 }
 
 /// Starts everything, in the order in which one thing needs the other.
@@ -235,12 +221,10 @@ async fn down(args: &FolderArgs, json: bool) -> anyhow::Result<ExitCode> {
             true
         }
     };
-    if json {
-        output::json(&json!({"status": "down", "wasUp": was_up}))?;
-    } else if was_up {
-        output::line("The cluster is down; its data stays.")?;
-    } else {
-        output::line("No cluster was running there.")?;
-    }
+    let text = match was_up {
+        true => "The cluster is down; its data stays.",
+        false => "No cluster was running there.",
+    };
+    output::answer(json, &json!({"status": "down", "wasUp": was_up}), text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,6 +23,7 @@ use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
 use crate::config::{Config, LogConfig};
 use crate::id::{MeshId, PresenceId};
+use crate::lab::scratch::Scratch;
 use crate::protocol::{Group, Priority, Push};
 use crate::store::{ClaimRequest, Role, Store, StoredEnvelope};
 
@@ -39,9 +40,9 @@ const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// # Errors
 /// When something that must happen does not: a bug, or a machine that lets
 /// nobody listen on loopback.
-pub async fn run(json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(None, "demo")?;
     let mut transcript = Transcript::new(json);
     let stage = Stage::set(&scratch, &config.log).await?;
     let played = play(&stage, &mut transcript).await;
@@ -50,23 +51,6 @@ pub async fn run(json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let seconds = began.elapsed().as_secs_f64();
     transcript.finish(&verdict, seconds)?;
     Ok(if verdict.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A folder that is removed when the demo is over.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("claudemesh-demo-{}", crate::id::generate()));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The running broker, and a second view of its database.
@@ -80,7 +64,7 @@ struct Stage {
 
 impl Stage {
     async fn set(scratch: &Scratch, log: &LogConfig) -> anyhow::Result<Self> {
-        let mut config = Config::for_tests(&scratch.0);
+        let mut config = Config::for_tests(scratch.path());
         config.log = log.clone();
         let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen")?;
         let port = listener.local_addr()?.port();
@@ -89,7 +73,7 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let broker = tokio::spawn(app::run(config, listener, shutdown.clone()));
         let url = format!("ws://127.0.0.1:{port}/ws");
-        Ok(Self { url, data_dir: scratch.0.clone(), store, shutdown, broker })
+        Ok(Self { url, data_dir: scratch.path().to_owned(), store, shutdown, broker })
     }
 
     async fn strike(self) -> anyhow::Result<()> {
@@ -306,18 +290,4 @@ async fn audit(
         transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
     }
     Ok(verifier.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_scratch_folder_goes_with_its_owner() {
-        let scratch = Scratch::new().expect("a folder");
-        let path = scratch.0.clone();
-        std::fs::write(path.join("x"), b"x").expect("written");
-        drop(scratch);
-        assert!(!path.exists());
-    }
 }

@@ -54,8 +54,8 @@ async fn look(store: &dyn Store) -> store::Result<(Check, Option<Timestamp>)> {
         return Ok((Check::warn("database", found, todo), None));
     }
     let meshes = store.meshes().await?;
-    let waiting: i64 = meshes.iter().map(|it| it.queued).sum();
-    let mut newest = meshes.iter().map(|it| it.mesh.created_at).max();
+    let waiting: i64 = meshes.iter().map(|mesh| mesh.queued).sum();
+    let mut newest = meshes.iter().map(|mesh| mesh.mesh.created_at).max();
     for summary in meshes.iter().take(MESHES_LOOKED_AT) {
         let rows = store.audit_before(&summary.mesh.id, None, i64::MAX, 1).await?;
         newest = newest.max(rows.first().map(|row| row.created_at));

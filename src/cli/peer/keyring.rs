@@ -148,7 +148,9 @@ pub(super) fn choose(
         None => true,
     };
     let mut found: Vec<&Kept> = kept.iter().filter(matches).collect();
-    if let Some(exact) = name.and_then(|name| kept.iter().find(|it| it.file.full_name() == name)) {
+    if let Some(exact) =
+        name.and_then(|name| kept.iter().find(|peer| peer.file.full_name() == name))
+    {
         found = vec![exact];
     }
     match found[..] {
@@ -172,7 +174,7 @@ pub(super) fn choose(
 }
 
 fn names(kept: &[Kept]) -> String {
-    kept.iter().map(|it| it.file.full_name()).collect::<Vec<_>>().join(", ")
+    kept.iter().map(|peer| peer.file.full_name()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -28,19 +28,16 @@ pub(super) async fn run(
     let (client, inbox) = connect(&kept, options).await?;
     let control = open_control(&kept).await;
     introduce(&client, args).await?;
-    if json {
-        output::json(&json!({
-            "type": "listening",
-            "peer": kept.file.full_name(),
-            "pubkey": client.pubkey(),
-            "memberPubkey": client.member_pubkey(),
-            "presenceId": client.presence_id(),
-            "node": client.hello_ack().node,
-        }))?;
-    } else {
-        let (name, slug) = (&kept.file.name, &kept.file.mesh_slug);
-        output::line(&format!("listening as {name} in {slug}; Ctrl-C ends it"))?;
-    }
+    let object = json!({
+        "type": "listening",
+        "peer": kept.file.full_name(),
+        "pubkey": client.pubkey(),
+        "memberPubkey": client.member_pubkey(),
+        "presenceId": client.presence_id(),
+        "node": client.hello_ack().node,
+    });
+    let (name, slug) = (&kept.file.name, &kept.file.mesh_slug);
+    output::answer(json, &object, &format!("listening as {name} in {slug}; Ctrl-C ends it"))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shown = tokio::select! {
@@ -125,7 +122,7 @@ async fn show(
 struct PassersBy(HashSet<String>);
 
 impl PassersBy {
-    /// Passers-by remembered. More: their leaving is shown.
+    /// As many passers-by are remembered; of those beyond, the leaving is shown.
     const MAX: usize = 1024;
 
     /// Whether this is about one. Sessions never `return`, they join.

@@ -65,7 +65,7 @@ pub(super) async fn run(
     let identities: Vec<_> = stage.sessions.iter().flatten().collect();
     let keys: Vec<Key> = identities
         .iter()
-        .map(|it| it.session_key.as_ref().unwrap_or(&it.member_key).public_key())
+        .map(|peer| peer.session_key.as_ref().unwrap_or(&peer.member_key).public_key())
         .collect();
     let by_key = keys.iter().zip(0..).map(|(key, place)| (key.to_string(), place)).collect();
     let fans = keys.iter().map(|_| vec![1; (cycles * messages) as usize]).collect();
@@ -225,7 +225,8 @@ impl Peer {
         let sender = board.by_key.get(push.sender_pubkey.as_str()).copied();
         let stamp = plaintext.as_deref().and_then(Stamp::read);
         let stamp = stamp.filter(|stamp| Some(stamp.sender) == sender);
-        let Some((stamp, us)) = stamp.and_then(|it| Some((it, board.since_sent(it, at)?))) else {
+        let Some((stamp, us)) = stamp.and_then(|stamp| Some((stamp, board.since_sent(stamp, at)?)))
+        else {
             tally.unreadable += 1;
             return Ok(());
         };

@@ -51,7 +51,7 @@ pub(super) async fn storm(
     let opened = open_all(stage, at_once, common, progress).await?;
     let (broker, load) = (broker.stop(), load.stop());
     let mut checks = opened.checks;
-    let presences: HashSet<&str> = opened.open.iter().map(|it| it.presence.as_str()).collect();
+    let presences: HashSet<&str> = opened.open.iter().map(|open| open.presence.as_str()).collect();
     checks.duplicates = (opened.open.len() - presences.len()) as u64;
     let mut over_time = Vec::new();
     for open in &opened.open {
@@ -62,14 +62,14 @@ pub(super) async fn storm(
         }
         over_time[bucket] += 1;
     }
-    let last = opened.open.iter().map(|it| it.at).max().unwrap_or(begun);
+    let last = opened.open.iter().map(|open| open.at).max().unwrap_or(begun);
     Ok(Outcome {
         unit: "hellos",
         count: opened.open.len() as u64,
         seconds: last.saturating_duration_since(opened.begun).as_secs_f64(),
         checks,
         end_to_end: histogram(),
-        ack: histogram_of(opened.open.iter().map(|it| &it.us)),
+        ack: histogram_of(opened.open.iter().map(|open| &open.us)),
         over_time,
         broker,
         load,
@@ -92,7 +92,7 @@ pub(super) async fn idle(
     let lost = Arc::new(AtomicU64::new(0));
     let mut holding = JoinSet::new();
     let count = opened.open.len() as u64;
-    let latencies = histogram_of(opened.open.iter().map(|it| &it.us));
+    let latencies = histogram_of(opened.open.iter().map(|open| &open.us));
     for open in opened.open {
         holding.spawn(stay(open.wire, over.clone(), Arc::clone(&lost)));
     }

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(mesh.len(), 5);
         assert!(mesh.windows(2).all(|pair| pair[0].member != pair[1].member));
         let mut keys: Vec<_> =
-            mesh.iter().filter_map(|it| Some(it.session_key.as_ref()?.public_key())).collect();
+            mesh.iter().filter_map(|peer| Some(peer.session_key.as_ref()?.public_key())).collect();
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), 5);

@@ -45,7 +45,9 @@ impl Checks {
     pub(super) fn hold(&self) -> bool {
         self.acked == self.sent
             && self.received == self.expected
-            && [self.refused, self.duplicates, self.lost, self.reordered].iter().all(|it| *it == 0)
+            && [self.refused, self.duplicates, self.lost, self.reordered]
+                .iter()
+                .all(|count| *count == 0)
             && self.unreadable == 0
             && self.disconnected == 0
     }

@@ -186,7 +186,8 @@ impl Peer {
         tally: &mut Tally,
     ) {
         let stamp = self.open(board, push);
-        let Some((stamp, us)) = stamp.and_then(|it| Some((it, board.since_sent(it, at)?))) else {
+        let Some((stamp, us)) = stamp.and_then(|stamp| Some((stamp, board.since_sent(stamp, at)?)))
+        else {
             tally.unreadable += 1;
             return tally.problem(|| "a message that does not decrypt to what was sent".to_owned());
         };

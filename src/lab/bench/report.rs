@@ -128,7 +128,11 @@ fn plots(out: &mut String, round: &Round) {
     if !flows.is_empty() {
         let unit = round.broker.unit;
         let _ = writeln!(out, "<h2>Throughput over time, {unit} per second</h2>");
-        let end = flows.iter().filter_map(|it| it.points.last()).map(|it| it.0).fold(0.0, f64::max);
+        let end = flows
+            .iter()
+            .filter_map(|flow| flow.points.last())
+            .map(|point| point.0)
+            .fold(0.0, f64::max);
         let ticks: Vec<_> = (0..=4).map(|quarter| end * f64::from(quarter) / 4.0).collect();
         let ticks: Vec<_> = ticks.into_iter().map(|at| (at, format!("{at:.1} s"))).collect();
         plot(out, &flows, &ticks);
@@ -182,8 +186,11 @@ fn plot(out: &mut String, series: &[Series], ticks: &[(f64, String)]) {
     }
     for (number, series) in series.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        let points: Vec<String> =
-            series.points.iter().map(|it| format!("{:.1},{:.1}", x(it.0), y(it.1))).collect();
+        let points: Vec<String> = series
+            .points
+            .iter()
+            .map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1)))
+            .collect();
         let points = points.join(" ");
         let _ = writeln!(
             out,

@@ -1,6 +1,6 @@
 //! What a run runs against: brokers started for it, or brokers that are there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use crate::cli::{Failure, lookup};
 use crate::client::Identity;
 use crate::clock::Timestamp;
 use crate::config::{Config, Deployment};
+use crate::lab::scratch::Scratch;
 
 /// For a child to say where it listens, and to stop.
 const CHILD_DEADLINE: Duration = Duration::from_secs(60);
@@ -70,15 +71,15 @@ impl Stage {
         let nodes = common.cluster.unwrap_or(1);
         let shared = common.cluster.is_some() || common.postgres;
         check_deployment(common, config)?;
-        let scratch = Scratch::new(common.data_dir.as_deref())?;
-        let own_config = if shared { config.clone() } else { Config::for_tests(&scratch.0) };
+        let scratch = Scratch::new(common.data_dir.as_deref(), "bench")?;
+        let own_config = if shared { config.clone() } else { Config::for_tests(scratch.path()) };
         let store = app::open_store(&own_config).await?;
         let crew = Crew::in_store(&*store, size).await;
         store.close().await;
         let crew = crew?;
         let mut children = Vec::with_capacity(nodes);
         for _ in 0..nodes {
-            children.push(start(broker(common, &scratch.0, size, shared)?).await?);
+            children.push(start(broker(common, scratch.path(), size, shared)?).await?);
         }
         let mut stage = Self::of(children, &crew, size)?;
         stage.left = shared.then_some((own_config, crew));
@@ -220,23 +221,5 @@ async fn stop(child: &mut Child) {
     }
     if tokio::time::timeout(Duration::from_secs(8), child.wait()).await.is_err() {
         let _ = child.kill().await;
-    }
-}
-
-/// A folder that goes when the run is over.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: Option<&Path>) -> anyhow::Result<Self> {
-        let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
-        let path = parent.join(format!("claudemesh-bench-{}", crate::id::generate()));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -83,8 +83,8 @@ pub(super) fn flags(flags: OFlags) -> i32 {
 pub(super) fn check_is_roots(path: &Path) -> anyhow::Result<()> {
     // As far as it is there; what is made will be root's. Both as it is written
     // and as it is, since a link on the way may be another's.
-    let there = path.ancestors().find(|it| it.exists());
-    let real = there.and_then(|it| it.canonicalize().ok()).unwrap_or_default();
+    let there = path.ancestors().find(|folder| folder.exists());
+    let real = there.and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
     let written = there.into_iter().flat_map(Path::ancestors);
     for folder in written.chain(real.ancestors()) {
         let look = |of: std::io::Result<Metadata>| {

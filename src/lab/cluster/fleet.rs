@@ -167,7 +167,7 @@ impl Fleet {
 
     /// The servers.
     pub(super) fn services(&self) -> Vec<Running> {
-        let servers = self.members.iter().filter(|it| !matches!(it.service, Service::Node(_)));
+        let servers = self.members.iter().filter(|member| !member.is_node());
         servers.map(Member::running).collect()
     }
 
@@ -253,7 +253,7 @@ impl Fleet {
     /// Stops all of them: the nodes together, then the servers, last started
     /// first. `hurry` cuts it short.
     pub(super) async fn stop(mut self, drain: Duration, hurry: &CancellationToken) {
-        let first_node = self.members.iter().take_while(|it| !it.is_node()).count();
+        let first_node = self.members.iter().take_while(|member| !member.is_node()).count();
         let mut nodes = self.members.split_off(first_node);
         for node in &nodes {
             node.signal(node.service.stop_signal());
@@ -378,7 +378,7 @@ fn is_still_attached(log: &Path, said_before: u64) -> bool {
 }
 
 fn length(log: &Path) -> u64 {
-    std::fs::metadata(log).map_or(0, |it| it.len())
+    std::fs::metadata(log).map_or(0, |metadata| metadata.len())
 }
 
 fn say(text: &str) {

@@ -110,7 +110,7 @@ mod tests {
         let port = taken.local_addr().expect("bound").port();
         let ports = numbers(None, port, 2).expect("some are free");
         assert_eq!(ports.len(), 2);
-        assert!(ports.iter().all(|it| *it > port), "{ports:?} after {port}");
+        assert!(ports.iter().all(|next| *next > port), "{ports:?} after {port}");
         let error = numbers(Some(port), 1, 2).expect_err("it is taken").to_string();
         assert!(error.contains(&port.to_string()) && error.contains("--port"), "{error}");
     }

@@ -104,7 +104,8 @@ pub(super) fn find_postgres(version: Option<&str>) -> Result<PathBuf, Failure> {
 pub(super) fn find_redis() -> Result<PathBuf, Failure> {
     let folders = search_path();
     let names = ["valkey-server", "redis-server"];
-    let mut programs = names.iter().flat_map(|name| folders.iter().map(move |it| it.join(name)));
+    let mut programs =
+        names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     programs.find(|program| program.is_file()).ok_or_else(|| {
         Failure::new(
             "redis_missing",
