@@ -97,13 +97,13 @@ pub(crate) enum Command {
 
 impl Cli {
     /// Parses arguments, the program's name first. When there is nothing to
-    /// run (help, a mistake) it says so and the exit code is the error.
+    /// run (help, a mistake) that is said and the exit code is the error.
     ///
     /// # Errors
     /// The exit code: 0 after `--help` and `--version`, 2 after a mistake.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let args: Vec<OsString> = args.into_iter().collect();
-        // Asked of the text, since nothing has been parsed when that fails.
+        // The text is asked, since nothing has been parsed when parsing fails.
         let json = args.iter().any(|arg| arg == "--json");
         let matches = help::grouped(Self::command()).try_get_matches_from(args);
         matches

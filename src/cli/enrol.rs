@@ -20,7 +20,7 @@ use crate::config::{Config, platform_data_dir, process_env};
 use crate::id::{Key, MemberId, MeshId};
 use crate::store::{Mesh, NewInvite, NewMesh, Role, Store};
 
-/// Longest slug: it stands in file names and in invites.
+/// A slug's greatest length: slugs stand in file names and in invites.
 const SLUG_BYTES_MAX: usize = 64;
 /// What the owner is called until a peer of it says otherwise.
 const OWNER_NAME: &str = "owner";
@@ -28,7 +28,6 @@ const OWNER_NAME: &str = "owner";
 /// A mesh made a moment ago. Its owner's secret is nowhere else yet.
 #[derive(Clone, Debug)]
 pub(crate) struct CreatedMesh {
-    /// The mesh.
     pub(crate) mesh: Mesh,
     /// The secret that signs its invites.
     pub(crate) owner_secret: SecretKey,
@@ -119,7 +118,7 @@ pub async fn create_invite(
         mesh_slug: mesh.slug.clone(),
         broker_url: terms.broker_url.clone(),
         expires_at: expires_at_s,
-        // Clients want one; meshes of old dashboards may have none.
+        // Clients want a root key; meshes of old dashboards may have none.
         mesh_root_key: mesh.root_key.clone().unwrap_or_else(random_root_key),
         role: terms.role.as_str().to_owned(),
         owner_pubkey: String::new(),

@@ -17,7 +17,7 @@ const WRONG_INPUT: u8 = 2;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
-    /// Stable: scripts compare it.
+    /// Scripts compare the code, which is stable.
     pub(crate) code: &'static str,
     /// What is wrong and what to do.
     pub(crate) message: String,
@@ -73,8 +73,8 @@ fn first_paragraph(text: &str) -> String {
 }
 
 fn say(json: bool, message: &str, object: &Value) {
-    // Not eprintln!, which panics when standard error is closed.
-    // Names of peers may be in it.
+    // eprintln! would panic when standard error is closed. The message may hold names
+    // of peers.
     let _ = writeln!(io::stderr(), "claudemesh-broker: {}", output::printable_lines(message));
     if json {
         print_object(object);

@@ -53,10 +53,6 @@ pub(crate) enum InviteCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store; no such mesh or invite; no owner key to sign with.
 pub(crate) async fn run(
     command: InviteCommand,
     json: bool,
@@ -92,7 +88,7 @@ async fn create(
 ) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let given = match owner_key {
-        // Not in the list of processes, where others could read it.
+        // A dash keeps the key out of the list of processes, where others could read it.
         Some(dash) if dash == "-" => Some(std::io::read_to_string(std::io::stdin())?),
         given => given,
     };
@@ -210,7 +206,7 @@ fn describe(invite: &Invite, now: Timestamp) -> Value {
     })
 }
 
-/// Whether somebody could join by it at `now`.
+/// Whether somebody could join by the invite at `now`.
 pub(super) fn is_usable(invite: &Invite, now: Timestamp) -> bool {
     state(invite, now) == "usable"
 }
@@ -227,7 +223,7 @@ fn state(invite: &Invite, now: Timestamp) -> &'static str {
     }
 }
 
-/// Reads `90m`, `12h`, `7d`, `1h 30m`.
+/// Reads a span of time such as `90m`, `12h`, `7d`, `1h 30m`.
 fn parse_duration_ms(text: &str) -> Result<i64, Failure> {
     let parsed = humantime::parse_duration(text.trim()).ok();
     let ms = parsed.and_then(|duration| i64::try_from(duration.as_millis()).ok());

@@ -10,13 +10,12 @@ use tokio::net::TcpListener;
 use super::Failure;
 use crate::config::ListenConfig;
 
-/// Connections that the kernel completes before the broker takes them. More:
-/// their peers try again. The kernel cuts it at `net.core.somaxconn`.
+/// Connections that the kernel completes before the broker takes them; peers of those
+/// beyond try again. The kernel cuts the number at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// A port that is open.
 pub(crate) struct Bound {
-    /// What accepts.
     pub(crate) listener: TcpListener,
     /// Whether IPv6 was wanted and is not to be had.
     pub(crate) ipv4_only: bool,
@@ -40,7 +39,7 @@ pub(crate) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     bind_to(address, config.port).map(|listener| Bound { listener, ipv4_only: false })
 }
 
-/// Listens there; 0: on a free port.
+/// Listens on `port` of `address`, or on a free one when that is 0.
 pub(crate) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

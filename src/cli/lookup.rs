@@ -10,9 +10,6 @@ use crate::store::{Member, Mesh, Store};
 
 /// Runs `work` on the configured store with its schema up to date, and closes
 /// the store whatever came of it.
-///
-/// # Errors
-/// Those of the store and of `work`.
 pub(crate) async fn with_store<T>(
     config: &Config,
     work: impl AsyncFnOnce(&Arc<dyn Store>) -> anyhow::Result<T>,
@@ -44,9 +41,9 @@ pub(crate) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<
 /// `member_not_found` or `member_ambiguous`.
 pub(crate) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
     let name = target.strip_prefix('@').unwrap_or(target);
-    let exact = |it: &&Member| it.id.as_str() == target || it.key.as_str() == target;
-    let named = |it: &&Member| it.display_name == name;
-    let begins = |it: &&Member| target.len() >= 4 && it.key.as_str().starts_with(target);
+    let exact = |member: &&Member| member.id.as_str() == target || member.key.as_str() == target;
+    let named = |member: &&Member| member.display_name == name;
+    let begins = |member: &&Member| target.len() >= 4 && member.key.as_str().starts_with(target);
     let mut found: Vec<&Member> = members.iter().filter(exact).collect();
     if found.is_empty() {
         found = members.iter().filter(named).collect();
@@ -74,9 +71,6 @@ pub(crate) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Memb
 
 /// The key that `sender` means: that of a member, or itself when it is one (a
 /// session's key is in nobody's list).
-///
-/// # Errors
-/// As [`member`].
 pub(crate) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failure> {
     match member(members, sender) {
         Ok(found) => Ok(found.key.clone()),

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::store::{Member, Moderation, Role, Store};
 
-/// As the audit trail names whoever types here: no member, but whoever can
+/// The audit trail's name for whoever types here: no member, but whoever can
 /// reach the database.
 const OPERATOR: &str = "operator";
 
@@ -85,10 +85,6 @@ impl From<RoleArg> for Role {
     }
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store, or that mesh or member cannot be found.
 pub(crate) async fn run(
     command: MemberCommand,
     json: bool,

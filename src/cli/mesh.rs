@@ -37,10 +37,6 @@ pub(crate) enum MeshCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store; a slug that is wrong or taken; no such mesh.
 pub(crate) async fn run(
     command: MeshCommand,
     json: bool,
@@ -69,7 +65,7 @@ async fn create(
     config: &Config,
 ) -> anyhow::Result<()> {
     let name = name.map(check_name).transpose()?;
-    // Before the mesh: there must be a place for its key.
+    // The folder comes before the mesh: there must be a place for its owner's key.
     let folder = enrol::data_dir(config)?;
     let created = enrol::create_mesh(store, slug, name, Timestamp::now()).await?;
     let kept = enrol::keep_owner_secret(&folder, &created);
@@ -185,7 +181,7 @@ async fn archive(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()
     output::answer(json, &object, &text)
 }
 
-/// Without the secrets that a mesh may hold.
+/// A mesh for scripts, without the secrets that it may hold.
 fn describe(summary: &MeshSummary) -> Value {
     let MeshSummary { mesh, members, presences, queued } = summary;
     json!({

@@ -19,10 +19,6 @@ pub(crate) struct MigrateArgs {
     check: bool,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store.
 pub(crate) async fn run(
     args: &MigrateArgs,
     json: bool,

@@ -1,4 +1,5 @@
-//! What commands print: text for people, one JSON object for scripts.
+//! What commands print: text for people, one JSON object for scripts. Whatever prints
+//! fails when standard output cannot be written.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,27 +9,18 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 /// Prints `value` as one line of JSON.
-///
-/// # Errors
-/// When standard output cannot be written.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     raw(json_line(value)?.as_bytes())?;
     Ok(())
 }
 
 /// Prints what a command answers: `object` for scripts, `text` for people.
-///
-/// # Errors
-/// When standard output cannot be written.
 pub(crate) fn answer(as_json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
     if as_json { json(object) } else { Ok(line(text)?) }
 }
 
 /// `value` as one line of JSON. Beyond what JSON asks for, what would steer a terminal
 /// is escaped: the same value for a program, and harmless to look at.
-///
-/// # Errors
-/// When the value has no form as JSON.
 pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string(value)?;
     let mut line = String::with_capacity(text.len() + 1);
@@ -46,17 +38,11 @@ pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// Prints a line of text. Not `println!`, which panics when the reader left.
-///
-/// # Errors
-/// When standard output cannot be written.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     raw(format!("{text}\n").as_bytes())
 }
 
 /// Prints bytes.
-///
-/// # Errors
-/// When standard output cannot be written.
 pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
@@ -65,9 +51,6 @@ pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
 
 /// Prints rows under headings: with borders and fitted to its width on a
 /// terminal, in plain columns elsewhere.
-///
-/// # Errors
-/// When standard output cannot be written.
 pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,

@@ -203,7 +203,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     let path = keyring::path_of(data_dir, &payload.mesh_slug, &args.name)?;
     let mesh = MeshId::from(payload.mesh_id.as_str());
     let mut file = match path.exists().then(|| keyring::read(&path)).transpose()? {
-        // A join that was cut short: the same key again is no second member.
+        // After a join that was cut short the same key is no second member.
         Some(Kept { file, .. }) if file.member_id.is_none() && file.mesh_id == mesh => file,
         Some(_) => {
             let message = format!(
@@ -221,7 +221,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     if let Some(broker) = &args.broker {
         file.broker_url.clone_from(broker);
     }
-    // Before the invite is used: a key that cannot be kept must not join.
+    // The key is written before the invite is used: one that cannot be kept must not join.
     file.write(&path)?;
     let secret = file.secret()?;
     let joining = client::join(Some(&file.broker_url), &args.link, &secret, &args.name).await;
@@ -229,7 +229,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
         Ok(enrolled) => enrolled,
         Err(error) => {
             if matches!(error, ClientError::Http { .. }) {
-                // The broker said no: the key is nobody's.
+                // The key is nobody's, since the broker said no.
                 let _ = std::fs::remove_file(&path);
             }
             return Err(explain_join(error));

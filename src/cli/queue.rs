@@ -25,10 +25,6 @@ pub(crate) enum QueueCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store, or that there is no such mesh.
 pub(crate) async fn run(
     command: QueueCommand,
     json: bool,

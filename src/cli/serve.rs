@@ -17,13 +17,13 @@ const INTERRUPTED: u8 = 130;
 
 /// Serves until a signal says to stop.
 ///
-/// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends it at
+/// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends the broker at
 /// once.
 ///
 /// # Errors
 /// When the port cannot be opened, or what [`app::open`] says.
 pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
-    // Before the port: a signal from here on is a request, not a death.
+    // Signals are caught before the port opens: each from here on is a request, not a death.
     let mut signals = Signals::listen()?;
     let open_files = listen::raise_open_files();
     let bound = match listen::bind(&config.listen) {
@@ -37,7 +37,7 @@ pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     // With port 0 only the system knows which; invites must name it.
     config.listen.port = address.port();
     let banner = Banner::of(&config, address.to_string(), bound.ipv4_only, open_files);
-    // Before anything is printed: what it says must be so.
+    // The parts are opened before anything is printed: what the banner says must be so.
     let backends = tokio::select! {
         opened = app::open(&config) => opened?,
         name = signals.next() => {
@@ -51,7 +51,7 @@ pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     let shutdown = CancellationToken::new();
     let mut broker = tokio::spawn(app::run_on(backends, config, bound.listener, shutdown.clone()));
     tokio::select! {
-        // It ends by itself only when something is wrong, or after a drain.
+        // The broker ends by itself only when something is wrong, or after a drain.
         ended = &mut broker => return finished(ended),
         name = signals.next() => tracing::info!(
             signal = name,
@@ -77,14 +77,14 @@ fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// `None` where it is to be ignored: under `nohup`.
+    /// A closed terminal; `None` where that is to be ignored, under `nohup`.
     hang_up: Option<Signal>,
-    /// They mean nothing here, and would end the process if nobody caught them.
+    /// SIGUSR1 and SIGUSR2 mean nothing here, and end a process that does not catch them.
     _ignored: [Signal; 2],
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches the signals from now on.
     ///
     /// # Errors
     /// When the system refuses.
@@ -101,7 +101,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them, and names it.
+    /// Waits for a signal to stop, and names it.
     pub(crate) async fn next(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {

@@ -47,10 +47,6 @@ pub(crate) struct TopArgs {
     once: bool,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// When there is no token, or when the broker does not answer or refuses.
 pub(crate) async fn run(
     args: TopArgs,
     json: bool,
@@ -130,7 +126,7 @@ impl Source {
         Ok(Self { url: http_url(base, PREFIX)?, bearer: format!("Bearer {}", token.expose()) })
     }
 
-    /// How it is now.
+    /// The broker as it is now.
     async fn read(&self, mesh: Option<&str>) -> anyhow::Result<Shown> {
         let (nodes, meshes, series) = tokio::try_join!(
             self.get::<Nodes>("/nodes"),

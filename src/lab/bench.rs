@@ -69,7 +69,7 @@ struct Plan {
     size: Size,
     work: Work,
     common: Common,
-    /// What was asked for, for the report.
+    /// The arguments, for the report.
     settings: Value,
 }
 
@@ -87,10 +87,7 @@ struct Round {
     floor: Option<Outcome>,
 }
 
-/// Runs it.
-///
-/// # Errors
-/// When it could not be run; what it found is in the exit code.
+/// Runs a scenario. What it found is in the exit code; an error says why it could not run.
 pub(crate) async fn run(args: BenchArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let plan = match args.scenario {
         Scenario::Relay => return relay::run().await,
@@ -104,7 +101,7 @@ pub(crate) async fn run(args: BenchArgs, json: bool, config: &Config) -> anyhow:
         let turn = |cast: &str| format!("{cast} {}/{rounds}", number + 1);
         let broker = |plan| measure(plan, Cast::Broker, config, &progress);
         let floor = |plan| measure(plan, Cast::Floor, config, &progress);
-        // Who is first takes turns too: the machine may slow down meanwhile.
+        // The two take turns in being first: the machine may slow down meanwhile.
         let (broker, floor) = if !plan.common.floor {
             progress.round(turn("broker"));
             (broker(&plan).await?, None)

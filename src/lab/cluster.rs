@@ -1,6 +1,6 @@
 //! `claudemesh-broker cluster`: a cluster on this machine, without containers.
 //!
-//! It starts Postgres and Redis from the packages that are installed, with
+//! `up` starts Postgres and Redis from the packages that are installed, with
 //! their data in one folder, then as many nodes as wanted: this program, as
 //! children. What ends by itself is started again, as a service manager would
 //! do. Ctrl-C or SIGTERM takes all of it down: the nodes first, then Redis,
@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use self::fleet::Fleet;
+use self::fleet::{Fleet, Service};
 use self::folder::{Claimed, Folder};
 use self::node::Node;
 use self::postgres::Postgres;
@@ -75,10 +75,6 @@ pub(crate) struct UpArgs {
     port: Option<u16>,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// What is missing or in the way, as a sentence.
 pub(crate) async fn run(command: ClusterCommand, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         ClusterCommand::Up(args) => up(&args, json).await,
@@ -112,7 +108,7 @@ async fn up(args: &UpArgs, json: bool) -> anyhow::Result<ExitCode> {
             fleet.stop(drain, &hurry).await;
             shown
         }
-        // The reason to stop is not the failure.
+        // A failure after a signal to stop is none.
         Err(_) if stop.is_cancelled() => {
             fleet.stop(STOPPING_EXTRA, &hurry).await;
             Ok(())
@@ -130,7 +126,7 @@ async fn up(args: &UpArgs, json: bool) -> anyhow::Result<ExitCode> {
 async fn start(args: &UpArgs, fleet: &mut Fleet) -> anyhow::Result<Config> {
     let folder = fleet.folder();
     let owner = programs::server_user()?;
-    // Before ports are chosen: they may have the ones that are wanted again.
+    // Leftovers end before ports are chosen: they may have the ones that are wanted again.
     folder.end_leftovers().await?;
     let database = Postgres::find(folder, owner)?;
     let cache = Redis::find(folder, owner)?;
@@ -143,11 +139,11 @@ async fn start(args: &UpArgs, fleet: &mut Fleet) -> anyhow::Result<Config> {
     let nodes: Vec<Node> =
         nodes.map(|(port, number)| Node::new(folder, number, port, owner, env.clone())).collect();
 
-    fleet.start(database.into()).await?;
-    fleet.start(cache.into()).await?;
+    fleet.start(Service::Postgres(database)).await?;
+    fleet.start(Service::Redis(cache)).await?;
     app::open_store(&config).await?.close().await;
     for node in nodes {
-        fleet.start(node.into()).await?;
+        fleet.start(Service::Node(Box::new(node))).await?;
     }
     fleet.write_environment(&env)?;
     Ok(config)

@@ -31,15 +31,11 @@ mod transcript;
 
 use transcript::Transcript;
 
-/// For anything that should happen at once.
+/// The longest wait for what should happen at once.
 const PATIENCE: Duration = Duration::from_secs(5);
 const NAMES: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-/// Runs the demo.
-///
-/// # Errors
-/// When something that must happen does not: a bug, or a machine that lets
-/// nobody listen on loopback.
+/// Runs the demo. An error is a bug, or a machine that lets nobody listen on loopback.
 pub(crate) async fn run(json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let scratch = Scratch::new(None, "demo")?;
@@ -84,7 +80,7 @@ impl Stage {
     }
 }
 
-/// One of the four.
+/// One of the four peers.
 struct Peer {
     name: &'static str,
     client: Client,
@@ -256,7 +252,7 @@ async fn away_and_back(
     Ok(())
 }
 
-/// What lies there for bob, asked as he would ask; the claim ends at once.
+/// The messages that wait for bob, asked for as he would ask; the claim ends at once.
 async fn look_at_queue(
     stage: &Stage,
     mesh: &MeshId,

@@ -2,7 +2,7 @@
 //! library. No proof of identity, no store, no audit; a table of sockets by
 //! key, and frames passed on as they came.
 //!
-//! It gets the same frames as the broker (confirmations too, which it reads
+//! The relay gets the same frames as the broker (confirmations too, which it reads
 //! and drops) and does what no broker can leave out: read a frame, find its
 //! target, write it there, tell the sender. What the broker needs beyond that
 //! is the price of what it promises. Sockets are set up as the broker's are.
@@ -30,7 +30,7 @@ use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
 use crate::limits;
 use crate::protocol::{Ack, HelloAck, PROTOCOL_VERSION, ServerMessage};
 
-/// Frames that wait for one socket. More: whoever has the next one waits.
+/// Frames that wait for one socket; whoever has one more waits.
 const OUTBOX_FRAMES: usize = 4096;
 /// Bytes gathered before they are written.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -43,7 +43,7 @@ type Sockets = HashMap<String, mpsc::Sender<Message>>;
 #[derive(Clone, Default)]
 struct Relay(Arc<Mutex<HashMap<String, Arc<RwLock<Sockets>>>>>);
 
-/// As much of a frame as it looks at.
+/// As much of a frame as the relay looks at.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Frame<'a> {
@@ -63,7 +63,7 @@ struct Frame<'a> {
 /// Serves on a free port, prints it, and goes on until it is killed.
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     listen::raise_open_files();
-    // As the broker listens: a short backlog would make a storm wait for TCP.
+    // The backlog is the broker's: a short one would make a storm wait for TCP.
     let listener = listen::bind_to(Ipv4Addr::LOCALHOST.into(), 0)?;
     output::json(&json!({"status": "listening", "port": listener.local_addr()?.port()}))?;
     let listener = listener.tap_io(|tcp| {

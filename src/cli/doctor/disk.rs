@@ -21,7 +21,7 @@ pub(super) fn data_folder(deployment: &Deployment, floor: u64) -> Check {
         return Check::ok("data", "kept in Postgres; nothing on this machine");
     };
     let shown = folder.display();
-    // What serves creates it, so the nearest folder that is there decides.
+    // The folder is made when the broker serves, so the nearest folder that is there decides.
     let Some(existing) = folder.ancestors().find(|folder| is_there(folder)) else {
         return Check::fail("data", format!("{shown} cannot be made"), REMEDY);
     };

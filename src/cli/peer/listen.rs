@@ -125,7 +125,7 @@ impl PassersBy {
     /// As many passers-by are remembered; of those beyond, the leaving is shown.
     const MAX: usize = 1024;
 
-    /// Whether this is about one. Sessions never `return`, they join.
+    /// Whether `inbound` is about one. Sessions never `return`, they join.
     fn is_one(&mut self, inbound: &Inbound) -> bool {
         let Inbound::Event { event, data } = inbound else { return false };
         let Some(key) = data["pubkey"].as_str() else { return false };
@@ -142,7 +142,7 @@ impl PassersBy {
     }
 }
 
-/// One line for `--json`.
+/// What came in, as an object for `--json`.
 fn object(inbound: &Inbound) -> Value {
     match inbound {
         Inbound::Message { push, .. } => json!({
@@ -173,7 +173,7 @@ fn object(inbound: &Inbound) -> Value {
     }
 }
 
-/// One line for people.
+/// What came in, as a line for people.
 fn line(inbound: &Inbound) -> String {
     let now = Timestamp::now();
     match inbound {
@@ -237,7 +237,7 @@ fn sender(push: &Push) -> String {
     }
 }
 
-/// Hours, minutes, seconds in UTC.
+/// The instant's hours, minutes and seconds in UTC.
 fn time(at: Timestamp) -> String {
     at.to_string().get(11..19).unwrap_or_default().to_owned()
 }

@@ -16,7 +16,7 @@ pub(super) const PEER_HEADINGS: [&str; 7] =
     ["peer", "key", "status", "for", "groups", "node", "lease"];
 pub(super) const HELD_HEADINGS: [&str; 3] = ["held for", "messages", "oldest"];
 
-/// Prints it all as tables.
+/// Prints everything as tables.
 pub(super) fn print(shown: &Shown) -> anyhow::Result<()> {
     output::table(NODE_HEADINGS, shown.nodes.iter().map(node))?;
     output::line("")?;
@@ -135,7 +135,7 @@ fn seconds(from: Timestamp, to: Timestamp) -> u64 {
     to.ms_since(from).max(0).unsigned_abs() / 1000
 }
 
-/// Its two largest units.
+/// A span of time in its two largest units.
 fn span(seconds: u64) -> String {
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

@@ -159,7 +159,7 @@ fn draw_plots(frame: &mut Frame<'_>, area: Rect, points: &[Point]) {
     plot(frame, right, latency, of(|point| point.accept_p99_ms), Color::Magenta);
 }
 
-/// The newest that fit, the last of them at the right.
+/// Draws as many of the newest values as fit, the last of them at the right.
 fn plot(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -229,7 +229,7 @@ fn draw_mesh(frame: &mut Frame<'_>, area: Rect, shown: &Shown) {
     );
 }
 
-/// One of the cells has a colour of its own.
+/// A row of which one cell has a colour of its own.
 fn row(cells: &[String], coloured: usize, color: Color) -> Row<'static> {
     Row::new(cells.iter().enumerate().map(|(index, text)| {
         let color = if index == coloured { color } else { Color::Reset };

@@ -1,4 +1,4 @@
-//! What is shown: the admin API's answers at one instant.
+//! What `top` shows: the admin API's answers at one instant.
 
 use serde::Serialize;
 

@@ -13,27 +13,27 @@ use super::outcome::Checks;
 /// One run's book of messages.
 pub(super) struct Board {
     epoch: Instant,
-    /// When the clock was started, after the epoch.
+    /// The instant at which the clock was started, after the epoch.
     go_ns: AtomicU64,
     /// Cancelled when peers may send.
     pub(super) go: CancellationToken,
     /// Cancelled when the run is over.
     pub(super) over: CancellationToken,
-    /// By the key that a push names as its sender's.
+    /// Senders by the key that a push names as its sender's.
     pub(super) by_key: HashMap<String, u32>,
-    /// Where each sender's messages begin in the lists below; one more at the
-    /// end.
+    /// The place in the lists below at which each sender's messages begin; one more at
+    /// the end.
     offsets: Vec<usize>,
     sent_ns: Vec<AtomicU64>,
     receipts: Vec<AtomicU32>,
-    /// How many get each message.
+    /// The number of recipients of each message.
     fan: Vec<u32>,
-    /// One for each peer.
+    /// What each peer is told as a sender.
     pub(super) senders: Vec<Sender>,
     /// Whether a message is in flight until all have it, not just until its
     /// ack.
     pub(super) until_delivered: bool,
-    /// At a fixed rate: what is between two messages of all senders together.
+    /// The time between two messages of all senders together, at a fixed rate.
     interval_ns: Option<u64>,
     /// The place of each peer among those that send.
     turns: Vec<u32>,
@@ -49,11 +49,11 @@ pub(super) struct Board {
 /// What peers tell a sender.
 #[derive(Default)]
 pub(super) struct Sender {
-    /// Of its messages, how many all recipients have.
+    /// The number of its messages that all recipients have.
     pub(super) complete: AtomicU32,
-    /// At a fixed rate: how many should have been sent by now.
+    /// The number that should have been sent by now, at a fixed rate.
     pub(super) due: AtomicU32,
-    /// Something of the above has changed.
+    /// Wakes the sender when something of the above has changed.
     pub(super) wake: Notify,
 }
 
@@ -111,7 +111,7 @@ impl Board {
         u64::try_from(at.duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// A message leaves. At a fixed rate what counts is when it should have.
+    /// Notes that a message leaves. At a fixed rate what counts is when it should have.
     pub(super) fn sent(&self, stamp: Stamp, at: Instant) {
         let due = self.interval_ns.map(|interval| {
             let turn = u64::from(self.turns[stamp.sender as usize]);
@@ -143,7 +143,7 @@ impl Board {
         Some(u32::try_from(us).unwrap_or(u32::MAX))
     }
 
-    /// A message was received. Its first receipts count; more are duplicates.
+    /// Notes that a message was received. Its first receipts count; more are duplicates.
     pub(super) fn receipt(&self, stamp: Stamp) {
         let Some(index) = self.index(stamp) else { return };
         let before = self.receipts[index].fetch_add(1, Ordering::Relaxed);
@@ -157,12 +157,12 @@ impl Board {
         }
     }
 
-    /// Something was received just now.
+    /// Notes that something was received just now.
     pub(super) fn received_at(&self, at: Instant) {
         self.last_receipt_ns.fetch_max(self.ns(at), Ordering::Relaxed);
     }
 
-    /// How long after the start that was, for the last time.
+    /// The time from the start to the last receipt.
     pub(super) fn elapsed(&self) -> Duration {
         let go = self.go_ns.load(Ordering::Relaxed);
         let last = self.last_receipt_ns.load(Ordering::Relaxed);
@@ -201,7 +201,7 @@ impl Board {
             checks.duplicates += u64::from(receipts.saturating_sub(*fan));
             checks.lost += u64::from(fan.saturating_sub(receipts));
         }
-        // One that comes again is behind too, unless it was a first elsewhere.
+        // A message that comes again is behind too, unless it was a first elsewhere.
         checks.reordered = behind.saturating_sub(checks.duplicates);
         checks
     }

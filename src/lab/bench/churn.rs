@@ -26,12 +26,12 @@ use crate::client::{Client, ClientOptions, Inbound, Inbox, Outgoing};
 use crate::id::Key;
 use crate::protocol::Priority;
 
-/// How long a peer stays, at least.
+/// The shortest stay of a peer.
 const STAY: Duration = Duration::from_millis(20);
-/// How long it is away.
+/// The time that a peer is away.
 const AWAY: Duration = Duration::from_millis(10);
 const BYTES: usize = 4 * HEADER_BYTES;
-/// Peers of a mesh do not all come in the same moment.
+/// The spread of first arrivals: peers of a mesh do not all come in the same moment.
 const STAGGER: Duration = Duration::from_millis(2);
 
 #[derive(Default)]
@@ -54,7 +54,6 @@ struct Peer {
     messages: u32,
 }
 
-/// Runs it.
 pub(super) async fn run(
     stage: &Stage,
     cycles: u32,
@@ -83,7 +82,7 @@ pub(super) async fn run(
             place: u32::try_from(place)?,
             url: stage.url_of(place).to_owned(),
             options,
-            // The member's key: a session's is nobody's before it came first.
+            // Mail is for the member's key: a session's is nobody's before it came first.
             next: identities[(place + 1) % keys.len()].member_pubkey(),
             cycles,
             messages,
@@ -152,7 +151,7 @@ impl Peer {
         tally
     }
 
-    /// Comes, sends, takes, goes; the last time it stays.
+    /// One cycle: the peer comes, sends, takes and goes; the last time it stays.
     async fn cycle(
         &self,
         board: &Board,
@@ -163,7 +162,7 @@ impl Peer {
         let begun = Instant::now();
         let (client, mut inbox) = Client::connect(&self.url, self.options.clone()).await?;
         tally.hello_us.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
-        // What has come must be taken beside what is sent.
+        // Taking goes on beside sending.
         let over = board.over.cancelled();
         tokio::pin!(over);
         let sending = self.send(&client, board, cycle);
@@ -204,7 +203,7 @@ impl Peer {
         Ok(())
     }
 
-    /// What was confirmed and not read yet.
+    /// Takes what was confirmed and not read yet.
     fn take_rest(&self, board: &Board, inbox: &mut Inbox, tally: &mut Tally) -> anyhow::Result<()> {
         while let Some(inbound) = inbox.try_recv() {
             if matches!(inbound, Inbound::Closed { .. }) {

@@ -24,17 +24,17 @@ use crate::clock::Timestamp;
 const IDLE_AT_ONCE: usize = 64;
 /// A hello that was signed earlier may be too old when it is its turn.
 const SIGNED_AHEAD: Duration = Duration::from_secs(20);
-/// After the last hello: what it set off comes to rest.
+/// The wait after the last hello, in which what it set off comes to rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// One socket that is open, and how long its hello took.
 pub(super) struct Open {
-    /// Its peer's place among all.
+    /// The peer's place among all.
     pub(super) place: usize,
     pub(super) wire: Wire,
     pub(super) presence: String,
     us: u32,
-    /// When its hello was answered.
+    /// The instant at which the hello was answered.
     pub(super) at: Instant,
 }
 
@@ -156,7 +156,7 @@ async fn stay(mut wire: Wire, over: CancellationToken, lost: Arc<AtomicU64>) {
                     lost.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                // Frees what many events took.
+                // Shrinking frees what many events took.
                 heard = Vec::new();
             }
             () = over.cancelled() => return,

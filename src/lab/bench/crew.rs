@@ -14,10 +14,10 @@ use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::{Join, Joined, Role, Store};
 
-/// Longer than any run.
+/// An invite's life, longer than any run.
 const INVITE_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The members of each mesh. Written to `--mesh-file`, so that later runs
+/// The members of each mesh, written to `--mesh-file`, so that later runs
 /// against the same broker need not enrol again.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Crew {
@@ -35,7 +35,7 @@ struct CrewMesh {
 #[serde(rename_all = "camelCase")]
 struct CrewMember {
     member_id: MemberId,
-    /// 128 hex digits.
+    /// The secret key as 128 hex digits.
     secret_key: String,
 }
 
@@ -93,7 +93,7 @@ impl Crew {
         Ok(Self { meshes })
     }
 
-    /// As an earlier run wrote it; `None` if there is no such file.
+    /// Reads what an earlier run wrote; `None` if there is no such file.
     pub(super) fn from_file(path: &Path, size: Size) -> anyhow::Result<Option<Self>> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -118,7 +118,7 @@ impl Crew {
         Ok(Some(crew))
     }
 
-    /// Keeps it for later runs, readable by this user alone.
+    /// Keeps the crew for later runs, readable by this user alone.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
         write_private(path, &serde_json::to_vec_pretty(self)?)
     }

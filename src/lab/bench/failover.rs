@@ -21,7 +21,7 @@ use crate::client::{ClientError, ClientOptions};
 
 /// Hellos under way at once before the node dies.
 const OPENING_AT_ONCE: usize = 64;
-/// What the hellos set off comes to rest.
+/// The wait in which what the hellos set off comes to rest.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// A peer of the node that will die, and what it will say to the next.
@@ -32,7 +32,6 @@ struct Exile {
     hello: SignedHello,
 }
 
-/// Runs it.
 pub(super) async fn run(
     stage: &Stage,
     common: &Common,
@@ -59,7 +58,7 @@ pub(super) async fn run(
     progress.begin("peers back", exiles.len() as u64);
     let (broker, load) = (Meter::start(&stage.processes[1..]), Meter::start(&[Process::own()]));
     let mut returning: JoinSet<_> = exiles.into_iter().map(come_back).collect();
-    // All of them wait for their sockets to break.
+    // All peers wait for their sockets to break.
     tokio::task::yield_now().await;
     let died = Instant::now();
     doomed.kill()?;

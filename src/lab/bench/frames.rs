@@ -13,25 +13,25 @@ use crate::protocol::{Blob, Priority, Send};
 /// Bytes of a text that say whose it is and which one.
 pub(super) const HEADER_BYTES: usize = 16;
 
-/// What a message's text says of itself.
+/// What the text of a message says: whose it is, and which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// The sender's place among all peers.
     pub(super) sender: u32,
-    /// Its how-manieth message this is.
+    /// The how-manieth message of that sender this is.
     pub(super) number: u32,
 }
 
 impl Stamp {
-    /// A text of `bytes` bytes that says so. Text, since what goes to many is
-    /// carried as text.
+    /// A text of `bytes` bytes that says so; text, since what goes to many is carried as
+    /// text.
     pub(super) fn text(self, bytes: usize) -> String {
         let mut text = format!("{:08x}{:08x}", self.sender, self.number);
         text.extend(std::iter::repeat_n('x', bytes.saturating_sub(HEADER_BYTES)));
         text
     }
 
-    /// Reads it back.
+    /// Reads a stamp back from a text.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let half = |at: usize| {
             let digits = std::str::from_utf8(text.get(at..at + 8)?).ok()?;
@@ -42,7 +42,7 @@ impl Stamp {
         whole.then_some(Self { sender: half(0)?, number: half(8)? })
     }
 
-    /// The `id` of its frame: the floor passes frames on as they are, and this
+    /// The `id` of the message's frame: the floor passes frames on as they are, and this
     /// is how a recipient tells there who sent it.
     fn frame_id(self) -> String {
         format!("{:x}.{:x}", self.sender, self.number)
@@ -59,7 +59,6 @@ impl Stamp {
 /// How the frames of a run are made.
 #[derive(Clone, Debug)]
 pub(super) struct Form {
-    /// Their coding.
     pub(super) codec: Codec,
     /// Bytes of a message's text.
     pub(super) bytes: usize,
@@ -133,16 +132,13 @@ pub(super) struct Heard<'a> {
     /// Whose secret sealed a push.
     #[serde(default)]
     pub(super) sender_pubkey: Option<&'a str>,
-    /// Of a push.
     #[serde(default, borrow)]
     pub(super) nonce: Option<Blob<'a>>,
-    /// Of a push.
     #[serde(default, borrow)]
     pub(super) ciphertext: Option<Blob<'a>>,
-    /// Of an ack.
     #[serde(default)]
     pub(super) queued: bool,
-    /// Of an ack: why not.
+    /// The reason for a refusal, in an ack.
     #[serde(default)]
     pub(super) error: Option<String>,
 }
@@ -157,7 +153,7 @@ impl<'a> Heard<'a> {
         }
     }
 
-    /// Whether it is a message (not an event, not an answer). The floor passes
+    /// Whether the frame is a message (not an event, not an answer). The floor passes
     /// on what was sent.
     pub(super) fn is_message(&self) -> bool {
         matches!(self.kind, "push" | "send") && self.subtype != Some("system")

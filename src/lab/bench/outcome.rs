@@ -1,4 +1,4 @@
-//! What a run found.
+//! The findings of a run.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ pub(super) const BUCKET: Duration = Duration::from_millis(100);
 pub(super) struct Checks {
     /// Messages sent.
     pub(super) sent: u64,
-    /// Of them, accepted.
+    /// Messages accepted.
     pub(super) acked: u64,
-    /// Of them, refused.
+    /// Messages refused.
     pub(super) refused: u64,
     /// Deliveries that had to be.
     pub(super) expected: u64,
@@ -62,20 +62,20 @@ impl Checks {
 pub(super) struct Outcome {
     /// What is counted: `messages`, `deliveries`, `hellos`, `sockets`, `cycles`.
     pub(super) unit: &'static str,
-    /// How many there were.
+    /// The number of them.
     pub(super) count: u64,
-    /// In how long.
+    /// The time that they took.
     pub(super) seconds: f64,
     pub(super) checks: Checks,
-    /// From send (or when it should have been) to receipt, microseconds.
+    /// Microseconds from send (or when it should have been) to receipt.
     pub(super) end_to_end: Histogram<u64>,
-    /// From send to ack, microseconds; for `connect` from dial to `hello_ack`.
+    /// Microseconds from send to ack; for `connect` from dial to `hello_ack`.
     pub(super) ack: Histogram<u64>,
-    /// How many per [`BUCKET`].
+    /// The number of them in each [`BUCKET`].
     pub(super) over_time: Vec<u64>,
-    /// The broker's processes.
+    /// The cost of the broker's processes.
     pub(super) broker: Usage,
-    /// This process.
+    /// The cost of this process.
     pub(super) load: Usage,
     /// What only this scenario has.
     pub(super) extra: Map<String, Value>,
@@ -157,7 +157,7 @@ pub(super) fn round(value: f64, digits: i32) -> f64 {
     (value * scale).round() / scale
 }
 
-/// The one in the middle; of two, their mean.
+/// The median; of two in the middle, their mean.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

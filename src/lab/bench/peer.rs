@@ -16,16 +16,16 @@ use crate::boxes::{self, BoxKey};
 
 /// A connected peer with all that it is going to send.
 pub(super) struct Peer {
-    /// Its place among all peers.
+    /// The peer's place among all.
     pub(super) place: u32,
     pub(super) wire: Wire,
     pub(super) form: Form,
-    /// Sealed before the clock starts.
+    /// The frames to send, sealed before the clock starts.
     pub(super) frames: std::vec::IntoIter<Message>,
     /// The keys that it shares with those who send to it.
     pub(super) boxes: HashMap<u32, BoxKey>,
     pub(super) in_flight: usize,
-    /// Whether it says what it got.
+    /// Whether the peer confirms what it got.
     pub(super) confirms: bool,
 }
 
@@ -216,7 +216,7 @@ impl Peer {
         }
     }
 
-    /// Whose message it is, if it is whole: sealed by who the broker says sent
+    /// The sender of a message that is whole: sealed by who the broker says sent
     /// it, for this peer or for all.
     fn open(&self, board: &Board, push: &Heard<'_>) -> Option<Stamp> {
         let sender = match push.sender_pubkey {

@@ -16,11 +16,11 @@ pub(super) struct Process(u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Memory {
-    /// Resident now.
+    /// Bytes that are resident now.
     pub(super) resident: u64,
-    /// Resident at most, ever.
+    /// Bytes that were resident at most, ever.
     pub(super) resident_peak: u64,
-    /// Resident and not backed by a file: heap and stacks.
+    /// Resident bytes that no file backs: heap and stacks.
     pub(super) anonymous: u64,
 }
 
@@ -29,25 +29,25 @@ impl Process {
         Self(pid)
     }
 
-    /// This one.
+    /// The process that runs this.
     pub(super) fn own() -> Self {
         Self(std::process::id())
     }
 
-    /// Kills it, without a warning.
+    /// Kills the process, without a warning.
     pub(super) fn kill(self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.0).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.context("a process has a positive id")?;
         Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
     }
 
-    /// CPU time so far, of all its threads.
+    /// CPU time so far, of all threads.
     pub(super) fn cpu(self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
         cpu_of(&stat)
     }
 
-    /// Its memory now.
+    /// The process's memory now.
     pub(super) fn memory(self) -> Option<Memory> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
         let field = |name: &str| kilobytes(&status, name);
@@ -79,9 +79,9 @@ fn kilobytes(status: &str, name: &str) -> Option<u64> {
 pub(super) struct Usage {
     /// CPU seconds of all of them together.
     pub(super) cpu_seconds: f64,
-    /// Their memory at the start of the span, each.
+    /// The memory of each at the start of the span.
     pub(super) before: Vec<Memory>,
-    /// And at its end.
+    /// The memory of each at its end.
     pub(super) after: Vec<Memory>,
 }
 
@@ -120,7 +120,7 @@ impl Meter {
         }
     }
 
-    /// What it was.
+    /// Ends the span, and says what it cost.
     pub(super) fn stop(self) -> Usage {
         let spent = self.processes.iter().zip(&self.cpu).filter_map(|(process, before)| {
             Some(process.cpu()?.saturating_sub((*before)?).as_secs_f64())

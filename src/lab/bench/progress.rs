@@ -1,27 +1,27 @@
-//! How far it is: a line that moves, on terminals only.
+//! The progress of a run: a line that moves, on terminals only.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What is being done, and how far that is.
+/// A line that says what is being done, and how far that is.
 pub(super) struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// On standard error if that is a terminal, else silent.
+    /// Shows on standard error if that is a terminal, else nothing.
     pub(super) fn new(silent: bool) -> Self {
         let bar = if silent { ProgressBar::hidden() } else { ProgressBar::no_length() };
         Self { bar }
     }
 
-    /// Who is being measured.
+    /// Says who is being measured.
     pub(super) fn round(&self, text: String) {
         self.bar.set_prefix(text);
     }
 
-    /// A step without a measure.
+    /// Begins a step without a measure.
     pub(super) fn step(&self, what: &'static str) {
         self.bar.set_style(style("{spinner} {prefix}: {msg}"));
         self.bar.unset_length();
@@ -29,7 +29,7 @@ impl Progress {
         self.bar.enable_steady_tick(Duration::from_millis(100));
     }
 
-    /// A step of so many.
+    /// Begins a step of so many.
     pub(super) fn begin(&self, what: &'static str, length: u64) {
         self.bar.set_style(style("{bar:30} {prefix}: {pos}/{len} {msg}, {per_sec}, {eta} left"));
         self.bar.set_length(length);
@@ -39,12 +39,12 @@ impl Progress {
         self.bar.set_message(what);
     }
 
-    /// So many are done.
+    /// Says that so many are done.
     pub(super) fn at(&self, position: u64) {
         self.bar.set_position(position);
     }
 
-    /// The step is over.
+    /// Ends the step.
     pub(super) fn done(&self) {
         self.bar.finish_and_clear();
         self.bar.reset();

@@ -31,9 +31,6 @@ struct Series {
 }
 
 /// Writes the page.
-///
-/// # Errors
-/// When the file cannot be written.
 pub(super) fn write(path: &Path, summary: &Value, rounds: &[Round]) -> anyhow::Result<()> {
     std::fs::write(path, page(summary, rounds))
         .with_context(|| format!("cannot write {}", path.display()))

@@ -19,13 +19,12 @@ use crate::clock::Timestamp;
 use crate::config::{Config, Deployment};
 use crate::lab::scratch::Scratch;
 
-/// For a child to say where it listens, and to stop.
+/// The time that a child has to say where it listens, and to stop.
 const CHILD_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cast {
-    /// The broker.
     Broker,
     /// The plainest relay.
     Floor,
@@ -33,7 +32,7 @@ pub(super) enum Cast {
 
 /// A set-up run.
 pub(super) struct Stage {
-    /// Where peers connect, in turns.
+    /// The addresses at which peers connect, in turns.
     pub(super) urls: Vec<String>,
     /// The processes that are measured; none if they run elsewhere.
     pub(super) processes: Vec<Process>,

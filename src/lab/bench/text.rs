@@ -1,4 +1,4 @@
-//! The figures, for people.
+//! The figures of a bench, for people.
 
 use std::fmt::Write as _;
 

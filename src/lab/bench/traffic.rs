@@ -25,28 +25,25 @@ use crate::id::Key;
 
 /// Hellos under way at once while peers connect.
 const OPENING_AT_ONCE: usize = 64;
-/// To how many others a peer sends in turns.
+/// The number of others to whom a peer sends in turns.
 const CORRESPONDENTS_MAX: usize = 16;
-/// Without a frame for so long, everybody has heard of everybody.
+/// After so long without a frame everybody has heard of everybody.
 const QUIET: Duration = Duration::from_millis(250);
-/// After the last delivery: what comes again comes now.
+/// The wait after the last delivery, in which comes what comes again.
 const LINGER: Duration = Duration::from_millis(400);
-/// Between two looks at how far it is.
+/// The pause between two looks at how far the run is.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Who sends to whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pattern {
-    /// Everybody to others in turns.
+    /// Everybody sends to others in turns.
     Direct,
-    /// The first ones to everyone.
-    Fanout {
-        /// How many.
-        senders: usize,
-    },
+    /// The first ones send to everyone.
+    Fanout { senders: usize },
     /// As `Direct`, with every so-manieth to everyone.
     Mixed {
-        /// 0: none.
+        /// No message goes to everyone when this is 0.
         multicast_every: u32,
     },
 }
@@ -55,7 +52,7 @@ pub(super) enum Pattern {
 #[derive(Clone, Debug)]
 pub(super) struct Traffic {
     pub(super) pattern: Pattern,
-    /// Of each sender.
+    /// Messages of each sender.
     pub(super) messages: u32,
     pub(super) pace: Pace,
 }
@@ -66,7 +63,7 @@ enum To {
 }
 
 impl Pattern {
-    /// Whom a peer's message is for; `None` if it sends nothing.
+    /// The recipient of a peer's message; `None` if it sends nothing.
     fn target(self, peer: usize, peers: usize, number: u32) -> Option<To> {
         let other = || {
             let others = (peers - 1).min(CORRESPONDENTS_MAX);
@@ -97,7 +94,6 @@ pub(super) fn options(identity: Identity, common: &Common) -> ClientOptions {
     options
 }
 
-/// Runs it.
 pub(super) async fn run(
     stage: &Stage,
     traffic: &Traffic,

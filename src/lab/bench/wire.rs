@@ -67,7 +67,7 @@ impl Wire {
     ) -> Poll<Result<(), Ended>> {
         heard.append(&mut self.early);
         if !self.unwritable {
-            // What the broker said last is still read.
+            // Reading goes on to what the broker said last.
             self.unwritable = matches!(self.poll_write(cx), Poll::Ready(Err(())));
         }
         while heard.len() < BATCH {

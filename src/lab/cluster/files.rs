@@ -27,7 +27,7 @@ pub(super) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
 pub(super) fn write_for(file: &Path, text: &str, reader: Option<ServerUser>) -> anyhow::Result<()> {
     let write = || {
         let new = file.with_extension("new");
-        // What a crash has left. A link is removed itself, never followed.
+        // A crash may have left one. A link is removed itself, never followed.
         match std::fs::remove_file(&new) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -73,7 +73,7 @@ pub(super) fn open_log(file: &Path) -> anyhow::Result<File> {
     options.open(file).with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// As the standard library takes them.
+/// The flags as the standard library takes them.
 pub(super) fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
@@ -81,8 +81,8 @@ pub(super) fn flags(flags: OFlags) -> i32 {
 /// Root's folder must be one in which, and above which, nobody else can put a
 /// link in the place of what root is about to write.
 pub(super) fn check_is_roots(path: &Path) -> anyhow::Result<()> {
-    // As far as it is there; what is made will be root's. Both as it is written
-    // and as it is, since a link on the way may be another's.
+    // The path is checked as far as it is there (what is made will be root's), both as it
+    // is written and as it is, since a link on the way may be another's.
     let there = path.ancestors().find(|folder| folder.exists());
     let real = there.and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
     let written = there.into_iter().flat_map(Path::ancestors);

@@ -21,17 +21,17 @@ use super::process::{Identity, signal_to};
 use super::redis::Redis;
 use crate::cli::{Failure, output};
 
-/// From starting a process until it serves. Postgres may have to recover.
+/// The longest time from starting a process until it serves; Postgres may have to recover.
 const START_PATIENCE: Duration = Duration::from_secs(120);
-/// Between two looks whether it serves.
+/// The pause between two looks whether a process serves.
 const LOOK: Duration = Duration::from_millis(20);
 /// Tries of a Postgres whose predecessor's last processes are just ending.
 const POSTGRES_TRIES: u32 = 20;
 const POSTGRES_TRY_PAUSE: Duration = Duration::from_millis(500);
-/// For a server to stop.
+/// The time that a server has to stop.
 const SERVER_PATIENCE: Duration = Duration::from_secs(30);
-/// Before what ended by itself is started again: doubled each time, up to the
-/// second.
+/// The pause before what ended by itself is started again: doubled each time, from the
+/// first to the second.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// One of the programs.
@@ -40,24 +40,6 @@ pub(super) enum Service {
     Postgres(Postgres),
     Redis(Redis),
     Node(Box<Node>),
-}
-
-impl From<Postgres> for Service {
-    fn from(it: Postgres) -> Self {
-        Self::Postgres(it)
-    }
-}
-
-impl From<Redis> for Service {
-    fn from(it: Redis) -> Self {
-        Self::Redis(it)
-    }
-}
-
-impl From<Node> for Service {
-    fn from(it: Node) -> Self {
-        Self::Node(Box::new(it))
-    }
 }
 
 impl Service {
@@ -71,21 +53,21 @@ impl Service {
 
     const fn port(&self) -> &Port {
         match self {
-            Self::Postgres(it) => &it.port,
-            Self::Redis(it) => &it.port,
+            Self::Postgres(server) => &server.port,
+            Self::Redis(server) => &server.port,
             Self::Node(node) => &node.port,
         }
     }
 
     fn release_port(&mut self) {
         match self {
-            Self::Postgres(it) => it.port.release(),
-            Self::Redis(it) => it.port.release(),
+            Self::Postgres(server) => server.port.release(),
+            Self::Redis(server) => server.port.release(),
             Self::Node(node) => node.port.release(),
         }
     }
 
-    /// What makes it stop in order: for Postgres, without waiting for clients.
+    /// The signal to stop in order: for Postgres, without waiting for clients.
     const fn stop_signal(&self) -> Signal {
         match self {
             Self::Postgres(_) => Signal::INT,
@@ -96,8 +78,8 @@ impl Service {
     fn spawn(&mut self, log: &Path) -> anyhow::Result<Child> {
         self.release_port();
         let (command, says_when) = match self {
-            Self::Postgres(it) => (it.serve(), false),
-            Self::Redis(it) => (it.serve(), false),
+            Self::Postgres(server) => (server.serve(), false),
+            Self::Redis(server) => (server.serve(), false),
             Self::Node(node) => (node.serve()?, true),
         };
         let said = open_log(log)?;
@@ -108,18 +90,18 @@ impl Service {
         command.spawn().with_context(|| format!("cannot start {}", self.name()))
     }
 
-    /// Waits until it serves.
+    /// Waits until the service serves.
     async fn ready(&mut self, child: &mut Child) -> anyhow::Result<()> {
         match self {
-            Self::Postgres(it) => {
+            Self::Postgres(server) => {
                 let pid = child.id().unwrap_or_default();
-                while !it.is_ready(pid) {
+                while !server.is_ready(pid) {
                     tokio::time::sleep(LOOK).await;
                 }
                 Ok(())
             }
-            Self::Redis(it) => {
-                while !it.is_ready().await {
+            Self::Redis(server) => {
+                while !server.is_ready().await {
                     tokio::time::sleep(LOOK).await;
                 }
                 Ok(())
@@ -148,7 +130,7 @@ struct Member {
     restarts: u32,
 }
 
-/// All of them, in the order of their start.
+/// All processes, in the order of their start.
 #[derive(Debug)]
 pub(super) struct Fleet {
     folder: Folder,
@@ -180,7 +162,7 @@ impl Fleet {
         self.members.iter().filter_map(node).collect()
     }
 
-    /// Starts one more, and waits until it serves.
+    /// Starts one more service, and waits until it serves.
     pub(super) async fn start(&mut self, mut service: Service) -> anyhow::Result<()> {
         let log = self.folder.log_of(service.name());
         let mut said_before = length(&log);
@@ -217,7 +199,7 @@ impl Fleet {
         write_private(&self.folder.environment_file(), &text)
     }
 
-    /// Starts again what ends by itself, until told to stop.
+    /// Starts again what ends by itself, until it is time to stop.
     pub(super) async fn supervise(&mut self) {
         let stop = self.stop.clone();
         loop {
@@ -265,7 +247,7 @@ impl Fleet {
             server.signal(server.service.stop_signal());
             server.wait(SERVER_PATIENCE, &CancellationToken::new()).await;
         }
-        // The record stays: the next start takes the same ports.
+        // The record stays, so that the next start takes the same ports.
     }
 
     fn spawn_again(&mut self, index: usize) -> anyhow::Result<()> {
@@ -275,7 +257,7 @@ impl Fleet {
         self.record()
     }
 
-    /// Waits until it serves; says what it wrote, if it ends instead.
+    /// Waits until the process serves; if it ends instead, the error quotes its log.
     async fn until_ready(&mut self, index: usize) -> anyhow::Result<()> {
         let member = &mut self.members[index];
         let name = member.service.name().to_owned();
@@ -333,19 +315,19 @@ impl Member {
         }
     }
 
-    /// Waits for its end; makes it end when that takes too long.
+    /// Waits for the process's end, and forces it when that takes too long.
     async fn wait(&mut self, patience: Duration, hurry: &CancellationToken) {
         tokio::select! {
             _ = self.child.wait() => return,
             () = tokio::time::sleep(patience) => {}
             () = hurry.cancelled() => {}
         }
-        // Fails only when it has ended meanwhile.
+        // Killing fails only when it has ended meanwhile.
         let _ = self.child.kill().await;
     }
 }
 
-/// Which one ends next.
+/// The member that ends next.
 async fn next_end(members: &mut [Member]) -> (usize, String) {
     let mut ends: FuturesUnordered<_> = members
         .iter_mut()
@@ -382,6 +364,6 @@ fn length(log: &Path) -> u64 {
 }
 
 fn say(text: &str) {
-    // Nobody is left to tell when this fails.
+    // When writing fails, nobody is left to tell.
     let _ = writeln!(std::io::stderr(), "claudemesh-broker: {text}");
 }

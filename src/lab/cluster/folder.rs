@@ -32,12 +32,12 @@ use super::process::{Identity, is_taken, program_of};
 use crate::cli::Failure;
 use crate::config::{platform_data_dir, process_env};
 
-/// Where root keeps it: Postgres runs as another user, who cannot enter
+/// Root's clusters are here: Postgres runs as another user, who cannot enter
 /// root's home folder.
 const ROOT_FOLDER: &str = "/var/lib/claudemesh";
-/// For a process that a killed `up` has left.
+/// The longest wait for a process that a killed `up` has left.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(15);
-/// In the data of a Postgres that runs: its process, in the first line.
+/// The file in the data of a Postgres that runs; its process stands in the first line.
 const PID_FILE: &str = "postmaster.pid";
 /// Bytes of randomness in the password.
 const PASSWORD_BYTES: usize = 24;
@@ -47,21 +47,19 @@ const TAIL_LINES: usize = 6;
 /// A process of the cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Its name, which is also its log's.
+    /// The process's name, which is also its log's.
     pub(super) name: String,
-    /// Its port.
     pub(super) port: u16,
-    /// Which process it is.
     #[serde(flatten)]
     pub(super) identity: Identity,
 }
 
-/// What runs, or ran last.
+/// The record of what runs, or ran last.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The `up` itself.
     pub(super) supervisor: Option<Identity>,
-    /// In the order of their start.
+    /// The processes in the order of their start.
     pub(super) services: Vec<Entry>,
 }
 
@@ -70,23 +68,21 @@ pub(super) struct Record {
 pub(super) struct Folder {
     path: PathBuf,
     last: Record,
-    /// Locked; never read.
+    /// The lock's file, which is never read.
     lock: File,
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Closing it would not do: a process that is just being started has it
+        // Closing the file would not do: a process that is just being started has it
         // open, too, until it is another program.
         let _ = self.lock.unlock();
     }
 }
 
-/// Whose it is.
+/// Whose a folder is.
 pub(super) enum Claimed {
-    /// Ours now.
     Here(Folder),
-    /// Of an `up` that runs.
     Elsewhere(Running),
 }
 
@@ -94,14 +90,14 @@ pub(super) enum Claimed {
 pub(super) struct Running(Record);
 
 impl Running {
-    /// Its process; `None` while it starts.
+    /// The process of that `up`; `None` while it starts.
     pub(super) fn supervisor(&self) -> Option<Identity> {
         self.0.supervisor.clone().filter(Identity::is_alive)
     }
 }
 
 impl Folder {
-    /// Takes the folder, making it if need be.
+    /// Takes the folder, and makes it if need be.
     pub(super) fn claim(dir: Option<&Path>) -> anyhow::Result<Self> {
         let path = place(dir)?;
         create(&path)?;
@@ -123,7 +119,7 @@ impl Folder {
         }
     }
 
-    /// Whose it is; ours, if nobody has it.
+    /// Looks whose the folder is; it is ours if nobody has it.
     pub(super) fn look(dir: Option<&Path>) -> anyhow::Result<Claimed> {
         let path = place(dir)?;
         if !path.join("lock").exists() {
@@ -196,11 +192,11 @@ impl Folder {
         Ok(ended)
     }
 
-    /// Postgres keeps a record of its own. The next start takes it for a server
+    /// Removes the record that Postgres itself keeps. The next start takes it for a server
     /// that runs as long as anything has that number: another program, or the
     /// dead one, while nobody has waited for it.
     async fn end_unrecorded_postgres(&self) -> anyhow::Result<bool> {
-        // Others may write in there: no link of theirs is followed.
+        // No link in there is followed: others may write there.
         let Ok(folder) = self.postgres_data() else { return Ok(false) };
         let once = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let Ok(file) = openat(&folder, PID_FILE, OFlags::RDONLY | once, Mode::empty()) else {
@@ -255,7 +251,7 @@ fn default_folder() -> Option<PathBuf> {
     data.map(|data| data.join("cluster"))
 }
 
-/// Only an empty folder, or one that held a cluster before: nobody wants a
+/// Refuses a folder that is neither empty nor held a cluster before: nobody wants a
 /// database in the middle of something else.
 fn create(path: &Path) -> anyhow::Result<()> {
     let refused = |problem: String| Failure::new("bad_folder", problem);
@@ -305,7 +301,7 @@ fn lock(path: PathBuf) -> anyhow::Result<Claimed> {
         }
     };
     let text = std::fs::read_to_string(path.join("running.json")).unwrap_or_default();
-    // Unreadable counts as empty: it is only written whole.
+    // A record that cannot be read counts as empty, since it is only written whole.
     let last: Record = serde_json::from_str(&text).unwrap_or_default();
     Ok(if is_ours {
         Claimed::Here(Folder { path, last, lock })
@@ -368,7 +364,7 @@ mod tests {
                 "{sentence}"
             );
         }
-        // As in /tmp: what root makes there stays root's.
+        // What root makes in a folder like /tmp stays root's.
         std::fs::set_permissions(&open, Permissions::from_mode(0o1777)).expect("ours");
         Folder::claim(Some(&open.join("new"))).expect("root's own");
         assert!(refused(&open).contains("others than root"));

@@ -21,13 +21,13 @@ pub(super) type Environment = BTreeMap<&'static str, String>;
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) port: Port,
-    /// What its banner said.
+    /// The URL that the node's banner said.
     pub(super) url: String,
     environment: Environment,
     user: Option<ServerUser>,
 }
 
-/// What every node gets. It listens on loopback unless told otherwise: the
+/// The settings of every node, which listens on loopback unless told otherwise: the
 /// caller's other settings hold.
 pub(super) fn environment(database_url: &str, redis_url: &str) -> Environment {
     let mut environment = Environment::from([
@@ -52,10 +52,10 @@ impl Node {
         let name = format!("node-{number}");
         environment.insert("NODE_ID", name.clone());
         environment.insert("BROKER_PORT", port.number().to_string());
-        // A shell that has read `env.sh` has the first node's.
+        // The caller may have the first node's address: from a shell that has read `env.sh`.
         let url = format!("ws://localhost:{}/ws", port.number());
         environment.insert("BROKER_WS_URL", url);
-        // It needs none; but nothing of it may end up in the caller's.
+        // A node needs no folder; but nothing of it may end up in the caller's.
         environment.insert("CLAUDEMESH_DATA_DIR", at.path().display().to_string());
         Self { name, port, url: String::new(), environment, user }
     }
@@ -67,7 +67,7 @@ impl Node {
         Ok(command)
     }
 
-    /// Reads the banner, which it prints when it listens.
+    /// Reads the banner, which a node prints when it listens.
     pub(super) async fn read_banner(&mut self, from: &mut ChildStdout) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Banner {

@@ -6,12 +6,12 @@ use std::ops::Range;
 use crate::cli::Failure;
 use crate::config::Config;
 
-/// Where any port will do: below those that the system gives to the near ends
+/// Ports for where any will do: below those that the system gives to the near ends
 /// of connections, so that a server that is started again finds its port free.
 const ANY: Range<u16> = 20_000..32_000;
 const ANY_TRIES: usize = 200;
 
-/// A port, and nobody else's until its server starts: from its choice to its
+/// A port that is nobody else's until its server starts: from its choice to its
 /// use a cluster makes a database.
 #[derive(Debug)]
 pub(super) struct Port {
@@ -44,7 +44,7 @@ impl Port {
         self.number
     }
 
-    /// Its server starts now.
+    /// Gives the port up to its server, which starts now.
     pub(super) fn release(&mut self) {
         self.held = None;
     }

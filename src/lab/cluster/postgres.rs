@@ -15,14 +15,14 @@ use crate::cli::Failure;
 
 /// The database that the nodes share.
 const DATABASE: &str = "claudemesh";
-/// Sixteen nodes with the default pool, and some for people.
+/// Connections for sixteen nodes with the default pool, and some for people.
 const CONNECTIONS_MAX: u32 = 200;
 
 /// The server, and how to run it.
 #[derive(Debug)]
 pub(super) struct Postgres {
     programs: PathBuf,
-    /// Of which `data` is the data. That is the server's user's; the folder is not.
+    /// The folder of which `data` is the data. That is the server's user's; the folder is not.
     folder: PathBuf,
     user: Option<ServerUser>,
     password: String,
@@ -30,7 +30,7 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Finds its programs, and a port.
+    /// Finds the server's programs, and a port.
     pub(super) fn find(at: &Folder, user: Option<ServerUser>) -> anyhow::Result<Self> {
         let folder = at.path().join("postgres");
         let version = std::fs::read_to_string(folder.join("data/PG_VERSION")).ok();
@@ -43,8 +43,8 @@ impl Postgres {
         format!("postgres://postgres:{}@127.0.0.1:{}/{DATABASE}", self.password, self.port.number())
     }
 
-    /// Makes the data, if there is none. Under another name until it is
-    /// complete: a crash in between leaves nothing that looks like data.
+    /// Makes the data, if there is none, under another name until it is complete: a crash in
+    /// between leaves nothing that looks like data.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         let (data, unfinished) = (self.data(), self.folder.join("data.new"));
         make_folder(&self.folder, None)?;
@@ -78,7 +78,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// The server itself. Durable, as it comes.
+    /// The command that runs the server, as durable as it comes.
     pub(super) fn serve(&self) -> Command {
         let mut command = self.command("postgres");
         command
@@ -112,7 +112,7 @@ impl Postgres {
         command
     }
 
-    /// Its user may not be able to enter a folder above.
+    /// Refuses a folder that the server's user cannot reach from above.
     fn check_reachable(&self) -> Result<(), Failure> {
         let mut look = command_as(Path::new("/bin/sh"), self.user);
         look.args(["-c", "cd -- \"$1\"", "sh"]).arg(&self.folder).stderr(Stdio::null());

@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Between two looks at a process that is to end.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// One process, ever.
+/// A process that can be told from every other, ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// Its number.
     pub(super) pid: u32,
     /// When it was born, in whatever form the system tells.
     born: String,
@@ -25,19 +24,19 @@ impl Identity {
         born(pid).map(|born| Self { pid, born })
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub(super) fn is_alive(&self) -> bool {
         born(self.pid).as_ref() == Some(&self.born)
     }
 
-    /// Sends it a signal, if it still runs.
+    /// Sends the process a signal, if it still runs.
     pub(super) fn signal(&self, signal: Signal) {
         if self.is_alive() {
             signal_to(self.pid, signal);
         }
     }
 
-    /// Waits until it has ended; whether it has.
+    /// Waits until the process has ended, and says whether it has.
     pub(super) async fn wait(&self, patience: Duration) -> bool {
         let began = Instant::now();
         while self.is_alive() {
@@ -49,7 +48,7 @@ impl Identity {
         true
     }
 
-    /// Ends it: by `signal`, and if that does not help, by force.
+    /// Ends the process: by `signal`, and if that does not help, by force.
     pub(super) async fn end(&self, signal: Signal, patience: Duration) {
         self.signal(signal);
         if !self.wait(patience).await {
@@ -69,7 +68,7 @@ pub(super) fn signal_to(pid: u32, signal: Signal) {
 /// Whether any process has the number, be it dead and not yet waited for.
 pub(super) fn is_taken(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    // Not permitted is an answer too: there is one.
+    // "Not permitted" says that there is one.
     pid.is_some_and(
         |pid| !matches!(test_kill_process(pid), Err(error) if error == rustix::io::Errno::SRCH),
     )
@@ -84,14 +83,15 @@ pub(super) fn program_of(pid: u32) -> Option<String> {
     Some(name.rsplit('/').next().unwrap_or(name).to_owned())
 }
 
-/// On Linux the boot and the clock tick since; elsewhere a date. `None`: there
-/// is none, or it is dead and only not yet waited for.
+/// The birth of the process with that number: on Linux the boot and the clock tick
+/// since, elsewhere a date. `None` when there is none, or when it is dead and only not
+/// yet waited for.
 fn born(pid: u32) -> Option<String> {
     if !std::path::Path::new("/proc/self/stat").exists() {
         return ask_ps(pid, "lstart=");
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything.
+    // The program's name stands in parentheses and may hold anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     if fields.next()? == "Z" {
         return None;

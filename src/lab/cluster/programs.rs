@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 
 use crate::cli::Failure;
 
-/// Where Debian keeps Postgres, by version.
+/// Debian's folder of Postgres, by version.
 const DEBIAN_POSTGRES: &str = "/usr/lib/postgresql";
 const INSTALL_POSTGRES: &str =
     "install it (Debian and Ubuntu: apt-get install postgresql; macOS: brew install postgresql)";
 const INSTALL_REDIS: &str =
     "install one (Debian and Ubuntu: apt-get install redis-server; macOS: brew install valkey)";
-/// Whom everything runs as when this program runs as root: the first there is.
+/// The users that everything runs as when this program runs as root: the first there is.
 const SERVER_USERS: [&str; 2] = ["postgres", "nobody"];
 
-/// Whom the servers run as, and the nodes: these have the servers' passwords, so
+/// The user that servers and nodes run as: these have the servers' passwords, so
 /// that nothing is kept apart by another user for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ServerUser {
@@ -23,8 +23,8 @@ pub(super) struct ServerUser {
     pub(super) gid: u32,
 }
 
-/// Another user for what runs; `None`: the one who runs this. Postgres refuses
-/// to run as root.
+/// The other user for what runs, or `None` for the one who runs this. Postgres refuses to
+/// run as root.
 pub(super) fn server_user() -> Result<Option<ServerUser>, Failure> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

@@ -9,7 +9,7 @@ use super::folder::Folder;
 use super::ports::Port;
 use super::programs::{ServerUser, command_as, find_redis};
 
-/// What the server is told. Nothing in it must outlive a restart: nodes write
+/// The server's configuration. Nothing in the server must outlive a restart: nodes write
 /// their leases again. To evict keys would lose leases of peers that are
 /// connected, so at the limit writes fail instead, which nodes survive. A node
 /// that reads its subscription slowly is cut off only when it is far behind: it
@@ -28,9 +28,10 @@ tcp-keepalive 60
 #[derive(Debug)]
 pub(super) struct Redis {
     program: PathBuf,
-    /// Where it works; its user's.
+    /// The server's working folder, which is its user's.
     folder: PathBuf,
-    /// Outside of that: its user reads it, and cannot change it.
+    /// The configuration lies outside of that folder: the user reads it, and cannot change
+    /// it.
     configuration: PathBuf,
     user: Option<ServerUser>,
     password: String,
@@ -38,7 +39,7 @@ pub(super) struct Redis {
 }
 
 impl Redis {
-    /// Finds its program, and a port.
+    /// Finds the server's program, and a port.
     pub(super) fn find(at: &Folder, user: Option<ServerUser>) -> anyhow::Result<Self> {
         let program = find_redis()?;
         let port = Port::again_or_any(at.last_port("redis"))?;
@@ -50,7 +51,7 @@ impl Redis {
         format!("redis://:{}@127.0.0.1:{}/", self.password, self.port.number())
     }
 
-    /// Writes its configuration: a password has no place in a command line.
+    /// Writes the configuration: a password has no place in a command line.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         make_folder(&self.folder, self.user)?;
         let (port, password) = (self.port.number(), &self.password);
@@ -58,14 +59,14 @@ impl Redis {
         write_for(&self.configuration, &format!("{place}{CONFIGURATION}"), self.user)
     }
 
-    /// The server itself.
+    /// The command that runs the server.
     pub(super) fn serve(&self) -> Command {
         let mut command = command_as(&self.program, self.user);
         command.arg(&self.configuration).current_dir(&self.folder).env_clear();
         command
     }
 
-    /// Whether it answers.
+    /// Whether the server answers.
     pub(super) async fn is_ready(&self) -> bool {
         let Ok(client) = redis::Client::open(self.url()) else { return false };
         let Ok(mut connection) = client.get_multiplexed_async_connection().await else {

@@ -10,7 +10,7 @@ use crate::cli::output;
 
 /// Characters of a ciphertext or hash that are shown.
 const SHORT_CHARS: usize = 36;
-/// As wide as the longest name, and a space.
+/// The width of the longest name, and a space.
 const NAME_WIDTH: usize = 8;
 
 /// A step of the demo.
@@ -41,7 +41,7 @@ impl Transcript {
         Self { json, colours, steps: Vec::new() }
     }
 
-    /// A new heading.
+    /// Begins a step under a heading.
     pub(super) fn step(&mut self, title: &str) -> io::Result<()> {
         self.steps.push(Step { step: title.to_owned(), lines: Vec::new() });
         let heading = format!("{}. {title}", self.steps.len());
@@ -49,28 +49,28 @@ impl Transcript {
         self.print(&if self.steps.len() == 1 { heading } else { format!("\n{heading}") })
     }
 
-    /// Something that is so.
+    /// Notes something that is so.
     pub(super) fn note(&mut self, who: &str, text: &str) -> io::Result<()> {
         self.line(who, "note", text, "0")
     }
 
-    /// A peer sends.
+    /// Notes that a peer sends.
     pub(super) fn says(&mut self, who: &str, to: &str, text: &str) -> io::Result<()> {
         self.line(who, "says", &format!("{to}: {text}"), "36")
     }
 
-    /// A peer reads what it got.
+    /// Notes that a peer reads what it got.
     pub(super) fn sees(&mut self, who: &str, from: &str, text: &str) -> io::Result<()> {
         self.line(who, "sees", &format!("{from}: {text}"), "32")
     }
 
-    /// What the broker has of a message.
+    /// Notes what the broker has of a message.
     pub(super) fn carries(&mut self, from: &str, to: &str, ciphertext: &str) -> io::Result<()> {
         let text = format!("{from} to {to}: {} ({} bytes)", short(ciphertext), ciphertext.len());
         self.line("broker", "sees", &text, "33")
     }
 
-    /// A row of the audit chain.
+    /// Notes a row of the audit chain.
     pub(super) fn audited(
         &mut self,
         actor: &str,
@@ -84,7 +84,7 @@ impl Transcript {
         self.line("chain", "row", &text, "35")
     }
 
-    /// The end.
+    /// Ends the transcript.
     pub(super) fn finish(self, verdict: &Verdict, seconds: f64) -> anyhow::Result<()> {
         if self.json {
             let audit = json!({"valid": verdict.valid, "entries": verdict.entries});
