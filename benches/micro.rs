@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use claudemesh_broker::audit::{GENESIS, entry_hash, message_sent_payload};
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::books::LeaseTimes;
 use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
-use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
+use claudemesh_broker::cluster::single::SingleCluster;
 use claudemesh_broker::cluster::{Acquired, Cluster, HeldLease, LeaseRef, PresenceRecord, Release};
 use claudemesh_broker::codec::{Codec, SharedFrame};
 use claudemesh_broker::config::SecretUrl;

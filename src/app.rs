@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use self::owner::Owner;
 use crate::bus;
+use crate::cluster::books::LeaseTimes;
 use crate::cluster::redis::seals::ClusterKey;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
-use crate::cluster::single::{LeaseTimes, SingleCluster};
+use crate::cluster::single::SingleCluster;
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
 use crate::http;

@@ -24,7 +24,7 @@ use crate::outbox::{Content, Outbox, Outgoing, PushError};
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
-use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Place};
+use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
 use self::resumption::Resumption;
 
 /// An active session.
@@ -280,9 +280,9 @@ impl Session {
     }
 
     fn push(&self, delivery: &Delivery) -> Queued {
-        let content = match delivery.place {
-            Place::Direct => Content::Direct(delivery.id.clone()),
-            Place::Multicast(seq) => Content::Multicast(seq),
+        let content = match delivery.route {
+            Route::Direct => Content::Direct(delivery.id.clone()),
+            Route::Multicast(seq) => Content::Multicast(seq),
         };
         let bytes = delivery.frame.bytes(self.codec);
         match self.outbox.push(Outgoing { bytes, content }) {

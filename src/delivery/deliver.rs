@@ -14,7 +14,7 @@ use crate::node::Node;
 use crate::protocol::{Blob, Push, ServerMessage};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
-use crate::session::inbox::{Delivery, Place};
+use crate::session::inbox::{Delivery, Route};
 use crate::store::{NewEnvelope, StoredEnvelope};
 
 /// Whom an accepted message is for.
@@ -131,10 +131,10 @@ fn base_push(room: &Room, envelope: StoredEnvelope) -> Push {
 
 /// A delivery of a push.
 #[must_use]
-pub fn delivery(push: Push, place: Place) -> Delivery {
+pub fn delivery(push: Push, route: Route) -> Delivery {
     Delivery {
         id: push.message_id.clone(),
-        place,
+        route,
         priority: push.priority,
         client_message_id: push.client_message_id.as_deref().map(Arc::from),
         frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
@@ -203,7 +203,7 @@ fn offer_direct(
     BusDelivery { push, resumed, .. }: BusDelivery,
 ) {
     if !resumed && !room.multicasts_wait() {
-        session.offer(&delivery(*push, Place::Direct));
+        session.offer(&delivery(*push, Route::Direct));
         return;
     }
     // An earlier message of the same sender may have gone missing, or be among
@@ -330,7 +330,7 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
         drain::request_all(node, room);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
-    let delivery = delivery(*push, Place::Multicast(seq));
+    let delivery = delivery(*push, Route::Multicast(seq));
     for (session, record) in room.sessions() {
         if record.visitor {
             continue;

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::registry::Room;
 use crate::session::Session;
-use crate::session::inbox::{DrainPlan, Place};
+use crate::session::inbox::{DrainPlan, Route};
 use crate::store::{ClaimRequest, Result, StoredEnvelope};
 
 /// Wants a session's mail read. If it is being read already, that goes round
@@ -344,15 +344,15 @@ fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
             return Sent::Yes;
         }
         Found::Multicast(envelope) => {
-            let place = Place::Multicast(envelope.seq);
-            deliver::delivery(deliver::multicast_push(room, envelope), place)
+            let route = Route::Multicast(envelope.seq);
+            deliver::delivery(deliver::multicast_push(room, envelope), route)
         }
         Found::Direct(envelope) => {
             if !may_have(node, room, session, &envelope) {
                 return Sent::Refused(envelope.id);
             }
             let push = deliver::direct_push(room, envelope, &session.member);
-            deliver::delivery(push, Place::Direct)
+            deliver::delivery(push, Route::Direct)
         }
     };
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {

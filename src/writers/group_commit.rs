@@ -123,7 +123,7 @@ pub async fn run(
     });
     let mut gathered = Vec::with_capacity(limits::ACCEPT_BATCH_ENVELOPES_MAX);
     while gather(&mut submissions, &mut gathered, &stop).await {
-        metrics.accept_batch.observe(gathered.len() as f64);
+        metrics.accept_batch_envelopes.observe(gathered.len());
         let mut envelopes = Vec::with_capacity(gathered.len());
         let mut completions = Vec::with_capacity(gathered.len());
         let mut received = Vec::with_capacity(gathered.len());

@@ -1,17 +1,48 @@
-//! A histogram for scrapes that also answers what the last seconds were like.
+//! Histograms with their buckets: sizes, and spans of time.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// How many there were of something at a time.
+#[derive(Clone, Debug)]
+pub struct Sizes(Histogram);
+
+impl Default for Sizes {
+    fn default() -> Self {
+        // 1 to 1,024.
+        Self(Histogram::new(exponential_buckets(1.0, 2.0, 11)))
+    }
+}
+
+impl Sizes {
+    /// One more, of that size.
+    pub fn observe(&self, size: usize) {
+        self.0.observe(size as f64);
+    }
+}
+
+impl EncodeMetric for Sizes {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+}
 
 /// Buckets per doubling: a quantile is right to within a fifth.
 const PER_DOUBLING: f64 = 4.0;
 /// From one microsecond to about half a minute; beyond counts as that.
 const BUCKETS: usize = 100;
 
-/// Spans of time, in seconds.
-#[derive(Clone)]
+/// Spans of time, in seconds; also answers what the last seconds were like.
+#[derive(Clone, Debug)]
 pub struct Timing {
     histogram: Histogram,
     recent: Arc<[AtomicU64; BUCKETS]>,
@@ -43,12 +74,6 @@ impl Timing {
         self.recent[bucket_of(seconds)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What scrapes see.
-    #[must_use]
-    pub fn histogram(&self) -> Histogram {
-        self.histogram.clone()
-    }
-
     /// What was observed since this was last called. For one caller.
     #[must_use]
     pub fn take_recent(&self) -> Quantiles {
@@ -67,6 +92,16 @@ impl Timing {
             index.map_or(0.0, upper_ms)
         };
         Quantiles { count, p50_ms: quantile(0.5), p99_ms: quantile(0.99) }
+    }
+}
+
+impl EncodeMetric for Timing {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.histogram.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.histogram.metric_type()
     }
 }
 

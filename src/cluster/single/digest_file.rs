@@ -1,59 +1,11 @@
-//! Digests that were used, each for as long as it must not be used again.
+//! The used digests in a file beside the database.
 
-use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Digests remembered. More: those that would be forgotten first are, and
-/// could be used a second time. That many hellos within their life are far
-/// more than one node can check.
-const DIGESTS_MAX: usize = 1 << 20;
-
-/// A bounded set of digests with expiry.
-#[derive(Clone, Debug, Default)]
-pub(in crate::cluster) struct Digests {
-    expiries: HashMap<[u8; 32], u64>,
-    by_expiry: BTreeSet<(u64, [u8; 32])>,
-}
-
-impl Digests {
-    /// Whether the digest is used for the first time within `ttl_ms`.
-    pub(in crate::cluster) fn use_once(
-        &mut self,
-        now_ms: u64,
-        digest: &[u8; 32],
-        ttl_ms: u64,
-    ) -> bool {
-        self.expire(now_ms);
-        if self.expiries.contains_key(digest) {
-            return false;
-        }
-        let expires_ms = now_ms + ttl_ms;
-        self.expiries.insert(*digest, expires_ms);
-        self.by_expiry.insert((expires_ms, *digest));
-        debug_assert_eq!(self.expiries.len(), self.by_expiry.len());
-        true
-    }
-
-    /// As one that was used before.
-    fn remember(&mut self, now_ms: u64, digest: [u8; 32], expires_ms: u64) {
-        if expires_ms > now_ms && self.expiries.insert(digest, expires_ms).is_none() {
-            self.by_expiry.insert((expires_ms, digest));
-        }
-    }
-
-    fn expire(&mut self, now_ms: u64) {
-        while let Some((expires_ms, digest)) = self.by_expiry.first().copied() {
-            if expires_ms > now_ms && self.expiries.len() < DIGESTS_MAX {
-                break;
-            }
-            self.by_expiry.pop_first();
-            self.expiries.remove(&digest);
-        }
-    }
-}
+use crate::cluster::books::once::Digests;
 
 /// A digest and when it can be used again, as they stand in the file.
 const ROW_BYTES: usize = 32 + 8;
@@ -91,7 +43,7 @@ impl DigestFile {
             digests.remember(now_ms, digest, u64::from_be_bytes(expires_ms));
         }
         let file = rewrite(path, digests)?;
-        let rows = digests.expiries.len();
+        let rows = digests.len();
         Ok(Self { path: path.to_owned(), file, rows, has_failed: false })
     }
 
@@ -103,11 +55,11 @@ impl DigestFile {
         row[32..].copy_from_slice(&expires_ms.to_be_bytes());
         self.rows += 1;
         // What failed half-way may have left half a row.
-        let is_long = self.rows > ROWS_BEFORE_REWRITE.max(2 * digests.expiries.len());
+        let is_long = self.rows > ROWS_BEFORE_REWRITE.max(2 * digests.len());
         let written = if self.has_failed || is_long {
             rewrite(&self.path, digests).map(|file| {
                 self.file = file;
-                self.rows = digests.expiries.len();
+                self.rows = digests.len();
             })
         } else {
             self.file.write_all(&row)
@@ -124,8 +76,8 @@ impl DigestFile {
 /// A new file in the place of the old one, with what is good now.
 fn rewrite(path: &Path, digests: &Digests) -> io::Result<File> {
     let new = path.with_extension("new");
-    let mut bytes = Vec::with_capacity(digests.expiries.len() * ROW_BYTES);
-    for (digest, expires_ms) in &digests.expiries {
+    let mut bytes = Vec::with_capacity(digests.len() * ROW_BYTES);
+    for (digest, expires_ms) in digests.iter() {
         bytes.extend_from_slice(digest);
         bytes.extend_from_slice(&expires_ms.to_be_bytes());
     }
@@ -163,15 +115,5 @@ mod tests {
         DigestFile::open(&path, 199, &mut digests).expect("the file");
         assert!(!digests.use_once(199, &[1; 32], 100) && !digests.use_once(199, &[2; 32], 100));
         assert_eq!(fs::metadata(&path).unwrap().len(), 2 * ROW_BYTES as u64);
-    }
-
-    #[test]
-    fn a_digest_is_good_again_after_its_time() {
-        let mut digests = Digests::default();
-        assert!(digests.use_once(0, &[1; 32], 100));
-        assert!(!digests.use_once(99, &[1; 32], 100));
-        assert!(digests.use_once(99, &[2; 32], 100));
-        assert!(digests.use_once(100, &[1; 32], 100));
-        assert_eq!(digests.expiries.len(), 2);
     }
 }
