@@ -3,7 +3,8 @@
 //!
 //! In the files beside this one they are run, as far as this machine has the
 //! programs: the image's build and its last stage, the script for Fly.io, the
-//! servers that compose names, Prometheus, the load balancer, systemd's checks.
+//! servers that compose names, Prometheus, the load balancer, systemd's checks,
+//! and the licences of what is built in.
 //! Not checked: that a cluster takes the manifests.
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ mod balancer;
 mod confined;
 mod documents;
 mod image;
+mod licences;
 mod servers;
 mod setup;
 mod watch;

@@ -12,7 +12,7 @@ use url::Url;
 use super::{compose, read};
 use crate::harness::ports::free_port;
 use crate::harness::{Node, Setup, http as plain, until};
-use crate::observability::expressions_of_dashboard;
+use crate::operators::observability::expressions_of_dashboard;
 
 const INSTALL: &str = "install it (Debian: apt-get install prometheus)";
 

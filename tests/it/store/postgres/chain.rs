@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{another_node, fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store_conformance::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at};
 
 const NODES: usize = 4;
 const ROUNDS: usize = 12;

@@ -12,7 +12,7 @@ use super::fixture;
 use crate::harness::postgres::{PrivatePostgres, connection, store};
 use crate::harness::proxy::{Fault, Proxy};
 use crate::harness::until;
-use crate::store_conformance::fixture::{Fixture, T0, at};
+use crate::store::fixture::{Fixture, T0, at};
 
 #[tokio::test]
 async fn no_server_is_unavailable() {

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use crate::harness::raw::{hello_frame, session_hello_frame};
 use crate::harness::{Cluster, Raw, Setup, until};
-use crate::wire_hooks::{connect_from, hook, session_named};
-use crate::wire_inbox::{daemon_on, gets, session_on};
-use crate::wire_visitors::{command, rows, sixty_arrive, speaks_for_its_session};
+use crate::wire::hooks::{connect_from, hook, session_named};
+use crate::wire::inbox::{daemon_on, gets, session_on};
+use crate::wire::visitors::{command, rows, sixty_arrive, speaks_for_its_session};
 
 async fn until_seen(raw: &mut Raw, peers: usize) {
     until("all peers are seen", async || rows(raw).await.len() == peers).await;

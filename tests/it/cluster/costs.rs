@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::harness::postgres::{PrivatePostgres, connection, store};
 use crate::harness::raw::Raw;
 use crate::harness::{Cluster, until};
-use crate::store_conformance::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at};
 
 /// As many as one batch of a busy node holds.
 const BATCH: usize = 400;

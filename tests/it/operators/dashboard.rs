@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::admin::{self, TOKEN};
 use crate::harness::browser::Browser;
 use crate::harness::http;
 use crate::harness::{BrokerProcess, Node, Raw};
+use crate::operators::admin::{self, TOKEN};
 
 #[tokio::test]
 async fn the_page_is_there_with_a_token_only_and_loads_nothing_from_elsewhere() {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use claudemesh_broker::store::Store;
 
 use crate::harness::postgres::{PrivatePostgres, store};
-use crate::store_conformance::fixture::Fixture;
+use crate::store::fixture::Fixture;
 
 /// A mesh in a database of its own, and where that is.
 async fn fixture() -> (Fixture, String) {

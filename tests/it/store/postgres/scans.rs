@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::{fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store_conformance::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at};
 
 /// Delivered and waiting envelopes, presences that ended and some that are
 /// open, audit rows; of one mesh, as an old installation has them.

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 
 use super::fixture;
 use crate::harness::postgres::{PrivatePostgres, connection, store};
-use crate::store_conformance::fixture::T0;
+use crate::store::fixture::T0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_nodes_migrate_at_once() {
@@ -160,7 +160,7 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     let url = server.create_database(options).await;
     let node = store(&url);
     node.migrate().await.expect("it can hold all");
-    let here = crate::store_conformance::fixture::Fixture::new(std::sync::Arc::new(node)).await;
+    let here = crate::store::fixture::Fixture::new(std::sync::Arc::new(node)).await;
     let ada = here.member("Ada \u{1f600}").await;
     let members = here.store.members(&here.mesh).await.expect("readable");
     let found = members.iter().find(|member| member.id == ada.id).expect("she is there");

@@ -2,25 +2,8 @@
 //!
 //! A property is one function over `Arc<dyn Store>`. It works on meshes of its
 //! own, so that all of them may share one database at the same time, also with
-//! other runs of the suite. Instants are constants near [`fixture::T0`]; those
+//! other runs of the suite. Instants are constants near [`super::fixture::T0`]; those
 //! of `retention` lie years before, since `expire` looks at every mesh.
-
-mod accept;
-mod admin;
-mod admission;
-mod audit;
-mod claims;
-mod confirm;
-mod departure;
-mod duplicates;
-pub(crate) mod fixture;
-mod invites;
-mod life;
-mod moderation;
-mod other;
-mod presence;
-mod queue;
-mod retention;
 
 use std::sync::Arc;
 
@@ -178,7 +161,7 @@ macro_rules! conformance {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $property() {
                 let (store, _guard) = $fresh_store().await;
-                super::$group::$property(store).await;
+                crate::store::$group::$property(store).await;
             }
         )*
     };
@@ -209,8 +192,8 @@ macro_rules! beside_another_program {
                     async fn sqlite() {
                         let (store, folder) = super::super::sqlite_store().await;
                         let other =
-                            super::super::other::Other::Sqlite(folder.path().join("broker.db"));
-                        super::super::other::$property(store, other).await;
+                            crate::store::other::Other::Sqlite(folder.path().join("broker.db"));
+                        crate::store::other::$property(store, other).await;
                     }
 
                     #[tokio::test]
@@ -220,8 +203,8 @@ macro_rules! beside_another_program {
                                 .migrated_database()
                                 .await;
                         let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
-                        let other = super::super::other::Other::Postgres(url);
-                        super::super::other::$property(store, other).await;
+                        let other = crate::store::other::Other::Postgres(url);
+                        crate::store::other::$property(store, other).await;
                     }
                 }
             )*

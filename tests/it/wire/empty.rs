@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Node, Raw};
-use crate::wire_visitors::command;
+use crate::wire::visitors::command;
 
 /// The question, and the recorded answer of an older broker that has nothing.
 fn questions() -> Vec<(Value, Value)> {

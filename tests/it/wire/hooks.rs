@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::harness::raw::{hello_frame, session_hello_frame};
 use crate::harness::{Member, Node, Raw, http, until_in_grace};
-use crate::wire_visitors::{command, rows};
+use crate::wire::visitors::{command, rows};
 
 const PATH: &str = "/hook/set-status";
 

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::another_node;
 use crate::harness::postgres::{PrivatePostgres, connection};
-use crate::store_conformance::fixture::{Fixture, Peer, T0, at, fresh_key, new_mesh};
+use crate::store::fixture::{Fixture, Peer, T0, at, fresh_key, new_mesh};
 
 const INSTALLATION: &str = include_str!("installation.sql");
 

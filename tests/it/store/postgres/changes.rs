@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::{another_node, fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store_conformance::fixture::{Fixture, Peer, T0};
+use crate::store::fixture::{Fixture, Peer, T0};
 
 /// Asks until there is an answer.
 async fn heard(store: &dyn Store) -> Changes {
