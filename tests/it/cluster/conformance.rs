@@ -26,9 +26,10 @@ use claudemesh_broker::cluster::{
     Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
     PresenceRecord, Release,
 };
-use claudemesh_broker::id::{Key, MemberId, MeshId, NodeId, PresenceId};
-use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
+use claudemesh_broker::id::{MeshId, NodeId, PresenceId};
+use claudemesh_broker::protocol::{Status, StatusSource};
 
+use super::session;
 use crate::harness::redis::{PrivateRedis, test_key};
 
 const CAP: u32 = 5;
@@ -212,41 +213,6 @@ conformance!(
 );
 
 // ---- Words of these tests ----------------------------------------------------
-
-fn session(mesh: &MeshId, name: &str) -> PresenceRecord {
-    PresenceRecord {
-        id: PresenceId::generate(),
-        mesh: mesh.clone(),
-        member: MemberId::from("member"),
-        member_key: Key::from("a".repeat(64)),
-        session_key: Some(Key::from(format!("key of {name}"))),
-        role: PeerRole::Session,
-        session_id: name.to_owned(),
-        display_name: name.to_owned(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        status_updated_at: Timestamp::from_ms(1_700_000_000_000),
-        summary: None,
-        groups: Vec::new(),
-        connected_at: Timestamp::from_ms(1_700_000_000_000),
-        last_seen_at: Timestamp::from_ms(1_700_000_000_001),
-        cwd: "/work".to_owned(),
-        pid: 42,
-        hostname: Some("host".to_owned()),
-        peer_type: None,
-        channel: Some("claudemesh-session".to_owned()),
-        model: None,
-        stats: None,
-        visible: true,
-        profile: Profile::default(),
-        node: "node".to_owned(),
-        epoch: 0,
-        online: false,
-        visitor: false,
-        has_confirmed: false,
-        begins_after: None,
-    }
-}
 
 /// Enters as a new presence that makes nobody yield.
 async fn enter(node: &dyn Cluster, record: &PresenceRecord) -> HeldLease {

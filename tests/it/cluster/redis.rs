@@ -14,14 +14,13 @@ mod tls;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings, examine};
 use claudemesh_broker::cluster::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease,
     PresenceRecord, Release,
 };
-use claudemesh_broker::id::{Key, MemberId, MeshId, NodeId, PresenceId};
-use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
+use claudemesh_broker::id::{Key, MeshId, NodeId, PresenceId};
+use claudemesh_broker::protocol::Status;
 
 use crate::harness::redis::{PrivateRedis, test_key};
 
@@ -135,38 +134,7 @@ async fn until_health(node: &TestNode, health: ClusterHealth) {
 }
 
 fn session(mesh: &MeshId, name: &str, node: &str) -> PresenceRecord {
-    PresenceRecord {
-        id: PresenceId::generate(),
-        mesh: mesh.clone(),
-        member: MemberId::from("member"),
-        member_key: Key::from("a".repeat(64)),
-        session_key: Some(Key::from(format!("key of {name}"))),
-        role: PeerRole::Session,
-        session_id: name.to_owned(),
-        display_name: name.to_owned(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        status_updated_at: Timestamp::default(),
-        summary: None,
-        groups: Vec::new(),
-        connected_at: Timestamp::default(),
-        last_seen_at: Timestamp::default(),
-        cwd: "/work".to_owned(),
-        pid: 42,
-        hostname: None,
-        peer_type: None,
-        channel: None,
-        model: None,
-        stats: None,
-        visible: true,
-        profile: Profile::default(),
-        node: node.to_owned(),
-        epoch: 0,
-        online: true,
-        visitor: false,
-        has_confirmed: false,
-        begins_after: None,
-    }
+    PresenceRecord { node: node.to_owned(), online: true, ..super::session(mesh, name) }
 }
 
 async fn enter(node: &TestNode, record: &PresenceRecord, cap: u32) -> Option<HeldLease> {
