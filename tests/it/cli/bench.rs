@@ -1,35 +1,21 @@
 //! `bench` from outside: a small run of each scenario through the real
 //! program, which must find that everything came exactly once.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
-use tempfile::TempDir;
 
-fn bench(folder: &Path, args: &[&str]) -> (i32, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_claudemesh-broker"))
-        .arg("bench")
-        .args(args)
-        .arg("--json")
-        .env_clear()
-        .env("CLAUDEMESH_DATA_DIR", folder)
-        .env("HOME", folder)
-        .env("TMPDIR", folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let object = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("not one JSON object: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("an exit code"), object)
+use crate::harness::program::{Answer, Place};
+
+fn bench(place: &Place, args: &[&str]) -> (i32, Value) {
+    let mut command = place.command(&[&["bench"], args, &["--json"]].concat());
+    let output = command.env("TMPDIR", place.path()).output().expect("the program starts");
+    let answer = Answer::of(&output, args);
+    (answer.code, answer.object())
 }
 
 /// Runs it; everything must be right. Returns the summary and the one round.
 fn good(args: &[&str]) -> (Value, Value) {
-    let folder = TempDir::new().expect("a folder");
-    let (code, summary) = bench(folder.path(), args);
+    let place = Place::new();
+    let (code, summary) = bench(&place, args);
     assert_eq!(code, 0, "{summary:#}");
     assert_eq!(summary["ok"], true);
     assert_eq!(summary["scenario"], args[0]);
@@ -40,7 +26,7 @@ fn good(args: &[&str]) -> (Value, Value) {
     for count in ["duplicates", "lost", "reordered", "unreadable", "refused", "disconnected"] {
         assert_eq!(checks[count], 0, "{count} in {checks}");
     }
-    let left = std::fs::read_dir(folder.path()).expect("readable").flatten();
+    let left = std::fs::read_dir(place.path()).expect("readable").flatten();
     let left: Vec<_> = left.map(|it| it.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("bench")), "left: {left:?}");
     (summary, round)
@@ -68,11 +54,11 @@ fn direct_messages_come_once_and_are_measured() {
 
 #[test]
 fn the_floor_runs_in_turns_and_gives_a_ratio_and_a_page() {
-    let folder = TempDir::new().expect("a folder");
-    let page = folder.path().join("page.html");
+    let place = Place::new();
+    let page = place.path().join("page.html");
     let path = page.to_str().expect("UTF-8");
     let args = ["direct", "--peers", "4", "--messages", "30", "--floor", "--rounds", "2"];
-    let (code, summary) = bench(folder.path(), &[&args[..], &["--report", path]].concat());
+    let (code, summary) = bench(&place, &[&args[..], &["--report", path]].concat());
     assert_eq!(code, 0, "{summary:#}");
     let rounds = summary["rounds"].as_array().expect("rounds");
     assert_eq!(rounds.len(), 2);
@@ -157,9 +143,9 @@ fn those_who_come_and_go_miss_nothing() {
 
 #[test]
 fn a_broker_that_is_away_is_said_so() {
-    let folder = TempDir::new().expect("a folder");
+    let place = Place::new();
     let args = ["direct", "--peers", "2", "--messages", "1", "--url", "ws://127.0.0.1:1/ws"];
-    let (code, answer) = bench(folder.path(), &args);
+    let (code, answer) = bench(&place, &args);
     assert_eq!(code, 1);
     let message = answer["error"]["message"].as_str().expect("a sentence");
     assert!(message.contains("127.0.0.1:1"), "{message}");

@@ -2,51 +2,18 @@
 //! cannot do, tried from Redis alone, without being a member.
 
 use claudemesh_broker::auth::SecretKey;
-use claudemesh_broker::cluster::redis::seals::{ClusterKey, FrameWords, Seals};
+use claudemesh_broker::cluster::redis::seals::{ClusterKey, Seals};
 use claudemesh_broker::id::{MeshId, PresenceId};
-use serde::Serialize;
-use serde_bytes::{ByteBuf, Bytes};
 use serde_json::{Value, json};
 
+use crate::harness::frames::EVIL;
 use crate::harness::{Cluster, Raw, Setup, metric, until};
-
-#[derive(Serialize)]
-struct Frame<'a> {
-    v: u32,
-    node: &'a str,
-    incarnation: u64,
-    seq: u64,
-    first: bool,
-    body: &'a Bytes,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature: Option<ByteBuf>,
-}
 
 /// Puts what node "evil" says on the mesh's channel, unsigned or signed by a guess.
 fn say(cluster: &Cluster, seq: u64, body: &Value, key: Option<&ClusterKey>) {
     let channel = format!("{}:{{{}}}:bus", cluster.prefix, cluster.nodes[0].mesh);
-    let body = rmp_serde::to_vec_named(body).expect("plain");
-    let words = FrameWords {
-        channel: &channel,
-        node: "evil",
-        incarnation: 1,
-        seq,
-        first: seq == 1,
-        body: Some(&body),
-        control: None,
-    };
-    let frame = Frame {
-        v: 1,
-        node: words.node,
-        incarnation: words.incarnation,
-        seq,
-        first: words.first,
-        body: Bytes::new(&body),
-        signature: key.map(|key| ByteBuf::from(Seals::new(key).sign_frame(&words))),
-    };
-    let mut publish = redis::cmd("PUBLISH");
-    publish.arg(&channel).arg(rmp_serde::to_vec_named(&frame).expect("plain"));
-    assert_eq!(cluster.redis.query::<u32>(&publish), 2, "both nodes listen");
+    let heard = EVIL.says(&cluster.redis, &channel, seq, (Some(body), None), key);
+    assert_eq!(heard, 2, "both nodes listen");
 }
 
 fn push(mesh: &MeshId, from: &str) -> Value {

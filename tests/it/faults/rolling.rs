@@ -2,30 +2,18 @@
 //! one. The later release is played by the test, on the same Redis and Postgres.
 
 use claudemesh_broker::client::{ClientOptions, Inbound};
-use claudemesh_broker::cluster::redis::seals::{FrameWords, Seals};
+use claudemesh_broker::cluster::redis::seals::Seals;
 use claudemesh_broker::cluster::{BusMessage, PresenceRecord};
 use claudemesh_broker::protocol::Priority;
-use serde::{Deserialize, Serialize};
-use serde_bytes::{ByteBuf, Bytes};
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
+use crate::harness::frames::Stranger;
 use crate::harness::postgres::{PrivatePostgres, connection};
 use crate::harness::program::{Answer, Place, Printing, text};
 use crate::harness::{Cluster, Setup, until};
-
-/// A frame as another node writes it, in the form of a later release.
-#[derive(Serialize)]
-struct LaterFrame<'a> {
-    v: u32,
-    node: &'a str,
-    incarnation: u64,
-    seq: u64,
-    first: bool,
-    body: &'a Bytes,
-    signature: &'a Bytes,
-    later: Value,
-}
 
 /// With fields that no release has today, at every level.
 fn later(mut value: Value) -> Value {
@@ -36,32 +24,6 @@ fn later(mut value: Value) -> Value {
         fields.insert("laterField".to_owned(), json!({ "nested": [1, null, "x"] }));
     }
     value
-}
-
-fn publish(cluster: &Cluster, seals: &Seals, channel: &str, seq: u64, body: &Value) -> i64 {
-    let body = rmp_serde::to_vec_named(body).expect("plain");
-    let signature = seals.sign_frame(&FrameWords {
-        channel,
-        node: "later-node",
-        incarnation: 7,
-        seq,
-        first: seq == 1,
-        body: Some(&body),
-        control: None,
-    });
-    let frame = LaterFrame {
-        v: 2,
-        node: "later-node",
-        incarnation: 7,
-        seq,
-        first: seq == 1,
-        body: Bytes::new(&body),
-        signature: Bytes::new(&signature),
-        later: json!({ "reason": "a test" }),
-    };
-    let mut command = redis::cmd("PUBLISH");
-    command.arg(channel).arg(rmp_serde::to_vec_named(&frame).expect("plain"));
-    cluster.redis.query(&command)
 }
 
 /// The one key of that kind.
@@ -85,7 +47,8 @@ async fn frames_and_records_of_a_later_release_are_understood() {
     get.arg(&records);
     let kept: Vec<(String, Vec<u8>)> = cluster.redis.query(&get);
     assert_eq!(kept.len(), 1, "ada's");
-    let seals = Seals::new(&cluster.key().await);
+    let key_of_nodes = cluster.key().await;
+    let seals = Seals::new(&key_of_nodes);
     let place = [one.mesh.as_str(), &kept[0].0];
     let record = seals.open("record", &place, &kept[0].1).expect("signed");
     let record: PresenceRecord = rmp_serde::from_slice(record).expect("a record");
@@ -104,12 +67,16 @@ async fn frames_and_records_of_a_later_release_are_understood() {
     // A presence of the later release is announced, then something that only it
     // knows, then another presence: the stranger between them costs nothing.
     let channel = format!("{}:{{{}}}:bus", cluster.prefix, one.mesh);
+    let reason = Some(json!({ "reason": "a test" }));
+    let later_node = Stranger { node: "later-node", incarnation: 7, version: 2, later: reason };
     for (seq, name) in [(1, Some("cid")), (2, None), (3, Some("dan"))] {
         let body = match name {
             Some(name) => later(announcement(&record, name)),
             None => json!({ "kind": "telepathy", "laterField": 1 }),
         };
-        assert!(publish(&cluster, &seals, &channel, seq, &body) >= 2, "both nodes listen");
+        let said = (Some(&body), None);
+        let heard = later_node.says(&cluster.redis, &channel, seq, said, Some(&key_of_nodes));
+        assert!(heard >= 2, "both nodes listen");
     }
     for name in ["cid", "dan"] {
         until("a peer of the later release is listed", async || {

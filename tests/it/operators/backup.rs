@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use crate::harness::postgres::PrivatePostgres;
 use crate::harness::program::{Answer, Place, Printing, text};
+use crate::harness::text_of;
 
 /// A broker of one place, and the commands that go with it.
 struct Broker<'a> {
@@ -65,8 +66,7 @@ impl Broker<'_> {
 
 /// The commands of docs/OPERATIONS.md that stand behind that word.
 fn commands(of: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
-    let text = std::fs::read_to_string(file).expect("a file");
+    let text = text_of("docs/OPERATIONS.md");
     let (_, after) = text.split_once(of).expect(of);
     after.split("```").nth(1).expect("commands").to_owned()
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::path::Path;
 
 use promql_parser::parser::{Expr, parse};
 use promql_parser::util::{ExprVisitor, walk_expr};
@@ -11,15 +10,10 @@ use serde_json::{Value, json};
 
 use crate::harness::http;
 use crate::harness::raw::hello_frame;
-use crate::harness::{Node, Raw, Setup, until};
+use crate::harness::{Node, Raw, Setup, text_of, until};
 
 /// What Prometheus knows by itself.
 const FOREIGN: [&str; 1] = ["up"];
-
-fn text_of(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
-}
 
 fn yaml(path: &str) -> Value {
     serde_yaml_ng::from_str(&text_of(path)).unwrap_or_else(|error| panic!("{path}: {error}"))

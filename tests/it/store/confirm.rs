@@ -17,6 +17,20 @@ impl Fixture {
         }
     }
 
+    pub(crate) fn done_by_client_id(
+        &self,
+        client_id: &str,
+        member_key: &Key,
+        session_key: Option<&Key>,
+    ) -> Confirm {
+        Confirm::ClientMessage {
+            mesh: self.mesh.clone(),
+            client_message_id: client_id.to_owned(),
+            member_key: member_key.clone(),
+            session_key: session_key.cloned(),
+        }
+    }
+
     /// Confirms all that is queued for a key.
     pub(crate) async fn confirm_all(&self, key: &Key) {
         let queued = self.store.queued(&self.mesh, 1000).await.expect("readable");
@@ -82,23 +96,20 @@ pub(crate) async fn a_senders_own_id_confirms(store: Arc<dyn Store>) {
     let session = send(&session_key, "c2").await;
     let of_other = send(&here.owner.key, "c3").await;
     let there = here.another().await;
-    let done = |mesh: &MeshId, client_id: &str, session_key: Option<&Key>| Confirm::ClientMessage {
-        mesh: mesh.clone(),
-        client_message_id: client_id.to_owned(),
-        member_key: peer.key.clone(),
-        session_key: session_key.cloned(),
+    let done = |at: &Fixture, client_id: &str, session_key: Option<&Key>| {
+        at.done_by_client_id(client_id, &peer.key, session_key)
     };
     let strangers = [
-        done(&here.mesh, "c2", None),
-        done(&here.mesh, "c3", Some(&session_key)),
-        done(&there.mesh, "c1", None),
-        done(&here.mesh, "c", None),
+        done(&here, "c2", None),
+        done(&here, "c3", Some(&session_key)),
+        done(&there, "c1", None),
+        done(&here, "c", None),
     ];
     store.confirm(at(1), &strangers).await.expect("writable");
     for id in [&mine, &session, &of_other] {
         assert!(!here.is_delivered(id).await);
     }
-    let own = [done(&here.mesh, "c1", None), done(&here.mesh, "c2", Some(&session_key))];
+    let own = [done(&here, "c1", None), done(&here, "c2", Some(&session_key))];
     store.confirm(at(2), &own).await.expect("writable");
     assert!(here.is_delivered(&mine).await && here.is_delivered(&session).await);
     assert!(!here.is_delivered(&of_other).await);
@@ -112,12 +123,7 @@ pub(crate) async fn the_first_confirmation_counts(store: Arc<dyn Store>) {
     };
     here.send(T0, &envelope).await;
     let done = here.done(&envelope.id, &here.owner.key);
-    let by_client_id = Confirm::ClientMessage {
-        mesh: here.mesh.clone(),
-        client_message_id: "c".to_owned(),
-        member_key: here.owner.key.clone(),
-        session_key: None,
-    };
+    let by_client_id = here.done_by_client_id("c", &here.owner.key, None);
     store.confirm(at(1), &[done.clone(), done.clone()]).await.expect("writable");
     store.confirm(at(2), &[done, by_client_id]).await.expect("writable");
     let state = here.message(&envelope.id).await.expect("kept");
@@ -133,12 +139,7 @@ pub(crate) async fn a_multicast_row_is_not_confirmed(store: Arc<dyn Store>) {
     };
     let seq = here.send(T0, &sent).await;
     let presence = here.present(&here.owner).await;
-    let by_client_id = Confirm::ClientMessage {
-        mesh: here.mesh.clone(),
-        client_message_id: "c".to_owned(),
-        member_key: here.owner.key.clone(),
-        session_key: None,
-    };
+    let by_client_id = here.done_by_client_id("c", &here.owner.key, None);
     let up_to = Confirm::MulticastsUpTo { presence, position: seq };
     let batch = [here.done(&sent.id, &here.owner.key), by_client_id, up_to];
     store.confirm(at(5), &batch).await.expect("writable");

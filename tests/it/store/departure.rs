@@ -10,10 +10,10 @@ use claudemesh_broker::store::{
     SuspendPresence,
 };
 
-use super::fixture::{Fixture, Peer, T0, at, fresh_key};
+use super::fixture::{Fixture, Peer, T0, at, fresh_key, taking_over};
 
 impl Fixture {
-    fn closing(&self, presence: &PresenceId, peer: &Peer) -> SuspendPresence {
+    pub(crate) fn closing(&self, presence: &PresenceId, peer: &Peer) -> SuspendPresence {
         SuspendPresence {
             id: presence.clone(),
             mesh: self.mesh.clone(),
@@ -157,15 +157,7 @@ pub(crate) async fn a_presence_that_came_back_elsewhere_is_not_ended_from_where_
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let presence = here.present(&peer).await;
-    let elsewhere = ReattachPresence {
-        session_id: None,
-        cwd: String::new(),
-        pid: 1,
-        display_name: None,
-        node: "elsewhere".to_owned(),
-        member: None,
-    };
-    store.reattach_presence(at(2), &presence, &elsewhere).await.expect("writable");
+    store.reattach_presence(at(2), &presence, &taking_over("elsewhere")).await.expect("writable");
     let by =
         |node: &str| EndPresence { node: Some(node.to_owned()), ..here.ending(&presence, &peer) };
     let ended = store.end_presences(at(3), &[by("where it was")]).await.expect("writable");
@@ -188,12 +180,8 @@ pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Arc
     }
     assert!(here.audit_of("peer_left").await.is_empty());
     let about = |member: &Peer| ReattachPresence {
-        session_id: None,
-        cwd: String::new(),
-        pid: 1,
-        display_name: None,
-        node: "elsewhere".to_owned(),
         member: Some(member.id.clone()),
+        ..taking_over("elsewhere")
     };
     let taken = store.reattach_presence(at(4), &presence, &about(&other)).await;
     assert_eq!(taken.expect("writable"), None);

@@ -9,7 +9,7 @@ use claudemesh_broker::protocol::handshake::About;
 use claudemesh_broker::protocol::{PeerRole, Priority, Profile, Status, StatusSource};
 use claudemesh_broker::store::{
     Accepted, AuditRecord, ClaimRequest, Join, Joined, MessageState, NewEnvelope, NewInvite,
-    NewMesh, OpenPresence, Reach, Role, Store, StoredPresence,
+    NewMesh, OpenPresence, Reach, ReattachPresence, Role, Store, StoredPresence,
 };
 
 /// The instant at which everything begins.
@@ -95,26 +95,7 @@ impl Fixture {
 
     /// A presence to open: `control-plane`, idle, of no group.
     pub(crate) fn opening(&self, peer: &Peer) -> OpenPresence {
-        OpenPresence {
-            id: PresenceId::generate(),
-            mesh: self.mesh.clone(),
-            member: peer.id.clone(),
-            session_key: None,
-            role: PeerRole::ControlPlane,
-            about: About { session_id: id::generate(), ..About::default() },
-            groups: Vec::new(),
-            status: Status::Idle,
-            status_source: StatusSource::Jsonl,
-            visible: true,
-            profile: Profile::default(),
-            node: "node-1".to_owned(),
-            actor_name: peer.name.clone(),
-            audit: AuditEvent::PeerJoined {
-                pubkey: peer.key.clone(),
-                groups: Vec::new(),
-                restored: false,
-            },
-        }
+        opening(&self.mesh, peer)
     }
 
     pub(crate) async fn open(&self, now: Timestamp, opening: &OpenPresence) -> PresenceId {
@@ -234,5 +215,41 @@ pub(crate) fn new_mesh(slug: &str, owner: &Peer) -> NewMesh {
         root_key: "cm9vdA".to_owned(),
         owner_member: owner.id.clone(),
         owner_name: owner.name.clone(),
+    }
+}
+
+/// A presence of that member to open: `control-plane`, idle, of no group.
+pub(crate) fn opening(mesh: &MeshId, peer: &Peer) -> OpenPresence {
+    OpenPresence {
+        id: PresenceId::generate(),
+        mesh: mesh.clone(),
+        member: peer.id.clone(),
+        session_key: None,
+        role: PeerRole::ControlPlane,
+        about: About { session_id: id::generate(), ..About::default() },
+        groups: Vec::new(),
+        status: Status::Idle,
+        status_source: StatusSource::Jsonl,
+        visible: true,
+        profile: Profile::default(),
+        node: "node-1".to_owned(),
+        actor_name: peer.name.clone(),
+        audit: AuditEvent::PeerJoined {
+            pubkey: peer.key.clone(),
+            groups: Vec::new(),
+            restored: false,
+        },
+    }
+}
+
+/// What another node says of a presence that it takes over, whosever it is.
+pub(crate) fn taking_over(node: &str) -> ReattachPresence {
+    ReattachPresence {
+        session_id: None,
+        cwd: String::new(),
+        pid: 1,
+        display_name: None,
+        node: node.to_owned(),
+        member: None,
     }
 }

@@ -6,7 +6,7 @@ use claudemesh_broker::id::{self, PresenceId};
 use claudemesh_broker::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
 use claudemesh_broker::store::{Confirm, EndPresence, PresenceChange, ReattachPresence, Store};
 
-use super::fixture::{Fixture, T0, at, fresh_key};
+use super::fixture::{Fixture, T0, at, fresh_key, taking_over};
 
 impl Fixture {
     pub(crate) async fn end(&self, presence: &PresenceId) {
@@ -22,14 +22,7 @@ impl Fixture {
 
     /// Reattaches without changing more than it must.
     pub(crate) async fn position_of(&self, presence: &PresenceId) -> Option<i64> {
-        let about = ReattachPresence {
-            session_id: None,
-            cwd: String::new(),
-            pid: 0,
-            display_name: None,
-            node: "node-1".to_owned(),
-            member: None,
-        };
+        let about = taking_over("node-1");
         self.store.reattach_presence(at(1), presence, &about).await.expect("writable")
     }
 
@@ -108,14 +101,7 @@ pub(crate) async fn a_reattach_goes_on_where_it_was(store: Arc<dyn Store>) {
     opening.about.display_name = Some("before".to_owned());
     here.open(T0, &opening).await;
     here.confirm_up_to(&opening.id, 77).await;
-    let mut about = ReattachPresence {
-        session_id: None,
-        cwd: "/there".to_owned(),
-        pid: 12,
-        display_name: None,
-        node: "node-2".to_owned(),
-        member: None,
-    };
+    let mut about = ReattachPresence { cwd: "/there".to_owned(), pid: 12, ..taking_over("node-2") };
     let position = store.reattach_presence(at(9), &opening.id, &about).await.expect("writable");
     assert_eq!(position, Some(77));
     let stored = here.stored(&opening.id).await.expect("it is open");

@@ -5,15 +5,15 @@ use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{ClientOptions, HelloKind};
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::limits;
 use claudemesh_broker::protocol::handshake::About;
-use claudemesh_broker::protocol::{AuditQuery, PeerRole, Profile, Status, StatusSource};
+use claudemesh_broker::protocol::{AuditQuery, PeerRole};
 use claudemesh_broker::store::{AuditEntry, OpenPresence, Role};
 use serde_json::{Value, json};
 
 use crate::harness::raw::session_hello_frame;
 use crate::harness::{Member, Node, Raw};
+use crate::store::fixture::{Peer, opening};
 
 /// A byte that takes six where it is written.
 fn noise(bytes: usize) -> String {
@@ -212,10 +212,8 @@ async fn thousands_of_ordinary_rows_are_listed_in_pages() {
 }
 
 fn ordinary(node: &Node, member: &Member, n: usize) -> OpenPresence {
+    let peer = Peer { id: member.id.clone(), key: member.pubkey(), name: member.name.clone() };
     OpenPresence {
-        id: PresenceId::generate(),
-        mesh: node.mesh.clone(),
-        member: member.id.clone(),
         session_key: Some(format!("{n:064x}").as_str().into()),
         role: PeerRole::Session,
         about: About {
@@ -223,17 +221,7 @@ fn ordinary(node: &Node, member: &Member, n: usize) -> OpenPresence {
             display_name: Some(format!("{n:0>200}")),
             ..About::default()
         },
-        groups: Vec::new(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        visible: true,
-        profile: Profile::default(),
         node: node.config.node.id.to_string(),
-        actor_name: member.name.clone(),
-        audit: AuditEvent::PeerJoined {
-            pubkey: member.pubkey(),
-            groups: Vec::new(),
-            restored: false,
-        },
+        ..opening(&node.mesh, &peer)
     }
 }

@@ -8,7 +8,6 @@
 //! and `<as:name>`, an id that later frames call `${name}`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use claudemesh_broker::auth::{SecretKey, sign_attestation, sign_hello, sign_session_hello};
 use claudemesh_broker::clock::Timestamp;
@@ -16,7 +15,7 @@ use claudemesh_broker::store::Role;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::harness::{Member, Node, Raw};
+use crate::harness::{Member, Node, Raw, root, text_of};
 
 /// What clients say, of what this broker serves. (`audit_query` and
 /// `audit_verify` are said by none.)
@@ -64,13 +63,8 @@ struct Step {
     peer_hears: Vec<Value>,
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/clients")
-}
-
 fn read(name: &str) -> Fixture {
-    let path = folder().join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let text = text_of(&format!("tests/fixtures/clients/{name}.json"));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
@@ -206,7 +200,7 @@ async fn replay(name: &str) {
 fn the_fixtures_say_everything_that_clients_say() {
     let mut said = BTreeSet::new();
     let mut clients = Vec::new();
-    for entry in std::fs::read_dir(folder()).expect("the fixtures") {
+    for entry in std::fs::read_dir(root().join("tests/fixtures/clients")).expect("the fixtures") {
         let path = entry.expect("readable").path();
         let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
         let fixture = read(&name);

@@ -1,63 +1,13 @@
 //! What somebody puts into Redis who is no node: it is not heard, not listed and
 //! not believed.
 
-use claudemesh_broker::cluster::redis::seals::{ClusterKey, FrameWords, Seals};
+use claudemesh_broker::cluster::redis::seals::{ClusterKey, Seals};
 use claudemesh_broker::cluster::{Cluster, NodeRecord};
-use serde::Serialize;
-use serde_bytes::{ByteBuf, Bytes};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::bus::pair;
 use super::*;
-
-#[derive(Serialize)]
-struct Frame<'a> {
-    v: u32,
-    node: &'a str,
-    incarnation: u64,
-    seq: u64,
-    first: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    control: Option<&'a Bytes>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature: Option<ByteBuf>,
-}
-
-/// A frame of node "evil", unsigned or signed by that key, put on the channel.
-pub(super) fn forge(
-    server: &PrivateRedis,
-    channel: &str,
-    seq: u64,
-    (body, control): (Option<&Value>, Option<&Value>),
-    key: Option<&ClusterKey>,
-) {
-    let pack = |value: Option<&Value>| value.map(|value| rmp_serde::to_vec_named(value).unwrap());
-    let (body, control) = (pack(body), pack(control));
-    let words = FrameWords {
-        channel,
-        node: "evil",
-        incarnation: 1,
-        seq,
-        first: seq == 1,
-        body: body.as_deref(),
-        control: control.as_deref(),
-    };
-    let frame = Frame {
-        v: 1,
-        node: words.node,
-        incarnation: words.incarnation,
-        seq,
-        first: words.first,
-        body: words.body.map(Bytes::new),
-        control: words.control.map(Bytes::new),
-        signature: key.map(|key| ByteBuf::from(Seals::new(key).sign_frame(&words))),
-    };
-    let mut publish = redis::cmd("PUBLISH");
-    publish.arg(channel).arg(rmp_serde::to_vec_named(&frame).unwrap());
-    server.query::<u32>(&publish);
-}
+use crate::harness::frames::EVIL;
 
 fn other_key() -> ClusterKey {
     ClusterKey { secret: b"guessed".to_vec(), ..test_key() }
@@ -84,12 +34,12 @@ async fn frames_that_no_node_signed_are_not_heard() {
             seq
         };
         for body in &bodies {
-            forge(&server, &channel, next(), (Some(body), None), key);
+            EVIL.says(&server, &channel, next(), (Some(body), None), key);
         }
         for control in &controls {
-            forge(&server, &channel, next(), (None, Some(control)), key);
+            EVIL.says(&server, &channel, next(), (None, Some(control)), key);
         }
-        forge(&server, &format!("{PREFIX}:beats"), next(), (None, Some(&beats)), key);
+        EVIL.says(&server, &format!("{PREFIX}:beats"), next(), (None, Some(&beats)), key);
     }
     // What nodes say after it is all that is heard, without a gap.
     first.cluster.publish(&mesh, &numbered(1));
@@ -102,8 +52,8 @@ async fn frames_that_no_node_signed_are_not_heard() {
     let other = format!("{PREFIX}:{{{}}}:bus", MeshId::generate());
     let body = Some(&bodies[0]);
     let key = test_key();
-    forge(&server, &other, 1, (body, None), Some(&key));
-    forge(&server, &channel, 1, (body, None), Some(&key));
+    EVIL.says(&server, &other, 1, (body, None), Some(&key));
+    EVIL.says(&server, &channel, 1, (body, None), Some(&key));
     assert_eq!(second.numbers(1).await, [666]);
 }
 

@@ -6,14 +6,13 @@ use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use claudemesh_broker::store::{
-    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, ReattachPresence, Retention,
-    Store as _, SuspendPresence,
+    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Store as _,
 };
 use sqlx::{PgConnection, Row as _};
 
 use super::{fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at, taking_over};
 
 /// Delivered and waiting envelopes, presences that ended and some that are
 /// open, audit rows; of one mesh, as an old installation has them.
@@ -122,42 +121,16 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
 }
 
 fn confirms(here: &Fixture, peer: &Peer, given: &[MessageId], round: usize) -> Vec<Confirm> {
-    let (mesh, member_key) = (&here.mesh, &peer.key);
-    let by_id = given[..15].iter().map(|id| Confirm::Message {
-        mesh: mesh.clone(),
-        id: id.clone(),
-        member_key: member_key.clone(),
-        session_key: None,
-    });
-    let by_client_id = (0..20).map(|n| Confirm::ClientMessage {
-        mesh: mesh.clone(),
-        client_message_id: format!("{round}-{n}"),
-        member_key: member_key.clone(),
-        session_key: None,
-    });
+    let by_id = given[..15].iter().map(|id| here.done(id, &peer.key));
+    let by_client_id =
+        (0..20).map(|n| here.done_by_client_id(&format!("{round}-{n}"), &peer.key, None));
     by_id.chain(by_client_id).collect()
 }
 
 async fn depart(here: &Fixture, peer: &Peer, presence: &PresenceId) {
     let store = &here.store;
-    let closed = SuspendPresence {
-        id: presence.clone(),
-        mesh: here.mesh.clone(),
-        member: peer.id.clone(),
-        member_key: peer.key.clone(),
-        multicast_position: 0,
-        state: claudemesh_broker::store::PeerState::default(),
-    };
-    store.suspend_presence(at(2), &closed).await.expect("open");
-    let about = ReattachPresence {
-        session_id: None,
-        cwd: String::new(),
-        pid: 1,
-        display_name: None,
-        node: "node-2".to_owned(),
-        member: None,
-    };
-    store.reattach_presence(at(3), presence, &about).await.expect("open");
+    store.suspend_presence(at(2), &here.closing(presence, peer)).await.expect("open");
+    store.reattach_presence(at(3), presence, &taking_over("node-2")).await.expect("open");
     let (id, mesh) = (presence.clone(), here.mesh.clone());
     store
         .end_presences(
