@@ -11,7 +11,9 @@
 //!   [`admission`], [`features`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
-//! - a peer as a library: [`client`]; the command line: [`cli`]
+//! - a peer as a library: [`client`]; the command line: [`command`], with the
+//!   commands of operators and peers in [`cli`], and in [`lab`] those that run
+//!   brokers of their own
 
 pub mod admission;
 pub mod app;
@@ -23,12 +25,14 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod codec;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod features;
 pub mod http;
 pub mod id;
 pub mod jobs;
+mod lab;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

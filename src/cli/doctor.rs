@@ -14,7 +14,7 @@ mod disk;
 mod redis;
 mod store;
 
-/// Below this many open files a mesh of some size does not fit.
+/// A mesh of some size does not fit into fewer open files.
 const OPEN_FILES_WANTED: u64 = 4096;
 
 /// How good what was found is.
@@ -73,7 +73,7 @@ impl Check {
 ///
 /// # Errors
 /// When nothing can be printed.
-pub(super) async fn run(
+pub(crate) async fn run(
     json: bool,
     config: Result<Config, ConfigErrors>,
 ) -> anyhow::Result<ExitCode> {

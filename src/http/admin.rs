@@ -11,7 +11,7 @@ mod evict;
 mod meshes;
 mod overview;
 mod series;
-mod views;
+pub(crate) mod views;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ const LAYERS: [(&[&str], &[&str]); 9] = [
 ];
 
 /// What is above all of them.
-const ABOVE: [&str; 6] = ["handlers", "connection", "http", "app", "cli", "jobs"];
+const ABOVE: [&str; 8] = ["handlers", "connection", "http", "app", "cli", "lab", "command", "jobs"];
 
 fn files_of(module: &str) -> Vec<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
