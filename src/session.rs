@@ -6,6 +6,7 @@
 //! `Arc<Session>`.
 
 pub mod inbox;
+pub mod outbox;
 pub mod resumption;
 
 use std::collections::VecDeque;
@@ -21,11 +22,11 @@ use crate::cluster::LeaseRef;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::logging::milestone;
-use crate::outbox::{Content, Outbox, Outgoing, PushError};
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
 use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
+use self::outbox::{Content, Outbox, Outgoing, PushError};
 use self::resumption::Resumption;
 
 /// An active session.

@@ -14,11 +14,11 @@ use crate::limits;
 use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
-use crate::outbox::Owed;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
 use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
+use crate::session::outbox::Owed;
 use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
 use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
 
