@@ -190,7 +190,7 @@ async fn enter(
     proven: Proven,
 ) -> Result<Active, Box<Refusal>> {
     let room =
-        node.registry.enter(&proven.mesh, &*node.store, &*node.cluster).await.map_err(|error| {
+        node.registry.enter(&proven.mesh, &node.stores, &*node.cluster).await.map_err(|error| {
             tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
             Refusal::unavailable()
         })?;
@@ -224,7 +224,7 @@ async fn recheck(node: &Arc<Node>, active: &Active, changes: u64) {
         return;
     }
     let read = node.registry.begin_refresh();
-    match node.store.admit(mesh, member_key.as_str(), member.as_str()).await {
+    match node.stores.members.admit(mesh, member_key.as_str(), member.as_str()).await {
         Ok(Admission::Member(admitted)) if admitted.member.id == *member => {
             active.room.set_member(read, admitted.member);
         }
@@ -347,7 +347,7 @@ async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> b
 /// and its row ends. Not if the other went on with this presence.
 async fn has_withdrawn(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
     let end = EndPresence { node: Some(record.node.clone()), ..changes::ended_row(record, &[]) };
-    match node.store.end_presences(Timestamp::now(), &[end]).await {
+    match node.stores.presences.end(Timestamp::now(), &[end]).await {
         Ok(ended) if ended.is_empty() => false,
         Ok(_) => {
             let_go(node, lease, Release::Now).await;

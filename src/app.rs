@@ -34,7 +34,7 @@ use crate::socket::half_open::HalfOpen;
 use crate::socket::listener::{self, Door};
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{ClusterIdentity, Store};
+use crate::store::{ClusterIdentity, Stores};
 use crate::supervisor::Supervisor;
 use crate::vitals::{self, Vitals};
 use crate::writers::confirmations::Ledger;
@@ -46,14 +46,14 @@ use crate::writers::presences::{self, Journal};
 /// # Errors
 ///
 /// A sentence that says what is wrong with the database or its folder.
-pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(config: &Config) -> anyhow::Result<Stores> {
     let store = connect_store(config).await?;
-    migrate(&*store).await?;
+    migrate(&store).await?;
     Ok(store)
 }
 
-async fn migrate(store: &dyn Store) -> anyhow::Result<()> {
-    store.migrate().await.context("the database could not be brought up to date")
+async fn migrate(store: &Stores) -> anyhow::Result<()> {
+    store.database.migrate().await.context("the database could not be brought up to date")
 }
 
 /// Opens the store as it is; for those that look at migrations.
@@ -61,14 +61,14 @@ async fn migrate(store: &dyn Store) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// As [`open_store`].
-pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn connect_store(config: &Config) -> anyhow::Result<Stores> {
     match &config.deployment {
         Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => {
-            Ok(Arc::new(SqliteStore::open(file).await?))
+            Ok(Stores::of(SqliteStore::open(file).await?))
         }
         Deployment::Single { store: StoreConfig::Postgres(postgres) }
         | Deployment::Clustered { postgres, .. } => {
-            Ok(Arc::new(PostgresStore::connect(&postgres_settings(postgres))?))
+            Ok(Stores::of(PostgresStore::connect(&postgres_settings(postgres))?))
         }
     }
 }
@@ -83,7 +83,7 @@ fn postgres_settings(postgres: &PostgresConfig) -> PostgresSettings {
 
 async fn open_cluster(
     config: &Config,
-    store: &dyn Store,
+    store: &Stores,
 ) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
     let presence = &config.presence;
     let times = LeaseTimes {
@@ -99,7 +99,7 @@ async fn open_cluster(
             Ok((cluster, events))
         }
         Deployment::Clustered { redis, .. } => {
-            let identity = store.cluster_identity().await;
+            let identity = store.database.cluster_identity().await;
             let identity = identity.context("who the cluster is could not be read")?;
             let settings = redis_settings(config, redis, identity)?;
             let (cluster, events) = RedisCluster::connect(settings).await?;
@@ -147,7 +147,7 @@ const REDIS_KEY_PREFIX: &str = "claudemesh";
 
 /// What a node stands on, open.
 pub struct Backends {
-    store: Arc<dyn Store>,
+    store: Stores,
     owner: Owner,
     cluster: Arc<dyn Cluster>,
     events: ClusterEvents,
@@ -161,8 +161,8 @@ pub struct Backends {
 pub async fn open(config: &Config) -> anyhow::Result<Backends> {
     let store = connect_store(config).await?;
     let owner = Owner::claim(config).await?;
-    migrate(&*store).await?;
-    let (cluster, events) = open_cluster(config, &*store).await?;
+    migrate(&store).await?;
+    let (cluster, events) = open_cluster(config, &store).await?;
     Ok(Backends { store, owner, cluster, events })
 }
 
@@ -260,7 +260,7 @@ pub(crate) struct Writers {
 
 pub(crate) fn assemble(
     config: Config,
-    store: Arc<dyn Store>,
+    stores: Stores,
     cluster: Arc<dyn Cluster>,
 ) -> (Arc<Node>, Writers) {
     let metrics = Arc::new(Metrics::new());
@@ -276,19 +276,19 @@ pub(crate) fn assemble(
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
     let supervisor = Supervisor::default();
     for lane in lanes {
-        let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
+        let (store, metrics) = (Arc::clone(&stores.envelopes), Arc::clone(&metrics));
         let quotas = config.message.quotas;
         let lane = group_commit::run(lane, store, metrics, quotas, writers.stop.clone());
         supervisor.spawn(&writers.tasks, "the writer of sends", lane);
     }
-    let opening_store = Arc::clone(&store);
+    let opening_store = Arc::clone(&stores.presences);
     let opening_stop = writers.stop.clone();
     supervisor.spawn(&writers.tasks, "the writer of new presences", async move {
         presences::run_openings(openings, &*opening_store, opening_stop).await;
     });
     let node = Arc::new(Node {
         config,
-        store,
+        stores,
         cluster,
         registry: Arc::new(Registry::default()),
         accept,
@@ -330,11 +330,11 @@ fn accept_lanes(config: &Config) -> usize {
 fn start_followers(node: &Arc<Node>, writers: &Writers) {
     let (ledger, stop) = (Arc::clone(node), writers.stop.clone());
     node.supervisor.spawn(&writers.tasks, "the writer of confirmations", async move {
-        ledger.ledger.run(&*ledger.store, stop.cancelled()).await;
+        ledger.ledger.run(&*ledger.stores.mail, stop.cancelled()).await;
     });
     let (journal, stop) = (Arc::clone(node), writers.stop.clone());
     node.supervisor.spawn(&writers.tasks, "the writer of presence changes", async move {
-        journal.journal.run_changes(&*journal.store, stop.cancelled()).await;
+        journal.journal.run_changes(&*journal.stores.presences, stop.cancelled()).await;
     });
 }
 
@@ -385,7 +385,7 @@ async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers, budg
     let writing = async {
         writers.tasks.wait().await;
         // Beside each other: a Redis that does not answer costs its own time.
-        tokio::join!(node.cluster.close(), node.store.close());
+        tokio::join!(node.cluster.close(), node.stores.database.close());
     };
     if tokio::time::timeout(budget.saturating_sub(begun.elapsed()), writing).await.is_err() {
         tracing::warn!("the drain took longer than DRAIN_SECONDS; stopping anyway");

@@ -208,7 +208,7 @@ pub async fn refresh_members(node: &Arc<Node>, room: &Arc<Room>) {
 
 async fn try_refresh(node: &Arc<Node>, room: &Arc<Room>) -> bool {
     let read = room.begin_refresh();
-    let members = match node.store.members(room.mesh()).await {
+    let members = match node.stores.members.active(room.mesh()).await {
         Ok(members) => members,
         Err(error) => {
             tracing::warn!(%error, mesh = %room.mesh(), "the members could not be read again");

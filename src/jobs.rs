@@ -188,7 +188,7 @@ pub async fn resume_presences(node: &Arc<Node>) {
 }
 
 async fn adopt_unheard(node: &Node, before: Timestamp) -> anyhow::Result<()> {
-    let stored = node.store.unheard_presences(before).await?;
+    let stored = node.stores.presence_search.unheard(before).await?;
     let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
     if !records.is_empty() {
         node.cluster.adopt(&records).await?;
@@ -253,7 +253,7 @@ async fn touch(node: &Arc<Node>) {
         });
     }
     for some in presences.chunks(limits::PRESENCE_BATCH_MAX) {
-        if let Err(error) = node.store.touch_presences(Timestamp::now(), some).await {
+        if let Err(error) = node.stores.presences.touch(Timestamp::now(), some).await {
             return tracing::debug!(%error, "presences are touched later");
         }
     }
@@ -302,7 +302,7 @@ async fn look_for_mail(node: &Arc<Node>) {
         return;
     }
     look_for_multicasts(node).await;
-    match node.store.waiting(Timestamp::now(), &mailboxes).await {
+    match node.stores.mail.waiting(Timestamp::now(), &mailboxes).await {
         Ok(waiting) => {
             for (mesh, key) in waiting {
                 if let Some(room) = node.registry.room(&mesh) {
@@ -325,7 +325,7 @@ async fn look_for_claimed(node: &Arc<Node>) {
             }
         });
     }
-    let claimed = match node.store.claimed(&mailboxes).await {
+    let claimed = match node.stores.mail.claimed(&mailboxes).await {
         Ok(claimed) => claimed,
         Err(error) => return tracing::debug!(%error, "claimed mail could not be looked for"),
     };
@@ -340,7 +340,7 @@ async fn look_for_claimed(node: &Arc<Node>) {
 async fn look_for_multicasts(node: &Arc<Node>) {
     for room in node.registry.rooms() {
         let after = room.last_multicast();
-        match node.store.multicasts_after(room.mesh(), after, MISSED_MAX).await {
+        match node.stores.mail.multicasts_after(room.mesh(), after, MISSED_MAX).await {
             Ok(missed) => {
                 if let Some(newest) = missed.last() {
                     room.skip_to(newest.seq, || drain::request_all(node, &room));
@@ -368,7 +368,7 @@ async fn expire(node: &Arc<Node>) {
         limit: RETENTION_ROWS,
     };
     loop {
-        match node.store.expire(now, &retention).await {
+        match node.stores.messages.expire(now, &retention).await {
             Ok(expired) => {
                 let most = expired.delivered.max(expired.undelivered).max(expired.keys);
                 if most < RETENTION_ROWS.unsigned_abs() || node.stopped.is_cancelled() {
@@ -383,7 +383,7 @@ async fn expire(node: &Arc<Node>) {
 // --- the store -----------------------------------------------------------------------
 
 async fn check_store(node: &Arc<Node>) {
-    let up = node.store.ping().await;
+    let up = node.stores.database.ping().await;
     let was_up = node.store_up.swap(up.is_ok(), Ordering::Relaxed);
     node.metrics.db_healthy.set(i64::from(up.is_ok()));
     match up {
@@ -398,7 +398,7 @@ async fn check_store(node: &Arc<Node>) {
 /// written down; and what was delivered goes before its time.
 async fn check_disk(node: &Arc<Node>) {
     let floor = node.config.message.disk_free_min_bytes;
-    let room = match node.store.room().await {
+    let room = match node.stores.database.room().await {
         Ok(room) => room.unwrap_or(u64::MAX),
         Err(error) => return tracing::debug!(%error, "the room on the disk is not known"),
     };
@@ -415,7 +415,7 @@ async fn check_disk(node: &Arc<Node>) {
 }
 
 async fn measure_queue(node: &Arc<Node>) {
-    match node.store.queue_depth().await {
+    match node.stores.messages.depth().await {
         Ok(depth) => {
             node.metrics.queue_depth.set(depth);
         }
@@ -425,7 +425,7 @@ async fn measure_queue(node: &Arc<Node>) {
 
 /// Another program changed members, grants or meshes.
 async fn watch_changes(node: &Arc<Node>) {
-    let rooms = match node.store.changes().await {
+    let rooms = match node.stores.database.changes().await {
         Ok(Changes::None) => return,
         Ok(Changes::Meshes(meshes)) => {
             // Also where there is no room yet: a hello may be about to make it, by

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::Stores;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
 use crate::writers::confirmations::Ledger;
@@ -40,7 +40,7 @@ pub struct Node {
     /// Its configuration.
     pub config: Config,
     /// The durable side.
-    pub store: Arc<dyn Store>,
+    pub stores: Stores,
     /// What nodes share.
     pub cluster: Arc<dyn Cluster>,
     /// Live sessions and the mirrored directory.

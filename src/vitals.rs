@@ -216,7 +216,7 @@ fn set_gauges(node: &Node) {
     metrics.leases_held.set(sessions);
     metrics.outbox_bytes.set(gauge(bytes));
     metrics.outbox_largest_bytes.set(gauge(largest));
-    let pool = node.store.pool();
+    let pool = node.stores.database.pool();
     metrics.db_pool_in_use.set(i64::from(pool.in_use));
     metrics.db_pool_max.set(i64::from(pool.max));
     metrics.ready.set(i64::from(node.is_ready()));

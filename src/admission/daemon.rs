@@ -58,6 +58,6 @@ async fn position_of(node: &Node, record: &PresenceRecord) -> Option<i64> {
         display_name: None,
         node: record.node.clone(),
     };
-    let position = node.store.reattach_presence(Timestamp::now(), &record.id, &unchanged).await;
+    let position = node.stores.presences.reattach(Timestamp::now(), &record.id, &unchanged).await;
     position.ok().flatten()
 }

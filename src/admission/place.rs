@@ -158,7 +158,7 @@ pub(super) async fn resume(
 ) -> crate::store::Result<Option<i64>> {
     let older = room.session(&record.id);
     if let Some(older) = &older {
-        node.ledger.settle(&*node.store, older).await?;
+        node.ledger.settle(&*node.stores.mail, older).await?;
     }
     let here = older.map_or(0, |older| older.inbox.lock().position());
     let about = ReattachPresence {
@@ -169,6 +169,6 @@ pub(super) async fn resume(
         node: record.node.clone(),
         member: Some(record.member.clone()),
     };
-    let position = node.store.reattach_presence(Timestamp::now(), &record.id, &about).await?;
+    let position = node.stores.presences.reattach(Timestamp::now(), &record.id, &about).await?;
     Ok(position.map(|position| position.max(here)))
 }

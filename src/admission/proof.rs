@@ -86,7 +86,7 @@ pub(super) async fn admit(
     key: &str,
     member: &str,
 ) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
-    match node.store.admit(mesh, key, member).await {
+    match node.stores.members.admit(mesh, key, member).await {
         Ok(Admission::Member(admitted)) => Ok(Some(admitted)),
         Ok(Admission::Revoked { mesh_label }) => {
             let text = format!(

@@ -47,7 +47,7 @@ async fn remembered_as_anothers(
     key: &Key,
 ) -> Result<bool, Box<Refusal>> {
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let known = node.store.member_of_session_key(&proven.mesh, key.as_str(), since).await;
+    let known = node.stores.members.of_session_key(&proven.mesh, key.as_str(), since).await;
     let known = known.map_err(|error| {
         tracing::warn!(%error, "a session key could not be looked up");
         Refusal::unavailable()

@@ -19,7 +19,7 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
     session.outbox.retire();
     node.metrics.connections_active.dec();
     // What the peer is done with must be known before another node drains.
-    if let Err(error) = node.ledger.settle(&*node.store, &session).await {
+    if let Err(error) = node.ledger.settle(&*node.stores.mail, &session).await {
         tracing::debug!(%error, "confirmations wait for the store");
         node.ledger.report(&session);
     }
@@ -42,7 +42,7 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
         multicast_position: session.inbox.lock().position(),
         state: state_to_save(&record, saved.map(|saved| *saved)),
     };
-    if let Err(error) = node.store.suspend_presence(Timestamp::now(), &suspended).await {
+    if let Err(error) = node.stores.presences.suspend(Timestamp::now(), &suspended).await {
         // A drain that runs out of time says so once, not for every session.
         if node.stopped.is_cancelled() {
             tracing::debug!(%error, "a session's last state was not saved");

@@ -48,7 +48,7 @@ impl Scene {
             owner_member: owner.id.clone(),
             owner_name: "owner".to_owned(),
         };
-        node.store.create_mesh(Timestamp::now(), &mesh).await.expect("a mesh");
+        node.stores.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
         Self { node, mesh: mesh.id, owner, _folder: folder }
     }
 
@@ -63,7 +63,7 @@ impl Scene {
             expires_at: now.plus_ms(60_000),
             created_by: self.owner.id.to_string(),
         };
-        self.node.store.create_invite(now, &invite).await.expect("an invite");
+        self.node.stores.invites.create(now, &invite).await.expect("an invite");
         let peer = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
         let join = Join {
             token: invite.token,
@@ -73,7 +73,7 @@ impl Scene {
             key: peer.key.clone(),
             display_name: "peer".to_owned(),
         };
-        let joined = self.node.store.join(now, &join).await.expect("the store answers");
+        let joined = self.node.stores.invites.join(now, &join).await.expect("the store answers");
         assert_eq!(joined, Joined::New(peer.id.clone()));
         peer
     }
@@ -105,7 +105,7 @@ impl Scene {
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
         let node = &self.node;
-        let room = node.registry.enter(&proven.mesh, &*node.store, &*node.cluster).await;
+        let room = node.registry.enter(&proven.mesh, &node.stores, &*node.cluster).await;
         let room = room.expect("a room");
         match acquire(node, &room, &proven).await.map_err(|refusal| *refusal)? {
             Place::New { record, lease } => {
@@ -124,7 +124,9 @@ impl Scene {
             actor_name: None,
             audit: AuditEvent::PeerLeft,
         };
-        assert!(self.node.store.ban(Timestamp::now(), &ban).await.expect("the store answers"));
+        assert!(
+            self.node.stores.bans.ban(Timestamp::now(), &ban).await.expect("the store answers")
+        );
     }
 
     async fn leases(&self) -> usize {
@@ -173,7 +175,13 @@ async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
     let (here, _outbox) = scene.enters(owner).await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
+    scene
+        .node
+        .stores
+        .members
+        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
+        .await
+        .expect("a member");
     refresh_members(&scene.node, &here.room).await;
     let (active, outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
@@ -187,7 +195,13 @@ async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
     let bob = scene.member().await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
+    scene
+        .node
+        .stores
+        .members
+        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
+        .await
+        .expect("a member");
     // As where the store tells of a change in a mesh that has no room here.
     scene.node.member_changes.fetch_add(1, Ordering::AcqRel);
     let (active, _outbox) = scene.enters(proven).await;
@@ -231,7 +245,7 @@ async fn a_claim_that_enters_just_after_the_proof_is_refused() {
     assert_eq!(refusal.close, CloseReason::BAD_SESSION_PUBKEY);
     assert_eq!(proof.room.addressed_by(key.as_str()).len(), 1);
     assert_eq!((scene.leases().await, claims.bytes()), (1, 0), "no hello_ack went before");
-    let open = scene.node.store.unheard_presences(Timestamp::now().plus_ms(1)).await;
+    let open = scene.node.stores.presence_search.unheard(Timestamp::now().plus_ms(1)).await;
     assert_eq!(open.expect("the store answers").len(), 1);
 }
 
@@ -299,7 +313,7 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     let record = bobs.room.record(&bobs.session.presence).expect("it is here");
     let at = Timestamp::now();
     let end = changes::ended_row(&record, &[]);
-    scene.node.store.end_presences(at, &[end]).await.expect("the store answers");
+    scene.node.stores.presences.end(at, &[end]).await.expect("the store answers");
     let unsettled = |at| UnsettledEnd {
         record: PresenceRecord::clone(&record),
         close: Some(CloseReason::DISCONNECTED),

@@ -14,7 +14,7 @@ use super::{lookup, output};
 use crate::audit::ChainVerifier;
 use crate::config::Config;
 use crate::id::MeshId;
-use crate::store::{AuditRecord, Mesh, Store};
+use crate::store::{AuditRecord, Mesh, Stores};
 
 /// Rows read at once.
 const PAGE_ROWS: i64 = 1000;
@@ -61,21 +61,18 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
-    lookup::with_store(config, async |store| {
-        let store = store.as_ref();
-        match command {
-            AuditCommand::Tail { mesh, lines, follow, event_type } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
-            }
-            AuditCommand::Verify { mesh } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                verify(store, &mesh, json).await
-            }
-            AuditCommand::Export { mesh, out } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                export(store, &mesh, out.as_deref(), json).await
-            }
+    lookup::with_store(config, async |store| match command {
+        AuditCommand::Tail { mesh, lines, follow, event_type } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
+        }
+        AuditCommand::Verify { mesh } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            verify(store, &mesh, json).await
+        }
+        AuditCommand::Export { mesh, out } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            export(store, &mesh, out.as_deref(), json).await
         }
     })
     .await
@@ -87,12 +84,12 @@ struct Tail {
     event_type: Option<String>,
 }
 
-async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
+async fn tail(store: &Stores, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
     let filter = ask.event_type.as_deref();
     // The end of the chain comes first, so that nothing between the two is missed.
-    let newest = store.audit_before(&mesh.id, None, i64::MAX, 1).await?;
+    let newest = store.audit.before(&mesh.id, None, i64::MAX, 1).await?;
     let mut after = newest.first().map_or(i64::MIN, |row| row.id);
-    let (mut rows, total) = store.audit_page(&mesh.id, filter, 0, ask.lines).await?;
+    let (mut rows, total) = store.audit.page(&mesh.id, filter, 0, ask.lines).await?;
     rows.retain(|row| row.id <= after);
     rows.reverse();
     if !ask.follow {
@@ -114,7 +111,7 @@ async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow:
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }
         loop {
-            let mut rows = store.audit_after(&mesh.id, after, PAGE_ROWS).await?;
+            let mut rows = store.audit.after(&mesh.id, after, PAGE_ROWS).await?;
             let Some(last) = rows.last() else { break };
             after = last.id;
             rows.retain(|row| filter.is_none_or(|wanted| row.event_type == wanted));
@@ -185,7 +182,7 @@ fn describe(row: &AuditRecord) -> Value {
     })
 }
 
-async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
+async fn verify(store: &Stores, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
     let mut chain = ChainVerifier::new(mesh.id.as_str());
     let mut broken: Option<AuditRecord> = None;
     each_row(store, &mesh.id, |row| {
@@ -238,7 +235,7 @@ async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<Ex
 }
 
 async fn export(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &Mesh,
     file: Option<&Path>,
     json: bool,
@@ -271,13 +268,13 @@ async fn export(
 
 /// Every row of a chain, oldest first, holding one page of them.
 async fn each_row(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &MeshId,
     mut visit: impl FnMut(&AuditRecord) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut after = i64::MIN;
     loop {
-        let rows = store.audit_after(mesh, after, PAGE_ROWS).await?;
+        let rows = store.audit.after(mesh, after, PAGE_ROWS).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         after = last.id;
         rows.iter().try_for_each(&mut visit)?;

@@ -224,7 +224,7 @@ fn give_back(
     let (node, room) = (Arc::clone(node), Arc::clone(room));
     let tasks = node.tasks.clone();
     tasks.spawn(async move {
-        if let Err(error) = node.store.unclaim(&presence, &[message]).await {
+        if let Err(error) = node.stores.mail.unclaim(&presence, &[message]).await {
             tracing::debug!(%error, "a claim stays until it runs out");
         }
         mail_for(&node, &room, key);

@@ -221,7 +221,7 @@ async fn round(
     }
     // Their claims are taken back, for whoever else they are addressed to.
     if !refused.is_empty()
-        && let Err(error) = node.store.unclaim(&session.presence, &refused).await
+        && let Err(error) = node.stores.mail.unclaim(&session.presence, &refused).await
     {
         tracing::debug!(%error, "claims stay until they run out");
     }
@@ -253,7 +253,7 @@ async fn directs(
         until: now.plus_ms(node.config.message.claim_ms),
         limit,
     };
-    let rows = node.store.claim(now, &ask).await?;
+    let rows = node.stores.mail.claim(now, &ask).await?;
     let is_all = rows.len() < limit as usize;
     reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
     Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
@@ -272,7 +272,7 @@ async fn own_session_key(
     let claimed = record.claimed_key().filter(|_| !session.visitor);
     let Some(claimed) = claimed else { return Ok(session.session_key.clone()) };
     let since = now.plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let owner = node.store.member_of_session_key(&session.mesh, claimed.as_str(), since).await?;
+    let owner = node.stores.members.of_session_key(&session.mesh, claimed.as_str(), since).await?;
     Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
 }
 
@@ -289,7 +289,7 @@ async fn multicasts(
     loop {
         let page = reading.left(wanted, wanted_bytes).min(reading.envelopes).max(1);
         let limit = u32::try_from(page).unwrap_or(u32::MAX);
-        let rows = node.store.multicasts_after(room.mesh(), after, limit).await?;
+        let rows = node.stores.mail.multicasts_after(room.mesh(), after, limit).await?;
         let is_last = rows.len() < page;
         reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
         for row in rows {

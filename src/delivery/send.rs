@@ -256,13 +256,13 @@ async fn recipient_member(
         return Ok(member);
     }
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let found = node.store.addressee_of_session_key(room.mesh(), key, since).await;
+    let found = node.stores.members.addressee_of_session_key(room.mesh(), key, since).await;
     let id = found.map_err(not_read)?;
     let id = id.ok_or_else(no_peer)?;
     if let Some(member) = room.member(&id) {
         return Ok(member);
     }
-    let members = node.store.members(room.mesh()).await.map_err(not_read)?;
+    let members = node.stores.members.active(room.mesh()).await.map_err(not_read)?;
     members.into_iter().find(|member| member.id == id).map(Arc::new).ok_or_else(no_peer)
 }
 
@@ -274,7 +274,7 @@ async fn enrolled(
     key: &str,
     member: &str,
 ) -> Result<Option<Arc<Member>>, Refusal> {
-    let admission = node.store.admit(room.mesh(), key, member).await;
+    let admission = node.stores.members.admit(room.mesh(), key, member).await;
     Ok(match admission.map_err(not_read)? {
         Admission::Member(admitted) => Some(Arc::new(admitted.member)),
         _ => None,

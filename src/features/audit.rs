@@ -15,7 +15,7 @@ use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
 };
-use crate::store::{AuditRecord, Result, Store};
+use crate::store::{AuditRecord, Result, Stores};
 
 /// Rows read at once while a chain is walked.
 const PAGE_ROWS: i64 = 1000;
@@ -38,7 +38,7 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
         return;
     }
     let Ok(before) = from_cursor::<i64>(context, ask.cursor.as_deref()) else { return };
-    let store = &*context.node.store;
+    let store = &context.node.stores;
     match gather(store, context.room.mesh(), &ask, before).await {
         Ok(result) => context.reply(&ServerMessage::AuditResult(result)),
         Err(error) => {
@@ -51,7 +51,7 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
 /// The rows asked for, as many as an answer holds. A few are read at a time: what
 /// is held meanwhile is bounded too.
 async fn gather(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &MeshId,
     ask: &AuditQuery,
     before: Option<i64>,
@@ -63,10 +63,10 @@ async fn gather(
     let offset = ask.offset.unwrap_or(0).max(0);
     let mut left = limit;
     let (mut records, total) = match before {
-        None => store.audit_page(mesh, event_type, offset, left.min(read_max)).await?,
+        None => store.audit.page(mesh, event_type, offset, left.min(read_max)).await?,
         Some(id) => {
-            let (_, total) = store.audit_page(mesh, event_type, 0, 0).await?;
-            (store.audit_before(mesh, event_type, id, left.min(read_max)).await?, total)
+            let (_, total) = store.audit.page(mesh, event_type, 0, 0).await?;
+            (store.audit.before(mesh, event_type, id, left.min(read_max)).await?, total)
         }
     };
     let (mut budget, mut entries) = (Budget::default(), Vec::new());
@@ -84,7 +84,7 @@ async fn gather(
         if left <= 0 {
             break;
         }
-        records = store.audit_before(mesh, event_type, last, left.min(read_max)).await?;
+        records = store.audit.before(mesh, event_type, last, left.min(read_max)).await?;
     }
     Ok(AuditResult { entries, total, more: false, cursor: None })
 }
@@ -127,7 +127,7 @@ pub fn verify(context: &Context<'_>) {
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
     context.node.tasks.spawn(async move {
         let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
-        let verdict = walk_while(&*node.store, room.mesh(), wanted).await;
+        let verdict = walk_while(&node.stores, room.mesh(), wanted).await;
         drop(walking);
         let asker = Asker::Itself;
         let context = Context { node: &node, room: &room, session: &session, req_id, asker };
@@ -167,7 +167,7 @@ impl Drop for Walk {
 /// # Errors
 ///
 /// The store's.
-pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult> {
+pub async fn walk(store: &Stores, mesh: &MeshId) -> Result<AuditVerifyResult> {
     match walk_while(store, mesh, || true).await? {
         Some(verdict) => Ok(verdict),
         None => unreachable!("it is wanted to its end"),
@@ -176,7 +176,7 @@ pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult>
 
 /// The same, given up between two pages when nobody wants it any more.
 async fn walk_while(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &MeshId,
     wanted: impl Fn() -> bool,
 ) -> Result<Option<AuditVerifyResult>> {
@@ -186,7 +186,7 @@ async fn walk_while(
         if !wanted() {
             return Ok(None);
         }
-        let page = store.audit_after(mesh, after, PAGE_ROWS).await?;
+        let page = store.audit.after(mesh, after, PAGE_ROWS).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
         for record in &page {

@@ -111,8 +111,8 @@ async fn find_visible(context: &Context<'_>, prefix: &str) -> Result<Vec<Message
     let mut visible = Vec::new();
     let mut after = None;
     for _ in 0..limits::FIND_PAGES_MAX {
-        let store = &context.node.store;
-        let page = store.find_messages(context.room.mesh(), prefix, after.as_ref()).await?;
+        let store = &context.node.stores;
+        let page = store.messages.find(context.room.mesh(), prefix, after.as_ref()).await?;
         after = page.last().map(|state| state.id.clone());
         let is_last = page.len() < limits::FIND_MESSAGES_MAX as usize;
         visible.extend(page.into_iter().filter(|state| may_see(context, state)));

@@ -191,8 +191,8 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
         return context.refuse("invalid", "target required");
     };
-    let store = &context.node.store;
-    let found = match store.find_members(context.room.mesh(), &target).await {
+    let store = &context.node.stores;
+    let found = match store.members.find(context.room.mesh(), &target).await {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
     };
@@ -212,7 +212,8 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     }
     let event =
         AuditEvent::MemberBanned { target: target.clone(), target_pubkey: member.key.clone() };
-    if let Err(error) = store.ban(Timestamp::now(), &moderation(context, &member, event)).await {
+    if let Err(error) = store.bans.ban(Timestamp::now(), &moderation(context, &member, event)).await
+    {
         return context.store_failed(&error);
     }
     members_changed(context.node, context.room.mesh()).await;
@@ -243,8 +244,8 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
     let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
         return context.refuse("invalid", "target required");
     };
-    let store = &context.node.store;
-    let bans = match store.bans(context.room.mesh()).await {
+    let store = &context.node.stores;
+    let bans = match store.bans.banned(context.room.mesh()).await {
         Ok(bans) => bans,
         Err(error) => return context.store_failed(&error),
     };
@@ -260,7 +261,9 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
         return context.refuse("not_found", format!("no banned peer \"{target}\""));
     };
     let event = AuditEvent::MemberUnbanned { target: target.clone() };
-    if let Err(error) = store.unban(Timestamp::now(), &moderation(context, member, event)).await {
+    if let Err(error) =
+        store.bans.unban(Timestamp::now(), &moderation(context, member, event)).await
+    {
         return context.store_failed(&error);
     }
     members_changed(context.node, context.room.mesh()).await;
@@ -290,7 +293,7 @@ pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
     }
     let cursor = ask.cursor.as_deref();
     let Ok(after) = from_cursor::<(Timestamp, MemberId)>(context, cursor) else { return };
-    let mut members = match context.node.store.bans(context.room.mesh()).await {
+    let mut members = match context.node.stores.bans.banned(context.room.mesh()).await {
         Ok(members) => members,
         Err(error) => return context.store_failed(&error),
     };

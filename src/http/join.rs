@@ -105,7 +105,7 @@ fn check(call: Call) -> Result<Join, &'static str> {
 async fn enrol(node: &Arc<Node>, join: Join) -> Response {
     // Anybody can sign a payload with a key of their own: those are sorted out
     // by a read, before the write that the rest takes.
-    match node.store.mesh(&join.mesh).await {
+    match node.stores.meshes.get(&join.mesh).await {
         Ok(None) => return refused(JoinRefusal::MeshNotFound.code()),
         Ok(Some(mesh)) => match mesh.owner_key {
             Some(key) if key.as_str() == join.owner_key => {}
@@ -117,7 +117,7 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
         },
         Err(error) => return failed(&error),
     }
-    match node.store.join(Timestamp::now(), &join).await {
+    match node.stores.invites.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
             // Peers that are here may write to the new member at once.
             members_changed(node, &join.mesh).await;

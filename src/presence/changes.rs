@@ -184,7 +184,7 @@ async fn end_rows(
         node.journal.forget(&ending.record.id);
     }
     let at = Timestamp::now();
-    let ended = node.store.end_presences(at, &rows).await;
+    let ended = node.stores.presences.end(at, &rows).await;
     if let Err(StoreError::Unknown(_)) = &ended {
         let mut unsettled = node.unsettled_ends.lock();
         let room = limits::UNSETTLED_ENDS_MAX.saturating_sub(unsettled.len());
@@ -208,7 +208,7 @@ async fn over_already(
     if others.is_empty() {
         return HashSet::new();
     }
-    match node.store.ended_presences(&others).await {
+    match node.stores.presences.ended(&others).await {
         Ok(over) => over.into_iter().map(|(presence, _)| presence).collect(),
         Err(error) => {
             tracing::debug!(%error, "other nodes forget a presence at their next reading");
@@ -226,7 +226,7 @@ pub async fn settle_ends(node: &Arc<Node>) {
     }
     for (done, some) in unsettled.chunks(limits::PRESENCE_BATCH_MAX).enumerate() {
         let ids: Vec<PresenceId> = some.iter().map(|one| one.record.id.clone()).collect();
-        let ended: HashMap<PresenceId, _> = match node.store.ended_presences(&ids).await {
+        let ended: HashMap<PresenceId, _> = match node.stores.presences.ended(&ids).await {
             Ok(ended) => ended.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "ends of presences are asked for again");
@@ -258,7 +258,7 @@ pub async fn forget_ended(node: &Arc<Node>, room: &Arc<Room>) {
     let away = room.records().into_iter().filter(|record| room.session(&record.id).is_none());
     let away: Vec<PresenceId> = away.map(|record| record.id.clone()).collect();
     for some in away.chunks(limits::PRESENCE_BATCH_MAX) {
-        let ended = match node.store.ended_presences(some).await {
+        let ended = match node.stores.presences.ended(some).await {
             Ok(ended) => ended,
             Err(error) => return tracing::debug!(%error, "ended presences are listed for now"),
         };
@@ -342,7 +342,7 @@ pub fn end_claims(node: &Arc<Node>, room: &Arc<Room>, claims: Vec<Candidate>) {
 /// The store's.
 pub async fn is_admitted(node: &Node, record: &PresenceRecord) -> crate::store::Result<bool> {
     let (key, member) = (record.member_key.as_str(), record.member.as_str());
-    let admission = node.store.admit(&record.mesh, key, member).await?;
+    let admission = node.stores.members.admit(&record.mesh, key, member).await?;
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
 }
 

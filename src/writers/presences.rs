@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::id::PresenceId;
 use crate::limits;
-use crate::store::{OpenPresence, PresenceChange, Result, Store, StoreError};
+use crate::store::{OpenPresence, PresenceChange, Presences, Result, StoreError};
 
 /// After the store refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +75,7 @@ impl Journal {
     }
 
     /// Writes changes until `stop` is done, and then what is left.
-    pub async fn run_changes(&self, store: &dyn Store, stop: impl Future<Output = ()>) {
+    pub async fn run_changes(&self, store: &dyn Presences, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
             let stopping = tokio::select! {
@@ -99,12 +98,12 @@ impl Journal {
 
     /// Writes what waits, some at a time. What the store refuses for now waits on;
     /// one change that it never takes costs the others nothing.
-    async fn flush<K: Keeper + ?Sized>(&self, store: &K) -> Result<()> {
+    async fn flush(&self, store: &dyn Presences) -> Result<()> {
         let mut changes: Vec<PresenceChange> =
             std::mem::take(&mut *self.changes.lock()).into_values().collect();
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(limits::PRESENCE_BATCH_MAX));
-            match store.update_presences(Timestamp::now(), &changes).await {
+            match store.update(Timestamp::now(), &changes).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     changes.extend(rest);
@@ -139,28 +138,14 @@ impl Journal {
     }
 }
 
-/// What writes changes.
-#[async_trait]
-trait Keeper: Send + Sync {
-    /// As [`Store::update_presences`].
-    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
-}
-
-#[async_trait]
-impl Keeper for dyn Store {
-    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
-        Store::update_presences(self, now, changes).await
-    }
-}
-
 /// Leaves out what the store never takes; gives back what it does not take now.
-async fn one_by_one<K: Keeper + ?Sized>(
-    store: &K,
+async fn one_by_one(
+    store: &dyn Presences,
     changes: Vec<PresenceChange>,
 ) -> std::result::Result<(), (StoreError, Vec<PresenceChange>)> {
     let mut changes = changes.into_iter();
     while let Some(change) = changes.next() {
-        let written = store.update_presences(Timestamp::now(), std::slice::from_ref(&change)).await;
+        let written = store.update(Timestamp::now(), std::slice::from_ref(&change)).await;
         match written {
             Ok(()) => {}
             Err(error) if error.is_retryable() => {
@@ -175,7 +160,7 @@ async fn one_by_one<K: Keeper + ?Sized>(
 }
 
 /// Writes presences that begin, until `stop`, and then what is left.
-pub async fn run_openings(openings: Openings, store: &dyn Store, stop: CancellationToken) {
+pub async fn run_openings(openings: Openings, store: &dyn Presences, stop: CancellationToken) {
     let Openings(mut receiver) = openings;
     let mut gathered = Vec::new();
     loop {
@@ -190,7 +175,7 @@ pub async fn run_openings(openings: Openings, store: &dyn Store, stop: Cancellat
             return;
         }
         let (presences, replies): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
-        let opened = store.open_presences(Timestamp::now(), &presences).await;
+        let opened = store.open(Timestamp::now(), &presences).await;
         match opened {
             Ok(positions) => {
                 let mut positions = positions.into_iter();
@@ -210,12 +195,12 @@ pub async fn run_openings(openings: Openings, store: &dyn Store, stop: Cancellat
 
 /// One that cannot be written costs the others nothing.
 async fn open_one_by_one(
-    store: &dyn Store,
+    store: &dyn Presences,
     presences: &[OpenPresence],
     replies: Vec<oneshot::Sender<Result<i64>>>,
 ) {
     for (presence, reply) in presences.iter().zip(replies) {
-        let opened = store.open_presences(Timestamp::now(), std::slice::from_ref(presence)).await;
+        let opened = store.open(Timestamp::now(), std::slice::from_ref(presence)).await;
         let position =
             opened.and_then(|positions| positions.first().copied().ok_or_else(not_answered));
         let _ = reply.send(position);
@@ -252,8 +237,8 @@ mod tests {
     }
 
     #[async_trait]
-    impl Keeper for Fake {
-        async fn update_presences(&self, _: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+    impl Presences for Fake {
+        async fn update(&self, _: Timestamp, changes: &[PresenceChange]) -> Result<()> {
             self.calls.lock().push(changes.len());
             if self.away_after.is_some_and(|calls| self.calls.lock().len() > calls) {
                 return Err(StoreError::Unavailable("away".to_owned()));

@@ -25,15 +25,15 @@ pub(super) async fn newest(
     believed: i64,
 ) -> Result<Option<i64>> {
     let asked_at = Timestamp::now();
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let newest = node.stores.mail.newest_seq(room.mesh()).await?;
     if newest >= believed {
         room.places_go_on(asked_at);
         return Ok(Some(newest));
     }
     // Where somebody deleted the newest rows of the chain, the messages are still
     // there: nothing went back.
-    let beyond = node.store.multicasts_after(room.mesh(), newest, 1).await?;
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let beyond = node.stores.mail.multicasts_after(room.mesh(), newest, 1).await?;
+    let newest = node.stores.mail.newest_seq(room.mesh()).await?;
     if newest >= believed || beyond.first().is_some_and(|envelope| envelope.seq > newest) {
         return Ok(Some(newest));
     }
@@ -44,8 +44,8 @@ pub(super) async fn newest(
 async fn go_back(node: &Arc<Node>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
     let mesh = room.mesh();
     let since = room.places_known_at().plus_ms(-limits::CLOCKS_APART_MS);
-    let place = node.store.place_before(mesh, since).await?.min(newest);
-    node.store.rewind_presences(mesh, newest, place).await?;
+    let place = node.stores.mail.seq_before(mesh, since).await?.min(newest);
+    node.stores.mail.rewind(mesh, newest, place).await?;
     if room.rewind(newest, place) {
         tracing::warn!(
             %mesh, newest, believed, place,

@@ -54,7 +54,7 @@ pub(super) async fn newest(
     mesh: &MeshId,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.store.audit_before(mesh, None, i64::MAX, limit).await?;
+    let records = node.stores.audit.before(mesh, None, i64::MAX, limit).await?;
     Ok(records.into_iter().rev().map(AuditView::from).collect())
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn after_row(
     after: i64,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.store.audit_after(mesh, after, limit).await?;
+    let records = node.stores.audit.after(mesh, after, limit).await?;
     Ok(records.into_iter().map(AuditView::from).collect())
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn verify(State(app): State<App>, Path(id): Path<String>) -> Re
             let text = "this node verifies a chain already: try again when that is done";
             return Err(Refused::new(StatusCode::CONFLICT, "busy", text));
         };
-        let verdict = walk(&*node.store, &mesh.id).await?;
+        let verdict = walk(&node.stores, &mesh.id).await?;
         Ok(json!({
             "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.broken_at,
         }))

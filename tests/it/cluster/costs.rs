@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use claudemesh_broker::id::MessageId;
-use claudemesh_broker::store::{Confirm, NewEnvelope, Store};
+use claudemesh_broker::store::{Confirm, NewEnvelope, Stores};
 use sqlx::{PgConnection, Row as _};
 
 use crate::harness::postgres::{PrivatePostgres, connection, store};
@@ -76,11 +76,11 @@ async fn a_batch_costs_two_statements_and_three_rows_a_message() {
     let database = url.rsplit('/').next().expect("a name").to_owned();
     let here = Fixture::new(Arc::new(store(&url))).await;
     let peer = here.member("ada").await;
-    here.store.close().await;
+    here.store.database.close().await;
     let mut other = connection(&server.url("postgres")).await;
     let before = counts(&mut other, &database).await;
 
-    let node: Arc<dyn Store> = Arc::new(store(&url));
+    let node: Stores = Arc::new(store(&url));
     let batch = directs(&here, &peer, BATCH);
     node.accept(T0, &batch).await.expect("a mesh");
     node.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
@@ -116,12 +116,12 @@ async fn a_confirmation_costs_the_same_however_much_waits() {
     let database = url.rsplit('/').next().expect("a name").to_owned();
     let here = Fixture::new(Arc::new(store(&url))).await;
     let (peer, away) = (here.member("ada").await, here.member("bob").await);
-    here.store.close().await;
+    here.store.database.close().await;
     let mut other = connection(&server.url("postgres")).await;
 
     let mut read = Vec::new();
     for waiting in [0, 4000] {
-        let node: Arc<dyn Store> = Arc::new(store(&url));
+        let node: Stores = Arc::new(store(&url));
         let early = directs(&here, &peer, 1);
         node.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
         if waiting > 0 {
@@ -131,7 +131,7 @@ async fn a_confirmation_costs_the_same_however_much_waits() {
         node.accept(T0, &batch).await.expect("a mesh");
         counts_settled(&mut other, &database, &node).await;
         let before = entries_read(&url).await;
-        let node: Arc<dyn Store> = Arc::new(store(&url));
+        let node: Stores = Arc::new(store(&url));
         node.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
         node.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
         counts_settled(&mut other, &database, &node).await;
@@ -144,7 +144,7 @@ async fn a_confirmation_costs_the_same_however_much_waits() {
     );
 }
 
-async fn counts_settled(other: &mut PgConnection, database: &str, node: &Arc<dyn Store>) {
+async fn counts_settled(other: &mut PgConnection, database: &str, node: &Stores) {
     node.close().await;
     counts(other, database).await;
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use claudemesh_broker::app;
 use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::config::Config;
-use claudemesh_broker::store::Store;
+use claudemesh_broker::store::Stores;
 use redis::Cmd;
 use rustix::process::{Pid, Signal, kill_process};
 use url::Url;
@@ -169,9 +169,9 @@ impl Setup {
         let mut direct = envs[0].clone();
         direct.retain(|(name, _)| name != "DATABASE_URL");
         direct.push(("DATABASE_URL".to_owned(), database.clone()));
-        let store: Arc<dyn Store> = app::open_store(&load(&direct)).await.expect("a store");
-        let (mesh, owner) = new_mesh(&*store, "test").await;
-        let id = store.cluster_identity().await.expect("a cluster").id;
+        let store: Stores = app::open_store(&load(&direct)).await.expect("a store");
+        let (mesh, owner) = new_mesh(&store, "test").await;
+        let id = store.database.cluster_identity().await.expect("a cluster").id;
         let prefix = format!("claudemesh:{id}:0");
         let (mut nodes, mut processes) = (Vec::new(), Vec::new());
         for env in &envs {
@@ -218,7 +218,7 @@ impl Cluster {
 
     /// What the nodes sign by, unless they are set otherwise.
     pub async fn key(&self) -> ClusterKey {
-        let identity = self.nodes[0].store.cluster_identity().await.expect("a cluster");
+        let identity = self.nodes[0].store.database.cluster_identity().await.expect("a cluster");
         ClusterKey { id: identity.id, secret: identity.secret, others: Vec::new() }
     }
 

@@ -121,8 +121,8 @@ impl PrivatePostgres {
         let template = self.template.get_or_init(|| async {
             let url = self.empty_database().await;
             let store = store(&url);
-            store.migrate().await.expect("an empty database");
-            store.close().await;
+            store.database.migrate().await.expect("an empty database");
+            store.database.close().await;
             url.rsplit('/').next().expect("a name").to_owned()
         });
         let template = template.await;

@@ -21,7 +21,7 @@ struct Fake {
 }
 
 #[async_trait]
-impl Keeper for Fake {
+impl Envelopes for Fake {
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
         self.transactions.lock().push(batch.len());
         if self.away {

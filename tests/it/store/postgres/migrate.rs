@@ -1,6 +1,6 @@
 //! Bringing a schema up to date.
 
-use claudemesh_broker::store::{Store as _, StoreError};
+use claudemesh_broker::store::{StoreError, Stores as _};
 use sqlx::Row as _;
 
 use super::fixture;
@@ -72,7 +72,7 @@ async fn an_edited_migration_is_refused() {
         .execute(&mut connection(&url).await)
         .await
         .expect("there");
-    let refusal = here.store.migrate().await.expect_err("not the one that ran");
+    let refusal = here.store.database.migrate().await.expect_err("not the one that ran");
     assert!(matches!(&refusal, StoreError::Broken(text) if text.contains("0001_core")));
 }
 
@@ -102,11 +102,11 @@ async fn a_schema_from_before_the_first_release_is_brought_up_to_date() {
         .execute(&mut connection(&url).await)
         .await
         .expect("a schema of then");
-    assert_eq!(here.store.pending_migrations().await.expect("readable"), ["0001_core"]);
-    here.store.migrate().await.expect("its scripts run again");
-    assert!(here.store.pending_migrations().await.expect("readable").is_empty());
+    assert_eq!(here.store.database.pending_migrations().await.expect("readable"), ["0001_core"]);
+    here.store.database.migrate().await.expect("its scripts run again");
+    assert!(here.store.database.pending_migrations().await.expect("readable").is_empty());
     here.send(T0, &here.multicast(&here.owner)).await;
-    let kept = here.store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = here.store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept.len(), 2);
     assert_eq!(kept[0].id, before.id);
 }
@@ -118,7 +118,7 @@ async fn a_migration_of_a_later_release_is_no_obstacle() {
         .execute(&mut connection(&url).await)
         .await
         .expect("there");
-    here.store.migrate().await.expect("nothing to do");
+    here.store.database.migrate().await.expect("nothing to do");
     here.send(T0, &here.multicast(&here.owner)).await;
 }
 
@@ -162,7 +162,7 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     node.migrate().await.expect("it can hold all");
     let here = crate::store::fixture::Fixture::new(std::sync::Arc::new(node)).await;
     let ada = here.member("Ada \u{1f600}").await;
-    let members = here.store.members(&here.mesh).await.expect("readable");
+    let members = here.store.members.active(&here.mesh).await.expect("readable");
     let found = members.iter().find(|member| member.id == ada.id).expect("she is there");
     assert_eq!(found.display_name, ada.name);
     here.send(T0, &here.multicast(&ada)).await;
