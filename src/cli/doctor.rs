@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{listen, output, probe};
 use crate::config::{Config, ConfigErrors, ListenConfig};
-use crate::http::half_open::{affordable, reserved_files};
+use crate::socket::half_open::{affordable, reserved_files};
 
 mod disk;
 mod redis;

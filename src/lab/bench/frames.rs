@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::boxes::{self, BoxKey, Sealed};
 use crate::client::{ClientError, socket};
 use crate::codec::Codec;
 use crate::protocol::{Blob, Priority, Send};
+use crate::sealing::{self, BoxKey, Sealed};
 
 /// Bytes of a text that say whose it is and which one.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -82,8 +82,8 @@ impl Form {
         }
         let text = stamp.text(self.bytes);
         let sealed: Sealed = match sealing {
-            Some(shared) => shared.seal(text.as_bytes()).ok_or(boxes::InvalidRecipient)?,
-            None => boxes::plain(&text),
+            Some(shared) => shared.seal(text.as_bytes()).ok_or(sealing::InvalidRecipient)?,
+            None => sealing::plain(&text),
         };
         let id = stamp.frame_id();
         let key = self.key_prefix.as_ref().map(|prefix| format!("{prefix}{id}"));

@@ -12,7 +12,7 @@ use super::board::Board;
 use super::frames::{Form, Heard, Stamp};
 use super::outcome::BUCKET;
 use super::wire::{Ended, Wire};
-use crate::boxes::{self, BoxKey};
+use crate::sealing::{self, BoxKey};
 
 /// A connected peer with all that it is going to send.
 pub(super) struct Peer {
@@ -228,7 +228,7 @@ impl Peer {
         let sealed = self.boxes.get(&sender).and_then(|shared| shared.open(nonce, ciphertext));
         let text = match sealed {
             Some(text) => text,
-            None => boxes::open_plain(ciphertext)?.into_bytes(),
+            None => sealing::open_plain(ciphertext)?.into_bytes(),
         };
         let stamp = Stamp::read(&text)?;
         (stamp.sender == sender && sender != self.place).then_some(stamp)

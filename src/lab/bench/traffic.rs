@@ -19,9 +19,9 @@ use super::process::{Meter, Process};
 use super::progress::Progress;
 use super::stage::Stage;
 use super::wire::Wire;
-use crate::boxes::BoxKey;
 use crate::client::{ClientOptions, HelloKind, Identity};
 use crate::id::Key;
+use crate::sealing::BoxKey;
 
 /// Hellos under way at once while peers connect.
 const OPENING_AT_ONCE: usize = 64;
