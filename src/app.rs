@@ -295,7 +295,7 @@ pub(crate) fn assemble(
         ledger: Ledger::default(),
         journal,
         drains: Semaphore::new(limits::DRAINS_READING_MAX),
-        verifying: AtomicBool::new(false),
+        verifying: Arc::new(Semaphore::new(1)),
         rates,
         metrics,
         vitals: Vitals::default(),

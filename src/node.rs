@@ -53,8 +53,8 @@ pub struct Node {
     pub journal: Journal,
     /// Turns of drains to read the store.
     pub drains: Semaphore,
-    /// Whether an audit chain is being walked.
-    pub verifying: AtomicBool,
+    /// The turn to verify an audit chain, for a peer or an operator: one at a time.
+    pub verifying: Arc<Semaphore>,
     /// Rate limits.
     pub rates: Rates,
     /// What `/metrics` exports.

@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+pub mod chain;
 pub mod model;
 pub mod postgres;
 pub mod sqlite;

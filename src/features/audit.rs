@@ -1,24 +1,19 @@
 //! `audit_query` and `audit_verify`: for admins and the owner.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
 use super::paging::{Budget, from_cursor, to_cursor};
 use super::{Asker, Context, moderation};
-use crate::audit::ChainVerifier;
+use crate::audit::{ChainVerifier, Verdict};
 use crate::id::MeshId;
 use crate::limits;
-use crate::node::Node;
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
 };
-use crate::store::{AuditRecord, Result, Stores};
-
-/// Rows read at once while a chain is walked.
-const PAGE_ROWS: i64 = 1000;
+use crate::store::{AuditRecord, Result, StoreError, Stores, chain};
 
 fn allowed(context: &Context<'_>) -> bool {
     let allowed = moderation::is_moderator(context);
@@ -119,7 +114,7 @@ pub fn verify(context: &Context<'_>) {
     if !allowed(context) {
         return;
     }
-    let Some(walking) = Walk::begin(context.node) else {
+    let Ok(walking) = Arc::clone(&context.node.verifying).try_acquire_owned() else {
         let text = "this node verifies a chain already; try again when that is done";
         return context.refuse("busy", text);
     };
@@ -127,13 +122,18 @@ pub fn verify(context: &Context<'_>) {
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
     context.node.tasks.spawn(async move {
         let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
-        let verdict = walk_while(&node.stores, room.mesh(), wanted).await;
+        let mut chain = ChainVerifier::new(room.mesh().as_str());
+        let walked = chain::walk(&*node.stores.audit, room.mesh(), i64::MIN, |page| {
+            page.iter().for_each(|row| _ = chain.push(row.as_link()));
+            Ok::<_, StoreError>(wanted())
+        });
+        let walked = walked.await;
         drop(walking);
         let asker = Asker::Itself;
         let context = Context { node: &node, room: &room, session: &session, req_id, asker };
-        match verdict {
-            Ok(Some(verdict)) => context.reply(&ServerMessage::AuditVerifyResult(verdict)),
-            Ok(None) => {}
+        match walked {
+            Ok(true) => context.reply(&ServerMessage::AuditVerifyResult(answer(chain.finish()))),
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "an audit verification failed");
                 let text = "the audit trail could not be read; try again";
@@ -143,60 +143,10 @@ pub fn verify(context: &Context<'_>) {
     });
 }
 
-/// That a node walks a chain, for a peer or an operator: one at a time. Over
-/// when it is dropped.
-pub struct Walk(Arc<Node>);
-
-impl Walk {
-    /// Begins one, unless there is one.
-    #[must_use]
-    pub fn begin(node: &Arc<Node>) -> Option<Self> {
-        let is_free = !node.verifying.swap(true, Ordering::AcqRel);
-        is_free.then(|| Self(Arc::clone(node)))
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        self.0.verifying.store(false, Ordering::Release);
-    }
-}
-
-/// Walks a mesh's chain, a page at a time.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn walk(store: &Stores, mesh: &MeshId) -> Result<AuditVerifyResult> {
-    match walk_while(store, mesh, || true).await? {
-        Some(verdict) => Ok(verdict),
-        None => unreachable!("it is wanted to its end"),
-    }
-}
-
-/// The same, given up between two pages when nobody wants it any more.
-async fn walk_while(
-    store: &Stores,
-    mesh: &MeshId,
-    wanted: impl Fn() -> bool,
-) -> Result<Option<AuditVerifyResult>> {
-    let mut verifier = ChainVerifier::new(mesh.as_str());
-    let mut after = i64::MIN;
-    loop {
-        if !wanted() {
-            return Ok(None);
-        }
-        let page = store.audit.after(mesh, after, PAGE_ROWS).await?;
-        let Some(last) = page.last() else { break };
-        after = last.id;
-        for record in &page {
-            verifier.push(record.as_link());
-        }
-    }
-    let verdict = verifier.finish();
-    Ok(Some(AuditVerifyResult {
+fn answer(verdict: Verdict) -> AuditVerifyResult {
+    AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
         broken_at: verdict.broken_at,
-    }))
+    }
 }
