@@ -29,7 +29,6 @@ use crate::codec::Codec;
 use crate::delivery::drain;
 use crate::id::{Key, MeshId};
 use crate::node::Node;
-use crate::outbox::Outbox;
 use crate::presence::changes;
 use crate::presence::status;
 use crate::protocol::handshake::About;
@@ -39,6 +38,7 @@ use crate::protocol::{
 };
 use crate::registry::RoomGuard;
 use crate::session::inbox::Inbox;
+use crate::session::outbox::Outbox;
 use crate::session::{Identity, Session};
 use crate::store::{Admission, AdmittedMember, EndPresence, PeerState, PresenceChange};
 

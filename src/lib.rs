@@ -6,7 +6,7 @@
 //! - the wire: [`protocol`], [`codec`]
 //! - proof and sealing: [`auth`], [`sealing`], [`audit`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
-//! - what a node knows: [`session`], [`outbox`], [`registry`], [`rates`]
+//! - what a node knows: [`session`], [`registry`], [`rates`]
 //! - what it does: [`writers`], [`delivery`], [`presence`], [`bus`],
 //!   [`admission`], [`features`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
@@ -37,7 +37,6 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod node;
-pub mod outbox;
 pub mod presence;
 pub mod protocol;
 pub mod rates;

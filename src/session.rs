@@ -6,6 +6,7 @@
 //! `Arc<Session>`.
 
 pub mod inbox;
+pub mod outbox;
 pub mod resumption;
 
 use std::collections::VecDeque;
@@ -20,11 +21,12 @@ use crate::clock::Timestamp;
 use crate::cluster::LeaseRef;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::outbox::{Content, Outbox, Outgoing, PushError};
+use crate::logging::milestone;
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
 use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
+use self::outbox::{Content, Outbox, Outgoing, PushError};
 use self::resumption::Resumption;
 
 /// An active session.
@@ -288,6 +290,7 @@ impl Session {
         match self.outbox.push(Outgoing { bytes, content }) {
             Ok(()) => {
                 tracing::debug!(
+                    name: milestone::DELIVERED,
                     message_id = %delivery.id, mesh = %self.mesh, presence = %self.presence,
                     "message delivered"
                 );

@@ -145,8 +145,8 @@ async fn closed_with(outbox: &Outbox) -> CloseReason {
     let mut frames = std::collections::VecDeque::new();
     loop {
         match outbox.take(&mut frames, usize::MAX).await {
-            crate::outbox::Taken::Close(reason) => return reason,
-            crate::outbox::Taken::Frames => frames.clear(),
+            crate::session::outbox::Taken::Close(reason) => return reason,
+            crate::session::outbox::Taken::Frames => frames.clear(),
         }
     }
 }

@@ -12,9 +12,9 @@ use crate::cluster::{LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
 use crate::delivery::drain;
 use crate::node::Node;
-use crate::outbox::Outbox;
 use crate::presence::changes;
 use crate::registry::RoomGuard;
+use crate::session::outbox::Outbox;
 
 /// The lease says what others need to know; they are told of its key, so that
 /// answers find it.

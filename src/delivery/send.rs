@@ -11,13 +11,14 @@ use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
 use crate::id::{Key, MessageId};
 use crate::limits;
+use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
 use crate::node::Node;
-use crate::outbox::Owed;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
 use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
+use crate::session::outbox::Owed;
 use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
 use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
 
@@ -352,6 +353,7 @@ fn decided(
             node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
             sent.room.note_accepted();
             tracing::debug!(
+                name: milestone::ACCEPTED,
                 message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
                 created_at = created_at.as_ms(),
                 "message accepted"

@@ -5,6 +5,7 @@ use crate::cluster::PresenceRecord;
 use crate::delivery::drain;
 use crate::delivery::policy::Target;
 use crate::limits;
+use crate::logging::milestone;
 use crate::presence::changes;
 use crate::protocol::{
     ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus, ServerMessage,
@@ -35,6 +36,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
     if known {
         if let Some(message_id) = &broker_id {
             tracing::debug!(
+                name: milestone::CONFIRMED,
                 %message_id, mesh = %session.mesh, presence = %session.presence,
                 "message confirmed"
             );

@@ -14,10 +14,10 @@ use crate::codec::SharedFrame;
 use crate::id::{Key, MeshId, PresenceId};
 use crate::limits;
 use crate::node::{Node, UnsettledEnd};
-use crate::outbox::Subject;
 use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
 use crate::registry::{Candidate, Room};
 use crate::session::Session;
+use crate::session::outbox::Subject;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
 
 use crate::delivery::deliver;

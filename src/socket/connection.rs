@@ -27,9 +27,9 @@ use crate::features::{self, Asker, Context};
 use crate::limits;
 use crate::metrics::Reason;
 use crate::node::Node;
-use crate::outbox::Outbox;
 use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
 use crate::rates::cost;
+use crate::session::outbox::Outbox;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
 

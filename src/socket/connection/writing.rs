@@ -16,8 +16,8 @@ use crate::codec::Codec;
 use crate::delivery::drain;
 use crate::limits;
 use crate::node::Node;
-use crate::outbox::{Outgoing, Taken};
 use crate::protocol::CloseReason;
+use crate::session::outbox::{Outgoing, Taken};
 use crate::socket::tap::{Progress, Tap};
 
 /// Bytes handed to the socket between two flushes.
@@ -205,7 +205,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::{self, Error};
 
     use super::*;
-    use crate::outbox::Content;
+    use crate::session::outbox::Content;
 
     /// A socket whose buffer holds no frame of more than so many bytes.
     struct Narrow(usize);
