@@ -24,7 +24,7 @@ mod crash;
 mod dashboard;
 mod deploy;
 mod harness;
-mod layers;
+mod house;
 mod licences;
 mod model;
 mod observability;
