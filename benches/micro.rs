@@ -11,18 +11,19 @@ use std::sync::Arc;
 
 use claudemesh_broker::audit::{GENESIS, entry_hash, message_sent_payload};
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::books::LeaseTimes;
 use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
-use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
+use claudemesh_broker::cluster::single::SingleCluster;
 use claudemesh_broker::cluster::{Acquired, Cluster, HeldLease, LeaseRef, PresenceRecord, Release};
 use claudemesh_broker::codec::{Codec, SharedFrame};
 use claudemesh_broker::config::SecretUrl;
+use claudemesh_broker::delivery::policy::Target;
 use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{
     Ack, Blob, ClientMessage, PeerRole, Priority, Profile, Push, Send, ServerMessage, Status,
     StatusSource,
 };
-use claudemesh_broker::router::policy::Target;
 use claudemesh_broker::store::sqlite::SqliteStore;
 use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Store};
 use divan::{Bencher, black_box};

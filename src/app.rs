@@ -14,31 +14,32 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::owner::Owner;
-use crate::accept;
+use crate::bus;
+use crate::cluster::books::LeaseTimes;
 use crate::cluster::redis::seals::ClusterKey;
 use crate::cluster::redis::{RedisCluster, RedisSettings};
-use crate::cluster::single::{LeaseTimes, SingleCluster};
+use crate::cluster::single::SingleCluster;
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
 use crate::http;
-use crate::http::address::Addresses;
-use crate::http::half_open::HalfOpen;
-use crate::http::listener::{self, Door};
 use crate::jobs;
-use crate::journal::{self, Journal};
-use crate::ledger::Ledger;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::Registry;
-use crate::router;
+use crate::socket::address::Addresses;
+use crate::socket::half_open::HalfOpen;
+use crate::socket::listener::{self, Door};
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{ClusterIdentity, Store};
 use crate::supervisor::Supervisor;
 use crate::vitals::{self, Vitals};
+use crate::writers::confirmations::Ledger;
+use crate::writers::group_commit;
+use crate::writers::presences::{self, Journal};
 
 /// Opens the store that the configuration names, with its schema up to date.
 ///
@@ -216,7 +217,12 @@ impl Running {
             admin: Arc::default(),
         };
         let half_open = HalfOpen::for_process(&node.config);
-        let door = Door { routes: http::routes(app), half_open, addresses };
+        let door = Door {
+            routes: http::routes(app),
+            half_open,
+            addresses,
+            always_served: http::health::PATHS,
+        };
         let accepting = TaskTracker::new();
         let (tasks, stopped) = (node.tasks.clone(), node.stopped.clone());
         let accept = listener::run(listener, door, tasks, stopped);
@@ -260,7 +266,7 @@ pub(crate) fn assemble(
     let metrics = Arc::new(Metrics::new());
     // The store has just been opened.
     metrics.db_healthy.set(1);
-    let (accept, lanes) = accept::lanes(accept_lanes(&config));
+    let (accept, lanes) = group_commit::lanes(accept_lanes(&config));
     let (journal, openings) = Journal::new();
     let rates = Rates::new(
         &config.message,
@@ -272,13 +278,13 @@ pub(crate) fn assemble(
     for lane in lanes {
         let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
         let quotas = config.message.quotas;
-        let lane = accept::run(lane, store, metrics, quotas, writers.stop.clone());
+        let lane = group_commit::run(lane, store, metrics, quotas, writers.stop.clone());
         supervisor.spawn(&writers.tasks, "the writer of sends", lane);
     }
     let opening_store = Arc::clone(&store);
     let opening_stop = writers.stop.clone();
     supervisor.spawn(&writers.tasks, "the writer of new presences", async move {
-        journal::run_openings(openings, &*opening_store, opening_stop).await;
+        presences::run_openings(openings, &*opening_store, opening_stop).await;
     });
     let node = Arc::new(Node {
         config,
@@ -333,7 +339,7 @@ fn start_followers(node: &Arc<Node>, writers: &Writers) {
 }
 
 fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
-    let bus = router::bus::run(Arc::clone(node), events);
+    let bus = bus::run(Arc::clone(node), events);
     node.supervisor.spawn(background, "the reader of the bus", bus);
     let (failed, stopped) = (node.cluster.failed(), node.stopped.clone());
     node.supervisor.spawn(background, "the work behind Redis", async move {

@@ -28,6 +28,7 @@ pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,
     verify_session_hello,
 };
+pub(crate) use invite::LINK_PREFIX;
 pub use invite::{InviteError, InvitePayload};
 pub(crate) use json::push_string;
 pub use json::{canonical_json, has_duplicate_keys, js_number};

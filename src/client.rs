@@ -41,9 +41,9 @@ pub use inbound::{Inbound, Inbox};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
 
 use crate::auth::SecretKey;
-use crate::boxes::Sealed;
 use crate::id::{Key, MessageId};
 use crate::protocol::{Ack, HelloAck, Priority};
+use crate::sealing::Sealed;
 use inbound::Remembered;
 use pending::{Pending, PendingSend};
 use seals::Seals;

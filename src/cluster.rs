@@ -2,14 +2,16 @@
 //! that must hold across all of them.
 //!
 //! Two implementations: [`single`] (one node; all of it in this process's
-//! memory) and [`redis`]. One conformance suite runs against both
+//! memory) and [`redis`], over the same [`books`]. One conformance suite runs against both
 //! (`tests/it/cluster_conformance.rs`).
 //!
 //! **A lease is the connection count.** Each presence has one, with an expiry
 //! on the cluster's own clock; a mesh's count is the number of its live
 //! leases. Nothing is counted up or down, so nothing can leak.
 
+pub mod books;
 pub mod bus;
+mod clock;
 pub mod record;
 pub mod redis;
 pub mod single;

@@ -1,17 +1,12 @@
 //! Everything on the one port: the WebSocket upgrade and the HTTP routes.
 
-pub mod address;
 pub mod admin;
 pub mod dashboard;
-pub mod half_open;
 pub mod health;
 pub mod hook;
 pub mod join;
-pub mod listener;
-pub mod tap;
 pub mod upgrade;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +23,7 @@ use tokio::time::timeout;
 use crate::http::admin::Admin;
 use crate::limits;
 use crate::node::Node;
+use crate::socket::address::SocketPeer;
 
 /// Headers that existing web clients may send.
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
@@ -47,10 +43,6 @@ pub struct App {
     /// What the admin API remembers.
     pub admin: Arc<Admin>,
 }
-
-/// The socket's own address, put there by the listener.
-#[derive(Clone, Copy, Debug)]
-pub struct SocketPeer(pub SocketAddr);
 
 /// Every route.
 pub fn routes(app: App) -> Router {
@@ -86,7 +78,7 @@ async fn cors(State(app): State<App>, request: Request, next: Next) -> Response 
         return (StatusCode::FORBIDDEN, text).into_response();
     }
     let path = request.uri().path();
-    let is_for_pages = !health::is_asked(path) && path != METRICS;
+    let is_for_pages = !health::PATHS.contains(&path) && path != METRICS;
     let is_preflight = request.method() == Method::OPTIONS;
     let mut response =
         if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };

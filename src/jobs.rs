@@ -12,15 +12,17 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
+use crate::bus;
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, HeldLease, PresenceRecord};
+use crate::delivery::deliver;
+use crate::delivery::drain;
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::node::Node;
+use crate::presence::changes;
+use crate::presence::status;
 use crate::protocol::CloseReason;
-use crate::redelivery;
-use crate::router::status;
-use crate::router::{bus, deliver, presence};
 use crate::store::{Changes, OpenPresenceState, Retention, StoredPresence};
 use crate::vitals;
 
@@ -75,10 +77,10 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     });
     every(node, tasks, PLACES_INTERVAL, |node| async move {
         for room in node.registry.rooms() {
-            redelivery::places::check(&node, &room).await;
+            drain::places::check(&node, &room).await;
         }
     });
-    every(node, tasks, SETTLE_INTERVAL, |node| async move { presence::settle_ends(&node).await });
+    every(node, tasks, SETTLE_INTERVAL, |node| async move { changes::settle_ends(&node).await });
     every(node, tasks, STALE_INTERVAL, |node| async move { adopt_stale(&node).await });
     every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node).await });
     every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });
@@ -149,18 +151,14 @@ async fn reap(node: &Arc<Node>) {
         Err(error) => return tracing::debug!(%error, "nothing could be reaped"),
     };
     node.metrics.leases_reaped.inc_by(reaped.len() as u64);
-    let mut by_mesh: HashMap<MeshId, Vec<presence::Ending>> = HashMap::new();
+    let mut by_mesh: HashMap<MeshId, Vec<changes::Ending>> = HashMap::new();
     for record in reaped {
         let mesh = record.mesh.clone();
         let close = Some(CloseReason::DISCONNECTED);
-        by_mesh.entry(mesh).or_default().push(presence::Ending {
-            record,
-            close,
-            audit: Vec::new(),
-        });
+        by_mesh.entry(mesh).or_default().push(changes::Ending { record, close, audit: Vec::new() });
     }
     for (mesh, endings) in by_mesh {
-        if let Err(error) = presence::end(node, &mesh, &endings).await {
+        if let Err(error) = changes::end(node, &mesh, &endings).await {
             // Back into grace: they are reaped again when the store answers.
             tracing::warn!(%error, "presences could not be ended yet");
             let records: Vec<_> = endings.into_iter().map(|ending| ending.record).collect();
@@ -282,7 +280,7 @@ fn redeliver(node: &Arc<Node>) {
             }
         });
         for session in due {
-            redelivery::request(node, &room, &session);
+            drain::request(node, &room, &session);
         }
     }
 }
@@ -333,7 +331,7 @@ async fn look_for_claimed(node: &Arc<Node>) {
     };
     for room in &rooms {
         for session in claimed.iter().filter_map(|presence| room.session(presence)) {
-            redelivery::request(node, room, &session);
+            drain::request(node, room, &session);
         }
     }
 }
@@ -345,7 +343,7 @@ async fn look_for_multicasts(node: &Arc<Node>) {
         match node.store.multicasts_after(room.mesh(), after, MISSED_MAX).await {
             Ok(missed) => {
                 if let Some(newest) = missed.last() {
-                    room.skip_to(newest.seq, || redelivery::request_all(node, &room));
+                    room.skip_to(newest.seq, || drain::request_all(node, &room));
                 }
             }
             Err(error) => return tracing::debug!(%error, "multicasts could not be looked for"),
@@ -447,7 +445,7 @@ async fn watch_changes(node: &Arc<Node>) {
     for room in rooms {
         bus::refresh_members(node, &room).await;
         for (session, _) in room.sessions() {
-            redelivery::request(node, &room, &session);
+            drain::request(node, &room, &session);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use claudemesh_broker::cli::{self, Cli};
+use claudemesh_broker::cli;
+use claudemesh_broker::command::Cli;
 use claudemesh_broker::config::{Config, process_env};
 use claudemesh_broker::logging;
 use claudemesh_broker::traces::Traces;

@@ -9,12 +9,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::AcceptQueue;
 use crate::clock::Timestamp;
 use crate::cluster::{Cluster, PresenceRecord};
 use crate::config::Config;
-use crate::journal::Journal;
-use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::rates::Rates;
@@ -22,6 +19,9 @@ use crate::registry::Registry;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
+use crate::writers::confirmations::Ledger;
+use crate::writers::group_commit::AcceptQueue;
+use crate::writers::presences::Journal;
 
 /// The end of a presence whose answer the store's connection lost. If the row ended
 /// at that very instant, it was this call that ended it.

@@ -1,13 +1,12 @@
 //! One session: a socket that said who it is.
 //!
-//! [`handshake`] turns a hello into a session, [`teardown`] ends it; between
-//! them it is *active*, and everybody who delivers to it holds an
+//! A session is data: what is known of its peer, what is on its way to it, what it
+//! may still ask. It calls nobody. [`admission`](crate::admission) makes and ends
+//! it; between the two it is *active*, and everybody who delivers to it holds an
 //! `Arc<Session>`.
 
-pub mod handshake;
 pub mod inbox;
 pub mod resumption;
-pub mod teardown;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -25,7 +24,7 @@ use crate::outbox::{Content, Outbox, Outgoing, PushError};
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
-use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Place};
+use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
 use self::resumption::Resumption;
 
 /// An active session.
@@ -70,7 +69,57 @@ pub struct Session {
     listens: AtomicBool,
 }
 
+/// Who a session is, as its hello has proven.
+pub struct Identity {
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// Its member.
+    pub member: MemberId,
+    /// The member's key.
+    pub member_key: Key,
+    /// Its own key, if it has one.
+    pub session_key: Option<Key>,
+    /// What kind of connection it is.
+    pub role: PeerRole,
+    /// Whether it only visits.
+    pub visitor: bool,
+}
+
 impl Session {
+    /// An active session that nobody knows yet.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        lease: LeaseRef,
+        codec: Codec,
+        outbox: Outbox,
+        inbox: Inbox,
+        budget: Budget,
+    ) -> Self {
+        let Identity { mesh, member, member_key, session_key, role, visitor } = identity;
+        Self {
+            presence: lease.presence.clone(),
+            mesh,
+            member,
+            member_key,
+            session_key,
+            role,
+            visitor,
+            lease,
+            codec,
+            outbox,
+            inbox: Mutex::new(inbox),
+            budget: Mutex::new(budget),
+            resumption: Mutex::default(),
+            client: OnceLock::new(),
+            in_ledger: AtomicBool::new(false),
+            last_heard: AtomicI64::new(Timestamp::now().as_ms()),
+            started: Instant::now(),
+            heard_ms: AtomicI64::new(0),
+            listens: AtomicBool::new(true),
+        }
+    }
+
     /// The key under which others answer it: whose secret seals what it sends.
     #[must_use]
     pub fn sender_key(&self) -> &Key {
@@ -231,9 +280,9 @@ impl Session {
     }
 
     fn push(&self, delivery: &Delivery) -> Queued {
-        let content = match delivery.place {
-            Place::Direct => Content::Direct(delivery.id.clone()),
-            Place::Multicast(seq) => Content::Multicast(seq),
+        let content = match delivery.route {
+            Route::Direct => Content::Direct(delivery.id.clone()),
+            Route::Multicast(seq) => Content::Multicast(seq),
         };
         let bytes = delivery.frame.bytes(self.codec);
         match self.outbox.push(Outgoing { bytes, content }) {

@@ -215,7 +215,7 @@ fn set_gauges(node: &Node) {
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.leases_held.set(sessions);
     metrics.outbox_bytes.set(gauge(bytes));
-    metrics.outbox_bytes_largest.set(gauge(largest));
+    metrics.outbox_largest_bytes.set(gauge(largest));
     let pool = node.store.pool();
     metrics.db_pool_in_use.set(i64::from(pool.in_use));
     metrics.db_pool_max.set(i64::from(pool.max));

@@ -16,7 +16,8 @@ use crate::clock::Timestamp;
 
 /// The form of payload that this program knows.
 const VERSION: u32 = 1;
-const LINK_PREFIX: &str = "ic://join/";
+/// How a link to join by begins; the token follows.
+pub(crate) const LINK_PREFIX: &str = "ic://join/";
 /// Writes no padding, reads with and without.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,

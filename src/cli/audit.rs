@@ -24,7 +24,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What can be done with an audit chain.
 #[derive(Debug, Subcommand)]
-pub enum AuditCommand {
+pub(crate) enum AuditCommand {
     /// Show the newest rows
     Tail {
         /// The mesh's slug or id
@@ -56,11 +56,7 @@ pub enum AuditCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store or of a file, or that there is no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: AuditCommand,
     json: bool,
     config: &Config,
@@ -93,7 +89,7 @@ struct Tail {
 
 async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
     let filter = ask.event_type.as_deref();
-    // First the end of the chain, so that nothing between the two is missed.
+    // The end of the chain comes first, so that nothing between the two is missed.
     let newest = store.audit_before(&mesh.id, None, i64::MAX, 1).await?;
     let mut after = newest.first().map_or(i64::MIN, |row| row.id);
     let (mut rows, total) = store.audit_page(&mesh.id, filter, 0, ask.lines).await?;
@@ -162,7 +158,7 @@ fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow
     Ok(())
 }
 
-/// By enrolled name and key; what the session called itself stands beside it.
+/// The actor by enrolled name and key; what its session called itself stands beside.
 fn actor(row: &AuditRecord) -> String {
     let name = row.actor_label();
     let key = row.member_key.as_deref().and_then(|key| key.get(..12));
@@ -266,11 +262,9 @@ async fn export(
     out.flush()?;
     if let Some(path) = file {
         let shown = path.display().to_string();
-        if json {
-            output::json(&json!({"meshId": mesh.id, "file": shown, "entries": entries}))?;
-        } else {
-            output::line(&format!("{} written to {shown}.", output::count(entries, "row")))?;
-        }
+        let object = json!({"meshId": mesh.id, "file": shown, "entries": entries});
+        let text = format!("{} written to {shown}.", output::count(entries, "row"));
+        output::answer(json, &object, &text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,13 +13,8 @@ use crate::config::{Config, ConfigError, Env, SettingRow};
 const WRONG_VALUES: u8 = 2;
 
 /// Prints the settings to standard output, as a table or as one JSON object, and
-/// every wrong value to standard error.
-///
-/// The exit code is 0, or 2 when a value is wrong.
-///
-/// # Errors
-/// When nothing can be written.
-pub fn run(json: bool, env: Env<'_>) -> anyhow::Result<ExitCode> {
+/// every wrong value to standard error. The exit code is 0, or 2 when a value is wrong.
+pub(crate) fn run(json: bool, env: Env<'_>) -> anyhow::Result<ExitCode> {
     let code = print(json, env, &mut io::stdout().lock(), &mut io::stderr().lock())?;
     Ok(ExitCode::from(code))
 }

@@ -8,13 +8,13 @@ use serde_json::json;
 
 use super::{listen, output, probe};
 use crate::config::{Config, ConfigErrors, ListenConfig};
-use crate::http::half_open::{affordable, reserved_files};
+use crate::socket::half_open::{affordable, reserved_files};
 
 mod disk;
 mod redis;
 mod store;
 
-/// Below this many open files a mesh of some size does not fit.
+/// A mesh of some size does not fit into fewer open files.
 const OPEN_FILES_WANTED: u64 = 4096;
 
 /// How good what was found is.
@@ -73,7 +73,7 @@ impl Check {
 ///
 /// # Errors
 /// When nothing can be printed.
-pub(super) async fn run(
+pub(crate) async fn run(
     json: bool,
     config: Result<Config, ConfigErrors>,
 ) -> anyhow::Result<ExitCode> {

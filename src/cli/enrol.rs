@@ -14,26 +14,25 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, output};
-use crate::auth::{InvitePayload, SecretKey};
+use crate::auth::{InvitePayload, LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
-use crate::config::{Config, process_env};
+use crate::config::{Config, platform_data_dir, process_env};
 use crate::id::{Key, MemberId, MeshId};
 use crate::store::{Mesh, NewInvite, NewMesh, Role, Store};
 
-/// Longest slug: it stands in file names and in invites.
+/// A slug's greatest length: slugs stand in file names and in invites.
 const SLUG_BYTES_MAX: usize = 64;
 /// What the owner is called until a peer of it says otherwise.
 const OWNER_NAME: &str = "owner";
 
 /// A mesh made a moment ago. Its owner's secret is nowhere else yet.
 #[derive(Clone, Debug)]
-pub struct CreatedMesh {
-    /// The mesh.
-    pub mesh: Mesh,
+pub(crate) struct CreatedMesh {
+    pub(crate) mesh: Mesh,
     /// The secret that signs its invites.
-    pub owner_secret: SecretKey,
+    pub(crate) owner_secret: SecretKey,
     /// The owner, who is a member and an admin.
-    pub member_id: MemberId,
+    pub(crate) member_id: MemberId,
 }
 
 /// What an invite gives, to how many, for how long.
@@ -52,23 +51,23 @@ pub struct InviteTerms {
 /// An invite made a moment ago.
 #[derive(Clone, Debug)]
 pub struct CreatedInvite {
-    /// Its id.
-    pub id: String,
+    /// The id by which `invite revoke` knows it.
+    pub(crate) id: String,
     /// What to give to a newcomer.
     pub link: String,
     /// The same without `ic://join/`.
-    pub token: String,
+    pub(crate) token: String,
     /// What the token holds.
-    pub payload: InvitePayload,
+    pub(crate) payload: InvitePayload,
     /// Until when it can be used.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// Creates a mesh with an owner of its own.
 ///
 /// # Errors
 /// [`Failure`] `invalid_slug` or `slug_taken`, or the store's.
-pub async fn create_mesh(
+pub(crate) async fn create_mesh(
     store: &dyn Store,
     slug: &str,
     name: Option<&str>,
@@ -119,7 +118,7 @@ pub async fn create_invite(
         mesh_slug: mesh.slug.clone(),
         broker_url: terms.broker_url.clone(),
         expires_at: expires_at_s,
-        // Clients want one; meshes of old dashboards may have none.
+        // Clients want a root key; meshes of old dashboards may have none.
         mesh_root_key: mesh.root_key.clone().unwrap_or_else(random_root_key),
         role: terms.role.as_str().to_owned(),
         owner_pubkey: String::new(),
@@ -136,10 +135,11 @@ pub async fn create_invite(
         role: terms.role,
         max_uses: terms.max_uses,
         expires_at,
-        created_by: owner.map_or_else(|| payload.owner_pubkey.clone(), |it| it.id.to_string()),
+        created_by: owner
+            .map_or_else(|| payload.owner_pubkey.clone(), |owner| owner.id.to_string()),
     };
     store.create_invite(now, &invite).await?;
-    let link = format!("ic://join/{token}");
+    let link = format!("{LINK_PREFIX}{token}");
     Ok(CreatedInvite { id: invite.id, link, token, payload, expires_at })
 }
 
@@ -157,7 +157,7 @@ struct OwnerFile {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyhow::Result<PathBuf> {
+pub(crate) fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyhow::Result<PathBuf> {
     let path = owner_file(data_dir, &created.mesh.id);
     let file = OwnerFile {
         mesh_id: created.mesh.id.clone(),
@@ -174,7 +174,7 @@ pub fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyhow::Resu
 ///
 /// # Errors
 /// [`Failure`] `owner_key_missing`, `owner_key_invalid` or `wrong_owner_key`.
-pub fn owner_secret(
+pub(crate) fn owner_secret(
     data_dir: Option<&Path>,
     mesh: &Mesh,
     given: Option<&str>,
@@ -216,27 +216,22 @@ pub fn owner_secret(
 ///
 /// # Errors
 /// [`Failure`] `no_data_dir`, if the user has no home folder and set none.
-pub fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
+pub(crate) fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
     let set = || process_env("CLAUDEMESH_DATA_DIR").filter(|folder| !folder.trim().is_empty());
-    let platform = || {
-        let folders = directories::ProjectDirs::from("", "", "claudemesh")?;
-        Some(folders.data_dir().to_owned())
-    };
     let configured = config.deployment.data_dir().map(Path::to_owned);
-    configured.or_else(|| set().map(|folder| folder.trim().into())).or_else(platform).ok_or_else(
-        || {
-            let message = "this user has no home folder; set CLAUDEMESH_DATA_DIR to a folder in \
-                           which to keep keys";
-            Failure::new("no_data_dir", message).into()
-        },
-    )
+    let found = configured.or_else(|| set().map(|folder| folder.trim().into()));
+    found.or_else(platform_data_dir).ok_or_else(|| {
+        let message = "this user has no home folder; set CLAUDEMESH_DATA_DIR to a folder in which \
+                       to keep keys";
+        Failure::new("no_data_dir", message).into()
+    })
 }
 
 /// Writes a file that only this user can read, whole or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         private_folder(folder)?;

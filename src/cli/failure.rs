@@ -16,16 +16,16 @@ const WRONG_INPUT: u8 = 2;
 /// A failure with a code for scripts and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Failure {
-    /// Stable: scripts compare it.
-    pub code: &'static str,
+pub(crate) struct Failure {
+    /// Scripts compare the code, which is stable.
+    pub(crate) code: &'static str,
     /// What is wrong and what to do.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Failure {
     /// A failure, ready for `?`.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 }
@@ -51,7 +51,7 @@ pub fn report(json: bool, error: &anyhow::Error) -> ExitCode {
 
 /// Prints what clap has to say: help, the version, or what is wrong with the
 /// arguments. Returns the exit code.
-pub(super) fn report_usage(json: bool, error: &clap::Error) -> ExitCode {
+pub(crate) fn report_usage(json: bool, error: &clap::Error) -> ExitCode {
     if error.use_stderr() && json {
         let shows_help = UsageErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
         let message = if error.kind() == shows_help {
@@ -73,8 +73,8 @@ fn first_paragraph(text: &str) -> String {
 }
 
 fn say(json: bool, message: &str, object: &Value) {
-    // Not eprintln!, which panics when standard error is closed.
-    // Names of peers may be in it.
+    // eprintln! would panic when standard error is closed. The message may hold names
+    // of peers.
     let _ = writeln!(io::stderr(), "claudemesh-broker: {}", output::printable_lines(message));
     if json {
         print_object(object);

@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigErrors};
 
 /// Whom to ask for what.
 #[derive(Debug, Args)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// The broker's address, as http(s) or ws(s) URL; by default the one of this
     /// machine that the settings name
     #[arg(long)]
@@ -27,7 +27,7 @@ pub struct HealthArgs {
 ///
 /// # Errors
 /// When there is no answer, or none of a broker.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: &HealthArgs,
     json: bool,
     config: Result<Config, ConfigErrors>,
@@ -45,13 +45,10 @@ pub(super) async fn run(
         let text = format!("{url} answers {status}, and not as a broker does");
         return Err(Failure::new("no_broker", text).into());
     };
-    if json {
-        output::json(&json!({"ok": status.is_success(), "url": url.as_str(), "said": said}))?;
-    } else {
-        let version = said["version"].as_str().unwrap_or("?");
-        let reason = said["reason"].as_str().map(|it| format!(" ({it})")).unwrap_or_default();
-        let text = format!("{word}{reason}: claudemesh-broker {version} at {url}");
-        output::line(&output::printable(&text))?;
-    }
+    let version = said["version"].as_str().unwrap_or("?");
+    let reason = said["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let text = format!("{word}{reason}: claudemesh-broker {version} at {url}");
+    let object = json!({"ok": status.is_success(), "url": url.as_str(), "said": said});
+    output::answer(json, &object, &output::printable(&text))?;
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

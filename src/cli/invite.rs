@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 use super::enrol::{CreatedInvite, InviteTerms};
 use super::member::RoleArg;
 use super::{Failure, enrol, lookup, output};
-use crate::auth::SecretKey;
+use crate::auth::{LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::store::{Invite, Mesh, Store, StoreError};
-
-/// How a link begins; the token follows.
-const LINK_PREFIX: &str = "ic://join/";
 
 /// The longest life of an invite: ten years, which any payload can say.
 const EXPIRES_IN_MS_MAX: i64 = 3650 * 24 * 60 * 60 * 1000;
@@ -24,7 +21,7 @@ const SAME_SECOND_MAX: u32 = 300;
 
 /// What can be done with invites.
 #[derive(Debug, Subcommand)]
-pub enum InviteCommand {
+pub(crate) enum InviteCommand {
     /// Create a link by which peers join a mesh
     Create {
         /// The mesh's slug or id
@@ -56,11 +53,7 @@ pub enum InviteCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store; no such mesh or invite; no owner key to sign with.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: InviteCommand,
     json: bool,
     config: &Config,
@@ -95,27 +88,25 @@ async fn create(
 ) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let given = match owner_key {
-        // Not in the list of processes, where others could read it.
+        // A dash keeps the key out of the list of processes, where others could read it.
         Some(dash) if dash == "-" => Some(std::io::read_to_string(std::io::stdin())?),
         given => given,
     };
     let folder = enrol::data_dir(config).ok();
     let owner = enrol::owner_secret(folder.as_deref(), &mesh, given.as_deref())?;
     let created = create_distinct(store, &mesh, &owner, terms).await?;
-    if json {
-        return output::json(&json!({
-            "id": created.id,
-            "meshId": mesh.id,
-            "slug": mesh.slug,
-            "link": created.link,
-            "token": created.token,
-            "payload": created.payload,
-            "role": terms.role,
-            "maxUses": terms.max_uses,
-            "expiresAt": created.expires_at,
-        }));
-    }
-    output::line(&format!(
+    let object = json!({
+        "id": created.id,
+        "meshId": mesh.id,
+        "slug": mesh.slug,
+        "link": created.link,
+        "token": created.token,
+        "payload": created.payload,
+        "role": terms.role,
+        "maxUses": terms.max_uses,
+        "expiresAt": created.expires_at,
+    });
+    let text = format!(
         "{}\n\n\
          It lets {} join {} as {}, until {}, at {}\n\
          Whoever has the link can join: send it by a private way. The newcomer types\n  \
@@ -126,8 +117,8 @@ async fn create(
         terms.role.as_str(),
         created.expires_at,
         terms.broker_url,
-    ))?;
-    Ok(())
+    );
+    output::answer(json, &object, &text)
 }
 
 /// Creates an invite with a token of its own. The payload holds nothing but
@@ -165,7 +156,7 @@ async fn list(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let (invites, now) = (store.invites(&mesh.id).await?, Timestamp::now());
     if json {
-        let invites: Vec<Value> = invites.iter().map(|it| describe(it, now)).collect();
+        let invites: Vec<Value> = invites.iter().map(|invite| describe(invite, now)).collect();
         return output::json(&json!({
             "meshId": mesh.id, "slug": mesh.slug, "invites": invites,
         }));
@@ -198,11 +189,8 @@ async fn revoke(store: &dyn Store, invite: &str, json: bool) -> anyhow::Result<(
                        `claudemesh-broker invite list <mesh>` shows each with its id and state";
         return Err(Failure::new("invite_not_found", message).into());
     }
-    if json {
-        return output::json(&json!({"invite": id_or_token, "revoked": true}));
-    }
-    output::line("The invite is revoked; who joined by it stays.")?;
-    Ok(())
+    let text = "The invite is revoked; who joined by it stays.";
+    output::answer(json, &json!({"invite": id_or_token, "revoked": true}), text)
 }
 
 fn describe(invite: &Invite, now: Timestamp) -> Value {
@@ -218,7 +206,7 @@ fn describe(invite: &Invite, now: Timestamp) -> Value {
     })
 }
 
-/// Whether somebody could join by it at `now`.
+/// Whether somebody could join by the invite at `now`.
 pub(super) fn is_usable(invite: &Invite, now: Timestamp) -> bool {
     state(invite, now) == "usable"
 }
@@ -235,7 +223,7 @@ fn state(invite: &Invite, now: Timestamp) -> &'static str {
     }
 }
 
-/// Reads `90m`, `12h`, `7d`, `1h 30m`.
+/// Reads a span of time such as `90m`, `12h`, `7d`, `1h 30m`.
 fn parse_duration_ms(text: &str) -> Result<i64, Failure> {
     let parsed = humantime::parse_duration(text.trim()).ok();
     let ms = parsed.and_then(|duration| i64::try_from(duration.as_millis()).ok());

@@ -10,16 +10,15 @@ use tokio::net::TcpListener;
 use super::Failure;
 use crate::config::ListenConfig;
 
-/// Connections that the kernel completes before the broker takes them. More:
-/// their peers try again. The kernel cuts it at `net.core.somaxconn`.
+/// Connections that the kernel completes before the broker takes them; peers of those
+/// beyond try again. The kernel cuts the number at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// A port that is open.
-pub(super) struct Bound {
-    /// What accepts.
-    pub(super) listener: TcpListener,
+pub(crate) struct Bound {
+    pub(crate) listener: TcpListener,
     /// Whether IPv6 was wanted and is not to be had.
-    pub(super) ipv4_only: bool,
+    pub(crate) ipv4_only: bool,
 }
 
 /// Binds what `config` says: without an address `[::]`, which takes IPv4 too,
@@ -27,7 +26,7 @@ pub(super) struct Bound {
 ///
 /// # Errors
 /// What the system said; [`explain`] makes a sentence of it.
-pub(super) fn bind(config: &ListenConfig) -> io::Result<Bound> {
+pub(crate) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     let Some(address) = config.bind else {
         return match bind_to(IpAddr::V6(Ipv6Addr::UNSPECIFIED), config.port) {
             Err(error) if lacks_ipv6(&error) => {
@@ -40,8 +39,8 @@ pub(super) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     bind_to(address, config.port).map(|listener| Bound { listener, ipv4_only: false })
 }
 
-/// Listens there; 0: on a free port.
-pub(super) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+/// Listens on `port` of `address`, or on a free one when that is 0.
+pub(crate) fn bind_to(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(address, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
@@ -59,14 +58,17 @@ fn lacks_ipv6(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let missing =
         [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT, Errno::ADDRNOTAVAIL, Errno::NOPROTOOPT];
-    error.raw_os_error().is_some_and(|code| missing.iter().any(|it| it.raw_os_error() == code))
+    error
+        .raw_os_error()
+        .is_some_and(|code| missing.iter().any(|error| error.raw_os_error() == code))
 }
 
 /// Why the port could not be opened, and what to do. `occupant` is the broker
 /// that answers there, if one does.
-pub(super) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option<&str>) -> Failure {
+pub(crate) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option<&str>) -> Failure {
     let port = config.port;
-    let address = config.bind.map_or_else(|| "this machine".to_owned(), |it| it.to_string());
+    let address =
+        config.bind.map_or_else(|| "this machine".to_owned(), |address| address.to_string());
     match (error.kind(), occupant) {
         (ErrorKind::AddrInUse, Some(version)) => Failure::new(
             "port_in_use",
@@ -108,7 +110,7 @@ pub(super) fn explain(config: &ListenConfig, error: &io::Error, occupant: Option
 
 /// Raises the soft limit of open files to the hard one, and says what it is
 /// then; `None` when there is none.
-pub(super) fn raise_open_files() -> Option<u64> {
+pub(crate) fn raise_open_files() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum
         || setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok()
@@ -119,7 +121,7 @@ pub(super) fn raise_open_files() -> Option<u64> {
 }
 
 /// The limits of open files: soft and hard; `None` stands for no limit.
-pub(super) fn open_files() -> (Option<u64>, Option<u64>) {
+pub(crate) fn open_files() -> (Option<u64>, Option<u64>) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     (current, maximum)
 }

@@ -10,10 +10,7 @@ use crate::store::{Member, Mesh, Store};
 
 /// Runs `work` on the configured store with its schema up to date, and closes
 /// the store whatever came of it.
-///
-/// # Errors
-/// Those of the store and of `work`.
-pub(super) async fn with_store<T>(
+pub(crate) async fn with_store<T>(
     config: &Config,
     work: impl AsyncFnOnce(&Arc<dyn Store>) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -27,7 +24,7 @@ pub(super) async fn with_store<T>(
 ///
 /// # Errors
 /// [`Failure`] `mesh_not_found`, or the store's.
-pub(super) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<Mesh> {
+pub(crate) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<Mesh> {
     store.find_mesh(slug_or_id).await?.ok_or_else(|| {
         let message = format!(
             "there is no mesh {slug_or_id:?}; `claudemesh-broker mesh list` shows those there are"
@@ -42,11 +39,11 @@ pub(super) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<
 ///
 /// # Errors
 /// `member_not_found` or `member_ambiguous`.
-pub(super) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
+pub(crate) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
     let name = target.strip_prefix('@').unwrap_or(target);
-    let exact = |it: &&Member| it.id.as_str() == target || it.key.as_str() == target;
-    let named = |it: &&Member| it.display_name == name;
-    let begins = |it: &&Member| target.len() >= 4 && it.key.as_str().starts_with(target);
+    let exact = |member: &&Member| member.id.as_str() == target || member.key.as_str() == target;
+    let named = |member: &&Member| member.display_name == name;
+    let begins = |member: &&Member| target.len() >= 4 && member.key.as_str().starts_with(target);
     let mut found: Vec<&Member> = members.iter().filter(exact).collect();
     if found.is_empty() {
         found = members.iter().filter(named).collect();
@@ -74,10 +71,7 @@ pub(super) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Memb
 
 /// The key that `sender` means: that of a member, or itself when it is one (a
 /// session's key is in nobody's list).
-///
-/// # Errors
-/// As [`member`].
-pub(super) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failure> {
+pub(crate) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failure> {
     match member(members, sender) {
         Ok(found) => Ok(found.key.clone()),
         Err(_) if crate::auth::is_public_key(sender) => Ok(Key::from(sender)),
@@ -86,7 +80,7 @@ pub(super) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failur
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::id::MemberId;
@@ -131,7 +125,7 @@ pub(super) mod tests {
         assert_eq!(failure.code, "member_ambiguous");
         assert!(failure.message.contains("123412341234"), "{failure}");
         assert!(failure.message.contains("123512351235"), "{failure}");
-        assert_eq!(member(&members, &two[..5]).map(|it| it.id.as_str()).ok(), Some("m2"));
+        assert_eq!(member(&members, &two[..5]).map(|member| member.id.as_str()).ok(), Some("m2"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::store::{Member, Moderation, Role, Store};
 
-/// As the audit trail names whoever types here: no member, but whoever can
+/// The audit trail's name for whoever types here: no member, but whoever can
 /// reach the database.
 const OPERATOR: &str = "operator";
 
@@ -21,7 +21,7 @@ const CAPABILITIES: [&str; 4] = ["read", "dm", "broadcast", "state-read"];
 
 /// What can be done about members.
 #[derive(Debug, Subcommand)]
-pub enum MemberCommand {
+pub(crate) enum MemberCommand {
     /// List the members of a mesh
     List {
         /// The mesh's slug or id
@@ -69,7 +69,7 @@ pub enum MemberCommand {
 
 /// A role, as typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum RoleArg {
+pub(crate) enum RoleArg {
     /// May kick, ban, and read the audit trail
     Admin,
     /// May not
@@ -85,11 +85,7 @@ impl From<RoleArg> for Role {
     }
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store, or that mesh or member cannot be found.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: MemberCommand,
     json: bool,
     config: &Config,
@@ -110,11 +106,7 @@ pub(super) async fn run(
                 grant(store, &mesh, &member, &sender, &capabilities).await?
             }
         };
-        if json {
-            output::json(&object)?
-        } else {
-            output::line(&output::printable(&text))?
-        }
+        output::answer(json, &object, &output::printable(&text))?;
         Ok(ExitCode::SUCCESS)
     })
     .await
@@ -154,7 +146,7 @@ async fn list(store: &dyn Store, mesh: &str, all: bool, json: bool) -> anyhow::R
 }
 
 fn describe(member: &Member) -> Value {
-    let groups: Vec<&str> = member.default_groups.iter().map(|it| it.name.as_str()).collect();
+    let groups: Vec<&str> = member.default_groups.iter().map(|group| group.name.as_str()).collect();
     json!({
         "memberId": member.id,
         "pubkey": member.key,
@@ -280,7 +272,7 @@ fn parse_capabilities(text: &str) -> Result<Option<Vec<String>>, Failure> {
             );
             return Err(Failure::new("invalid_capabilities", message));
         }
-        if !list.iter().any(|it| it == word) {
+        if !list.iter().any(|listed| listed == word) {
             list.push(word.to_owned());
         }
     }

@@ -14,7 +14,7 @@ use crate::store::{MeshSummary, Store};
 
 /// What can be done with meshes.
 #[derive(Debug, Subcommand)]
-pub enum MeshCommand {
+pub(crate) enum MeshCommand {
     /// Create a mesh, with its owner as first member
     Create {
         /// Its short name: lower-case letters, digits and dashes, 1 to 63
@@ -37,11 +37,7 @@ pub enum MeshCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store; a slug that is wrong or taken; no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: MeshCommand,
     json: bool,
     config: &Config,
@@ -69,7 +65,7 @@ async fn create(
     config: &Config,
 ) -> anyhow::Result<()> {
     let name = name.map(check_name).transpose()?;
-    // Before the mesh: there must be a place for its key.
+    // The folder comes before the mesh: there must be a place for its owner's key.
     let folder = enrol::data_dir(config)?;
     let created = enrol::create_mesh(store, slug, name, Timestamp::now()).await?;
     let kept = enrol::keep_owner_secret(&folder, &created);
@@ -83,21 +79,19 @@ async fn create(
         }
     };
     let (mesh, secret) = (&created.mesh, created.owner_secret.to_hex128());
-    if json {
-        return output::json(&json!({
-            "meshId": mesh.id,
-            "slug": mesh.slug,
-            "name": mesh.name,
-            "ownerPubkey": created.owner_secret.public_key(),
-            "ownerSecretKey": secret,
-            "ownerKeyFile": file,
-            "memberId": created.member_id,
-        }));
-    }
+    let object = json!({
+        "meshId": mesh.id,
+        "slug": mesh.slug,
+        "name": mesh.name,
+        "ownerPubkey": created.owner_secret.public_key(),
+        "ownerSecretKey": secret,
+        "ownerKeyFile": file,
+        "memberId": created.member_id,
+    });
     // Elsewhere the invite's maker has to bring the key.
     let bring = if file.is_some() { "" } else { " --owner-key -" };
     let file = file.map(|path| format!("\n  kept in     {path}")).unwrap_or_default();
-    output::line(&format!(
+    let text = format!(
         "The mesh {slug} is made; you own it.\n  \
          mesh id     {}\n  \
          owner key   {}\n  \
@@ -106,8 +100,8 @@ async fn create(
          The secret signs invites and is not shown again: keep a copy in a safe place.",
         mesh.id,
         created.owner_secret.public_key(),
-    ))?;
-    Ok(())
+    );
+    output::answer(json, &object, &text)
 }
 
 fn check_name(name: &str) -> Result<&str, Failure> {
@@ -151,14 +145,11 @@ async fn show(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let (meshes, now) = (store.meshes().await?, Timestamp::now());
     let invites = store.invites(&mesh.id).await?;
-    let usable = invites.iter().filter(|it| super::invite::is_usable(it, now)).count();
-    let summary = meshes.into_iter().find(|it| it.mesh.id == mesh.id);
+    let usable = invites.iter().filter(|invite| super::invite::is_usable(invite, now)).count();
+    let summary = meshes.into_iter().find(|summary| summary.mesh.id == mesh.id);
     let summary = summary.unwrap_or(MeshSummary { mesh, members: 0, presences: 0, queued: 0 });
-    if json {
-        let mut object = describe(&summary);
-        object["usableInvites"] = json!(usable);
-        return output::json(&object);
-    }
+    let mut object = describe(&summary);
+    object["usableInvites"] = json!(usable);
     let MeshSummary { mesh, members, presences, queued } = &summary;
     let archived = mesh.archived_at.map_or_else(String::new, |at| format!("\n  archived   {at}"));
     let text = format!(
@@ -173,28 +164,24 @@ async fn show(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
         output::count(*queued, "message"),
         output::count(usable, "invite"),
     );
-    output::line(&text)?;
-    Ok(())
+    output::answer(json, &object, &text)
 }
 
 async fn archive(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
     let changed = store.archive_mesh(Timestamp::now(), &mesh.id).await?;
-    if json {
-        return output::json(&json!({
-            "meshId": mesh.id, "slug": mesh.slug, "archived": true, "changed": changed,
-        }));
-    }
+    let object = json!({
+        "meshId": mesh.id, "slug": mesh.slug, "archived": true, "changed": changed,
+    });
     let text = if changed {
         format!("{} is archived: nobody can enter it any more.", mesh.slug)
     } else {
         format!("{} was archived before.", mesh.slug)
     };
-    output::line(&text)?;
-    Ok(())
+    output::answer(json, &object, &text)
 }
 
-/// Without the secrets that a mesh may hold.
+/// A mesh for scripts, without the secrets that it may hold.
 fn describe(summary: &MeshSummary) -> Value {
     let MeshSummary { mesh, members, presences, queued } = summary;
     json!({

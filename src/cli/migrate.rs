@@ -13,17 +13,13 @@ use crate::store::Store;
 
 /// How to migrate.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct MigrateArgs {
+pub(crate) struct MigrateArgs {
     /// Only say what is pending; exit code 1 when something is
     #[arg(long)]
     check: bool,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: &MigrateArgs,
     json: bool,
     config: &Config,
@@ -32,12 +28,8 @@ pub(super) async fn run(
     let result = migrate(store.as_ref(), args.check).await;
     store.close().await;
     let names = result?;
-    if json {
-        let object = if args.check { json!({"pending": names}) } else { json!({"applied": names}) };
-        output::json(&object)?;
-    } else {
-        output::line(&sentence(args.check, &names))?;
-    }
+    let object = if args.check { json!({"pending": names}) } else { json!({"applied": names}) };
+    output::answer(json, &object, &sentence(args.check, &names))?;
     let is_behind = args.check && !names.is_empty();
     Ok(if is_behind { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

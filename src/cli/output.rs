@@ -1,4 +1,5 @@
-//! What commands print: text for people, one JSON object for scripts.
+//! What commands print: text for people, one JSON object for scripts. Whatever prints
+//! fails when standard output cannot be written.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,20 +9,19 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 /// Prints `value` as one line of JSON.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     raw(json_line(value)?.as_bytes())?;
     Ok(())
 }
 
+/// Prints what a command answers: `object` for scripts, `text` for people.
+pub(crate) fn answer(as_json: bool, object: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    if as_json { json(object) } else { Ok(line(text)?) }
+}
+
 /// `value` as one line of JSON. Beyond what JSON asks for, what would steer a terminal
 /// is escaped: the same value for a program, and harmless to look at.
-///
-/// # Errors
-/// When the value has no form as JSON.
-pub(super) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string(value)?;
     let mut line = String::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -38,18 +38,12 @@ pub(super) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// Prints a line of text. Not `println!`, which panics when the reader left.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub(super) fn line(text: &str) -> io::Result<()> {
+pub(crate) fn line(text: &str) -> io::Result<()> {
     raw(format!("{text}\n").as_bytes())
 }
 
 /// Prints bytes.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub(super) fn raw(bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn raw(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     out.flush()
@@ -57,10 +51,7 @@ pub(super) fn raw(bytes: &[u8]) -> io::Result<()> {
 
 /// Prints rows under headings: with borders and fitted to its width on a
 /// terminal, in plain columns elsewhere.
-///
-/// # Errors
-/// When standard output cannot be written.
-pub(super) fn table<const N: usize>(
+pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> io::Result<()> {
@@ -80,7 +71,7 @@ pub(super) fn table<const N: usize>(
 
 /// `text` without the characters that would steer a terminal: names come from
 /// strangers.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(steers) {
         Cow::Owned(text.replace(steers, "\u{fffd}"))
     } else {
@@ -89,7 +80,7 @@ pub(super) fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// As [`printable`], for text of several lines that are ours.
-pub(super) fn printable_lines(text: &str) -> String {
+pub(crate) fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
@@ -109,7 +100,7 @@ fn steers(c: char) -> bool {
 }
 
 /// Whether `text` can be a part of a path as it is: no folder, nothing hidden.
-pub(super) fn is_file_name(text: &str) -> bool {
+pub(crate) fn is_file_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 64
         && !text.starts_with('.')
@@ -117,7 +108,7 @@ pub(super) fn is_file_name(text: &str) -> bool {
 }
 
 /// A part of a path for `text`, which may come from a stranger: itself, or its digest.
-pub(super) fn file_name(text: &str) -> Cow<'_, str> {
+pub(crate) fn file_name(text: &str) -> Cow<'_, str> {
     if is_file_name(text) {
         return text.into();
     }
@@ -126,7 +117,7 @@ pub(super) fn file_name(text: &str) -> Cow<'_, str> {
 }
 
 /// `text` as a shell takes it for one word.
-pub(super) fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text.to_owned();
@@ -135,12 +126,12 @@ pub(super) fn shell_word(text: &str) -> String {
 }
 
 /// `text`, or a dash for nothing.
-pub(super) fn or_dash(text: Option<impl ToString>) -> String {
+pub(crate) fn or_dash(text: Option<impl ToString>) -> String {
     text.map_or_else(|| "-".to_owned(), |text| text.to_string())
 }
 
 /// `1 member`, `2 members`.
-pub(super) fn count(number: impl TryInto<u64> + Copy, noun: &str) -> String {
+pub(crate) fn count(number: impl TryInto<u64> + Copy, noun: &str) -> String {
     let number = number.try_into().unwrap_or_default();
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -26,7 +26,7 @@ use keyring::{Kept, KeyFile};
 
 /// What a peer can do from the terminal.
 #[derive(Debug, Subcommand)]
-pub enum PeerCommand {
+pub(crate) enum PeerCommand {
     /// Join a mesh by an invite; makes a key and keeps it
     Join(JoinArgs),
     /// Send a message, sealed for its recipient
@@ -43,101 +43,101 @@ pub enum PeerCommand {
 
 /// Arguments of `peer join`.
 #[derive(Debug, Args)]
-pub struct JoinArgs {
+pub(crate) struct JoinArgs {
     /// The invite: `ic://join/...` or the token alone
-    pub link: String,
+    pub(crate) link: String,
     /// What to be called in the mesh
     #[arg(long)]
-    pub name: String,
+    pub(crate) name: String,
     /// The broker's address, if not the one in the invite
     #[arg(long, value_name = "URL")]
-    pub broker: Option<String>,
+    pub(crate) broker: Option<String>,
 }
 
 /// Which of this user's peers acts.
 #[derive(Debug, Args)]
-pub struct WhoArgs {
+pub(crate) struct WhoArgs {
     /// Which peer, when there are several: NAME or MESH/NAME
     #[arg(long = "as", value_name = "NAME")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The peer's key file, instead
     #[arg(long = "key", value_name = "FILE", conflicts_with = "name")]
-    pub key_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
     /// The broker's address, if not the one of the invite
     #[arg(long, value_name = "URL")]
-    pub broker: Option<String>,
+    pub(crate) broker: Option<String>,
 }
 
 /// Arguments of `peer send`.
 #[derive(Debug, Args)]
-pub struct SendArgs {
+pub(crate) struct SendArgs {
     /// To whom: a name, a key, `@group`, or `*` for everyone
-    pub to: String,
+    pub(crate) to: String,
     /// What to say; `-` reads it from standard input
-    pub text: String,
+    pub(crate) text: String,
     /// `now` interrupts, `next` and `low` wait until the recipient is idle
     #[arg(long, value_enum, default_value_t = PriorityArg::Next)]
-    pub priority: PriorityArg,
+    pub(crate) priority: PriorityArg,
     /// Who sends.
     #[command(flatten)]
-    pub who: WhoArgs,
+    pub(crate) who: WhoArgs,
 }
 
 /// Arguments of `peer listen`.
 #[derive(Debug, Args)]
-pub struct ListenArgs {
+pub(crate) struct ListenArgs {
     /// A group to be in; may be given several times
     #[arg(long = "group", value_name = "GROUP")]
-    pub groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
     /// The status to start with
     #[arg(long, value_enum)]
-    pub status: Option<StatusArg>,
+    pub(crate) status: Option<StatusArg>,
     /// What to show the others as this peer's work
     #[arg(long, value_name = "TEXT")]
-    pub summary: Option<String>,
+    pub(crate) summary: Option<String>,
     /// End after this many messages
     #[arg(long, value_name = "N")]
-    pub count: Option<u64>,
+    pub(crate) count: Option<u64>,
     /// Who listens.
     #[command(flatten)]
-    pub who: WhoArgs,
+    pub(crate) who: WhoArgs,
 }
 
 /// Arguments of `peer list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     /// Also connections that are no sessions: daemons, commands
     #[arg(long)]
-    pub all: bool,
+    pub(crate) all: bool,
     /// Who asks.
     #[command(flatten)]
-    pub who: WhoArgs,
+    pub(crate) who: WhoArgs,
 }
 
 /// Arguments of `peer forget`.
 #[derive(Debug, Args)]
-pub struct ForgetArgs {
+pub(crate) struct ForgetArgs {
     /// The name that was met
-    pub contact: String,
+    pub(crate) contact: String,
     /// Who met it.
     #[command(flatten)]
-    pub who: WhoArgs,
+    pub(crate) who: WhoArgs,
 }
 
 /// Arguments of `peer status`.
 #[derive(Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// `idle` takes everything; `working` and `dnd` only what is sent as `now`
     #[arg(value_enum)]
-    pub status: StatusArg,
+    pub(crate) status: StatusArg,
     /// Whose status.
     #[command(flatten)]
-    pub who: WhoArgs,
+    pub(crate) who: WhoArgs,
 }
 
 /// A priority, as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PriorityArg {
+pub(crate) enum PriorityArg {
     /// Interrupts
     Now,
     /// Waits for an idle recipient
@@ -158,7 +158,7 @@ impl From<PriorityArg> for Priority {
 
 /// A status, as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StatusArg {
+pub(crate) enum StatusArg {
     /// Takes everything
     Idle,
     /// Takes only what is urgent
@@ -181,7 +181,11 @@ impl From<StatusArg> for Status {
 ///
 /// # Errors
 /// [`Failure`] or [`ClientError`], each a sentence that says what to do.
-pub async fn run(command: PeerCommand, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    command: PeerCommand,
+    json: bool,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
     let data_dir = enrol::data_dir(config)?;
     match command {
         PeerCommand::Join(args) => join(&args, json, &data_dir).await,
@@ -199,7 +203,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     let path = keyring::path_of(data_dir, &payload.mesh_slug, &args.name)?;
     let mesh = MeshId::from(payload.mesh_id.as_str());
     let mut file = match path.exists().then(|| keyring::read(&path)).transpose()? {
-        // A join that was cut short: the same key again is no second member.
+        // After a join that was cut short the same key is no second member.
         Some(Kept { file, .. }) if file.member_id.is_none() && file.mesh_id == mesh => file,
         Some(_) => {
             let message = format!(
@@ -217,7 +221,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     if let Some(broker) = &args.broker {
         file.broker_url.clone_from(broker);
     }
-    // Before the invite is used: a key that cannot be kept must not join.
+    // The key is written before the invite is used: one that cannot be kept must not join.
     file.write(&path)?;
     let secret = file.secret()?;
     let joining = client::join(Some(&file.broker_url), &args.link, &secret, &args.name).await;
@@ -225,7 +229,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
         Ok(enrolled) => enrolled,
         Err(error) => {
             if matches!(error, ClientError::Http { .. }) {
-                // The broker said no: the key is nobody's.
+                // The key is nobody's, since the broker said no.
                 let _ = std::fs::remove_file(&path);
             }
             return Err(explain_join(error));
@@ -233,26 +237,24 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     };
     file.member_id = Some(enrolled.member.clone());
     file.write(&path)?;
-    if json {
-        output::json(&json!({
-            "meshId": file.mesh_id,
-            "meshSlug": file.mesh_slug,
-            "memberId": enrolled.member,
-            "name": file.name,
-            "pubkey": file.public_key,
-            "brokerUrl": file.broker_url,
-            "keyFile": path,
-            "alreadyMember": enrolled.already_member,
-        }))?;
-    } else {
-        output::line(&format!(
-            "{} is a member of {} now; its key is in {}\nnext: claudemesh-broker peer listen --as {}",
-            file.name,
-            file.mesh_slug,
-            path.display(),
-            file.full_name()
-        ))?;
-    }
+    let object = json!({
+        "meshId": file.mesh_id,
+        "meshSlug": file.mesh_slug,
+        "memberId": enrolled.member,
+        "name": file.name,
+        "pubkey": file.public_key,
+        "brokerUrl": file.broker_url,
+        "keyFile": path,
+        "alreadyMember": enrolled.already_member,
+    });
+    let text = format!(
+        "{} is a member of {} now; its key is in {}\nnext: claudemesh-broker peer listen --as {}",
+        file.name,
+        file.mesh_slug,
+        path.display(),
+        file.full_name()
+    );
+    output::answer(json, &object, &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -303,14 +305,13 @@ async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
 fn forget(args: &ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let kept = args.who.choose(data_dir)?;
     let forgotten = contacts::forget(data_dir, &kept, &args.contact)?;
-    if json {
-        output::json(&json!({ "name": args.contact, "forgotten": forgotten }))?;
-    } else if forgotten.is_empty() {
-        output::line(&format!("{} was not met in {}", args.contact, kept.file.mesh_slug))?;
+    let text = if forgotten.is_empty() {
+        format!("{} was not met in {}", args.contact, kept.file.mesh_slug)
     } else {
         let keys: Vec<&str> = forgotten.iter().map(|key| send::short(key)).collect();
-        output::line(&format!("{} ({}) is forgotten", args.contact, keys.join(", ")))?;
-    }
+        format!("{} ({}) is forgotten", args.contact, keys.join(", "))
+    };
+    output::answer(json, &json!({ "name": args.contact, "forgotten": forgotten }), &text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -333,15 +334,12 @@ async fn status(args: &StatusArgs, json: bool, data_dir: &Path) -> anyhow::Resul
     let kept = args.who.choose(data_dir)?;
     let status = Status::from(args.status);
     control::ask(&kept, status).await?;
-    if json {
-        output::json(&json!({ "peer": kept.file.full_name(), "status": status }))?;
-    } else {
-        let effect = match status {
-            Status::Idle => "takes everything",
-            Status::Working | Status::Dnd => "takes only what is sent as `now`",
-        };
-        output::line(&format!("{} is {} and {effect}", kept.file.name, status.as_str()))?;
-    }
+    let effect = match status {
+        Status::Idle => "takes everything",
+        Status::Working | Status::Dnd => "takes only what is sent as `now`",
+    };
+    let text = format!("{} is {} and {effect}", kept.file.name, status.as_str());
+    output::answer(json, &json!({ "peer": kept.file.full_name(), "status": status }), &text)?;
     Ok(ExitCode::SUCCESS)
 }
 

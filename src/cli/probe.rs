@@ -9,10 +9,10 @@ use tokio::net::TcpStream;
 
 use crate::config::ListenConfig;
 
-/// From connecting to the whole answer. Later: it is no broker.
+/// From connecting to the whole answer; what takes longer is no broker.
 const PROBE_DEADLINE: Duration = Duration::from_millis(1500);
 
-/// As much of an answer as is read. More: it is no broker's.
+/// As much of an answer as is read; a longer one is no broker's.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -20,11 +20,10 @@ const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: 
 /// What `/health` says, as far as it matters here.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub(super) struct Health {
-    /// Its version.
     pub(super) version: String,
     /// `up` or `down`.
     pub(super) db: String,
-    /// For how many seconds it has been running.
+    /// For how many seconds the broker has been running.
     pub(super) uptime: u64,
 }
 
@@ -38,8 +37,8 @@ pub(super) async fn health(config: &ListenConfig) -> Option<Health> {
 pub(super) fn reachable(config: &ListenConfig) -> SocketAddr {
     let address = match config.bind {
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(IpAddr::V4(it)) if it.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(IpAddr::V6(it)) if it.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Some(IpAddr::V4(bind)) if bind.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(IpAddr::V6(bind)) if bind.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         Some(address) => address,
     };
     SocketAddr::new(address, config.port)

@@ -13,7 +13,7 @@ use crate::store::MessageState;
 
 /// What can be asked about the queue.
 #[derive(Debug, Subcommand)]
-pub enum QueueCommand {
+pub(crate) enum QueueCommand {
     /// Show what waits in a mesh's queue, oldest first
     Show {
         /// The mesh's slug or id
@@ -25,11 +25,7 @@ pub enum QueueCommand {
     },
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// Those of the store, or that there is no such mesh.
-pub(super) async fn run(
+pub(crate) async fn run(
     command: QueueCommand,
     json: bool,
     config: &Config,

@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::cluster::ignores_hang_up;
 use super::{listen, output, probe};
 use crate::app;
 use crate::client::http::http_url;
@@ -18,13 +17,13 @@ const INTERRUPTED: u8 = 130;
 
 /// Serves until a signal says to stop.
 ///
-/// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends it at
+/// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends the broker at
 /// once.
 ///
 /// # Errors
 /// When the port cannot be opened, or what [`app::open`] says.
-pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
-    // Before the port: a signal from here on is a request, not a death.
+pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
+    // Signals are caught before the port opens: each from here on is a request, not a death.
     let mut signals = Signals::listen()?;
     let open_files = listen::raise_open_files();
     let bound = match listen::bind(&config.listen) {
@@ -38,7 +37,7 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
     // With port 0 only the system knows which; invites must name it.
     config.listen.port = address.port();
     let banner = Banner::of(&config, address.to_string(), bound.ipv4_only, open_files);
-    // Before anything is printed: what it says must be so.
+    // The parts are opened before anything is printed: what the banner says must be so.
     let backends = tokio::select! {
         opened = app::open(&config) => opened?,
         name = signals.next() => {
@@ -46,17 +45,13 @@ pub(super) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCo
             return Ok(ExitCode::SUCCESS);
         }
     };
-    if json {
-        output::json(&banner.to_json())?
-    } else {
-        output::line(&banner.to_text())?
-    }
+    output::answer(json, &banner.to_json(), &banner.to_text())?;
 
     let drain_seconds = config.drain.drain_ms / 1000;
     let shutdown = CancellationToken::new();
     let mut broker = tokio::spawn(app::run_on(backends, config, bound.listener, shutdown.clone()));
     tokio::select! {
-        // It ends by itself only when something is wrong, or after a drain.
+        // The broker ends by itself only when something is wrong, or after a drain.
         ended = &mut broker => return finished(ended),
         name = signals.next() => tracing::info!(
             signal = name,
@@ -78,22 +73,22 @@ fn finished(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow
     Ok(ExitCode::SUCCESS)
 }
 
-/// The signals that stop it.
-pub(super) struct Signals {
+/// The signals that stop a broker, or a whole cluster of this machine.
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    /// `None` where it is to be ignored: under `nohup`.
+    /// A closed terminal; `None` where that is to be ignored, under `nohup`.
     hang_up: Option<Signal>,
-    /// They mean nothing here, and would end the process if nobody caught them.
+    /// SIGUSR1 and SIGUSR2 mean nothing here, and end a process that does not catch them.
     _ignored: [Signal; 2],
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Catches the signals from now on.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let hang_up = match ignores_hang_up() {
             true => None,
             false => Some(signal(SignalKind::hangup())?),
@@ -106,8 +101,8 @@ impl Signals {
         })
     }
 
-    /// Waits for one of them, and names it.
-    pub(super) async fn next(&mut self) -> &'static str {
+    /// Waits for a signal to stop, and names it.
+    pub(crate) async fn next(&mut self) -> &'static str {
         let hang_up = async {
             match &mut self.hang_up {
                 Some(hang_up) => hang_up.recv().await,
@@ -122,9 +117,18 @@ impl Signals {
     }
 
     /// Waits for a SIGINT.
-    pub(super) async fn interrupted(&mut self) {
+    pub(crate) async fn interrupted(&mut self) {
         self.interrupt.recv().await;
     }
+}
+
+/// Whether `nohup` has started this: then a closed terminal is no reason.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 /// What is printed when the port is open.

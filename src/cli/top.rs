@@ -15,12 +15,14 @@ use url::Url;
 use super::{Failure, output, probe};
 use crate::client::http::{call, http_url};
 use crate::config::{Config, ConfigErrors, Env, Secret};
+use crate::http::admin::PREFIX;
+use crate::http::admin::views::{MeshDetail, Meshes, Nodes, Series};
 
 mod rows;
 mod screen;
 mod shown;
 
-use shown::{MeshDetail, Meshes, Nodes, Series, Shown};
+use shown::Shown;
 
 /// Between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +31,7 @@ const FOREIGN_CHARS_MAX: usize = 80;
 
 /// What to watch, and how.
 #[derive(Debug, Args)]
-pub struct TopArgs {
+pub(crate) struct TopArgs {
     /// The broker, http://, https://, ws:// or wss://; by default the one of this
     /// machine that the settings name
     #[arg(long, value_name = "URL")]
@@ -45,11 +47,7 @@ pub struct TopArgs {
     once: bool,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// When there is no token, or when the broker does not answer or refuses.
-pub(super) async fn run(
+pub(crate) async fn run(
     args: TopArgs,
     json: bool,
     config: Result<Config, ConfigErrors>,
@@ -125,13 +123,10 @@ impl Source {
             return Err(Failure::new("no_token", text).into());
         };
         let token = Secret::new(token);
-        Ok(Self {
-            url: http_url(base, crate::http::admin::PREFIX)?,
-            bearer: format!("Bearer {}", token.expose()),
-        })
+        Ok(Self { url: http_url(base, PREFIX)?, bearer: format!("Bearer {}", token.expose()) })
     }
 
-    /// How it is now.
+    /// The broker as it is now.
     async fn read(&self, mesh: Option<&str>) -> anyhow::Result<Shown> {
         let (nodes, meshes, series) = tokio::try_join!(
             self.get::<Nodes>("/nodes"),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::boxes::InvalidRecipient;
 use crate::protocol::ErrorFrame;
+use crate::sealing::InvalidRecipient;
 
 /// Close code of a kick.
 const KICKED: u16 = 4001;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::auth::{SecretKey, is_public_key};
-use crate::boxes::{self, BoxKey, InvalidRecipient, Sealed};
 use crate::id::Key;
 use crate::protocol::Push;
+use crate::sealing::{self, BoxKey, InvalidRecipient, Sealed};
 
 /// Shared keys that are kept. More: all are forgotten and made anew.
 const KEPT_MAX: usize = 1024;
@@ -39,7 +39,7 @@ impl Seals {
     /// Seals for a key; what goes to a group or to everyone anybody can read.
     pub(super) fn seal(&self, target: &str, text: &[u8]) -> Result<Sealed, InvalidRecipient> {
         if !is_public_key(target) {
-            return Ok(boxes::plain(&String::from_utf8_lossy(text)));
+            return Ok(sealing::plain(&String::from_utf8_lossy(text)));
         }
         // With the key that the broker names as the sender's.
         let own = if self.session.is_some() { Own::Session } else { Own::Member };
@@ -59,7 +59,7 @@ impl Seals {
                 }
             }
         }
-        boxes::open_plain(ciphertext).map(String::into_bytes)
+        sealing::open_plain(ciphertext).map(String::into_bytes)
     }
 
     fn shared(&self, own: Own, theirs: &Key) -> Option<Arc<BoxKey>> {

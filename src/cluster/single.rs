@@ -5,11 +5,7 @@
 //! sessions in grace, not gone. What is lost with the process is what the
 //! store can give back ([`Cluster::adopt`]).
 
-pub mod books;
-pub(crate) mod buckets;
-pub(super) mod once;
-pub(super) mod pending;
-mod tombstones;
+mod digest_file;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,19 +15,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
-use self::books::{MeshBooks, Renewal};
-use self::buckets::Buckets;
-use self::once::{DigestFile, Digests};
-use self::pending::PendingStatuses;
+use self::digest_file::DigestFile;
+use super::books::buckets::Buckets;
+use super::books::once::Digests;
+use super::books::pending::PendingStatuses;
+use super::books::{LeaseTimes, MeshBooks, Renewal, close_ended};
+use super::clock::MonotonicClock;
 use super::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
     LeaseView, NodeRecord, PresenceRecord, Release, Result,
 };
-use crate::clock::Timestamp;
 use crate::id::{MeshId, NodeId, PresenceId};
-use crate::protocol::{CloseReason, Status};
+use crate::protocol::Status;
 
 /// Events that wait for the node. The only ones are requests to close sockets
 /// whose presence has ended; one that does not fit is sent at the next renewal.
@@ -39,16 +35,6 @@ const EVENTS_MAX: usize = 1024;
 
 /// What used hellos are kept in, beside the database.
 const DIGEST_FILE: &str = "hellos.used";
-
-/// How long leases live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseTimes {
-    /// How many milliseconds a session without a socket keeps its place.
-    pub grace_ms: u64,
-    /// After how many milliseconds without renewal a lease counts as lost; its
-    /// session then has the grace window to come back.
-    pub ttl_ms: u64,
-}
 
 /// The cluster of one node.
 #[derive(Debug)]
@@ -70,26 +56,6 @@ struct State {
     /// What nodes said, each until it is forgotten. There is one of them, so
     /// this needs no bound.
     nodes: BTreeMap<NodeId, (u64, NodeRecord)>,
-}
-
-/// Milliseconds since the epoch that never go back: the wall clock at the
-/// start, moved by the monotonic one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MonotonicClock {
-    origin_ms: u64,
-    origin: Instant,
-}
-
-impl MonotonicClock {
-    pub(super) fn start() -> Self {
-        let origin_ms = Timestamp::now().as_ms().unsigned_abs();
-        Self { origin_ms, origin: Instant::now() }
-    }
-
-    pub(super) fn now_ms(&self) -> u64 {
-        let elapsed_ms = self.origin.elapsed().as_millis();
-        self.origin_ms.saturating_add(u64::try_from(elapsed_ms).unwrap_or(u64::MAX))
-    }
 }
 
 impl SingleCluster {
@@ -275,16 +241,4 @@ impl Cluster for SingleCluster {
     }
 
     async fn close(&self) {}
-}
-
-/// Tells this node to close a socket whose presence has ended meanwhile: its
-/// peers were told so. The client comes back as a new presence.
-pub(super) fn close_ended(lease: &LeaseRef) -> ClusterEvent {
-    ClusterEvent::Message {
-        mesh: lease.mesh.clone(),
-        message: Box::new(BusMessage::Close {
-            presence: lease.presence.clone(),
-            close: CloseReason::TRY_AGAIN_LATER.reason.to_owned(),
-        }),
-    }
 }

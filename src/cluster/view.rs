@@ -21,6 +21,18 @@ pub enum NodeState {
     Degraded,
 }
 
+impl NodeState {
+    /// As operators read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Degraded => "degraded",
+        }
+    }
+}
+
 /// What one node has of one mesh.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeshLoad {
@@ -82,8 +94,7 @@ pub struct NodeRecord {
 }
 
 /// How a lease stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseState {
     /// Its socket is open.
     Online,
@@ -91,6 +102,18 @@ pub enum LeaseState {
     Released,
     /// Its node went silent; the session may come back, or the node.
     Lost,
+}
+
+impl LeaseState {
+    /// As operators read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Released => "released",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 /// A lease as it stands in the books.

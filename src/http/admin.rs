@@ -11,7 +11,7 @@ mod evict;
 mod meshes;
 mod overview;
 mod series;
-mod views;
+pub(crate) mod views;
 
 use std::sync::Arc;
 
@@ -25,11 +25,12 @@ use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::listener::Entering;
 use super::upgrade::client_address;
-use super::{App, SocketPeer, bearer};
+use super::{App, bearer};
 use crate::config::any_matches;
 use crate::limits;
+use crate::socket::address::SocketPeer;
+use crate::socket::listener::Entering;
 use crate::store::StoreError;
 
 use self::overview::Cache;

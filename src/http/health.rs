@@ -19,11 +19,8 @@ pub const HEALTH: &str = "/health";
 /// Where it says whether it welcomes new sockets.
 pub const READY: &str = "/health/ready";
 
-/// Whether that path is one of these two.
-#[must_use]
-pub fn is_asked(path: &str) -> bool {
-    [HEALTH, READY].contains(&path)
-}
+/// Both, for whoever must let them through.
+pub const PATHS: &[&str] = &[HEALTH, READY];
 
 /// Liveness: 200 as long as the process serves.
 pub async fn health(State(app): State<App>) -> Response {

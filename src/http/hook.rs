@@ -17,16 +17,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::choice::{Choice, Found};
-use super::address::{client_address, is_told_from_others, shows_proxy};
-use super::{App, SocketPeer, bearer, read_body, to_its_end};
+use super::{App, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
 use crate::config::any_matches;
 use crate::limits;
 use crate::node::Node;
+use crate::presence::status;
 use crate::protocol::Status;
 use crate::protocol::budget::cut;
-use crate::router::status;
+use crate::socket::address::{SocketPeer, client_address, is_told_from_others, shows_proxy};
 
 /// As sent: each field may be of any kind.
 #[derive(Deserialize)]

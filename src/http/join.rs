@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::upgrade::{client_address, may_call};
-use super::{App, SocketPeer, read_body, to_its_end};
+use super::{App, read_body, to_its_end};
 use crate::auth::{InvitePayload, can_sign, is_public_key};
+use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
-use crate::router::bus::members_changed;
+use crate::socket::address::SocketPeer;
 use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
 #[derive(Deserialize)]

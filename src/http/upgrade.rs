@@ -8,14 +8,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 
-pub use super::address::{Addresses, client_address, may_call};
-use super::address::{enter_address, retry_later};
-use super::listener::Entering;
-use super::tap::Tap;
-use super::{App, SocketPeer};
+use super::App;
 use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
-use crate::connection;
 use crate::limits;
+pub use crate::socket::address::{Addresses, client_address, may_call};
+use crate::socket::address::{SocketPeer, enter_address, retry_later};
+use crate::socket::connection;
+use crate::socket::listener::Entering;
+use crate::socket::tap::Tap;
 
 /// `GET /ws`.
 pub async fn upgrade(

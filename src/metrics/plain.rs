@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn every_sample_belongs_to_a_family_of_a_type_that_the_format_knows() {
         let metrics = Metrics::new();
-        metrics.accept_batch.observe(3.0);
+        metrics.accept_batch_envelopes.observe(3);
         let (open, plain) = (metrics.render(), metrics.render_plain());
         let known = ["counter", "gauge", "histogram", "summary", "untyped"];
         let mut types = HashMap::new();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::cluster::single::buckets::Buckets;
+use crate::cluster::books::buckets::Buckets;
 
 /// So many a minute for each name, all of them at once if need be.
 pub(super) struct LocalRate {

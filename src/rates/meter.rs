@@ -133,7 +133,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cluster::single::{LeaseTimes, SingleCluster};
+    use crate::cluster::books::LeaseTimes;
+    use crate::cluster::single::SingleCluster;
 
     const MEMBER: &str = "member";
 

@@ -11,22 +11,27 @@
 //! out twice on one connection.
 
 mod confirm;
+mod directs;
 mod drain;
+mod multicasts;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+
+use self::directs::Directs;
+use self::drain::Drain;
+use self::multicasts::Multicasts;
 
 use crate::codec::SharedFrame;
 use crate::id::MessageId;
 use crate::limits;
 use crate::protocol::Priority;
 
-/// How far a delivery reached others too.
+/// To how many a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Route {
     /// For this session alone; claimed for it in the store.
     Direct,
-    /// For many; its place in the mesh's order.
+    /// For many; its sequence number in the mesh.
     Multicast(i64),
 }
 
@@ -36,7 +41,7 @@ pub struct Delivery {
     /// Its id.
     pub id: MessageId,
     /// Whether it is for this session alone.
-    pub place: Place,
+    pub route: Route,
     /// Whether it may reach a session that is busy.
     pub priority: Priority,
     /// The sender's own id for it; a confirmation may name only that.
@@ -54,86 +59,22 @@ pub enum Offer {
     Keep,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Phase {
     Live,
-    Draining,
+    Draining(Box<Drain>),
     Stalled,
-}
-
-/// What waits behind the gate of a drain.
-#[derive(Debug)]
-enum Gated {
-    Delivery(Delivery),
-    /// A multicast that was not for this session when it came.
-    Past(i64),
-}
-
-impl Gated {
-    fn place(&self) -> Place {
-        match self {
-            Self::Delivery(delivery) => delivery.place,
-            Self::Past(seq) => Place::Multicast(*seq),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Flight {
-    client_message_id: Option<Arc<str>>,
-    /// When it was written to the socket; `None`: it waits for that.
-    written_ms: Option<i64>,
-    done: bool,
-}
-
-#[derive(Debug)]
-struct MulticastFlight {
-    seq: i64,
-    id: MessageId,
-    /// As of a direct message.
-    written_ms: Option<i64>,
-    done: bool,
-    resend: bool,
-    /// It went out before, and may be confirmed at any time.
-    is_repeat: bool,
-    /// The drain under way looks for it, to send it again.
-    sought: bool,
 }
 
 /// The state of one session's deliveries.
 #[derive(Debug)]
 pub struct Inbox {
     phase: Phase,
-    /// A drain was asked for while one ran.
-    again: bool,
     confirms: bool,
     /// The session is busy: of direct messages it takes only urgent ones.
     holds: bool,
-    directs: HashMap<MessageId, Flight>,
-    /// Of `directs`: those that are not done.
-    directs_open: usize,
-    /// In the mesh's order; done ones leave from the front.
-    multicasts: VecDeque<MulticastFlight>,
-    /// Everything up to here was handed over or is not for this session.
-    multicast_seen: i64,
-    /// Live multicasts may have been missed: the next drain reads them.
-    multicast_behind: bool,
-    /// The position that the store knows.
-    position_saved: i64,
-    gate: VecDeque<Gated>,
-    /// Sent by the drain under way: a gated twin is skipped. This set and the two
-    /// below are nearly always empty, and each session has them: of this kind of set
-    /// an empty one is half as large, and one that is cleared holds nothing.
-    drained: BTreeSet<MessageId>,
-    /// Came during the drain under way and were not for this session then.
-    passed: Vec<i64>,
-    /// Direct messages that drains found, newest last: their live twins may
-    /// come from another node after they are done.
-    found: VecDeque<MessageId>,
-    /// Confirmed while a drain that may have found them again is under way.
-    confirmed_meanwhile: BTreeSet<MessageId>,
-    /// Not for this session any more; drains pass over them.
-    refused: BTreeSet<MessageId>,
+    directs: Directs,
+    multicasts: Multicasts,
 }
 
 /// What a drain has to ask the store for.
@@ -163,22 +104,11 @@ impl Inbox {
     #[must_use]
     pub fn new(position: i64, confirms: bool) -> Self {
         Self {
-            phase: Phase::Draining,
-            again: false,
+            phase: Phase::Draining(Box::default()),
             confirms,
             holds: false,
-            directs: HashMap::new(),
-            directs_open: 0,
-            multicasts: VecDeque::new(),
-            multicast_seen: position,
-            multicast_behind: true,
-            position_saved: position,
-            gate: VecDeque::new(),
-            drained: BTreeSet::new(),
-            passed: Vec::new(),
-            found: VecDeque::new(),
-            confirmed_meanwhile: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            directs: Directs::default(),
+            multicasts: Multicasts::new(position),
         }
     }
 
@@ -195,77 +125,53 @@ impl Inbox {
     }
 
     fn is_held(&self, delivery: &Delivery) -> bool {
-        self.holds && delivery.place == Place::Direct && delivery.priority != Priority::Now
+        self.holds && delivery.route == Route::Direct && delivery.priority != Priority::Now
     }
 
     /// Every multicast up to here is done with.
     #[must_use]
     pub fn position(&self) -> i64 {
-        self.multicasts.front().map_or(self.multicast_seen, |front| front.seq - 1)
+        self.multicasts.position()
     }
 
     /// Every multicast up to here was handed over or is not for this session.
     #[must_use]
     pub fn multicast_seen(&self) -> i64 {
-        self.multicast_seen
+        self.multicasts.seen()
     }
 
     /// Whether nothing is on its way and the store knows all.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.directs.is_empty()
-            && self.multicasts.is_empty()
-            && self.position() == self.position_saved
+        self.directs.is_empty() && self.multicasts.is_settled()
     }
 
     /// A live delivery arrives.
     pub fn offer(&mut self, delivery: &Delivery) -> Offer {
-        match self.phase {
-            Phase::Stalled => {
-                self.missed(delivery.place);
-                Offer::Keep
-            }
-            Phase::Draining => {
-                self.wait(Gated::Delivery(delivery.clone()));
-                Offer::Keep
-            }
-            Phase::Live => self.take_up(delivery),
+        let is_gated = match &mut self.phase {
+            Phase::Live => return self.take_up(delivery),
+            Phase::Draining(drain) => drain.gate(delivery),
+            Phase::Stalled => false,
+        };
+        if !is_gated {
+            self.missed(delivery.route);
         }
+        Offer::Keep
     }
 
     /// A delivery that was to be sent did not fit into the socket's outbox: it
     /// counts as never taken up, and a drain finds it again. A live session
     /// stalls until there is room; a drain under way goes round again.
     pub fn take_back(&mut self, delivery: &Delivery) {
-        match delivery.place {
-            Place::Direct => {
-                if self.directs.remove(&delivery.id).is_some_and(|flight| !flight.done) {
-                    self.directs_open -= 1;
-                }
-                self.drained.remove(&delivery.id);
-                if self.found.back() == Some(&delivery.id) {
-                    self.found.pop_back();
-                }
-            }
-            Place::Multicast(seq) => {
-                let is_newest = self.multicast_seen == seq
-                    && self
-                        .multicasts
-                        .back()
-                        .is_some_and(|flight| flight.seq == seq && !flight.is_repeat);
-                if is_newest {
-                    self.multicasts.pop_back();
-                    self.multicast_seen = seq - 1;
-                } else if let Some(flight) =
-                    self.multicasts.iter_mut().find(|flight| flight.seq == seq)
-                {
-                    flight.resend = true;
-                }
-            }
+        match delivery.route {
+            Route::Direct => self.directs.take_back(&delivery.id),
+            Route::Multicast(seq) => self.multicasts.take_back(seq),
         }
-        self.missed(delivery.place);
-        if self.phase == Phase::Live {
-            self.phase = Phase::Stalled;
+        self.missed(delivery.route);
+        match &mut self.phase {
+            Phase::Live => self.phase = Phase::Stalled,
+            Phase::Draining(drain) => drain.take_back(&delivery.id),
+            Phase::Stalled => {}
         }
     }
 
@@ -275,23 +181,14 @@ impl Inbox {
         }
         if self.is_full() {
             self.phase = Phase::Stalled;
-            self.missed(delivery.place);
+            self.missed(delivery.route);
             return Offer::Keep;
         }
-        match delivery.place {
-            Place::Direct => {
-                if self.directs.contains_key(&delivery.id) || self.found.contains(&delivery.id) {
-                    return Offer::Keep;
-                }
-                self.fly(delivery);
-            }
-            Place::Multicast(seq) => {
-                if seq <= self.multicast_seen {
-                    return Offer::Keep;
-                }
-                self.multicast_seen = seq;
-                self.fly_multicast(seq, delivery.id.clone());
-            }
+        match delivery.route {
+            Route::Direct if self.directs.is_twin(&delivery.id) => return Offer::Keep,
+            Route::Direct => self.directs.fly(delivery),
+            Route::Multicast(seq) if seq <= self.multicasts.seen() => return Offer::Keep,
+            Route::Multicast(seq) => self.multicasts.fly(seq, delivery.id.clone()),
         }
         Offer::Send
     }
@@ -299,40 +196,26 @@ impl Inbox {
     /// A live multicast passed that is not for this session. It stays so: whoever
     /// joins a group later does not get what was sent to it before.
     pub fn pass_over(&mut self, seq: i64) {
-        match self.phase {
-            Phase::Live => self.multicast_seen = self.multicast_seen.max(seq),
-            Phase::Draining => {
-                // Beyond that the drain decides by what holds when it reads.
-                if self.passed.len() < limits::GATE_FRAMES_MAX {
-                    self.passed.push(seq);
+        match &mut self.phase {
+            Phase::Live => self.multicasts.pass(seq),
+            Phase::Draining(drain) => {
+                if !drain.pass_over(seq) {
+                    self.mark_behind();
                 }
-                self.wait(Gated::Past(seq));
             }
             Phase::Stalled => {}
         }
     }
 
-    /// Waits for the end of the drain under way.
-    fn wait(&mut self, gated: Gated) {
-        if let (Some(Gated::Past(last)), Gated::Past(seq)) = (self.gate.back_mut(), &gated) {
-            *last = (*last).max(*seq);
-        } else if self.gate.len() < limits::GATE_FRAMES_MAX {
-            self.gate.push_back(gated);
-        } else {
-            self.again = true;
-            self.missed(gated.place());
-        }
-    }
-
-    fn missed(&mut self, place: Place) {
-        if matches!(place, Place::Multicast(_)) {
-            self.multicast_behind = true;
+    fn missed(&mut self, route: Route) {
+        if matches!(route, Route::Multicast(_)) {
+            self.mark_behind();
         }
     }
 
     /// Live frames may have been lost on their way here.
     pub fn mark_behind(&mut self) {
-        self.multicast_behind = true;
+        self.multicasts.mark_behind();
     }
 
     /// Whether nothing more may go out before something is done, or before
@@ -343,25 +226,11 @@ impl Inbox {
     }
 
     fn flights(&self) -> usize {
-        self.directs_open + self.multicasts.len()
+        self.directs.open() + self.multicasts.open()
     }
 
     fn flights_max(&self) -> usize {
         if self.confirms { limits::INFLIGHT_DELIVERIES_MAX } else { limits::OUTBOX_FRAMES_MAX }
-    }
-
-    fn fly(&mut self, delivery: &Delivery) {
-        let client_message_id = delivery.client_message_id.clone();
-        let flight = Flight { client_message_id, written_ms: None, done: false };
-        self.directs.insert(delivery.id.clone(), flight);
-        self.directs_open += 1;
-    }
-
-    fn fly_multicast(&mut self, seq: i64, id: MessageId) {
-        let (done, resend, is_repeat, sought) = (false, false, false, false);
-        let written_ms = None;
-        let flight = MulticastFlight { seq, id, written_ms, done, resend, is_repeat, sought };
-        self.multicasts.push_back(flight);
     }
 }
 

@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::books::LeaseTimes;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
-use claudemesh_broker::cluster::single::{LeaseTimes, SingleCluster};
+use claudemesh_broker::cluster::single::SingleCluster;
 use claudemesh_broker::cluster::{
     Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
     PresenceRecord, Release,

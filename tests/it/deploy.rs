@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use claudemesh_broker::cli::Cli;
+use claudemesh_broker::command::Cli;
 use claudemesh_broker::config::{Config, SETTINGS};
 use dockerfile_parser::{Dockerfile, Instruction};
 use serde::Deserialize as _;

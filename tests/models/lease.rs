@@ -10,7 +10,7 @@
 //! with the highest epoch, as everywhere.
 //!
 //! [`Fallback`]: claudemesh_broker::cluster::redis::fallback::Fallback
-//! [`MeshBooks`]: claudemesh_broker::cluster::single::books::MeshBooks
+//! [`MeshBooks`]: claudemesh_broker::cluster::books::MeshBooks
 
 mod node;
 mod settle;

@@ -21,17 +21,18 @@ pub(super) fn data_folder(deployment: &Deployment, floor: u64) -> Check {
         return Check::ok("data", "kept in Postgres; nothing on this machine");
     };
     let shown = folder.display();
-    // What serves creates it, so the nearest folder that is there decides.
-    let Some(existing) = folder.ancestors().find(|it| is_there(it)) else {
+    // The folder is made when the broker serves, so the nearest folder that is there decides.
+    let Some(existing) = folder.ancestors().find(|folder| is_there(folder)) else {
         return Check::fail("data", format!("{shown} cannot be made"), REMEDY);
     };
-    if !fs::metadata(existing).is_ok_and(|it| it.is_dir()) {
+    if !fs::metadata(existing).is_ok_and(|found| found.is_dir()) {
         return Check::fail("data", format!("{} is no folder", existing.display()), REMEDY);
     }
     if let Err(error) = try_write(existing) {
         return Check::fail("data", format!("{shown} is not writable: {error}"), REMEDY);
     }
-    let free = statvfs(existing).map_or(u64::MAX, |it| it.f_bavail.saturating_mul(it.f_frsize));
+    let free =
+        statvfs(existing).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     let room = room(free);
     match free {
         _ if free < FREE_BYTES_MIN => Check::fail("data", format!("{shown} has {room}"), MAKE_ROOM),

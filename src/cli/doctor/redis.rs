@@ -6,7 +6,7 @@ use crate::cluster::redis::{Need, RedisFacts, examine};
 use crate::config::{Config, Deployment};
 use crate::store::ClusterIdentity;
 
-/// Of the memory that Redis may use. More in use: a warning.
+/// The share of its memory above which Redis deserves a warning.
 const MEMORY_WARN_PERCENT: u64 = 90;
 
 /// Looks at Redis; `None` for a single node.
@@ -22,8 +22,8 @@ pub(super) async fn check(config: &Config) -> Option<Check> {
     })
 }
 
-/// Where the database does not say who the cluster is, which is told elsewhere,
-/// one that nobody is: then nodes are not looked for.
+/// The cluster's identity; where the database does not say it, which is told elsewhere,
+/// one that nobody has, so that nodes are not looked for.
 async fn identity(config: &Config) -> ClusterIdentity {
     let Ok(store) = app::connect_store(config).await else { return ClusterIdentity::generate() };
     let identity = store.cluster_identity().await;

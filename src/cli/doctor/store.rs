@@ -7,7 +7,8 @@ use crate::config::{Config, Deployment, StoreConfig};
 use crate::limits::HELLO_SIGNATURE_WINDOW_MS;
 use crate::store::{self, Store};
 
-/// A clock that shows less is not set: this program did not exist. (2026-01-01)
+/// The beginning of 2026: a clock that shows less is not set, since this program did not
+/// exist then.
 const CLOCK_FLOOR: Timestamp = Timestamp::from_ms(1_767_225_600_000);
 
 /// Meshes whose newest row is looked at.
@@ -48,14 +49,14 @@ async fn look(store: &dyn Store) -> store::Result<(Check, Option<Timestamp>)> {
     store.ping().await?;
     let pending = store.pending_migrations().await?;
     if !pending.is_empty() {
-        // Tables may be missing: nothing more can be asked.
+        // Nothing more can be asked where tables may be missing.
         let found = format!("reachable; not migrated yet: {}", pending.join(", "));
         let todo = "run `claudemesh-broker migrate`, or start the broker, which does it too";
         return Ok((Check::warn("database", found, todo), None));
     }
     let meshes = store.meshes().await?;
-    let waiting: i64 = meshes.iter().map(|it| it.queued).sum();
-    let mut newest = meshes.iter().map(|it| it.mesh.created_at).max();
+    let waiting: i64 = meshes.iter().map(|mesh| mesh.queued).sum();
+    let mut newest = meshes.iter().map(|mesh| mesh.mesh.created_at).max();
     for summary in meshes.iter().take(MESHES_LOOKED_AT) {
         let rows = store.audit_before(&summary.mesh.id, None, i64::MAX, 1).await?;
         newest = newest.max(rows.first().map(|row| row.created_at));

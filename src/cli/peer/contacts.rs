@@ -32,7 +32,7 @@ impl Contacts {
             std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
         };
         let known = read(&file(data_dir, kept)).or_else(|| {
-            // As earlier releases kept them: of any broker with a mesh of that id.
+            // Earlier releases kept them so: of any broker with a mesh of that id.
             let id = kept.file.mesh_id.as_str();
             let path = data_dir.join("peers").join(format!("{id}.contacts.json"));
             output::is_file_name(id).then(|| read(&path)).flatten()
@@ -62,7 +62,8 @@ impl Contacts {
         }
     }
 
-    /// A convenience: without it names of the absent are not known.
+    /// A failure to write is only logged: without the file, names of the absent are not
+    /// known.
     fn note(&self, data_dir: &Path, kept: &Kept) {
         if let Err(error) = self.write(data_dir, kept) {
             tracing::debug!(error = format!("{error:#}"), "contacts not noted");

@@ -15,7 +15,7 @@ use crate::cli::Failure;
 use crate::client::Client;
 use crate::protocol::Status;
 
-/// Bytes of a request. More: cut, and then no request.
+/// Bytes of a request; a longer one is cut, and then is none.
 const LINE_BYTES_MAX: u64 = 4096;
 
 #[derive(Serialize, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) async fn open(kept: &Kept) -> io::Result<Option<Control>> {
             if UnixStream::connect(&path).await.is_ok() {
                 return Ok(None);
             }
-            // Left by a process that was killed.
+            // A process that was killed has left the socket.
             std::fs::remove_file(&path)?;
             UnixListener::bind(&path)?
         }

@@ -25,7 +25,7 @@ pub(super) struct KeyFile {
     pub(super) name: String,
     pub(super) broker_url: String,
     pub(super) public_key: Key,
-    /// 128 hex digits.
+    /// The secret key as 128 hex digits.
     secret_key: String,
 }
 
@@ -59,12 +59,12 @@ impl KeyFile {
         SecretKey::from_hex128(&self.secret_key).map_err(anyhow::Error::from)
     }
 
-    /// How `--as` names it whatever else there is.
+    /// The name by which `--as` finds the peer whatever others there are.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.mesh_slug, self.name)
     }
 
-    /// Who can connect with it.
+    /// The identity to connect as.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
         let Some(member) = self.member_id.clone() else {
             let message = format!(
@@ -143,12 +143,14 @@ pub(super) fn choose(
         return read(path);
     }
     let kept = all(data_dir)?;
-    let matches = |it: &&Kept| match name {
-        Some(name) => it.file.name.eq_ignore_ascii_case(name) || it.file.full_name() == name,
+    let matches = |kept: &&Kept| match name {
+        Some(name) => kept.file.name.eq_ignore_ascii_case(name) || kept.file.full_name() == name,
         None => true,
     };
     let mut found: Vec<&Kept> = kept.iter().filter(matches).collect();
-    if let Some(exact) = name.and_then(|name| kept.iter().find(|it| it.file.full_name() == name)) {
+    if let Some(exact) =
+        name.and_then(|name| kept.iter().find(|peer| peer.file.full_name() == name))
+    {
         found = vec![exact];
     }
     match found[..] {
@@ -172,7 +174,7 @@ pub(super) fn choose(
 }
 
 fn names(kept: &[Kept]) -> String {
-    kept.iter().map(|it| it.file.full_name()).collect::<Vec<_>>().join(", ")
+    kept.iter().map(|peer| peer.file.full_name()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -28,19 +28,16 @@ pub(super) async fn run(
     let (client, inbox) = connect(&kept, options).await?;
     let control = open_control(&kept).await;
     introduce(&client, args).await?;
-    if json {
-        output::json(&json!({
-            "type": "listening",
-            "peer": kept.file.full_name(),
-            "pubkey": client.pubkey(),
-            "memberPubkey": client.member_pubkey(),
-            "presenceId": client.presence_id(),
-            "node": client.hello_ack().node,
-        }))?;
-    } else {
-        let (name, slug) = (&kept.file.name, &kept.file.mesh_slug);
-        output::line(&format!("listening as {name} in {slug}; Ctrl-C ends it"))?;
-    }
+    let object = json!({
+        "type": "listening",
+        "peer": kept.file.full_name(),
+        "pubkey": client.pubkey(),
+        "memberPubkey": client.member_pubkey(),
+        "presenceId": client.presence_id(),
+        "node": client.hello_ack().node,
+    });
+    let (name, slug) = (&kept.file.name, &kept.file.mesh_slug);
+    output::answer(json, &object, &format!("listening as {name} in {slug}; Ctrl-C ends it"))?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let shown = tokio::select! {
@@ -125,10 +122,10 @@ async fn show(
 struct PassersBy(HashSet<String>);
 
 impl PassersBy {
-    /// Passers-by remembered. More: their leaving is shown.
+    /// As many passers-by are remembered; of those beyond, the leaving is shown.
     const MAX: usize = 1024;
 
-    /// Whether this is about one. Sessions never `return`, they join.
+    /// Whether `inbound` is about one. Sessions never `return`, they join.
     fn is_one(&mut self, inbound: &Inbound) -> bool {
         let Inbound::Event { event, data } = inbound else { return false };
         let Some(key) = data["pubkey"].as_str() else { return false };
@@ -145,7 +142,7 @@ impl PassersBy {
     }
 }
 
-/// One line for `--json`.
+/// What came in, as an object for `--json`.
 fn object(inbound: &Inbound) -> Value {
     match inbound {
         Inbound::Message { push, .. } => json!({
@@ -176,7 +173,7 @@ fn object(inbound: &Inbound) -> Value {
     }
 }
 
-/// One line for people.
+/// What came in, as a line for people.
 fn line(inbound: &Inbound) -> String {
     let now = Timestamp::now();
     match inbound {
@@ -240,7 +237,7 @@ fn sender(push: &Push) -> String {
     }
 }
 
-/// Hours, minutes, seconds in UTC.
+/// The instant's hours, minutes and seconds in UTC.
 fn time(at: Timestamp) -> String {
     at.to_string().get(11..19).unwrap_or_default().to_owned()
 }

@@ -20,7 +20,7 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
     let (client, _inbox) = args.who.visit(&kept).await?;
     let (target, name) = if is_direct(&args.to) {
         let peers = client.list_peers().await?;
-        // As they were known before this look.
+        // The contacts as they were known before this look.
         let contacts = Contacts::of(data_dir, &kept);
         remember(data_dir, &kept, &peers);
         let recipient = key_of(&args.to, &peers, &contacts)?;
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             "queued": ack.queued,
         }))?;
     } else {
-        // By whom the key was enrolled, where that is not the name that was typed.
+        // The name that the key was enrolled under, where that is not the one typed.
         let whom = match name.filter(|name| !name.eq_ignore_ascii_case(&args.to)) {
             Some(name) => format!("{} ({name}, {})", args.to, short(&target)),
             None if is_direct(&args.to) => format!("{} ({})", args.to, short(&target)),

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::shown::{Held, Mesh, MeshDetail, Node, Peer, Point, Shown};
+use super::shown::Shown;
 use crate::cli::output;
 use crate::clock::Timestamp;
+use crate::http::admin::views::{HeldView, MeshDetail, MeshView, NodeView, PeerView};
+use crate::vitals::series::Point;
 
 pub(super) const NODE_HEADINGS: [&str; 9] =
     ["node", "region", "state", "version", "sockets", "accepted", "delivered", "bus lag", "up for"];
@@ -14,7 +16,7 @@ pub(super) const PEER_HEADINGS: [&str; 7] =
     ["peer", "key", "status", "for", "groups", "node", "lease"];
 pub(super) const HELD_HEADINGS: [&str; 3] = ["held for", "messages", "oldest"];
 
-/// Prints it all as tables.
+/// Prints everything as tables.
 pub(super) fn print(shown: &Shown) -> anyhow::Result<()> {
     output::table(NODE_HEADINGS, shown.nodes.iter().map(node))?;
     output::line("")?;
@@ -42,9 +44,9 @@ pub(super) fn print(shown: &Shown) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn node(node: &Node) -> [String; 9] {
+pub(super) fn node(node: &NodeView) -> [String; 9] {
     [
-        node.id.clone(),
+        node.id.to_string(),
         output::or_dash(node.region.as_ref()),
         node.state.clone(),
         node.version.clone(),
@@ -56,7 +58,7 @@ pub(super) fn node(node: &Node) -> [String; 9] {
     ]
 }
 
-pub(super) fn mesh(mesh: &Mesh) -> [String; 7] {
+pub(super) fn mesh(mesh: &MeshView) -> [String; 7] {
     let slug = match mesh.archived_at {
         Some(_) => format!("{} (archived)", mesh.slug),
         None => mesh.slug.clone(),
@@ -81,7 +83,7 @@ pub(super) fn peers(mesh: &MeshDetail, now: Timestamp) -> impl Iterator<Item = [
     })
 }
 
-fn peer_row(peer: &Peer, lease: Option<String>, now: Timestamp) -> [String; 7] {
+fn peer_row(peer: &PeerView, lease: Option<String>, now: Timestamp) -> [String; 7] {
     let status = if peer.online { peer.status.clone() } else { "away".to_owned() };
     let groups: Vec<String> = peer.groups.iter().map(|group| format!("@{group}")).collect();
     [
@@ -95,7 +97,7 @@ fn peer_row(peer: &Peer, lease: Option<String>, now: Timestamp) -> [String; 7] {
     ]
 }
 
-pub(super) fn held(held: &Held, now: Timestamp) -> [String; 3] {
+pub(super) fn held(held: &HeldView, now: Timestamp) -> [String; 3] {
     let whom = match &held.name {
         Some(name) => format!("{name} {}", held.target),
         None => held.target.clone(),
@@ -133,7 +135,7 @@ fn seconds(from: Timestamp, to: Timestamp) -> u64 {
     to.ms_since(from).max(0).unsigned_abs() / 1000
 }
 
-/// Its two largest units.
+/// A span of time in its two largest units.
 fn span(seconds: u64) -> String {
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

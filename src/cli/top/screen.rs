@@ -12,8 +12,9 @@ use ratatui::{DefaultTerminal, Frame};
 use tokio::sync::watch;
 
 use super::rows;
-use super::shown::{Point, Shown};
+use super::shown::Shown;
 use crate::cli::output::printable;
+use crate::vitals::series::Point;
 
 /// How long a key may wait to be seen.
 const KEY_WAIT: Duration = Duration::from_millis(100);
@@ -95,7 +96,7 @@ fn press(view: &mut View, key: KeyEvent, choice: &watch::Sender<Option<String>>)
             let index = view.meshes.selected().unwrap_or(0);
             if let Some(mesh) = meshes.and_then(|meshes| meshes.get(index)) {
                 view.in_mesh = true;
-                choice.send_replace(Some(mesh.id.clone()));
+                choice.send_replace(Some(mesh.id.to_string()));
             }
         }
         _ => {}
@@ -158,7 +159,7 @@ fn draw_plots(frame: &mut Frame<'_>, area: Rect, points: &[Point]) {
     plot(frame, right, latency, of(|point| point.accept_p99_ms), Color::Magenta);
 }
 
-/// The newest that fit, the last of them at the right.
+/// Draws as many of the newest values as fit, the last of them at the right.
 fn plot(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -193,7 +194,7 @@ fn node_table(shown: &Shown) -> Table<'static> {
 
 fn mesh_table(shown: &Shown) -> Table<'static> {
     let rows = shown.meshes.iter().map(|mesh| {
-        let is_full = mesh.places >= mesh.cap;
+        let is_full = mesh.places >= i64::from(mesh.cap);
         row(&rows::mesh(mesh), 2, if is_full { Color::Red } else { Color::Reset })
     });
     let title = format!(" meshes {} ", shown.meshes_total);
@@ -228,7 +229,7 @@ fn draw_mesh(frame: &mut Frame<'_>, area: Rect, shown: &Shown) {
     );
 }
 
-/// One of the cells has a colour of its own.
+/// A row of which one cell has a colour of its own.
 fn row(cells: &[String], coloured: usize, color: Color) -> Row<'static> {
     Row::new(cells.iter().enumerate().map(|(index, text)| {
         let color = if index == coloured { color } else { Color::Reset };

@@ -13,7 +13,8 @@ use redis::{
     Value,
 };
 
-use super::RedisSettings;
+use super::settings::RedisSettings;
+use crate::cluster::ClusterError;
 use crate::id::NodeId;
 
 /// From connecting to a greeted connection. Later: the attempt has failed.
@@ -220,6 +221,10 @@ fn client_name(node: &NodeId, region: Option<&str>) -> String {
 /// The server said so: the connection is whole.
 pub(super) fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_)) || error.code().is_some()
+}
+
+pub(super) fn unavailable(error: RedisError) -> ClusterError {
+    ClusterError::Unavailable(error.to_string())
 }
 
 pub(super) fn timed_out() -> RedisError {

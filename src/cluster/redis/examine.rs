@@ -8,12 +8,12 @@ use redis::{PushInfo, RedisResult, Value};
 use tokio::sync::Notify;
 
 use super::bus::Push;
-use super::connection::{Connection, Opener, is_answer, timed_out};
+use super::connection::{Connection, Opener, is_answer, timed_out, unavailable};
 use super::keys::Keys;
 use super::link::load_scripts;
 use super::scripts::{self, Scripts};
 use super::seals::Seals;
-use super::{RedisSettings, keys_of, unavailable};
+use super::settings::RedisSettings;
 use crate::cluster::Result;
 
 /// From publishing to hearing it. Later: the bus is deaf.
@@ -63,7 +63,7 @@ pub async fn examine(settings: &RedisSettings) -> Result<RedisFacts> {
     let mut facts = ask(&mut opener.open().await.map_err(unavailable)?).await?;
     let opener = Opener::new(settings).map_err(unavailable)?;
     let connection = opener.open().await.map_err(unavailable)?;
-    let keys = keys_of(settings, &opener);
+    let keys = Keys::of(settings, opener.database());
     let trial = keys.trial(rand::random());
     let trials = [
         (Need::Scripts, try_scripts(connection.clone(), &trial).await),

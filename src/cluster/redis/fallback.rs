@@ -14,11 +14,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::cluster::single::LeaseTimes;
-use crate::cluster::single::books::{Line, MeshBooks, Renewal};
-use crate::cluster::single::buckets::Buckets;
-use crate::cluster::single::once::Digests;
-use crate::cluster::single::pending::PendingStatuses;
+use crate::cluster::books::buckets::Buckets;
+use crate::cluster::books::once::Digests;
+use crate::cluster::books::pending::PendingStatuses;
+use crate::cluster::books::{LeaseTimes, Line, MeshBooks, Renewal};
 use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
 use crate::id::{MeshId, PresenceId};
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::settings::RedisSettings;
 use crate::id::MeshId;
 
 /// Makes key and channel names of one cluster.
@@ -18,7 +19,12 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(prefix: &str, cluster: &str, database: i64, cluster_mode: bool) -> Self {
+    pub(super) fn of(settings: &RedisSettings, database: i64) -> Self {
+        let RedisSettings { key_prefix, cluster_key, cluster_mode, .. } = settings;
+        Self::new(key_prefix, &cluster_key.id, database, *cluster_mode)
+    }
+
+    fn new(prefix: &str, cluster: &str, database: i64, cluster_mode: bool) -> Self {
         Self { prefix: format!("{prefix}:{cluster}:{database}:"), cluster_mode }
     }
 

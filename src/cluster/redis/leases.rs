@@ -3,19 +3,20 @@
 //! The keys are those of `books.lua`; each script's header says what it takes
 //! and returns.
 
+mod restore;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use redis::{Cmd, RedisError, RedisResult, Script, Value};
 
-use super::fallback::{Ended, lease_of};
+use super::clock::SharedClock;
 use super::keys::Keys;
 use super::link::Link;
 use super::rows::{Found, Row, by_mesh, encode, ended};
 use super::scripts::{self, Scripts};
 use super::seals::Seals;
 use crate::clock::Timestamp;
-use crate::cluster::single::{LeaseTimes, MonotonicClock};
+use crate::cluster::books::LeaseTimes;
 use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
 use crate::id::{MeshId, PresenceId};
 
@@ -65,28 +66,6 @@ pub(super) struct Renewed {
     pub(super) ended: Vec<usize>,
     /// Leases of each mesh.
     pub(super) counts: Vec<(MeshId, u32)>,
-}
-
-/// The server's clock as this node last saw it.
-#[derive(Debug)]
-pub(super) struct SharedClock {
-    local: MonotonicClock,
-    ahead_ms: AtomicI64,
-}
-
-impl SharedClock {
-    pub(super) fn start() -> Self {
-        Self { local: MonotonicClock::start(), ahead_ms: AtomicI64::new(0) }
-    }
-
-    pub(super) fn now_ms(&self) -> u64 {
-        self.local.now_ms().saturating_add_signed(self.ahead_ms.load(Ordering::Relaxed))
-    }
-
-    fn see(&self, server_ms: u64) {
-        let ahead_ms = server_ms.cast_signed() - self.local.now_ms().cast_signed();
-        self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
-    }
 }
 
 impl Leases {
@@ -238,20 +217,6 @@ impl Leases {
         Ok(Counted { answer, count })
     }
 
-    /// Puts presences into grace that this node let go and Redis may not know
-    /// of.
-    pub(super) async fn put_in_grace(&self, records: &[PresenceRecord]) -> RedisResult<()> {
-        self.adopt(records, true).await?;
-        for records in records.chunks(CALLS_PER_BATCH_MAX) {
-            let leases: Vec<_> = records.iter().map(lease_of).collect();
-            let calls = leases.iter().map(|lease| self.release_call(lease, Release::Grace));
-            let replies: Vec<(i32, u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
-            let dues = leases.into_iter().zip(replies).map(|(lease, reply)| (lease.mesh, reply.3));
-            self.note_dues(&dues.collect::<Vec<_>>()).await;
-        }
-        Ok(())
-    }
-
     fn release_call(&self, lease: &LeaseRef, how: Release) -> Cmd {
         let how = match how {
             Release::Grace => "grace",
@@ -277,27 +242,6 @@ impl Leases {
             self.note_dues(&dues.collect::<Vec<_>>()).await;
         }
         Ok(last_count)
-    }
-
-    /// Ends what ended on this node while Redis was away.
-    pub(super) async fn end(&self, ended: &[Ended]) -> RedisResult<()> {
-        let mut presences = Vec::new();
-        let mut leases = Vec::new();
-        for ended in ended {
-            match ended {
-                Ended::Holding(lease) => leases.push(lease),
-                Ended::Presence(mesh, presence) => presences.push((mesh.clone(), presence.clone())),
-            }
-        }
-        self.revoke(&presences).await?;
-        for leases in leases.chunks(CALLS_PER_BATCH_MAX) {
-            let calls = leases.iter().map(|lease| self.release_call(lease, Release::Now));
-            let replies: Vec<(i32, u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
-            let dues =
-                leases.iter().zip(replies).map(|(lease, reply)| (lease.mesh.clone(), reply.3));
-            self.note_dues(&dues.collect::<Vec<_>>()).await;
-        }
-        Ok(())
     }
 
     pub(super) async fn reap(&self, limit: usize) -> RedisResult<Vec<PresenceRecord>> {
@@ -333,51 +277,6 @@ impl Leases {
         let (_, now, _, rows) = reply?;
         self.clock.see(now);
         Ok(rows)
-    }
-
-    /// `leave_out_ended`: those of which the books know that they ended stay so.
-    pub(super) async fn adopt(
-        &self,
-        records: &[PresenceRecord],
-        leave_out_ended: bool,
-    ) -> RedisResult<()> {
-        let all: Vec<usize> = (0..records.len()).collect();
-        let batches = by_mesh(&all, RECORDS_PER_CALL_MAX, |index| &records[index].mesh);
-        let calls = batches.iter().map(|(mesh, indexes)| {
-            let mut call = self.call(&self.scripts.adopt, mesh);
-            call.arg(i32::from(leave_out_ended));
-            for record in indexes.iter().map(|index| &records[*index]) {
-                call.arg(record.id.as_str()).arg(record.epoch).arg(record.identity().as_str());
-                call.arg(&record.node).arg(encode(&self.seals, &record.id, record));
-            }
-            call
-        });
-        let replies: Vec<(u32, u64, u64)> = self.link.query_all(calls.collect()).await?;
-        let dues = batches.into_iter().zip(replies).map(|((mesh, _), reply)| (mesh, reply.2));
-        self.note_dues(&dues.collect::<Vec<_>>()).await;
-        Ok(())
-    }
-
-    /// Returns of how many the lease is held.
-    pub(super) async fn write_records<'a>(
-        &self,
-        records: impl IntoIterator<Item = (&'a LeaseRef, &'a PresenceRecord)> + Send,
-    ) -> RedisResult<u32> {
-        let calls = records.into_iter().map(|(lease, record)| {
-            let mut call = self.call(&self.scripts.write_record, &lease.mesh);
-            call.arg(lease.presence.as_str()).arg(lease.epoch);
-            call.arg(encode(&self.seals, &lease.presence, record));
-            call
-        });
-        let mut calls: Vec<_> = calls.collect();
-        let mut written = 0;
-        while !calls.is_empty() {
-            let rest = calls.split_off(calls.len().min(CALLS_PER_BATCH_MAX));
-            let replies: Vec<u32> =
-                self.link.query_all(std::mem::replace(&mut calls, rest)).await?;
-            written += replies.iter().sum::<u32>();
-        }
-        Ok(written)
     }
 
     pub(super) async fn directory(

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::views::AuditView;
 use super::{App, Refused, answer, meshes};
-use crate::handlers::audit::{Walk, walk};
+use crate::features::audit::{Walk, walk};
 use crate::id::MeshId;
 use crate::limits;
 use crate::node::Node;

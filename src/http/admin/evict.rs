@@ -10,8 +10,8 @@ use serde_json::json;
 use super::{App, Refused, answer, meshes};
 use crate::audit::AuditEvent;
 use crate::id::PresenceId;
+use crate::presence::changes::{Ending, remove};
 use crate::protocol::CloseReason;
-use crate::router::presence::{Ending, remove};
 use crate::store::AuditEntry;
 
 /// Who the audit chain says it was.

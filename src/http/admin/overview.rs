@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use axum::extract::State;
 use axum::response::Response;
 use parking_lot::Mutex;
-use serde_json::json;
 
-use super::views::{MeshView, NodeView};
+use super::views::{MeshView, Meshes, NodeView, Nodes};
 use super::{App, Refused, answer};
 use crate::clock::Timestamp;
 use crate::cluster::NodeRecord;
@@ -50,9 +49,8 @@ pub(super) async fn nodes(State(app): State<App>) -> Response {
     let own = app.clone();
     answer(&app, async move {
         let overview = current(&own).await?;
-        Ok(json!({
-            "at": overview.at, "node": own.node.config.node.id, "nodes": overview.nodes,
-        }))
+        let node = own.node.config.node.id.clone();
+        Ok(Nodes { at: overview.at, node, nodes: overview.nodes.clone() })
     })
     .await
 }
@@ -62,9 +60,8 @@ pub(super) async fn meshes(State(app): State<App>) -> Response {
     let own = app.clone();
     answer(&app, async move {
         let overview = current(&own).await?;
-        Ok(json!({
-            "at": overview.at, "meshes": overview.meshes, "total": overview.meshes_total,
-        }))
+        let meshes = overview.meshes.clone();
+        Ok(Meshes { at: overview.at, meshes, total: overview.meshes_total })
     })
     .await
 }

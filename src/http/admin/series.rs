@@ -2,19 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 use super::App;
+use super::views::Series;
 use crate::vitals::series::POINT_INTERVAL_MS;
 
 /// `GET /series`.
-pub(super) async fn series(State(app): State<App>) -> Response {
+pub(super) async fn series(State(app): State<App>) -> Json<Series> {
     let node = &app.node;
-    Json(json!({
-        "node": node.config.node.id,
-        "intervalMs": POINT_INTERVAL_MS,
-        "points": node.vitals.points(),
-    }))
-    .into_response()
+    Json(Series {
+        node: node.config.node.id.clone(),
+        interval_ms: POINT_INTERVAL_MS,
+        points: node.vitals.points(),
+    })
 }

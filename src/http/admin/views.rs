@@ -1,30 +1,60 @@
-//! The shapes of the answers, and what is left out of them.
+//! The shapes of the API's answers, and what is left out of them.
+//!
+//! Handlers write them and `claudemesh-broker top` reads them. What is a word of a
+//! closed list here is a text there: an earlier release shows the words of a later one.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::KEY_CHARS;
 use crate::clock::Timestamp;
-use crate::cluster::{LeaseState, LeaseView, NodeRecord, NodeState};
+use crate::cluster::{LeaseView, NodeRecord};
 use crate::id::{MemberId, MeshId, NodeId, PresenceId};
-use crate::protocol::{PeerRole, Status};
 use crate::store::AuditRecord;
+use crate::vitals::series::Point;
+
+/// The answer of `GET /nodes`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Nodes {
+    pub(crate) at: Timestamp,
+    /// The node that answers.
+    pub(crate) node: NodeId,
+    pub(crate) nodes: Vec<NodeView>,
+}
+
+/// The answer of `GET /meshes`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Meshes {
+    pub(crate) at: Timestamp,
+    pub(crate) meshes: Vec<MeshView>,
+    /// How many meshes there are, beyond those listed too.
+    pub(crate) total: usize,
+}
+
+/// The answer of `GET /series`: the last hour of the node that answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Series {
+    pub(crate) node: NodeId,
+    pub(crate) interval_ms: u64,
+    pub(crate) points: Vec<Point>,
+}
 
 /// A node, as it last said.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NodeView {
-    pub(super) id: NodeId,
-    pub(super) region: Option<String>,
-    pub(super) version: String,
-    pub(super) state: NodeState,
-    pub(super) seen_at: Timestamp,
-    pub(super) uptime_seconds: u64,
-    pub(super) sockets: u64,
-    pub(super) meshes: u64,
-    pub(super) bus_lag_ms: Option<f64>,
-    pub(super) accepted_per_second: f64,
-    pub(super) delivered_per_second: f64,
+pub(crate) struct NodeView {
+    pub(crate) id: NodeId,
+    pub(crate) region: Option<String>,
+    pub(crate) version: String,
+    pub(crate) state: String,
+    pub(crate) seen_at: Timestamp,
+    pub(crate) uptime_seconds: u64,
+    pub(crate) sockets: u64,
+    pub(crate) meshes: u64,
+    pub(crate) bus_lag_ms: Option<f64>,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) delivered_per_second: f64,
 }
 
 impl From<&NodeRecord> for NodeView {
@@ -33,7 +63,7 @@ impl From<&NodeRecord> for NodeView {
             id: record.id.clone(),
             region: record.region.clone(),
             version: record.version.clone(),
-            state: record.state,
+            state: record.state.as_str().to_owned(),
             seen_at: record.seen_at,
             uptime_seconds: record.uptime_seconds,
             sockets: record.sockets,
@@ -46,44 +76,44 @@ impl From<&NodeRecord> for NodeView {
 }
 
 /// A mesh in a listing.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct MeshView {
-    pub(super) id: MeshId,
-    pub(super) slug: String,
-    pub(super) name: String,
-    pub(super) archived_at: Option<Timestamp>,
-    pub(super) members: i64,
+pub(crate) struct MeshView {
+    pub(crate) id: MeshId,
+    pub(crate) slug: String,
+    pub(crate) name: String,
+    pub(crate) archived_at: Option<Timestamp>,
+    pub(crate) members: i64,
     /// Sockets open, on all nodes that say so.
-    pub(super) sockets: u64,
+    pub(crate) sockets: u64,
     /// Presences that are open or in grace: what counts against the cap.
-    pub(super) places: i64,
-    pub(super) cap: u32,
-    pub(super) queued: i64,
-    pub(super) accepted_per_second: f64,
-    pub(super) delivered_per_second: f64,
+    pub(crate) places: i64,
+    pub(crate) cap: u32,
+    pub(crate) queued: i64,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) delivered_per_second: f64,
     /// The nodes with sockets of it.
-    pub(super) nodes: Vec<NodeId>,
+    pub(crate) nodes: Vec<NodeId>,
 }
 
 /// A presence.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PeerView {
-    pub(super) presence: PresenceId,
-    pub(super) member: MemberId,
-    pub(super) name: String,
+pub(crate) struct PeerView {
+    pub(crate) presence: PresenceId,
+    pub(crate) member: MemberId,
+    pub(crate) name: String,
     /// The key that others address, its first characters.
-    pub(super) key: String,
-    pub(super) role: PeerRole,
-    pub(super) status: Status,
-    pub(super) status_since: Timestamp,
-    pub(super) groups: Vec<String>,
-    pub(super) node: String,
-    pub(super) visible: bool,
+    pub(crate) key: String,
+    pub(crate) role: String,
+    pub(crate) status: String,
+    pub(crate) status_since: Timestamp,
+    pub(crate) groups: Vec<String>,
+    pub(crate) node: String,
+    pub(crate) visible: bool,
     /// Whether its socket is open; if not it is in grace.
-    pub(super) online: bool,
-    pub(super) since: Timestamp,
+    pub(crate) online: bool,
+    pub(crate) since: Timestamp,
 }
 
 impl From<&LeaseView> for PeerView {
@@ -94,8 +124,8 @@ impl From<&LeaseView> for PeerView {
             member: record.member.clone(),
             name: record.display_name.clone(),
             key: short_key(record.routing_key().as_str()),
-            role: record.role,
-            status: record.status,
+            role: record.role.as_str().to_owned(),
+            status: record.status.as_str().to_owned(),
             status_since: record.status_updated_at,
             groups: record.groups.iter().map(|group| group.name.clone()).collect(),
             node: record.node.clone(),
@@ -107,18 +137,18 @@ impl From<&LeaseView> for PeerView {
 }
 
 /// A lease.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct LeaseRow {
-    pub(super) presence: PresenceId,
-    pub(super) name: String,
-    pub(super) node: String,
-    pub(super) state: LeaseState,
-    pub(super) epoch: u64,
+pub(crate) struct LeaseRow {
+    pub(crate) presence: PresenceId,
+    pub(crate) name: String,
+    pub(crate) node: String,
+    pub(crate) state: String,
+    pub(crate) epoch: u64,
     /// When its presence began.
-    pub(super) since: Timestamp,
+    pub(crate) since: Timestamp,
     /// When it ends unless it is renewed or its session comes back.
-    pub(super) expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 impl From<&LeaseView> for LeaseRow {
@@ -127,7 +157,7 @@ impl From<&LeaseView> for LeaseRow {
             presence: lease.record.id.clone(),
             name: lease.record.display_name.clone(),
             node: lease.record.node.clone(),
-            state: lease.state,
+            state: lease.state.as_str().to_owned(),
             epoch: lease.record.epoch,
             since: lease.record.connected_at,
             expires_at: lease.expires_at,
@@ -136,38 +166,38 @@ impl From<&LeaseView> for LeaseRow {
 }
 
 /// What waits for one recipient.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct HeldView {
+pub(crate) struct HeldView {
     /// The target, a key by its first characters.
-    pub(super) target: String,
+    pub(crate) target: String,
     /// Whose key that is, if it is known.
-    pub(super) name: Option<String>,
-    pub(super) messages: u64,
-    pub(super) ciphertext_bytes: i64,
+    pub(crate) name: Option<String>,
+    pub(crate) messages: u64,
+    pub(crate) ciphertext_bytes: i64,
     /// Those of each priority.
-    pub(super) now: u64,
-    pub(super) next: u64,
-    pub(super) low: u64,
+    pub(crate) now: u64,
+    pub(crate) next: u64,
+    pub(crate) low: u64,
     /// Those that some presence is about to get.
-    pub(super) claimed: u64,
-    pub(super) oldest_at: Timestamp,
+    pub(crate) claimed: u64,
+    pub(crate) oldest_at: Timestamp,
 }
 
 /// One mesh, in full.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct MeshDetail {
-    pub(super) id: MeshId,
-    pub(super) slug: String,
-    pub(super) name: String,
-    pub(super) archived_at: Option<Timestamp>,
-    pub(super) cap: u32,
-    pub(super) peers: Vec<PeerView>,
-    pub(super) leases: Vec<LeaseRow>,
-    pub(super) held: Vec<HeldView>,
+pub(crate) struct MeshDetail {
+    pub(crate) id: MeshId,
+    pub(crate) slug: String,
+    pub(crate) name: String,
+    pub(crate) archived_at: Option<Timestamp>,
+    pub(crate) cap: u32,
+    pub(crate) peers: Vec<PeerView>,
+    pub(crate) leases: Vec<LeaseRow>,
+    pub(crate) held: Vec<HeldView>,
     /// Whether more is held than was looked at.
-    pub(super) held_truncated: bool,
+    pub(crate) held_truncated: bool,
 }
 
 /// A row of the audit chain.

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use claudemesh_broker::cli::Cli;
+use claudemesh_broker::command::Cli;
 
 use super::read;
 

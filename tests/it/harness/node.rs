@@ -9,7 +9,7 @@ use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
-use claudemesh_broker::handlers::audit::walk;
+use claudemesh_broker::features::audit::walk;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId};
 use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Store};
 use tokio::net::TcpListener;

@@ -7,7 +7,7 @@ use claudemesh_broker::codec::SharedFrame;
 use claudemesh_broker::id::MessageId;
 use claudemesh_broker::protocol::{ErrorFrame, Priority, ServerMessage};
 use claudemesh_broker::registry::order::{Arrival, Order};
-use claudemesh_broker::session::inbox::{Delivery, DrainPlan, Inbox, Offer, Place};
+use claudemesh_broker::session::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
 
 /// What is wired wrongly, to see that the model would find out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -501,7 +501,7 @@ impl World {
         let frame = ServerMessage::Error(ErrorFrame::new("a frame", ""));
         Delivery {
             id: MessageId::from(place.to_string()),
-            place: if is_multicast { Place::Multicast(place) } else { Place::Direct },
+            route: if is_multicast { Route::Multicast(place) } else { Route::Direct },
             priority: Priority::Next,
             client_message_id: None,
             frame: Arc::new(SharedFrame::new(frame)),

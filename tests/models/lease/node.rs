@@ -1,7 +1,7 @@
 //! What a node does with answers, and without them.
 
+use claudemesh_broker::cluster::books::Renewal;
 use claudemesh_broker::cluster::redis::fallback::{Ended, Reseed};
-use claudemesh_broker::cluster::single::books::Renewal;
 use claudemesh_broker::cluster::{Acquired, HeldLease, LeaseState, PresenceRecord, Release};
 
 use super::Model;

@@ -1,6 +1,6 @@
 //! What can happen, one step at a time.
 
-use claudemesh_broker::cluster::single::books::Renewal;
+use claudemesh_broker::cluster::books::Renewal;
 use claudemesh_broker::cluster::{Acquired, Release};
 
 use super::Model;

@@ -6,9 +6,8 @@ use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
 use claudemesh_broker::clock::Timestamp;
+use claudemesh_broker::cluster::books::{LeaseTimes, MeshBooks};
 use claudemesh_broker::cluster::redis::fallback::Fallback;
-use claudemesh_broker::cluster::single::LeaseTimes;
-use claudemesh_broker::cluster::single::books::MeshBooks;
 use claudemesh_broker::cluster::{HeldLease, LeaseRef, PresenceRecord};
 use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
 use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,7 +13,9 @@ use redis::{Cmd, Pipeline, RedisError, RedisResult};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Queued, QueuedFrame, frame};
+use super::frame;
+use super::outbox::{Queued, QueuedFrame};
+use super::shared::Bus;
 use crate::cluster::redis::connection::Connection;
 use crate::cluster::redis::link::Link;
 
@@ -72,7 +73,7 @@ impl Publisher {
                     }
                     self.send_batch(&mut batch).await;
                 }
-                () = self.bus.probe_due.notified() => self.send(vec![self.bus.probe_frame()]).await,
+                () = self.bus.probe.due.notified() => self.send(vec![self.bus.probe_frame()]).await,
                 Some(lost) = self.under_way.next() => self.finish(lost),
             }
         }
@@ -99,8 +100,7 @@ impl Publisher {
         if frames.is_empty() {
             return;
         }
-        let bytes: usize = frames.iter().map(|frame| frame.payload.len()).sum();
-        self.bus.outbox_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bus.outbox.taken(&frames);
         let Ok((generation, connection)) = self.link.connection() else {
             self.bus.note_unsent(&frames);
             return;

@@ -7,9 +7,9 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Bus;
 use super::channel::Arrival;
 use super::frame::{self, Control, Frame, Origin};
+use super::shared::Bus;
 use crate::cluster::{BusMessage, ClusterEvent};
 use crate::id::MeshId;
 use crate::limits::{BUS_INBOX_FRAMES_MAX, BUS_QUEUED_BYTES_MAX};
@@ -39,7 +39,7 @@ impl Push {
 /// The bounded way from the connection to the reader. What does not fit is
 /// dropped, and makes a gap everywhere.
 #[derive(Clone)]
-pub(super) struct Inbox {
+pub(super) struct Intake {
     pushes: mpsc::Sender<Push>,
     fill: Arc<Fill>,
 }
@@ -51,16 +51,16 @@ struct Fill {
 }
 
 /// The reader's end.
-pub(super) struct InboxReceiver {
+pub(super) struct IntakeEnd {
     pushes: mpsc::Receiver<Push>,
     fill: Arc<Fill>,
 }
 
-impl Inbox {
-    pub(super) fn new() -> (Self, InboxReceiver) {
+impl Intake {
+    pub(super) fn new() -> (Self, IntakeEnd) {
         let (pushes, receiver) = mpsc::channel(BUS_INBOX_FRAMES_MAX);
         let fill = Arc::new(Fill::default());
-        (Self { pushes, fill: Arc::clone(&fill) }, InboxReceiver { pushes: receiver, fill })
+        (Self { pushes, fill: Arc::clone(&fill) }, IntakeEnd { pushes: receiver, fill })
     }
 
     pub(super) fn offer(&self, push: Push) {
@@ -77,7 +77,7 @@ impl Inbox {
 /// Reads until `stop`, or until nobody listens to the events.
 pub(super) async fn run(
     bus: Arc<Bus>,
-    mut inbox: InboxReceiver,
+    mut intake: IntakeEnd,
     events: mpsc::Sender<ClusterEvent>,
     stop: CancellationToken,
 ) {
@@ -91,11 +91,11 @@ pub(super) async fn run(
                 }
             }
             () = bus.gap_noted.notified() => {}
-            push = inbox.pushes.recv() => {
+            push = intake.pushes.recv() => {
                 let Some(push) = push else { return };
-                inbox.fill.bytes.fetch_sub(push.payload.len(), Ordering::Relaxed);
+                intake.fill.bytes.fetch_sub(push.payload.len(), Ordering::Relaxed);
                 read(&bus, &push, &events);
-                if inbox.fill.has_overflowed.swap(false, Ordering::AcqRel) {
+                if intake.fill.has_overflowed.swap(false, Ordering::AcqRel) {
                     tracing::warn!("frames of other nodes came faster than they were read");
                     bus.note_gap_everywhere();
                 }

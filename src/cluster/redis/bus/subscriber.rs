@@ -18,8 +18,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::reader::{Inbox, Push};
-use super::{Bus, Join};
+use super::reader::{Intake, Push};
+use super::shared::{Bus, Join};
 use crate::cluster::redis::connection::{Connection, Opener};
 use crate::cluster::redis::link::{Backoff, STEADY_AFTER};
 use crate::id::MeshId;
@@ -46,7 +46,7 @@ struct Signals {
 pub(super) async fn run(
     bus: Arc<Bus>,
     opener: Arc<Opener>,
-    inbox: Inbox,
+    intake: Intake,
     mut joins: mpsc::Receiver<Join>,
     stop: CancellationToken,
 ) {
@@ -55,10 +55,10 @@ pub(super) async fn run(
         let (started, seen) = (Instant::now(), bus.moves.now());
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = hear(&bus, &opener, &inbox, &mut joins, seen) => ended,
+            ended = hear(&bus, &opener, &intake, &mut joins, seen) => ended,
         };
-        bus.hears.store(false, Ordering::Relaxed);
-        bus.note_lag(None);
+        bus.probe.note_hears(false);
+        bus.probe.note_lag(None);
         if bus.is_subscribed.swap(false, Ordering::AcqRel) {
             bus.moves.note(seen);
         }
@@ -79,17 +79,17 @@ pub(super) async fn run(
 async fn hear(
     bus: &Arc<Bus>,
     opener: &Opener,
-    inbox: &Inbox,
+    intake: &Intake,
     joins: &mut mpsc::Receiver<Join>,
     seen: u64,
 ) -> RedisResult<std::convert::Infallible> {
     let signals = Arc::new(Signals::default());
     let probe_channel = bus.keys.probe_channel(&bus.origin.to_text());
     let on_push = {
-        let (signals, inbox, bus) = (Arc::clone(&signals), inbox.clone(), Arc::clone(bus));
+        let (signals, intake, bus) = (Arc::clone(&signals), intake.clone(), Arc::clone(bus));
         let probe_channel = probe_channel.clone();
         move |info: redis::PushInfo| {
-            take(&bus, &signals, &inbox, &probe_channel, info);
+            take(&bus, &signals, &intake, &probe_channel, info);
             Ok(())
         }
     };
@@ -102,14 +102,14 @@ async fn hear(
         probe_channel,
         subscribed: HashSet::new(),
         missing: HashSet::new(),
-        first_probe: bus.probe.load(Ordering::Relaxed) + 1,
+        first_probe: bus.probe.number() + 1,
     };
     hearing.start().await?;
     hearing.serve(joins, seen).await
 }
 
 /// What the connection pushes. It must not wait.
-fn take(bus: &Bus, signals: &Signals, inbox: &Inbox, probe_channel: &str, info: redis::PushInfo) {
+fn take(bus: &Bus, signals: &Signals, intake: &Intake, probe_channel: &str, info: redis::PushInfo) {
     match info.kind {
         PushKind::Disconnection => signals.disconnected.notify_one(),
         PushKind::Unsubscribe | PushKind::SUnsubscribe => {
@@ -127,7 +127,7 @@ fn take(bus: &Bus, signals: &Signals, inbox: &Inbox, probe_channel: &str, info: 
                     signals.hear_probe(bus, number);
                 }
             }
-            Some(push) => inbox.offer(push),
+            Some(push) => intake.offer(push),
             None => {}
         },
     }
@@ -139,7 +139,7 @@ impl Signals {
         if let Some((sent, at)) = *self.probe_sent.lock() {
             self.hears.notify_one();
             if sent == number {
-                bus.note_lag(Some(at.elapsed()));
+                bus.probe.note_lag(Some(at.elapsed()));
             }
         }
     }
@@ -191,7 +191,7 @@ impl Hearing<'_> {
                     return Err(deaf("another connection was opened anew"));
                 }
                 () = signals.hears.notified() => {
-                    self.bus.hears.store(true, Ordering::Relaxed);
+                    self.bus.probe.note_hears(true);
                     self.bus.ready.notify_one();
                 }
                 count = joins.recv_many(&mut asked, CHANNELS_PER_CALL_MAX) => {
@@ -228,7 +228,7 @@ impl Hearing<'_> {
 
     fn probe(&self) -> RedisResult<()> {
         let heard = self.signals.probe_heard.load(Ordering::Relaxed);
-        let sent = self.bus.probe.load(Ordering::Relaxed);
+        let sent = self.bus.probe.number();
         // Those of earlier connections do not count.
         let unheard = sent - heard.max(self.first_probe - 1).min(sent);
         if unheard >= BUS_PROBES_MISSED_MAX {
@@ -236,11 +236,10 @@ impl Hearing<'_> {
         }
         if unheard > 0 {
             // It is late: how late, nobody knows yet.
-            self.bus.note_lag(None);
+            self.bus.probe.note_lag(None);
         }
         *self.signals.probe_sent.lock() = Some((sent + 1, Instant::now()));
-        self.bus.probe.store(sent + 1, Ordering::Relaxed);
-        self.bus.probe_due.notify_one();
+        self.bus.probe.send(sent + 1);
         Ok(())
     }
 

@@ -1,0 +1,224 @@
+//! What is written and told of a session that enters.
+
+use serde_json::json;
+
+use super::Proven;
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
+use crate::cluster::bus::Announcement;
+use crate::id::PresenceId;
+use crate::limits;
+use crate::node::Node;
+use crate::presence::changes;
+use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
+use crate::protocol::handshake::About;
+use crate::protocol::{
+    Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile, Status,
+    StatusSource,
+};
+use crate::store::{AdmittedMember, OpenPresence, PeerState};
+
+pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
+    let Proven { mesh, role, session_key, visitor, about, .. } = proven;
+    let (admitted, saved) = (&proven.admitted, proven.saved());
+    let now = Timestamp::now();
+    PresenceRecord {
+        id: PresenceId::generate(),
+        mesh: mesh.clone(),
+        member: admitted.member.id.clone(),
+        member_key: admitted.member.key.clone(),
+        session_key: session_key.clone(),
+        role: *role,
+        session_id: cut(&about.session_id, limits::HELLO_TEXT_BYTES_MAX).to_owned(),
+        display_name: display_name(proven),
+        status: Status::Idle,
+        status_source: StatusSource::Jsonl,
+        status_updated_at: now,
+        summary: None,
+        groups: initial_groups(proven),
+        connected_at: now,
+        last_seen_at: now,
+        cwd: cut(&about.cwd, limits::HELLO_CWD_BYTES_MAX).to_owned(),
+        pid: about.pid,
+        hostname: cut_option(about.hostname.as_deref()),
+        peer_type: cut_option(about.peer_type.as_deref()),
+        channel: cut_option(about.channel.as_deref()),
+        model: cut_option(about.model.as_deref()),
+        stats: None,
+        visible: saved.is_none_or(|saved| saved.visible),
+        profile: saved.map_or_else(Profile::default, saved_profile),
+        node: node.config.node.id.to_string(),
+        epoch: 0,
+        online: true,
+        visitor: *visitor,
+        has_confirmed: false,
+        begins_after: None,
+    }
+}
+
+impl Proven {
+    /// What a `hello` restores of the member's last one. Visits leave nothing, and
+    /// are given nothing.
+    fn saved(&self) -> Option<&PeerState> {
+        let restores = self.role == PeerRole::ControlPlane && !self.visitor;
+        self.admitted.saved.as_ref().filter(|_| restores)
+    }
+}
+
+fn display_name(proven: &Proven) -> String {
+    let given = proven.about.display_name.as_deref().filter(|name| !name.is_empty());
+    let name = given.unwrap_or(&proven.admitted.member.display_name);
+    cut(name, limits::DISPLAY_NAME_BYTES_MAX).to_owned()
+}
+
+/// What another program saved may be larger than what peers may set.
+fn saved_profile(saved: &PeerState) -> Profile {
+    if value_bytes(&saved.profile) > limits::PROFILE_BYTES_MAX {
+        return Profile::default();
+    }
+    saved.profile.clone()
+}
+
+/// `hello`: its groups, else the saved ones, else the member's defaults; an
+/// empty list counts as none. `session_hello`: an empty list counts.
+fn initial_groups(proven: &Proven) -> Vec<Group> {
+    let Proven { role, about, admitted, .. } = proven;
+    let defaults = &admitted.member.default_groups;
+    let groups = match (role, &about.groups) {
+        (PeerRole::Session, Some(given)) => given,
+        (PeerRole::Session, None) => defaults,
+        (_, Some(given)) if !given.is_empty() => given,
+        _ => proven
+            .saved()
+            .map(|saved| &saved.groups)
+            .filter(|groups| !groups.is_empty())
+            .unwrap_or(defaults),
+    };
+    allowed_groups(groups)
+}
+
+/// Those that a presence may be in; what is over the bounds is dropped.
+fn allowed_groups(groups: &[Group]) -> Vec<Group> {
+    let mut bytes = 0;
+    groups
+        .iter()
+        .filter(|group| {
+            let role_bytes = group.role.as_ref().map_or(0, String::len);
+            (1..=limits::GROUP_NAME_BYTES_MAX).contains(&group.name.len())
+                && role_bytes <= limits::GROUP_NAME_BYTES_MAX
+        })
+        .take(limits::GROUPS_PER_PRESENCE_MAX)
+        .take_while(|group| {
+            bytes += group_bytes(group);
+            bytes <= limits::GROUPS_BYTES_MAX
+        })
+        .cloned()
+        .collect()
+}
+
+fn cut_option(text: Option<&str>) -> Option<String> {
+    text.map(|text| cut(text, limits::HELLO_TEXT_BYTES_MAX).to_owned())
+}
+
+pub(super) fn opening(node: &Node, proven: &Proven, record: &PresenceRecord) -> OpenPresence {
+    let groups = record.groups.clone();
+    let audit = match (&record.session_key, record.role) {
+        (Some(session_key), PeerRole::Session) => AuditEvent::SessionJoined {
+            pubkey: record.member_key.clone(),
+            session_pubkey: session_key.clone(),
+            groups,
+        },
+        _ => AuditEvent::PeerJoined {
+            pubkey: record.member_key.clone(),
+            groups,
+            restored: proven.admitted.saved.is_some(),
+        },
+    };
+    OpenPresence {
+        id: record.id.clone(),
+        mesh: record.mesh.clone(),
+        member: record.member.clone(),
+        session_key: record.session_key.clone(),
+        role: record.role,
+        about: About {
+            display_name: Some(record.display_name.clone()),
+            session_id: record.session_id.clone(),
+            pid: record.pid,
+            cwd: record.cwd.clone(),
+            hostname: record.hostname.clone(),
+            peer_type: record.peer_type.clone(),
+            channel: record.channel.clone(),
+            model: record.model.clone(),
+            groups: None,
+        },
+        groups: record.groups.clone(),
+        status: record.status,
+        status_source: record.status_source,
+        visible: record.visible,
+        profile: record.profile.clone(),
+        node: node.config.node.id.to_string(),
+        actor_name: record.display_name.clone(),
+        audit,
+    }
+}
+
+pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
+    let (groups, left_out) = groups_within(&record.groups, limits::EVENT_GROUPS_BYTES_MAX);
+    let mut data = json!({
+        "name": record.display_name,
+        "pubkey": record.routing_key(),
+        "groups": groups,
+    });
+    if left_out > 0 {
+        data["groupsLeftOut"] = json!(left_out);
+    }
+    let is_session = record.role == PeerRole::Session;
+    let Some(saved) = proven.saved() else {
+        return changes::announcement("peer_joined", record, data, is_session);
+    };
+    if let Some(last_seen_at) = saved.last_seen_at {
+        data["lastSeenAt"] = json!(last_seen_at);
+    }
+    if let Some(summary) = &saved.last_summary {
+        data["summary"] = json!(cut(summary, limits::SUMMARY_BYTES_MAX));
+    }
+    changes::announcement("peer_returned", record, data, false)
+}
+
+pub(super) fn hello_ack(
+    node: &Node,
+    proven: &Proven,
+    record: &PresenceRecord,
+    reattached: bool,
+) -> HelloAck {
+    let AdmittedMember { member, self_editable, .. } = &*proven.admitted;
+    let is_session = record.role == PeerRole::Session;
+    let restored = proven.saved().filter(|_| !reattached);
+    let grace_ms = u64::try_from(node.config.presence.lease_grace_ms).unwrap_or(0);
+    let named_groups = proven.about.groups.as_ref().is_some_and(|groups| !groups.is_empty());
+    HelloAck {
+        presence_id: record.id.to_string(),
+        member_display_name: member.display_name.clone(),
+        member_profile: (!(is_session && reattached)).then(|| MemberProfile {
+            role_tag: member.role_tag.clone(),
+            groups: member.default_groups.clone(),
+            message_mode: member.message_mode.clone(),
+        }),
+        mesh_policy: Some(MeshPolicy { self_editable: self_editable.clone() }),
+        restored: restored.map(|_| true),
+        last_summary: restored
+            .and_then(|saved| saved.last_summary.as_deref())
+            .map(|summary| cut(summary, limits::SUMMARY_BYTES_MAX).to_owned()),
+        last_seen_at: restored.and_then(|saved| saved.last_seen_at),
+        restored_groups: restored
+            .filter(|saved| !named_groups && !saved.groups.is_empty())
+            .map(|saved| allowed_groups(&saved.groups)),
+        restored_stats: restored.map(|saved| saved.stats),
+        services: (!is_session).then(Vec::new),
+        node: node.config.node.id.to_string(),
+        region: node.config.node.region.clone(),
+        lease_ttl_ms: if record.visitor { 0 } else { grace_ms },
+        protocol_version: PROTOCOL_VERSION,
+    }
+}

@@ -1,0 +1,321 @@
+//! Hellos that meet a ban, a grant, a claim or a forged record half-way: each step
+//! is taken by hand, so that nothing depends on who is faster.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::admission::teardown;
+use crate::app;
+use crate::audit::AuditEvent;
+use crate::auth::SecretKey;
+use crate::cluster::books::LeaseTimes;
+use crate::cluster::single::SingleCluster;
+use crate::config::Config;
+use crate::id::{self, MemberId};
+use crate::node::UnsettledEnd;
+use crate::protocol::handshake::About;
+use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
+
+const CAP: u64 = 60_000;
+
+struct Peer {
+    id: MemberId,
+    key: Key,
+}
+
+/// A node on SQLite, with a mesh; none of its jobs run.
+struct Scene {
+    node: Arc<Node>,
+    mesh: MeshId,
+    owner: Peer,
+    _folder: TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config::for_tests(folder.path());
+        let store = app::open_store(&config).await.expect("a store");
+        let (cluster, _events) = SingleCluster::new(LeaseTimes { grace_ms: CAP, ttl_ms: CAP });
+        let (node, _writers) = app::assemble(config, store, cluster);
+        let owner = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
+        let mesh = NewMesh {
+            id: MeshId::generate(),
+            slug: "test".to_owned(),
+            name: "test".to_owned(),
+            owner_key: owner.key.clone(),
+            root_key: "cm9vdA".to_owned(),
+            owner_member: owner.id.clone(),
+            owner_name: "owner".to_owned(),
+        };
+        node.store.create_mesh(Timestamp::now(), &mesh).await.expect("a mesh");
+        Self { node, mesh: mesh.id, owner, _folder: folder }
+    }
+
+    async fn member(&self) -> Peer {
+        let now = Timestamp::now();
+        let invite = NewInvite {
+            id: id::generate(),
+            mesh: self.mesh.clone(),
+            token: id::generate(),
+            role: Role::Member,
+            max_uses: 1,
+            expires_at: now.plus_ms(60_000),
+            created_by: self.owner.id.to_string(),
+        };
+        self.node.store.create_invite(now, &invite).await.expect("an invite");
+        let peer = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
+        let join = Join {
+            token: invite.token,
+            mesh: self.mesh.clone(),
+            owner_key: self.owner.key.to_string(),
+            member: peer.id.clone(),
+            key: peer.key.clone(),
+            display_name: "peer".to_owned(),
+        };
+        let joined = self.node.store.join(now, &join).await.expect("the store answers");
+        assert_eq!(joined, Joined::New(peer.id.clone()));
+        peer
+    }
+
+    /// As its hello has proven it; what follows has yet to happen.
+    async fn proven(&self, peer: &Peer, role: PeerRole, session_key: Option<&Key>) -> Proven {
+        let read = MemberRead::begin(&self.node);
+        let admitted = admit(&self.node, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
+        let about = About { session_id: peer.id.to_string(), ..About::default() };
+        Proven {
+            read,
+            mesh: self.mesh.clone(),
+            role,
+            session_key: session_key.cloned(),
+            visitor: false,
+            about,
+            admitted: admitted.expect("the store answers").expect("a member"),
+        }
+    }
+
+    async fn enters(&self, proven: Proven) -> (Active, Outbox) {
+        let outbox = Outbox::new();
+        match enter(&self.node, Codec::Json, &outbox, proven).await {
+            Ok(active) => (active, outbox),
+            Err(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    /// What follows when the check of its session key is over.
+    async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
+        let node = &self.node;
+        let room = node.registry.enter(&proven.mesh, &*node.store, &*node.cluster).await;
+        let room = room.expect("a room");
+        match acquire(node, &room, &proven).await.map_err(|refusal| *refusal)? {
+            Place::New { record, lease } => {
+                let opened = open(node, Codec::Json, outbox, room, proven, *record, lease).await;
+                opened.map_err(|refusal| *refusal)
+            }
+            Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
+        }
+    }
+
+    async fn bans(&self, peer: &Peer) {
+        let ban = Moderation {
+            mesh: self.mesh.clone(),
+            member: peer.id.clone(),
+            actor: None,
+            actor_name: None,
+            audit: AuditEvent::PeerLeft,
+        };
+        assert!(self.node.store.ban(Timestamp::now(), &ban).await.expect("the store answers"));
+    }
+
+    async fn leases(&self) -> usize {
+        self.node.cluster.leases(&self.mesh).await.expect("in memory").len()
+    }
+
+    /// Waits for what the node does besides.
+    async fn settles(&self) {
+        self.node.tasks.close();
+        self.node.tasks.wait().await;
+        self.node.tasks.reopen();
+    }
+}
+
+async fn closed_with(outbox: &Outbox) -> CloseReason {
+    let mut frames = std::collections::VecDeque::new();
+    loop {
+        match outbox.take(&mut frames, usize::MAX).await {
+            crate::outbox::Taken::Close(reason) => return reason,
+            crate::outbox::Taken::Frames => frames.clear(),
+        }
+    }
+}
+
+// --- bans and grants ---------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_ban_between_the_read_of_a_member_and_that_of_its_room_is_not_lost() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
+    // By another program, and nobody is told: there is no room here yet.
+    scene.bans(&bob).await;
+    let (active, outbox) = scene.enters(proven).await;
+    assert_eq!(closed_with(&outbox).await, CloseReason::BANNED);
+    assert!(active.room.member(&bob.id).is_none());
+    assert!(active.room.records().is_empty());
+    assert_eq!(scene.leases().await, 0);
+}
+
+#[tokio::test]
+async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (here, _outbox) = scene.enters(owner).await;
+    let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
+    let key = scene.owner.key.as_str();
+    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
+    refresh_members(&scene.node, &here.room).await;
+    let (active, outbox) = scene.enters(proven).await;
+    let member = active.room.member(&bob.id).expect("a member");
+    assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
+    assert!(outbox.is_open());
+}
+
+#[tokio::test]
+async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
+    let key = scene.owner.key.as_str();
+    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
+    // As where the store tells of a change in a mesh that has no room here.
+    scene.node.member_changes.fetch_add(1, Ordering::AcqRel);
+    let (active, _outbox) = scene.enters(proven).await;
+    let member = active.room.member(&bob.id).expect("a member");
+    assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
+}
+
+// --- claims ------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_claim_that_enters_at_the_same_moment_does_not_survive_the_proof() {
+    let scene = Scene::new().await;
+    let (ada, eve) = (scene.member().await, scene.member().await);
+    let key = SecretKey::generate().public_key();
+    // Both have passed the check of their session keys.
+    let claim = scene.proven(&eve, PeerRole::ControlPlane, Some(&key)).await;
+    let proof = scene.proven(&ada, PeerRole::Session, Some(&key)).await;
+    let (claims, proves) = (Outbox::new(), Outbox::new());
+    let _claim = scene.enters_unchecked(claim, &claims).await.expect("nobody has it yet");
+    let proof = scene.enters_unchecked(proof, &proves).await.expect("it is its own");
+    assert_eq!(closed_with(&claims).await, CloseReason::BAD_SESSION_PUBKEY);
+    let addressed = proof.room.addressed_by(key.as_str());
+    assert_eq!(addressed.len(), 1, "nothing goes to the claim any more");
+    assert_eq!(addressed[0].record.member, ada.id);
+    scene.settles().await;
+    assert_eq!(scene.leases().await, 1);
+    assert!(proves.is_open());
+}
+
+#[tokio::test]
+async fn a_claim_that_enters_just_after_the_proof_is_refused() {
+    let scene = Scene::new().await;
+    let (ada, eve) = (scene.member().await, scene.member().await);
+    let key = SecretKey::generate().public_key();
+    let claim = scene.proven(&eve, PeerRole::ControlPlane, Some(&key)).await;
+    let proof = scene.proven(&ada, PeerRole::Session, Some(&key)).await;
+    let (claims, proves) = (Outbox::new(), Outbox::new());
+    let proof = scene.enters_unchecked(proof, &proves).await.expect("it is its own");
+    let Err(refusal) = scene.enters_unchecked(claim, &claims).await else { panic!("it is in") };
+    assert_eq!(refusal.error.code, "bad_session_pubkey");
+    assert_eq!(refusal.close, CloseReason::BAD_SESSION_PUBKEY);
+    assert_eq!(proof.room.addressed_by(key.as_str()).len(), 1);
+    assert_eq!((scene.leases().await, claims.bytes()), (1, 0), "no hello_ack went before");
+    let open = scene.node.store.unheard_presences(Timestamp::now().plus_ms(1)).await;
+    assert_eq!(open.expect("the store answers").len(), 1);
+}
+
+// --- identity ----------------------------------------------------------------------------
+
+/// Whoever can write the cluster's directory edits its own record.
+#[tokio::test]
+async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory_says() {
+    let scene = Scene::new().await;
+    let (ada, eve) = (scene.member().await, scene.member().await);
+    let adas_key = SecretKey::generate().public_key();
+    let edits: [&dyn Fn(&mut PresenceRecord); 5] = [
+        &|record| record.member = ada.id.clone(),
+        &|record| record.member_key = ada.key.clone(),
+        &|record| (record.member, record.member_key) = (ada.id.clone(), ada.key.clone()),
+        &|record| record.session_key = Some(adas_key.clone()),
+        &|record| record.role = PeerRole::Session,
+    ];
+    for (at, edit) in edits.iter().enumerate() {
+        let (active, _) =
+            scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
+        let lease = active.session.lease.clone();
+        let record = active.room.record(&lease.presence).expect("it is here");
+        teardown::teardown(&scene.node, active).await;
+        let mut record = PresenceRecord::clone(&record);
+        edit(&mut record);
+        assert!(scene.node.cluster.write_record(&lease, &record).await.expect("in memory"));
+
+        let (back, _) = scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
+        let session = &back.session;
+        assert_eq!((&session.member, &session.member_key), (&eve.id, &eve.key), "edit {at}");
+        assert_eq!((&session.session_key, session.role), (&None, PeerRole::ControlPlane));
+        let record = back.room.record(&session.presence).expect("it is here");
+        assert_eq!((&record.member, &record.member_key), (&eve.id, &eve.key), "edit {at}");
+        assert_ne!(session.presence, lease.presence, "edit {at}: it is another presence");
+        teardown::teardown(&scene.node, back).await;
+    }
+}
+
+/// Nor does a lease lead to the row of another member's presence.
+#[tokio::test]
+async fn a_session_does_not_come_back_to_another_members_row() {
+    let scene = Scene::new().await;
+    let (ada, eve) = (scene.member().await, scene.member().await);
+    let (adas, _) = scene.enters(scene.proven(&ada, PeerRole::ControlPlane, None).await).await;
+    let room = &adas.room;
+    let forged = PresenceRecord {
+        member: eve.id.clone(),
+        member_key: eve.key.clone(),
+        ..PresenceRecord::clone(&room.record(&adas.session.presence).expect("it is here"))
+    };
+    let resumed = place::resume(&scene.node, room, &forged).await.expect("the store answers");
+    assert_eq!(resumed, None);
+}
+
+// --- ends whose answer was lost ------------------------------------------------------------
+
+#[tokio::test]
+async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (here, outbox) = scene.enters(owner).await;
+    let (bobs, _) = scene.enters(scene.proven(&bob, PeerRole::ControlPlane, None).await).await;
+    let record = bobs.room.record(&bobs.session.presence).expect("it is here");
+    let at = Timestamp::now();
+    let end = changes::ended_row(&record, &[]);
+    scene.node.store.end_presences(at, &[end]).await.expect("the store answers");
+    let unsettled = |at| UnsettledEnd {
+        record: PresenceRecord::clone(&record),
+        close: Some(CloseReason::DISCONNECTED),
+        at,
+    };
+    // Another node's end, at another instant, is not told by this one.
+    scene.node.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
+    changes::settle_ends(&scene.node).await;
+    assert_eq!(here.room.records().len(), 2);
+    scene.node.unsettled_ends.lock().push(unsettled(at));
+    changes::settle_ends(&scene.node).await;
+    changes::settle_ends(&scene.node).await;
+    assert_eq!(here.room.records().len(), 1);
+    let mut frames = std::collections::VecDeque::new();
+    outbox.take(&mut frames, usize::MAX).await;
+    let told =
+        frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
+    assert_eq!(told.count(), 1);
+}

@@ -1,0 +1,409 @@
+//! Drains: a session reads its mail from the store.
+//!
+//! On connect and reattach, when its status turns idle, when something may
+//! have been missed, when deliveries were not confirmed in time. Each runs in
+//! a task of its own that nobody cancels.
+
+pub mod places;
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::cluster::{MulticastSender, PresenceRecord};
+use crate::delivery::deliver;
+use crate::delivery::policy::{self, Capability, Target};
+use crate::id::{Key, MessageId};
+use crate::limits;
+use crate::node::Node;
+use crate::registry::Room;
+use crate::session::Session;
+use crate::session::inbox::{DrainPlan, Route};
+use crate::store::{ClaimRequest, Result, StoredEnvelope};
+
+/// Wants a session's mail read. If it is being read already, that goes round
+/// once more.
+pub fn request(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    if session.inbox.lock().begin_drain() {
+        start(node, room, session);
+    }
+}
+
+/// Every session of a mesh here reads its mail and the multicasts it may have
+/// missed.
+pub fn request_all(node: &Arc<Node>, room: &Arc<Room>) {
+    for (session, _) in room.sessions() {
+        session.inbox.lock().mark_behind();
+        request(node, room, &session);
+    }
+}
+
+/// Starts the first drain of a session, whose inbox begins as draining.
+pub fn start(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    let (node, room, session) = (Arc::clone(node), Arc::clone(room), Arc::clone(session));
+    let tasks = node.tasks.clone();
+    tasks.spawn(async move { drain(&node, &room, &session).await });
+}
+
+async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+    node.metrics.drains.inc();
+    // Whatever a round reads finds room at once, or is read again: while a peer
+    // is slow, nothing but its outbox is held for it.
+    let mut readings = Readings::default();
+    loop {
+        let turn = node.drains.acquire().await;
+        let Some(plan) = session.plan_drain() else { return };
+        let done = round(node, room, session, plan, &mut readings).await;
+        drop(turn);
+        match done {
+            Ok(found_all) => {
+                if session.end_drain(found_all) {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, presence = %session.presence, "a drain waits for the store");
+                session.inbox.lock().abandon_drain();
+                return;
+            }
+        }
+    }
+}
+
+/// How much a drain reads at once: so many envelopes as fit into the bytes that
+/// it may hold, by the size of those that it has read.
+struct Reading {
+    envelopes: usize,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { envelopes: limits::DRAIN_FIRST_ENVELOPES }
+    }
+}
+
+impl Reading {
+    /// How many more, after `read` of so many `bytes`.
+    fn left(&self, read: usize, bytes: usize) -> usize {
+        if read == 0 {
+            return self.envelopes;
+        }
+        let left = limits::DRAIN_BATCH_BYTES_MAX.saturating_sub(bytes);
+        let most = limits::DRAIN_BATCH_ENVELOPES_MAX.saturating_sub(read);
+        (left / bytes.div_ceil(read).max(1)).min(most)
+    }
+
+    /// So much was read at once: from now on as many as fit, and not much more
+    /// than what is known to.
+    fn learn(&mut self, read: usize, bytes: usize) {
+        if read > 0 {
+            let fit = limits::DRAIN_BATCH_BYTES_MAX / bytes.div_ceil(read).max(1);
+            let most = (4 * self.envelopes).min(limits::DRAIN_BATCH_ENVELOPES_MAX);
+            self.envelopes = fit.clamp(1, most);
+        }
+    }
+}
+
+/// The same of both lists.
+#[derive(Default)]
+struct Readings {
+    directs: Reading,
+    multicasts: Reading,
+}
+
+/// What an envelope takes, about.
+fn bytes_of(envelope: &StoredEnvelope) -> usize {
+    envelope.ciphertext.len() + envelope.nonce.len() + limits::ENVELOPE_BYTES
+}
+
+/// One thing that a drain found, in the mesh's order.
+enum Found {
+    Direct(StoredEnvelope),
+    Multicast(StoredEnvelope),
+    /// A multicast that is not for this session.
+    Past(i64),
+}
+
+impl Found {
+    fn seq(&self) -> i64 {
+        match self {
+            Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
+            Self::Past(seq) => *seq,
+        }
+    }
+
+    /// Whether it need not be sent by this round: it waits behind the gate
+    /// anyway, or is nothing.
+    fn comes_live(&self, session: &Session) -> bool {
+        match self {
+            Self::Direct(envelope) | Self::Multicast(envelope) => {
+                session.inbox.lock().is_gated(&envelope.id)
+            }
+            Self::Past(_) => true,
+        }
+    }
+}
+
+/// Reads once and sends what was found; whether that was all.
+async fn round(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    plan: DrainPlan,
+    readings: &mut Readings,
+) -> Result<bool> {
+    let room_left = plan.room;
+    // Two lists are read, one after the other, while messages go on being
+    // accepted: what is beyond this line may be in one and missing in the
+    // other, and is left to the gate or to the next round.
+    let newest = if session.visitor {
+        Some(i64::MAX)
+    } else {
+        let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
+        places::newest(node, room, believed).await?
+    };
+    let Some(newest) = newest else { return Ok(false) };
+    let (directs, all_directs) = directs(node, room, session, &plan, &mut readings.directs).await?;
+    // Multicasts that were sent before these may still be on their way here.
+    let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
+    let (multicasts, all_multicasts) = if reads_multicasts {
+        let reading = &mut readings.multicasts;
+        let read = multicasts(node, room, session, plan.multicasts_after, reading).await;
+        read.inspect_err(|_| session.inbox.lock().mark_behind())?
+    } else {
+        (Vec::new(), true)
+    };
+    // A list that was cut says nothing about what comes after its end.
+    let horizon = |list: &[Found], is_all: bool| {
+        if is_all { i64::MAX } else { list.last().map_or(i64::MAX, Found::seq) }
+    };
+    let multicasts_until = horizon(&multicasts, all_multicasts);
+    let mut until = horizon(&directs, all_directs).min(multicasts_until);
+    let mut found: Vec<Found> = directs.into_iter().chain(multicasts).collect();
+    found.sort_by_key(Found::seq);
+    let mut sent_all = true;
+    let mut refused = Vec::new();
+    // More must not go out than is worth remembering: going round again would
+    // find the same messages again. The multicasts among them go on.
+    let mut gives_up = false;
+    for one in found {
+        if gives_up && matches!(one, Found::Direct(_)) {
+            continue;
+        }
+        if one.seq() > until.min(newest) {
+            if one.seq() <= until && one.comes_live(session) {
+                continue;
+            }
+            sent_all = false;
+            break;
+        }
+        match send(node, room, session, one) {
+            Sent::Yes => {}
+            Sent::Full => {
+                sent_all = false;
+                break;
+            }
+            Sent::Refused(id) => {
+                gives_up |= !session.inbox.lock().refuse(id.clone());
+                refused.push(id);
+            }
+        }
+        if gives_up {
+            until = multicasts_until;
+        }
+    }
+    if reads_multicasts {
+        let mut inbox = session.inbox.lock();
+        if sent_all && all_multicasts {
+            inbox.drained_all_multicasts();
+        } else {
+            inbox.mark_behind();
+        }
+    }
+    // Their claims are taken back, for whoever else they are addressed to.
+    if !refused.is_empty()
+        && let Err(error) = node.store.unclaim(&session.presence, &refused).await
+    {
+        tracing::debug!(%error, "claims stay until they run out");
+    }
+    Ok(sent_all && (all_directs || gives_up) && (all_multicasts || room_left == 0))
+}
+
+async fn directs(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    plan: &DrainPlan,
+    reading: &mut Reading,
+) -> Result<(Vec<Found>, bool)> {
+    // A visitor leaves its member's mail alone.
+    let member_key = (!session.visitor).then(|| session.member_key.clone());
+    if plan.room == 0 || (member_key.is_none() && session.session_key.is_none()) {
+        return Ok((Vec::new(), true));
+    }
+    let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
+    let now = Timestamp::now();
+    let limit = plan.room.min(u32::try_from(reading.envelopes).unwrap_or(u32::MAX));
+    let ask = ClaimRequest {
+        presence: session.presence.clone(),
+        mesh: session.mesh.clone(),
+        member_key,
+        session_key: own_session_key(node, session, &record, now).await?,
+        urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
+        in_flight: plan.in_flight.clone(),
+        until: now.plus_ms(node.config.message.claim_ms),
+        limit,
+    };
+    let rows = node.store.claim(now, &ask).await?;
+    let is_all = rows.len() < limit as usize;
+    reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
+    Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
+}
+
+/// The session key whose stored mail the session may have: one that it has proven,
+/// or one that it merely named and that the store remembers as its member's. A
+/// claim that somebody else has proven is on its way out, and until then gets what
+/// is live at most: what is stored waits for its owner.
+async fn own_session_key(
+    node: &Node,
+    session: &Session,
+    record: &PresenceRecord,
+    now: Timestamp,
+) -> Result<Option<Key>> {
+    let claimed = record.claimed_key().filter(|_| !session.visitor);
+    let Some(claimed) = claimed else { return Ok(session.session_key.clone()) };
+    let since = now.plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    let owner = node.store.member_of_session_key(&session.mesh, claimed.as_str(), since).await?;
+    Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
+}
+
+async fn multicasts(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    after: i64,
+    reading: &mut Reading,
+) -> Result<(Vec<Found>, bool)> {
+    let mut after = after;
+    let mut found: Vec<Found> = Vec::new();
+    let (mut wanted, mut wanted_bytes) = (0, 0);
+    loop {
+        let page = reading.left(wanted, wanted_bytes).min(reading.envelopes).max(1);
+        let limit = u32::try_from(page).unwrap_or(u32::MAX);
+        let rows = node.store.multicasts_after(room.mesh(), after, limit).await?;
+        let is_last = rows.len() < page;
+        reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
+        for row in rows {
+            after = row.seq;
+            if is_for(node, room, session, &row) {
+                wanted += 1;
+                wanted_bytes += bytes_of(&row);
+                found.push(Found::Multicast(row));
+            } else if let Some(Found::Past(seq)) = found.last_mut() {
+                *seq = row.seq;
+            } else {
+                found.push(Found::Past(row.seq));
+            }
+        }
+        if is_last {
+            return Ok((found, true));
+        }
+        if reading.left(wanted, wanted_bytes) == 0 {
+            return Ok((found, false));
+        }
+    }
+}
+
+fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
+    if row.sender_member == session.member {
+        return false;
+    }
+    let Some(record) = room.record(&session.presence) else { return false };
+    let sender = MulticastSender {
+        member: row.sender_member.clone(),
+        member_key: row.sender_key.clone(),
+        session_key: row.sender_session_key.clone(),
+    };
+    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
+        && deliver::multicast_granted(node, room, &session.member, &sender)
+}
+
+/// What became of one thing found.
+enum Sent {
+    /// It went out, or it is not for this session.
+    Yes,
+    /// The session takes no more now.
+    Full,
+    /// A direct message that the session must not get.
+    Refused(MessageId),
+}
+
+fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
+    let delivery = match found {
+        Found::Past(seq) => {
+            session.inbox.lock().drained_past(seq);
+            return Sent::Yes;
+        }
+        Found::Multicast(envelope) => {
+            let route = Route::Multicast(envelope.seq);
+            deliver::delivery(deliver::multicast_push(room, envelope), route)
+        }
+        Found::Direct(envelope) => {
+            if !may_have(node, room, session, &envelope) {
+                return Sent::Refused(envelope.id);
+            }
+            let push = deliver::direct_push(room, envelope, &session.member);
+            deliver::delivery(push, Route::Direct)
+        }
+    };
+    if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
+        return Sent::Full;
+    }
+    Sent::Yes
+}
+
+/// Whether a direct message may go to this session: not if it sent it itself,
+/// not if the member's grants have changed since.
+fn may_have(node: &Node, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
+    let own = envelope.sender_member == session.member
+        && envelope.sender_session_key == session.session_key;
+    let granted = room.member(&session.member).is_some_and(|member| {
+        let session_key = envelope.sender_session_key.as_ref();
+        policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
+    });
+    if !granted {
+        deliver::count_dropped(node, Capability::Dm);
+    }
+    granted && !own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {
+        let large = 90_000;
+        let mut reading = Reading::default();
+        reading.learn(8, 8 * large);
+        assert_eq!(reading.envelopes, limits::DRAIN_BATCH_BYTES_MAX / large);
+        assert_eq!(reading.left(2, 2 * large), limits::DRAIN_BATCH_BYTES_MAX / large - 2);
+        assert_eq!(reading.left(8, 8 * large), 0);
+        // One is always taken, however large.
+        reading.learn(1, 2 * limits::DRAIN_BATCH_BYTES_MAX);
+        assert_eq!(reading.envelopes, 1);
+    }
+
+    #[test]
+    fn a_drain_of_small_ones_grows_to_its_bound() {
+        let small = limits::ENVELOPE_BYTES + 100;
+        let mut reading = Reading::default();
+        let mut grown = Vec::new();
+        for _ in 0..4 {
+            reading.learn(reading.envelopes, reading.envelopes * small);
+            grown.push(reading.envelopes);
+        }
+        assert_eq!(grown, [32, 128, 128, 128]);
+        assert_eq!(reading.left(128, 128 * small), 0);
+        assert_eq!(Reading::default().left(0, 0), limits::DRAIN_FIRST_ENVELOPES);
+    }
+}

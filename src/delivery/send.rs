@@ -1,0 +1,382 @@
+//! A `send`: its checks, its recipients, its way into the group commit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::deliver::{self, Recipient, Sent};
+use super::policy::{self, Capability, Target};
+use crate::clock::Timestamp;
+use crate::cluster::{ClusterHealth, PresenceRecord};
+use crate::codec::Codec;
+use crate::id::{Key, MessageId};
+use crate::limits;
+use crate::metrics::PriorityLabel;
+use crate::node::Node;
+use crate::outbox::Owed;
+use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
+use crate::rates::cost;
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
+use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
+
+/// Clients match on these words.
+const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
+                       without another session)";
+const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
+/// Free of the words that daemons take for a permanent failure.
+const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
+const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
+/// "forbidden" ends a daemon's retries: what waits for somebody who is away does
+/// not get less within the ten minutes that it would try.
+const MAILBOX_FULL: &str = "mailbox_full: as many messages wait for this recipient as may; more \
+                            are forbidden until it has read some";
+const SENDER_FULL: &str = "sender_full: as many of your messages wait for others as may; more are \
+                           forbidden until some were read";
+/// Free of such words: it is not this sender's doing.
+const MESH_FULL: &str = "mesh_full: as many messages wait in this mesh as may, try again later";
+const STORE_REJECTS: &str = "rejected: the broker's database does not take this message";
+
+/// Why a send was not taken: a stable word for metrics, and the sentence that
+/// the sender gets.
+struct Refusal {
+    reason: &'static str,
+    text: String,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
+    }
+}
+
+/// Takes a send, or refuses it. The answer leaves when its fate is known;
+/// this returns when it is on its way, so that a socket's next frame need not
+/// wait for the commit.
+pub async fn send(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    send: Send<'_>,
+    req_id: Option<RequestId>,
+    received: Instant,
+) {
+    let id = send.id.as_deref().unwrap_or_default().to_owned();
+    let answer_to = AnswerTo::new(session, id, req_id);
+    match plan(node, room, session, send).await {
+        Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
+        Err(refusal) => {
+            answer_to.refuse(node, &refusal);
+            if let Some(owed) = session.charge(cost::OF_NOISE) {
+                tokio::time::sleep(owed).await;
+            }
+        }
+    }
+}
+
+/// Where the answer to a send goes, and what it carries.
+struct AnswerTo {
+    session: Arc<Session>,
+    id: String,
+    req_id: Option<RequestId>,
+    /// The room for it: it may come long after the next request was read.
+    owed: Owed,
+}
+
+impl AnswerTo {
+    fn new(session: &Arc<Session>, id: String, req_id: Option<RequestId>) -> Self {
+        let owed = session.outbox.owe(limits::ACK_BYTES_MAX + encoded_bytes(&id));
+        Self { session: Arc::clone(session), id, req_id, owed }
+    }
+
+    fn kept(self, message_id: String) {
+        self.answer(message_id, true, None);
+    }
+
+    fn refuse(self, node: &Node, refusal: &Refusal) {
+        node.metrics.rejected(refusal.reason);
+        self.answer(String::new(), false, Some(refusal.text.clone()));
+    }
+
+    fn answer(self, message_id: String, queued: bool, error: Option<String>) {
+        let Self { session, id, req_id, owed } = self;
+        let ack = ServerMessage::Ack(Ack { id, message_id, queued, error });
+        owed.pay(session.codec.encode(&ack, req_id.as_ref()));
+    }
+}
+
+/// What a text takes at most, as JSON.
+fn encoded_bytes(text: &str) -> usize {
+    let is_escaped = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+    text.len() + 5 * text.bytes().filter(is_escaped).count()
+}
+
+/// The answer to a send that is not one: bad priority, wrong types.
+pub fn refuse_invalid(
+    node: &Node,
+    session: &Arc<Session>,
+    id: Option<String>,
+    req_id: Option<&RequestId>,
+    reason: &str,
+) {
+    let id = id.unwrap_or_default();
+    let answer_to = AnswerTo::new(session, id, req_id.cloned());
+    answer_to.refuse(node, &Refusal::new("invalid", format!("invalid send: {reason}")));
+}
+
+/// The checks, in the recorded order, and whom the message is for.
+async fn plan(
+    node: &Node,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    send: Send<'_>,
+) -> Result<(NewEnvelope, Sent), Refusal> {
+    if !node.rates.may_send(&*node.cluster, &session.member).await {
+        return Err(Refusal::new("rate_limit", node.rates.send_refusal()));
+    }
+    check_sizes(node, session, &send)?;
+    if node.disk_low.load(Ordering::Relaxed) {
+        return Err(Refusal::new("disk_low", DISK_LOW));
+    }
+    let record = room
+        .record(&session.presence)
+        .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
+    let recipient = match Target::parse(&send.target_spec) {
+        Target::Everyone | Target::Group(_) => Recipient::Many,
+        Target::Topic(topic) => {
+            // `invalid` is one of the words that end a daemon's retries.
+            let text = format!("invalid target \"#{topic}\": this broker has no topics");
+            return Err(Refusal::new("topic", text));
+        }
+        Target::Key(key) => direct(node, room, session, key, send.priority).await?,
+    };
+    let sent = Sent {
+        room: Arc::clone(room),
+        sender: Arc::clone(session),
+        recipient,
+        sender_name: record.display_name.clone(),
+    };
+    Ok((envelope(node, session, &record, send, &sent), sent))
+}
+
+fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
+    let sealed = send.ciphertext.as_text().len() + send.nonce.as_text().len();
+    // What came as bytes is held as base64, which is longer by a third.
+    let sealed = if session.codec == Codec::MsgPack { sealed / 4 * 3 } else { sealed };
+    let bytes = sealed + send.target_spec.len();
+    let max = node.config.message.message_bytes_max;
+    if bytes > max {
+        let text = format!("payload too large: {bytes} bytes > MAX_MESSAGE_BYTES={max}");
+        return Err(Refusal::new("too_large", text));
+    }
+    let long = |field: &Option<std::borrow::Cow<'_, str>>| {
+        field.as_ref().is_some_and(|text| text.len() > limits::CLIENT_MESSAGE_ID_BYTES_MAX)
+    };
+    if send.target_spec.len() > limits::TARGET_SPEC_BYTES_MAX
+        || long(&send.client_message_id)
+        || long(&send.request_fingerprint)
+        || long(&send.reply_to_id)
+    {
+        return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
+    }
+    // Postgres cannot keep one; both databases refuse what one would change.
+    let has_nul = |field: &Option<std::borrow::Cow<'_, str>>| {
+        field.as_ref().is_some_and(|text| text.contains('\0'))
+    };
+    if send.target_spec.contains('\0')
+        || has_nul(&send.client_message_id)
+        || has_nul(&send.request_fingerprint)
+        || has_nul(&send.reply_to_id)
+        || send.nonce.as_text().contains('\0')
+        || send.ciphertext.as_text().contains('\0')
+    {
+        return Err(Refusal::new("invalid", "invalid send: NUL cannot be kept"));
+    }
+    Ok(())
+}
+
+/// Rules 21, 22 and 24: known, allowed, and which presence should get it.
+async fn direct(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    key: &str,
+    priority: Priority,
+) -> Result<Recipient, Refusal> {
+    let mut candidates = room.addressed_by(key);
+    candidates.retain(|candidate| candidate.record.id != session.presence);
+    let member = recipient_member(node, room, session, key, &candidates).await?;
+    let session_key = session.session_key.as_ref();
+    if !policy::grants(&member, &session.member_key, session_key, Capability::Dm) {
+        return Err(Refusal::new("grants", NO_GRANT));
+    }
+    if node.cluster.health() == ClusterHealth::Degraded {
+        // A claim for a session elsewhere, whom this node cannot tell of it,
+        // would only keep that one's node from finding the message.
+        candidates.retain(|candidate| candidate.session.is_some());
+    }
+    let chosen = policy::choose(&candidates, priority);
+    Ok(Recipient::One {
+        key: Key::from(key),
+        member: member.id.clone(),
+        presence: chosen.map(|candidate| candidate.record.id.clone()),
+    })
+}
+
+async fn recipient_member(
+    node: &Node,
+    room: &Room,
+    session: &Session,
+    key: &str,
+    candidates: &[crate::registry::Candidate],
+) -> Result<Arc<Member>, Refusal> {
+    let no_peer = || Refusal::new("no_peer", NO_PEER);
+    if let Some(candidate) = candidates.first() {
+        let record = &candidate.record;
+        if let Some(member) = room.member(&record.member) {
+            return Ok(member);
+        }
+        let enrolled =
+            enrolled(node, room, record.member_key.as_str(), record.member.as_str()).await?;
+        return enrolled.ok_or_else(no_peer);
+    }
+    let own = key == session.member_key.as_str()
+        || session.session_key.as_ref().is_some_and(|own| own.as_str() == key);
+    if own {
+        return Err(no_peer());
+    }
+    if let Some(member) = room.member_by_key(key) {
+        return Ok(member);
+    }
+    if !crate::auth::is_public_key(key) {
+        return Err(no_peer());
+    }
+    if let Some(member) = enrolled(node, room, key, "").await? {
+        return Ok(member);
+    }
+    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
+    let found = node.store.addressee_of_session_key(room.mesh(), key, since).await;
+    let id = found.map_err(not_read)?;
+    let id = id.ok_or_else(no_peer)?;
+    if let Some(member) = room.member(&id) {
+        return Ok(member);
+    }
+    let members = node.store.members(room.mesh()).await.map_err(not_read)?;
+    members.into_iter().find(|member| member.id == id).map(Arc::new).ok_or_else(no_peer)
+}
+
+/// The member as the store has it: another node may have enrolled it a moment
+/// ago, and what it told of that may still be on its way.
+async fn enrolled(
+    node: &Node,
+    room: &Room,
+    key: &str,
+    member: &str,
+) -> Result<Option<Arc<Member>>, Refusal> {
+    let admission = node.store.admit(room.mesh(), key, member).await;
+    Ok(match admission.map_err(not_read)? {
+        Admission::Member(admitted) => Some(Arc::new(admitted.member)),
+        _ => None,
+    })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
+fn not_read(error: StoreError) -> Refusal {
+    tracing::warn!(%error, "a send's target could not be looked up");
+    Refusal::new("unavailable", STORE_AWAY)
+}
+
+fn envelope(
+    node: &Node,
+    session: &Session,
+    record: &PresenceRecord,
+    send: Send<'_>,
+    sent: &Sent,
+) -> NewEnvelope {
+    let given = |text: Option<std::borrow::Cow<'_, str>>| {
+        text.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned)
+    };
+    let reach = match &sent.recipient {
+        Recipient::Many => Reach::Multicast,
+        Recipient::One { presence, .. } => Reach::Direct {
+            claim: presence
+                .clone()
+                .map(|presence| (presence, Timestamp::now().plus_ms(node.config.message.claim_ms))),
+        },
+    };
+    NewEnvelope {
+        id: MessageId::generate(),
+        mesh: session.mesh.clone(),
+        sender_member: session.member.clone(),
+        sender_name: record.display_name.clone(),
+        sender_session_key: session.session_key.clone(),
+        target_spec: send.target_spec.into_owned(),
+        reach,
+        priority: send.priority,
+        nonce: send.nonce.into_text(),
+        ciphertext: send.ciphertext.into_text(),
+        client_message_id: given(send.client_message_id),
+        request_fingerprint: given(send.request_fingerprint),
+        reply_to_id: given(send.reply_to_id),
+    }
+}
+
+async fn submit(
+    node: &Arc<Node>,
+    answer_to: AnswerTo,
+    envelope: NewEnvelope,
+    sent: Sent,
+    received: Instant,
+) {
+    let done = {
+        let node = Arc::clone(node);
+        Box::new(move |envelope: NewEnvelope, outcome: Outcome| {
+            decided(&node, answer_to, envelope, sent, outcome);
+        })
+    };
+    node.accept.submit(Submission { envelope, received, done }).await;
+}
+
+/// The fate is known: the answer first, then the message.
+fn decided(
+    node: &Arc<Node>,
+    answer_to: AnswerTo,
+    envelope: NewEnvelope,
+    sent: Sent,
+    outcome: Outcome,
+) {
+    match outcome {
+        Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+            let priority = envelope.priority.as_str();
+            node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+            sent.room.note_accepted();
+            tracing::debug!(
+                message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                created_at = created_at.as_ms(),
+                "message accepted"
+            );
+            answer_to.kept(envelope.id.to_string());
+            deliver::deliver(node, sent, envelope, seq, previous_multicast, created_at);
+        }
+        Ok(Accepted::Duplicate { id }) => {
+            answer_to.kept(id.to_string());
+            deliver::deliver_again(node, sent);
+        }
+        Err(Refused::Unavailable) => {
+            answer_to.refuse(node, &Refusal::new("unavailable", STORE_AWAY));
+        }
+        Err(Refused::Rejected) => {
+            answer_to.refuse(node, &Refusal::new("rejected", STORE_REJECTS));
+        }
+        Err(Refused::Full(quota)) => answer_to.refuse(node, &full(quota)),
+    }
+}
+
+fn full(quota: Quota) -> Refusal {
+    match quota {
+        Quota::Mailbox => Refusal::new("mailbox_full", MAILBOX_FULL),
+        Quota::Sender => Refusal::new("sender_full", SENDER_FULL),
+        Quota::Mesh => Refusal::new("mesh_full", MESH_FULL),
+    }
+}

@@ -1,0 +1,246 @@
+//! What `bench` can be asked for.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::codec::Codec;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Peers send to each other: throughput, latency
+    Direct(DirectArgs),
+    /// A few send to everyone
+    Fanout(FanoutArgs),
+    /// Everybody connects at once: hellos per second
+    Connect(ConnectArgs),
+    /// A node is killed and all its peers come back at once: how long until the last is there
+    Failover(FailoverArgs),
+    /// Sockets that do nothing: memory and CPU for each
+    Idle(IdleArgs),
+    /// Peers come and go while messages for them go round
+    Churn(ChurnArgs),
+    /// Many meshes, direct messages and multicasts together
+    Mixed(MixedArgs),
+    /// The floor: a relay that promises nothing
+    #[command(hide = true)]
+    Relay,
+}
+
+/// Against what, and what becomes of the figures.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// A broker that is running, ws:// or wss://; several: peers take turns
+    #[arg(long = "url", value_name = "URL", conflicts_with_all = ["cluster", "postgres", "embedded"])]
+    pub(crate) urls: Vec<String>,
+    /// With --url: join by this invite, one for each mesh; without: enrol in the configured store
+    #[arg(long = "invite", value_name = "LINK", requires = "urls")]
+    pub(crate) invites: Vec<String>,
+    /// With --url: members of an earlier run; written if it does not exist
+    #[arg(long, value_name = "FILE", requires = "urls")]
+    pub(crate) mesh_file: Option<PathBuf>,
+    /// With --url: the broker's process on this machine, to measure its CPU and memory
+    #[arg(long = "pid", value_name = "PID", requires = "urls")]
+    pub(crate) pids: Vec<u32>,
+    /// Start a broker of its own, on SQLite in a temporary folder (the default)
+    #[arg(long)]
+    pub(crate) embedded: bool,
+    /// The broker of its own keeps its data in DATABASE_URL (Postgres) instead
+    #[arg(long, conflicts_with = "cluster")]
+    pub(crate) postgres: bool,
+    /// Start that many nodes on DATABASE_URL and REDIS_URL
+    #[arg(long, value_name = "NODES", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=32))]
+    pub(crate) cluster: Option<usize>,
+    /// Where the temporary folder is made; a disk, if commits are to cost what they cost
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A setting for the broker of its own; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Measure the plainest relay too, alternating, and give the ratio to it
+    #[arg(long)]
+    pub(crate) floor: bool,
+    /// How often; the median is reported (default: 1, with --floor 3)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+    /// How frames are coded
+    #[arg(long, value_enum, default_value_t = CodecArg::Json)]
+    pub(crate) codec: CodecArg,
+    /// Peers do not confirm what they get, as old clients do not
+    #[arg(long)]
+    pub(crate) no_confirm: bool,
+    /// Give up when nothing has come for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) patience: u64,
+    /// Write figures and plots to this file, as one HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// JSON or MessagePack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CodecArg {
+    /// Text frames
+    Json,
+    /// Binary frames
+    Msgpack,
+}
+
+impl From<CodecArg> for Codec {
+    fn from(arg: CodecArg) -> Self {
+        match arg {
+            CodecArg::Json => Self::Json,
+            CodecArg::Msgpack => Self::MsgPack,
+        }
+    }
+}
+
+/// How messages are made and sent.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pace {
+    /// Bytes of each message before it is sealed
+    #[arg(long, default_value_t = 200, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=32_768))]
+    pub(crate) bytes: usize,
+    /// Sends of each sender that are not acked yet, at most
+    #[arg(long, default_value_t = 16, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub(crate) in_flight: usize,
+    /// Messages per second of all senders together, whatever is acked; latencies count from when
+    /// each should have been sent
+    #[arg(long, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
+    /// Send without idempotence keys
+    #[arg(long)]
+    pub(crate) no_keys: bool,
+}
+
+/// `bench direct`.
+#[derive(Debug, Args)]
+pub(crate) struct DirectArgs {
+    /// Peers, each a sender and a recipient
+    #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100_000))]
+    pub(crate) peers: usize,
+    /// Messages of each peer
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) messages: u32,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench fanout`.
+#[derive(Debug, Args)]
+pub(crate) struct FanoutArgs {
+    /// Peers that send to everyone
+    #[arg(long, default_value_t = 1)]
+    pub(crate) senders: usize,
+    /// Sockets that get it all
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) receivers: usize,
+    /// Messages of each sender
+    #[arg(long, default_value_t = 300)]
+    pub(crate) messages: u32,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench connect`.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Sockets
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) sockets: usize,
+    /// Meshes that they belong to
+    #[arg(long, default_value_t = 20)]
+    pub(crate) meshes: usize,
+    /// Connections under way at once
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) at_once: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench failover`.
+#[derive(Debug, Args)]
+pub(crate) struct FailoverArgs {
+    /// Sockets of the node that is killed
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) sockets: usize,
+    /// Meshes that they belong to
+    #[arg(long, default_value_t = 20)]
+    pub(crate) meshes: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench idle`.
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    /// Sockets
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) sockets: usize,
+    /// Meshes that they belong to
+    #[arg(long, default_value_t = 100)]
+    pub(crate) meshes: usize,
+    /// How long CPU is measured
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench churn`.
+#[derive(Debug, Args)]
+pub(crate) struct ChurnArgs {
+    /// Peers
+    #[arg(long, default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=10_000))]
+    pub(crate) peers: usize,
+    /// How often each comes and goes
+    #[arg(long, default_value_t = 20)]
+    pub(crate) cycles: u32,
+    /// Messages of each peer and cycle, to one that may be away
+    #[arg(long, default_value_t = 5)]
+    pub(crate) messages: u32,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// `bench mixed`.
+#[derive(Debug, Args)]
+pub(crate) struct MixedArgs {
+    /// Meshes
+    #[arg(long, default_value_t = 100)]
+    pub(crate) meshes: usize,
+    /// Peers of each mesh
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=1000))]
+    pub(crate) peers: usize,
+    /// Messages of each peer
+    #[arg(long, default_value_t = 100)]
+    pub(crate) messages: u32,
+    /// Every how-manieth message is to everyone; 0: none
+    #[arg(long, default_value_t = 10)]
+    pub(crate) multicast_every: u32,
+    #[command(flatten)]
+    pub(crate) pace: Pace,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// How many meshes, sockets, members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) meshes: usize,
+    /// Sockets of each mesh.
+    pub(super) peers: usize,
+    pub(super) sessions_per_member: usize,
+}
+
+impl Size {
+    /// Members of each mesh.
+    pub(super) fn members(self) -> usize {
+        self.peers.div_ceil(self.sessions_per_member.max(1)).max(1)
+    }
+}

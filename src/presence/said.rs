@@ -1,0 +1,137 @@
+//! What a session says of itself, or a visitor on any node for it.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use serde_json::json;
+
+use super::changes::{announcement, change, replace};
+use super::status;
+use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
+use crate::limits;
+use crate::node::Node;
+use crate::protocol::budget::{cut_string, groups_within, value_bytes};
+use crate::protocol::{Group, Profile, Said, SetProfile, StatusSource};
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::PresenceChange;
+
+/// Applies what a visitor on another node said. The bus, whose next frames wait for
+/// nothing, goes on meanwhile. What that node found to be refused did not come this far;
+/// what has come to be so since is passed over.
+pub fn begin(node: &Arc<Node>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
+    let (node, room) = (Arc::clone(node), Arc::clone(room));
+    let tasks = node.tasks.clone();
+    let mut work = Box::pin(async move {
+        let _ = apply(&node, &room, &session, said).await;
+    });
+    // Up to where it waits for others at once, so that two of these keep their order.
+    if work.as_mut().now_or_never().is_none() {
+        tasks.spawn(work);
+    }
+}
+
+/// Changes the session's record everywhere, and tells its peers what they are told of.
+/// A session that has ended says nothing any more.
+///
+/// # Errors
+///
+/// The sentence for the peer: it is refused, and nothing was changed.
+pub async fn apply(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    said: Said,
+) -> Result<(), String> {
+    let Some(record) = room.record(&session.presence) else { return Ok(()) };
+    let written = PresenceChange::of(session.presence.clone());
+    match said {
+        Said::Status { status } => {
+            let source = StatusSource::Manual;
+            status::set(node, room, session, status, source, Timestamp::now()).await;
+        }
+        Said::Summary { mut summary } => {
+            cut_string(&mut summary, limits::SUMMARY_BYTES_MAX);
+            let written = PresenceChange { summary: Some(summary.clone()), ..written };
+            let edit = |record: &mut PresenceRecord| replace(&mut record.summary, Some(summary));
+            change(node, room, session, written, edit, |_| None).await;
+        }
+        Said::Visible { visible } => {
+            let event = if visible { "peer_visible" } else { "peer_hidden" };
+            let written = PresenceChange { visible: Some(visible), ..written };
+            let edit = |record: &mut PresenceRecord| replace(&mut record.visible, visible);
+            let told = |record: &PresenceRecord| {
+                let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
+                (!record.visitor).then(|| announcement(event, record, data, true))
+            };
+            change(node, room, session, written, edit, told).await;
+        }
+        Said::Profile { profile } => {
+            let profile = merged(&record, profile)?;
+            let written = PresenceChange { profile: Some(profile.clone()), ..written };
+            let edit = |record: &mut PresenceRecord| replace(&mut record.profile, profile);
+            change(node, room, session, written, edit, |_| None).await;
+        }
+        Said::JoinGroup { group } => {
+            let groups = with_group(&record, group)?;
+            set_groups(node, room, session, groups).await;
+        }
+        Said::LeaveGroup { name } => {
+            let groups = record.groups.iter().filter(|own| own.name != name).cloned().collect();
+            set_groups(node, room, session, groups).await;
+        }
+    }
+    Ok(())
+}
+
+async fn set_groups(
+    node: &Arc<Node>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
+    groups: Vec<Group>,
+) {
+    let id = session.presence.clone();
+    let written = PresenceChange { groups: Some(groups.clone()), ..PresenceChange::of(id) };
+    let edit = |record: &mut PresenceRecord| replace(&mut record.groups, groups);
+    change(node, room, session, written, edit, |_| None).await;
+}
+
+/// The profile that a change makes.
+///
+/// # Errors
+///
+/// The sentence for the peer: it is too long.
+pub fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profile, String> {
+    let mut profile = record.profile.clone();
+    profile.merge(given);
+    if value_bytes(&profile) > limits::PROFILE_BYTES_MAX {
+        return Err(format!("the profile has more than {} bytes", limits::PROFILE_BYTES_MAX));
+    }
+    Ok(profile)
+}
+
+/// The groups with one more, or with another role in one of them.
+///
+/// # Errors
+///
+/// The sentence for the peer: it cannot be.
+pub fn with_group(record: &PresenceRecord, group: Group) -> Result<Vec<Group>, String> {
+    let long = group.name.len() > limits::GROUP_NAME_BYTES_MAX
+        || group.role.as_ref().is_some_and(|role| role.len() > limits::GROUP_NAME_BYTES_MAX);
+    if group.name.is_empty() || long {
+        return Err(format!("a group's name has 1 to {} bytes", limits::GROUP_NAME_BYTES_MAX));
+    }
+    let mut groups = record.groups.clone();
+    match groups.iter().position(|own| own.name == group.name) {
+        Some(at) => groups[at].role = group.role,
+        None if groups.len() >= limits::GROUPS_PER_PRESENCE_MAX => {
+            return Err(format!("at most {} groups", limits::GROUPS_PER_PRESENCE_MAX));
+        }
+        None => groups.push(group),
+    }
+    if groups_within(&groups, limits::GROUPS_BYTES_MAX).1 > 0 {
+        return Err(format!("the list of groups has more than {} bytes", limits::GROUPS_BYTES_MAX));
+    }
+    Ok(groups)
+}
