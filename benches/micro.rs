@@ -20,10 +20,7 @@ use claudemesh_broker::codec::{Codec, SharedFrame};
 use claudemesh_broker::config::SecretUrl;
 use claudemesh_broker::delivery::policy::Target;
 use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, NodeId, PresenceId};
-use claudemesh_broker::protocol::{
-    Ack, Blob, ClientMessage, PeerRole, Priority, Profile, Push, Send, ServerMessage, Status,
-    StatusSource,
-};
+use claudemesh_broker::protocol::{Ack, Blob, ClientMessage, Priority, Push, Send, ServerMessage};
 use claudemesh_broker::store::sqlite::SqliteStore;
 use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Store};
 use divan::{Bencher, black_box};
@@ -226,38 +223,15 @@ async fn take(cluster: &dyn Cluster, record: &PresenceRecord) -> LeaseRef {
 }
 
 fn presence(mesh: &MeshId, number: u32) -> PresenceRecord {
-    let now = Timestamp::now();
+    let member = MemberId::from(format!("{number:032x}"));
+    let key = Key::from(format!("{number:064x}"));
     PresenceRecord {
-        id: PresenceId::generate(),
-        mesh: mesh.clone(),
-        member: MemberId::from(format!("{number:032x}")),
-        member_key: Key::from(format!("{number:064x}")),
-        session_key: None,
-        role: PeerRole::Session,
         session_id: "one".to_owned(),
         display_name: "ada".to_owned(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        status_updated_at: now,
-        summary: None,
-        groups: Vec::new(),
-        connected_at: now,
-        last_seen_at: now,
         cwd: "/home/ada/project".to_owned(),
         pid: 1,
-        hostname: None,
-        peer_type: None,
-        channel: None,
-        model: None,
-        stats: None,
-        visible: true,
-        profile: Profile::default(),
         node: "bench".to_owned(),
-        epoch: 0,
-        online: true,
-        visitor: false,
-        has_confirmed: false,
-        begins_after: None,
+        ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())
     }
 }
 

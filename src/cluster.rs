@@ -3,7 +3,7 @@
 //!
 //! Two implementations: [`single`] (one node; all of it in this process's
 //! memory) and [`redis`], over the same [`books`]. One conformance suite runs against both
-//! (`tests/it/cluster_conformance.rs`).
+//! (`tests/it/cluster/conformance.rs`).
 //!
 //! **A lease is the connection count.** Each presence has one, with an expiry
 //! on the cluster's own clock; a mesh's count is the number of its live

@@ -1,7 +1,7 @@
 //! The durable side: meshes, members, queued envelopes, the audit chain.
 //!
 //! Two implementations, [`sqlite`] and [`postgres`], and one conformance
-//! suite (`tests/it/store_conformance.rs`) that runs against both.
+//! suite (`tests/it/store/conformance.rs`) that runs against both.
 //!
 //! Rules that hold for every method:
 //! - it is one business transaction: it happened and is on disk when it

@@ -7,53 +7,37 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::cluster::bus::Announcement;
-use crate::id::PresenceId;
 use crate::limits;
 use crate::node::Node;
 use crate::presence::changes;
 use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
 use crate::protocol::handshake::About;
 use crate::protocol::{
-    Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile, Status,
-    StatusSource,
+    Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile,
 };
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
 pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
     let Proven { mesh, role, session_key, visitor, about, .. } = proven;
     let (admitted, saved) = (&proven.admitted, proven.saved());
-    let now = Timestamp::now();
+    let (member, key) = (admitted.member.id.clone(), admitted.member.key.clone());
     PresenceRecord {
-        id: PresenceId::generate(),
-        mesh: mesh.clone(),
-        member: admitted.member.id.clone(),
-        member_key: admitted.member.key.clone(),
         session_key: session_key.clone(),
         role: *role,
         session_id: cut(&about.session_id, limits::HELLO_TEXT_BYTES_MAX).to_owned(),
         display_name: display_name(proven),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        status_updated_at: now,
-        summary: None,
         groups: initial_groups(proven),
-        connected_at: now,
-        last_seen_at: now,
         cwd: cut(&about.cwd, limits::HELLO_CWD_BYTES_MAX).to_owned(),
         pid: about.pid,
         hostname: cut_option(about.hostname.as_deref()),
         peer_type: cut_option(about.peer_type.as_deref()),
         channel: cut_option(about.channel.as_deref()),
         model: cut_option(about.model.as_deref()),
-        stats: None,
         visible: saved.is_none_or(|saved| saved.visible),
         profile: saved.map_or_else(Profile::default, saved_profile),
         node: node.config.node.id.to_string(),
-        epoch: 0,
-        online: true,
         visitor: *visitor,
-        has_confirmed: false,
-        begins_after: None,
+        ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())
     }
 }
 

@@ -124,6 +124,44 @@ fn yes() -> bool {
 }
 
 impl PresenceRecord {
+    /// A session that enters and has said nothing of itself: idle, in no group, seen by
+    /// all; without a name, and on no node.
+    #[must_use]
+    pub fn new(mesh: MeshId, member: MemberId, member_key: Key, now: Timestamp) -> Self {
+        Self {
+            id: PresenceId::generate(),
+            mesh,
+            member,
+            member_key,
+            session_key: None,
+            role: PeerRole::Session,
+            session_id: String::new(),
+            display_name: String::new(),
+            status: Status::Idle,
+            status_source: StatusSource::Jsonl,
+            status_updated_at: now,
+            summary: None,
+            groups: Vec::new(),
+            connected_at: now,
+            last_seen_at: now,
+            cwd: String::new(),
+            pid: 0,
+            hostname: None,
+            peer_type: None,
+            channel: None,
+            model: None,
+            stats: None,
+            visible: true,
+            profile: Profile::default(),
+            node: String::new(),
+            epoch: 0,
+            online: true,
+            visitor: false,
+            has_confirmed: false,
+            begins_after: None,
+        }
+    }
+
     /// The key that others address: the session's, else the member's.
     #[must_use]
     pub fn routing_key(&self) -> &Key {

@@ -135,43 +135,22 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::id::{MemberId, MeshId, PresenceId};
-    use crate::protocol::{Group, Profile, StatusSource};
+    use crate::id::{MemberId, PresenceId};
+    use crate::protocol::Group;
     use crate::store::Role;
 
     fn record(id: &str, role: PeerRole, status: Status, online: bool, seen: i64) -> Candidate {
+        let (mesh, member, key) = ("mesh".into(), "member".into(), "key".into());
         Candidate {
             record: Arc::new(PresenceRecord {
                 id: PresenceId::from(id),
-                mesh: MeshId::from("mesh"),
-                member: MemberId::from("member"),
-                member_key: Key::from("key"),
-                session_key: None,
                 role,
-                session_id: String::new(),
-                display_name: id.to_owned(),
                 status,
-                status_source: StatusSource::Jsonl,
-                status_updated_at: Timestamp::default(),
-                summary: None,
                 groups: vec![Group { name: "a/b".to_owned(), role: None }],
-                connected_at: Timestamp::default(),
                 last_seen_at: Timestamp::from_ms(seen),
-                cwd: String::new(),
-                pid: 0,
-                hostname: None,
-                peer_type: None,
-                channel: None,
-                model: None,
-                stats: None,
-                visible: true,
-                profile: Profile::default(),
-                node: String::new(),
                 epoch: 1,
                 online,
-                visitor: false,
-                has_confirmed: false,
-                begins_after: None,
+                ..PresenceRecord::new(mesh, member, key, Timestamp::default())
             }),
             session: None,
         }

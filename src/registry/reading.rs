@@ -74,19 +74,15 @@ impl Readings {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::Room;
     use super::*;
+    use crate::clock::Timestamp;
     use crate::id::MeshId;
 
     fn record(id: &str, epoch: u64, online: bool) -> PresenceRecord {
-        let record = json!({
-            "id": id, "mesh": "mesh", "member": "member", "member_key": "key",
-            "role": "session", "session_id": "", "display_name": id,
-            "connected_at": "2026-01-01T00:00:00.000Z", "node": "", "epoch": epoch, "online": online,
-        });
-        serde_json::from_value(record).expect("a record")
+        let (mesh, member, key) = ("mesh".into(), "member".into(), "key".into());
+        let record = PresenceRecord::new(mesh, member, key, Timestamp::default());
+        PresenceRecord { id: PresenceId::from(id), epoch, online, ..record }
     }
 
     fn room() -> Arc<Room> {

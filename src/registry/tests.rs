@@ -1,10 +1,9 @@
 //! What is read and heard in orders that only a race brings about.
 
-use serde_json::json;
-
 use super::*;
 use crate::cluster::PresenceRecord;
 use crate::id::{Key, MemberId, PresenceId};
+use crate::protocol::PeerRole;
 use crate::store::Member;
 
 fn member(id: &str, key: &str, mode: &str) -> Member {
@@ -23,15 +22,19 @@ fn member(id: &str, key: &str, mode: &str) -> Member {
     }
 }
 
-/// Of that member, whose key is `<member>-key`; `role` is `session` (it has proven
-/// its session key) or `control-plane` (it merely names it).
-fn record(id: &str, member: &str, role: &str, session_key: &str) -> PresenceRecord {
-    let record = json!({
-        "id": id, "mesh": "mesh", "member": member, "member_key": format!("{member}-key"),
-        "session_key": session_key, "role": role, "session_id": "", "display_name": id,
-        "connected_at": "2026-01-01T00:00:00.000Z", "node": "", "epoch": 1, "online": true,
-    });
-    serde_json::from_value(record).expect("a record")
+/// Of that member, whose key is `<member>-key`; with the role of a session it has proven
+/// its session key, with another it merely names it.
+fn record(id: &str, member: &str, role: PeerRole, session_key: &str) -> PresenceRecord {
+    let key = Key::from(format!("{member}-key"));
+    let began = crate::clock::Timestamp::default();
+    PresenceRecord {
+        id: PresenceId::from(id),
+        session_key: Some(Key::from(session_key)),
+        role,
+        display_name: id.to_owned(),
+        epoch: 1,
+        ..PresenceRecord::new(MeshId::from("mesh"), MemberId::from(member), key, began)
+    }
 }
 
 fn room() -> Arc<Room> {
@@ -103,19 +106,23 @@ fn a_record_under_a_members_name_with_another_key_is_refused() {
     );
     let forged = PresenceRecord {
         member_key: Key::from("bob-key"),
-        ..record("forged", "ada", "control-plane", "s")
+        ..record("forged", "ada", PeerRole::ControlPlane, "s")
     };
     let elsewhere = PresenceRecord {
         mesh: MeshId::from("other"),
-        ..record("elsewhere", "ada", "session", "s")
+        ..record("elsewhere", "ada", PeerRole::Session, "s")
     };
     for odd in [&forged, &elsewhere] {
         assert!(room.mirror(odd.clone()).is_refused);
     }
-    room.begin_reading().finish(vec![forged, elsewhere, record("good", "ada", "session", "s")]);
+    room.begin_reading().finish(vec![
+        forged,
+        elsewhere,
+        record("good", "ada", PeerRole::Session, "s"),
+    ]);
     assert_eq!(ids(&room), ["good"]);
     // One that just joined may be heard of before the members are read again.
-    assert!(!room.mirror(record("new", "eve", "session", "t")).is_refused);
+    assert!(!room.mirror(record("new", "eve", PeerRole::Session, "t")).is_refused);
     let read = room.begin_refresh();
     room.set_members(read, vec![member("ada", "ada-key", "push"), member("eve", "else", "push")]);
     assert_eq!(ids(&room), ["good"]);
@@ -123,8 +130,10 @@ fn a_record_under_a_members_name_with_another_key_is_refused() {
 
 #[test]
 fn a_claim_does_not_survive_the_proof_of_its_owner_in_either_order() {
-    let (claim, proof) =
-        (record("claim", "eve", "control-plane", "s"), record("proof", "ada", "session", "s"));
+    let (claim, proof) = (
+        record("claim", "eve", PeerRole::ControlPlane, "s"),
+        record("proof", "ada", PeerRole::Session, "s"),
+    );
     let room = room();
     room.mirror(claim.clone());
     let ended = room.mirror(proof.clone()).claims;
@@ -139,9 +148,10 @@ fn a_claim_does_not_survive_the_proof_of_its_owner_in_either_order() {
         assert_eq!(ids(&room), ["proof"]);
     }
     // The owner's own claim of it, and another key's, are nobody's business.
-    for other in
-        [record("own", "ada", "control-plane", "s"), record("other", "eve", "control-plane", "t")]
-    {
+    for other in [
+        record("own", "ada", PeerRole::ControlPlane, "s"),
+        record("other", "eve", PeerRole::ControlPlane, "t"),
+    ] {
         room.mirror(other);
     }
     assert_eq!(ids(&room), ["other", "own", "proof"]);
@@ -152,7 +162,7 @@ fn a_claim_is_not_a_members_own_key() {
     let room = room();
     let read = room.begin_refresh();
     room.set_members(read, vec![member("ada", "ada-key", "push")]);
-    room.mirror(record("claim", "eve", "control-plane", "ada-key"));
+    room.mirror(record("claim", "eve", PeerRole::ControlPlane, "ada-key"));
     assert!(ids(&room).is_empty());
 }
 

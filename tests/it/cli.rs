@@ -16,8 +16,12 @@ use serde_json::Value;
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
 mod administration;
+mod bench;
+mod client;
+mod cluster;
 mod operation;
 mod top;
+mod walkthrough;
 
 impl Place {
     async fn store(&self) -> Arc<dyn Store> {

@@ -3,8 +3,9 @@
 //!
 //! In the files beside this one they are run, as far as this machine has the
 //! programs: the image's build and its last stage, the script for Fly.io, the
-//! servers that compose names, Prometheus, the load balancer, systemd's checks.
-//! Not checked: that a cluster takes the manifests.
+//! servers that compose names, Prometheus, the load balancer, systemd's checks; and
+//! what is built in is held against the licences that allow it. Not checked: that a
+//! cluster takes the manifests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,28 +18,21 @@ use dockerfile_parser::{Dockerfile, Instruction};
 use serde::Deserialize as _;
 use serde_yaml_ng::Value as Yaml;
 
-use crate::harness::{Node, http};
+use crate::harness::{Node, http, root, text_of};
 
 mod balancer;
 mod confined;
 mod documents;
 mod image;
+mod licences;
 mod servers;
 mod setup;
 mod watch;
 
 type Env = BTreeMap<String, String>;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
 fn yaml(path: &str) -> Vec<Yaml> {
-    serde_yaml_ng::Deserializer::from_str(&read(path))
+    serde_yaml_ng::Deserializer::from_str(&text_of(path))
         .map(|document| {
             Yaml::deserialize(document).unwrap_or_else(|error| panic!("{path}: {error}"))
         })
@@ -55,11 +49,11 @@ fn compose() -> Yaml {
 }
 
 fn fly(path: &str) -> toml::Table {
-    read(path).parse().unwrap_or_else(|error| panic!("{path}: {error}"))
+    text_of(path).parse().unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 fn dockerfile() -> Dockerfile {
-    Dockerfile::parse(&read("deploy/Dockerfile")).expect("a Dockerfile")
+    Dockerfile::parse(&text_of("deploy/Dockerfile")).expect("a Dockerfile")
 }
 
 /// The unit's lines by section and name, all of a name in their order. Strict:
@@ -67,7 +61,7 @@ fn dockerfile() -> Dockerfile {
 fn unit() -> BTreeMap<String, Vec<(String, String)>> {
     let mut sections: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let mut current = None;
-    for line in read("deploy/systemd/claudemesh-broker.service").lines() {
+    for line in text_of("deploy/systemd/claudemesh-broker.service").lines() {
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
@@ -148,7 +142,7 @@ fn environments() -> Vec<(&'static str, Env)> {
         .iter()
         .map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned()))
         .collect();
-    for name in setup::broker_secrets(&read("deploy/fly/setup.sh")) {
+    for name in setup::broker_secrets(&text_of("deploy/fly/setup.sh")) {
         let value = match name.as_str() {
             "DATABASE_URL" => "postgres://u:p@db/mesh",
             "REDIS_URL" => "redis://:p@cache.internal:6379",
@@ -264,7 +258,7 @@ fn every_path_that_is_copied_or_mounted_is_there() {
             }
         }
     }
-    let ignored = read(".dockerignore");
+    let ignored = text_of(".dockerignore");
     for instruction in dockerfile().instructions {
         let Instruction::Copy(copy) = instruction else { continue };
         if copy.flags.iter().any(|flag| flag.name.content == "from") {
@@ -329,7 +323,7 @@ async fn every_probe_names_a_route_that_answers() {
         let get = &pod["containers"][0][probe]["httpGet"];
         routes.push(get["path"].as_str().expect("a path").to_owned());
     }
-    let caddy = read("deploy/compose/Caddyfile");
+    let caddy = text_of("deploy/compose/Caddyfile");
     let mut lines = caddy.lines().filter_map(|line| line.trim().strip_prefix("health_uri "));
     routes.push(lines.next().expect("a health check").to_owned());
     let scrape = yaml("deploy/compose/prometheus.yml").remove(0);
@@ -353,7 +347,7 @@ fn the_balancer_and_the_scrapes_know_every_node_and_the_port() {
         })
         .collect();
     assert_eq!(nodes.len(), 3);
-    let caddy = read("deploy/compose/Caddyfile");
+    let caddy = text_of("deploy/compose/Caddyfile");
     let line = caddy.lines().find_map(|line| line.trim().strip_prefix("reverse_proxy "));
     let line = line.and_then(|it| it.strip_suffix(" {")).expect("a proxy");
     assert_eq!(line.split(' ').collect::<Vec<_>>(), nodes);
@@ -382,7 +376,7 @@ fn nodes_on_fly_stay_up_and_count_sockets() {
     assert_eq!(config["deploy"]["strategy"].as_str(), Some("bluegreen"));
     assert!(config.get("mounts").is_none());
     for path in ["deploy/fly/valkey.conf", "deploy/compose.yaml"] {
-        let text = read(path);
+        let text = text_of(path);
         for needed in ["noeviction", "maxmemory", "pubsub 64mb 32mb 60"] {
             assert!(text.contains(needed), "{needed} in {path}");
         }
@@ -433,7 +427,7 @@ fn systemd_takes_the_unit() {
     // systemd-analyze wants the program to be where the unit says.
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("claudemesh-broker.service");
-    let text = read("deploy/systemd/claudemesh-broker.service");
+    let text = text_of("deploy/systemd/claudemesh-broker.service");
     std::fs::write(&file, text.replace("/usr/local/bin/claudemesh-broker", "/bin/true"))
         .expect("a file");
     let Ok(said) = Command::new("systemd-analyze").arg("verify").arg(&file).output() else {

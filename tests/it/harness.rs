@@ -3,7 +3,9 @@
 //! said.
 
 pub mod browser;
+pub mod child;
 pub mod cluster;
+pub mod frames;
 pub mod http;
 pub mod load;
 pub mod msgpack;
@@ -21,6 +23,7 @@ pub use node::{Member, Node};
 pub use process::BrokerProcess;
 pub use raw::Raw;
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -52,6 +55,21 @@ pub async fn until_in_grace(raw: &mut Raw, probe: &str, name: &str) {
 /// A gauge or counter without labels, as `/metrics` has it now.
 pub async fn metric(node: &Node, name: &str) -> u64 {
     let text = http::get(node, "/metrics").await.body;
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value_of(&text, name)
+}
+
+/// The same, of a page of metrics.
+fn value_of(page: &str, name: &str) -> u64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).expect(name)
+}
+
+/// The folder of this repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A file of this repository.
+pub fn text_of(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -1,5 +1,5 @@
 //! What is true of this store alone; the rest is in the conformance suite
-//! (`tests/it/store_conformance.rs`).
+//! (`tests/it/store/conformance.rs`).
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;

@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::admin::{self, TOKEN};
 use crate::harness::program::{Answer, Place, Printing};
 use crate::harness::{Node, Raw};
+use crate::operators::admin::{self, TOKEN};
 
 fn command(node: &Node, args: &[&str]) -> Command {
     let url = format!("http://{}", node.address);

@@ -1,13 +1,14 @@
 //! `deploy/compose/Caddyfile` before three nodes.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use claudemesh_broker::client::{self, Client, ClientOptions, Inbound};
 use claudemesh_broker::protocol::Priority;
 use http::Method;
 
-use super::read;
+use super::text_of;
+use crate::harness::child::ChildProcess;
 use crate::harness::ports::free_port;
 use crate::harness::{Cluster, PATIENCE, Setup, http as plain, until};
 
@@ -25,23 +26,16 @@ fn installed() -> Option<(u32, u32)> {
 
 /// A load balancer; it ends with this.
 struct Caddy {
-    child: Child,
+    _child: ChildProcess,
     port: u16,
     _folder: tempfile::TempDir,
-}
-
-impl Drop for Caddy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Caddy {
     /// By the file as it stands, but for addresses; and for what the installed
     /// release does not know.
     fn start(cluster: &Cluster, version: (u32, u32)) -> Self {
-        let mut text = read("deploy/compose/Caddyfile");
+        let mut text = text_of("deploy/compose/Caddyfile");
         if version < NEEDED {
             eprintln!("this Caddy is older than {NEEDED:?}: not run with stream_close_delay");
             let lines = text.lines().filter(|line| !line.contains("stream_close_delay"));
@@ -56,11 +50,8 @@ impl Caddy {
         let file = folder.path().join("Caddyfile");
         // Its own port for commands is the same for all that run here.
         std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{text}")).expect("a file");
-        let child = command(folder.path(), &["run", "--adapter", "caddyfile", "--config"])
-            .arg(&file)
-            .spawn()
-            .expect("caddy");
-        Self { child, port, _folder: folder }
+        let mut command = command(folder.path(), &["run", "--adapter", "caddyfile", "--config"]);
+        Self { _child: ChildProcess::start(command.arg(&file)), port, _folder: folder }
     }
 
     async fn status(&self, path: &str, headers: &[(&str, &str)]) -> Option<u16> {

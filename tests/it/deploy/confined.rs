@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{compose, pod, read, strings, yaml};
+use super::{compose, pod, strings, text_of, yaml};
 
 /// The variables that compose takes from its surroundings.
 fn variables(text: &str) -> BTreeSet<String> {
@@ -14,11 +14,11 @@ fn variables(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn what_compose_wants_to_be_told_stands_in_the_example() {
-    let example = read("deploy/compose/example.env");
+    let example = text_of("deploy/compose/example.env");
     let lines = example.lines().filter(|it| !it.starts_with('#'));
     let named: BTreeSet<String> =
         lines.filter_map(|it| Some(it.split_once('=')?.0.to_owned())).collect();
-    assert_eq!(variables(&read("deploy/compose.yaml")), named);
+    assert_eq!(variables(&text_of("deploy/compose.yaml")), named);
 }
 
 #[test]

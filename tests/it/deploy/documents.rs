@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use claudemesh_broker::command::Cli;
 
-use super::read;
+use super::text_of;
 
 /// A line's words, as a shell takes them apart.
 fn words(line: &str) -> Vec<String> {
@@ -50,7 +50,7 @@ fn command(line: &str) -> Option<Vec<String>> {
 fn every_command_in_the_documents_is_one_that_the_program_has() {
     let mut count = 0;
     for file in ["README.md", "docs/ADMIN.md", "docs/DEPLOY.md", "docs/OPERATIONS.md"] {
-        let text = read(file);
+        let text = text_of(file);
         let blocks = text.split("```").skip(1).step_by(2);
         for words in blocks.flat_map(str::lines).filter_map(command) {
             let parsed = Cli::from_args(words.iter().map(OsString::from));

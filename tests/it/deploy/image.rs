@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use dockerfile_parser::{CopyInstruction, Instruction};
 
-use super::{dockerfile, read, root};
+use super::{dockerfile, root, text_of};
 use crate::harness::ports::free_port;
 use crate::harness::postgres::PrivatePostgres;
 use crate::harness::program::{Answer, Printing, ask_until, text};
@@ -42,7 +42,7 @@ struct Pattern {
 }
 
 fn patterns() -> Vec<Pattern> {
-    let text = read(".dockerignore");
+    let text = text_of(".dockerignore");
     let lines = text.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#'));
     lines
         .map(|line| {

@@ -3,13 +3,14 @@
 //! Debian packages them.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use claudemesh_broker::config::SecretUrl;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::setup::write_program;
 use super::{compose, filled_in, strings};
+use crate::harness::child::ChildProcess;
 use crate::harness::ports::free_port;
 use crate::harness::postgres::{Fsync, PrivatePostgres};
 use crate::harness::program::ask_until;
@@ -42,16 +43,6 @@ fn a_database_that_is_still_being_made_does_not_count_as_ready() {
     assert!(restart.as_str().is_some_and(|it| it.starts_with("on-failure:")), "{restart:?}");
 }
 
-/// A server by compose's command.
-struct Valkey(Child);
-
-impl Drop for Valkey {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn valkey_takes_its_password_unseen_and_counts_as_ready_with_it_only() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -73,7 +64,7 @@ fn valkey_takes_its_password_unseen_and_counts_as_ready_with_it_only() {
     };
     let words: Vec<String> = strings(&service["command"]).iter().map(|it| filled_in(it)).collect();
     assert!(!words.concat().contains(&password), "it is no argument of the shell either");
-    let server = Valkey(command(&words, Some(&password)).spawn().expect("a shell"));
+    let server = ChildProcess::start(&mut command(&words, Some(&password)));
     let is_well = |password: Option<&str>| {
         command(&check("redis"), password).status().is_ok_and(|status| status.success())
     };
@@ -97,8 +88,7 @@ fn valkey_takes_its_password_unseen_and_counts_as_ready_with_it_only() {
     assert_eq!(setting("maxmemory-policy")[1], "noeviction");
     assert_eq!(setting("maxmemory")[1], (256 << 20).to_string());
     assert!(setting("client-output-buffer-limit")[1].ends_with("pubsub 67108864 33554432 60"));
-    let pid = i32::try_from(server.0.id()).ok().and_then(Pid::from_raw).expect("a pid");
-    kill_process(pid, Signal::TERM).expect("it runs");
+    server.signal(Signal::TERM);
     drop(server);
     assert!(!Path::new(&folder.path().join("dump.rdb")).exists(), "it keeps nothing");
 }

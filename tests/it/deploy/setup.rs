@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use super::{read, root};
+use super::{root, text_of};
 
 /// As much of `fly` as the script uses; what changes something is written down.
 /// A secret is listed as flyctl does it: with what stands in the file `mark`
@@ -146,5 +146,5 @@ fn shellcheck_finds_nothing() {
     if let Ok(said) = Command::new("shellcheck").arg(&script).output() {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
     }
-    assert!(read("deploy/fly/setup.sh").starts_with("#!/usr/bin/env bash"));
+    assert!(text_of("deploy/fly/setup.sh").starts_with("#!/usr/bin/env bash"));
 }

@@ -2,17 +2,18 @@
 //! nodes.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use claudemesh_broker::client;
 use http::Method;
 use serde_json::Value;
 use url::Url;
 
-use super::{compose, read};
+use super::{compose, text_of};
+use crate::harness::child::ChildProcess;
 use crate::harness::ports::free_port;
 use crate::harness::{Node, Setup, http as plain, until};
-use crate::observability::expressions_of_dashboard;
+use crate::operators::observability::expressions_of_dashboard;
 
 const INSTALL: &str = "install it (Debian: apt-get install prometheus)";
 
@@ -35,7 +36,8 @@ fn mounted() -> tempfile::TempDir {
         let (from, to) = (parts.next().expect("a source"), parts.next().expect("a place"));
         let Some(from) = from.strip_prefix("./") else { continue };
         let name = to.strip_prefix("/etc/prometheus/").expect("beside each other");
-        std::fs::write(folder.path().join(name), read(&format!("deploy/{from}"))).expect("a file");
+        std::fs::write(folder.path().join(name), text_of(&format!("deploy/{from}")))
+            .expect("a file");
     }
     folder
 }
@@ -80,16 +82,9 @@ fn a_node_that_is_down_is_told_of_after_a_minute_and_no_other() {
 
 /// A Prometheus of the test's own; it ends with this.
 struct Prometheus {
-    child: Child,
+    _child: ChildProcess,
     port: u16,
     folder: tempfile::TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Prometheus {
@@ -111,7 +106,8 @@ impl Prometheus {
         std::fs::write(at("alerts.yml"), alerts.lines().map(hasty).collect::<String>())
             .expect("a file");
         let log = std::fs::File::create(at("log")).expect("a file");
-        let child = Command::new("prometheus")
+        let mut command = Command::new("prometheus");
+        command
             .arg("--config.file=prometheus.yml")
             .arg("--storage.tsdb.path=data")
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
@@ -119,10 +115,8 @@ impl Prometheus {
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("prometheus does not start ({error}); {INSTALL}"));
-        Self { child, port, folder }
+            .stderr(log);
+        Self { _child: ChildProcess::start(&mut command), port, folder }
     }
 
     /// The data of an answer of its API; `None` while it starts.
@@ -153,7 +147,7 @@ async fn three_nodes_are_scraped_every_rule_is_evaluated_and_a_dead_node_is_told
         targets.len() == 3 && targets.iter().all(|it| it["health"] == "up")
     })
     .await;
-    let written = read("deploy/prometheus/alerts.yml").matches("- alert: ").count();
+    let written = text_of("deploy/prometheus/alerts.yml").matches("- alert: ").count();
     until("every rule has been evaluated", async || {
         let rules = prometheus.rules().await;
         rules.len() == written && rules.iter().all(|it| it["health"] != "unknown")

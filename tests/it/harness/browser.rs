@@ -1,7 +1,7 @@
 //! A real browser without a window.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -10,12 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::child::ChildProcess;
 use super::until;
 
 /// A browser with one empty tab; it ends when this is dropped.
 pub struct Browser {
     client: Client,
-    driver: Child,
+    _driver: ChildProcess,
     /// What it remembers; also how its processes are known.
     profile: TempDir,
 }
@@ -23,14 +24,10 @@ pub struct Browser {
 impl Browser {
     pub async fn start() -> Self {
         let profile = tempfile::tempdir().expect("a folder");
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver; tests/run installs it");
-        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut driver = ChildProcess::start(&mut command);
+        let mut lines = BufReader::new(driver.0.stdout.take().expect("piped")).lines();
         let port = lines.by_ref().map_while(Result::ok).find_map(|line| port_in(&line));
         // Read on, or it would wait for a reader one day.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
@@ -46,7 +43,7 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{}", port.expect("a port")))
             .await
             .expect("chromium; tests/run installs it");
-        Self { client, driver, profile }
+        Self { client, _driver: driver, profile }
     }
 
     pub async fn open(&self, url: &str) {
@@ -95,9 +92,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
-        // It does not take the browser with it.
+        // The driver does not take the browser with it.
         let profile = self.profile.path().display().to_string();
         for pid in processes_with(&profile) {
             let _ = kill_process(pid, Signal::KILL);

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::node::{Member, audited, new_member, new_mesh};
 use super::ports::free_port;
-use super::until;
+use super::{until, value_of};
 
 /// For a broker to stop: longer than it may take to drain.
 const STOPPING: Duration = Duration::from_secs(40);
@@ -116,8 +116,7 @@ impl BrokerProcess {
         let answer = client::http::call(Method::GET, &url, &[], None).await;
         let (_, body) = answer.expect("an answer");
         let text = String::from_utf8(body.to_vec()).expect("UTF-8");
-        let value = text.lines().find_map(|line| line.strip_prefix("broker_connections_active "));
-        value.and_then(|value| value.parse().ok()).expect("a number")
+        value_of(&text, "broker_connections_active")
     }
 
     /// Kills it without a word, as a power cut would.

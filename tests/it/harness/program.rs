@@ -2,15 +2,16 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::PATIENCE;
+use super::child::ChildProcess;
 
 /// A data folder of its own, and nothing of the caller's environment.
 pub struct Place {
@@ -91,7 +92,7 @@ impl Answer {
 
 /// A child that prints an object per line; killed when dropped.
 pub struct Printing {
-    child: Child,
+    child: ChildProcess,
     lines: Receiver<String>,
 }
 
@@ -101,8 +102,8 @@ const LINES_MAX: usize = 1024;
 impl Printing {
     pub fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the program starts");
-        let out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut child = ChildProcess::start(&mut command);
+        let out = BufReader::new(child.0.stdout.take().expect("piped"));
         let (lines_end, lines) = sync_channel(LINES_MAX);
         // A thread, so that a line that never comes is a failure, not a wait.
         std::thread::spawn(move || {
@@ -137,19 +138,11 @@ impl Printing {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a pid"), signal).expect("it lives");
+        self.child.signal(signal);
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().expect("a child")
-    }
-}
-
-impl Drop for Printing {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait()
     }
 }
 

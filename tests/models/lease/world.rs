@@ -10,7 +10,6 @@ use claudemesh_broker::cluster::books::{LeaseTimes, MeshBooks};
 use claudemesh_broker::cluster::redis::fallback::Fallback;
 use claudemesh_broker::cluster::{HeldLease, LeaseRef, PresenceRecord};
 use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
-use claudemesh_broker::protocol::{PeerRole, Profile, Status, StatusSource};
 
 /// A tick: a little longer than a provisional epoch is ahead of the clock.
 pub const TICK_MS: u64 = 10_500;
@@ -374,36 +373,10 @@ pub fn held(grant: &Grant) -> HeldLease {
 }
 
 fn session(number: usize) -> PresenceRecord {
+    let (member, key) = (MemberId::from("member"), Key::from("member key"));
     PresenceRecord {
-        id: PresenceId::from(""),
-        mesh: MESH.clone(),
-        member: MemberId::from("member"),
-        member_key: Key::from("member key"),
         session_key: Some(Key::from(format!("session key {number}"))),
-        role: PeerRole::Session,
-        session_id: String::new(),
-        display_name: String::new(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        status_updated_at: Timestamp::default(),
-        summary: None,
-        groups: Vec::new(),
-        connected_at: Timestamp::default(),
-        last_seen_at: Timestamp::default(),
-        cwd: String::new(),
-        pid: 0,
-        hostname: None,
-        peer_type: None,
-        channel: None,
-        model: None,
-        stats: None,
-        visible: true,
-        profile: Profile::default(),
-        node: String::new(),
-        epoch: 0,
         online: false,
-        visitor: false,
-        has_confirmed: false,
-        begins_after: None,
+        ..PresenceRecord::new(MESH.clone(), member, key, Timestamp::default())
     }
 }

@@ -1,0 +1,152 @@
+//! `bench` from outside: a small run of each scenario through the real
+//! program, which must find that everything came exactly once.
+
+use serde_json::Value;
+
+use crate::harness::program::{Answer, Place};
+
+fn bench(place: &Place, args: &[&str]) -> (i32, Value) {
+    let mut command = place.command(&[&["bench"], args, &["--json"]].concat());
+    let output = command.env("TMPDIR", place.path()).output().expect("the program starts");
+    let answer = Answer::of(&output, args);
+    (answer.code, answer.object())
+}
+
+/// Runs it; everything must be right. Returns the summary and the one round.
+fn good(args: &[&str]) -> (Value, Value) {
+    let place = Place::new();
+    let (code, summary) = bench(&place, args);
+    assert_eq!(code, 0, "{summary:#}");
+    assert_eq!(summary["ok"], true);
+    assert_eq!(summary["scenario"], args[0]);
+    let round = summary["rounds"][0]["broker"].clone();
+    let checks = &round["checks"];
+    assert_eq!(checks["sent"], checks["acked"], "{checks}");
+    assert_eq!(checks["expected"], checks["received"], "{checks}");
+    for count in ["duplicates", "lost", "reordered", "unreadable", "refused", "disconnected"] {
+        assert_eq!(checks[count], 0, "{count} in {checks}");
+    }
+    let left = std::fs::read_dir(place.path()).expect("readable").flatten();
+    let left: Vec<_> = left.map(|it| it.file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("bench")), "left: {left:?}");
+    (summary, round)
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("a number expected: {value}"))
+}
+
+#[test]
+fn direct_messages_come_once_and_are_measured() {
+    let (summary, round) = good(&["direct", "--peers", "5", "--messages", "40"]);
+    assert_eq!(round["checks"]["expected"], 200);
+    assert_eq!(round["unit"], "messages");
+    assert!(number(&summary["perSecond"]) > 0.0);
+    let (p50, p99) = (number(&round["endToEndUs"]["p50"]), number(&round["endToEndUs"]["p99"]));
+    assert!(p50 > 0.0 && p50 <= p99, "{round}");
+    assert_eq!(round["endToEndUs"]["count"], 200);
+    assert_eq!(round["ackUs"]["count"], 200);
+    if cfg!(target_os = "linux") {
+        assert!(number(&round["broker"]["residentPeakBytes"]) > 1e6, "{round}");
+    }
+    assert!(summary.get("ratio").is_none());
+}
+
+#[test]
+fn the_floor_runs_in_turns_and_gives_a_ratio_and_a_page() {
+    let place = Place::new();
+    let page = place.path().join("page.html");
+    let path = page.to_str().expect("UTF-8");
+    let args = ["direct", "--peers", "4", "--messages", "30", "--floor", "--rounds", "2"];
+    let (code, summary) = bench(&place, &[&args[..], &["--report", path]].concat());
+    assert_eq!(code, 0, "{summary:#}");
+    let rounds = summary["rounds"].as_array().expect("rounds");
+    assert_eq!(rounds.len(), 2);
+    for round in rounds {
+        for who in ["broker", "floor"] {
+            assert_eq!(round[who]["ok"], true, "{who}: {round:#}");
+            assert_eq!(round[who]["checks"]["received"], 120);
+        }
+    }
+    assert!(number(&summary["ratio"]["median"]) > 0.0);
+    assert_eq!(summary["ratio"]["rounds"].as_array().map(Vec::len), Some(2));
+    let page = std::fs::read_to_string(page).expect("written");
+    assert!(page.contains("<svg") && page.contains("polyline"), "{page}");
+    assert!(!page.contains("http") && !page.contains("<script"), "it needs nothing else: {page}");
+}
+
+#[test]
+fn at_a_fixed_rate_it_takes_the_time_that_it_must() {
+    let (_, round) =
+        good(&["direct", "--peers", "4", "--messages", "25", "--rate", "200", "--no-confirm"]);
+    assert!(number(&round["seconds"]) >= 0.49, "{round}");
+}
+
+#[test]
+fn everyone_gets_what_is_for_everyone() {
+    let (_, round) = good(&[
+        "fanout",
+        "--senders",
+        "2",
+        "--receivers",
+        "8",
+        "--messages",
+        "10",
+        "--codec",
+        "msgpack",
+    ]);
+    // The other sender gets it too.
+    assert_eq!(round["checks"]["expected"], 2 * 10 * 9);
+    assert_eq!(round["unit"], "deliveries");
+}
+
+#[test]
+fn meshes_do_not_mix() {
+    let (_, round) = good(&[
+        "mixed",
+        "--meshes",
+        "3",
+        "--peers",
+        "3",
+        "--messages",
+        "20",
+        "--multicast-every",
+        "5",
+    ]);
+    // 16 direct ones and 4 to both others, from each of 9.
+    assert_eq!(round["checks"]["expected"], 9 * (16 + 4 * 2));
+}
+
+#[test]
+fn a_storm_of_hellos_is_counted() {
+    let (_, round) = good(&["connect", "--sockets", "20", "--meshes", "2"]);
+    assert_eq!(round["count"], 20);
+    assert_eq!(round["ackUs"]["count"], 20);
+}
+
+#[test]
+fn idle_sockets_are_weighed() {
+    let (_, round) = good(&["idle", "--sockets", "10", "--meshes", "2", "--seconds", "1"]);
+    assert_eq!(round["count"], 10);
+    if cfg!(target_os = "linux") {
+        assert!(round["bytesPerSocket"].is_number(), "{round}");
+        assert!(number(&round["cpuPercentOfACore"]) < 100.0);
+    }
+}
+
+#[test]
+fn those_who_come_and_go_miss_nothing() {
+    let (_, round) = good(&["churn", "--peers", "4", "--cycles", "4", "--messages", "3"]);
+    assert_eq!(round["count"], 16);
+    assert_eq!(round["checks"]["expected"], 48);
+}
+
+#[test]
+fn a_broker_that_is_away_is_said_so() {
+    let place = Place::new();
+    let args = ["direct", "--peers", "2", "--messages", "1", "--url", "ws://127.0.0.1:1/ws"];
+    let (code, answer) = bench(&place, &args);
+    assert_eq!(code, 1);
+    let message = answer["error"]["message"].as_str().expect("a sentence");
+    assert!(message.contains("127.0.0.1:1"), "{message}");
+}

@@ -1,0 +1,218 @@
+//! What every store must do, run against each implementation.
+//!
+//! A property is one function over `Arc<dyn Store>`. It works on meshes of its
+//! own, so that all of them may share one database at the same time, also with
+//! other runs of the suite. Instants are constants near [`super::fixture::T0`]; those
+//! of `retention` lie years before, since `expire` looks at every mesh.
+
+use std::sync::Arc;
+
+use claudemesh_broker::store::Store;
+use claudemesh_broker::store::sqlite::SqliteStore;
+use tempfile::TempDir;
+
+use crate::harness::postgres::{PrivatePostgres, store};
+
+/// Makes a module of tests, one for each property.
+///
+/// The function given is `async fn() -> (Arc<dyn Store>, guard)`: a store that
+/// has been migrated, and whatever must live as long as the test.
+macro_rules! conformance {
+    ($module:ident, $fresh_store:path) => {
+        mod $module {
+            conformance!(@each $fresh_store:
+                life::migrating_again_changes_nothing
+                life::a_store_answers
+                life::watching_for_changes_comes_back
+                life::a_closed_store_refuses
+
+                admission::an_active_member_is_admitted
+                admission::strangers_are_unknown
+                admission::a_revoked_member_is_told_of_its_mesh
+                admission::an_active_membership_wins_over_a_revoked_one
+                admission::members_are_the_active_ones
+                admission::a_mesh_is_found_also_when_archived
+                admission::a_session_key_leads_to_its_member
+                admission::a_proven_session_key_wins_over_a_claimed_one
+
+                presence::an_opened_presence_is_kept_whole
+                presence::opening_writes_an_audit_row
+                presence::a_new_presence_starts_after_the_last_multicast
+                presence::a_reattach_goes_on_where_it_was
+                presence::an_ended_presence_does_not_reattach
+                presence::an_ended_presence_begins_anew_under_its_id
+                presence::a_change_changes_only_what_it_names
+                presence::later_changes_of_a_batch_win
+                presence::a_touched_presence_was_heard_of
+                presence::an_ended_presence_does_not_change
+                presence::only_unheard_open_presences_are_listed
+                presence::a_directory_leads_to_the_newest_presence
+
+                departure::a_suspended_presence_leaves_its_state
+                departure::a_later_state_replaces_an_earlier_one
+                departure::a_suspended_presence_keeps_only_its_own_mail
+                departure::suspending_moves_the_position_only_forward
+                departure::grace_counts_from_the_suspension
+                departure::a_presence_ends_once
+                departure::a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was
+                departure::nobody_ends_or_takes_over_somebody_elses_presence
+                departure::which_presences_have_ended_is_known
+                departure::a_presence_named_twice_ends_once
+                departure::an_ended_presence_lets_go_of_all_its_mail
+
+                accept::an_accepted_envelope_is_kept_whole
+                accept::an_accepted_envelope_has_one_audit_row
+                accept::a_batch_keeps_its_order
+                accept::a_large_batch_is_one_transaction
+                accept::a_batch_may_span_meshes
+                accept::any_text_survives
+                accept::a_refused_batch_leaves_nothing
+                accept::an_empty_batch_is_accepted
+                accept::a_multicast_names_the_one_before
+                accept::a_multicast_is_delivered_from_the_start
+                accept::concurrent_batches_make_one_chain
+
+                duplicates::a_repeat_in_a_batch_is_a_duplicate
+                duplicates::a_repeat_of_a_queued_envelope_is_a_duplicate
+                duplicates::a_repeat_of_a_delivered_envelope_is_a_duplicate
+                duplicates::a_repeat_of_a_multicast_is_a_duplicate
+                duplicates::concurrent_repeats_are_accepted_once
+                duplicates::a_key_belongs_to_its_mesh_and_member
+                duplicates::without_a_key_nothing_is_a_duplicate
+                duplicates::a_repeat_is_known_without_being_taken
+
+                claims::mail_comes_in_order_from_both_mailboxes
+                claims::a_session_key_like_the_member_key_gives_mail_once
+                claims::a_visitor_is_given_nothing_of_its_members
+                claims::mail_of_others_is_not_given
+                claims::a_limit_gives_the_oldest
+                claims::a_busy_presence_gets_what_is_urgent
+                claims::mail_in_flight_is_not_given_again
+                claims::a_claim_keeps_others_off_until_it_expires
+                claims::an_accepted_claim_keeps_others_off_until_it_expires
+                claims::a_claim_is_given_back_only_by_its_holder
+                claims::concurrent_claims_share_nothing
+                claims::mail_that_nobody_holds_is_waiting
+
+                confirm::a_confirmed_envelope_is_done
+                confirm::only_a_recipient_confirms
+                confirm::a_senders_own_id_confirms
+                confirm::the_first_confirmation_counts
+                confirm::a_multicast_row_is_not_confirmed
+                confirm::positions_move_only_forward
+                confirm::one_batch_confirms_many
+
+                queue::multicasts_come_in_order_after_a_position
+                queue::the_newest_place_is_the_last_that_was_given_away
+                queue::places_that_were_given_away_before_an_instant_are_known
+                queue::positions_beyond_the_newest_place_go_back
+                queue::a_message_is_found_by_its_beginning
+                queue::a_message_shows_its_claim
+                queue::what_a_presence_has_claimed_is_found
+                queue::the_queue_lists_what_is_not_delivered
+                queue::what_is_posted_to_a_topic_does_not_wait
+                queue::what_waits_is_measured_for_each_holder
+                queue::the_depth_counts_what_is_not_delivered
+
+                moderation::members_are_found_by_name_and_key
+                moderation::a_ban_revokes_once
+                moderation::an_unban_restores_once
+                moderation::concurrent_bans_write_one_audit_row
+                moderation::an_unknown_member_cannot_be_banned
+                moderation::a_role_changes_with_an_audit_row
+                moderation::a_grant_is_replaced_and_restored
+
+                audit::appended_rows_are_chained
+                audit::a_page_is_newest_first
+                audit::a_page_of_one_event_type
+                audit::rows_before_a_row_are_newest_first
+                audit::a_row_names_its_actor_by_key_and_enrolled_name
+                audit::a_walk_goes_on_after_a_row
+                audit::concurrent_writers_make_one_chain
+
+                admin::a_new_mesh_has_its_owner
+                admin::a_slug_is_taken_until_its_mesh_is_archived
+                admin::a_mesh_is_found_by_slug_or_id
+                admin::a_mesh_is_archived_once
+                admin::meshes_are_counted_and_sorted
+                admin::all_members_includes_the_revoked
+
+                invites::an_invite_enrols_a_member
+                invites::a_member_does_not_use_an_invite_again
+                invites::a_bad_invite_is_refused_with_its_reason
+                invites::checks_come_in_order
+                invites::an_invite_is_used_no_more_than_it_may_be
+                invites::a_banned_key_comes_back_by_a_newer_invite_only
+                invites::invites_are_listed_newest_first
+                invites::an_invite_is_revoked_once
+                invites::a_token_is_unique
+
+                retention::delivered_envelopes_are_deleted
+                retention::undelivered_envelopes_expire_with_an_audit_row
+                retention::a_key_outlives_its_envelope
+                retention::a_key_is_forgotten_in_the_end
+                retention::a_limit_bounds_each_kind
+                retention::what_was_posted_to_a_topic_goes_without_an_audit_row
+            );
+        }
+    };
+    (@each $fresh_store:path: $($group:ident :: $property:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $property() {
+                let (store, _guard) = $fresh_store().await;
+                crate::store::$group::$property(store).await;
+            }
+        )*
+    };
+}
+
+conformance!(sqlite, super::sqlite_store);
+conformance!(postgres, super::postgres_store);
+
+async fn sqlite_store() -> (Arc<dyn Store>, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+    store.migrate().await.expect("a new schema");
+    (Arc::new(store), folder)
+}
+
+async fn postgres_store() -> (Arc<dyn Store>, ()) {
+    let url = PrivatePostgres::shared().migrated_database().await;
+    (Arc::new(store(&url)), ())
+}
+
+/// As [`conformance`], for properties that need another program beside the store.
+macro_rules! beside_another_program {
+    ($($property:ident)*) => {
+        mod beside_another_program {
+            $(
+                mod $property {
+                    #[tokio::test]
+                    async fn sqlite() {
+                        let (store, folder) = super::super::sqlite_store().await;
+                        let other =
+                            crate::store::other::Other::Sqlite(folder.path().join("broker.db"));
+                        crate::store::other::$property(store, other).await;
+                    }
+
+                    #[tokio::test]
+                    async fn postgres() {
+                        let url =
+                            crate::harness::postgres::PrivatePostgres::shared()
+                                .migrated_database()
+                                .await;
+                        let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
+                        let other = crate::store::other::Other::Postgres(url);
+                        crate::store::other::$property(store, other).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+beside_another_program!(
+    odd_grants_keep_no_mesh_from_being_served
+    odd_descriptions_count_as_not_given
+);

@@ -1,0 +1,159 @@
+//! What this broker keeps none of: questions are answered at once, and nothing that
+//! would be lost is acknowledged.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Node, Raw};
+use crate::wire::visitors::command;
+
+/// The question, and the recorded answer of an older broker that has nothing.
+fn questions() -> Vec<(Value, Value)> {
+    let of = |question: Value, answer: Value| (question, answer);
+    vec![
+        of(
+            json!({ "type": "get_state", "key": "nope" }),
+            json!({ "type": "state_result", "key": "nope", "value": null, "updatedBy": "",
+                "updatedAt": "" }),
+        ),
+        of(json!({ "type": "list_state" }), json!({ "type": "state_list", "entries": [] })),
+        of(
+            json!({ "type": "recall", "query": "build" }),
+            json!({ "type": "memory_results", "memories": [] }),
+        ),
+        of(
+            json!({ "type": "get_skill", "name": "no" }),
+            json!({ "type": "skill_data", "skill": null }),
+        ),
+        of(json!({ "type": "list_skills" }), json!({ "type": "skill_list", "skills": [] })),
+        of(
+            json!({ "type": "list_tasks", "status": "open" }),
+            json!({ "type": "task_list", "tasks": [] }),
+        ),
+        of(
+            json!({ "type": "get_context", "query": "auth" }),
+            json!({ "type": "context_results", "contexts": [] }),
+        ),
+        of(json!({ "type": "list_contexts" }), json!({ "type": "context_list", "contexts": [] })),
+        of(json!({ "type": "list_streams" }), json!({ "type": "stream_list", "streams": [] })),
+        of(
+            json!({ "type": "list_scheduled" }),
+            json!({ "type": "scheduled_list", "messages": [] }),
+        ),
+        of(json!({ "type": "topic_list" }), json!({ "type": "topic_list_response", "topics": [] })),
+        of(
+            json!({ "type": "topic_members", "topic": "deploys" }),
+            json!({ "type": "topic_members_response", "topic": "deploys", "members": [] }),
+        ),
+        of(
+            json!({ "type": "topic_history", "topic": "deploys", "limit": 5 }),
+            json!({ "type": "topic_history_response", "topic": "deploys", "messages": [] }),
+        ),
+        of(json!({ "type": "apikey_list" }), json!({ "type": "apikey_list_response", "keys": [] })),
+        of(json!({ "type": "list_webhooks" }), json!({ "type": "webhook_list", "webhooks": [] })),
+        of(json!({ "type": "vault_list" }), json!({ "type": "vault_list_result", "entries": [] })),
+        of(
+            json!({ "type": "vault_get", "keys": ["K"] }),
+            json!({ "type": "vault_get_result", "entries": [] }),
+        ),
+        of(json!({ "type": "mcp_list" }), json!({ "type": "mcp_list_result", "servers": [] })),
+        of(
+            json!({ "type": "mcp_catalog" }),
+            json!({ "type": "mcp_catalog_result", "services": [] }),
+        ),
+        of(json!({ "type": "list_files" }), json!({ "type": "file_list", "files": [] })),
+        of(
+            json!({ "type": "list_collections" }),
+            json!({ "type": "collection_list", "collections": [] }),
+        ),
+        of(json!({ "type": "mesh_schema" }), json!({ "type": "mesh_schema_result", "tables": [] })),
+        of(json!({ "type": "watch_list" }), json!({ "type": "watch_list_result", "watches": [] })),
+    ]
+}
+
+#[tokio::test]
+async fn questions_about_what_there_is_none_of_are_answered() {
+    let node = Node::start().await;
+    let bob = node.member("bob").await;
+    let (mut cold, _) = command(&node, &bob, "cold").await;
+    for (question, mut expected) in questions() {
+        let answer = cold.ask(question.clone()).await;
+        expected["_reqId"] = answer["_reqId"].clone();
+        assert_eq!(answer, expected, "{question}");
+    }
+    let clock = cold.ask(json!({ "type": "get_clock" })).await;
+    assert_eq!((&clock["type"], &clock["paused"]), (&json!("clock_status"), &json!(true)));
+    assert_eq!(clock["simTime"].as_str().map(str::len), Some(24), "{clock}");
+    // Without an id, as older brokers did.
+    cold.say(json!({ "type": "list_state" })).await;
+    assert_eq!(cold.hear("state_list").await, json!({ "type": "state_list", "entries": [] }));
+}
+
+#[tokio::test]
+async fn daemons_are_answered_by_the_names_that_they_wait_for() {
+    let node = Node::start().await;
+    let mut daemon = Raw::hello(&node, &node.member("bob").await).await;
+    for (question, mut expected) in [
+        (
+            json!({ "type": "get_state", "key": "k" }),
+            json!({ "type": "state_value", "state": null }),
+        ),
+        (
+            json!({ "type": "recall", "query": "q" }),
+            json!({ "type": "memory_recall_result", "matches": [] }),
+        ),
+        (json!({ "type": "list_skills" }), json!({ "type": "skill_list", "skills": [] })),
+        (json!({ "type": "list_state" }), json!({ "type": "state_list", "entries": [] })),
+    ] {
+        let answer = daemon.ask(question.clone()).await;
+        expected["_reqId"] = answer["_reqId"].clone();
+        assert_eq!(answer, expected, "{question}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_lost_is_not_acknowledged() {
+    let node = Node::start().await;
+    let bob = node.member("bob").await;
+    let (mut cold, _) = command(&node, &bob, "cold").await;
+    for kind in [
+        "set_state",
+        "remember",
+        "forget",
+        "create_task",
+        "claim_task",
+        "complete_task",
+        "share_context",
+        "create_stream",
+        "publish",
+        "schedule",
+        "cancel_scheduled",
+        "topic_create",
+        "topic_join",
+        "topic_leave",
+        "apikey_create",
+        "apikey_revoke",
+        "share_skill",
+        "remove_skill",
+        "create_webhook",
+        "vault_set",
+        "mcp_register",
+        "watch",
+        "set_clock",
+        "mesh_execute",
+    ] {
+        let answer = cold.ask(json!({ "type": kind, "key": "k", "value": 1 })).await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("unknown_type")));
+        cold.say(json!({ "type": kind })).await;
+    }
+    assert_eq!(cold.so_far().await, Vec::<Value>::new(), "without an id no error strays");
+}
+
+#[tokio::test]
+async fn a_topic_is_refused_in_words_that_end_a_daemons_retries() {
+    let node = Node::start().await;
+    let mut daemon = Raw::hello(&node, &node.member("bob").await).await;
+    let ack = daemon.send("#deploys", "next", "eA==").await;
+    assert_eq!((&ack["queued"], &ack["messageId"]), (&json!(false), &json!("")));
+    let text = ack["error"].as_str().expect("a sentence").to_lowercase();
+    assert!(text.contains("invalid") || text.contains("forbidden"), "{text}");
+}
