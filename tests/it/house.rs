@@ -2,6 +2,7 @@
 //! says of it.
 
 mod conditions;
+mod documents;
 mod graph;
 mod map;
 mod modules;
@@ -69,6 +70,7 @@ fn the_map_names_every_room_below_whatever_it_uses() {
     let right = map::table(&HOUSE.all, &HOUSE.graph, &map::rows_of(&page));
     let stands = map::lines_of(&page).join("\n");
     assert!(stands == right, "the map of ARCHITECTURE.md is to be:\n\n{right}\n");
+    assert!(!right.contains(map::BLANK), "a room of the map has no sentence yet");
 }
 
 #[test]

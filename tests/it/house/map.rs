@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::Graph;
 use super::modules::{Crate, Id};
 
+/// Stands where a sentence has to be written.
+pub const BLANK: &str = "(one sentence)";
+
 const HEAD: [&str; 2] = ["| room | what it is | uses |", "| --- | --- | --- |"];
 
 /// A room's name, and what the page says it is.
@@ -52,7 +55,7 @@ pub fn table(all: &Crate, graph: &Graph, rows: &[Row]) -> String {
             .collect();
         let name = all.name_of(room);
         let words = words.get(name).filter(|words| !words.is_empty());
-        let words = words.copied().unwrap_or("(one sentence)");
+        let words = words.copied().unwrap_or(BLANK);
         lines.push(format!("| `{name}` | {words} | {} |", uses.join(", ")));
     }
     assert!(left.is_empty(), "rooms in a circle have no order");

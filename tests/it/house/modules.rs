@@ -65,7 +65,7 @@ impl Crate {
             let by_path = declared.attrs.iter().any(|attribute| attribute.path().is_ident("path"));
             assert!(!by_path, "{}: a file named by #[path]", above.file);
             let name = declared.ident.to_string();
-            let path = [above.path.as_slice(), &[name.clone()]].concat();
+            let path = [above.path.as_slice(), std::slice::from_ref(&name)].concat();
             let (file, items) = match declared.content {
                 Some((_, items)) => (above.file.clone(), items),
                 None => {
