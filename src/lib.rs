@@ -33,6 +33,7 @@ pub mod http;
 pub mod id;
 pub mod jobs;
 mod lab;
+pub mod life;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

@@ -120,8 +120,8 @@ pub fn verify(context: &Context<'_>) {
     };
     let (node, room) = (Arc::clone(context.node), Arc::clone(context.room));
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
-    context.node.tasks.spawn(async move {
-        let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
+    context.node.life.tasks.spawn(async move {
+        let wanted = || session.outbox.is_open() && !node.life.stopped.is_cancelled();
         let mut chain = ChainVerifier::new(room.mesh().as_str());
         let walked = chain::walk(&*node.stores.audit, room.mesh(), i64::MIN, |page| {
             page.iter().for_each(|row| _ = chain.push(row.as_link()));

@@ -5,12 +5,12 @@ mod whom;
 use std::sync::Arc;
 
 use crate::audit::AuditEvent;
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::id::MemberId;
 use crate::limits;
 use crate::presence::changes::{Ending, remove};
+use crate::presence::members;
 use crate::protocol::budget::cut;
 use crate::protocol::{
     BanAck, BanEntry, BansList, CloseReason, KickAck, KickRequest, PageRequest, PeerRole,
@@ -94,7 +94,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
             audit: vec![kicked_row(context, record)],
         })
         .partition(|ending| ending.record.id == context.session.presence);
-    if let Err(error) = remove(context.node, context.room.mesh(), &others).await {
+    if let Err(error) = remove(&context.node.presence, context.room.mesh(), &others).await {
         return context.store_failed(&error);
     }
     let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
@@ -103,7 +103,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
         Removal::Kick => ServerMessage::KickAck(answer),
         Removal::Disconnect => ServerMessage::DisconnectAck(answer),
     });
-    if let Err(error) = remove(context.node, context.room.mesh(), &own).await {
+    if let Err(error) = remove(&context.node.presence, context.room.mesh(), &own).await {
         tracing::warn!(%error, "a session that removed itself could not be ended");
     }
 }
@@ -216,7 +216,7 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     {
         return context.store_failed(&error);
     }
-    members_changed(context.node, context.room.mesh()).await;
+    members::changed(&context.node.presence, context.room.mesh()).await;
     context.reply(&ServerMessage::BanAck(BanAck { banned: name_of(&member) }));
 }
 
@@ -266,7 +266,7 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
     {
         return context.store_failed(&error);
     }
-    members_changed(context.node, context.room.mesh()).await;
+    members::changed(&context.node.presence, context.room.mesh()).await;
     context.reply(&ServerMessage::UnbanAck(UnbanAck { unbanned: name_of(member) }));
 }
 

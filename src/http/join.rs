@@ -12,11 +12,11 @@ use serde_json::json;
 use super::upgrade::{client_address, may_call};
 use super::{App, read_body, to_its_end};
 use crate::auth::{InvitePayload, can_sign, is_public_key};
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
+use crate::presence::members;
 use crate::socket::address::SocketPeer;
 use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
@@ -120,7 +120,7 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
     match node.stores.invites.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
             // Peers that are here may write to the new member at once.
-            members_changed(node, &join.mesh).await;
+            members::changed(&node.presence, &join.mesh).await;
             Json(json!({ "ok": true, "memberId": member })).into_response()
         }
         Ok(Joined::Already(member)) => {

@@ -29,17 +29,17 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where sessions report.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Confirmations {
     sessions: Mutex<Vec<Arc<Session>>>,
     /// Confirmations of deliveries that an earlier socket made.
     stray: Mutex<Vec<Confirm>>,
     wake: Notify,
 }
 
-impl Ledger {
+impl Confirmations {
     /// The session has something to report.
     pub fn report(&self, session: &Arc<Session>) {
-        if !session.in_ledger.swap(true, Ordering::AcqRel) {
+        if !session.is_in_confirmations.swap(true, Ordering::AcqRel) {
             self.sessions.lock().push(Arc::clone(session));
             self.wake.notify_one();
         }
@@ -108,7 +108,7 @@ impl Ledger {
         let mut batch = Batch::of(std::mem::take(&mut *self.stray.lock()));
         let mut later = Vec::new();
         for session in sessions {
-            session.in_ledger.store(false, Ordering::Release);
+            session.is_in_confirmations.store(false, Ordering::Release);
             let mut done = session.inbox.lock().done();
             if !with_positions && done.position.take().is_some() {
                 later.push(Arc::clone(&session));
