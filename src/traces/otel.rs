@@ -265,8 +265,7 @@ mod tests {
         let traces = Traces { processor, scope: InstrumentationScope::default() };
         tracing::subscriber::with_default(Registry::default().with(traces.layer()), log);
         traces.shut_down();
-        let names = kept.0.lock().clone();
-        names
+        std::mem::take(&mut *kept.0.lock())
     }
 
     #[test]
