@@ -250,8 +250,8 @@ fn group_commit_of_200_on_sqlite(bencher: Bencher<'_, '_>) {
     runtime.block_on(store.database.close());
 }
 
-async fn store(path: &Path) -> (SqliteStore, MeshId, MemberId) {
-    let store = SqliteStore::open(path).await.expect("a store");
+async fn store(path: &Path) -> (Stores, MeshId, MemberId) {
+    let store = Stores::of(Arc::new(SqliteStore::open(path).await.expect("a store")));
     store.database.migrate().await.expect("migrated");
     let (mesh, member) = (MeshId::generate(), MemberId::generate());
     let new = NewMesh {

@@ -65,11 +65,11 @@ async fn migrate(store: &Stores) -> anyhow::Result<()> {
 pub async fn connect_store(config: &Config) -> anyhow::Result<Stores> {
     match &config.deployment {
         Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => {
-            Ok(Stores::of(SqliteStore::open(file).await?))
+            Ok(Stores::of(Arc::new(SqliteStore::open(file).await?)))
         }
         Deployment::Single { store: StoreConfig::Postgres(postgres) }
         | Deployment::Clustered { postgres, .. } => {
-            Ok(Stores::of(PostgresStore::connect(&postgres_settings(postgres))?))
+            Ok(Stores::of(Arc::new(PostgresStore::connect(&postgres_settings(postgres))?)))
         }
     }
 }

@@ -62,6 +62,7 @@ impl StoreError {
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The database itself: its schema, its health, what other programs change in it.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Database: Send + Sync + 'static {
     /// Brings the schema up to date. Safe to run from many nodes at once.
@@ -96,6 +97,7 @@ pub trait Database: Send + Sync + 'static {
 }
 
 /// Who belongs to a mesh, and what each may do.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Members: Send + Sync + 'static {
     /// The member behind a key, with what a hello needs. Nothing kept older
@@ -135,16 +137,17 @@ pub trait Members: Send + Sync + 'static {
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()>;
 
     /// Replaces one entry of a member's grants; `None` restores the defaults.
-    async fn set_grant(
+    async fn set_grant<'a>(
         &self,
         now: Timestamp,
         member: &MemberId,
         sender_key: &str,
-        capabilities: Option<&[String]>,
+        capabilities: Option<&'a [String]>,
     ) -> Result<()>;
 }
 
 /// Memberships that were revoked.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Bans: Send + Sync + 'static {
     /// Revokes a membership, with its audit row. `false` if it was revoked
@@ -159,6 +162,7 @@ pub trait Bans: Send + Sync + 'static {
 }
 
 /// Presences: rows that begin, change and end.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Presences: Send + Sync + 'static {
     /// Writes presences that begin, each with its `peer_joined` audit row,
@@ -199,6 +203,7 @@ pub trait Presences: Send + Sync + 'static {
 }
 
 /// Presences as those look for them who do not know their ids.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait PresenceSearch: Send + Sync + 'static {
     /// Presences that are not ended and were last heard of before that
@@ -215,6 +220,7 @@ pub trait PresenceSearch: Send + Sync + 'static {
 }
 
 /// The way in: envelopes that a batch of sends brings.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Envelopes: Send + Sync + 'static {
     /// Takes envelopes: queue row and audit row each, all in one transaction.
@@ -231,6 +237,7 @@ pub trait Envelopes: Send + Sync + 'static {
 }
 
 /// The way out: who has what to read, and what is done.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Mail: Send + Sync + 'static {
     /// Marks deliveries done and moves multicast positions forward. Alone among
@@ -281,15 +288,16 @@ pub trait Mail: Send + Sync + 'static {
 }
 
 /// Messages as those see them who look: their fate, their number, their end.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Messages: Send + Sync + 'static {
     /// The envelopes whose id begins so, in the order of ids, after that one; at
     /// most [`FIND_MESSAGES_MAX`](crate::limits::FIND_MESSAGES_MAX).
-    async fn find(
+    async fn find<'a>(
         &self,
         mesh: &MeshId,
         id_prefix: &str,
-        after: Option<&MessageId>,
+        after: Option<&'a MessageId>,
     ) -> Result<Vec<MessageState>>;
 
     /// Deletes what is past its time: delivered rows older than
@@ -306,26 +314,27 @@ pub trait Messages: Send + Sync + 'static {
 }
 
 /// The audit chain of each mesh.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait AuditTrail: Send + Sync + 'static {
     /// Appends audit rows that stand for themselves.
     async fn append(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()>;
 
     /// Rows newest first, with the number of all that match.
-    async fn page(
+    async fn page<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         offset: i64,
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)>;
 
     /// Rows before `before_id`, newest first: a page after the first, or with
     /// `i64::MAX` the newest ones without counting the chain.
-    async fn before(
+    async fn before<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         before_id: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>>;
@@ -335,6 +344,7 @@ pub trait AuditTrail: Send + Sync + 'static {
 }
 
 /// Meshes.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Meshes: Send + Sync + 'static {
     /// The mesh, archived or not.
@@ -355,6 +365,7 @@ pub trait Meshes: Send + Sync + 'static {
 }
 
 /// Invites, and members that they enrol.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Invites: Send + Sync + 'static {
     /// Writes an invite.
@@ -402,7 +413,7 @@ pub struct Stores {
 impl Stores {
     /// All of them, kept by one database.
     #[must_use]
-    pub fn of<D>(database: D) -> Self
+    pub fn of<D>(database: Arc<D>) -> Self
     where
         D: Database
             + Members
@@ -416,7 +427,6 @@ impl Stores {
             + Meshes
             + Invites,
     {
-        let database = Arc::new(database);
         Self {
             database: database.clone(),
             members: database.clone(),
@@ -428,7 +438,7 @@ impl Stores {
             messages: database.clone(),
             audit: database.clone(),
             meshes: database.clone(),
-            invites: database.clone(),
+            invites: database,
         }
     }
 }

@@ -144,12 +144,12 @@ impl Members for PostgresStore {
         moderation::set_role(&self.db, now, member, role).await
     }
 
-    async fn set_grant(
+    async fn set_grant<'a>(
         &self,
         _now: Timestamp,
         member: &MemberId,
         sender_key: &str,
-        capabilities: Option<&[String]>,
+        capabilities: Option<&'a [String]>,
     ) -> Result<()> {
         moderation::set_grant(&self.db, member, sender_key, capabilities).await
     }
@@ -292,11 +292,11 @@ impl Mail for PostgresStore {
 
 #[async_trait]
 impl Messages for PostgresStore {
-    async fn find(
+    async fn find<'a>(
         &self,
         mesh: &MeshId,
         id_prefix: &str,
-        after: Option<&MessageId>,
+        after: Option<&'a MessageId>,
     ) -> Result<Vec<MessageState>> {
         messages::find(&self.db, mesh, id_prefix, after).await
     }
@@ -320,20 +320,20 @@ impl AuditTrail for PostgresStore {
         audit::append(&self.db, now, entries).await
     }
 
-    async fn page(
+    async fn page<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         offset: i64,
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)> {
         audit::page(&self.db, mesh, event_type, offset, limit).await
     }
 
-    async fn before(
+    async fn before<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         before_id: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>> {

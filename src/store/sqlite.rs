@@ -155,12 +155,12 @@ impl Members for SqliteStore {
         moderation::set_role(&self.db, now, member, role).await
     }
 
-    async fn set_grant(
+    async fn set_grant<'a>(
         &self,
         _now: Timestamp,
         member: &MemberId,
         sender_key: &str,
-        capabilities: Option<&[String]>,
+        capabilities: Option<&'a [String]>,
     ) -> Result<()> {
         moderation::set_grant(&self.db, member, sender_key, capabilities).await
     }
@@ -303,11 +303,11 @@ impl Mail for SqliteStore {
 
 #[async_trait]
 impl Messages for SqliteStore {
-    async fn find(
+    async fn find<'a>(
         &self,
         mesh: &MeshId,
         id_prefix: &str,
-        after: Option<&MessageId>,
+        after: Option<&'a MessageId>,
     ) -> Result<Vec<MessageState>> {
         messages::find(&self.db, mesh, id_prefix, after).await
     }
@@ -331,20 +331,20 @@ impl AuditTrail for SqliteStore {
         audit::append(&self.db, now, entries).await
     }
 
-    async fn page(
+    async fn page<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         offset: i64,
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)> {
         audit::page(&self.db, mesh, event_type, offset, limit).await
     }
 
-    async fn before(
+    async fn before<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         before_id: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>> {

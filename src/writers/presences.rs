@@ -223,33 +223,40 @@ fn merge(older: &mut PresenceChange, newer: PresenceChange) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::protocol::{Status, StatusSource};
+    use crate::store::MockPresences;
+
+    /// What a store was asked.
+    #[derive(Default)]
+    struct Asked {
+        calls: Vec<usize>,
+        written: HashMap<PresenceId, PresenceChange>,
+    }
 
     /// A store that never takes some presences, and takes nothing after so many
     /// calls.
-    #[derive(Default)]
-    struct Fake {
-        refused: Vec<&'static str>,
-        away_after: Option<usize>,
-        calls: Mutex<Vec<usize>>,
-        written: Mutex<HashMap<PresenceId, PresenceChange>>,
-    }
-
-    #[async_trait]
-    impl Presences for Fake {
-        async fn update(&self, _: Timestamp, changes: &[PresenceChange]) -> Result<()> {
-            self.calls.lock().push(changes.len());
-            if self.away_after.is_some_and(|calls| self.calls.lock().len() > calls) {
+    fn store(
+        refused: &'static [&'static str],
+        calls_max: usize,
+    ) -> (MockPresences, Arc<Mutex<Asked>>) {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let (mut store, noted) = (MockPresences::new(), Arc::clone(&asked));
+        store.expect_update().returning(move |_, changes| {
+            let mut asked = noted.lock();
+            asked.calls.push(changes.len());
+            if asked.calls.len() > calls_max {
                 return Err(StoreError::Unavailable("away".to_owned()));
             }
-            if changes.iter().any(|change| self.refused.contains(&change.id.as_str())) {
+            if changes.iter().any(|change| refused.contains(&change.id.as_str())) {
                 return Err(StoreError::Broken("never".to_owned()));
             }
-            let changes = changes.iter().map(|change| (change.id.clone(), change.clone()));
-            self.written.lock().extend(changes);
+            asked.written.extend(changes.iter().map(|change| (change.id.clone(), change.clone())));
             Ok(())
-        }
+        });
+        (store, asked)
     }
 
     fn summary(id: &str, text: &str) -> PresenceChange {
@@ -266,19 +273,19 @@ mod tests {
 
     #[tokio::test]
     async fn one_change_that_is_never_taken_costs_the_others_nothing() {
-        let fake = Fake { refused: vec!["7"], ..Fake::default() };
+        let (store, asked) = store(&["7"], usize::MAX);
         let journal = journal_of(20);
-        journal.flush(&fake).await.expect("it goes on");
-        assert_eq!(fake.written.lock().len(), 19);
+        journal.flush(&store).await.expect("it goes on");
+        assert_eq!(asked.lock().written.len(), 19);
         assert!(journal.changes.lock().is_empty());
     }
 
     #[tokio::test]
     async fn many_changes_are_written_some_at_a_time() {
-        let fake = Fake::default();
-        journal_of(2 * limits::PRESENCE_BATCH_MAX + 1).flush(&fake).await.expect("writable");
+        let (store, asked) = store(&[], usize::MAX);
+        journal_of(2 * limits::PRESENCE_BATCH_MAX + 1).flush(&store).await.expect("writable");
         let calls = [limits::PRESENCE_BATCH_MAX, limits::PRESENCE_BATCH_MAX, 1];
-        assert_eq!(*fake.calls.lock(), calls);
+        assert_eq!(asked.lock().calls, calls);
     }
 
     #[tokio::test]
@@ -286,10 +293,10 @@ mod tests {
         let count = limits::PRESENCE_BATCH_MAX + 10;
         let journal = journal_of(count);
         for away_after in [0, 1] {
-            let fake = Fake { away_after: Some(away_after), ..Fake::default() };
-            assert!(journal.flush(&fake).await.is_err());
+            let (store, asked) = store(&[], away_after);
+            assert!(journal.flush(&store).await.is_err());
             let waiting = journal.changes.lock().len();
-            assert_eq!(waiting + fake.written.lock().len(), count, "after {away_after}");
+            assert_eq!(waiting + asked.lock().written.len(), count, "after {away_after}");
         }
         let waiting: Vec<PresenceId> = journal.changes.lock().keys().cloned().collect();
         assert_eq!(waiting.len(), 10);
@@ -300,9 +307,9 @@ mod tests {
         journal.change(change);
         journal.change(summary(waiting[1].as_str(), "newer"));
         journal.give_back(vec![older]);
-        let fake = Fake::default();
-        journal.flush(&fake).await.expect("writable");
-        let written = fake.written.lock();
+        let (store, asked) = store(&[], usize::MAX);
+        journal.flush(&store).await.expect("writable");
+        let written = &asked.lock().written;
         assert_eq!(written.len(), 10);
         assert_eq!(written[&waiting[0]].summary.as_deref(), Some("text"), "both are kept");
         assert!(written[&waiting[0]].status.is_some());

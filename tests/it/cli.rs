@@ -1,10 +1,5 @@
 //! The command line from outside: the program itself, run as a child.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::auth::{InvitePayload, SecretKey};
 use claudemesh_broker::clock::Timestamp;
@@ -12,6 +7,9 @@ use claudemesh_broker::config::Config;
 use claudemesh_broker::id::{MemberId, MeshId};
 use claudemesh_broker::store::{Join, Joined, Stores};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
 
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
 

@@ -4,15 +4,13 @@
 //! Each cluster has a database of its own and a Redis of its own. All windows
 //! are short, and all limits on senders are off unless a test sets them.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::store::Stores;
 use redis::Cmd;
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
 use url::Url;
 
 use super::node::new_mesh;
@@ -175,12 +173,11 @@ impl Setup {
         let prefix = format!("claudemesh:{id}:0");
         let (mut nodes, mut processes) = (Vec::new(), Vec::new());
         for env in &envs {
-            let (config, store, owner) = (load(env), Arc::clone(&store), owner.clone());
+            let (config, store, owner) = (load(env), store.clone(), owner.clone());
             if as_processes {
                 let env: Vec<_> = env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
                 let process =
-                    BrokerProcess::start_on(&env, Arc::clone(&store), mesh.clone(), owner.clone())
-                        .await;
+                    BrokerProcess::start_on(&env, store.clone(), mesh.clone(), owner.clone()).await;
                 let address = SocketAddr::from(([127, 0, 0, 1], process.port));
                 nodes.push(Node::elsewhere(address, config, store, mesh.clone(), owner));
                 processes.push(process);

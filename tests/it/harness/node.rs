@@ -1,9 +1,5 @@
 //! A broker in this process, with a mesh and members.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
@@ -12,6 +8,8 @@ use claudemesh_broker::config::Config;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId};
 use claudemesh_broker::store::chain::verify;
 use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Stores};
+use std::net::SocketAddr;
+use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -99,7 +97,7 @@ impl Node {
             address: SocketAddr::from(([127, 0, 0, 1], process.port)),
             mesh: process.mesh.clone(),
             owner: process.owner.clone(),
-            store: Arc::clone(&process.store),
+            store: process.store.clone(),
             config: Config::for_tests(folder.path()),
             shutdown: CancellationToken::new(),
             running: None,

@@ -1,13 +1,11 @@
 //! Taking envelopes.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{MemberId, PresenceId};
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Accepted, NewEnvelope, Reach, Stores};
 use serde_json::json;
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at, fresh_key};
 

@@ -1,7 +1,5 @@
 //! Meshes, as the command line sees them.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{self, MemberId, MeshId};
 use claudemesh_broker::store::{NewMesh, Role, StoreError, Stores};
 

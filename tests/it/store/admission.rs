@@ -1,7 +1,5 @@
 //! Who may enter.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{Key, MeshId};

@@ -1,7 +1,5 @@
 //! The audit chain.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::{AuditEvent, GENESIS};
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::store::{AuditEntry, EndPresence, Stores};

@@ -1,10 +1,8 @@
 //! Mail that a presence asks for.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{ClaimRequest, NewEnvelope, Reach, Stores};
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at, fresh_key};
 

@@ -1,7 +1,5 @@
 //! Deliveries that are done.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{Key, MeshId, MessageId};
 use claudemesh_broker::store::{Confirm, NewEnvelope, Stores};
 

@@ -173,13 +173,14 @@ conformance!(postgres, super::postgres_store);
 async fn sqlite_store() -> (Stores, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+    let store = Stores::of(Arc::new(store));
     store.database.migrate().await.expect("a new schema");
-    (Arc::new(store), folder)
+    (store, folder)
 }
 
 async fn postgres_store() -> (Stores, ()) {
     let url = PrivatePostgres::shared().migrated_database().await;
-    (Arc::new(store(&url)), ())
+    (store(&url), ())
 }
 
 /// As [`conformance`], for properties that need another program beside the store.
@@ -202,7 +203,7 @@ macro_rules! beside_another_program {
                             crate::harness::postgres::PrivatePostgres::shared()
                                 .migrated_database()
                                 .await;
-                        let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
+                        let store = crate::harness::postgres::store(&url);
                         let other = crate::store::other::Other::Postgres(url);
                         crate::store::other::$property(store, other).await;
                     }

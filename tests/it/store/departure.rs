@@ -1,7 +1,5 @@
 //! Presences that lose their socket, and presences that end.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::protocol::{Group, Profile, RestoredStats};

@@ -1,10 +1,8 @@
 //! The same `client_message_id` from the same member is the same message.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::id::MessageId;
 use claudemesh_broker::store::{Accepted, Confirm, NewEnvelope, Stores};
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at};
 

@@ -1,7 +1,5 @@
 //! A mesh of one's own, and short words for what the properties do with it.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};

@@ -1,7 +1,5 @@
 //! Invites, and enrolling by one.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{Key, MeshId};
 use claudemesh_broker::store::{
     Invite, Join, JoinRefusal, Joined, NewInvite, Role, StoreError, Stores,

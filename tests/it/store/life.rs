@@ -1,6 +1,5 @@
 //! Migrations, readiness, the end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use claudemesh_broker::store::Stores;

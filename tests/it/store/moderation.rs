@@ -1,7 +1,5 @@
 //! Members: finding them, shutting them out, changing what they may do.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::MemberId;
 use claudemesh_broker::store::{Moderation, Role, StoreError, Stores};

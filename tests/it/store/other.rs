@@ -1,12 +1,10 @@
 //! Rows as another program leaves them: what no store would write itself, both
 //! read alike.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Admission, Stores};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use std::path::PathBuf;
 
 use super::fixture::{Fixture, at, fresh_key};
 use crate::harness::postgres::connection;

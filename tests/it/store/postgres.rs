@@ -8,8 +8,6 @@ mod faults;
 mod migrate;
 mod scans;
 
-use std::sync::Arc;
-
 use claudemesh_broker::store::Stores;
 
 use crate::harness::postgres::{PrivatePostgres, store};
@@ -23,10 +21,10 @@ async fn fixture() -> (Fixture, String) {
 
 /// The store of another node on that database.
 fn another_node(url: &str) -> Stores {
-    Arc::new(store(url))
+    store(url)
 }
 
 /// The same mesh, as another node sees it.
 fn seen_by(node: &Stores, here: &Fixture) -> Fixture {
-    Fixture { store: Arc::clone(node), ..here.clone() }
+    Fixture { store: node.clone(), ..here.clone() }
 }

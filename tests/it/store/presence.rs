@@ -1,7 +1,5 @@
 //! Presences while they last.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{self, PresenceId};
 use claudemesh_broker::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
 use claudemesh_broker::store::{Confirm, EndPresence, PresenceChange, ReattachPresence, Stores};

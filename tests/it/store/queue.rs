@@ -1,12 +1,10 @@
 //! Looking at the queue.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
 use claudemesh_broker::limits::WAITING_BYTES_MIN;
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Holder, NewEnvelope, Reach, Stores};
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at};
 

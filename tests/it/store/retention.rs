@@ -4,8 +4,6 @@
 //! of these use the same limits, years before anything else of the suite, and
 //! ask only after their own rows.
 
-use std::sync::Arc;
-
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::store::{Accepted, Expired, NewEnvelope, Retention, Stores};
 use serde_json::json;

@@ -1,8 +1,10 @@
+use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::super::quotas::Quota;
 use super::super::tests::direct;
 use super::*;
+use crate::id::MessageId;
 
 /// A store of the lane's few questions.
 #[derive(Default)]

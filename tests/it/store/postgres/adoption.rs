@@ -1,7 +1,5 @@
 //! A database that an installation has used for long: completed, not changed.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
 use claudemesh_broker::store::{
     Accepted, Admission, Confirm, Joined, Retention, StoreError, Stores, SuspendPresence,

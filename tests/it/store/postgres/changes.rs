@@ -1,5 +1,6 @@
 //! Hearing of what others change.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::audit::AuditEvent;
@@ -108,7 +109,7 @@ async fn a_lost_listener_is_told_of_and_comes_back() {
 async fn where_sessions_are_shared_nobody_listens() {
     let (_here, url) = fixture().await;
     let settings = PostgresSettings { url: url.clone(), pool_max: 2, statement_cache_max: 0 };
-    let store = PostgresStore::connect(&settings).expect("a URL");
+    let store = Stores::of(Arc::new(PostgresStore::connect(&settings).expect("a URL")));
     assert_eq!(heard(&store).await, Changes::Unknown, "it looks by itself");
     let listening = sqlx::query(
         "select from pg_stat_activity where datname = current_database() and query ilike 'listen%'",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
-use claudemesh_broker::store::{EndPresence, StoreError, Stores as _};
+use claudemesh_broker::store::{EndPresence, StoreError};
 use sqlx::AssertSqlSafe;
 use url::Url;
 
@@ -19,7 +19,7 @@ async fn no_server_is_unavailable() {
     let unused = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = unused.local_addr().expect("bound").port();
     drop(unused);
-    let refusal = store(&format!("postgres://u:hunter2@127.0.0.1:{port}/x")).ping().await;
+    let refusal = store(&format!("postgres://u:hunter2@127.0.0.1:{port}/x")).database.ping().await;
     let refusal = refusal.expect_err("nobody listens");
     assert!(refusal.is_retryable(), "{refusal}");
     assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
@@ -51,7 +51,7 @@ async fn an_address_of_ipv6_is_reached() {
         }
     });
     let url = format!("postgres://postgres@[::1]:{here}{}", url.path());
-    store(&url).ping().await.expect("it answers");
+    store(&url).database.ping().await.expect("it answers");
     relay.abort();
 }
 
@@ -71,14 +71,14 @@ async fn a_user_without_a_host_is_no_obstacle() {
 #[tokio::test]
 async fn no_database_says_what_to_do() {
     let url = PrivatePostgres::shared().url("nowhere");
-    let refusal = store(&url).ping().await.expect_err("no such database");
+    let refusal = store(&url).database.ping().await.expect_err("no such database");
     assert!(refusal.to_string().contains("create it"), "{refusal}");
 }
 
 #[tokio::test]
 async fn no_schema_says_what_to_do() {
     let url = PrivatePostgres::shared().empty_database().await;
-    let refusal = store(&url).queue_depth().await.expect_err("no table");
+    let refusal = store(&url).messages.depth().await.expect_err("no table");
     assert!(refusal.to_string().contains("migrate"), "{refusal}");
 }
 
@@ -94,10 +94,10 @@ async fn a_call_whose_answer_is_lost_is_unknown() {
     let far = store(url.as_str());
     let presence = here.present(&here.owner).await;
     // The statement is prepared and its connection rests.
-    far.end_presences(T0, &[ending(&here, &PresenceId::generate())]).await.expect("nobody");
+    far.presences.end(T0, &[ending(&here, &PresenceId::generate())]).await.expect("nobody");
     proxy.set_each(Fault::Pass, Fault::Swallow);
     let ends = [ending(&here, &presence)];
-    let call = far.end_presences(at(5), &ends);
+    let call = far.presences.end(at(5), &ends);
     let cut = async {
         until("it is done", async || {
             let ended = here.store.presences.ended(std::slice::from_ref(&presence)).await;
@@ -110,10 +110,10 @@ async fn a_call_whose_answer_is_lost_is_unknown() {
     let lost = lost.expect_err("no answer came");
     assert!(matches!(lost, StoreError::Unknown(_)) && lost.is_retryable(), "{lost:?}");
     proxy.set(Fault::Pass);
-    assert_eq!(far.end_presences(at(6), &ends).await.expect("it is back"), []);
-    let when = far.ended_presences(std::slice::from_ref(&presence)).await.expect("it is back");
+    assert_eq!(far.presences.end(at(6), &ends).await.expect("it is back"), []);
+    let when = far.presences.ended(std::slice::from_ref(&presence)).await.expect("it is back");
     assert_eq!(when, [(presence, Some(at(5)))], "it was that call");
-    far.close().await;
+    far.database.close().await;
 }
 
 fn ending(here: &Fixture, presence: &PresenceId) -> EndPresence {
@@ -190,7 +190,7 @@ async fn calls_that_are_dropped_half_way_cost_no_connection() {
     assert_eq!(sent, kept);
     here.store.database.close().await;
     let open = store(&url);
-    open.ping().await.expect("open");
+    open.database.ping().await.expect("open");
     let sql = "select from pg_stat_activity where datname = current_database()
         and state like 'idle in transaction%'";
     let idle = sqlx::query(sql).fetch_all(&mut connection(&url).await).await.expect("readable");

@@ -1,6 +1,6 @@
 //! Bringing a schema up to date.
 
-use claudemesh_broker::store::{StoreError, Stores as _};
+use claudemesh_broker::store::StoreError;
 use sqlx::Row as _;
 
 use super::fixture;
@@ -15,8 +15,8 @@ async fn many_nodes_migrate_at_once() {
         let url = url.clone();
         nodes.push(tokio::spawn(async move {
             let node = store(&url);
-            node.migrate().await.expect("one of them does it, the others wait");
-            node.pending_migrations().await.expect("readable")
+            node.database.migrate().await.expect("one of them does it, the others wait");
+            node.database.pending_migrations().await.expect("readable")
         }));
     }
     for node in nodes {
@@ -27,7 +27,7 @@ async fn many_nodes_migrate_at_once() {
 #[tokio::test]
 async fn asking_what_is_pending_makes_nothing() {
     let url = PrivatePostgres::shared().empty_database().await;
-    let pending = store(&url).pending_migrations().await.expect("an empty database");
+    let pending = store(&url).database.pending_migrations().await.expect("an empty database");
     let all = [
         "0001_core",
         "0002_coordination",
@@ -54,7 +54,7 @@ async fn a_failed_migration_leaves_nothing_and_no_lock() {
         .await
         .expect("an empty database");
     let (first, second) = (store(&url), store(&url));
-    let refusal = first.migrate().await.expect_err("a view is in the way");
+    let refusal = first.database.migrate().await.expect_err("a view is in the way");
     assert!(!refusal.is_retryable(), "{refusal}");
     let made = sqlx::query("select to_regclass('mesh.mesh') is not null as made")
         .fetch_one(&mut other)
@@ -62,7 +62,7 @@ async fn a_failed_migration_leaves_nothing_and_no_lock() {
         .expect("readable");
     assert!(!made.get::<bool, _>("made"));
     sqlx::raw_sql("drop view mesh.send_key").execute(&mut other).await.expect("there");
-    second.migrate().await.expect("nothing is in the way");
+    second.database.migrate().await.expect("nothing is in the way");
 }
 
 #[tokio::test]
@@ -148,8 +148,13 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     let options = "encoding 'LATIN1' locale 'C' template template0";
     let url = server.create_database(options).await;
     for refused in [
-        store(&url).migrate().await.expect_err("at the start"),
-        store(&url).pending_migrations().await.map(|_| ()).expect_err("when a doctor asks"),
+        store(&url).database.migrate().await.expect_err("at the start"),
+        store(&url)
+            .database
+            .pending_migrations()
+            .await
+            .map(|_| ())
+            .expect_err("when a doctor asks"),
     ] {
         let text = refused.to_string();
         assert!(text.contains("LATIN1") && text.contains("encoding 'UTF8'"), "{text}");
@@ -159,8 +164,8 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     let options = "encoding 'SQL_ASCII' locale 'C' template template0";
     let url = server.create_database(options).await;
     let node = store(&url);
-    node.migrate().await.expect("it can hold all");
-    let here = crate::store::fixture::Fixture::new(std::sync::Arc::new(node)).await;
+    node.database.migrate().await.expect("it can hold all");
+    let here = crate::store::fixture::Fixture::new(node).await;
     let ada = here.member("Ada \u{1f600}").await;
     let members = here.store.members.active(&here.mesh).await.expect("readable");
     let found = members.iter().find(|member| member.id == ada.id).expect("she is there");

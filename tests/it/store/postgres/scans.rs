@@ -1,12 +1,13 @@
 //! Large tables: what the broker asks all the time reads none of them through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use claudemesh_broker::store::{
-    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Stores as _,
+    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Stores,
 };
 use sqlx::{PgConnection, Row as _};
 
@@ -158,9 +159,9 @@ async fn nothing_hot_scans_a_large_table() {
     here.store.database.close().await;
     // Without a statement cache sessions are told nothing about plans.
     let settings = PostgresSettings { url, pool_max: 1, statement_cache_max: 0 };
-    let store = std::sync::Arc::new(PostgresStore::connect(&settings).expect("a URL"));
-    let (node, before) = (store.clone() as _, scans(&mut other).await);
-    let here = seen_by(&node, &here);
+    let store = Stores::of(Arc::new(PostgresStore::connect(&settings).expect("a URL")));
+    let before = scans(&mut other).await;
+    let here = seen_by(&store, &here);
     for round in 0..8 {
         a_busy_minute(&here, &peer, round).await;
     }
