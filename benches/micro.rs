@@ -22,7 +22,7 @@ use claudemesh_broker::delivery::policy::Target;
 use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{Ack, Blob, ClientMessage, Priority, Push, Send, ServerMessage};
 use claudemesh_broker::store::sqlite::SqliteStore;
-use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Store};
+use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Stores};
 use divan::{Bencher, black_box};
 use tokio::runtime::Runtime;
 
@@ -245,14 +245,14 @@ fn group_commit_of_200_on_sqlite(bencher: Bencher<'_, '_>) {
         .counter(divan::counter::ItemsCount::new(BATCH))
         .with_inputs(|| (0..BATCH).map(|_| envelope(&mesh, &member)).collect::<Vec<_>>())
         .bench_local_values(|batch| {
-            runtime.block_on(store.accept(Timestamp::now(), &batch)).expect("accepted")
+            runtime.block_on(store.envelopes.accept(Timestamp::now(), &batch)).expect("accepted")
         });
-    runtime.block_on(store.close());
+    runtime.block_on(store.database.close());
 }
 
-async fn store(path: &Path) -> (SqliteStore, MeshId, MemberId) {
-    let store = SqliteStore::open(path).await.expect("a store");
-    store.migrate().await.expect("migrated");
+async fn store(path: &Path) -> (Stores, MeshId, MemberId) {
+    let store = Stores::of(Arc::new(SqliteStore::open(path).await.expect("a store")));
+    store.database.migrate().await.expect("migrated");
     let (mesh, member) = (MeshId::generate(), MemberId::generate());
     let new = NewMesh {
         id: mesh.clone(),
@@ -263,7 +263,7 @@ async fn store(path: &Path) -> (SqliteStore, MeshId, MemberId) {
         owner_member: member.clone(),
         owner_name: "owner".to_owned(),
     };
-    store.create_mesh(Timestamp::now(), &new).await.expect("a mesh");
+    store.meshes.create(Timestamp::now(), &new).await.expect("a mesh");
     (store, mesh, member)
 }
 

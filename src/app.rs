@@ -3,7 +3,7 @@
 mod owner;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -23,6 +23,7 @@ use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
 use crate::http;
 use crate::jobs;
+use crate::life::Life;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -34,26 +35,26 @@ use crate::socket::half_open::HalfOpen;
 use crate::socket::listener::{self, Door};
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{ClusterIdentity, Store};
-use crate::supervisor::Supervisor;
+use crate::store::{ClusterIdentity, Stores};
 use crate::vitals::{self, Vitals};
-use crate::writers::confirmations::Ledger;
+use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit;
-use crate::writers::presences::{self, Journal};
+use crate::writers::presences::{self, PresenceWriter};
+use crate::{admission, delivery, presence};
 
 /// Opens the store that the configuration names, with its schema up to date.
 ///
 /// # Errors
 ///
 /// A sentence that says what is wrong with the database or its folder.
-pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn open_store(config: &Config) -> anyhow::Result<Stores> {
     let store = connect_store(config).await?;
-    migrate(&*store).await?;
+    migrate(&store).await?;
     Ok(store)
 }
 
-async fn migrate(store: &dyn Store) -> anyhow::Result<()> {
-    store.migrate().await.context("the database could not be brought up to date")
+async fn migrate(store: &Stores) -> anyhow::Result<()> {
+    store.database.migrate().await.context("the database could not be brought up to date")
 }
 
 /// Opens the store as it is; for those that look at migrations.
@@ -61,14 +62,14 @@ async fn migrate(store: &dyn Store) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// As [`open_store`].
-pub async fn connect_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub async fn connect_store(config: &Config) -> anyhow::Result<Stores> {
     match &config.deployment {
         Deployment::Single { store: StoreConfig::Sqlite { file, .. } } => {
-            Ok(Arc::new(SqliteStore::open(file).await?))
+            Ok(Stores::of(Arc::new(SqliteStore::open(file).await?)))
         }
         Deployment::Single { store: StoreConfig::Postgres(postgres) }
         | Deployment::Clustered { postgres, .. } => {
-            Ok(Arc::new(PostgresStore::connect(&postgres_settings(postgres))?))
+            Ok(Stores::of(Arc::new(PostgresStore::connect(&postgres_settings(postgres))?)))
         }
     }
 }
@@ -83,7 +84,7 @@ fn postgres_settings(postgres: &PostgresConfig) -> PostgresSettings {
 
 async fn open_cluster(
     config: &Config,
-    store: &dyn Store,
+    store: &Stores,
 ) -> anyhow::Result<(Arc<dyn Cluster>, ClusterEvents)> {
     let presence = &config.presence;
     let times = LeaseTimes {
@@ -99,7 +100,7 @@ async fn open_cluster(
             Ok((cluster, events))
         }
         Deployment::Clustered { redis, .. } => {
-            let identity = store.cluster_identity().await;
+            let identity = store.database.cluster_identity().await;
             let identity = identity.context("who the cluster is could not be read")?;
             let settings = redis_settings(config, redis, identity)?;
             let (cluster, events) = RedisCluster::connect(settings).await?;
@@ -147,7 +148,7 @@ const REDIS_KEY_PREFIX: &str = "claudemesh";
 
 /// What a node stands on, open.
 pub struct Backends {
-    store: Arc<dyn Store>,
+    store: Stores,
     owner: Owner,
     cluster: Arc<dyn Cluster>,
     events: ClusterEvents,
@@ -161,8 +162,8 @@ pub struct Backends {
 pub async fn open(config: &Config) -> anyhow::Result<Backends> {
     let store = connect_store(config).await?;
     let owner = Owner::claim(config).await?;
-    migrate(&*store).await?;
-    let (cluster, events) = open_cluster(config, &*store).await?;
+    migrate(&store).await?;
+    let (cluster, events) = open_cluster(config, &store).await?;
     Ok(Backends { store, owner, cluster, events })
 }
 
@@ -224,16 +225,16 @@ impl Running {
             always_served: http::health::PATHS,
         };
         let accepting = TaskTracker::new();
-        let (tasks, stopped) = (node.tasks.clone(), node.stopped.clone());
+        let (tasks, stopped) = (node.life.tasks.clone(), node.life.stopped.clone());
         let accept = listener::run(listener, door, tasks, stopped);
-        node.supervisor.spawn(&accepting, "the accept loop", accept);
+        node.life.supervisor.spawn(&accepting, "the accept loop", accept);
         Self { node, owner, background, writers, accepting }
     }
 
     /// Serves until it is told to stop, or cannot go on: then its peers are sent
     /// away as far as there is time, and come back when it is started again.
     async fn until(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let supervisor = self.node.supervisor.clone();
+        let supervisor = self.node.life.supervisor.clone();
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = supervisor.failed() => {}
@@ -260,54 +261,81 @@ pub(crate) struct Writers {
 
 pub(crate) fn assemble(
     config: Config,
-    store: Arc<dyn Store>,
+    stores: Stores,
     cluster: Arc<dyn Cluster>,
 ) -> (Arc<Node>, Writers) {
     let metrics = Arc::new(Metrics::new());
     // The store has just been opened.
     metrics.db_healthy.set(1);
     let (accept, lanes) = group_commit::lanes(accept_lanes(&config));
-    let (journal, openings) = Journal::new();
-    let rates = Rates::new(
+    let (journal, openings) = PresenceWriter::new();
+    let rates = Arc::new(Rates::new(
         &config.message,
         config.http.hook_rate_per_minute,
         config.http.hello_rate_per_minute,
-    );
+    ));
+    let life = Arc::new(Life::default());
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
-    let supervisor = Supervisor::default();
+    let supervisor = life.supervisor.clone();
     for lane in lanes {
-        let (store, metrics) = (Arc::clone(&store), Arc::clone(&metrics));
+        let (store, metrics) = (Arc::clone(&stores.envelopes), Arc::clone(&metrics));
         let quotas = config.message.quotas;
         let lane = group_commit::run(lane, store, metrics, quotas, writers.stop.clone());
         supervisor.spawn(&writers.tasks, "the writer of sends", lane);
     }
-    let opening_store = Arc::clone(&store);
+    let opening_store = Arc::clone(&stores.presences);
     let opening_stop = writers.stop.clone();
     supervisor.spawn(&writers.tasks, "the writer of new presences", async move {
         presences::run_openings(openings, &*opening_store, opening_stop).await;
     });
+    let delivery = Arc::new(delivery::Parts {
+        config: config.message.clone(),
+        members: Arc::clone(&stores.members),
+        mail: Arc::clone(&stores.mail),
+        cluster: Arc::clone(&cluster),
+        group_commit: accept,
+        drains: Semaphore::new(limits::DRAINS_READING_MAX),
+        rates: Arc::clone(&rates),
+        metrics: Arc::clone(&metrics),
+        life: Arc::clone(&life),
+    });
+    let registry = Arc::new(Registry::default());
+    let presence = Arc::new(presence::Parts {
+        config: config.presence.clone(),
+        members: Arc::clone(&stores.members),
+        presences: Arc::clone(&stores.presences),
+        cluster: Arc::clone(&cluster),
+        registry: Arc::clone(&registry),
+        writer: journal,
+        delivery: Arc::clone(&delivery),
+        metrics: Arc::clone(&metrics),
+        life: Arc::clone(&life),
+        member_changes: AtomicU64::new(0),
+        unsettled_ends: Mutex::default(),
+    });
+    let confirmations = Arc::new(Confirmations::default());
+    let admission = Arc::new(admission::Parts {
+        node: config.node.clone(),
+        claim_ms: config.message.claim_ms,
+        stores: stores.clone(),
+        presence: Arc::clone(&presence),
+        confirmations: Arc::clone(&confirmations),
+        rates: Arc::clone(&rates),
+    });
     let node = Arc::new(Node {
         config,
-        store,
+        stores,
         cluster,
-        registry: Arc::new(Registry::default()),
-        accept,
-        ledger: Ledger::default(),
-        journal,
-        drains: Semaphore::new(limits::DRAINS_READING_MAX),
-        verifying: AtomicBool::new(false),
+        registry,
+        delivery,
+        presence,
+        admission,
+        confirmations,
+        verifying: Arc::new(Semaphore::new(1)),
         rates,
         metrics,
         vitals: Vitals::default(),
-        supervisor,
-        tasks: TaskTracker::new(),
-        draining: CancellationToken::new(),
-        stopped: CancellationToken::new(),
-        member_changes: AtomicU64::new(0),
-        unsettled_ends: Mutex::default(),
-        started: Instant::now(),
-        store_up: AtomicBool::new(true),
-        disk_low: AtomicBool::new(false),
+        life,
     });
     start_followers(&node, &writers);
     (node, writers)
@@ -328,21 +356,22 @@ fn accept_lanes(config: &Config) -> usize {
 
 /// The writers of what may wait: confirmations and presence changes.
 fn start_followers(node: &Arc<Node>, writers: &Writers) {
-    let (ledger, stop) = (Arc::clone(node), writers.stop.clone());
-    node.supervisor.spawn(&writers.tasks, "the writer of confirmations", async move {
-        ledger.ledger.run(&*ledger.store, stop.cancelled()).await;
+    let (confirmations, mail) = (Arc::clone(&node.confirmations), Arc::clone(&node.stores.mail));
+    let stop = writers.stop.clone();
+    node.life.supervisor.spawn(&writers.tasks, "the writer of confirmations", async move {
+        confirmations.run(&*mail, stop.cancelled()).await;
     });
-    let (journal, stop) = (Arc::clone(node), writers.stop.clone());
-    node.supervisor.spawn(&writers.tasks, "the writer of presence changes", async move {
-        journal.journal.run_changes(&*journal.store, stop.cancelled()).await;
+    let (presence, stop) = (Arc::clone(&node.presence), writers.stop.clone());
+    node.life.supervisor.spawn(&writers.tasks, "the writer of presence changes", async move {
+        presence.writer.run_changes(&*presence.presences, stop.cancelled()).await;
     });
 }
 
 fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTracker) {
-    let bus = bus::run(Arc::clone(node), events);
-    node.supervisor.spawn(background, "the reader of the bus", bus);
-    let (failed, stopped) = (node.cluster.failed(), node.stopped.clone());
-    node.supervisor.spawn(background, "the work behind Redis", async move {
+    let bus = bus::run(Arc::clone(&node.presence), events);
+    node.life.supervisor.spawn(background, "the reader of the bus", bus);
+    let (failed, stopped) = (node.cluster.failed(), node.life.stopped.clone());
+    node.life.supervisor.spawn(background, "the work behind Redis", async move {
         tokio::select! {
             () = failed.cancelled() => {}
             () = stopped.cancelled() => {}
@@ -356,28 +385,28 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
 /// have two thirds of the time at most: what is accepted must reach the disk.
 async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers, budget: Duration) {
     let begun = Instant::now();
-    node.draining.cancel();
+    node.life.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
     // Operators see it at once; nobody waits for that.
     let told = Arc::clone(node);
-    node.tasks.spawn(async move { vitals::announce(&told).await });
+    node.life.tasks.spawn(async move { vitals::announce(&told).await });
     close_in_waves(node, budget / 3).await;
-    node.stopped.cancel();
-    node.tasks.close();
+    node.life.stopped.cancel();
+    node.life.tasks.close();
     background.close();
     let sockets = async {
-        if tokio::time::timeout(STRAGGLER_PATIENCE.min(budget / 6), node.tasks.wait())
+        if tokio::time::timeout(STRAGGLER_PATIENCE.min(budget / 6), node.life.tasks.wait())
             .await
             .is_err()
         {
             abort_stragglers(node);
-            node.tasks.wait().await;
+            node.life.tasks.wait().await;
         }
         background.wait().await;
     };
     let sockets_left = budget / 3 * 2;
     if tokio::time::timeout(sockets_left.saturating_sub(begun.elapsed()), sockets).await.is_err() {
-        let tasks = node.tasks.len();
+        let tasks = node.life.tasks.len();
         tracing::warn!(tasks, "some sockets did not end in time; their leases run out");
     }
     writers.stop.cancel();
@@ -385,7 +414,7 @@ async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers, budg
     let writing = async {
         writers.tasks.wait().await;
         // Beside each other: a Redis that does not answer costs its own time.
-        tokio::join!(node.cluster.close(), node.store.close());
+        tokio::join!(node.cluster.close(), node.stores.database.close());
     };
     if tokio::time::timeout(budget.saturating_sub(begun.elapsed()), writing).await.is_err() {
         tracing::warn!("the drain took longer than DRAIN_SECONDS; stopping anyway");
@@ -453,11 +482,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (running, address) = start(folder.path()).await;
         let node = Arc::clone(&running.node);
-        assert!(node.is_ready());
+        assert!(node.life.is_ready());
         let doom = async |_: Arc<Node>| panic!("on purpose");
         jobs::every(&node, &running.background, Duration::from_millis(1), doom);
-        node.supervisor.failed().await;
-        assert!(!node.is_ready());
+        node.life.supervisor.failed().await;
+        assert!(!node.life.is_ready());
         // Before it has stopped, it says so itself.
         let mut client = TcpStream::connect(address).await.expect("it still answers");
         let ask = "GET /health/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";

@@ -136,6 +136,7 @@ pub type ClusterEvents = mpsc::Receiver<ClusterEvent>;
 /// What nodes share.
 ///
 /// Every method is idempotent: one that timed out may have run.
+#[cfg_attr(test, mockall::automock)]
 #[async_trait]
 pub trait Cluster: Send + Sync + 'static {
     /// Enters a mesh: reattaches the session that `record` identifies if it

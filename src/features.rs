@@ -121,7 +121,14 @@ pub fn handle<'a>(
         }
         ClientMessage::Send(send) => {
             let Context { node, room, session, req_id, .. } = context;
-            Some(Box::pin(delivery::send::send(node, room, session, send, req_id, received)))
+            Some(Box::pin(delivery::send::send(
+                &node.delivery,
+                room,
+                session,
+                send,
+                req_id,
+                received,
+            )))
         }
         other => Some(Box::pin(metered(context, other))),
     }
@@ -229,7 +236,13 @@ pub fn handle_undecoded(context: &Context<'_>, error: DecodeError) {
         }
         DecodeError::Invalid { kind: "send", id, reason, .. } => {
             let req_id = context.req_id.as_ref();
-            delivery::send::refuse_invalid(context.node, context.session, id, req_id, &reason);
+            delivery::send::refuse_invalid(
+                &context.node.delivery,
+                context.session,
+                id,
+                req_id,
+                &reason,
+            );
         }
         DecodeError::Invalid { kind, reason, .. } => {
             context.refuse_if_asked("invalid_argument", format!("{kind}: {reason}"));

@@ -154,7 +154,7 @@ pub async fn to_its_end<T: Send + 'static>(
     node: &Node,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Response> {
-    node.tasks.spawn(work).await.map_err(|_| {
+    node.life.tasks.spawn(work).await.map_err(|_| {
         let body = json!({ "ok": false, "error": "internal" });
         (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
     })

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use crate::bus;
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, HeldLease, PresenceRecord};
 use crate::delivery::deliver;
@@ -20,8 +19,8 @@ use crate::delivery::drain;
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::node::Node;
-use crate::presence::changes;
 use crate::presence::status;
+use crate::presence::{changes, members};
 use crate::protocol::CloseReason;
 use crate::store::{Changes, OpenPresenceState, Retention, StoredPresence};
 use crate::vitals;
@@ -59,9 +58,14 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     let renewal = Duration::from_millis(node.config.presence.lease_renewal_ms());
     every(node, tasks, renewal, |node| async move { renew(&node).await });
     every(node, tasks, REAP_INTERVAL, |node| async move { reap(&node).await });
-    every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node).await });
+    every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node.presence).await });
     if node.config.infers_status() {
-        every(node, tasks, INFER_INTERVAL, |node| async move { status::infer(&node).await });
+        every(
+            node,
+            tasks,
+            INFER_INTERVAL,
+            |node| async move { status::infer(&node.presence).await },
+        );
     }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, VITALS_INTERVAL, |node| async move { vitals::sample(&node).await });
@@ -77,18 +81,20 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     });
     every(node, tasks, PLACES_INTERVAL, |node| async move {
         for room in node.registry.rooms() {
-            drain::places::check(&node, &room).await;
+            drain::places::check(&node.delivery, &room).await;
         }
     });
-    every(node, tasks, SETTLE_INTERVAL, |node| async move { changes::settle_ends(&node).await });
+    every(node, tasks, SETTLE_INTERVAL, |node| async move {
+        changes::settle_ends(&node.presence).await
+    });
     every(node, tasks, STALE_INTERVAL, |node| async move { adopt_stale(&node).await });
     every(node, tasks, TOUCH_INTERVAL, |node| async move { touch(&node).await });
     every(node, tasks, HEALTH_INTERVAL, |node| async move { check_store(&node).await });
     every(node, tasks, DEPTH_INTERVAL, |node| async move { measure_queue(&node).await });
     every(node, tasks, RETENTION_INTERVAL, |node| async move { expire(&node).await });
     every(node, tasks, SWEEP_INTERVAL, |node| async move { sweep(&node).await });
-    let (watcher, stopped) = (Arc::clone(node), node.stopped.clone());
-    node.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
+    let (watcher, stopped) = (Arc::clone(node), node.life.stopped.clone());
+    node.life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {
             watch_changes(&watcher).await;
         }
@@ -104,12 +110,12 @@ where
     T: Future<Output = ()> + Send,
 {
     let name = format!("the job at {}", std::panic::Location::caller());
-    let (supervisor, node) = (node.supervisor.clone(), Arc::clone(node));
+    let (supervisor, node) = (node.life.supervisor.clone(), Arc::clone(node));
     supervisor.spawn(tasks, name, async move {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(interval) => {}
-                () = node.stopped.cancelled() => return,
+                () = node.life.stopped.cancelled() => return,
             }
             tick(Arc::clone(&node)).await;
         }
@@ -158,7 +164,7 @@ async fn reap(node: &Arc<Node>) {
         by_mesh.entry(mesh).or_default().push(changes::Ending { record, close, audit: Vec::new() });
     }
     for (mesh, endings) in by_mesh {
-        if let Err(error) = changes::end(node, &mesh, &endings).await {
+        if let Err(error) = changes::end(&node.presence, &mesh, &endings).await {
             // Back into grace: they are reaped again when the store answers.
             tracing::warn!(%error, "presences could not be ended yet");
             let records: Vec<_> = endings.into_iter().map(|ending| ending.record).collect();
@@ -188,7 +194,7 @@ pub async fn resume_presences(node: &Arc<Node>) {
 }
 
 async fn adopt_unheard(node: &Node, before: Timestamp) -> anyhow::Result<()> {
-    let stored = node.store.unheard_presences(before).await?;
+    let stored = node.stores.presence_search.unheard(before).await?;
     let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
     if !records.is_empty() {
         node.cluster.adopt(&records).await?;
@@ -253,7 +259,7 @@ async fn touch(node: &Arc<Node>) {
         });
     }
     for some in presences.chunks(limits::PRESENCE_BATCH_MAX) {
-        if let Err(error) = node.store.touch_presences(Timestamp::now(), some).await {
+        if let Err(error) = node.stores.presences.touch(Timestamp::now(), some).await {
             return tracing::debug!(%error, "presences are touched later");
         }
     }
@@ -280,7 +286,7 @@ fn redeliver(node: &Arc<Node>) {
             }
         });
         for session in due {
-            drain::request(node, &room, &session);
+            drain::request(&node.delivery, &room, &session);
         }
     }
 }
@@ -302,11 +308,11 @@ async fn look_for_mail(node: &Arc<Node>) {
         return;
     }
     look_for_multicasts(node).await;
-    match node.store.waiting(Timestamp::now(), &mailboxes).await {
+    match node.stores.mail.waiting(Timestamp::now(), &mailboxes).await {
         Ok(waiting) => {
             for (mesh, key) in waiting {
                 if let Some(room) = node.registry.room(&mesh) {
-                    deliver::drain_addressed(node, &room, &key);
+                    deliver::drain_addressed(&node.delivery, &room, &key);
                 }
             }
         }
@@ -325,13 +331,13 @@ async fn look_for_claimed(node: &Arc<Node>) {
             }
         });
     }
-    let claimed = match node.store.claimed(&mailboxes).await {
+    let claimed = match node.stores.mail.claimed(&mailboxes).await {
         Ok(claimed) => claimed,
         Err(error) => return tracing::debug!(%error, "claimed mail could not be looked for"),
     };
     for room in &rooms {
         for session in claimed.iter().filter_map(|presence| room.session(presence)) {
-            drain::request(node, room, &session);
+            drain::request(&node.delivery, room, &session);
         }
     }
 }
@@ -340,10 +346,10 @@ async fn look_for_claimed(node: &Arc<Node>) {
 async fn look_for_multicasts(node: &Arc<Node>) {
     for room in node.registry.rooms() {
         let after = room.last_multicast();
-        match node.store.multicasts_after(room.mesh(), after, MISSED_MAX).await {
+        match node.stores.mail.multicasts_after(room.mesh(), after, MISSED_MAX).await {
             Ok(missed) => {
                 if let Some(newest) = missed.last() {
-                    room.skip_to(newest.seq, || drain::request_all(node, &room));
+                    room.skip_to(newest.seq, || drain::request_all(&node.delivery, &room));
                 }
             }
             Err(error) => return tracing::debug!(%error, "multicasts could not be looked for"),
@@ -356,7 +362,7 @@ async fn expire(node: &Arc<Node>) {
     let now = Timestamp::now();
     // Multicasts are written as delivered: those in grace must still find them.
     let grace_ms = node.config.presence.lease_grace_ms + node.config.presence.lease_ttl_ms;
-    let kept_ms = match node.disk_low.load(Ordering::Relaxed) {
+    let kept_ms = match node.life.disk_low.load(Ordering::Relaxed) {
         true => 0,
         false => node.config.message.delivered_retention_ms(),
     };
@@ -368,10 +374,10 @@ async fn expire(node: &Arc<Node>) {
         limit: RETENTION_ROWS,
     };
     loop {
-        match node.store.expire(now, &retention).await {
+        match node.stores.messages.expire(now, &retention).await {
             Ok(expired) => {
                 let most = expired.delivered.max(expired.undelivered).max(expired.keys);
-                if most < RETENTION_ROWS.unsigned_abs() || node.stopped.is_cancelled() {
+                if most < RETENTION_ROWS.unsigned_abs() || node.life.stopped.is_cancelled() {
                     return;
                 }
             }
@@ -383,8 +389,8 @@ async fn expire(node: &Arc<Node>) {
 // --- the store -----------------------------------------------------------------------
 
 async fn check_store(node: &Arc<Node>) {
-    let up = node.store.ping().await;
-    let was_up = node.store_up.swap(up.is_ok(), Ordering::Relaxed);
+    let up = node.stores.database.ping().await;
+    let was_up = node.life.store_up.swap(up.is_ok(), Ordering::Relaxed);
     node.metrics.db_healthy.set(i64::from(up.is_ok()));
     match up {
         Ok(()) if !was_up => tracing::info!("the database answers again"),
@@ -398,13 +404,13 @@ async fn check_store(node: &Arc<Node>) {
 /// written down; and what was delivered goes before its time.
 async fn check_disk(node: &Arc<Node>) {
     let floor = node.config.message.disk_free_min_bytes;
-    let room = match node.store.room().await {
+    let room = match node.stores.database.room().await {
         Ok(room) => room.unwrap_or(u64::MAX),
         Err(error) => return tracing::debug!(%error, "the room on the disk is not known"),
     };
     let is_low = room < floor;
     let free_mib = room >> 20;
-    match (node.disk_low.swap(is_low, Ordering::Relaxed), is_low) {
+    match (node.life.disk_low.swap(is_low, Ordering::Relaxed), is_low) {
         (false, true) => {
             tracing::error!(free_mib, "the disk is nearly full: nothing new is taken; make room");
             expire(node).await;
@@ -415,7 +421,7 @@ async fn check_disk(node: &Arc<Node>) {
 }
 
 async fn measure_queue(node: &Arc<Node>) {
-    match node.store.queue_depth().await {
+    match node.stores.messages.depth().await {
         Ok(depth) => {
             node.metrics.queue_depth.set(depth);
         }
@@ -425,16 +431,16 @@ async fn measure_queue(node: &Arc<Node>) {
 
 /// Another program changed members, grants or meshes.
 async fn watch_changes(node: &Arc<Node>) {
-    let rooms = match node.store.changes().await {
+    let rooms = match node.stores.database.changes().await {
         Ok(Changes::None) => return,
         Ok(Changes::Meshes(meshes)) => {
             // Also where there is no room yet: a hello may be about to make it, by
             // what it has read before this.
-            node.member_changes.fetch_add(1, Ordering::AcqRel);
+            node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
             meshes.iter().filter_map(|mesh| node.registry.room(mesh)).collect()
         }
         Ok(Changes::Unknown) => {
-            node.member_changes.fetch_add(1, Ordering::AcqRel);
+            node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
             node.registry.rooms()
         }
         Err(error) => {
@@ -443,9 +449,9 @@ async fn watch_changes(node: &Arc<Node>) {
         }
     };
     for room in rooms {
-        bus::refresh_members(node, &room).await;
+        members::refresh(&node.presence, &room).await;
         for (session, _) in room.sessions() {
-            drain::request(node, &room, &session);
+            drain::request(&node.delivery, &room, &session);
         }
     }
 }

@@ -12,7 +12,7 @@
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`command`], with the
-//!   commands of operators and peers in [`cli`], and in [`lab`] those that run
+//!   commands of operators and peers in [`cli`], and in `lab` those that run
 //!   brokers of their own
 
 pub mod admission;
@@ -33,6 +33,7 @@ pub mod http;
 pub mod id;
 pub mod jobs;
 mod lab;
+pub mod life;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

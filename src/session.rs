@@ -60,7 +60,7 @@ pub struct Session {
     /// Where its socket comes from, once its connection has said so.
     client: OnceLock<IpAddr>,
     /// Set while the ledger has it in its list.
-    pub(crate) in_ledger: AtomicBool,
+    pub(crate) is_in_confirmations: AtomicBool,
     /// By this machine's clock: others compare it with theirs.
     last_heard: AtomicI64,
     /// What is measured here is measured from here, whatever the clock does.
@@ -114,7 +114,7 @@ impl Session {
             budget: Mutex::new(budget),
             resumption: Mutex::default(),
             client: OnceLock::new(),
-            in_ledger: AtomicBool::new(false),
+            is_in_confirmations: AtomicBool::new(false),
             last_heard: AtomicI64::new(Timestamp::now().as_ms()),
             started: Instant::now(),
             heard_ms: AtomicI64::new(0),

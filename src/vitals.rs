@@ -120,7 +120,7 @@ pub fn record(node: &Node) -> NodeRecord {
         version: VERSION.to_owned(),
         state: state_of(node),
         seen_at: Timestamp::now(),
-        uptime_seconds: node.started.elapsed().as_secs(),
+        uptime_seconds: node.life.started.elapsed().as_secs(),
         sockets,
         meshes,
         bus_lag_ms: node.cluster.bus_lag().map(|lag| rounded(lag.as_secs_f64() * 1e3)),
@@ -131,10 +131,10 @@ pub fn record(node: &Node) -> NodeRecord {
 }
 
 fn state_of(node: &Node) -> NodeState {
-    if node.draining.is_cancelled() {
+    if node.life.draining.is_cancelled() {
         NodeState::Draining
-    } else if !node.store_up.load(Ordering::Relaxed)
-        || node.disk_low.load(Ordering::Relaxed)
+    } else if !node.life.store_up.load(Ordering::Relaxed)
+        || node.life.disk_low.load(Ordering::Relaxed)
         || node.cluster.health() == ClusterHealth::Degraded
     {
         NodeState::Degraded
@@ -153,7 +153,7 @@ fn measure_traffic(node: &Node) {
     let counts: Traffic =
         node.registry.rooms().iter().map(|room| (room.mesh().clone(), room.traffic())).collect();
     let mut state = node.vitals.state.lock();
-    let (before, last) = state.last.take().unwrap_or_else(|| (node.started, HashMap::new()));
+    let (before, last) = state.last.take().unwrap_or_else(|| (node.life.started, HashMap::new()));
     let seconds = now.duration_since(before).as_secs_f64().max(0.001);
     let mut rates = HashMap::with_capacity(counts.len());
     let (mut accepted, mut delivered) = (0, 0);
@@ -181,7 +181,7 @@ fn measure_traffic(node: &Node) {
 }
 
 fn end_point(node: &Node, state: &mut State, now: Instant) {
-    let since = state.point_since.replace(now).unwrap_or(node.started);
+    let since = state.point_since.replace(now).unwrap_or(node.life.started);
     let seconds = now.duration_since(since).as_secs_f64().max(0.001);
     let metrics = &node.metrics;
     let (accept, deliver) =
@@ -216,10 +216,10 @@ fn set_gauges(node: &Node) {
     metrics.leases_held.set(sessions);
     metrics.outbox_bytes.set(gauge(bytes));
     metrics.outbox_largest_bytes.set(gauge(largest));
-    let pool = node.store.pool();
+    let pool = node.stores.database.pool();
     metrics.db_pool_in_use.set(i64::from(pool.in_use));
     metrics.db_pool_max.set(i64::from(pool.max));
-    metrics.ready.set(i64::from(node.is_ready()));
+    metrics.ready.set(i64::from(node.life.is_ready()));
     let is_degraded = node.cluster.health() == ClusterHealth::Degraded;
     metrics.cluster_degraded.set(i64::from(is_degraded));
     let refused = node.cluster.refused();

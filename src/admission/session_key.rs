@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Proven, Refusal};
+use crate::admission::Parts;
 use crate::clock::Timestamp;
 use crate::id::Key;
 use crate::limits;
-use crate::node::Node;
 use crate::presence::changes;
 use crate::protocol::{CloseReason, PeerRole};
 use crate::registry::{Candidate, RoomGuard};
@@ -16,7 +16,7 @@ use crate::registry::{Candidate, RoomGuard};
 /// of claims that came before it. What comes between this check and the session's
 /// entry, the room sees to (`Room::attach`).
 pub(super) async fn check_session_key(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &RoomGuard,
     proven: &Proven,
 ) -> Result<(), Box<Refusal>> {
@@ -28,10 +28,10 @@ pub(super) async fn check_session_key(
         .filter(|candidate| candidate.record.member != *own)
         .collect();
     if proven.role == PeerRole::Session {
-        return end_claims(node, proven, others).await;
+        return end_claims(parts, proven, others).await;
     }
     let of_member = room.member_by_key(key.as_str()).is_some_and(|member| member.id != *own);
-    if of_member || !others.is_empty() || remembered_as_anothers(node, proven, key).await? {
+    if of_member || !others.is_empty() || remembered_as_anothers(parts, proven, key).await? {
         return Err(anothers_key());
     }
     Ok(())
@@ -42,12 +42,12 @@ pub(super) fn anothers_key() -> Box<Refusal> {
 }
 
 async fn remembered_as_anothers(
-    node: &Node,
+    parts: &Parts,
     proven: &Proven,
     key: &Key,
 ) -> Result<bool, Box<Refusal>> {
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let known = node.store.member_of_session_key(&proven.mesh, key.as_str(), since).await;
+    let known = parts.stores.members.of_session_key(&proven.mesh, key.as_str(), since).await;
     let known = known.map_err(|error| {
         tracing::warn!(%error, "a session key could not be looked up");
         Refusal::unavailable()
@@ -56,7 +56,7 @@ async fn remembered_as_anothers(
 }
 
 async fn end_claims(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     proven: &Proven,
     others: Vec<Candidate>,
 ) -> Result<(), Box<Refusal>> {
@@ -69,7 +69,7 @@ async fn end_claims(
             audit: Vec::new(),
         })
         .collect();
-    match changes::remove(node, &proven.mesh, &endings).await {
+    match changes::remove(&parts.presence, &proven.mesh, &endings).await {
         Ok(_) => Ok(()),
         Err(error) => {
             tracing::warn!(%error, "a session key's earlier holder could not be ended");

@@ -25,7 +25,7 @@ struct Peer {
 
 /// A node on SQLite, with a mesh; none of its jobs run.
 struct Scene {
-    node: Arc<Node>,
+    parts: Arc<Parts>,
     mesh: MeshId,
     owner: Peer,
     _folder: TempDir,
@@ -37,7 +37,7 @@ impl Scene {
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
         let (cluster, _events) = SingleCluster::new(LeaseTimes { grace_ms: CAP, ttl_ms: CAP });
-        let (node, _writers) = app::assemble(config, store, cluster);
+        let (parts, _writers) = app::assemble(config, store, cluster);
         let owner = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
         let mesh = NewMesh {
             id: MeshId::generate(),
@@ -48,8 +48,8 @@ impl Scene {
             owner_member: owner.id.clone(),
             owner_name: "owner".to_owned(),
         };
-        node.store.create_mesh(Timestamp::now(), &mesh).await.expect("a mesh");
-        Self { node, mesh: mesh.id, owner, _folder: folder }
+        parts.stores.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
+        Self { parts, mesh: mesh.id, owner, _folder: folder }
     }
 
     async fn member(&self) -> Peer {
@@ -63,7 +63,7 @@ impl Scene {
             expires_at: now.plus_ms(60_000),
             created_by: self.owner.id.to_string(),
         };
-        self.node.store.create_invite(now, &invite).await.expect("an invite");
+        self.node.stores.invites.create(now, &invite).await.expect("an invite");
         let peer = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
         let join = Join {
             token: invite.token,
@@ -73,7 +73,7 @@ impl Scene {
             key: peer.key.clone(),
             display_name: "peer".to_owned(),
         };
-        let joined = self.node.store.join(now, &join).await.expect("the store answers");
+        let joined = self.node.stores.invites.join(now, &join).await.expect("the store answers");
         assert_eq!(joined, Joined::New(peer.id.clone()));
         peer
     }
@@ -104,12 +104,16 @@ impl Scene {
 
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
-        let node = &self.node;
-        let room = node.registry.enter(&proven.mesh, &*node.store, &*node.cluster).await;
+        let parts = &self.node;
+        let room = parts
+            .presence
+            .registry
+            .enter(&proven.mesh, &parts.stores, &*parts.presence.cluster)
+            .await;
         let room = room.expect("a room");
-        match acquire(node, &room, &proven).await.map_err(|refusal| *refusal)? {
+        match acquire(parts, &room, &proven).await.map_err(|refusal| *refusal)? {
             Place::New { record, lease } => {
-                let opened = open(node, Codec::Json, outbox, room, proven, *record, lease).await;
+                let opened = open(parts, Codec::Json, outbox, room, proven, *record, lease).await;
                 opened.map_err(|refusal| *refusal)
             }
             Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
@@ -124,18 +128,20 @@ impl Scene {
             actor_name: None,
             audit: AuditEvent::PeerLeft,
         };
-        assert!(self.node.store.ban(Timestamp::now(), &ban).await.expect("the store answers"));
+        assert!(
+            self.node.stores.bans.ban(Timestamp::now(), &ban).await.expect("the store answers")
+        );
     }
 
     async fn leases(&self) -> usize {
-        self.node.cluster.leases(&self.mesh).await.expect("in memory").len()
+        self.node.presence.cluster.leases(&self.mesh).await.expect("in memory").len()
     }
 
     /// Waits for what the node does besides.
     async fn settles(&self) {
-        self.node.tasks.close();
-        self.node.tasks.wait().await;
-        self.node.tasks.reopen();
+        self.node.presence.life.tasks.close();
+        self.node.presence.life.tasks.wait().await;
+        self.node.presence.life.tasks.reopen();
     }
 }
 
@@ -173,8 +179,14 @@ async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
     let (here, _outbox) = scene.enters(owner).await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
-    refresh_members(&scene.node, &here.room).await;
+    scene
+        .node
+        .stores
+        .members
+        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
+        .await
+        .expect("a member");
+    members::refresh(&scene.node.presence, &here.room).await;
     let (active, outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
     assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
@@ -187,9 +199,15 @@ async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
     let bob = scene.member().await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene.node.store.set_grant(Timestamp::now(), &bob.id, key, Some(&[])).await.expect("a member");
+    scene
+        .node
+        .stores
+        .members
+        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
+        .await
+        .expect("a member");
     // As where the store tells of a change in a mesh that has no room here.
-    scene.node.member_changes.fetch_add(1, Ordering::AcqRel);
+    scene.node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
     let (active, _outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
     assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
@@ -231,7 +249,7 @@ async fn a_claim_that_enters_just_after_the_proof_is_refused() {
     assert_eq!(refusal.close, CloseReason::BAD_SESSION_PUBKEY);
     assert_eq!(proof.room.addressed_by(key.as_str()).len(), 1);
     assert_eq!((scene.leases().await, claims.bytes()), (1, 0), "no hello_ack went before");
-    let open = scene.node.store.unheard_presences(Timestamp::now().plus_ms(1)).await;
+    let open = scene.node.stores.presence_search.unheard(Timestamp::now().plus_ms(1)).await;
     assert_eq!(open.expect("the store answers").len(), 1);
 }
 
@@ -258,7 +276,9 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
         teardown::teardown(&scene.node, active).await;
         let mut record = PresenceRecord::clone(&record);
         edit(&mut record);
-        assert!(scene.node.cluster.write_record(&lease, &record).await.expect("in memory"));
+        assert!(
+            scene.node.presence.cluster.write_record(&lease, &record).await.expect("in memory")
+        );
 
         let (back, _) = scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
         let session = &back.session;
@@ -299,19 +319,19 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     let record = bobs.room.record(&bobs.session.presence).expect("it is here");
     let at = Timestamp::now();
     let end = changes::ended_row(&record, &[]);
-    scene.node.store.end_presences(at, &[end]).await.expect("the store answers");
+    scene.node.stores.presences.end(at, &[end]).await.expect("the store answers");
     let unsettled = |at| UnsettledEnd {
         record: PresenceRecord::clone(&record),
         close: Some(CloseReason::DISCONNECTED),
         at,
     };
     // Another node's end, at another instant, is not told by this one.
-    scene.node.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
-    changes::settle_ends(&scene.node).await;
+    scene.node.presence.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
+    changes::settle_ends(&scene.node.presence).await;
     assert_eq!(here.room.records().len(), 2);
-    scene.node.unsettled_ends.lock().push(unsettled(at));
-    changes::settle_ends(&scene.node).await;
-    changes::settle_ends(&scene.node).await;
+    scene.node.presence.unsettled_ends.lock().push(unsettled(at));
+    changes::settle_ends(&scene.node.presence).await;
+    changes::settle_ends(&scene.node.presence).await;
     assert_eq!(here.room.records().len(), 1);
     let mut frames = std::collections::VecDeque::new();
     outbox.take(&mut frames, usize::MAX).await;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::place::let_go;
 use super::record::hello_ack;
 use super::{Active, Proven, Refusal, activate, anothers_key};
+use crate::admission::Parts;
 use crate::cluster::{LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
 use crate::delivery::drain;
-use crate::node::Node;
 use crate::presence::changes;
 use crate::registry::RoomGuard;
 use crate::session::outbox::Outbox;
@@ -19,7 +19,7 @@ use crate::session::outbox::Outbox;
 /// The lease says what others need to know; they are told of its key, so that
 /// answers find it.
 pub(super) async fn begin(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
     room: RoomGuard,
@@ -28,17 +28,17 @@ pub(super) async fn begin(
     lease: LeaseRef,
 ) -> Result<Active, Box<Refusal>> {
     record.epoch = lease.epoch;
-    let ack = hello_ack(node, &proven, &record, false);
+    let ack = hello_ack(parts, &proven, &record, false);
     let held = lease.clone();
-    let Ok(active) = activate(node, codec, outbox, room, proven, record, lease, 0, &ack) else {
+    let Ok(active) = activate(parts, codec, outbox, room, proven, record, lease, 0, &ack) else {
         // Nobody was told of it.
-        let_go(node, &held, Release::Now).await;
+        let_go(parts, &held, Release::Now).await;
         return Err(anothers_key());
     };
     if let Some(record) = active.room.record(&active.session.presence) {
-        changes::publish(node, &active.room, &record, None);
+        changes::publish(&parts.presence, &active.room, &record, None);
     }
-    drain::start(node, &active.room, &active.session);
-    node.metrics.connections.inc();
+    drain::start(&parts.presence.delivery, &active.room, &active.session);
+    parts.presence.metrics.connections.inc();
     Ok(active)
 }

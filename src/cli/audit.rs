@@ -13,11 +13,7 @@ use serde_json::{Value, json};
 use super::{lookup, output};
 use crate::audit::ChainVerifier;
 use crate::config::Config;
-use crate::id::MeshId;
-use crate::store::{AuditRecord, Mesh, Store};
-
-/// Rows read at once.
-const PAGE_ROWS: i64 = 1000;
+use crate::store::{AuditRecord, Mesh, Stores, chain};
 
 /// Between two looks for new rows.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
@@ -61,21 +57,18 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
-    lookup::with_store(config, async |store| {
-        let store = store.as_ref();
-        match command {
-            AuditCommand::Tail { mesh, lines, follow, event_type } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
-            }
-            AuditCommand::Verify { mesh } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                verify(store, &mesh, json).await
-            }
-            AuditCommand::Export { mesh, out } => {
-                let mesh = lookup::mesh(store, &mesh).await?;
-                export(store, &mesh, out.as_deref(), json).await
-            }
+    lookup::with_store(config, async |store| match command {
+        AuditCommand::Tail { mesh, lines, follow, event_type } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
+        }
+        AuditCommand::Verify { mesh } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            verify(store, &mesh, json).await
+        }
+        AuditCommand::Export { mesh, out } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            export(store, &mesh, out.as_deref(), json).await
         }
     })
     .await
@@ -87,12 +80,12 @@ struct Tail {
     event_type: Option<String>,
 }
 
-async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
+async fn tail(store: &Stores, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Result<ExitCode> {
     let filter = ask.event_type.as_deref();
     // The end of the chain comes first, so that nothing between the two is missed.
-    let newest = store.audit_before(&mesh.id, None, i64::MAX, 1).await?;
+    let newest = store.audit.before(&mesh.id, None, i64::MAX, 1).await?;
     let mut after = newest.first().map_or(i64::MIN, |row| row.id);
-    let (mut rows, total) = store.audit_page(&mesh.id, filter, 0, ask.lines).await?;
+    let (mut rows, total) = store.audit.page(&mesh.id, filter, 0, ask.lines).await?;
     rows.retain(|row| row.id <= after);
     rows.reverse();
     if !ask.follow {
@@ -113,13 +106,13 @@ async fn tail(store: &dyn Store, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow:
             () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }
-        loop {
-            let mut rows = store.audit_after(&mesh.id, after, PAGE_ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.id;
-            rows.retain(|row| filter.is_none_or(|wanted| row.event_type == wanted));
-            print_stream(&mut out, &rows, json)?;
-        }
+        let news = chain::walk(&*store.audit, &mesh.id, after, |page| {
+            after = page.last().map_or(after, |row| row.id);
+            let wanted = |row: &&AuditRecord| filter.is_none_or(|wanted| row.event_type == wanted);
+            print_stream(&mut out, page.iter().filter(wanted), json)?;
+            anyhow::Ok(true)
+        });
+        news.await?;
     }
 }
 
@@ -138,7 +131,11 @@ fn print_rows(rows: &[AuditRecord]) -> io::Result<()> {
 
 /// Rows that more will follow: lines, since the widths of a table are not
 /// known before its end.
-fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow::Result<()> {
+fn print_stream<'a>(
+    out: &mut dyn Write,
+    rows: impl IntoIterator<Item = &'a AuditRecord>,
+    json: bool,
+) -> anyhow::Result<()> {
     for row in rows {
         if json {
             out.write_all(output::json_line(&describe(row))?.as_bytes())?;
@@ -185,19 +182,21 @@ fn describe(row: &AuditRecord) -> Value {
     })
 }
 
-async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
-    let mut chain = ChainVerifier::new(mesh.id.as_str());
+async fn verify(store: &Stores, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
+    let mut verifier = ChainVerifier::new(mesh.id.as_str());
     let mut broken: Option<AuditRecord> = None;
-    each_row(store, &mesh.id, |row| {
-        if !chain.push(row.as_link()) && broken.is_none() {
-            broken = Some(row.clone());
+    let walked = chain::walk(&*store.audit, &mesh.id, i64::MIN, |page| {
+        for row in page {
+            if !verifier.push(row.as_link()) && broken.is_none() {
+                broken = Some(row.clone());
+            }
         }
-        Ok(())
-    })
-    .await?;
-    let head = chain.head().to_owned();
-    let name_head = chain.name_head();
-    let verdict = chain.finish();
+        anyhow::Ok(true)
+    });
+    walked.await?;
+    let head = verifier.head().to_owned();
+    let name_head = verifier.name_head();
+    let verdict = verifier.finish();
     if json {
         output::json(&json!({
             "meshId": mesh.id,
@@ -238,7 +237,7 @@ async fn verify(store: &dyn Store, mesh: &Mesh, json: bool) -> anyhow::Result<Ex
 }
 
 async fn export(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &Mesh,
     file: Option<&Path>,
     json: bool,
@@ -252,13 +251,15 @@ async fn export(
         }
         None => Box::new(BufWriter::new(io::stdout())),
     };
-    let mut entries = 0_u64;
-    each_row(store, &mesh.id, |row| {
-        entries += 1;
-        out.write_all(output::json_line(&describe(row))?.as_bytes())?;
-        Ok(())
-    })
-    .await?;
+    let mut entries = 0_usize;
+    let walked = chain::walk(&*store.audit, &mesh.id, i64::MIN, |page| {
+        entries += page.len();
+        page.iter().try_for_each(|row| {
+            anyhow::Ok(out.write_all(output::json_line(&describe(row))?.as_bytes())?)
+        })?;
+        anyhow::Ok(true)
+    });
+    walked.await?;
     out.flush()?;
     if let Some(path) = file {
         let shown = path.display().to_string();
@@ -267,19 +268,4 @@ async fn export(
         output::answer(json, &object, &text)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Every row of a chain, oldest first, holding one page of them.
-async fn each_row(
-    store: &dyn Store,
-    mesh: &MeshId,
-    mut visit: impl FnMut(&AuditRecord) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut after = i64::MIN;
-    loop {
-        let rows = store.audit_after(mesh, after, PAGE_ROWS).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.id;
-        rows.iter().try_for_each(&mut visit)?;
-    }
 }

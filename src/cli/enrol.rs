@@ -18,7 +18,7 @@ use crate::auth::{InvitePayload, LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::{Config, platform_data_dir, process_env};
 use crate::id::{Key, MemberId, MeshId};
-use crate::store::{Mesh, NewInvite, NewMesh, Role, Store};
+use crate::store::{Mesh, NewInvite, NewMesh, Role, Stores};
 
 /// A slug's greatest length: slugs stand in file names and in invites.
 const SLUG_BYTES_MAX: usize = 64;
@@ -68,13 +68,13 @@ pub struct CreatedInvite {
 /// # Errors
 /// [`Failure`] `invalid_slug` or `slug_taken`, or the store's.
 pub(crate) async fn create_mesh(
-    store: &dyn Store,
+    store: &Stores,
     slug: &str,
     name: Option<&str>,
     now: Timestamp,
 ) -> anyhow::Result<CreatedMesh> {
     check_slug(slug)?;
-    if store.find_mesh(slug).await?.is_some_and(|mesh| mesh.archived_at.is_none()) {
+    if store.meshes.find(slug).await?.is_some_and(|mesh| mesh.archived_at.is_none()) {
         let message = format!("there is a mesh {slug:?} already; choose another slug");
         return Err(Failure::new("slug_taken", message).into());
     }
@@ -88,17 +88,17 @@ pub(crate) async fn create_mesh(
         owner_member: MemberId::generate(),
         owner_name: OWNER_NAME.to_owned(),
     };
-    store.create_mesh(now, &new).await?;
-    let mesh = store.mesh(&new.id).await?.context("the mesh just created is not there")?;
+    store.meshes.create(now, &new).await?;
+    let mesh = store.meshes.get(&new.id).await?.context("the mesh just created is not there")?;
     Ok(CreatedMesh { mesh, owner_secret, member_id: new.owner_member })
 }
 
 /// Creates an invite, signed by the mesh's owner.
 ///
 /// # Errors
-/// [`Failure`] `mesh_archived` or `wrong_owner_key`, or the store's.
+/// `mesh_archived` or `wrong_owner_key`, or the store's.
 pub async fn create_invite(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &Mesh,
     owner_secret: &SecretKey,
     terms: &InviteTerms,
@@ -126,7 +126,7 @@ pub async fn create_invite(
     }
     .sign(owner_secret);
     let token = payload.to_token();
-    let members = store.members(&mesh.id).await?;
+    let members = store.members.active(&mesh.id).await?;
     let owner = members.iter().find(|member| member.is_owner);
     let invite = NewInvite {
         id: crate::id::generate(),
@@ -138,7 +138,7 @@ pub async fn create_invite(
         created_by: owner
             .map_or_else(|| payload.owner_pubkey.clone(), |owner| owner.id.to_string()),
     };
-    store.create_invite(now, &invite).await?;
+    store.invites.create(now, &invite).await?;
     let link = format!("{LINK_PREFIX}{token}");
     Ok(CreatedInvite { id: invite.id, link, token, payload, expires_at })
 }

@@ -11,7 +11,7 @@ use super::{Failure, enrol, lookup, output};
 use crate::auth::{LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::store::{Invite, Mesh, Store, StoreError};
+use crate::store::{Invite, Mesh, StoreError, Stores};
 
 /// The longest life of an invite: ten years, which any payload can say.
 const EXPIRES_IN_MS_MAX: i64 = 3650 * 24 * 60 * 60 * 1000;
@@ -58,28 +58,25 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
-    lookup::with_store(config, async |store| {
-        let store = store.as_ref();
-        match command {
-            InviteCommand::Create { mesh, role, max_uses, expires_in, owner_key } => {
-                let terms = InviteTerms {
-                    role: role.into(),
-                    max_uses,
-                    lifetime_ms: parse_duration_ms(&expires_in)?,
-                    broker_url: broker_url(config)?,
-                };
-                create(store, &mesh, &terms, owner_key, json, config).await
-            }
-            InviteCommand::List { mesh } => list(store, &mesh, json).await,
-            InviteCommand::Revoke { invite } => revoke(store, &invite, json).await,
+    lookup::with_store(config, async |store| match command {
+        InviteCommand::Create { mesh, role, max_uses, expires_in, owner_key } => {
+            let terms = InviteTerms {
+                role: role.into(),
+                max_uses,
+                lifetime_ms: parse_duration_ms(&expires_in)?,
+                broker_url: broker_url(config)?,
+            };
+            create(store, &mesh, &terms, owner_key, json, config).await
         }
+        InviteCommand::List { mesh } => list(store, &mesh, json).await,
+        InviteCommand::Revoke { invite } => revoke(store, &invite, json).await,
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn create(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &str,
     terms: &InviteTerms,
     owner_key: Option<String>,
@@ -125,7 +122,7 @@ async fn create(
 /// the terms and the second in which they end, so of two invites made in the
 /// same second the later one lives a second longer.
 async fn create_distinct(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &Mesh,
     owner: &SecretKey,
     terms: &InviteTerms,
@@ -152,9 +149,9 @@ fn broker_url(config: &Config) -> Result<String, Failure> {
     Ok(config.http.public_url_on(config.listen.port))
 }
 
-async fn list(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
+async fn list(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let (invites, now) = (store.invites(&mesh.id).await?, Timestamp::now());
+    let (invites, now) = (store.invites.of_mesh(&mesh.id).await?, Timestamp::now());
     if json {
         let invites: Vec<Value> = invites.iter().map(|invite| describe(invite, now)).collect();
         return output::json(&json!({
@@ -181,10 +178,10 @@ async fn list(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn revoke(store: &dyn Store, invite: &str, json: bool) -> anyhow::Result<()> {
+async fn revoke(store: &Stores, invite: &str, json: bool) -> anyhow::Result<()> {
     let word = invite.trim();
     let id_or_token = word.strip_prefix(LINK_PREFIX).unwrap_or(word).trim_end_matches('/');
-    if !store.revoke_invite(Timestamp::now(), id_or_token).await? {
+    if !store.invites.revoke(Timestamp::now(), id_or_token).await? {
         let message = "there is no such invite that could still be used; \
                        `claudemesh-broker invite list <mesh>` shows each with its id and state";
         return Err(Failure::new("invite_not_found", message).into());

@@ -1,22 +1,20 @@
 //! Finds what the words of a command mean: the store, a mesh, a member.
 
-use std::sync::Arc;
-
 use super::Failure;
 use crate::app;
 use crate::config::Config;
 use crate::id::Key;
-use crate::store::{Member, Mesh, Store};
+use crate::store::{Member, Mesh, Stores};
 
 /// Runs `work` on the configured store with its schema up to date, and closes
 /// the store whatever came of it.
 pub(crate) async fn with_store<T>(
     config: &Config,
-    work: impl AsyncFnOnce(&Arc<dyn Store>) -> anyhow::Result<T>,
+    work: impl AsyncFnOnce(&Stores) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let store = app::open_store(config).await?;
     let result = work(&store).await;
-    store.close().await;
+    store.database.close().await;
     result
 }
 
@@ -24,8 +22,8 @@ pub(crate) async fn with_store<T>(
 ///
 /// # Errors
 /// [`Failure`] `mesh_not_found`, or the store's.
-pub(crate) async fn mesh(store: &dyn Store, slug_or_id: &str) -> anyhow::Result<Mesh> {
-    store.find_mesh(slug_or_id).await?.ok_or_else(|| {
+pub(crate) async fn mesh(store: &Stores, slug_or_id: &str) -> anyhow::Result<Mesh> {
+    store.meshes.find(slug_or_id).await?.ok_or_else(|| {
         let message = format!(
             "there is no mesh {slug_or_id:?}; `claudemesh-broker mesh list` shows those there are"
         );

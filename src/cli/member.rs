@@ -10,7 +10,7 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::id::MeshId;
-use crate::store::{Member, Moderation, Role, Store};
+use crate::store::{Member, Moderation, Role, Stores};
 
 /// The audit trail's name for whoever types here: no member, but whoever can
 /// reach the database.
@@ -91,7 +91,6 @@ pub(crate) async fn run(
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
     lookup::with_store(config, async |store| {
-        let store = store.as_ref();
         let (object, text) = match command {
             MemberCommand::List { mesh, all } => {
                 list(store, &mesh, all, json).await?;
@@ -115,9 +114,9 @@ pub(crate) async fn run(
 /// What a change answers: the object for scripts, the sentence for people.
 type Answer = (Value, String);
 
-async fn list(store: &dyn Store, mesh: &str, all: bool, json: bool) -> anyhow::Result<()> {
+async fn list(store: &Stores, mesh: &str, all: bool, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let mut members = store.all_members(&mesh.id).await?;
+    let mut members = store.members.all(&mesh.id).await?;
     members.retain(|member| all || member.revoked_at.is_none());
     if json {
         let members: Vec<Value> = members.iter().map(describe).collect();
@@ -162,9 +161,9 @@ fn describe(member: &Member) -> Value {
     })
 }
 
-async fn ban(store: &dyn Store, mesh: &str, target: &str) -> anyhow::Result<Answer> {
+async fn ban(store: &Stores, mesh: &str, target: &str) -> anyhow::Result<Answer> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let members = store.all_members(&mesh.id).await?;
+    let members = store.members.all(&mesh.id).await?;
     let (active, banned) = split(members);
     let member = match lookup::member(&active, target) {
         Ok(member) => member,
@@ -179,14 +178,14 @@ async fn ban(store: &dyn Store, mesh: &str, target: &str) -> anyhow::Result<Answ
     }
     let event =
         AuditEvent::MemberBanned { target: target.to_owned(), target_pubkey: member.key.clone() };
-    let done = store.ban(Timestamp::now(), &moderation(mesh.id, member, event)).await?;
+    let done = store.bans.ban(Timestamp::now(), &moderation(mesh.id, member, event)).await?;
     let text = format!("is banned from {}; its sessions end within a second", mesh.slug);
     Ok(changed(member, done, text))
 }
 
-async fn unban(store: &dyn Store, mesh: &str, target: &str) -> anyhow::Result<Answer> {
+async fn unban(store: &Stores, mesh: &str, target: &str) -> anyhow::Result<Answer> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let members = store.all_members(&mesh.id).await?;
+    let members = store.members.all(&mesh.id).await?;
     let (active, banned) = split(members);
     let member = match lookup::member(&banned, target) {
         Ok(member) => member,
@@ -196,18 +195,13 @@ async fn unban(store: &dyn Store, mesh: &str, target: &str) -> anyhow::Result<An
         },
     };
     let event = AuditEvent::MemberUnbanned { target: target.to_owned() };
-    let done = store.unban(Timestamp::now(), &moderation(mesh.id, member, event)).await?;
+    let done = store.bans.unban(Timestamp::now(), &moderation(mesh.id, member, event)).await?;
     Ok(changed(member, done, format!("may enter {} again", mesh.slug)))
 }
 
-async fn set_role(
-    store: &dyn Store,
-    mesh: &str,
-    target: &str,
-    role: Role,
-) -> anyhow::Result<Answer> {
+async fn set_role(store: &Stores, mesh: &str, target: &str, role: Role) -> anyhow::Result<Answer> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let members = store.members(&mesh.id).await?;
+    let members = store.members.active(&mesh.id).await?;
     let member = lookup::member(&members, target)?;
     if member.is_owner && role != Role::Admin {
         let message = "the owner of a mesh is always an admin";
@@ -215,7 +209,7 @@ async fn set_role(
     }
     let change = member.role != role;
     if change {
-        store.set_role(Timestamp::now(), &member.id, role).await?;
+        store.members.set_role(Timestamp::now(), &member.id, role).await?;
     }
     let (mut object, text) = changed(member, change, format!("has the role {}", role.as_str()));
     object["role"] = json!(role);
@@ -223,7 +217,7 @@ async fn set_role(
 }
 
 async fn grant(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &str,
     target: &str,
     sender: &str,
@@ -231,7 +225,7 @@ async fn grant(
 ) -> anyhow::Result<Answer> {
     let capabilities = parse_capabilities(capabilities)?;
     let mesh = lookup::mesh(store, mesh).await?;
-    let members = store.members(&mesh.id).await?;
+    let members = store.members.active(&mesh.id).await?;
     let member = lookup::member(&members, target)?;
     let key = lookup::sender_key(&members, sender)?;
     if key == member.key {
@@ -239,7 +233,7 @@ async fn grant(
         return Err(Failure::new("own_grant", message).into());
     }
     let now = Timestamp::now();
-    store.set_grant(now, &member.id, key.as_str(), capabilities.as_deref()).await?;
+    store.members.set_grant(now, &member.id, key.as_str(), capabilities.as_deref()).await?;
     let what = match capabilities.as_deref() {
         None => "the default".to_owned(),
         Some([]) => "nothing".to_owned(),

@@ -10,7 +10,7 @@ use super::{Failure, enrol, lookup, output};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::DISPLAY_NAME_BYTES_MAX;
-use crate::store::{MeshSummary, Store};
+use crate::store::{MeshSummary, Stores};
 
 /// What can be done with meshes.
 #[derive(Debug, Subcommand)]
@@ -42,23 +42,20 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
-    lookup::with_store(config, async |store| {
-        let store = store.as_ref();
-        match command {
-            MeshCommand::Create { slug, name } => {
-                create(store, &slug, name.as_deref(), json, config).await
-            }
-            MeshCommand::List => list(store, json).await,
-            MeshCommand::Show { mesh } => show(store, &mesh, json).await,
-            MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
+    lookup::with_store(config, async |store| match command {
+        MeshCommand::Create { slug, name } => {
+            create(store, &slug, name.as_deref(), json, config).await
         }
+        MeshCommand::List => list(store, json).await,
+        MeshCommand::Show { mesh } => show(store, &mesh, json).await,
+        MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
     })
     .await?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn create(
-    store: &dyn Store,
+    store: &Stores,
     slug: &str,
     name: Option<&str>,
     json: bool,
@@ -114,8 +111,8 @@ fn check_name(name: &str) -> Result<&str, Failure> {
     Err(Failure::new("invalid_name", message))
 }
 
-async fn list(store: &dyn Store, json: bool) -> anyhow::Result<()> {
-    let meshes = store.meshes().await?;
+async fn list(store: &Stores, json: bool) -> anyhow::Result<()> {
+    let meshes = store.meshes.all().await?;
     if json {
         let meshes: Vec<Value> = meshes.iter().map(describe).collect();
         return output::json(&json!({ "meshes": meshes }));
@@ -141,10 +138,10 @@ async fn list(store: &dyn Store, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
+async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let (meshes, now) = (store.meshes().await?, Timestamp::now());
-    let invites = store.invites(&mesh.id).await?;
+    let (meshes, now) = (store.meshes.all().await?, Timestamp::now());
+    let invites = store.invites.of_mesh(&mesh.id).await?;
     let usable = invites.iter().filter(|invite| super::invite::is_usable(invite, now)).count();
     let summary = meshes.into_iter().find(|summary| summary.mesh.id == mesh.id);
     let summary = summary.unwrap_or(MeshSummary { mesh, members: 0, presences: 0, queued: 0 });
@@ -167,9 +164,9 @@ async fn show(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
     output::answer(json, &object, &text)
 }
 
-async fn archive(store: &dyn Store, mesh: &str, json: bool) -> anyhow::Result<()> {
+async fn archive(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let changed = store.archive_mesh(Timestamp::now(), &mesh.id).await?;
+    let changed = store.meshes.archive(Timestamp::now(), &mesh.id).await?;
     let object = json!({
         "meshId": mesh.id, "slug": mesh.slug, "archived": true, "changed": changed,
     });

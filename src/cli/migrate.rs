@@ -9,7 +9,7 @@ use serde_json::json;
 use super::output;
 use crate::app;
 use crate::config::Config;
-use crate::store::Store;
+use crate::store::Stores;
 
 /// How to migrate.
 #[derive(Clone, Copy, Debug, Args)]
@@ -25,8 +25,8 @@ pub(crate) async fn run(
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
     let store = app::connect_store(config).await?;
-    let result = migrate(store.as_ref(), args.check).await;
-    store.close().await;
+    let result = migrate(&store, args.check).await;
+    store.database.close().await;
     let names = result?;
     let object = if args.check { json!({"pending": names}) } else { json!({"applied": names}) };
     output::answer(json, &object, &sentence(args.check, &names))?;
@@ -35,10 +35,10 @@ pub(crate) async fn run(
 }
 
 /// The migrations that were pending.
-async fn migrate(store: &dyn Store, check: bool) -> anyhow::Result<Vec<String>> {
-    let pending = store.pending_migrations().await?;
+async fn migrate(store: &Stores, check: bool) -> anyhow::Result<Vec<String>> {
+    let pending = store.database.pending_migrations().await?;
     if !check {
-        store.migrate().await?;
+        store.database.migrate().await?;
     }
     Ok(pending)
 }

@@ -32,8 +32,8 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let QueueCommand::Show { mesh, limit } = command;
     let (mesh, messages) = lookup::with_store(config, async |store| {
-        let mesh = lookup::mesh(store.as_ref(), &mesh).await?;
-        let messages = store.queued(&mesh.id, limit).await?;
+        let mesh = lookup::mesh(&store, &mesh).await?;
+        let messages = store.messages.queued(&mesh.id, limit).await?;
         Ok((mesh, messages))
     })
     .await?;

@@ -7,10 +7,10 @@ use super::policy::{self, Capability, Target};
 use crate::clock::Timestamp;
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, PresenceRecord};
 use crate::codec::SharedFrame;
+use crate::delivery::Parts;
 use crate::delivery::drain;
 use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::metrics;
-use crate::node::Node;
 use crate::protocol::{Blob, Push, ServerMessage};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
@@ -47,7 +47,7 @@ pub struct Sent {
 
 /// Delivers what was just accepted.
 pub fn deliver(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     sent: Sent,
     envelope: NewEnvelope,
     seq: i64,
@@ -75,14 +75,14 @@ pub fn deliver(
     match sent.recipient {
         Recipient::Many => {
             let resumed = sent.sender.is_first_since_resumed(None);
-            multicast(node, room, stored, previous_multicast, resumed);
+            multicast(parts, room, stored, previous_multicast, resumed);
         }
         Recipient::One { key, member, presence } => {
             let resumed = sent.sender.is_first_since_resumed(Some(&key));
-            direct(node, room, stored, key, &member, presence, resumed);
+            direct(parts, room, stored, key, &member, presence, resumed);
         }
     }
-    node.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
+    parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
 }
 
 /// The push of a direct message. Old daemons drop pushes that carry their own
@@ -144,7 +144,7 @@ pub fn delivery(push: Push, route: Route) -> Delivery {
 // --- one recipient -----------------------------------------------------------
 
 fn direct(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     envelope: StoredEnvelope,
     key: Key,
@@ -156,32 +156,32 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
-        return mail_for(node, room, key);
+        return mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
-        return give_back(node, room, presence, id, key);
+        return give_back(parts, room, presence, id, key);
     };
     match room.session(&presence) {
         Some(session) => {
             if !session.outbox.is_open() {
-                return give_back(node, room, presence, id, key);
+                return give_back(parts, room, presence, id, key);
             }
             let push = Box::new(direct_push(room, envelope, member));
-            offer_direct(node, room, &session, BusDelivery { seq, push, resumed });
+            offer_direct(parts, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
-        None if !record.online => give_back(node, room, presence, id, key),
+        None if !record.online => give_back(parts, room, presence, id, key),
         None => {
             let push = Box::new(direct_push(room, envelope, member));
             let delivery = BusDelivery { seq, push, resumed };
-            node.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
+            parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
 }
 
 /// A direct message from another node, for a session here.
 pub fn direct_from_bus(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
     from: BusDelivery,
@@ -190,14 +190,14 @@ pub fn direct_from_bus(
     let Some(session) = room.session(&presence) else { return };
     if !session.outbox.is_open() {
         let key = session.member_key.clone();
-        return give_back(node, room, presence, id, key);
+        return give_back(parts, room, presence, id, key);
     }
-    offer_direct(node, room, &session, from);
+    offer_direct(parts, room, &session, from);
 }
 
 /// To a session here, behind what its sender sent before.
 fn offer_direct(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     BusDelivery { push, resumed, .. }: BusDelivery,
@@ -209,57 +209,57 @@ fn offer_direct(
     // An earlier message of the same sender may have gone missing, or be among
     // the multicasts that wait for another node's. The store has all, in order.
     session.inbox.lock().mark_behind();
-    drain::request(node, room, session);
+    drain::request(parts, room, session);
 }
 
 /// The presence that had the claim is gone: the claim is taken back, so that
 /// whoever else the key addresses need not wait for it to run out.
 fn give_back(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
     message: MessageId,
     key: Key,
 ) {
-    let (node, room) = (Arc::clone(node), Arc::clone(room));
-    let tasks = node.tasks.clone();
+    let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+    let tasks = parts.life.tasks.clone();
     tasks.spawn(async move {
-        if let Err(error) = node.store.unclaim(&presence, &[message]).await {
+        if let Err(error) = parts.mail.unclaim(&presence, &[message]).await {
             tracing::debug!(%error, "a claim stays until it runs out");
         }
-        mail_for(&node, &room, key);
+        mail_for(&parts, &room, key);
     });
 }
 
 /// Mail lies in the store for this key: whoever it addresses reads it, here
 /// and on every other node.
-pub fn mail_for(node: &Arc<Node>, room: &Arc<Room>, key: Key) {
-    drain_addressed(node, room, &key);
+pub fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
+    drain_addressed(parts, room, &key);
     let message = BusMessage::MailFor { keys: vec![key], many: false };
-    node.cluster.publish(room.mesh(), &message);
+    parts.cluster.publish(room.mesh(), &message);
 }
 
 /// A message was sent again. The node that took it may have died before it told
 /// anybody of it: whoever it is for reads the store.
-pub fn deliver_again(node: &Arc<Node>, sent: Sent) {
+pub fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
     let Sent { room, recipient, .. } = sent;
     match recipient {
-        Recipient::One { key, .. } => mail_for(node, &room, key),
+        Recipient::One { key, .. } => mail_for(parts, &room, key),
         Recipient::Many => {
-            drain::request_all(node, &room);
+            drain::request_all(parts, &room);
             let message = BusMessage::MailFor { keys: Vec::new(), many: true };
-            node.cluster.publish(room.mesh(), &message);
+            parts.cluster.publish(room.mesh(), &message);
         }
     }
 }
 
 /// Drains the sessions here that a key addresses. Daemons leave it to an idle
 /// session of their member, on whichever node that is.
-pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
+pub fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     let candidates = room.addressed_by(key.as_str());
     for candidate in policy::takers(&candidates) {
         if let Some(session) = &candidate.session {
-            drain::request(node, room, session);
+            drain::request(parts, room, session);
         }
     }
 }
@@ -267,7 +267,7 @@ pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
 // --- many recipients -----------------------------------------------------------
 
 fn multicast(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     envelope: StoredEnvelope,
     previous: i64,
@@ -287,9 +287,9 @@ fn multicast(
     let delivery = BusDelivery { seq, push, resumed };
     let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));
-    node.cluster.publish(room.mesh(), &message);
+    parts.cluster.publish(room.mesh(), &message);
     if let BusMessage::Multicast(multicast) = message {
-        multicast_arrives(node, room, *multicast);
+        multicast_arrives(parts, room, *multicast);
     }
 }
 
@@ -298,24 +298,24 @@ fn multicast(
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 
 /// A multicast, from here or from another node, in the mesh's order.
-pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+pub fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let read_all = || {
-        node.metrics.bus_gaps.inc();
-        drain::request_all(node, room);
+        parts.metrics.bus_gaps.inc();
+        drain::request_all(parts, room);
     };
     if multicast.delivery.seq <= room.last_multicast() {
-        drain::places::look(node, room);
+        drain::places::look(parts, room);
     }
-    match room.arrive(multicast, |multicast| fan_out(node, room, multicast), read_all) {
+    match room.arrive(multicast, |multicast| fan_out(parts, room, multicast), read_all) {
         Arrival::Now(_) | Arrival::Waits { first: false } | Arrival::Lost => {}
         Arrival::Waits { first: true } => {
-            let (node, room) = (Arc::clone(node), Arc::clone(room));
-            let tasks = node.tasks.clone();
+            let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+            let tasks = parts.life.tasks.clone();
             tasks.spawn(async move {
                 tokio::time::sleep(EARLY_WAIT).await;
                 room.give_up_waiting(|| {
-                    node.metrics.bus_gaps.inc();
-                    drain::request_all(&node, &room);
+                    parts.metrics.bus_gaps.inc();
+                    drain::request_all(&parts, &room);
                 });
             });
         }
@@ -323,11 +323,11 @@ pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicas
 }
 
 /// To every session here that a multicast is for. Encoded once per codec.
-fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let Multicast { group, sender, delivery: BusDelivery { seq, push, resumed }, .. } = multicast;
     if resumed {
         // It waits behind their gates.
-        drain::request_all(node, room);
+        drain::request_all(parts, room);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = delivery(*push, Route::Multicast(seq));
@@ -337,7 +337,7 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
         }
         let wanted = record.member != sender.member
             && is_for(room, target, &record, seq)
-            && multicast_granted(node, room, &record.member, &sender);
+            && multicast_granted(parts, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery);
         } else {
@@ -358,7 +358,7 @@ pub fn is_for(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64
 /// Whether the recipient's grants let this sender's multicasts through.
 #[must_use]
 pub fn multicast_granted(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     recipient: &MemberId,
     sender: &MulticastSender,
@@ -367,13 +367,13 @@ pub fn multicast_granted(
     let session_key = sender.session_key.as_ref();
     let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
     if !granted {
-        count_dropped(node, Capability::Broadcast);
+        count_dropped(parts, Capability::Broadcast);
     }
     granted
 }
 
 /// A grant kept a delivery away.
-pub fn count_dropped(node: &Node, capability: Capability) {
+pub fn count_dropped(parts: &Parts, capability: Capability) {
     let cap = metrics::Capability { cap: capability.as_str() };
-    node.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
+    parts.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
 }

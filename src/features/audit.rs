@@ -1,24 +1,19 @@
 //! `audit_query` and `audit_verify`: for admins and the owner.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::json;
 
 use super::paging::{Budget, from_cursor, to_cursor};
 use super::{Asker, Context, moderation};
-use crate::audit::ChainVerifier;
+use crate::audit::{ChainVerifier, Verdict};
 use crate::id::MeshId;
 use crate::limits;
-use crate::node::Node;
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
 };
-use crate::store::{AuditRecord, Result, Store};
-
-/// Rows read at once while a chain is walked.
-const PAGE_ROWS: i64 = 1000;
+use crate::store::{AuditRecord, Result, StoreError, Stores, chain};
 
 fn allowed(context: &Context<'_>) -> bool {
     let allowed = moderation::is_moderator(context);
@@ -38,7 +33,7 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
         return;
     }
     let Ok(before) = from_cursor::<i64>(context, ask.cursor.as_deref()) else { return };
-    let store = &*context.node.store;
+    let store = &context.node.stores;
     match gather(store, context.room.mesh(), &ask, before).await {
         Ok(result) => context.reply(&ServerMessage::AuditResult(result)),
         Err(error) => {
@@ -51,7 +46,7 @@ pub async fn query(context: &Context<'_>, ask: AuditQuery) {
 /// The rows asked for, as many as an answer holds. A few are read at a time: what
 /// is held meanwhile is bounded too.
 async fn gather(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &MeshId,
     ask: &AuditQuery,
     before: Option<i64>,
@@ -63,10 +58,10 @@ async fn gather(
     let offset = ask.offset.unwrap_or(0).max(0);
     let mut left = limit;
     let (mut records, total) = match before {
-        None => store.audit_page(mesh, event_type, offset, left.min(read_max)).await?,
+        None => store.audit.page(mesh, event_type, offset, left.min(read_max)).await?,
         Some(id) => {
-            let (_, total) = store.audit_page(mesh, event_type, 0, 0).await?;
-            (store.audit_before(mesh, event_type, id, left.min(read_max)).await?, total)
+            let (_, total) = store.audit.page(mesh, event_type, 0, 0).await?;
+            (store.audit.before(mesh, event_type, id, left.min(read_max)).await?, total)
         }
     };
     let (mut budget, mut entries) = (Budget::default(), Vec::new());
@@ -84,7 +79,7 @@ async fn gather(
         if left <= 0 {
             break;
         }
-        records = store.audit_before(mesh, event_type, last, left.min(read_max)).await?;
+        records = store.audit.before(mesh, event_type, last, left.min(read_max)).await?;
     }
     Ok(AuditResult { entries, total, more: false, cursor: None })
 }
@@ -119,21 +114,26 @@ pub fn verify(context: &Context<'_>) {
     if !allowed(context) {
         return;
     }
-    let Some(walking) = Walk::begin(context.node) else {
+    let Ok(walking) = Arc::clone(&context.node.verifying).try_acquire_owned() else {
         let text = "this node verifies a chain already; try again when that is done";
         return context.refuse("busy", text);
     };
     let (node, room) = (Arc::clone(context.node), Arc::clone(context.room));
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
-    context.node.tasks.spawn(async move {
-        let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
-        let verdict = walk_while(&*node.store, room.mesh(), wanted).await;
+    context.node.life.tasks.spawn(async move {
+        let wanted = || session.outbox.is_open() && !node.life.stopped.is_cancelled();
+        let mut chain = ChainVerifier::new(room.mesh().as_str());
+        let walked = chain::walk(&*node.stores.audit, room.mesh(), i64::MIN, |page| {
+            page.iter().for_each(|row| _ = chain.push(row.as_link()));
+            Ok::<_, StoreError>(wanted())
+        });
+        let walked = walked.await;
         drop(walking);
         let asker = Asker::Itself;
         let context = Context { node: &node, room: &room, session: &session, req_id, asker };
-        match verdict {
-            Ok(Some(verdict)) => context.reply(&ServerMessage::AuditVerifyResult(verdict)),
-            Ok(None) => {}
+        match walked {
+            Ok(true) => context.reply(&ServerMessage::AuditVerifyResult(answer(chain.finish()))),
+            Ok(false) => {}
             Err(error) => {
                 tracing::warn!(%error, "an audit verification failed");
                 let text = "the audit trail could not be read; try again";
@@ -143,60 +143,10 @@ pub fn verify(context: &Context<'_>) {
     });
 }
 
-/// That a node walks a chain, for a peer or an operator: one at a time. Over
-/// when it is dropped.
-pub struct Walk(Arc<Node>);
-
-impl Walk {
-    /// Begins one, unless there is one.
-    #[must_use]
-    pub fn begin(node: &Arc<Node>) -> Option<Self> {
-        let is_free = !node.verifying.swap(true, Ordering::AcqRel);
-        is_free.then(|| Self(Arc::clone(node)))
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        self.0.verifying.store(false, Ordering::Release);
-    }
-}
-
-/// Walks a mesh's chain, a page at a time.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn walk(store: &dyn Store, mesh: &MeshId) -> Result<AuditVerifyResult> {
-    match walk_while(store, mesh, || true).await? {
-        Some(verdict) => Ok(verdict),
-        None => unreachable!("it is wanted to its end"),
-    }
-}
-
-/// The same, given up between two pages when nobody wants it any more.
-async fn walk_while(
-    store: &dyn Store,
-    mesh: &MeshId,
-    wanted: impl Fn() -> bool,
-) -> Result<Option<AuditVerifyResult>> {
-    let mut verifier = ChainVerifier::new(mesh.as_str());
-    let mut after = i64::MIN;
-    loop {
-        if !wanted() {
-            return Ok(None);
-        }
-        let page = store.audit_after(mesh, after, PAGE_ROWS).await?;
-        let Some(last) = page.last() else { break };
-        after = last.id;
-        for record in &page {
-            verifier.push(record.as_link());
-        }
-    }
-    let verdict = verifier.finish();
-    Ok(Some(AuditVerifyResult {
+fn answer(verdict: Verdict) -> AuditVerifyResult {
+    AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
         broken_at: verdict.broken_at,
-    }))
+    }
 }

@@ -41,7 +41,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
                 "message confirmed"
             );
         }
-        context.node.ledger.report(session);
+        context.node.confirmations.report(session);
     } else if session.budget.lock().take(session.age_ms(), cost::OF_STRAY_CONFIRMATION).is_err() {
         // It is offered again, and confirmed then.
         context.node.metrics.rejected("request_rate");
@@ -49,7 +49,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
         let session_key = session.session_key.clone();
-        context.node.ledger.report_stray(match (broker_id, client_id) {
+        context.node.confirmations.report_stray(match (broker_id, client_id) {
             (Some(id), _) => Confirm::Message { mesh, id: id.into(), member_key, session_key },
             (None, client_id) => Confirm::ClientMessage {
                 mesh,
@@ -60,7 +60,7 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
         });
     }
     if session.wants_drain() {
-        drain::request(context.node, context.room, session);
+        drain::request(&context.node.delivery, context.room, session);
     }
     context.done_if_asked();
 }
@@ -73,7 +73,7 @@ fn tell_that_it_confirms(context: &Context<'_>) {
         true
     };
     if let Some(record) = context.room.update(context.session, confirms) {
-        changes::publish(context.node, context.room, &record, None);
+        changes::publish(&context.node.presence, context.room, &record, None);
     }
 }
 
@@ -113,8 +113,8 @@ async fn find_visible(context: &Context<'_>, prefix: &str) -> Result<Vec<Message
     let mut visible = Vec::new();
     let mut after = None;
     for _ in 0..limits::FIND_PAGES_MAX {
-        let store = &context.node.store;
-        let page = store.find_messages(context.room.mesh(), prefix, after.as_ref()).await?;
+        let store = &context.node.stores;
+        let page = store.messages.find(context.room.mesh(), prefix, after.as_ref()).await?;
         after = page.last().map(|state| state.id.clone());
         let is_last = page.len() < limits::FIND_MESSAGES_MAX as usize;
         visible.extend(page.into_iter().filter(|state| may_see(context, state)));

@@ -5,12 +5,12 @@ mod whom;
 use std::sync::Arc;
 
 use crate::audit::AuditEvent;
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::id::MemberId;
 use crate::limits;
 use crate::presence::changes::{Ending, remove};
+use crate::presence::members;
 use crate::protocol::budget::cut;
 use crate::protocol::{
     BanAck, BanEntry, BansList, CloseReason, KickAck, KickRequest, PageRequest, PeerRole,
@@ -94,7 +94,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
             audit: vec![kicked_row(context, record)],
         })
         .partition(|ending| ending.record.id == context.session.presence);
-    if let Err(error) = remove(context.node, context.room.mesh(), &others).await {
+    if let Err(error) = remove(&context.node.presence, context.room.mesh(), &others).await {
         return context.store_failed(&error);
     }
     let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
@@ -103,7 +103,7 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
         Removal::Kick => ServerMessage::KickAck(answer),
         Removal::Disconnect => ServerMessage::DisconnectAck(answer),
     });
-    if let Err(error) = remove(context.node, context.room.mesh(), &own).await {
+    if let Err(error) = remove(&context.node.presence, context.room.mesh(), &own).await {
         tracing::warn!(%error, "a session that removed itself could not be ended");
     }
 }
@@ -191,8 +191,8 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
         return context.refuse("invalid", "target required");
     };
-    let store = &context.node.store;
-    let found = match store.find_members(context.room.mesh(), &target).await {
+    let store = &context.node.stores;
+    let found = match store.members.find(context.room.mesh(), &target).await {
         Ok(found) => found,
         Err(error) => return context.store_failed(&error),
     };
@@ -212,10 +212,11 @@ pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
     }
     let event =
         AuditEvent::MemberBanned { target: target.clone(), target_pubkey: member.key.clone() };
-    if let Err(error) = store.ban(Timestamp::now(), &moderation(context, &member, event)).await {
+    if let Err(error) = store.bans.ban(Timestamp::now(), &moderation(context, &member, event)).await
+    {
         return context.store_failed(&error);
     }
-    members_changed(context.node, context.room.mesh()).await;
+    members::changed(&context.node.presence, context.room.mesh()).await;
     context.reply(&ServerMessage::BanAck(BanAck { banned: name_of(&member) }));
 }
 
@@ -243,8 +244,8 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
     let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
         return context.refuse("invalid", "target required");
     };
-    let store = &context.node.store;
-    let bans = match store.bans(context.room.mesh()).await {
+    let store = &context.node.stores;
+    let bans = match store.bans.banned(context.room.mesh()).await {
         Ok(bans) => bans,
         Err(error) => return context.store_failed(&error),
     };
@@ -260,10 +261,12 @@ pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
         return context.refuse("not_found", format!("no banned peer \"{target}\""));
     };
     let event = AuditEvent::MemberUnbanned { target: target.clone() };
-    if let Err(error) = store.unban(Timestamp::now(), &moderation(context, member, event)).await {
+    if let Err(error) =
+        store.bans.unban(Timestamp::now(), &moderation(context, member, event)).await
+    {
         return context.store_failed(&error);
     }
-    members_changed(context.node, context.room.mesh()).await;
+    members::changed(&context.node.presence, context.room.mesh()).await;
     context.reply(&ServerMessage::UnbanAck(UnbanAck { unbanned: name_of(member) }));
 }
 
@@ -290,7 +293,7 @@ pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
     }
     let cursor = ask.cursor.as_deref();
     let Ok(after) = from_cursor::<(Timestamp, MemberId)>(context, cursor) else { return };
-    let mut members = match context.node.store.bans(context.room.mesh()).await {
+    let mut members = match context.node.stores.bans.banned(context.room.mesh()).await {
         Ok(members) => members,
         Err(error) => return context.store_failed(&error),
     };

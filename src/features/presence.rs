@@ -97,7 +97,7 @@ fn fit(info: &mut PeerInfo) {
 pub async fn say(context: &Context<'_>, said: Said) {
     let Context { node, room, session, .. } = context;
     let is_always_answered = said.is_always_answered();
-    match said::apply(node, room, session, said).await {
+    match said::apply(&node.presence, room, session, said).await {
         Err(text) => context.refuse_if_asked("invalid_argument", text),
         Ok(()) if is_always_answered => context.done(),
         Ok(()) => context.done_if_asked(),
@@ -110,6 +110,6 @@ pub async fn set_stats(context: &Context<'_>, stats: Stats) {
     let presence = session.presence.clone();
     let written = PresenceChange { stats: Some(stats), ..PresenceChange::of(presence) };
     let edit = |record: &mut PresenceRecord| replace(&mut record.stats, Some(stats));
-    change(node, room, session, written, edit, |_| None).await;
+    change(&node.presence, room, session, written, edit, |_| None).await;
     context.done_if_asked();
 }

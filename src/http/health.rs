@@ -27,7 +27,7 @@ pub async fn health(State(app): State<App>) -> Response {
     let node = &app.node;
     let mut body = json!({
         "status": if is_degraded(node) { "degraded" } else { "ok" },
-        "db": if node.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
+        "db": if node.life.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
         "redis": match node.cluster.health() {
             ClusterHealth::Single => "none",
             ClusterHealth::Up => "up",
@@ -35,7 +35,7 @@ pub async fn health(State(app): State<App>) -> Response {
         },
         "version": VERSION,
         "gitSha": GIT_SHA,
-        "uptime": node.started.elapsed().as_secs(),
+        "uptime": node.life.started.elapsed().as_secs(),
         "node": node.config.node.id,
         "region": node.config.node.region,
         "mode": mode(node),
@@ -54,20 +54,20 @@ fn mode(node: &Node) -> &'static str {
 }
 
 fn is_degraded(node: &Node) -> bool {
-    !node.store_up.load(Ordering::Relaxed)
-        || node.disk_low.load(Ordering::Relaxed)
+    !node.life.store_up.load(Ordering::Relaxed)
+        || node.life.disk_low.load(Ordering::Relaxed)
         || node.cluster.health() == ClusterHealth::Degraded
 }
 
 /// Readiness: whether new sockets are welcome.
 pub async fn ready(State(app): State<App>) -> Response {
     let node = &app.node;
-    let uptime = node.started.elapsed().as_secs();
-    let reason = if node.draining.is_cancelled() {
+    let uptime = node.life.started.elapsed().as_secs();
+    let reason = if node.life.draining.is_cancelled() {
         Some("draining")
-    } else if !node.supervisor.is_well() {
+    } else if !node.life.supervisor.is_well() {
         Some("failing")
-    } else if !node.store_up.load(Ordering::Relaxed) {
+    } else if !node.life.store_up.load(Ordering::Relaxed) {
         Some("db_down")
     } else {
         None

@@ -232,7 +232,7 @@ async fn apply_from(node: &Arc<Node>, word: &Word, client: IpAddr) -> Response {
     let room = node.registry.room(&found.at.mesh);
     match room.as_ref().and_then(|room| Some((room, room.session(&presence)?))) {
         Some((room, session)) if session.is_open_from(client) => {
-            status::apply_hook(node, room, &presence, status, at).await;
+            status::apply_hook(&node.presence, room, &presence, status, at).await;
             applied(&found)
         }
         Some(_) => forbidden(),
@@ -252,11 +252,11 @@ async fn tell(node: &Arc<Node>, found: &Found, status: Status) {
     if let Some(room) = node.registry.room(&at.mesh)
         && room.session(&at.id).is_some()
     {
-        return status::apply_hook(node, &room, &at.id, status, now).await;
+        return status::apply_hook(&node.presence, &room, &at.id, status, now).await;
     }
     match &found.record {
         Some(record) if !record.online => {
-            status::apply_hook_in_grace(node, record.as_ref().clone(), status, now).await;
+            status::apply_hook_in_grace(&node.presence, record.as_ref().clone(), status, now).await;
         }
         _ => {
             let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::upgrade::{client_address, may_call};
 use super::{App, read_body, to_its_end};
 use crate::auth::{InvitePayload, can_sign, is_public_key};
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::node::Node;
+use crate::presence::members;
 use crate::socket::address::SocketPeer;
 use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
@@ -105,7 +105,7 @@ fn check(call: Call) -> Result<Join, &'static str> {
 async fn enrol(node: &Arc<Node>, join: Join) -> Response {
     // Anybody can sign a payload with a key of their own: those are sorted out
     // by a read, before the write that the rest takes.
-    match node.store.mesh(&join.mesh).await {
+    match node.stores.meshes.get(&join.mesh).await {
         Ok(None) => return refused(JoinRefusal::MeshNotFound.code()),
         Ok(Some(mesh)) => match mesh.owner_key {
             Some(key) if key.as_str() == join.owner_key => {}
@@ -117,10 +117,10 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
         },
         Err(error) => return failed(&error),
     }
-    match node.store.join(Timestamp::now(), &join).await {
+    match node.stores.invites.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
             // Peers that are here may write to the new member at once.
-            members_changed(node, &join.mesh).await;
+            members::changed(&node.presence, &join.mesh).await;
             Json(json!({ "ok": true, "memberId": member })).into_response()
         }
         Ok(Joined::Already(member)) => {

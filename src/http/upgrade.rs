@@ -40,7 +40,7 @@ pub async fn upgrade(
         }
     };
     let node = Arc::clone(&app.node);
-    if node.draining.is_cancelled() {
+    if node.life.draining.is_cancelled() {
         return retry_later(StatusCode::SERVICE_UNAVAILABLE, 1, "this node is shutting down");
     }
     let address = client_address(&node.config, &headers, peer);
@@ -64,7 +64,7 @@ pub async fn upgrade(
         Some(MSGPACK_SUBPROTOCOL) => Codec::MsgPack,
         _ => Codec::Json,
     };
-    let tasks = node.tasks.clone();
+    let tasks = node.life.tasks.clone();
     upgrade.on_upgrade(move |socket| async move {
         // Its own task, which nobody cancels and the drain waits for.
         let serving = connection::serve(node, socket, codec, address, half_open, tap);

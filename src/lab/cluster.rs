@@ -141,7 +141,7 @@ async fn start(args: &UpArgs, fleet: &mut Fleet) -> anyhow::Result<Config> {
 
     fleet.start(Service::Postgres(database)).await?;
     fleet.start(Service::Redis(cache)).await?;
-    app::open_store(&config).await?.close().await;
+    app::open_store(&config).await?.database.close().await;
     for node in nodes {
         fleet.start(Service::Node(Box::new(node))).await?;
     }

@@ -7,7 +7,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -25,7 +24,7 @@ use crate::config::{Config, LogConfig};
 use crate::id::{MeshId, PresenceId};
 use crate::lab::scratch::Scratch;
 use crate::protocol::{Group, Priority, Push};
-use crate::store::{ClaimRequest, Role, Store, StoredEnvelope};
+use crate::store::{ClaimRequest, Role, StoredEnvelope, Stores, chain};
 
 mod transcript;
 
@@ -53,7 +52,7 @@ pub(crate) async fn run(json: bool, config: &Config) -> anyhow::Result<ExitCode>
 struct Stage {
     url: String,
     data_dir: PathBuf,
-    store: Arc<dyn Store>,
+    store: Stores,
     shutdown: CancellationToken,
     broker: JoinHandle<anyhow::Result<()>>,
 }
@@ -75,7 +74,7 @@ impl Stage {
     async fn strike(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
         let ended = self.broker.await;
-        self.store.close().await;
+        self.store.database.close().await;
         ended?
     }
 }
@@ -153,7 +152,7 @@ async fn play(stage: &Stage, transcript: &mut Transcript) -> anyhow::Result<Verd
         let (_, text) = peer.hears().await?;
         transcript.sees(peer.name, "from dave", &text)?;
     }
-    for envelope in stage.store.multicasts_after(&mesh, 0, 10).await? {
+    for envelope in stage.store.mail.multicasts_after(&mesh, 0, 10).await? {
         transcript.carries(&envelope.sender_name, &envelope.target_spec, &envelope.ciphertext)?;
     }
 
@@ -172,7 +171,7 @@ async fn found_mesh(
     transcript.step("a broker, a mesh, an invite")?;
     transcript.note("broker", &format!("listens on {}", stage.url))?;
     transcript.note("broker", &format!("keeps its data in {}", stage.data_dir.display()))?;
-    let created = enrol::create_mesh(&*stage.store, "demo", Some("Demo"), now).await?;
+    let created = enrol::create_mesh(&stage.store, "demo", Some("Demo"), now).await?;
     let key = created.owner_secret.public_key();
     transcript
         .note("owner", &format!("creates the mesh \"demo\" with the key {}...", key.short()))?;
@@ -183,7 +182,7 @@ async fn found_mesh(
         broker_url: stage.url.clone(),
     };
     let (mesh, secret) = (&created.mesh, &created.owner_secret);
-    let invite = enrol::create_invite(&*stage.store, mesh, secret, &terms, now).await?;
+    let invite = enrol::create_invite(&stage.store, mesh, secret, &terms, now).await?;
     let shown: String = invite.link.chars().take(40).collect();
     transcript.note("owner", &format!("signs an invite for four: {shown}..."))?;
     Ok((created.mesh.id, invite.link))
@@ -270,7 +269,7 @@ async fn look_at_queue(
         until: now,
         limit: 10,
     };
-    Ok(stage.store.claim(now, &ask).await?)
+    Ok(stage.store.mail.claim(now, &ask).await?)
 }
 
 async fn audit(
@@ -280,10 +279,14 @@ async fn audit(
 ) -> anyhow::Result<Verdict> {
     transcript.step("the audit chain: who did what, never what was said")?;
     let mut verifier = ChainVerifier::new(mesh.as_str());
-    for row in stage.store.audit_after(mesh, i64::MIN, 500).await? {
-        verifier.push(row.as_link());
-        let actor = if row.actor.is_some() { row.actor_label() } else { "broker" };
-        transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
-    }
+    let walked = chain::walk(&*stage.store.audit, mesh, i64::MIN, |page| {
+        for row in page {
+            verifier.push(row.as_link());
+            let actor = if row.actor.is_some() { row.actor_label() } else { "broker" };
+            transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
+        }
+        anyhow::Ok(true)
+    });
+    walked.await?;
     Ok(verifier.finish())
 }

@@ -7,7 +7,7 @@ use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
 use crate::delivery::drain;
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
-use crate::node::Node;
+use crate::presence::Parts;
 use crate::presence::transcript;
 use crate::protocol::{Status, StatusSource};
 use crate::registry::Room;
@@ -73,40 +73,40 @@ struct Word {
 
 /// Whatever turns a session here idle lets go of what was held.
 pub async fn set(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     status: Status,
     source: StatusSource,
     at: Timestamp,
 ) {
-    set_if(node, room, session, Word { status, source, at }, |_| true).await;
+    set_if(parts, room, session, Word { status, source, at }, |_| true).await;
 }
 
 /// As [`set`], if what stands at the moment of writing lets it: it may have
 /// changed since the caller looked. Whether it did.
 async fn set_if(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     word: Word,
     lets: impl FnOnce(Standing) -> bool,
 ) -> bool {
-    let Some(record) = write_if(node, room, session, word, lets) else { return false };
-    changes::spread(node, room, session, &record, None).await;
+    let Some(record) = write_if(parts, room, session, word, lets) else { return false };
+    changes::spread(parts, room, session, &record, None).await;
     true
 }
 
 /// What of it happens at once: the record here, the journal, and the release of
 /// what was held, which waits for no other node.
 fn write_if(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     word: Word,
     lets: impl FnOnce(Standing) -> bool,
 ) -> Option<Arc<PresenceRecord>> {
-    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let fresh_ms = parts.config.hook_fresh_window_ms;
     let record = room.update(session, |record| {
         let Some(written) = rewrite(standing(record), word, fresh_ms, lets) else { return false };
         (record.status, record.status_source, record.status_updated_at) = written;
@@ -117,9 +117,9 @@ fn write_if(
     })?;
     let written = Some(standing(&record));
     let change = PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) };
-    changes::note(node, &record, change);
+    changes::note(parts, &record, change);
     if word.status == Status::Idle {
-        drain::request(node, room, session);
+        drain::request(&parts.delivery, room, session);
     }
     Some(record)
 }
@@ -142,7 +142,7 @@ fn is_not_dnd((status, ..): Standing) -> bool {
 /// A hook's word about a presence, applied by the node that holds it. Never
 /// changes `dnd`.
 pub async fn apply_hook(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: &PresenceId,
     status: Status,
@@ -150,13 +150,13 @@ pub async fn apply_hook(
 ) {
     let Some(session) = room.session(presence) else { return };
     let word = Word { status, source: StatusSource::Hook, at };
-    set_if(node, room, &session, word, is_not_dnd).await;
+    set_if(parts, room, &session, word, is_not_dnd).await;
 }
 
 /// As [`apply_hook`], heard of by the bus, whose next frames wait for nothing:
 /// the rest of the cluster is told by a task of its own.
 pub fn hook_from_bus(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: &PresenceId,
     status: Status,
@@ -164,15 +164,15 @@ pub fn hook_from_bus(
 ) {
     let Some(session) = room.session(presence) else { return };
     let word = Word { status, source: StatusSource::Hook, at };
-    if write_if(node, room, &session, word, is_not_dnd).is_none() {
+    if write_if(parts, room, &session, word, is_not_dnd).is_none() {
         return;
     }
-    let (node, room) = (Arc::clone(node), Arc::clone(room));
-    let tasks = node.tasks.clone();
+    let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+    let tasks = parts.life.tasks.clone();
     tasks.spawn(async move {
         // As it is by then: two such tasks may run in either order.
         if let Some(record) = room.record(&session.presence) {
-            changes::spread(&node, &room, &session, &record, None).await;
+            changes::spread(&parts, &room, &session, &record, None).await;
         }
     });
 }
@@ -180,7 +180,7 @@ pub fn hook_from_bus(
 /// A hook's word about a presence whose socket is gone, for when its session
 /// is back. Never changes `dnd`.
 pub async fn apply_hook_in_grace(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     mut record: PresenceRecord,
     status: Status,
     at: Timestamp,
@@ -188,32 +188,33 @@ pub async fn apply_hook_in_grace(
     if record.status == Status::Dnd {
         return;
     }
-    let fresh_ms = node.config.presence.hook_fresh_window_ms;
+    let fresh_ms = parts.config.hook_fresh_window_ms;
     let written = write(standing(&record), status, StatusSource::Hook, at, fresh_ms);
     (record.status, record.status_source, record.status_updated_at) = written;
-    node.journal
+    parts
+        .writer
         .change(PresenceChange { status: Some(written), ..PresenceChange::of(record.id.clone()) });
     // A session that came back meanwhile has a newer epoch, and neither the
     // cluster nor a room takes this record then.
     let lease =
         LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
-    if let Err(error) = node.cluster.write_record(&lease, &record).await {
+    if let Err(error) = parts.cluster.write_record(&lease, &record).await {
         tracing::debug!(%error, presence = %record.id, "a hook's word about a peer away was lost");
     }
-    if let Some(room) = node.registry.room(&record.mesh) {
+    if let Some(room) = parts.registry.room(&record.mesh) {
         room.mirror(record.clone());
     }
     let mesh = record.mesh.clone();
     let message = BusMessage::Presence { record: Box::new(record), event: None };
-    node.cluster.publish(&mesh, &message);
+    parts.cluster.publish(&mesh, &message);
 }
 
 /// Takes over what the transcripts on this machine say of the sessions here
 /// about which nobody else has spoken.
-pub async fn infer(node: &Arc<Node>) {
+pub async fn infer(parts: &Arc<Parts>) {
     let Some(home) = std::env::home_dir() else { return };
-    let stale_ms = node.config.presence.status_ttl_ms;
-    for room in node.registry.rooms() {
+    let stale_ms = parts.config.status_ttl_ms;
+    for room in parts.registry.rooms() {
         for (session, record) in room.sessions() {
             let others_spoke = record.status_source != StatusSource::Jsonl;
             if others_spoke || record.cwd.is_empty() || record.visitor {
@@ -225,18 +226,18 @@ pub async fn infer(node: &Arc<Node>) {
             if let Ok(Some(status)) = reading.await {
                 let (source, at) = (StatusSource::Jsonl, Timestamp::now());
                 let word = Word { status, source, at };
-                set_if(node, &room, &session, word, |standing| may_infer(standing, status)).await;
+                set_if(parts, &room, &session, word, |standing| may_infer(standing, status)).await;
             }
         }
     }
 }
 
 /// Turns decayed statuses of the sessions here idle.
-pub async fn decay(node: &Arc<Node>) {
+pub async fn decay(parts: &Arc<Parts>) {
     let now = Timestamp::now();
-    let ttl_ms = node.config.presence.status_ttl_ms;
+    let ttl_ms = parts.config.status_ttl_ms;
     let mut flipped = false;
-    for room in node.registry.rooms() {
+    for room in parts.registry.rooms() {
         let (mut decayed, mut ahead) = (Vec::new(), Vec::new());
         room.for_each_session(|session, record| {
             if has_decayed(standing(record), now, ttl_ms) {
@@ -248,16 +249,16 @@ pub async fn decay(node: &Arc<Node>) {
         for session in ahead {
             let lets = |standing| is_of_the_future(standing, now);
             let word = Word { status: Status::Working, source: StatusSource::Hook, at: now };
-            set_if(node, &room, &session, word, lets).await;
+            set_if(parts, &room, &session, word, lets).await;
         }
         let word = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
         for session in decayed {
             let lets = |standing| has_decayed(standing, now, ttl_ms);
-            flipped |= set_if(node, &room, &session, word, lets).await;
+            flipped |= set_if(parts, &room, &session, word, lets).await;
         }
     }
     let flipped = Flipped { flipped: if flipped { "true" } else { "false" } };
-    node.metrics.ttl_sweeps.get_or_create(&flipped).inc();
+    parts.metrics.ttl_sweeps.get_or_create(&flipped).inc();
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn serve(
         if let Some(entered) = entering.await {
             entered.active.session.comes_from(client);
             let active = run(&node, entered).await;
-            Box::pin(teardown(&node, active)).await;
+            Box::pin(teardown(&node.admission, active)).await;
         }
     }
 }
@@ -83,7 +83,7 @@ async fn enter(
     let hello = tokio::select! {
         hello = greet(node, &mut socket, codec, &outbox, &mut pings) => hello,
         () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
-        () = node.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
+        () = node.life.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
         () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
             Err(CloseReason::HELLO_TIMEOUT)
         }
@@ -117,9 +117,11 @@ async fn admit(
     hello: ClientMessage<'static>,
 ) -> Result<Active, Box<Refusal>> {
     match hello {
-        ClientMessage::Hello(hello) => admission::hello(node, codec, outbox, *hello).await,
+        ClientMessage::Hello(hello) => {
+            admission::hello(&node.admission, codec, outbox, *hello).await
+        }
         ClientMessage::SessionHello(hello) => {
-            admission::session_hello(node, codec, outbox, *hello).await
+            admission::session_hello(&node.admission, codec, outbox, *hello).await
         }
         _ => unreachable!("greet returns hellos only"),
     }
@@ -289,7 +291,7 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
 async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
     let Entered { tap, pings, sink, stream, active } = *entered;
     let ends = Ends::default();
-    if node.draining.is_cancelled() {
+    if node.life.draining.is_cancelled() {
         // It came in while the others were being closed.
         active.session.outbox.close(CloseReason::SHUTTING_DOWN);
     }

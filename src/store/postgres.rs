@@ -72,7 +72,7 @@ impl fmt::Debug for PostgresStore {
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl Database for PostgresStore {
     async fn migrate(&self) -> Result<()> {
         migrations::run(&self.db).await
     }
@@ -102,20 +102,19 @@ impl Store for PostgresStore {
         self.watch.stop();
         self.db.close().await;
     }
+}
 
+#[async_trait]
+impl Members for PostgresStore {
     async fn admit(&self, mesh: &MeshId, key: &str, member: &str) -> Result<Admission> {
         admission::admit(&self.db, mesh, key, member).await
     }
 
-    async fn members(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+    async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
         admission::members(&self.db, mesh).await
     }
 
-    async fn mesh(&self, mesh: &MeshId) -> Result<Option<Mesh>> {
-        admission::mesh(&self.db, mesh).await
-    }
-
-    async fn member_of_session_key(
+    async fn of_session_key(
         &self,
         mesh: &MeshId,
         session_key: &str,
@@ -133,11 +132,51 @@ impl Store for PostgresStore {
         admission::addressee_of_session_key(&self.db, mesh, session_key, since).await
     }
 
-    async fn open_presences(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
+    async fn find(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
+        moderation::find(&self.db, mesh, target).await
+    }
+
+    async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        moderation::all(&self.db, mesh).await
+    }
+
+    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
+        moderation::set_role(&self.db, now, member, role).await
+    }
+
+    async fn set_grant<'a>(
+        &self,
+        _now: Timestamp,
+        member: &MemberId,
+        sender_key: &str,
+        capabilities: Option<&'a [String]>,
+    ) -> Result<()> {
+        moderation::set_grant(&self.db, member, sender_key, capabilities).await
+    }
+}
+
+#[async_trait]
+impl Bans for PostgresStore {
+    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool> {
+        moderation::ban(&self.db, now, ban).await
+    }
+
+    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool> {
+        moderation::unban(&self.db, now, unban).await
+    }
+
+    async fn banned(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        moderation::revoked(&self.db, mesh).await
+    }
+}
+
+#[async_trait]
+impl Presences for PostgresStore {
+    async fn open(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
         presence::open(&self.db, now, opened).await
     }
 
-    async fn reattach_presence(
+    async fn reattach(
         &self,
         now: Timestamp,
         presence: &PresenceId,
@@ -146,45 +185,47 @@ impl Store for PostgresStore {
         presence::reattach(&self.db, now, presence, about).await
     }
 
-    async fn update_presences(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+    async fn update(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
         presence::update(&self.db, changes).await
     }
 
-    async fn touch_presences(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
+    async fn touch(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
         presence::touch(&self.db, now, presences).await
     }
 
-    async fn suspend_presence(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
+    async fn suspend(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
         departure::suspend(&self.db, now, closed).await
     }
 
-    async fn end_presences(
-        &self,
-        now: Timestamp,
-        ended: &[EndPresence],
-    ) -> Result<Vec<PresenceId>> {
+    async fn end(&self, now: Timestamp, ended: &[EndPresence]) -> Result<Vec<PresenceId>> {
         departure::end(&self.db, now, ended).await
     }
 
-    async fn ended_presences(
+    async fn ended(
         &self,
         presences: &[PresenceId],
     ) -> Result<Vec<(PresenceId, Option<Timestamp>)>> {
         departure::ended(&self.db, presences).await
     }
+}
 
-    async fn unheard_presences(&self, before: Timestamp) -> Result<Vec<StoredPresence>> {
+#[async_trait]
+impl PresenceSearch for PostgresStore {
+    async fn unheard(&self, before: Timestamp) -> Result<Vec<StoredPresence>> {
         presence::unheard(&self.db, before).await
     }
 
-    async fn presences_in(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>> {
+    async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>> {
         presence::by_cwd(&self.db, cwd, pid, limit).await
     }
 
-    async fn presences_called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>> {
+    async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>> {
         presence::by_session_id(&self.db, session_id, limit).await
     }
+}
 
+#[async_trait]
+impl Envelopes for PostgresStore {
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
         accept::accept(&self.db, now, batch).await
     }
@@ -196,7 +237,10 @@ impl Store for PostgresStore {
     async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
         accept::repeats(&self.db, batch).await
     }
+}
 
+#[async_trait]
+impl Mail for PostgresStore {
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {
         claims::confirm(&self.db, now, batch).await
     }
@@ -218,16 +262,12 @@ impl Store for PostgresStore {
         claims::multicasts_after(&self.db, mesh, after, limit).await
     }
 
-    async fn newest_place(&self, mesh: &MeshId) -> Result<i64> {
+    async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
         claims::newest_place(&self.db, mesh).await
     }
 
-    async fn place_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
+    async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
         claims::place_before(&self.db, mesh, before).await
-    }
-
-    async fn rewind_presences(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
-        claims::rewind(&self.db, mesh, newest, place).await
     }
 
     async fn waiting(
@@ -245,11 +285,18 @@ impl Store for PostgresStore {
         claims::claimed(&self.db, mailboxes).await
     }
 
-    async fn find_messages(
+    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+        claims::rewind(&self.db, mesh, newest, place).await
+    }
+}
+
+#[async_trait]
+impl Messages for PostgresStore {
+    async fn find<'a>(
         &self,
         mesh: &MeshId,
         id_prefix: &str,
-        after: Option<&MessageId>,
+        after: Option<&'a MessageId>,
     ) -> Result<Vec<MessageState>> {
         messages::find(&self.db, mesh, id_prefix, after).await
     }
@@ -258,110 +305,84 @@ impl Store for PostgresStore {
         retention::expire(&self.db, now, limits).await
     }
 
-    async fn queue_depth(&self) -> Result<i64> {
+    async fn depth(&self) -> Result<i64> {
         messages::depth(&self.db).await
     }
 
-    async fn find_members(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
-        moderation::find(&self.db, mesh, target).await
+    async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
+        messages::queued(&self.db, mesh, limit).await
     }
+}
 
-    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool> {
-        moderation::ban(&self.db, now, ban).await
-    }
-
-    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool> {
-        moderation::unban(&self.db, now, unban).await
-    }
-
-    async fn bans(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        moderation::revoked(&self.db, mesh).await
-    }
-
-    async fn append_audit(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
+#[async_trait]
+impl AuditTrail for PostgresStore {
+    async fn append(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
         audit::append(&self.db, now, entries).await
     }
 
-    async fn audit_page(
+    async fn page<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         offset: i64,
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)> {
         audit::page(&self.db, mesh, event_type, offset, limit).await
     }
 
-    async fn audit_before(
+    async fn before<'a>(
         &self,
         mesh: &MeshId,
-        event_type: Option<&str>,
+        event_type: Option<&'a str>,
         before_id: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>> {
         audit::before(&self.db, mesh, event_type, before_id, limit).await
     }
 
-    async fn audit_after(
-        &self,
-        mesh: &MeshId,
-        after_id: i64,
-        limit: i64,
-    ) -> Result<Vec<AuditRecord>> {
+    async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
         audit::after(&self.db, mesh, after_id, limit).await
     }
+}
 
-    async fn create_mesh(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+#[async_trait]
+impl Meshes for PostgresStore {
+    async fn get(&self, mesh: &MeshId) -> Result<Option<Mesh>> {
+        admission::mesh(&self.db, mesh).await
+    }
+
+    async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
         admin::create_mesh(&self.db, now, mesh).await
     }
 
-    async fn meshes(&self) -> Result<Vec<MeshSummary>> {
+    async fn all(&self) -> Result<Vec<MeshSummary>> {
         admin::meshes(&self.db).await
     }
 
-    async fn find_mesh(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
+    async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
         admin::find_mesh(&self.db, slug_or_id).await
     }
 
-    async fn archive_mesh(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
+    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
         admin::archive_mesh(&self.db, now, mesh).await
     }
+}
 
-    async fn all_members(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        moderation::all(&self.db, mesh).await
-    }
-
-    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
-        moderation::set_role(&self.db, now, member, role).await
-    }
-
-    async fn set_grant(
-        &self,
-        _now: Timestamp,
-        member: &MemberId,
-        sender_key: &str,
-        capabilities: Option<&[String]>,
-    ) -> Result<()> {
-        moderation::set_grant(&self.db, member, sender_key, capabilities).await
-    }
-
-    async fn create_invite(&self, now: Timestamp, invite: &NewInvite) -> Result<()> {
+#[async_trait]
+impl Invites for PostgresStore {
+    async fn create(&self, now: Timestamp, invite: &NewInvite) -> Result<()> {
         invites::create(&self.db, now, invite).await
     }
 
-    async fn invites(&self, mesh: &MeshId) -> Result<Vec<Invite>> {
+    async fn of_mesh(&self, mesh: &MeshId) -> Result<Vec<Invite>> {
         invites::of_mesh(&self.db, mesh).await
     }
 
-    async fn revoke_invite(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
+    async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
         invites::revoke(&self.db, now, id_or_token).await
     }
 
     async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined> {
         invites::join(&self.db, now, join).await
-    }
-
-    async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
-        messages::queued(&self.db, mesh, limit).await
     }
 }

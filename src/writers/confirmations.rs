@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::limits;
 use crate::session::Session;
 use crate::session::inbox::Done;
-use crate::store::{Confirm, Store};
+use crate::store::{Confirm, Mail};
 
 /// Between two flushes: confirmations gather, and commits are left for sends.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(5);
@@ -29,17 +29,17 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where sessions report.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Confirmations {
     sessions: Mutex<Vec<Arc<Session>>>,
     /// Confirmations of deliveries that an earlier socket made.
     stray: Mutex<Vec<Confirm>>,
     wake: Notify,
 }
 
-impl Ledger {
+impl Confirmations {
     /// The session has something to report.
     pub fn report(&self, session: &Arc<Session>) {
-        if !session.in_ledger.swap(true, Ordering::AcqRel) {
+        if !session.is_in_confirmations.swap(true, Ordering::AcqRel) {
             self.sessions.lock().push(Arc::clone(session));
             self.wake.notify_one();
         }
@@ -60,7 +60,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The store's; nothing is forgotten.
-    pub async fn settle(&self, store: &dyn Store, session: &Session) -> crate::store::Result<()> {
+    pub async fn settle(&self, store: &dyn Mail, session: &Session) -> crate::store::Result<()> {
         let done = session.inbox.lock().done();
         write(store, &entries(session, &done)).await?;
         session.inbox.lock().saved(&done);
@@ -68,7 +68,7 @@ impl Ledger {
     }
 
     /// Writes until `stop` is done, and then what is left.
-    pub async fn run(&self, store: &dyn Store, stop: impl Future<Output = ()>) {
+    pub async fn run(&self, store: &dyn Mail, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut positions_due = Instant::now();
         let mut stopping = false;
@@ -102,13 +102,13 @@ impl Ledger {
     }
 
     /// `Ok(true)` if only positions that are not due yet are left.
-    async fn flush(&self, store: &dyn Store, with_positions: bool) -> crate::store::Result<bool> {
+    async fn flush(&self, store: &dyn Mail, with_positions: bool) -> crate::store::Result<bool> {
         let sessions = std::mem::take(&mut *self.sessions.lock());
         let mut reports: Vec<(Arc<Session>, Done)> = Vec::with_capacity(sessions.len());
         let mut batch = Batch::of(std::mem::take(&mut *self.stray.lock()));
         let mut later = Vec::new();
         for session in sessions {
-            session.in_ledger.store(false, Ordering::Release);
+            session.is_in_confirmations.store(false, Ordering::Release);
             let mut done = session.inbox.lock().done();
             if !with_positions && done.position.take().is_some() {
                 later.push(Arc::clone(&session));
@@ -159,7 +159,7 @@ impl Batch {
     }
 }
 
-async fn write(store: &dyn Store, batch: &[Confirm]) -> crate::store::Result<()> {
+async fn write(store: &dyn Mail, batch: &[Confirm]) -> crate::store::Result<()> {
     for part in batch.chunks(limits::CONFIRM_BATCH_MAX) {
         store.confirm(Timestamp::now(), part).await?;
     }

@@ -25,7 +25,7 @@ use crate::config::QuotaConfig;
 use crate::id::MeshId;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::store::{Accepted, NewEnvelope, Store};
+use crate::store::{Accepted, Envelopes, NewEnvelope};
 
 /// What became of one envelope.
 pub type Outcome = Result<Accepted, Refused>;
@@ -105,7 +105,7 @@ struct Decided {
 /// it holds transactions.
 pub async fn run(
     lane: AcceptLane,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Envelopes>,
     metrics: Arc<Metrics>,
     quotas: QuotaConfig,
     stop: CancellationToken,

@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Timestamp;
 use crate::id::PresenceId;
 use crate::limits;
-use crate::store::{OpenPresence, PresenceChange, Result, Store, StoreError};
+use crate::store::{OpenPresence, PresenceChange, Presences, Result, StoreError};
 
 /// After the store refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(10);
 type Opening = (OpenPresence, oneshot::Sender<Result<i64>>);
 
 /// Where presences report.
-pub struct Journal {
+pub struct PresenceWriter {
     openings: mpsc::Sender<Opening>,
     changes: Mutex<HashMap<PresenceId, PresenceChange>>,
     wake: Notify,
@@ -35,7 +34,7 @@ pub struct Journal {
 /// The writer's end.
 pub struct Openings(mpsc::Receiver<Opening>);
 
-impl Journal {
+impl PresenceWriter {
     /// A journal and what its writer reads.
     #[must_use]
     pub fn new() -> (Self, Openings) {
@@ -76,7 +75,7 @@ impl Journal {
     }
 
     /// Writes changes until `stop` is done, and then what is left.
-    pub async fn run_changes(&self, store: &dyn Store, stop: impl Future<Output = ()>) {
+    pub async fn run_changes(&self, store: &dyn Presences, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
             let stopping = tokio::select! {
@@ -99,12 +98,12 @@ impl Journal {
 
     /// Writes what waits, some at a time. What the store refuses for now waits on;
     /// one change that it never takes costs the others nothing.
-    async fn flush<K: Keeper + ?Sized>(&self, store: &K) -> Result<()> {
+    async fn flush(&self, store: &dyn Presences) -> Result<()> {
         let mut changes: Vec<PresenceChange> =
             std::mem::take(&mut *self.changes.lock()).into_values().collect();
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(limits::PRESENCE_BATCH_MAX));
-            match store.update_presences(Timestamp::now(), &changes).await {
+            match store.update(Timestamp::now(), &changes).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     changes.extend(rest);
@@ -139,28 +138,14 @@ impl Journal {
     }
 }
 
-/// What writes changes.
-#[async_trait]
-trait Keeper: Send + Sync {
-    /// As [`Store::update_presences`].
-    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
-}
-
-#[async_trait]
-impl Keeper for dyn Store {
-    async fn update_presences(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
-        Store::update_presences(self, now, changes).await
-    }
-}
-
 /// Leaves out what the store never takes; gives back what it does not take now.
-async fn one_by_one<K: Keeper + ?Sized>(
-    store: &K,
+async fn one_by_one(
+    store: &dyn Presences,
     changes: Vec<PresenceChange>,
 ) -> std::result::Result<(), (StoreError, Vec<PresenceChange>)> {
     let mut changes = changes.into_iter();
     while let Some(change) = changes.next() {
-        let written = store.update_presences(Timestamp::now(), std::slice::from_ref(&change)).await;
+        let written = store.update(Timestamp::now(), std::slice::from_ref(&change)).await;
         match written {
             Ok(()) => {}
             Err(error) if error.is_retryable() => {
@@ -175,7 +160,7 @@ async fn one_by_one<K: Keeper + ?Sized>(
 }
 
 /// Writes presences that begin, until `stop`, and then what is left.
-pub async fn run_openings(openings: Openings, store: &dyn Store, stop: CancellationToken) {
+pub async fn run_openings(openings: Openings, store: &dyn Presences, stop: CancellationToken) {
     let Openings(mut receiver) = openings;
     let mut gathered = Vec::new();
     loop {
@@ -190,7 +175,7 @@ pub async fn run_openings(openings: Openings, store: &dyn Store, stop: Cancellat
             return;
         }
         let (presences, replies): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
-        let opened = store.open_presences(Timestamp::now(), &presences).await;
+        let opened = store.open(Timestamp::now(), &presences).await;
         match opened {
             Ok(positions) => {
                 let mut positions = positions.into_iter();
@@ -210,12 +195,12 @@ pub async fn run_openings(openings: Openings, store: &dyn Store, stop: Cancellat
 
 /// One that cannot be written costs the others nothing.
 async fn open_one_by_one(
-    store: &dyn Store,
+    store: &dyn Presences,
     presences: &[OpenPresence],
     replies: Vec<oneshot::Sender<Result<i64>>>,
 ) {
     for (presence, reply) in presences.iter().zip(replies) {
-        let opened = store.open_presences(Timestamp::now(), std::slice::from_ref(presence)).await;
+        let opened = store.open(Timestamp::now(), std::slice::from_ref(presence)).await;
         let position =
             opened.and_then(|positions| positions.first().copied().ok_or_else(not_answered));
         let _ = reply.send(position);
@@ -238,41 +223,48 @@ fn merge(older: &mut PresenceChange, newer: PresenceChange) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::protocol::{Status, StatusSource};
+    use crate::store::MockPresences;
+
+    /// What a store was asked.
+    #[derive(Default)]
+    struct Asked {
+        calls: Vec<usize>,
+        written: HashMap<PresenceId, PresenceChange>,
+    }
 
     /// A store that never takes some presences, and takes nothing after so many
     /// calls.
-    #[derive(Default)]
-    struct Fake {
-        refused: Vec<&'static str>,
-        away_after: Option<usize>,
-        calls: Mutex<Vec<usize>>,
-        written: Mutex<HashMap<PresenceId, PresenceChange>>,
-    }
-
-    #[async_trait]
-    impl Keeper for Fake {
-        async fn update_presences(&self, _: Timestamp, changes: &[PresenceChange]) -> Result<()> {
-            self.calls.lock().push(changes.len());
-            if self.away_after.is_some_and(|calls| self.calls.lock().len() > calls) {
+    fn store(
+        refused: &'static [&'static str],
+        calls_max: usize,
+    ) -> (MockPresences, Arc<Mutex<Asked>>) {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let (mut store, noted) = (MockPresences::new(), Arc::clone(&asked));
+        store.expect_update().returning(move |_, changes| {
+            let mut asked = noted.lock();
+            asked.calls.push(changes.len());
+            if asked.calls.len() > calls_max {
                 return Err(StoreError::Unavailable("away".to_owned()));
             }
-            if changes.iter().any(|change| self.refused.contains(&change.id.as_str())) {
+            if changes.iter().any(|change| refused.contains(&change.id.as_str())) {
                 return Err(StoreError::Broken("never".to_owned()));
             }
-            let changes = changes.iter().map(|change| (change.id.clone(), change.clone()));
-            self.written.lock().extend(changes);
+            asked.written.extend(changes.iter().map(|change| (change.id.clone(), change.clone())));
             Ok(())
-        }
+        });
+        (store, asked)
     }
 
     fn summary(id: &str, text: &str) -> PresenceChange {
         PresenceChange { summary: Some(text.to_owned()), ..PresenceChange::of(id.into()) }
     }
 
-    fn journal_of(count: usize) -> Journal {
-        let (journal, _openings) = Journal::new();
+    fn journal_of(count: usize) -> PresenceWriter {
+        let (journal, _openings) = PresenceWriter::new();
         for number in 0..count {
             journal.change(summary(&number.to_string(), "text"));
         }
@@ -281,19 +273,19 @@ mod tests {
 
     #[tokio::test]
     async fn one_change_that_is_never_taken_costs_the_others_nothing() {
-        let fake = Fake { refused: vec!["7"], ..Fake::default() };
+        let (store, asked) = store(&["7"], usize::MAX);
         let journal = journal_of(20);
-        journal.flush(&fake).await.expect("it goes on");
-        assert_eq!(fake.written.lock().len(), 19);
+        journal.flush(&store).await.expect("it goes on");
+        assert_eq!(asked.lock().written.len(), 19);
         assert!(journal.changes.lock().is_empty());
     }
 
     #[tokio::test]
     async fn many_changes_are_written_some_at_a_time() {
-        let fake = Fake::default();
-        journal_of(2 * limits::PRESENCE_BATCH_MAX + 1).flush(&fake).await.expect("writable");
+        let (store, asked) = store(&[], usize::MAX);
+        journal_of(2 * limits::PRESENCE_BATCH_MAX + 1).flush(&store).await.expect("writable");
         let calls = [limits::PRESENCE_BATCH_MAX, limits::PRESENCE_BATCH_MAX, 1];
-        assert_eq!(*fake.calls.lock(), calls);
+        assert_eq!(asked.lock().calls, calls);
     }
 
     #[tokio::test]
@@ -301,10 +293,10 @@ mod tests {
         let count = limits::PRESENCE_BATCH_MAX + 10;
         let journal = journal_of(count);
         for away_after in [0, 1] {
-            let fake = Fake { away_after: Some(away_after), ..Fake::default() };
-            assert!(journal.flush(&fake).await.is_err());
+            let (store, asked) = store(&[], away_after);
+            assert!(journal.flush(&store).await.is_err());
             let waiting = journal.changes.lock().len();
-            assert_eq!(waiting + fake.written.lock().len(), count, "after {away_after}");
+            assert_eq!(waiting + asked.lock().written.len(), count, "after {away_after}");
         }
         let waiting: Vec<PresenceId> = journal.changes.lock().keys().cloned().collect();
         assert_eq!(waiting.len(), 10);
@@ -315,9 +307,9 @@ mod tests {
         journal.change(change);
         journal.change(summary(waiting[1].as_str(), "newer"));
         journal.give_back(vec![older]);
-        let fake = Fake::default();
-        journal.flush(&fake).await.expect("writable");
-        let written = fake.written.lock();
+        let (store, asked) = store(&[], usize::MAX);
+        journal.flush(&store).await.expect("writable");
+        let written = &asked.lock().written;
         assert_eq!(written.len(), 10);
         assert_eq!(written[&waiting[0]].summary.as_deref(), Some("text"), "both are kept");
         assert!(written[&waiting[0]].status.is_some());

@@ -1,17 +1,15 @@
 //! The command line from outside: the program itself, run as a child.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::Stdio;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::auth::{InvitePayload, SecretKey};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
 use claudemesh_broker::id::{MemberId, MeshId};
-use claudemesh_broker::store::{Join, Joined, Store};
+use claudemesh_broker::store::{Join, Joined, Stores};
 use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
 
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
@@ -24,9 +22,9 @@ mod top;
 mod walkthrough;
 
 impl Place {
-    async fn store(&self) -> Arc<dyn Store> {
+    async fn store(&self) -> Stores {
         let store = app::open_store(&Config::for_tests(self.path())).await.expect("a store");
-        store.migrate().await.expect("migrated");
+        store.database.migrate().await.expect("migrated");
         store
     }
 
@@ -44,8 +42,8 @@ impl Place {
             key: key.clone(),
             display_name: "ada".to_owned(),
         };
-        let joined = store.join(Timestamp::now(), &join).await.expect("the store works");
-        store.close().await;
+        let joined = store.invites.join(Timestamp::now(), &join).await.expect("the store works");
+        store.database.close().await;
         let Joined::New(ada) = joined else { panic!("{joined:?}") };
         Team { mesh: join.mesh, ada, ada_key: key.to_string() }
     }

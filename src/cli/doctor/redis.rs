@@ -26,8 +26,8 @@ pub(super) async fn check(config: &Config) -> Option<Check> {
 /// one that nobody has, so that nodes are not looked for.
 async fn identity(config: &Config) -> ClusterIdentity {
     let Ok(store) = app::connect_store(config).await else { return ClusterIdentity::generate() };
-    let identity = store.cluster_identity().await;
-    store.close().await;
+    let identity = store.database.cluster_identity().await;
+    store.database.close().await;
     identity.unwrap_or_else(|_| ClusterIdentity::generate())
 }
 

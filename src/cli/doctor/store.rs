@@ -5,7 +5,7 @@ use crate::app;
 use crate::clock::Timestamp;
 use crate::config::{Config, Deployment, StoreConfig};
 use crate::limits::HELLO_SIGNATURE_WINDOW_MS;
-use crate::store::{self, Store};
+use crate::store::{self, Stores};
 
 /// The beginning of 2026: a clock that shows less is not set, since this program did not
 /// exist then.
@@ -27,8 +27,8 @@ pub(super) async fn check(config: &Config) -> Vec<Check> {
     }
     let (database, newest) = match app::connect_store(config).await {
         Ok(store) => {
-            let found = look(store.as_ref()).await;
-            store.close().await;
+            let found = look(&store).await;
+            store.database.close().await;
             found.unwrap_or_else(|error| (unreachable(&error), None))
         }
         Err(error) => (unreachable(&error), None),
@@ -45,20 +45,20 @@ fn unreachable(error: &dyn std::fmt::Display) -> Check {
 }
 
 /// What to say of the database, and its newest instant.
-async fn look(store: &dyn Store) -> store::Result<(Check, Option<Timestamp>)> {
-    store.ping().await?;
-    let pending = store.pending_migrations().await?;
+async fn look(store: &Stores) -> store::Result<(Check, Option<Timestamp>)> {
+    store.database.ping().await?;
+    let pending = store.database.pending_migrations().await?;
     if !pending.is_empty() {
         // Nothing more can be asked where tables may be missing.
         let found = format!("reachable; not migrated yet: {}", pending.join(", "));
         let todo = "run `claudemesh-broker migrate`, or start the broker, which does it too";
         return Ok((Check::warn("database", found, todo), None));
     }
-    let meshes = store.meshes().await?;
+    let meshes = store.meshes.all().await?;
     let waiting: i64 = meshes.iter().map(|mesh| mesh.queued).sum();
     let mut newest = meshes.iter().map(|mesh| mesh.mesh.created_at).max();
     for summary in meshes.iter().take(MESHES_LOOKED_AT) {
-        let rows = store.audit_before(&summary.mesh.id, None, i64::MAX, 1).await?;
+        let rows = store.audit.before(&summary.mesh.id, None, i64::MAX, 1).await?;
         newest = newest.max(rows.first().map(|row| row.created_at));
     }
     let found = format!("reachable; meshes: {}, messages waiting: {waiting}", meshes.len());

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::delivery::Parts;
 use crate::limits;
-use crate::node::Node;
 use crate::registry::Room;
 use crate::store::Result;
 
@@ -20,32 +20,32 @@ use crate::store::Result;
 /// has been forgotten; the caller begins again. Everything up to `believed` was
 /// committed before the call.
 pub(super) async fn newest(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     believed: i64,
 ) -> Result<Option<i64>> {
     let asked_at = Timestamp::now();
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let newest = parts.mail.newest_seq(room.mesh()).await?;
     if newest >= believed {
         room.places_go_on(asked_at);
         return Ok(Some(newest));
     }
     // Where somebody deleted the newest rows of the chain, the messages are still
     // there: nothing went back.
-    let beyond = node.store.multicasts_after(room.mesh(), newest, 1).await?;
-    let newest = node.store.newest_place(room.mesh()).await?;
+    let beyond = parts.mail.multicasts_after(room.mesh(), newest, 1).await?;
+    let newest = parts.mail.newest_seq(room.mesh()).await?;
     if newest >= believed || beyond.first().is_some_and(|envelope| envelope.seq > newest) {
         return Ok(Some(newest));
     }
-    go_back(node, room, newest, believed).await?;
+    go_back(parts, room, newest, believed).await?;
     Ok(None)
 }
 
-async fn go_back(node: &Arc<Node>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
+async fn go_back(parts: &Arc<Parts>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
     let mesh = room.mesh();
     let since = room.places_known_at().plus_ms(-limits::CLOCKS_APART_MS);
-    let place = node.store.place_before(mesh, since).await?.min(newest);
-    node.store.rewind_presences(mesh, newest, place).await?;
+    let place = parts.mail.seq_before(mesh, since).await?.min(newest);
+    parts.mail.rewind(mesh, newest, place).await?;
     if room.rewind(newest, place) {
         tracing::warn!(
             %mesh, newest, believed, place,
@@ -53,27 +53,27 @@ async fn go_back(node: &Arc<Node>, room: &Arc<Room>, newest: i64, believed: i64)
              before that, and some may come twice"
         );
     }
-    super::request_all(node, room);
+    super::request_all(parts, room);
     Ok(())
 }
 
 /// Something came under a place that was passed already: late, or given away once
 /// more. One look at a time.
-pub fn look(node: &Arc<Node>, room: &Arc<Room>) {
+pub fn look(parts: &Arc<Parts>, room: &Arc<Room>) {
     if !room.begin_look() {
         return;
     }
-    let (node, room) = (Arc::clone(node), Arc::clone(room));
-    let tasks = node.tasks.clone();
+    let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+    let tasks = parts.life.tasks.clone();
     tasks.spawn(async move {
-        check(&node, &room).await;
+        check(&parts, &room).await;
         room.end_look();
     });
 }
 
 /// Looks whether the store goes on from where it was.
-pub async fn check(node: &Arc<Node>, room: &Arc<Room>) {
-    if let Err(error) = newest(node, room, room.last_multicast()).await {
+pub async fn check(parts: &Arc<Parts>, room: &Arc<Room>) {
+    if let Err(error) = newest(parts, room, room.last_multicast()).await {
         tracing::debug!(%error, mesh = %room.mesh(), "places could not be looked at");
     }
 }

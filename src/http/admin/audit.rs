@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::views::AuditView;
 use super::{App, Refused, answer, meshes};
-use crate::features::audit::{Walk, walk};
 use crate::id::MeshId;
 use crate::limits;
 use crate::node::Node;
+use crate::store::chain;
 
 /// Rows of an answer that was not asked for a number.
 const ROWS_DEFAULT: i64 = 50;
@@ -54,7 +54,7 @@ pub(super) async fn newest(
     mesh: &MeshId,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.store.audit_before(mesh, None, i64::MAX, limit).await?;
+    let records = node.stores.audit.before(mesh, None, i64::MAX, limit).await?;
     Ok(records.into_iter().rev().map(AuditView::from).collect())
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn after_row(
     after: i64,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.store.audit_after(mesh, after, limit).await?;
+    let records = node.stores.audit.after(mesh, after, limit).await?;
     Ok(records.into_iter().map(AuditView::from).collect())
 }
 
@@ -74,11 +74,11 @@ pub(super) async fn verify(State(app): State<App>, Path(id): Path<String>) -> Re
     let node = Arc::clone(&app.node);
     answer(&app, async move {
         let mesh = meshes::find(&node, &id).await?;
-        let Some(_walk) = Walk::begin(&node) else {
+        let Ok(_walking) = node.verifying.try_acquire() else {
             let text = "this node verifies a chain already: try again when that is done";
             return Err(Refused::new(StatusCode::CONFLICT, "busy", text));
         };
-        let verdict = walk(&*node.store, &mesh.id).await?;
+        let verdict = chain::verify(&*node.stores.audit, &mesh.id).await?;
         Ok(json!({
             "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.broken_at,
         }))

@@ -70,7 +70,7 @@ pub(super) async fn events(
         Err(response) => return response,
     };
     let (sender, receiver) = mpsc::channel(limits::ADMIN_STREAM_EVENTS_MAX);
-    app.node.tasks.spawn(produce(app.clone(), mesh, sender, permit));
+    app.node.life.tasks.spawn(produce(app.clone(), mesh, sender, permit));
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event: Event| (Ok::<_, Infallible>(event), receiver))
     });
@@ -85,7 +85,7 @@ async fn produce(
     sender: mpsc::Sender<Event>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let stopped = app.node.stopped.clone();
+    let stopped = app.node.life.stopped.clone();
     let mut shown = Shown { mesh, ..Shown::default() };
     let mut last_sent = Instant::now();
     loop {

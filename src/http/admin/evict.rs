@@ -43,7 +43,7 @@ pub(super) async fn evict(
             },
         };
         let ending = Ending { record, close: Some(CloseReason::KICKED), audit: vec![kicked] };
-        let ended = remove(&node, &mesh.id, std::slice::from_ref(&ending)).await?;
+        let ended = remove(&node.presence, &mesh.id, std::slice::from_ref(&ending)).await?;
         tracing::info!(mesh = %mesh.id, %presence, "an operator evicted a presence");
         Ok(json!({ "presence": presence, "name": name, "evicted": ended.contains(&presence) }))
     })

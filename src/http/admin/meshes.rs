@@ -40,7 +40,7 @@ pub(super) async fn find(node: &Node, id_or_slug: &str) -> Result<Mesh, Refused>
     if id_or_slug.contains('\0') {
         return Err(Refused::no_mesh());
     }
-    node.store.find_mesh(id_or_slug).await?.ok_or_else(Refused::no_mesh)
+    node.stores.meshes.find(id_or_slug).await?.ok_or_else(Refused::no_mesh)
 }
 
 /// Its leases: open sockets first, then in the order in which they began.
@@ -56,12 +56,12 @@ pub(super) async fn leases(node: &Node, mesh: &Mesh) -> Result<Vec<LeaseView>, R
 /// All of it.
 pub(super) async fn detail(node: &Node, mesh: &Mesh) -> Result<MeshDetail, Refused> {
     let leases = leases(node, mesh).await?;
-    let queued = node.store.queued(&mesh.id, limits::ADMIN_QUEUED_MAX).await?;
+    let queued = node.stores.messages.queued(&mesh.id, limits::ADMIN_QUEUED_MAX).await?;
     let held_truncated = queued.len() as i64 >= limits::ADMIN_QUEUED_MAX;
     let held = if queued.is_empty() {
         Vec::new()
     } else {
-        let members = node.store.all_members(&mesh.id).await?;
+        let members = node.stores.members.all(&mesh.id).await?;
         held(&queued, &names(&members, &leases))
     };
     Ok(MeshDetail {

@@ -95,7 +95,7 @@ async fn make(node: &Node, last: Option<&Overview>) -> Result<Overview, Refused>
     let known = last.filter(|last| last.summaries_read.elapsed() < MESHES_FRESH);
     let (summaries, summaries_read) = match known {
         Some(last) => (Arc::clone(&last.summaries), last.summaries_read),
-        None => (Arc::new(node.store.meshes().await?), Instant::now()),
+        None => (Arc::new(node.stores.meshes.all().await?), Instant::now()),
     };
     let mut meshes =
         mesh_views(&summaries, &records, node.config.presence.connections_per_mesh_max);

@@ -71,14 +71,16 @@ pub(super) enum Choice {
 /// mirrored here is enough, unless nobody here is called so.
 pub(super) async fn find(node: &Node, word: &Word) -> Result<Vec<Found>> {
     let mut all: HashMap<PresenceId, PresenceAt> = HashMap::new();
-    let in_folder = node.store.presences_in(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
+    let in_folder =
+        node.stores.presence_search.in_folder(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
     all.extend(in_folder.into_iter().map(|at| (at.id.clone(), at)));
     if !word.session_id.is_empty() {
         let rooms = node.registry.rooms();
         let here = rooms.iter().flat_map(|room| room.called(&word.session_id));
         all.extend(here.map(|record| (record.id.clone(), at_of(&record))));
         if all.values().all(|at| at.session_id != word.session_id) {
-            let elsewhere = node.store.presences_called(&word.session_id, HOOK_CANDIDATES_MAX);
+            let elsewhere =
+                node.stores.presence_search.called(&word.session_id, HOOK_CANDIDATES_MAX);
             all.extend(elsewhere.await?.into_iter().map(|at| (at.id.clone(), at)));
         }
     }

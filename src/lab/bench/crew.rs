@@ -12,7 +12,7 @@ use crate::cli::enrol::{self, InviteTerms, write_private};
 use crate::client::{self, Identity};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
-use crate::store::{Join, Joined, Role, Store};
+use crate::store::{Join, Joined, Role, Stores};
 
 /// An invite's life, longer than any run.
 const INVITE_MS: i64 = 24 * 60 * 60 * 1000;
@@ -51,7 +51,7 @@ impl Crew {
     }
 
     /// Creates the meshes and enrols the members in a broker's store.
-    pub(super) async fn in_store(store: &dyn Store, size: Size) -> anyhow::Result<Self> {
+    pub(super) async fn in_store(store: &Stores, size: Size) -> anyhow::Result<Self> {
         let mut meshes = Vec::with_capacity(size.meshes);
         let run = crate::id::generate();
         let run = &run[20..];
@@ -157,7 +157,7 @@ impl CrewMember {
     }
 }
 
-async fn new_mesh(store: &dyn Store, slug: &str, count: usize) -> anyhow::Result<CrewMesh> {
+async fn new_mesh(store: &Stores, slug: &str, count: usize) -> anyhow::Result<CrewMesh> {
     let now = Timestamp::now();
     let created = enrol::create_mesh(store, slug, None, now).await?;
     let terms = InviteTerms {
@@ -179,7 +179,7 @@ async fn new_mesh(store: &dyn Store, slug: &str, count: usize) -> anyhow::Result
             key: secret.public_key(),
             display_name: format!("bench-{number}"),
         };
-        let joined = store.join(now, &join).await?;
+        let joined = store.invites.join(now, &join).await?;
         anyhow::ensure!(matches!(joined, Joined::New(_)), "a member was not enrolled: {joined:?}");
         members.push(member);
     }

@@ -73,8 +73,8 @@ impl Stage {
         let scratch = Scratch::new(common.data_dir.as_deref(), "bench")?;
         let own_config = if shared { config.clone() } else { Config::for_tests(scratch.path()) };
         let store = app::open_store(&own_config).await?;
-        let crew = Crew::in_store(&*store, size).await;
-        store.close().await;
+        let crew = Crew::in_store(&store, size).await;
+        store.database.close().await;
         let crew = crew?;
         let mut children = Vec::with_capacity(nodes);
         for _ in 0..nodes {
@@ -95,7 +95,7 @@ impl Stage {
             Some(crew) => crew,
             None => {
                 let crew = if common.invites.is_empty() {
-                    lookup::with_store(config, async |store| Crew::in_store(&**store, size).await)
+                    lookup::with_store(config, async |store| Crew::in_store(store, size).await)
                         .await
                         .context("no --invite given, so members are enrolled in the store")?
                 } else {
@@ -132,9 +132,9 @@ impl Stage {
             stop(child).await;
         }
         if let Some((config, crew)) = &self.left {
-            let archive = async |store: &std::sync::Arc<dyn crate::store::Store>| {
+            let archive = async |store: &crate::store::Stores| {
                 for mesh in crew.meshes() {
-                    store.archive_mesh(Timestamp::now(), mesh).await?;
+                    store.meshes.archive(Timestamp::now(), mesh).await?;
                 }
                 Ok(())
             };

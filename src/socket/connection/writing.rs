@@ -180,10 +180,10 @@ fn settle(node: &Arc<Node>, active: &Active, out: &VecDeque<Outgoing>) {
     node.metrics.messages_delivered.inc_by(written.deliveries);
     active.room.note_delivered(written.deliveries);
     if written.is_done {
-        node.ledger.report(session);
+        node.confirmations.report(session);
     }
     if written.wants_drain {
-        drain::request(node, &active.room, session);
+        drain::request(&node.delivery, &active.room, session);
     }
 }
 
@@ -192,7 +192,7 @@ fn settle(node: &Arc<Node>, active: &Active, out: &VecDeque<Outgoing>) {
 /// thrown away for as long as a peer has to answer a close.
 fn linger(node: &Node, tap: &Tap, mut sink: SplitSink<WebSocket, Message>) {
     tap.end();
-    node.tasks.spawn(async move {
+    node.life.tasks.spawn(async move {
         let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), sink.flush()).await;
     });
 }

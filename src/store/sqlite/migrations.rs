@@ -100,7 +100,7 @@ fn edited(version: i64) -> StoreError {
 mod tests {
     use super::super::SqliteStore;
     use super::*;
-    use crate::store::Store as _;
+    use crate::store::Database as _;
 
     #[tokio::test]
     async fn a_file_of_the_first_script_alone_is_brought_up_to_date() {

@@ -2,6 +2,7 @@
 //! (`tests/it/store/conformance.rs`).
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +16,27 @@ use crate::protocol::Priority;
 
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
-async fn fresh() -> (Arc<SqliteStore>, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
-    store.migrate().await.expect("a new schema");
-    (Arc::new(store), folder)
+/// The store in that file.
+async fn open(path: &Path) -> Result<Stores> {
+    Ok(Stores::of(Arc::new(SqliteStore::open(path).await?)))
 }
 
-async fn mesh_in(store: &SqliteStore) -> NewMesh {
+async fn fresh() -> (Stores, TempDir) {
+    let (_, store, folder) = fresh_with_db().await;
+    (store, folder)
+}
+
+/// As above, with the database under the store.
+async fn fresh_with_db() -> (Arc<SqliteStore>, Stores, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let db = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+    let db = Arc::new(db);
+    let store = Stores::of(db.clone());
+    store.database.migrate().await.expect("a new schema");
+    (db, store, folder)
+}
+
+async fn mesh_in(store: &Stores) -> NewMesh {
     let mesh = NewMesh {
         id: MeshId::generate(),
         slug: id::generate(),
@@ -32,7 +46,7 @@ async fn mesh_in(store: &SqliteStore) -> NewMesh {
         owner_member: MemberId::generate(),
         owner_name: "owner".to_owned(),
     };
-    store.create_mesh(NOW, &mesh).await.expect("a new slug");
+    store.meshes.create(NOW, &mesh).await.expect("a new slug");
     mesh
 }
 
@@ -63,7 +77,7 @@ fn state_set(mesh: &NewMesh) -> AuditEntry {
 async fn a_missing_file_is_made_for_its_owner_only() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("a/b/broker.db");
-    let store = SqliteStore::open(&path).await.expect("the folder is made");
+    let store = open(&path).await.expect("the folder is made");
     let all = [
         "0001_core",
         "0003_claims",
@@ -71,21 +85,21 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
     ];
-    assert_eq!(store.pending_migrations().await.expect("readable"), all);
-    store.migrate().await.expect("a new schema");
+    assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
+    store.database.migrate().await.expect("a new schema");
     mesh_in(&store).await;
     for name in ["broker.db", "broker.db-wal", "broker.db-shm"] {
         let file = path.with_file_name(name).metadata().expect("it is there");
         assert_eq!(file.permissions().mode() & 0o777, 0o600, "{name}");
     }
-    store.close().await;
+    store.database.close().await;
     assert!(!path.with_file_name("broker.db-wal").exists(), "folded into the file");
 }
 
 #[tokio::test]
 async fn commits_are_on_disk() {
-    let (store, _folder) = fresh().await;
-    let mut relaxed = store.db.begin_relaxed().await.expect("free");
+    let (db, _store, _folder) = fresh_with_db().await;
+    let mut relaxed = db.db.begin_relaxed().await.expect("free");
     let synchronous: i64 = sqlx::query_scalar("select synchronous from pragma_synchronous")
         .fetch_one(&mut *relaxed)
         .await
@@ -93,7 +107,7 @@ async fn commits_are_on_disk() {
     assert_eq!(synchronous, 1, "a confirmation waits for no disk");
     drop(relaxed);
     // What comes after one that did not wait does.
-    let mut tx = store.db.begin().await.expect("free");
+    let mut tx = db.db.begin().await.expect("free");
     for (pragma, value) in [
         ("select journal_mode = 'wal' from pragma_journal_mode", 1),
         ("select synchronous from pragma_synchronous", 2),
@@ -103,7 +117,7 @@ async fn commits_are_on_disk() {
         assert_eq!(found, value, "{pragma}");
     }
     drop(tx);
-    sqlx::query("delete from mesh").execute(store.db.reader()).await.expect_err("it only reads");
+    sqlx::query("delete from mesh").execute(db.db.reader()).await.expect_err("it only reads");
 }
 
 #[tokio::test]
@@ -125,10 +139,10 @@ async fn a_path_that_cannot_work_is_named() {
 async fn opening_again_is_quick() {
     let (store, folder) = fresh().await;
     mesh_in(&store).await;
-    store.close().await;
+    store.database.close().await;
     let begun = Instant::now();
-    let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("it exists");
-    store.migrate().await.expect("nothing to do");
+    let store = open(&folder.path().join("broker.db")).await.expect("it exists");
+    store.database.migrate().await.expect("nothing to do");
     assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
 }
 
@@ -141,8 +155,8 @@ async fn programs_that_start_at_once_share_a_new_file() {
             .map(|_| {
                 let path = path.clone();
                 tokio::spawn(async move {
-                    let store = SqliteStore::open(&path).await?;
-                    store.migrate().await?;
+                    let store = open(&path).await?;
+                    store.database.migrate().await?;
                     Ok::<_, StoreError>(store)
                 })
             })
@@ -158,7 +172,7 @@ async fn programs_that_start_at_once_share_a_new_file() {
 async fn two_programs_write_one_chain() {
     let (broker, folder) = fresh().await;
     let path = folder.path().join("broker.db");
-    let other = Arc::new(SqliteStore::open(&path).await.expect("another may have it open"));
+    let other = open(&path).await.expect("another may have it open");
     let mesh = mesh_in(&broker).await;
     let tasks: Vec<_> = [broker.clone(), other.clone(), broker.clone(), other]
         .into_iter()
@@ -167,8 +181,8 @@ async fn two_programs_write_one_chain() {
             tokio::spawn(async move {
                 for _ in 0..20 {
                     let batch = [envelope(&mesh, 10), envelope(&mesh, 10)];
-                    store.accept(NOW, &batch).await.expect("it waits for its turn");
-                    store.append_audit(NOW, &[state_set(&mesh)]).await.expect("as above");
+                    store.envelopes.accept(NOW, &batch).await.expect("it waits for its turn");
+                    store.audit.append(NOW, &[state_set(&mesh)]).await.expect("as above");
                 }
             })
         })
@@ -176,7 +190,7 @@ async fn two_programs_write_one_chain() {
     for task in tasks {
         task.await.expect("no panic");
     }
-    let rows = broker.audit_after(&mesh.id, 0, i64::MAX).await.expect("readable");
+    let rows = broker.audit.after(&mesh.id, 0, i64::MAX).await.expect("readable");
     let mut verifier = ChainVerifier::new(mesh.id.as_str());
     for row in &rows {
         verifier.push(row.as_link());
@@ -187,12 +201,16 @@ async fn two_programs_write_one_chain() {
 
 /// Where the chain of the mesh breaks, after this statement of somebody who writes the
 /// file.
-async fn breaks_after(store: &SqliteStore, mesh: &NewMesh, tampering: &'static str) -> Option<i64> {
-    let mut tx = store.db.begin().await.expect("free");
+async fn breaks_after(
+    (db, store): (&SqliteStore, &Stores),
+    mesh: &NewMesh,
+    tampering: &'static str,
+) -> Option<i64> {
+    let mut tx = db.db.begin().await.expect("free");
     let changed = sqlx::query(tampering).execute(&mut *tx).await.expect("a statement");
     assert!(changed.rows_affected() > 0, "{tampering}");
     tx.commit().await.expect("written");
-    let rows = store.audit_after(&mesh.id, i64::MIN, i64::MAX).await.expect("readable");
+    let rows = store.audit.after(&mesh.id, i64::MIN, i64::MAX).await.expect("readable");
     let mut verifier = ChainVerifier::new(mesh.id.as_str());
     for row in &rows {
         verifier.push(row.as_link());
@@ -219,12 +237,12 @@ async fn what_the_hash_does_not_cover_by_itself_is_found_too() {
         ("update audit_log set name_hash = null", None),
     ];
     for (tampering, broken_at) in tamperings {
-        let (store, _folder) = fresh().await;
+        let (db, store, _folder) = fresh_with_db().await;
         let mesh = mesh_in(&store).await;
         for _ in 0..3 {
-            store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("a mesh");
+            store.envelopes.accept(NOW, &[envelope(&mesh, 10)]).await.expect("a mesh");
         }
-        assert_eq!(breaks_after(&store, &mesh, tampering).await, broken_at, "{tampering}");
+        assert_eq!(breaks_after((&db, &store), &mesh, tampering).await, broken_at, "{tampering}");
     }
 }
 
@@ -232,43 +250,50 @@ async fn what_the_hash_does_not_cover_by_itself_is_found_too() {
 async fn commits_of_another_program_are_told() {
     let (store, folder) = fresh().await;
     let mesh = mesh_in(&store).await;
-    let other = SqliteStore::open(&folder.path().join("broker.db")).await.expect("shared");
-    assert_eq!(store.changes().await.expect("open"), Changes::None, "its own do not count");
-    other.append_audit(NOW, &[state_set(&mesh)]).await.expect("a mesh");
-    assert_eq!(store.changes().await.expect("open"), Changes::Unknown);
-    assert_eq!(store.changes().await.expect("open"), Changes::None, "told once");
+    let other = open(&folder.path().join("broker.db")).await.expect("shared");
+    assert_eq!(
+        store.database.changes().await.expect("open"),
+        Changes::None,
+        "its own do not count"
+    );
+    other.audit.append(NOW, &[state_set(&mesh)]).await.expect("a mesh");
+    assert_eq!(store.database.changes().await.expect("open"), Changes::Unknown);
+    assert_eq!(store.database.changes().await.expect("open"), Changes::None, "told once");
 
     // While one waits, others write.
     let watched = {
         let store = store.clone();
-        tokio::spawn(async move { store.changes().await })
+        tokio::spawn(async move { store.database.changes().await })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     let begun = Instant::now();
-    store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
+    store.envelopes.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
     assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
-    other.append_audit(NOW, &[state_set(&mesh)]).await.expect("a mesh");
+    other.audit.append(NOW, &[state_set(&mesh)]).await.expect("a mesh");
     assert_eq!(watched.await.expect("no panic").expect("open"), Changes::Unknown);
 }
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_survived() {
-    let (store, _folder) = fresh().await;
+    let (db, store, _folder) = fresh_with_db().await;
     let mesh = mesh_in(&store).await;
     let small = envelope(&mesh, 10);
     let limit_pages = async |max_page_count: &'static str| {
-        let mut tx = store.db.begin().await.expect("free");
+        let mut tx = db.db.begin().await.expect("free");
         sqlx::query(max_page_count).execute(&mut *tx).await.expect("a number");
         tx.commit().await.expect("nothing to write");
     };
     limit_pages("pragma max_page_count = 1").await;
-    let refusal =
-        store.accept(NOW, &[small.clone(), envelope(&mesh, 1_000_000)]).await.expect_err("full");
+    let refusal = store
+        .envelopes
+        .accept(NOW, &[small.clone(), envelope(&mesh, 1_000_000)])
+        .await
+        .expect_err("full");
     assert!(refusal.is_retryable() && refusal.to_string().contains("full"), "{refusal}");
     limit_pages("pragma max_page_count = 1000000").await;
-    store.accept(NOW, &[small]).await.expect("there is room again, and nothing was kept");
-    assert_eq!(store.queue_depth().await.expect("readable"), 1);
-    assert_eq!(store.audit_after(&mesh.id, 0, 100).await.expect("readable").len(), 1);
+    store.envelopes.accept(NOW, &[small]).await.expect("there is room again, and nothing was kept");
+    assert_eq!(store.messages.depth().await.expect("readable"), 1);
+    assert_eq!(store.audit.after(&mesh.id, 0, 100).await.expect("readable").len(), 1);
 }
 
 #[tokio::test]
@@ -278,19 +303,19 @@ async fn a_dropped_call_does_not_keep_the_writer() {
     for microseconds in (0..2000).step_by(40) {
         let batch = [envelope(&mesh, 10)];
         let limit = Duration::from_micros(microseconds);
-        let _ = tokio::time::timeout(limit, store.accept(NOW, &batch)).await;
+        let _ = tokio::time::timeout(limit, store.envelopes.accept(NOW, &batch)).await;
     }
-    store.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
-    let queued = store.queue_depth().await.expect("readable");
-    let rows = store.audit_after(&mesh.id, 0, 1000).await.expect("readable");
+    store.envelopes.accept(NOW, &[envelope(&mesh, 10)]).await.expect("the writer is free");
+    let queued = store.messages.depth().await.expect("readable");
+    let rows = store.audit.after(&mesh.id, 0, 1000).await.expect("readable");
     assert_eq!(rows.len() as i64, queued, "each batch as a whole or not at all");
 }
 
 /// As after an error on which SQLite rolls back by itself.
 #[tokio::test]
 async fn a_transaction_that_ended_by_itself_does_not_keep_the_writer() {
-    let (store, _folder) = fresh().await;
-    let mut tx = store.db.begin().await.expect("free");
+    let (db, store, _folder) = fresh_with_db().await;
+    let mut tx = db.db.begin().await.expect("free");
     sqlx::query("rollback").execute(&mut *tx).await.expect("behind the driver's back");
     drop(tx);
     mesh_in(&store).await;
@@ -305,8 +330,8 @@ async fn what_was_deleted_is_counted() {
     for (n, envelope) in batch.iter_mut().enumerate() {
         envelope.client_message_id = Some(n.to_string());
     }
-    store.accept(NOW, &batch).await.expect("a mesh");
-    assert_eq!(store.queue_depth().await.expect("readable"), 4);
+    store.envelopes.accept(NOW, &batch).await.expect("a mesh");
+    assert_eq!(store.messages.depth().await.expect("readable"), 4);
     let later = NOW.plus_ms(1);
     let limits = Retention {
         delivered_before: later,
@@ -314,9 +339,10 @@ async fn what_was_deleted_is_counted() {
         keys_before: NOW,
         limit: 3,
     };
-    let expired = async |limits: &Retention| store.expire(later, limits).await.expect("writable");
+    let expired =
+        async |limits: &Retention| store.messages.expire(later, limits).await.expect("writable");
     assert_eq!(expired(&limits).await, Expired { delivered: 1, undelivered: 3, keys: 0 });
-    assert_eq!(store.queue_depth().await.expect("readable"), 1);
+    assert_eq!(store.messages.depth().await.expect("readable"), 1);
     assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 1, keys: 0 });
     let limits = Retention { keys_before: later, ..limits };
     assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 0, keys: 3 });
@@ -350,13 +376,13 @@ fn statements() -> Vec<&'static str> {
 
 #[tokio::test]
 async fn no_statement_walks_through_a_large_table() {
-    let (store, _folder) = fresh().await;
+    let (db, _store, _folder) = fresh_with_db().await;
     let statements = statements();
     assert!(statements.len() > 40, "only {} were found", statements.len());
     for statement in statements {
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(AssertSqlSafe(format!("explain query plan {statement}")))
-                .fetch_all(store.db.reader())
+                .fetch_all(db.db.reader())
                 .await
                 .unwrap_or_else(|error| panic!("{error}: {statement}"));
         for (.., step) in plan {
@@ -382,14 +408,14 @@ fn no_limit_has_its_statement_prepared_again() {
 /// The end of a long mailbox is not looked at, and nothing is sorted.
 #[tokio::test]
 async fn a_claim_follows_its_index() {
-    let (store, _folder) = fresh().await;
+    let (db, _store, _folder) = fresh_with_db().await;
     let claim = statements()
         .into_iter()
         .find(|statement| statement.contains("union all") && statement.contains("limit 0 + ?8"))
         .expect("the statement of `claim`");
     let plan: Vec<(i64, i64, i64, String)> =
         sqlx::query_as(AssertSqlSafe(format!("explain query plan {claim}")))
-            .fetch_all(store.db.reader())
+            .fetch_all(db.db.reader())
             .await
             .expect("a plan");
     let steps: Vec<&str> = plan.iter().map(|(.., step)| step.as_str()).collect();
@@ -400,12 +426,12 @@ async fn a_claim_follows_its_index() {
 
 #[tokio::test]
 async fn a_wal_that_grew_under_a_reader_shrinks_when_nobody_reads() {
-    let (store, folder) = fresh().await;
+    let (db, store, folder) = fresh_with_db().await;
     let wal = folder.path().join("broker.db-wal");
     let size = || std::fs::metadata(&wal).expect("a WAL").len();
     let kept: u64 = connection::WAL_KEPT_BYTES.parse().expect("a number");
     let write = async |blocks: usize| {
-        let mut tx = store.db.begin().await.expect("nobody writes");
+        let mut tx = db.db.begin().await.expect("nobody writes");
         for _ in 0..blocks {
             sqlx::query("insert into ballast values (zeroblob(1048576))")
                 .execute(&mut *tx)
@@ -414,10 +440,10 @@ async fn a_wal_that_grew_under_a_reader_shrinks_when_nobody_reads() {
         }
         tx.commit().await.expect("committed");
     };
-    let mut tx = store.db.begin().await.expect("nobody writes");
+    let mut tx = db.db.begin().await.expect("nobody writes");
     sqlx::query("create table ballast (bytes blob)").execute(&mut *tx).await.expect("made");
     tx.commit().await.expect("committed");
-    let mut reader = store.db.reader().begin().await.expect("a reader");
+    let mut reader = db.db.reader().begin().await.expect("a reader");
     sqlx::query("select count(*) from ballast").fetch_one(&mut *reader).await.expect("it reads");
     for _ in 0..10 {
         write(10).await;
@@ -429,5 +455,5 @@ async fn a_wal_that_grew_under_a_reader_shrinks_when_nobody_reads() {
         write(1).await;
     }
     assert!(size() <= kept, "{} bytes", size());
-    store.close().await;
+    store.database.close().await;
 }

@@ -4,41 +4,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-
 use super::quotas::{Due, Quotas, Verdict};
 use super::{Outcome, Refused};
 use crate::clock::Timestamp;
 use crate::config::QuotaConfig;
-use crate::id::{MemberId, MeshId, MessageId};
+use crate::id::{MemberId, MeshId};
 use crate::limits;
-use crate::store::{Accepted, Holder, NewEnvelope, Result, Store, StoreError, WaitingLoad};
-
-/// What a lane asks of the store.
-#[async_trait]
-pub(super) trait Keeper: Send + Sync {
-    /// As [`Store::accept`].
-    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>>;
-    /// As [`Store::waiting_load`].
-    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>>;
-    /// As [`Store::repeats`].
-    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>>;
-}
-
-#[async_trait]
-impl Keeper for dyn Store {
-    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
-        Store::accept(self, now, batch).await
-    }
-
-    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
-        Store::waiting_load(self, asked).await
-    }
-
-    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
-        Store::repeats(self, batch).await
-    }
-}
+use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Result, StoreError, WaitingLoad};
 
 /// What a lane knows from one batch to the next.
 pub(super) struct Writer {
@@ -72,32 +44,32 @@ impl Writer {
 
     /// Decides a batch. The envelopes come back in their order, as many as went
     /// in, each with its outcome.
-    pub(super) async fn write<K: Keeper + ?Sized>(
+    pub(super) async fn write(
         &mut self,
-        keeper: &K,
+        store: &dyn Envelopes,
         envelopes: Vec<NewEnvelope>,
     ) -> (Vec<NewEnvelope>, Vec<Outcome>) {
         let now = Instant::now();
-        let refusals = self.weigh(keeper, now, &envelopes).await;
+        let refusals = self.weigh(store, now, &envelopes).await;
         let stale = self.quotas.stale();
         if refusals.is_empty() {
             let (accepted, loads) =
-                tokio::join!(keeper.accept(Timestamp::now(), &envelopes), measure(keeper, &stale));
+                tokio::join!(store.accept(Timestamp::now(), &envelopes), measure(store, &stale));
             self.grant(&stale, loads);
             return match settled(accepted, envelopes.len()) {
                 Ok(outcomes) => (envelopes, outcomes),
-                Err(error) => self.in_parts(keeper, envelopes, refusals, Some(error)).await,
+                Err(error) => self.in_parts(store, envelopes, refusals, Some(error)).await,
             };
         }
-        let loads = measure(keeper, &stale).await;
+        let loads = measure(store, &stale).await;
         self.grant(&stale, loads);
-        self.in_parts(keeper, envelopes, refusals, None).await
+        self.in_parts(store, envelopes, refusals, None).await
     }
 
     /// Those of the batch that are refused without being written, by place.
-    async fn weigh<K: Keeper + ?Sized>(
+    async fn weigh(
         &mut self,
-        keeper: &K,
+        store: &dyn Envelopes,
         now: Instant,
         envelopes: &[NewEnvelope],
     ) -> HashMap<usize, Refused> {
@@ -120,7 +92,7 @@ impl Writer {
             return refusals;
         }
         let due = self.quotas.lacking(unmeasured.iter().map(|at| &envelopes[*at]));
-        let loads = measure(keeper, &due).await;
+        let loads = measure(store, &due).await;
         let is_measured = loads.is_some();
         self.grant(&due, loads);
         for at in unmeasured {
@@ -142,9 +114,9 @@ impl Writer {
     }
 
     /// `refused`: the batch as a whole was not taken, for that reason.
-    async fn in_parts<K: Keeper + ?Sized>(
+    async fn in_parts(
         &mut self,
-        keeper: &K,
+        store: &dyn Envelopes,
         envelopes: Vec<NewEnvelope>,
         mut refusals: HashMap<usize, Refused>,
         refused: Option<StoreError>,
@@ -161,28 +133,23 @@ impl Writer {
                 Some(refusal) => fates.decide((at, envelope), Err(refusal)),
             }
         }
-        repeat_or_refuse(keeper, over, &refusals, &mut fates).await;
+        repeat_or_refuse(store, over, &refusals, &mut fates).await;
         match refused {
-            Some(error) => self.divide(keeper, part, &error, Vec::new(), &mut fates).await,
-            None => self.halve(keeper, vec![part], &mut fates).await,
+            Some(error) => self.divide(store, part, &error, Vec::new(), &mut fates).await,
+            None => self.halve(store, vec![part], &mut fates).await,
         }
         fates.0.into_iter().map(|fate| fate.expect("each was decided")).unzip()
     }
 
     /// Writes the parts, last first; one that is refused is halved, so that what
     /// cannot be taken costs the others a few transactions and not one each.
-    async fn halve<K: Keeper + ?Sized>(
-        &mut self,
-        keeper: &K,
-        mut parts: Vec<Part>,
-        fates: &mut Fates,
-    ) {
+    async fn halve(&mut self, store: &dyn Envelopes, mut parts: Vec<Part>, fates: &mut Fates) {
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
             let (places, envelopes): (Vec<usize>, Vec<NewEnvelope>) = part.into_iter().unzip();
-            let accepted = keeper.accept(Timestamp::now(), &envelopes).await;
+            let accepted = store.accept(Timestamp::now(), &envelopes).await;
             let settled = settled(accepted, envelopes.len());
             let part: Part = places.into_iter().zip(envelopes).collect();
             match settled {
@@ -197,16 +164,16 @@ impl Writer {
     }
 
     /// As [`Self::halve`], when the whole was refused already.
-    async fn divide<K: Keeper + ?Sized>(
+    async fn divide(
         &mut self,
-        keeper: &K,
+        store: &dyn Envelopes,
         part: Part,
         error: &StoreError,
         parts: Vec<Part>,
         fates: &mut Fates,
     ) {
         let parts = self.split(part, error, parts, fates);
-        self.halve(keeper, parts, fates).await;
+        self.halve(store, parts, fates).await;
     }
 
     /// A part that was not taken: its halves are next, or its one envelope is
@@ -288,8 +255,8 @@ fn settled(accepted: Result<Vec<Accepted>>, count: usize) -> Result<Vec<Outcome>
 
 /// A full quota does not take a message twice, so it does not refuse one that is
 /// kept already either.
-async fn repeat_or_refuse<K: Keeper + ?Sized>(
-    keeper: &K,
+async fn repeat_or_refuse(
+    store: &dyn Envelopes,
     over: Part,
     refusals: &HashMap<usize, Refused>,
     fates: &mut Fates,
@@ -298,7 +265,7 @@ async fn repeat_or_refuse<K: Keeper + ?Sized>(
         return;
     }
     let (places, envelopes): (Vec<usize>, Vec<NewEnvelope>) = over.into_iter().unzip();
-    let mut known = match keeper.repeats(&envelopes).await {
+    let mut known = match store.repeats(&envelopes).await {
         Ok(known) => known,
         Err(error) => {
             tracing::warn!(%error, "sends over a quota could not be looked up");
@@ -317,13 +284,13 @@ async fn repeat_or_refuse<K: Keeper + ?Sized>(
 }
 
 /// What waits for each; `None` if the store does not say.
-async fn measure<K: Keeper + ?Sized>(keeper: &K, due: &[Due]) -> Option<Vec<WaitingLoad>> {
+async fn measure(store: &dyn Envelopes, due: &[Due]) -> Option<Vec<WaitingLoad>> {
     if due.is_empty() {
         return Some(Vec::new());
     }
     let asked: Vec<(Holder, u64)> =
         due.iter().map(|due| (due.holder.clone(), due.rows_max)).collect();
-    match keeper.waiting_load(&asked).await {
+    match store.waiting_load(&asked).await {
         Ok(loads) if loads.len() == due.len() => Some(loads),
         Ok(_) => None,
         Err(error) => {

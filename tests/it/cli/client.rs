@@ -209,7 +209,7 @@ async fn what_is_not_confirmed_comes_again_on_the_next_connection() {
 #[tokio::test]
 async fn an_invite_makes_a_member_over_http_and_twice_is_the_same() {
     let node = Node::start().await;
-    let mesh = node.store.mesh(&node.mesh).await.expect("the store answers").expect("there");
+    let mesh = node.store.meshes.get(&node.mesh).await.expect("the store answers").expect("there");
     let terms = InviteTerms {
         role: Role::Member,
         max_uses: 1,
@@ -217,7 +217,7 @@ async fn an_invite_makes_a_member_over_http_and_twice_is_the_same() {
         broker_url: node.url(),
     };
     let now = Timestamp::now();
-    let link = enrol::create_invite(&*node.store, &mesh, &node.owner.key, &terms, now)
+    let link = enrol::create_invite(&node.store, &mesh, &node.owner.key, &terms, now)
         .await
         .expect("an invite")
         .link;

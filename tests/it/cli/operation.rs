@@ -35,8 +35,8 @@ fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
 async fn send(place: &Place, team: &Team, count: usize) {
     let store = place.store().await;
     let batch: Vec<NewEnvelope> = (0..count).map(|_| envelope(team, &team.ada)).collect();
-    store.accept(Timestamp::now(), &batch).await.expect("accepted");
-    store.close().await;
+    store.envelopes.accept(Timestamp::now(), &batch).await.expect("accepted");
+    store.database.close().await;
 }
 
 #[test]
@@ -267,8 +267,8 @@ fn it_follows_the_audit_trail_line_by_line() {
             actor_name: None,
             event: claudemesh_broker::audit::AuditEvent::PeerLeft,
         };
-        store.append_audit(Timestamp::now(), &[entry]).await.expect("written");
-        store.close().await;
+        store.audit.append(Timestamp::now(), &[entry]).await.expect("written");
+        store.database.close().await;
     });
     assert_eq!(rows.join().expect("a row")["eventType"], "peer_left");
     let _ = child.kill();

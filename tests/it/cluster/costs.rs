@@ -1,13 +1,11 @@
 //! What a message costs, where that is a count and does not depend on time:
 //! statements and rows in Postgres, commands in Redis.
 
+use claudemesh_broker::id::MessageId;
+use claudemesh_broker::store::{Confirm, NewEnvelope, Stores};
+use sqlx::{PgConnection, Row as _};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
-
-use claudemesh_broker::id::MessageId;
-use claudemesh_broker::store::{Confirm, NewEnvelope, Store};
-use sqlx::{PgConnection, Row as _};
 
 use crate::harness::postgres::{PrivatePostgres, connection, store};
 use crate::harness::raw::Raw;
@@ -74,17 +72,17 @@ async fn a_batch_costs_two_statements_and_three_rows_a_message() {
     let server = PrivatePostgres::shared();
     let url = server.migrated_database().await;
     let database = url.rsplit('/').next().expect("a name").to_owned();
-    let here = Fixture::new(Arc::new(store(&url))).await;
+    let here = Fixture::new(store(&url)).await;
     let peer = here.member("ada").await;
-    here.store.close().await;
+    here.store.database.close().await;
     let mut other = connection(&server.url("postgres")).await;
     let before = counts(&mut other, &database).await;
 
-    let node: Arc<dyn Store> = Arc::new(store(&url));
+    let node: Stores = store(&url);
     let batch = directs(&here, &peer, BATCH);
-    node.accept(T0, &batch).await.expect("a mesh");
-    node.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
-    node.close().await;
+    node.envelopes.accept(T0, &batch).await.expect("a mesh");
+    node.mail.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
+    node.database.close().await;
 
     let after = counts(&mut other, &database).await;
     let messages = i64::try_from(BATCH).expect("few");
@@ -114,26 +112,26 @@ async fn a_confirmation_costs_the_same_however_much_waits() {
     let server = PrivatePostgres::shared();
     let url = server.migrated_database().await;
     let database = url.rsplit('/').next().expect("a name").to_owned();
-    let here = Fixture::new(Arc::new(store(&url))).await;
+    let here = Fixture::new(store(&url)).await;
     let (peer, away) = (here.member("ada").await, here.member("bob").await);
-    here.store.close().await;
+    here.store.database.close().await;
     let mut other = connection(&server.url("postgres")).await;
 
     let mut read = Vec::new();
     for waiting in [0, 4000] {
-        let node: Arc<dyn Store> = Arc::new(store(&url));
+        let node: Stores = store(&url);
         let early = directs(&here, &peer, 1);
-        node.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
+        node.mail.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
         if waiting > 0 {
-            node.accept(T0, &directs(&here, &away, waiting)).await.expect("a mesh");
+            node.envelopes.accept(T0, &directs(&here, &away, waiting)).await.expect("a mesh");
         }
         let batch = directs(&here, &peer, 100);
-        node.accept(T0, &batch).await.expect("a mesh");
+        node.envelopes.accept(T0, &batch).await.expect("a mesh");
         counts_settled(&mut other, &database, &node).await;
         let before = entries_read(&url).await;
-        let node: Arc<dyn Store> = Arc::new(store(&url));
-        node.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
-        node.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
+        let node: Stores = store(&url);
+        node.mail.confirm(at(1), &confirms(&here, &peer, &early)).await.expect("not there");
+        node.mail.confirm(at(1), &confirms(&here, &peer, &batch)).await.expect("accepted");
         counts_settled(&mut other, &database, &node).await;
         read.push(entries_read(&url).await - before);
     }
@@ -144,8 +142,8 @@ async fn a_confirmation_costs_the_same_however_much_waits() {
     );
 }
 
-async fn counts_settled(other: &mut PgConnection, database: &str, node: &Arc<dyn Store>) {
-    node.close().await;
+async fn counts_settled(other: &mut PgConnection, database: &str, node: &Stores) {
+    node.database.close().await;
     counts(other, database).await;
 }
 

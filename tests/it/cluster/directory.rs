@@ -25,7 +25,7 @@ async fn what_changes_while_a_node_enters_a_mesh_is_seen_there() {
     let (elsewhere, owner) = one.another_mesh("elsewhere").await;
     let mut marks = Vec::new();
     for node in [one, two] {
-        let member = new_member(&*one.store, &elsewhere, &owner, "mark", Role::Member).await;
+        let member = new_member(&one.store, &elsewhere, &owner, "mark", Role::Member).await;
         let hello = session_hello_frame(&elsewhere, &member, &SecretKey::generate());
         marks.push(Raw::greet(node, hello).await.0);
     }

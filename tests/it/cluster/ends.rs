@@ -75,7 +75,7 @@ async fn a_late_revocation_does_not_hit_who_came_back() {
         node: None,
         audit: vec![left],
     };
-    one.store.end_presences(Timestamp::now(), &[end]).await.expect("it ends");
+    one.store.presences.end(Timestamp::now(), &[end]).await.expect("it ends");
     let (mut back, after) = Raw::session(one, &bob, &key).await;
     assert_ne!(after["presenceId"], before["presenceId"], "its peers were told that it left");
     owner.event("peer_joined").await;

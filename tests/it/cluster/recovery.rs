@@ -80,7 +80,7 @@ impl Scene {
         };
         let batch = std::slice::from_ref(&envelope);
         let store = &self.cluster.nodes[0].store;
-        store.accept(Timestamp::now(), batch).await.expect("it is kept");
+        store.envelopes.accept(Timestamp::now(), batch).await.expect("it is kept");
         envelope
     }
 

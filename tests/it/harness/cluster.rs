@@ -4,15 +4,13 @@
 //! Each cluster has a database of its own and a Redis of its own. All windows
 //! are short, and all limits on senders are off unless a test sets them.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::cluster::redis::seals::ClusterKey;
 use claudemesh_broker::config::Config;
-use claudemesh_broker::store::Store;
+use claudemesh_broker::store::Stores;
 use redis::Cmd;
 use rustix::process::{Pid, Signal, kill_process};
+use std::net::SocketAddr;
 use url::Url;
 
 use super::node::new_mesh;
@@ -169,18 +167,17 @@ impl Setup {
         let mut direct = envs[0].clone();
         direct.retain(|(name, _)| name != "DATABASE_URL");
         direct.push(("DATABASE_URL".to_owned(), database.clone()));
-        let store: Arc<dyn Store> = app::open_store(&load(&direct)).await.expect("a store");
-        let (mesh, owner) = new_mesh(&*store, "test").await;
-        let id = store.cluster_identity().await.expect("a cluster").id;
+        let store: Stores = app::open_store(&load(&direct)).await.expect("a store");
+        let (mesh, owner) = new_mesh(&store, "test").await;
+        let id = store.database.cluster_identity().await.expect("a cluster").id;
         let prefix = format!("claudemesh:{id}:0");
         let (mut nodes, mut processes) = (Vec::new(), Vec::new());
         for env in &envs {
-            let (config, store, owner) = (load(env), Arc::clone(&store), owner.clone());
+            let (config, store, owner) = (load(env), store.clone(), owner.clone());
             if as_processes {
                 let env: Vec<_> = env.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
                 let process =
-                    BrokerProcess::start_on(&env, Arc::clone(&store), mesh.clone(), owner.clone())
-                        .await;
+                    BrokerProcess::start_on(&env, store.clone(), mesh.clone(), owner.clone()).await;
                 let address = SocketAddr::from(([127, 0, 0, 1], process.port));
                 nodes.push(Node::elsewhere(address, config, store, mesh.clone(), owner));
                 processes.push(process);
@@ -218,7 +215,7 @@ impl Cluster {
 
     /// What the nodes sign by, unless they are set otherwise.
     pub async fn key(&self) -> ClusterKey {
-        let identity = self.nodes[0].store.cluster_identity().await.expect("a cluster");
+        let identity = self.nodes[0].store.database.cluster_identity().await.expect("a cluster");
         ClusterKey { id: identity.id, secret: identity.secret, others: Vec::new() }
     }
 

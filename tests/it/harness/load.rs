@@ -176,7 +176,7 @@ impl Load {
         let node = &cluster.nodes[0];
         // The test's own connections may have been cut as well.
         until("the store answers the test", async || {
-            node.store.audit_page(&node.mesh, None, 0, 0).await.is_ok()
+            node.store.audit.page(&node.mesh, None, 0, 0).await.is_ok()
         })
         .await;
         let sent: usize = self.record.lock().sent.iter().map(Vec::len).sum();

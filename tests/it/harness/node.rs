@@ -1,17 +1,15 @@
 //! A broker in this process, with a mesh and members.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-
 use claudemesh_broker::app;
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
-use claudemesh_broker::features::audit::walk;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId};
-use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Store};
+use claudemesh_broker::store::chain::verify;
+use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Stores};
+use std::net::SocketAddr;
+use std::path::Path;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +41,7 @@ pub struct Node {
     pub mesh: MeshId,
     pub owner: Member,
     /// A second way into the same database, as another program has it.
-    pub store: Arc<dyn Store>,
+    pub store: Stores,
     pub config: Config,
     shutdown: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -67,7 +65,7 @@ impl Node {
         config.message.request_rate_per_minute = 0;
         adjust(&mut config);
         let store = app::open_store(&config).await.expect("a store");
-        let (mesh, owner) = new_mesh(&*store, "test").await;
+        let (mesh, owner) = new_mesh(&store, "test").await;
         let (address, shutdown, running) = run(&config).await;
         Self {
             address,
@@ -99,7 +97,7 @@ impl Node {
             address: SocketAddr::from(([127, 0, 0, 1], process.port)),
             mesh: process.mesh.clone(),
             owner: process.owner.clone(),
-            store: Arc::clone(&process.store),
+            store: process.store.clone(),
             config: Config::for_tests(folder.path()),
             shutdown: CancellationToken::new(),
             running: None,
@@ -114,12 +112,7 @@ impl Node {
     }
 
     /// One of several on the same databases, with a mesh that is there.
-    pub async fn start_on(
-        config: Config,
-        store: Arc<dyn Store>,
-        mesh: MeshId,
-        owner: Member,
-    ) -> Self {
+    pub async fn start_on(config: Config, store: Stores, mesh: MeshId, owner: Member) -> Self {
         let (address, shutdown, running) = run(&config).await;
         let running = Some(running);
         let _folder = None;
@@ -130,7 +123,7 @@ impl Node {
     pub fn elsewhere(
         address: SocketAddr,
         config: Config,
-        store: Arc<dyn Store>,
+        store: Stores,
         mesh: MeshId,
         owner: Member,
     ) -> Self {
@@ -140,7 +133,7 @@ impl Node {
 
     /// Another mesh on the same broker.
     pub async fn another_mesh(&self, slug: &str) -> (MeshId, Member) {
-        new_mesh(&*self.store, slug).await
+        new_mesh(&self.store, slug).await
     }
 
     pub fn url(&self) -> String {
@@ -154,7 +147,7 @@ impl Node {
 
     /// A new member with that role.
     pub async fn member_as(&self, name: &str, role: Role) -> Member {
-        new_member(&*self.store, &self.mesh, &self.owner, name, role).await
+        new_member(&self.store, &self.mesh, &self.owner, name, role).await
     }
 
     /// Tells it to stop, and does not wait.
@@ -184,13 +177,13 @@ impl Node {
 
     /// The mesh's audit rows of that type.
     pub async fn audit_count(&self, event_type: &str) -> i64 {
-        let page = self.store.audit_page(&self.mesh, Some(event_type), 0, 0).await;
+        let page = self.store.audit.page(&self.mesh, Some(event_type), 0, 0).await;
         page.expect("the store answers").1
     }
 
     /// Whether the mesh's chain verifies.
     pub async fn audit_is_valid(&self) -> bool {
-        walk(&*self.store, &self.mesh).await.expect("the store answers").valid
+        verify(&*self.store.audit, &self.mesh).await.expect("the store answers").valid
     }
 
     /// A new member of the mesh, as a client is one.
@@ -219,15 +212,15 @@ async fn run(config: &Config) -> (SocketAddr, CancellationToken, JoinHandle<anyh
 }
 
 /// How many audit rows of that type a mesh has, in a chain that must hold.
-pub async fn audited(store: &dyn Store, mesh: &MeshId, event_type: &str) -> i64 {
-    let verdict = walk(store, mesh).await.expect("the store answers");
+pub async fn audited(store: &Stores, mesh: &MeshId, event_type: &str) -> i64 {
+    let verdict = verify(&*store.audit, mesh).await.expect("the store answers");
     assert!(verdict.valid, "the chain breaks at {:?}", verdict.broken_at);
-    let page = store.audit_page(mesh, Some(event_type), 0, 0).await;
+    let page = store.audit.page(mesh, Some(event_type), 0, 0).await;
     page.expect("the store answers").1
 }
 
 /// A new mesh and its owner.
-pub async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
+pub async fn new_mesh(store: &Stores, slug: &str) -> (MeshId, Member) {
     let owner =
         Member { id: MemberId::generate(), key: SecretKey::generate(), name: "owner".to_owned() };
     let mesh = NewMesh {
@@ -239,13 +232,13 @@ pub async fn new_mesh(store: &dyn Store, slug: &str) -> (MeshId, Member) {
         owner_member: owner.id.clone(),
         owner_name: owner.name.clone(),
     };
-    store.create_mesh(Timestamp::now(), &mesh).await.expect("a mesh");
+    store.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
     (mesh.id, owner)
 }
 
 /// A new member, by an invite of its own.
 pub async fn new_member(
-    store: &dyn Store,
+    store: &Stores,
     mesh: &MeshId,
     owner: &Member,
     name: &str,
@@ -263,7 +256,7 @@ pub async fn new_member(
         expires_at: now.plus_ms(60_000),
         created_by: owner.id.to_string(),
     };
-    store.create_invite(now, &invite).await.expect("an invite");
+    store.invites.create(now, &invite).await.expect("an invite");
     let join = Join {
         token: invite.token,
         mesh: mesh.clone(),
@@ -272,7 +265,7 @@ pub async fn new_member(
         key: member.pubkey(),
         display_name: name.to_owned(),
     };
-    let joined = store.join(now, &join).await.expect("the store answers");
+    let joined = store.invites.join(now, &join).await.expect("the store answers");
     assert_eq!(joined, Joined::New(member.id.clone()));
     member
 }

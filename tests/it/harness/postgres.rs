@@ -4,11 +4,11 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::id;
-use claudemesh_broker::store::Store as _;
+use claudemesh_broker::store::Stores;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -121,8 +121,8 @@ impl PrivatePostgres {
         let template = self.template.get_or_init(|| async {
             let url = self.empty_database().await;
             let store = store(&url);
-            store.migrate().await.expect("an empty database");
-            store.close().await;
+            store.database.migrate().await.expect("an empty database");
+            store.database.close().await;
             url.rsplit('/').next().expect("a name").to_owned()
         });
         let template = template.await;
@@ -222,9 +222,9 @@ impl Drop for PrivatePostgres {
 }
 
 /// A store with few connections.
-pub(crate) fn store(url: &str) -> PostgresStore {
+pub(crate) fn store(url: &str) -> Stores {
     let settings = PostgresSettings { url: url.to_owned(), pool_max: 5, statement_cache_max: 100 };
-    PostgresStore::connect(&settings).expect("a URL")
+    Stores::of(Arc::new(PostgresStore::connect(&settings).expect("a URL")))
 }
 
 /// A connection such as any program has.

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use claudemesh_broker::app;
 use claudemesh_broker::client::{self, Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::config::Config;
 use claudemesh_broker::id::MeshId;
-use claudemesh_broker::store::{Role, Store};
+use claudemesh_broker::store::{Role, Stores};
 use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -28,7 +27,7 @@ pub struct BrokerProcess {
     pub mesh: MeshId,
     pub owner: Member,
     /// A second way into the same database, as another program has it.
-    pub store: Arc<dyn Store>,
+    pub store: Stores,
     env: Vec<(String, String)>,
     /// Files that it may have open, if that is limited.
     open_files: Option<u32>,
@@ -48,7 +47,7 @@ impl BrokerProcess {
         let folder = tempfile::tempdir().expect("a folder");
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
-        let (mesh, owner) = new_mesh(&*store, "test").await;
+        let (mesh, owner) = new_mesh(&store, "test").await;
         Self::launch_on(env, open_files, folder, store, mesh, owner).await
     }
 
@@ -56,7 +55,7 @@ impl BrokerProcess {
     /// that is there.
     pub async fn start_on(
         env: &[(&str, &str)],
-        store: Arc<dyn Store>,
+        store: Stores,
         mesh: MeshId,
         owner: Member,
     ) -> Self {
@@ -68,7 +67,7 @@ impl BrokerProcess {
         env: &[(&str, &str)],
         open_files: Option<u32>,
         folder: TempDir,
-        store: Arc<dyn Store>,
+        store: Stores,
         mesh: MeshId,
         owner: Member,
     ) -> Self {
@@ -96,7 +95,7 @@ impl BrokerProcess {
 
     /// A new member of the mesh, as a client is one.
     pub async fn identity(&self, name: &str) -> Identity {
-        let member = new_member(&*self.store, &self.mesh, &self.owner, name, Role::Member).await;
+        let member = new_member(&self.store, &self.mesh, &self.owner, name, Role::Member).await;
         member.identity(&self.mesh)
     }
 
@@ -107,7 +106,7 @@ impl BrokerProcess {
 
     /// How many audit rows of that type there are, in a chain that must hold.
     pub async fn audited(&self, event_type: &str) -> i64 {
-        audited(&*self.store, &self.mesh, event_type).await
+        audited(&self.store, &self.mesh, event_type).await
     }
 
     /// How many sockets it serves.

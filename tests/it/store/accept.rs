@@ -1,19 +1,17 @@
 //! Taking envelopes.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{MemberId, PresenceId};
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{Accepted, NewEnvelope, Reach, Store};
+use claudemesh_broker::store::{Accepted, NewEnvelope, Reach, Stores};
 use serde_json::json;
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at, fresh_key};
 
 impl Fixture {
     pub(crate) async fn accept(&self, batch: &[NewEnvelope]) -> Vec<Accepted> {
-        self.store.accept(T0, batch).await.expect("a good batch")
+        self.store.envelopes.accept(T0, batch).await.expect("a good batch")
     }
 }
 
@@ -26,7 +24,7 @@ pub(crate) fn places(answers: &[Accepted]) -> Vec<i64> {
     answers.iter().map(place).collect()
 }
 
-pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Arc<dyn Store>) {
+pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let sent = NewEnvelope {
@@ -38,13 +36,14 @@ pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Arc<dyn Store>) {
         reply_to_id: Some("reply".to_owned()),
         ..here.direct(&here.owner, &peer.key)
     };
-    let answers = store.accept(at(3), std::slice::from_ref(&sent)).await.expect("a good one");
+    let answers =
+        store.envelopes.accept(at(3), std::slice::from_ref(&sent)).await.expect("a good one");
     let [Accepted::New { seq, previous_multicast: 0, created_at }] = *answers else {
         panic!("{answers:?}");
     };
     assert_eq!(created_at, at(3));
     let presence = here.present(&peer).await;
-    let given = store.claim(at(4), &here.asks(&presence, &peer)).await.expect("readable");
+    let given = store.mail.claim(at(4), &here.asks(&presence, &peer)).await.expect("readable");
     let [kept] = given.as_slice() else { panic!("{given:?}") };
     assert_eq!((&kept.id, kept.seq, kept.created_at), (&sent.id, seq, at(3)));
     assert_eq!((&kept.sender_member, &kept.sender_key), (&here.owner.id, &here.owner.key));
@@ -57,7 +56,7 @@ pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Arc<dyn Store>) {
     assert_eq!(kept.reply_to_id, sent.reply_to_id);
 }
 
-pub(crate) async fn an_accepted_envelope_has_one_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn an_accepted_envelope_has_one_audit_row(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let seq = here.send(at(3), &here.direct(&here.owner, &peer.key)).await;
@@ -70,7 +69,7 @@ pub(crate) async fn an_accepted_envelope_has_one_audit_row(store: Arc<dyn Store>
     assert_eq!(row.mesh, here.mesh);
 }
 
-pub(crate) async fn a_batch_keeps_its_order(store: Arc<dyn Store>) {
+pub(crate) async fn a_batch_keeps_its_order(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let batch: Vec<_> = (0..20).map(|_| here.direct(&here.owner, &peer.key)).collect();
@@ -84,7 +83,7 @@ pub(crate) async fn a_batch_keeps_its_order(store: Arc<dyn Store>) {
     assert_eq!(given, sent);
 }
 
-pub(crate) async fn a_large_batch_is_one_transaction(store: Arc<dyn Store>) {
+pub(crate) async fn a_large_batch_is_one_transaction(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let batch: Vec<_> = (0..700)
@@ -99,7 +98,7 @@ pub(crate) async fn a_large_batch_is_one_transaction(store: Arc<dyn Store>) {
     assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), places);
 }
 
-pub(crate) async fn a_batch_may_span_meshes(store: Arc<dyn Store>) {
+pub(crate) async fn a_batch_may_span_meshes(store: Stores) {
     let here = Fixture::new(store).await;
     let there = here.another().await;
     let batch: Vec<_> = [&here, &there, &here, &there, &here]
@@ -120,7 +119,7 @@ pub(crate) async fn a_batch_may_span_meshes(store: Arc<dyn Store>) {
     assert_eq!(there.audit_of("message_sent").await.len(), 2);
 }
 
-pub(crate) async fn any_text_survives(store: Arc<dyn Store>) {
+pub(crate) async fn any_text_survives(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let odd = "'; drop table x; -- \"quoted\" \\ größe 🦀 \u{1} \u{7f} \u{2028} $.a [1]";
     let sent = NewEnvelope {
@@ -132,7 +131,7 @@ pub(crate) async fn any_text_survives(store: Arc<dyn Store>) {
         ..here.multicast(&here.owner)
     };
     here.send(T0, &sent).await;
-    let kept = store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     assert_eq!((&kept.sender_name, &kept.target_spec), (&sent.sender_name, &sent.target_spec));
     assert_eq!((&kept.nonce, &kept.ciphertext), (&sent.nonce, &sent.ciphertext));
@@ -142,7 +141,7 @@ pub(crate) async fn any_text_survives(store: Arc<dyn Store>) {
     assert_eq!(rows[0].payload["targetSpec"], sent.target_spec);
 }
 
-pub(crate) async fn a_refused_batch_leaves_nothing(store: Arc<dyn Store>) {
+pub(crate) async fn a_refused_batch_leaves_nothing(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let good = NewEnvelope {
         client_message_id: Some("client-1".to_owned()),
@@ -153,7 +152,8 @@ pub(crate) async fn a_refused_batch_leaves_nothing(store: Arc<dyn Store>) {
         sender_member: MemberId::generate(),
         ..good.clone()
     };
-    let refusal = store.accept(T0, &[good.clone(), of_nobody]).await.expect_err("no such member");
+    let refusal =
+        store.envelopes.accept(T0, &[good.clone(), of_nobody]).await.expect_err("no such member");
     assert!(!refusal.is_retryable(), "{refusal}");
     assert!(here.message(&good.id).await.is_none());
     assert!(here.audit_of("message_sent").await.is_empty());
@@ -161,16 +161,16 @@ pub(crate) async fn a_refused_batch_leaves_nothing(store: Arc<dyn Store>) {
     assert_eq!(here.audit_of("message_sent").await.len(), 1);
 }
 
-pub(crate) async fn an_empty_batch_is_accepted(store: Arc<dyn Store>) {
-    assert!(store.accept(T0, &[]).await.expect("nothing").is_empty());
-    store.confirm(T0, &[]).await.expect("nothing");
-    store.append_audit(T0, &[]).await.expect("nothing");
-    store.update_presences(T0, &[]).await.expect("nothing");
-    store.unclaim(&PresenceId::generate(), &[]).await.expect("nothing");
-    assert!(store.waiting(T0, &[]).await.expect("nothing").is_empty());
+pub(crate) async fn an_empty_batch_is_accepted(store: Stores) {
+    assert!(store.envelopes.accept(T0, &[]).await.expect("nothing").is_empty());
+    store.mail.confirm(T0, &[]).await.expect("nothing");
+    store.audit.append(T0, &[]).await.expect("nothing");
+    store.presences.update(T0, &[]).await.expect("nothing");
+    store.mail.unclaim(&PresenceId::generate(), &[]).await.expect("nothing");
+    assert!(store.mail.waiting(T0, &[]).await.expect("nothing").is_empty());
 }
 
-pub(crate) async fn a_multicast_names_the_one_before(store: Arc<dyn Store>) {
+pub(crate) async fn a_multicast_names_the_one_before(store: Stores) {
     let here = Fixture::new(store).await;
     let multicast = || here.multicast(&here.owner);
     let direct = || here.direct(&here.owner, &here.owner.key);
@@ -187,7 +187,7 @@ pub(crate) async fn a_multicast_names_the_one_before(store: Arc<dyn Store>) {
     assert_eq!(previous_multicast, seq[3]);
 }
 
-pub(crate) async fn a_multicast_is_delivered_from_the_start(store: Arc<dyn Store>) {
+pub(crate) async fn a_multicast_is_delivered_from_the_start(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     // Even one whose target looks like a mailbox.
     let target_spec = here.owner.key.to_string();
@@ -198,10 +198,10 @@ pub(crate) async fn a_multicast_is_delivered_from_the_start(store: Arc<dyn Store
     assert_eq!(state.delivered_at, Some(at(3)));
     let presence = here.present(&here.owner).await;
     assert!(here.claims(T0, &here.asks(&presence, &here.owner)).await.is_empty());
-    assert!(store.queued(&here.mesh, 10).await.expect("readable").is_empty());
+    assert!(store.messages.queued(&here.mesh, 10).await.expect("readable").is_empty());
 }
 
-pub(crate) async fn concurrent_batches_make_one_chain(store: Arc<dyn Store>) {
+pub(crate) async fn concurrent_batches_make_one_chain(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let tasks: Vec<_> = (0..6)
@@ -219,7 +219,7 @@ pub(crate) async fn concurrent_batches_make_one_chain(store: Arc<dyn Store>) {
                             ..here.direct(&peer, &here.owner.key)
                         },
                     ];
-                    let answers = here.store.accept(now, &batch).await.expect("writable");
+                    let answers = here.store.envelopes.accept(now, &batch).await.expect("writable");
                     seqs.extend(places(&answers));
                 }
                 seqs

@@ -1,9 +1,7 @@
 //! Meshes, as the command line sees them.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{self, MemberId, MeshId};
-use claudemesh_broker::store::{NewMesh, Role, Store, StoreError};
+use claudemesh_broker::store::{NewMesh, Role, StoreError, Stores};
 
 use super::fixture::{Fixture, Peer, T0, at, fresh_key, new_mesh};
 
@@ -12,74 +10,74 @@ fn mesh_called(slug: &str) -> NewMesh {
     new_mesh(slug, &owner)
 }
 
-pub(crate) async fn a_new_mesh_has_its_owner(store: Arc<dyn Store>) {
+pub(crate) async fn a_new_mesh_has_its_owner(store: Stores) {
     let mesh = mesh_called(&id::generate());
-    store.create_mesh(at(1), &mesh).await.expect("a new slug");
-    let members = store.members(&mesh.id).await.expect("readable");
+    store.meshes.create(at(1), &mesh).await.expect("a new slug");
+    let members = store.members.active(&mesh.id).await.expect("readable");
     let [owner] = members.as_slice() else { panic!("{members:?}") };
     assert_eq!((&owner.id, &owner.key), (&mesh.owner_member, &mesh.owner_key));
     assert_eq!((owner.display_name.as_str(), owner.role), ("owner", Role::Admin));
     assert!(owner.is_owner);
-    let kept = store.mesh(&mesh.id).await.expect("readable").expect("created");
+    let kept = store.meshes.get(&mesh.id).await.expect("readable").expect("created");
     assert_eq!((kept.slug, kept.name), (mesh.slug, mesh.name));
     assert_eq!((kept.root_key, kept.created_at), (Some(mesh.root_key), at(1)));
 }
 
-pub(crate) async fn a_slug_is_taken_until_its_mesh_is_archived(store: Arc<dyn Store>) {
+pub(crate) async fn a_slug_is_taken_until_its_mesh_is_archived(store: Stores) {
     let slug = id::generate();
     let (first, second) = (mesh_called(&slug), mesh_called(&slug));
-    store.create_mesh(T0, &first).await.expect("a new slug");
-    let refusal = store.create_mesh(T0, &second).await.expect_err("taken");
+    store.meshes.create(T0, &first).await.expect("a new slug");
+    let refusal = store.meshes.create(T0, &second).await.expect_err("taken");
     assert!(matches!(refusal, StoreError::Conflict(_)), "{refusal:?}");
     assert!(!refusal.to_string().contains(&slug), "no values in sentences");
-    assert!(store.mesh(&second.id).await.expect("readable").is_none());
-    assert!(store.all_members(&second.id).await.expect("readable").is_empty());
-    store.archive_mesh(T0, &first.id).await.expect("a mesh");
-    store.create_mesh(T0, &second).await.expect("free again");
+    assert!(store.meshes.get(&second.id).await.expect("readable").is_none());
+    assert!(store.members.all(&second.id).await.expect("readable").is_empty());
+    store.meshes.archive(T0, &first.id).await.expect("a mesh");
+    store.meshes.create(T0, &second).await.expect("free again");
 }
 
-pub(crate) async fn a_mesh_is_found_by_slug_or_id(store: Arc<dyn Store>) {
+pub(crate) async fn a_mesh_is_found_by_slug_or_id(store: Stores) {
     let slug = id::generate();
     let (old, new) = (mesh_called(&slug), mesh_called(&slug));
     // Its slug is another's id: the slug wins.
     let confusing = mesh_called(old.id.as_str());
     let found =
-        async |name: &str| store.find_mesh(name).await.expect("readable").map(|mesh| mesh.id);
-    store.create_mesh(at(1), &old).await.expect("a new slug");
+        async |name: &str| store.meshes.find(name).await.expect("readable").map(|mesh| mesh.id);
+    store.meshes.create(at(1), &old).await.expect("a new slug");
     assert_eq!(found(&slug).await.as_ref(), Some(&old.id));
-    store.archive_mesh(at(2), &old.id).await.expect("a mesh");
+    store.meshes.archive(at(2), &old.id).await.expect("a mesh");
     assert_eq!(found(&slug).await, None, "an archived slug names nothing");
     assert_eq!(found(old.id.as_str()).await.as_ref(), Some(&old.id), "its id does");
-    store.create_mesh(at(3), &new).await.expect("free again");
+    store.meshes.create(at(3), &new).await.expect("free again");
     assert_eq!(found(&slug).await.as_ref(), Some(&new.id));
-    store.create_mesh(at(4), &confusing).await.expect("a new slug");
+    store.meshes.create(at(4), &confusing).await.expect("a new slug");
     assert_eq!(found(old.id.as_str()).await.as_ref(), Some(&confusing.id));
     assert_eq!(found("no such mesh").await, None);
 }
 
-pub(crate) async fn a_mesh_is_archived_once(store: Arc<dyn Store>) {
+pub(crate) async fn a_mesh_is_archived_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    assert!(store.archive_mesh(at(1), &here.mesh).await.expect("a mesh"));
-    assert!(!store.archive_mesh(at(2), &here.mesh).await.expect("a mesh"));
-    let mesh = store.mesh(&here.mesh).await.expect("readable").expect("kept");
+    assert!(store.meshes.archive(at(1), &here.mesh).await.expect("a mesh"));
+    assert!(!store.meshes.archive(at(2), &here.mesh).await.expect("a mesh"));
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("kept");
     assert_eq!(mesh.archived_at, Some(at(1)));
-    let nowhere = store.archive_mesh(T0, &MeshId::generate()).await;
+    let nowhere = store.meshes.archive(T0, &MeshId::generate()).await;
     assert!(matches!(nowhere, Err(StoreError::NotFound(_))), "{nowhere:?}");
 }
 
-pub(crate) async fn meshes_are_counted_and_sorted(store: Arc<dyn Store>) {
+pub(crate) async fn meshes_are_counted_and_sorted(store: Stores) {
     let archived = Fixture::new(store.clone()).await;
     let here = archived.another().await;
-    store.archive_mesh(T0, &archived.mesh).await.expect("a mesh");
+    store.meshes.archive(T0, &archived.mesh).await.expect("a mesh");
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
-    store.ban(T0, &here.about(&bob)).await.expect("a member");
+    store.bans.ban(T0, &here.about(&bob)).await.expect("a member");
     let ended = here.present(&ada).await;
     here.end(&ended).await;
     here.present(&ada).await;
     here.present(&here.owner).await;
     here.mail(&ada.key, 3).await;
     here.send(T0, &here.multicast(&ada)).await;
-    let meshes = store.meshes().await.expect("readable");
+    let meshes = store.meshes.all().await.expect("readable");
     let place = |id: &MeshId| meshes.iter().position(|summary| summary.mesh.id == *id);
     let (mine, last) = (place(&here.mesh).expect("listed"), place(&archived.mesh).expect("listed"));
     assert!(mine < last, "archived ones last");
@@ -89,11 +87,11 @@ pub(crate) async fn meshes_are_counted_and_sorted(store: Arc<dyn Store>) {
     assert_eq!((summary.members, summary.presences, summary.queued), (1, 0, 0));
 }
 
-pub(crate) async fn all_members_includes_the_revoked(store: Arc<dyn Store>) {
+pub(crate) async fn all_members_includes_the_revoked(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let bob = here.member("bob").await;
-    store.ban(at(1), &here.about(&bob)).await.expect("a member");
-    let members = store.all_members(&here.mesh).await.expect("readable");
+    store.bans.ban(at(1), &here.about(&bob)).await.expect("a member");
+    let members = store.members.all(&here.mesh).await.expect("readable");
     assert_eq!(members.len(), 2);
     let revoked = members.iter().find(|member| member.id == bob.id).expect("listed");
     assert_eq!(revoked.revoked_at, Some(at(1)));

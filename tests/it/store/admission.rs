@@ -1,19 +1,17 @@
 //! Who may enter.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{Key, MeshId};
 use claudemesh_broker::protocol::PeerRole;
-use claudemesh_broker::store::{Admission, EndPresence, Moderation, Role, Store};
+use claudemesh_broker::store::{Admission, EndPresence, Moderation, Role, Stores};
 use serde_json::json;
 
 use super::fixture::{Fixture, Peer, T0, at, fresh_key};
 
 impl Fixture {
     async fn admits(&self, key: &Key) -> Admission {
-        self.store.admit(&self.mesh, key.as_str(), "").await.expect("readable")
+        self.store.members.admit(&self.mesh, key.as_str(), "").await.expect("readable")
     }
 
     pub(crate) fn about(&self, peer: &Peer) -> Moderation {
@@ -30,12 +28,12 @@ impl Fixture {
     }
 
     async fn owner_of_session(&self, key: &Key, since: Timestamp) -> Option<String> {
-        let found = self.store.member_of_session_key(&self.mesh, key.as_str(), since).await;
+        let found = self.store.members.of_session_key(&self.mesh, key.as_str(), since).await;
         found.expect("readable").map(|member| member.to_string())
     }
 }
 
-pub(crate) async fn an_active_member_is_admitted(store: Arc<dyn Store>) {
+pub(crate) async fn an_active_member_is_admitted(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let Admission::Member(admitted) = here.admits(&peer.key).await else {
@@ -58,37 +56,38 @@ pub(crate) async fn an_active_member_is_admitted(store: Arc<dyn Store>) {
     assert_eq!(owner.member.role, Role::Admin);
 }
 
-pub(crate) async fn strangers_are_unknown(store: Arc<dyn Store>) {
+pub(crate) async fn strangers_are_unknown(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let elsewhere = here.another().await;
     let peer = elsewhere.member("ada").await;
     assert!(matches!(here.admits(&fresh_key()).await, Admission::Unknown));
     assert!(matches!(here.admits(&peer.key).await, Admission::Unknown), "another mesh's key");
-    let nowhere = store.admit(&MeshId::generate(), peer.key.as_str(), "").await.expect("readable");
+    let nowhere =
+        store.members.admit(&MeshId::generate(), peer.key.as_str(), "").await.expect("readable");
     assert!(matches!(nowhere, Admission::Unknown));
     let banned = elsewhere.member("bob").await;
-    store.ban(T0, &elsewhere.about(&banned)).await.expect("a member");
-    store.archive_mesh(T0, &elsewhere.mesh).await.expect("a mesh");
+    store.bans.ban(T0, &elsewhere.about(&banned)).await.expect("a member");
+    store.meshes.archive(T0, &elsewhere.mesh).await.expect("a mesh");
     assert!(matches!(elsewhere.admits(&peer.key).await, Admission::Unknown), "archived");
     assert!(matches!(elsewhere.admits(&banned.key).await, Admission::Unknown), "archived");
 }
 
-pub(crate) async fn a_revoked_member_is_told_of_its_mesh(store: Arc<dyn Store>) {
+pub(crate) async fn a_revoked_member_is_told_of_its_mesh(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
-    store.ban(T0, &here.about(&peer)).await.expect("a member");
+    store.bans.ban(T0, &here.about(&peer)).await.expect("a member");
     let Admission::Revoked { mesh_label } = here.admits(&peer.key).await else {
         panic!("not revoked");
     };
-    let mesh = store.mesh(&here.mesh).await.expect("readable").expect("it exists");
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("it exists");
     assert_eq!(mesh_label, mesh.name);
 }
 
-pub(crate) async fn an_active_membership_wins_over_a_revoked_one(store: Arc<dyn Store>) {
+pub(crate) async fn an_active_membership_wins_over_a_revoked_one(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let before = here.member("ada").await;
     // Before the invite that follows.
-    store.ban(T0.plus_ms(-1), &here.about(&before)).await.expect("a member");
+    store.bans.ban(T0.plus_ms(-1), &here.about(&before)).await.expect("a member");
     let after = here.member_with_key("ada again", before.key.clone()).await;
     let Admission::Member(admitted) = here.admits(&before.key).await else {
         panic!("not admitted");
@@ -96,12 +95,12 @@ pub(crate) async fn an_active_membership_wins_over_a_revoked_one(store: Arc<dyn 
     assert_eq!(admitted.member.id, after.id);
 }
 
-pub(crate) async fn members_are_the_active_ones(store: Arc<dyn Store>) {
+pub(crate) async fn members_are_the_active_ones(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     here.another().await.member("eve").await;
-    store.ban(T0, &here.about(&bob)).await.expect("a member");
-    let members = store.members(&here.mesh).await.expect("readable");
+    store.bans.ban(T0, &here.about(&bob)).await.expect("a member");
+    let members = store.members.active(&here.mesh).await.expect("readable");
     let mut names: Vec<&str> = members.iter().map(|m| m.display_name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, [ada.name.as_str(), "owner"]);
@@ -109,19 +108,19 @@ pub(crate) async fn members_are_the_active_ones(store: Arc<dyn Store>) {
     assert_eq!(owners.iter().filter(|owner| **owner).count(), 1);
 }
 
-pub(crate) async fn a_mesh_is_found_also_when_archived(store: Arc<dyn Store>) {
+pub(crate) async fn a_mesh_is_found_also_when_archived(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let mesh = store.mesh(&here.mesh).await.expect("readable").expect("it exists");
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("it exists");
     assert_eq!(mesh.owner_key.as_ref(), Some(&here.owner.key));
     assert_eq!((mesh.owner_secret_key, mesh.root_key.as_deref()), (None, Some("cm9vdA")));
     assert_eq!((mesh.created_at, mesh.archived_at), (T0, None));
-    store.archive_mesh(at(9), &here.mesh).await.expect("a mesh");
-    let mesh = store.mesh(&here.mesh).await.expect("readable").expect("it exists");
+    store.meshes.archive(at(9), &here.mesh).await.expect("a mesh");
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("it exists");
     assert_eq!(mesh.archived_at, Some(at(9)));
-    assert!(store.mesh(&MeshId::generate()).await.expect("readable").is_none());
+    assert!(store.meshes.get(&MeshId::generate()).await.expect("readable").is_none());
 }
 
-pub(crate) async fn a_session_key_leads_to_its_member(store: Arc<dyn Store>) {
+pub(crate) async fn a_session_key_leads_to_its_member(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, key) = (here.member("ada").await, fresh_key());
     let mut opening = here.opening(&peer);
@@ -140,14 +139,14 @@ pub(crate) async fn a_session_key_leads_to_its_member(store: Arc<dyn Store>) {
         node: None,
         audit: Vec::new(),
     };
-    store.end_presences(at(20), &[ended]).await.expect("an open presence");
+    store.presences.end(at(20), &[ended]).await.expect("an open presence");
     assert_eq!(here.owner_of_session(&key, at(20)).await, found, "seen until it ended");
     assert_eq!(here.owner_of_session(&key, at(21)).await, None);
-    store.ban(T0, &here.about(&peer)).await.expect("a member");
+    store.bans.ban(T0, &here.about(&peer)).await.expect("a member");
     assert_eq!(here.owner_of_session(&key, T0).await, None, "no longer a member");
 }
 
-pub(crate) async fn a_proven_session_key_wins_over_a_claimed_one(store: Arc<dyn Store>) {
+pub(crate) async fn a_proven_session_key_wins_over_a_claimed_one(store: Stores) {
     let here = Fixture::new(store).await;
     let (ada, eve) = (here.member("ada").await, here.member("eve").await);
     let key = fresh_key();

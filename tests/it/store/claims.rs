@@ -1,14 +1,12 @@
 //! Mail that a presence asks for.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{ClaimRequest, NewEnvelope, Reach, Store};
+use claudemesh_broker::store::{ClaimRequest, NewEnvelope, Reach, Stores};
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at, fresh_key};
 
-pub(crate) async fn mail_comes_in_order_from_both_mailboxes(store: Arc<dyn Store>) {
+pub(crate) async fn mail_comes_in_order_from_both_mailboxes(store: Stores) {
     let here = Fixture::new(store).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let presence = here.present(&peer).await;
@@ -20,7 +18,7 @@ pub(crate) async fn mail_comes_in_order_from_both_mailboxes(store: Arc<dyn Store
     assert_eq!(here.claims(T0, &ask).await, sent);
 }
 
-pub(crate) async fn a_session_key_like_the_member_key_gives_mail_once(store: Arc<dyn Store>) {
+pub(crate) async fn a_session_key_like_the_member_key_gives_mail_once(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let presence = here.present(&peer).await;
@@ -30,7 +28,7 @@ pub(crate) async fn a_session_key_like_the_member_key_gives_mail_once(store: Arc
     assert_eq!(here.claims(T0, &ask).await, sent);
 }
 
-pub(crate) async fn a_visitor_is_given_nothing_of_its_members(store: Arc<dyn Store>) {
+pub(crate) async fn a_visitor_is_given_nothing_of_its_members(store: Stores) {
     let here = Fixture::new(store).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let presence = here.present(&peer).await;
@@ -44,7 +42,7 @@ pub(crate) async fn a_visitor_is_given_nothing_of_its_members(store: Arc<dyn Sto
     assert_eq!(here.claims(T0, &here.asks(&other, &peer)).await, to_member, "nobody has them");
 }
 
-pub(crate) async fn mail_of_others_is_not_given(store: Arc<dyn Store>) {
+pub(crate) async fn mail_of_others_is_not_given(store: Stores) {
     let here = Fixture::new(store).await;
     let there = here.another().await;
     let peer = here.member("ada").await;
@@ -56,7 +54,7 @@ pub(crate) async fn mail_of_others_is_not_given(store: Arc<dyn Store>) {
     assert!(here.claims(T0, &here.asks(&presence, &peer)).await.is_empty());
 }
 
-pub(crate) async fn a_limit_gives_the_oldest(store: Arc<dyn Store>) {
+pub(crate) async fn a_limit_gives_the_oldest(store: Stores) {
     let here = Fixture::new(store).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let presence = here.present(&peer).await;
@@ -71,7 +69,7 @@ pub(crate) async fn a_limit_gives_the_oldest(store: Arc<dyn Store>) {
     assert_eq!(here.claims(T0, &ask).await, sent[3..]);
 }
 
-pub(crate) async fn a_busy_presence_gets_what_is_urgent(store: Arc<dyn Store>) {
+pub(crate) async fn a_busy_presence_gets_what_is_urgent(store: Stores) {
     let here = Fixture::new(store).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let presence = here.present(&peer).await;
@@ -93,7 +91,7 @@ pub(crate) async fn a_busy_presence_gets_what_is_urgent(store: Arc<dyn Store>) {
     assert_eq!(here.claims(T0, &ask).await, sent, "what is held comes once it is idle");
 }
 
-pub(crate) async fn mail_in_flight_is_not_given_again(store: Arc<dyn Store>) {
+pub(crate) async fn mail_in_flight_is_not_given_again(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let presence = here.present(&peer).await;
@@ -105,7 +103,7 @@ pub(crate) async fn mail_in_flight_is_not_given_again(store: Arc<dyn Store>) {
     assert_eq!(here.claims(at(1), &ask).await, others, "its own claims come again");
 }
 
-pub(crate) async fn a_claim_keeps_others_off_until_it_expires(store: Arc<dyn Store>) {
+pub(crate) async fn a_claim_keeps_others_off_until_it_expires(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let (one, two) = (here.present(&peer).await, here.present(&peer).await);
@@ -120,7 +118,7 @@ pub(crate) async fn a_claim_keeps_others_off_until_it_expires(store: Arc<dyn Sto
     assert!(here.claims(at(61), &here.asks(&one, &peer)).await.is_empty());
 }
 
-pub(crate) async fn an_accepted_claim_keeps_others_off_until_it_expires(store: Arc<dyn Store>) {
+pub(crate) async fn an_accepted_claim_keeps_others_off_until_it_expires(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let (one, two) = (here.present(&peer).await, here.present(&peer).await);
@@ -136,19 +134,19 @@ pub(crate) async fn an_accepted_claim_keeps_others_off_until_it_expires(store: A
     assert_eq!(here.claims(at(30), &here.asks(&two, &peer)).await, sent);
 }
 
-pub(crate) async fn a_claim_is_given_back_only_by_its_holder(store: Arc<dyn Store>) {
+pub(crate) async fn a_claim_is_given_back_only_by_its_holder(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let (one, two) = (here.present(&peer).await, here.present(&peer).await);
     let sent = here.mail(&peer.key, 2).await;
     assert_eq!(here.claims(T0, &here.asks(&one, &peer)).await, sent);
-    store.unclaim(&two, &sent).await.expect("writable");
+    store.mail.unclaim(&two, &sent).await.expect("writable");
     assert!(here.claims(at(1), &here.asks(&two, &peer)).await.is_empty(), "not its to give");
-    store.unclaim(&one, &sent[..1]).await.expect("writable");
+    store.mail.unclaim(&one, &sent[..1]).await.expect("writable");
     assert_eq!(here.claims(at(1), &here.asks(&two, &peer)).await, sent[..1]);
 }
 
-pub(crate) async fn concurrent_claims_share_nothing(store: Arc<dyn Store>) {
+pub(crate) async fn concurrent_claims_share_nothing(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let batch: Vec<_> = (0..60).map(|_| here.direct(&here.owner, &peer.key)).collect();
@@ -168,7 +166,7 @@ pub(crate) async fn concurrent_claims_share_nothing(store: Arc<dyn Store>) {
     assert_eq!((given.len(), distinct.len()), (60, 60), "each went to one presence");
 }
 
-pub(crate) async fn mail_that_nobody_holds_is_waiting(store: Arc<dyn Store>) {
+pub(crate) async fn mail_that_nobody_holds_is_waiting(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let there = here.another().await;
     let [free, held, empty] = [fresh_key(), fresh_key(), fresh_key()];
@@ -178,16 +176,16 @@ pub(crate) async fn mail_that_nobody_holds_is_waiting(store: Arc<dyn Store>) {
     let reach = Reach::Direct { claim };
     here.send(T0, &NewEnvelope { reach, ..here.direct(&here.owner, &held) }).await;
     let asked: Vec<_> = [&held, &free, &empty].map(|key| (here.mesh.clone(), key.clone())).into();
-    let waiting = store.waiting(at(29), &asked).await.expect("readable");
+    let waiting = store.mail.waiting(at(29), &asked).await.expect("readable");
     assert_eq!(waiting, asked[1..2]);
-    let waiting = store.waiting(at(30), &asked).await.expect("readable");
+    let waiting = store.mail.waiting(at(30), &asked).await.expect("readable");
     assert_eq!(waiting.iter().collect::<HashSet<_>>(), asked[..2].iter().collect());
     let presence = here.present(&here.owner).await;
     let mut ask = here.asks(&presence, &here.owner);
     (ask.member_key, ask.limit) = (Some(free.clone()), 1);
     here.claims(at(1), &ask).await;
-    let waiting = store.waiting(at(2), &asked).await.expect("readable");
+    let waiting = store.mail.waiting(at(2), &asked).await.expect("readable");
     assert_eq!(waiting, asked[1..2], "one of two is left");
     here.confirm_all(&free).await;
-    assert!(store.waiting(at(2), &asked).await.expect("readable").is_empty());
+    assert!(store.mail.waiting(at(2), &asked).await.expect("readable").is_empty());
 }

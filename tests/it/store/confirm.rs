@@ -1,9 +1,7 @@
 //! Deliveries that are done.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{Key, MeshId, MessageId};
-use claudemesh_broker::store::{Confirm, NewEnvelope, Store};
+use claudemesh_broker::store::{Confirm, NewEnvelope, Stores};
 
 use super::fixture::{Fixture, T0, at, fresh_key};
 
@@ -33,9 +31,9 @@ impl Fixture {
 
     /// Confirms all that is queued for a key.
     pub(crate) async fn confirm_all(&self, key: &Key) {
-        let queued = self.store.queued(&self.mesh, 1000).await.expect("readable");
+        let queued = self.store.messages.queued(&self.mesh, 1000).await.expect("readable");
         let done: Vec<_> = queued.iter().map(|state| self.done(&state.id, key)).collect();
-        self.store.confirm(at(1), &done).await.expect("writable");
+        self.store.mail.confirm(at(1), &done).await.expect("writable");
     }
 
     async fn is_delivered(&self, id: &MessageId) -> bool {
@@ -43,20 +41,20 @@ impl Fixture {
     }
 }
 
-pub(crate) async fn a_confirmed_envelope_is_done(store: Arc<dyn Store>) {
+pub(crate) async fn a_confirmed_envelope_is_done(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let (one, two) = (here.present(&peer).await, here.present(&peer).await);
     let sent = here.mail(&peer.key, 2).await;
     assert_eq!(here.claims(T0, &here.asks(&one, &peer)).await, sent);
-    store.confirm(at(5), &[here.done(&sent[0], &peer.key)]).await.expect("writable");
+    store.mail.confirm(at(5), &[here.done(&sent[0], &peer.key)]).await.expect("writable");
     let state = here.message(&sent[0]).await.expect("kept for a while");
     assert_eq!((state.delivered_at, state.claimed_by), (Some(at(5)), None));
     assert_eq!(here.claims(at(6), &here.asks(&one, &peer)).await, sent[1..]);
     assert_eq!(here.claims(at(99), &here.asks(&two, &peer)).await, sent[1..], "for anyone");
 }
 
-pub(crate) async fn only_a_recipient_confirms(store: Arc<dyn Store>) {
+pub(crate) async fn only_a_recipient_confirms(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let there = here.another().await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
@@ -76,14 +74,14 @@ pub(crate) async fn only_a_recipient_confirms(store: Arc<dyn Store>) {
         by_session(&there.mesh, &to_session, &session_key),
         here.done(&MessageId::generate(), &peer.key),
     ];
-    store.confirm(at(1), &strangers).await.expect("writable");
+    store.mail.confirm(at(1), &strangers).await.expect("writable");
     assert!(!here.is_delivered(&to_member).await && !here.is_delivered(&to_session).await);
     let own = [here.done(&to_member, &peer.key), by_session(&here.mesh, &to_session, &session_key)];
-    store.confirm(at(1), &own).await.expect("writable");
+    store.mail.confirm(at(1), &own).await.expect("writable");
     assert!(here.is_delivered(&to_member).await && here.is_delivered(&to_session).await);
 }
 
-pub(crate) async fn a_senders_own_id_confirms(store: Arc<dyn Store>) {
+pub(crate) async fn a_senders_own_id_confirms(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let send = async |to: &Key, client_id: &str| {
@@ -105,17 +103,17 @@ pub(crate) async fn a_senders_own_id_confirms(store: Arc<dyn Store>) {
         done(&there, "c1", None),
         done(&here, "c", None),
     ];
-    store.confirm(at(1), &strangers).await.expect("writable");
+    store.mail.confirm(at(1), &strangers).await.expect("writable");
     for id in [&mine, &session, &of_other] {
         assert!(!here.is_delivered(id).await);
     }
     let own = [done(&here, "c1", None), done(&here, "c2", Some(&session_key))];
-    store.confirm(at(2), &own).await.expect("writable");
+    store.mail.confirm(at(2), &own).await.expect("writable");
     assert!(here.is_delivered(&mine).await && here.is_delivered(&session).await);
     assert!(!here.is_delivered(&of_other).await);
 }
 
-pub(crate) async fn the_first_confirmation_counts(store: Arc<dyn Store>) {
+pub(crate) async fn the_first_confirmation_counts(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let envelope = NewEnvelope {
         client_message_id: Some("c".to_owned()),
@@ -124,13 +122,13 @@ pub(crate) async fn the_first_confirmation_counts(store: Arc<dyn Store>) {
     here.send(T0, &envelope).await;
     let done = here.done(&envelope.id, &here.owner.key);
     let by_client_id = here.done_by_client_id("c", &here.owner.key, None);
-    store.confirm(at(1), &[done.clone(), done.clone()]).await.expect("writable");
-    store.confirm(at(2), &[done, by_client_id]).await.expect("writable");
+    store.mail.confirm(at(1), &[done.clone(), done.clone()]).await.expect("writable");
+    store.mail.confirm(at(2), &[done, by_client_id]).await.expect("writable");
     let state = here.message(&envelope.id).await.expect("kept");
     assert_eq!(state.delivered_at, Some(at(1)));
 }
 
-pub(crate) async fn a_multicast_row_is_not_confirmed(store: Arc<dyn Store>) {
+pub(crate) async fn a_multicast_row_is_not_confirmed(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let sent = NewEnvelope {
         target_spec: here.owner.key.to_string(),
@@ -142,13 +140,13 @@ pub(crate) async fn a_multicast_row_is_not_confirmed(store: Arc<dyn Store>) {
     let by_client_id = here.done_by_client_id("c", &here.owner.key, None);
     let up_to = Confirm::MulticastsUpTo { presence, position: seq };
     let batch = [here.done(&sent.id, &here.owner.key), by_client_id, up_to];
-    store.confirm(at(5), &batch).await.expect("writable");
+    store.mail.confirm(at(5), &batch).await.expect("writable");
     assert_eq!(here.message(&sent.id).await.expect("kept").delivered_at, Some(T0));
-    let kept = store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept.len(), 1, "others have not seen it");
 }
 
-pub(crate) async fn positions_move_only_forward(store: Arc<dyn Store>) {
+pub(crate) async fn positions_move_only_forward(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
     let up_to = |presence: &_, position| Confirm::MulticastsUpTo {
@@ -156,7 +154,7 @@ pub(crate) async fn positions_move_only_forward(store: Arc<dyn Store>) {
         position,
     };
     let batch = [up_to(&one, 5), up_to(&one, 9), up_to(&two, 3), up_to(&one, 7)];
-    store.confirm(T0, &batch).await.expect("writable");
+    store.mail.confirm(T0, &batch).await.expect("writable");
     assert_eq!(here.position_of(&one).await, Some(9), "the furthest of a batch");
     assert_eq!(here.position_of(&two).await, Some(3));
     here.confirm_up_to(&one, 8).await;
@@ -166,14 +164,14 @@ pub(crate) async fn positions_move_only_forward(store: Arc<dyn Store>) {
     assert_eq!(here.position_of(&two).await, Some(3));
 }
 
-pub(crate) async fn one_batch_confirms_many(store: Arc<dyn Store>) {
+pub(crate) async fn one_batch_confirms_many(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let presence = here.present(&peer).await;
     let batch: Vec<_> = (0..500).map(|_| here.direct(&here.owner, &peer.key)).collect();
     here.accept(&batch).await;
     let done: Vec<_> = batch[..499].iter().map(|e| here.done(&e.id, &peer.key)).collect();
-    store.confirm(at(1), &done).await.expect("writable");
+    store.mail.confirm(at(1), &done).await.expect("writable");
     let left = here.claims(at(2), &here.asks(&presence, &peer)).await;
     assert_eq!(left, [batch[499].id.clone()]);
 }

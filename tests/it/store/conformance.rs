@@ -1,13 +1,13 @@
 //! What every store must do, run against each implementation.
 //!
-//! A property is one function over `Arc<dyn Store>`. It works on meshes of its
+//! A property is one function over `Stores`. It works on meshes of its
 //! own, so that all of them may share one database at the same time, also with
 //! other runs of the suite. Instants are constants near [`super::fixture::T0`]; those
 //! of `retention` lie years before, since `expire` looks at every mesh.
 
 use std::sync::Arc;
 
-use claudemesh_broker::store::Store;
+use claudemesh_broker::store::Stores;
 use claudemesh_broker::store::sqlite::SqliteStore;
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ use crate::harness::postgres::{PrivatePostgres, store};
 
 /// Makes a module of tests, one for each property.
 ///
-/// The function given is `async fn() -> (Arc<dyn Store>, guard)`: a store that
+/// The function given is `async fn() -> (Stores, guard)`: a store that
 /// has been migrated, and whatever must live as long as the test.
 macro_rules! conformance {
     ($module:ident, $fresh_store:path) => {
@@ -170,16 +170,17 @@ macro_rules! conformance {
 conformance!(sqlite, super::sqlite_store);
 conformance!(postgres, super::postgres_store);
 
-async fn sqlite_store() -> (Arc<dyn Store>, TempDir) {
+async fn sqlite_store() -> (Stores, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
-    store.migrate().await.expect("a new schema");
-    (Arc::new(store), folder)
+    let store = Stores::of(Arc::new(store));
+    store.database.migrate().await.expect("a new schema");
+    (store, folder)
 }
 
-async fn postgres_store() -> (Arc<dyn Store>, ()) {
+async fn postgres_store() -> (Stores, ()) {
     let url = PrivatePostgres::shared().migrated_database().await;
-    (Arc::new(store(&url)), ())
+    (store(&url), ())
 }
 
 /// As [`conformance`], for properties that need another program beside the store.
@@ -202,7 +203,7 @@ macro_rules! beside_another_program {
                             crate::harness::postgres::PrivatePostgres::shared()
                                 .migrated_database()
                                 .await;
-                        let store = std::sync::Arc::new(crate::harness::postgres::store(&url));
+                        let store = crate::harness::postgres::store(&url);
                         let other = crate::store::other::Other::Postgres(url);
                         crate::store::other::$property(store, other).await;
                     }

@@ -1,12 +1,10 @@
 //! Presences that lose their socket, and presences that end.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::protocol::{Group, Profile, RestoredStats};
 use claudemesh_broker::store::{
-    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, ReattachPresence, Store,
+    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, ReattachPresence, Stores,
     SuspendPresence,
 };
 
@@ -25,7 +23,7 @@ impl Fixture {
     }
 
     async fn saved(&self, peer: &Peer) -> Option<PeerState> {
-        match self.store.admit(&self.mesh, peer.key.as_str(), "").await.expect("readable") {
+        match self.store.members.admit(&self.mesh, peer.key.as_str(), "").await.expect("readable") {
             Admission::Member(admitted) => admitted.saved,
             other => panic!("not admitted: {other:?}"),
         }
@@ -60,34 +58,34 @@ fn state(summary: &str) -> PeerState {
     }
 }
 
-pub(crate) async fn a_suspended_presence_leaves_its_state(store: Arc<dyn Store>) {
+pub(crate) async fn a_suspended_presence_leaves_its_state(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, other) = (here.member("ada").await, here.member("bob").await);
     let presence = here.present(&peer).await;
     let mut closed = here.closing(&presence, &peer);
     closed.state = state("first");
-    store.suspend_presence(at(9), &closed).await.expect("writable");
+    store.presences.suspend(at(9), &closed).await.expect("writable");
     assert_eq!(here.saved(&peer).await, Some(closed.state));
     assert_eq!(here.saved(&other).await, None);
 }
 
-pub(crate) async fn a_later_state_replaces_an_earlier_one(store: Arc<dyn Store>) {
+pub(crate) async fn a_later_state_replaces_an_earlier_one(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
     let mut closed = here.closing(&presence, &here.owner);
     closed.state = state("first");
-    store.suspend_presence(at(9), &closed).await.expect("writable");
+    store.presences.suspend(at(9), &closed).await.expect("writable");
     closed.state = PeerState { last_summary: None, visible: true, ..state("second") };
     closed.state.stats.errors = 5.0;
-    store.suspend_presence(at(19), &closed).await.expect("writable");
+    store.presences.suspend(at(19), &closed).await.expect("writable");
     assert_eq!(here.saved(&here.owner).await, Some(closed.state.clone()));
     closed.state.last_seen_at = None;
-    store.suspend_presence(at(29), &closed).await.expect("writable");
+    store.presences.suspend(at(29), &closed).await.expect("writable");
     let saved = here.saved(&here.owner).await.expect("saved");
     assert_eq!(saved.last_seen_at, Some(at(29)), "its end, unless another instant is given");
 }
 
-pub(crate) async fn a_suspended_presence_keeps_only_its_own_mail(store: Arc<dyn Store>) {
+pub(crate) async fn a_suspended_presence_keeps_only_its_own_mail(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let (leaving, staying) = (here.present(&peer).await, here.present(&peer).await);
@@ -99,7 +97,7 @@ pub(crate) async fn a_suspended_presence_keeps_only_its_own_mail(store: Arc<dyn 
     let held_by_other = here.mail(&peer.key, 1).await;
     assert_eq!(here.claims(T0, &here.asks(&staying, &peer)).await, held_by_other);
 
-    store.suspend_presence(at(1), &here.closing(&leaving, &peer)).await.expect("writable");
+    store.presences.suspend(at(1), &here.closing(&leaving, &peer)).await.expect("writable");
     let claimed_by = async |id| here.message(id).await.expect("still queued").claimed_by;
     assert_eq!(claimed_by(&to_member[0]).await, None, "another session may have it");
     assert_eq!(claimed_by(&to_session[0]).await, Some(leaving), "nobody else may");
@@ -108,33 +106,33 @@ pub(crate) async fn a_suspended_presence_keeps_only_its_own_mail(store: Arc<dyn 
     assert_eq!(here.claims(at(2), &here.asks(&third, &peer)).await, to_member);
 }
 
-pub(crate) async fn suspending_moves_the_position_only_forward(store: Arc<dyn Store>) {
+pub(crate) async fn suspending_moves_the_position_only_forward(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
     for (given, kept) in [(50, 50), (40, 50), (60, 60)] {
         let mut closed = here.closing(&presence, &here.owner);
         closed.multicast_position = given;
-        store.suspend_presence(T0, &closed).await.expect("writable");
+        store.presences.suspend(T0, &closed).await.expect("writable");
         assert_eq!(here.position_of(&presence).await, Some(kept));
     }
 }
 
-pub(crate) async fn grace_counts_from_the_suspension(store: Arc<dyn Store>) {
+pub(crate) async fn grace_counts_from_the_suspension(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
-    store.suspend_presence(at(40), &here.closing(&presence, &here.owner)).await.expect("ok");
+    store.presences.suspend(at(40), &here.closing(&presence, &here.owner)).await.expect("ok");
     let stored = here.stored(&presence).await.expect("a presence in grace is not ended");
     assert_eq!(stored.last_ping_at, at(40));
 }
 
-pub(crate) async fn a_presence_ends_once(store: Arc<dyn Store>) {
+pub(crate) async fn a_presence_ends_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
     let calls: Vec<_> = (0..6)
         .map(|_| {
             let store = store.clone();
             let batch = [here.ending(&one, &here.owner), here.ending(&two, &here.owner)];
-            tokio::spawn(async move { store.end_presences(at(9), &batch).await })
+            tokio::spawn(async move { store.presences.end(at(9), &batch).await })
         })
         .collect();
     let mut ended = Vec::new();
@@ -152,22 +150,22 @@ pub(crate) async fn a_presence_ends_once(store: Arc<dyn Store>) {
 }
 
 pub(crate) async fn a_presence_that_came_back_elsewhere_is_not_ended_from_where_it_was(
-    store: Arc<dyn Store>,
+    store: Stores,
 ) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let presence = here.present(&peer).await;
-    store.reattach_presence(at(2), &presence, &taking_over("elsewhere")).await.expect("writable");
+    store.presences.reattach(at(2), &presence, &taking_over("elsewhere")).await.expect("writable");
     let by =
         |node: &str| EndPresence { node: Some(node.to_owned()), ..here.ending(&presence, &peer) };
-    let ended = store.end_presences(at(3), &[by("where it was")]).await.expect("writable");
+    let ended = store.presences.end(at(3), &[by("where it was")]).await.expect("writable");
     assert_eq!(ended, []);
-    let ended = store.end_presences(at(4), &[by("elsewhere")]).await.expect("writable");
+    let ended = store.presences.end(at(4), &[by("elsewhere")]).await.expect("writable");
     assert_eq!(ended, [presence]);
 }
 
 /// Who a presence is, its row says, whatever a record of it says.
-pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Arc<dyn Store>) {
+pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, other) = (here.member("ada").await, here.member("eve").await);
     let there = here.another().await;
@@ -176,45 +174,45 @@ pub(crate) async fn nobody_ends_or_takes_over_somebody_elses_presence(store: Arc
         EndPresence { member: Some(other.id.clone()), ..here.ending(&presence, &other) },
         EndPresence { mesh: there.mesh.clone(), ..here.ending(&presence, &peer) },
     ] {
-        assert_eq!(store.end_presences(at(3), &[ending]).await.expect("writable"), []);
+        assert_eq!(store.presences.end(at(3), &[ending]).await.expect("writable"), []);
     }
     assert!(here.audit_of("peer_left").await.is_empty());
     let about = |member: &Peer| ReattachPresence {
         member: Some(member.id.clone()),
         ..taking_over("elsewhere")
     };
-    let taken = store.reattach_presence(at(4), &presence, &about(&other)).await;
+    let taken = store.presences.reattach(at(4), &presence, &about(&other)).await;
     assert_eq!(taken.expect("writable"), None);
-    let kept = store.reattach_presence(at(4), &presence, &about(&peer)).await;
+    let kept = store.presences.reattach(at(4), &presence, &about(&peer)).await;
     assert!(kept.expect("writable").is_some());
     let own = EndPresence { member: Some(peer.id.clone()), ..here.ending(&presence, &peer) };
-    assert_eq!(store.end_presences(at(5), &[own]).await.expect("writable"), [presence]);
+    assert_eq!(store.presences.end(at(5), &[own]).await.expect("writable"), [presence]);
 }
 
-pub(crate) async fn which_presences_have_ended_is_known(store: Arc<dyn Store>) {
+pub(crate) async fn which_presences_have_ended_is_known(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (open, over) = (here.present(&here.owner).await, here.present(&here.owner).await);
-    store.end_presences(at(7), &[here.ending(&over, &here.owner)]).await.expect("writable");
+    store.presences.end(at(7), &[here.ending(&over, &here.owner)]).await.expect("writable");
     let unknown = PresenceId::generate();
     let asked = [open, over.clone(), unknown.clone()];
-    let mut ended = store.ended_presences(&asked).await.expect("readable");
+    let mut ended = store.presences.ended(&asked).await.expect("readable");
     ended.sort();
     let mut expected = [(over, Some(at(7))), (unknown, None)];
     expected.sort();
     assert_eq!(ended, expected);
-    assert!(store.ended_presences(&[]).await.expect("nothing").is_empty());
+    assert!(store.presences.ended(&[]).await.expect("nothing").is_empty());
 }
 
-pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
+pub(crate) async fn a_presence_named_twice_ends_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
     let unknown = here.ending(&PresenceId::generate(), &here.owner);
     let ending = here.ending(&presence, &here.owner);
     let batch = [unknown, ending.clone(), ending];
-    let ended = store.end_presences(at(9), &batch).await.expect("writable");
+    let ended = store.presences.end(at(9), &batch).await.expect("writable");
     assert_eq!(ended, [presence]);
     assert_eq!(here.audit_of("peer_left").await.len(), 1);
-    assert!(store.end_presences(at(9), &[]).await.expect("nothing").is_empty());
+    assert!(store.presences.end(at(9), &[]).await.expect("nothing").is_empty());
     let nowhere = EndPresence {
         id: PresenceId::generate(),
         mesh: MeshId::generate(),
@@ -222,10 +220,10 @@ pub(crate) async fn a_presence_named_twice_ends_once(store: Arc<dyn Store>) {
         node: None,
         audit: Vec::new(),
     };
-    assert!(store.end_presences(at(9), &[nowhere]).await.expect("nothing").is_empty());
+    assert!(store.presences.end(at(9), &[nowhere]).await.expect("nothing").is_empty());
 }
 
-pub(crate) async fn an_ended_presence_lets_go_of_all_its_mail(store: Arc<dyn Store>) {
+pub(crate) async fn an_ended_presence_lets_go_of_all_its_mail(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let opening = || OpenPresence {
@@ -240,11 +238,11 @@ pub(crate) async fn an_ended_presence_lets_go_of_all_its_mail(store: Arc<dyn Sto
     ask.session_key = Some(session_key.clone());
     assert_eq!(here.claims(T0, &ask).await, mail);
     let batch = [here.ending(&leaving, &peer)];
-    store.end_presences(at(1), &batch).await.expect("writable");
+    store.presences.end(at(1), &batch).await.expect("writable");
     let mut ask = here.asks(&staying, &peer);
     ask.session_key = Some(session_key);
     assert_eq!(here.claims(at(2), &ask).await, mail);
-    store.end_presences(at(3), &batch).await.expect("writable");
+    store.presences.end(at(3), &batch).await.expect("writable");
     let state = here.message(&mail[0]).await.expect("queued");
     assert_eq!(state.claimed_by, Some(staying), "an old end takes nothing back");
 }

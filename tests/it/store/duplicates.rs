@@ -1,10 +1,8 @@
 //! The same `client_message_id` from the same member is the same message.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
 use claudemesh_broker::id::MessageId;
-use claudemesh_broker::store::{Accepted, Confirm, NewEnvelope, Store};
+use claudemesh_broker::store::{Accepted, Confirm, NewEnvelope, Stores};
+use std::collections::HashSet;
 
 use super::fixture::{Fixture, T0, at};
 
@@ -21,7 +19,7 @@ fn is_new(answer: &Accepted) -> bool {
     matches!(answer, Accepted::New { .. })
 }
 
-pub(crate) async fn a_repeat_in_a_batch_is_a_duplicate(store: Arc<dyn Store>) {
+pub(crate) async fn a_repeat_in_a_batch_is_a_duplicate(store: Stores) {
     let here = Fixture::new(store).await;
     let first = keyed(here.direct(&here.owner, &here.owner.key), "k");
     let other = keyed(here.direct(&here.owner, &here.owner.key), "other");
@@ -34,7 +32,7 @@ pub(crate) async fn a_repeat_in_a_batch_is_a_duplicate(store: Arc<dyn Store>) {
     assert!(here.message(&batch[2].id).await.is_none());
 }
 
-pub(crate) async fn a_repeat_of_a_queued_envelope_is_a_duplicate(store: Arc<dyn Store>) {
+pub(crate) async fn a_repeat_of_a_queued_envelope_is_a_duplicate(store: Stores) {
     let here = Fixture::new(store).await;
     let first = keyed(here.direct(&here.owner, &here.owner.key), "k");
     here.send(T0, &first).await;
@@ -46,7 +44,7 @@ pub(crate) async fn a_repeat_of_a_queued_envelope_is_a_duplicate(store: Arc<dyn 
     assert_eq!(here.audit_of("message_sent").await.len(), 2);
 }
 
-pub(crate) async fn a_repeat_of_a_delivered_envelope_is_a_duplicate(store: Arc<dyn Store>) {
+pub(crate) async fn a_repeat_of_a_delivered_envelope_is_a_duplicate(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let first = keyed(here.direct(&here.owner, &here.owner.key), "k");
     here.send(T0, &first).await;
@@ -56,12 +54,12 @@ pub(crate) async fn a_repeat_of_a_delivered_envelope_is_a_duplicate(store: Arc<d
         member_key: here.owner.key.clone(),
         session_key: None,
     };
-    store.confirm(at(1), &[done]).await.expect("writable");
+    store.mail.confirm(at(1), &[done]).await.expect("writable");
     let answers = here.accept(&[repeat(&first)]).await;
     assert_eq!(answers, [Accepted::Duplicate { id: first.id }]);
 }
 
-pub(crate) async fn a_repeat_of_a_multicast_is_a_duplicate(store: Arc<dyn Store>) {
+pub(crate) async fn a_repeat_of_a_multicast_is_a_duplicate(store: Stores) {
     let here = Fixture::new(store).await;
     let first = keyed(here.multicast(&here.owner), "k");
     let seq = here.send(T0, &first).await;
@@ -72,14 +70,19 @@ pub(crate) async fn a_repeat_of_a_multicast_is_a_duplicate(store: Arc<dyn Store>
     assert_eq!(previous_multicast, seq, "a duplicate is no step in the order");
 }
 
-pub(crate) async fn concurrent_repeats_are_accepted_once(store: Arc<dyn Store>) {
+pub(crate) async fn concurrent_repeats_are_accepted_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let first = keyed(here.direct(&here.owner, &here.owner.key), "k");
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let (store, again) = (store.clone(), repeat(&first));
             tokio::spawn(async move {
-                match store.accept(T0, std::slice::from_ref(&again)).await.expect("writable")[0] {
+                match store
+                    .envelopes
+                    .accept(T0, std::slice::from_ref(&again))
+                    .await
+                    .expect("writable")[0]
+                {
                     Accepted::New { .. } => (true, again.id),
                     Accepted::Duplicate { ref id } => (false, id.clone()),
                 }
@@ -96,7 +99,7 @@ pub(crate) async fn concurrent_repeats_are_accepted_once(store: Arc<dyn Store>) 
     assert_eq!(here.audit_of("message_sent").await.len(), 1);
 }
 
-pub(crate) async fn a_key_belongs_to_its_mesh_and_member(store: Arc<dyn Store>) {
+pub(crate) async fn a_key_belongs_to_its_mesh_and_member(store: Stores) {
     let here = Fixture::new(store).await;
     let there = here.another().await;
     let peer = here.member("ada").await;
@@ -113,7 +116,7 @@ pub(crate) async fn a_key_belongs_to_its_mesh_and_member(store: Arc<dyn Store>) 
     assert_eq!(answers, duplicates);
 }
 
-pub(crate) async fn without_a_key_nothing_is_a_duplicate(store: Arc<dyn Store>) {
+pub(crate) async fn without_a_key_nothing_is_a_duplicate(store: Stores) {
     let here = Fixture::new(store).await;
     let first = here.direct(&here.owner, &here.owner.key);
     let answers = here.accept(&[first.clone(), repeat(&first)]).await;
@@ -121,7 +124,7 @@ pub(crate) async fn without_a_key_nothing_is_a_duplicate(store: Arc<dyn Store>) 
     assert!(here.accept(&[repeat(&first)]).await.iter().all(is_new));
 }
 
-pub(crate) async fn a_repeat_is_known_without_being_taken(store: Arc<dyn Store>) {
+pub(crate) async fn a_repeat_is_known_without_being_taken(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let named = |name: &str| NewEnvelope {
         client_message_id: Some(name.to_owned()),
@@ -131,7 +134,7 @@ pub(crate) async fn a_repeat_is_known_without_being_taken(store: Arc<dyn Store>)
     here.accept(&[first.clone(), second.clone()]).await;
     let nameless = here.direct(&here.owner, &here.owner.key);
     let asked = [repeat(&second), named("third"), nameless, repeat(&first)];
-    let known = store.repeats(&asked).await.expect("readable");
+    let known = store.envelopes.repeats(&asked).await.expect("readable");
     assert_eq!(known, [Some(second.id), None, None, Some(first.id)]);
     assert_eq!(here.audit_of("message_sent").await.len(), 2);
 }

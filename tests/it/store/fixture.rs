@@ -1,7 +1,5 @@
 //! A mesh of one's own, and short words for what the properties do with it.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
@@ -9,7 +7,7 @@ use claudemesh_broker::protocol::handshake::About;
 use claudemesh_broker::protocol::{PeerRole, Priority, Profile, Status, StatusSource};
 use claudemesh_broker::store::{
     Accepted, AuditRecord, ClaimRequest, Join, Joined, MessageState, NewEnvelope, NewInvite,
-    NewMesh, OpenPresence, Reach, ReattachPresence, Role, Store, StoredPresence,
+    NewMesh, OpenPresence, Reach, ReattachPresence, Role, StoredPresence, Stores,
 };
 
 /// The instant at which everything begins.
@@ -38,16 +36,16 @@ pub(crate) struct Peer {
 /// A mesh with its owner.
 #[derive(Clone)]
 pub(crate) struct Fixture {
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Stores,
     pub(crate) mesh: MeshId,
     pub(crate) owner: Peer,
 }
 
 impl Fixture {
-    pub(crate) async fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) async fn new(store: Stores) -> Self {
         let owner = Peer { id: MemberId::generate(), key: fresh_key(), name: "owner".to_owned() };
         let mesh = new_mesh(&id::generate(), &owner);
-        store.create_mesh(T0, &mesh).await.expect("a new slug");
+        store.meshes.create(T0, &mesh).await.expect("a new slug");
         Self { store, mesh: mesh.id, owner }
     }
 
@@ -86,9 +84,9 @@ impl Fixture {
 
     pub(crate) async fn member_with_key(&self, name: &str, key: Key) -> Peer {
         let invite = self.invite(1);
-        self.store.create_invite(T0, &invite).await.expect("a new token");
+        self.store.invites.create(T0, &invite).await.expect("a new token");
         let join = self.join(&invite.token, &key, name);
-        let joined = self.store.join(T0, &join).await.expect("a good invite");
+        let joined = self.store.invites.join(T0, &join).await.expect("a good invite");
         assert_eq!(joined, Joined::New(join.member.clone()));
         Peer { id: join.member, key, name: name.to_owned() }
     }
@@ -99,7 +97,7 @@ impl Fixture {
     }
 
     pub(crate) async fn open(&self, now: Timestamp, opening: &OpenPresence) -> PresenceId {
-        let positions = self.store.open_presences(now, std::slice::from_ref(opening)).await;
+        let positions = self.store.presences.open(now, std::slice::from_ref(opening)).await;
         assert_eq!(positions.expect("a good presence").len(), 1);
         opening.id.clone()
     }
@@ -111,7 +109,7 @@ impl Fixture {
 
     /// The presence as the store has it, if it is open.
     pub(crate) async fn stored(&self, presence: &PresenceId) -> Option<StoredPresence> {
-        let all = self.store.unheard_presences(at(1_000_000)).await.expect("readable");
+        let all = self.store.presence_search.unheard(at(1_000_000)).await.expect("readable");
         all.into_iter().find(|stored| stored.opened.id == *presence)
     }
 
@@ -141,7 +139,7 @@ impl Fixture {
     /// Accepts one envelope and returns its place.
     pub(crate) async fn send(&self, now: Timestamp, envelope: &NewEnvelope) -> i64 {
         let batch = std::slice::from_ref(envelope);
-        match self.store.accept(now, batch).await.expect("a good envelope").as_slice() {
+        match self.store.envelopes.accept(now, batch).await.expect("a good envelope").as_slice() {
             [Accepted::New { seq, .. }] => *seq,
             other => panic!("not taken as new: {other:?}"),
         }
@@ -174,20 +172,20 @@ impl Fixture {
 
     /// What a claim gives.
     pub(crate) async fn claims(&self, now: Timestamp, ask: &ClaimRequest) -> Vec<MessageId> {
-        let given = self.store.claim(now, ask).await.expect("a good request");
+        let given = self.store.mail.claim(now, ask).await.expect("a good request");
         given.into_iter().map(|envelope| envelope.id).collect()
     }
 
     pub(crate) async fn message(&self, id: &MessageId) -> Option<MessageState> {
         let found =
-            self.store.find_messages(&self.mesh, id.as_str(), None).await.expect("readable");
+            self.store.messages.find(&self.mesh, id.as_str(), None).await.expect("readable");
         assert!(found.len() <= 1, "{id} is unique");
         found.into_iter().next()
     }
 
     /// The mesh's audit rows, oldest first, after checking the chain.
     pub(crate) async fn audit(&self) -> Vec<AuditRecord> {
-        let rows = self.store.audit_after(&self.mesh, 0, i64::MAX).await.expect("readable");
+        let rows = self.store.audit.after(&self.mesh, 0, i64::MAX).await.expect("readable");
         let mut verifier = ChainVerifier::new(self.mesh.as_str());
         for row in &rows {
             verifier.push(row.as_link());

@@ -1,10 +1,8 @@
 //! Members: finding them, shutting them out, changing what they may do.
 
-use std::sync::Arc;
-
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::MemberId;
-use claudemesh_broker::store::{Moderation, Role, Store, StoreError};
+use claudemesh_broker::store::{Moderation, Role, StoreError, Stores};
 use serde_json::json;
 
 use super::fixture::{Fixture, Peer, T0, at};
@@ -16,14 +14,14 @@ impl Fixture {
     }
 }
 
-pub(crate) async fn members_are_found_by_name_and_key(store: Arc<dyn Store>) {
+pub(crate) async fn members_are_found_by_name_and_key(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (ada, banned) = (here.member("ada").await, here.member("ada").await);
     let odd = here.member("100%_").await;
     here.another().await.member("ada").await;
-    store.ban(T0, &here.about(&banned)).await.expect("a member");
+    store.bans.ban(T0, &here.about(&banned)).await.expect("a member");
     let found = async |target: &str| {
-        let members = store.find_members(&here.mesh, target).await.expect("readable");
+        let members = store.members.find(&here.mesh, target).await.expect("readable");
         members.into_iter().map(|member| member.id).collect::<Vec<_>>()
     };
     for target in ["ada", ada.key.as_str(), &ada.key.as_str()[..20]] {
@@ -35,13 +33,13 @@ pub(crate) async fn members_are_found_by_name_and_key(store: Arc<dyn Store>) {
     }
 }
 
-pub(crate) async fn a_ban_revokes_once(store: Arc<dyn Store>) {
+pub(crate) async fn a_ban_revokes_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let ban = here.about(&peer);
-    assert!(store.ban(at(1), &ban).await.expect("a member"));
-    assert!(!store.ban(at(2), &ban).await.expect("a member"));
-    let bans = store.bans(&here.mesh).await.expect("readable");
+    assert!(store.bans.ban(at(1), &ban).await.expect("a member"));
+    assert!(!store.bans.ban(at(2), &ban).await.expect("a member"));
+    let bans = store.bans.banned(&here.mesh).await.expect("readable");
     let [banned] = bans.as_slice() else { panic!("{bans:?}") };
     assert_eq!((&banned.id, banned.revoked_at), (&peer.id, Some(at(1))));
     let rows = here.audit_of("member_banned").await;
@@ -51,29 +49,29 @@ pub(crate) async fn a_ban_revokes_once(store: Arc<dyn Store>) {
     assert_eq!(row.created_at, at(1));
 }
 
-pub(crate) async fn an_unban_restores_once(store: Arc<dyn Store>) {
+pub(crate) async fn an_unban_restores_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let unban = here.unbanning(&peer);
-    assert!(!store.unban(T0, &unban).await.expect("a member"), "it is active");
-    store.ban(at(1), &here.about(&peer)).await.expect("a member");
-    assert!(store.unban(at(2), &unban).await.expect("a member"));
-    assert!(!store.unban(at(3), &unban).await.expect("a member"));
-    assert!(store.bans(&here.mesh).await.expect("readable").is_empty());
-    let members = store.members(&here.mesh).await.expect("readable");
+    assert!(!store.bans.unban(T0, &unban).await.expect("a member"), "it is active");
+    store.bans.ban(at(1), &here.about(&peer)).await.expect("a member");
+    assert!(store.bans.unban(at(2), &unban).await.expect("a member"));
+    assert!(!store.bans.unban(at(3), &unban).await.expect("a member"));
+    assert!(store.bans.banned(&here.mesh).await.expect("readable").is_empty());
+    let members = store.members.active(&here.mesh).await.expect("readable");
     assert!(members.iter().any(|member| member.id == peer.id && member.revoked_at.is_none()));
     let rows = here.audit_of("member_unbanned").await;
     let [row] = rows.as_slice() else { panic!("{rows:?}") };
     assert_eq!((&row.actor, row.created_at), (&None, at(2)), "an operator has no member id");
 }
 
-pub(crate) async fn concurrent_bans_write_one_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn concurrent_bans_write_one_audit_row(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let tasks: Vec<_> = (0..5)
         .map(|_| {
             let (store, ban) = (store.clone(), here.about(&peer));
-            tokio::spawn(async move { store.ban(T0, &ban).await.expect("a member") })
+            tokio::spawn(async move { store.bans.ban(T0, &ban).await.expect("a member") })
         })
         .collect();
     let mut done = 0;
@@ -83,52 +81,52 @@ pub(crate) async fn concurrent_bans_write_one_audit_row(store: Arc<dyn Store>) {
     assert_eq!((done, here.audit_of("member_banned").await.len()), (1, 1));
 }
 
-pub(crate) async fn an_unknown_member_cannot_be_banned(store: Arc<dyn Store>) {
+pub(crate) async fn an_unknown_member_cannot_be_banned(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let elsewhere = here.another().await.member("ada").await;
     for ban in [
         Moderation { member: MemberId::generate(), ..here.about(&here.owner) },
         here.about(&elsewhere),
     ] {
-        let refusal = store.ban(T0, &ban).await.expect_err("not of this mesh");
+        let refusal = store.bans.ban(T0, &ban).await.expect_err("not of this mesh");
         assert!(matches!(refusal, StoreError::NotFound(_)), "{refusal:?}");
     }
     assert!(here.audit_of("member_banned").await.is_empty());
 }
 
-pub(crate) async fn a_role_changes_with_an_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn a_role_changes_with_an_audit_row(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
-    store.set_role(at(1), &peer.id, Role::Admin).await.expect("a member");
-    store.set_role(at(2), &peer.id, Role::Admin).await.expect("a member");
-    let members = store.members(&here.mesh).await.expect("readable");
+    store.members.set_role(at(1), &peer.id, Role::Admin).await.expect("a member");
+    store.members.set_role(at(2), &peer.id, Role::Admin).await.expect("a member");
+    let members = store.members.active(&here.mesh).await.expect("readable");
     let member = members.iter().find(|member| member.id == peer.id).expect("a member");
     assert_eq!((member.role, member.is_owner), (Role::Admin, false));
     let rows = here.audit_of("member_role_changed").await;
     let [row] = rows.as_slice() else { panic!("one change, one row: {rows:?}") };
     assert_eq!(row.payload, json!({"targetPubkey": peer.key, "role": "admin"}));
-    let nobody = store.set_role(T0, &MemberId::generate(), Role::Admin).await;
+    let nobody = store.members.set_role(T0, &MemberId::generate(), Role::Admin).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))), "{nobody:?}");
 }
 
-pub(crate) async fn a_grant_is_replaced_and_restored(store: Arc<dyn Store>) {
+pub(crate) async fn a_grant_is_replaced_and_restored(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let odd = "a \"key\".b[0] größe";
     let grants = async || {
-        let members = store.members(&here.mesh).await.expect("readable");
+        let members = store.members.active(&here.mesh).await.expect("readable");
         let member = members.into_iter().find(|m| m.id == peer.id).expect("a member");
         serde_json::to_value(member.grants).expect("plain")
     };
     let caps = ["dm".to_owned(), "broadcast".to_owned()];
-    store.set_grant(T0, &peer.id, "k1", Some(&caps)).await.expect("a member");
-    store.set_grant(T0, &peer.id, odd, Some(&caps[..1])).await.expect("a member");
+    store.members.set_grant(T0, &peer.id, "k1", Some(&caps)).await.expect("a member");
+    store.members.set_grant(T0, &peer.id, odd, Some(&caps[..1])).await.expect("a member");
     assert_eq!(grants().await, json!({"k1": ["dm", "broadcast"], odd: ["dm"]}));
-    store.set_grant(T0, &peer.id, "k1", Some(&[])).await.expect("a member");
+    store.members.set_grant(T0, &peer.id, "k1", Some(&[])).await.expect("a member");
     assert_eq!(grants().await, json!({"k1": [], odd: ["dm"]}), "nothing is not the default");
-    store.set_grant(T0, &peer.id, "k1", None).await.expect("a member");
-    store.set_grant(T0, &peer.id, "never given", None).await.expect("a member");
+    store.members.set_grant(T0, &peer.id, "k1", None).await.expect("a member");
+    store.members.set_grant(T0, &peer.id, "never given", None).await.expect("a member");
     assert_eq!(grants().await, json!({odd: ["dm"]}));
-    let nobody = store.set_grant(T0, &MemberId::generate(), "k", None).await;
+    let nobody = store.members.set_grant(T0, &MemberId::generate(), "k", None).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))), "{nobody:?}");
 }

@@ -1,12 +1,10 @@
 //! Rows as another program leaves them: what no store would write itself, both
 //! read alike.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{Admission, Store};
+use claudemesh_broker::store::{Admission, Stores};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use std::path::PathBuf;
 
 use super::fixture::{Fixture, at, fresh_key};
 use crate::harness::postgres::connection;
@@ -39,7 +37,7 @@ impl Other {
     }
 }
 
-pub(crate) async fn odd_grants_keep_no_mesh_from_being_served(store: Arc<dyn Store>, other: Other) {
+pub(crate) async fn odd_grants_keep_no_mesh_from_being_served(store: Stores, other: Other) {
     let here = Fixture::new(store.clone()).await;
     let ada = here.member("ada").await;
     let (good, odd) = (fresh_key(), fresh_key());
@@ -52,25 +50,30 @@ pub(crate) async fn odd_grants_keep_no_mesh_from_being_served(store: Arc<dyn Sto
         let id = &ada.id;
         let update = "update {schema}member set peer_grants";
         other.run(&format!("{update} = '{column}' where id = '{id}'")).await;
-        let members = store.members(&here.mesh).await.expect("the mesh is served");
+        let members = store.members.active(&here.mesh).await.expect("the mesh is served");
         let member = members.iter().find(|member| member.id == *id).expect("she is there");
         assert_eq!(member.grants.len(), entries, "{column}");
         if entries > 0 {
             assert_eq!(member.grants[good.as_str()], ["dm"]);
             assert!(member.grants[odd.as_str()].is_empty(), "it grants nothing");
         }
-        let admitted = store.admit(&here.mesh, ada.key.as_str(), "").await.expect("readable");
+        let admitted =
+            store.members.admit(&here.mesh, ada.key.as_str(), "").await.expect("readable");
         assert!(matches!(admitted, Admission::Member(_)), "{admitted:?}");
         let capabilities = ["broadcast".to_owned()];
-        store.set_grant(at(1), id, odd.as_str(), Some(&capabilities)).await.expect("mended");
-        let members = store.members(&here.mesh).await.expect("readable");
+        store
+            .members
+            .set_grant(at(1), id, odd.as_str(), Some(&capabilities))
+            .await
+            .expect("mended");
+        let members = store.members.active(&here.mesh).await.expect("readable");
         let member = members.iter().find(|member| member.id == *id).expect("she is there");
         assert_eq!(member.grants[odd.as_str()], capabilities, "{column}");
     }
 }
 
 /// It knows no column of ours, and has words of its own.
-pub(crate) async fn odd_descriptions_count_as_not_given(store: Arc<dyn Store>, other: Other) {
+pub(crate) async fn odd_descriptions_count_as_not_given(store: Stores, other: Other) {
     let here = Fixture::new(store.clone()).await;
     let ada = here.member("ada").await;
     let presence = here.present(&ada).await;
@@ -81,7 +84,7 @@ pub(crate) async fn odd_descriptions_count_as_not_given(store: Arc<dyn Store>, o
              update {{schema}}presence set groups = '\"x\"' where id = '{presence}'"
         ))
         .await;
-    let admitted = store.admit(&here.mesh, ada.key.as_str(), "").await.expect("readable");
+    let admitted = store.members.admit(&here.mesh, ada.key.as_str(), "").await.expect("readable");
     let Admission::Member(admitted) = admitted else { panic!("{admitted:?}") };
     assert!(admitted.member.default_groups.is_empty());
     let stored = here.stored(&presence).await.expect("open");
@@ -91,7 +94,7 @@ pub(crate) async fn odd_descriptions_count_as_not_given(store: Arc<dyn Store>, o
     other
         .run(&format!("update {queue} set seq = null, sender_name = null where id = '{}'", mail[0]))
         .await;
-    let given = store.claim(at(1), &here.asks(&presence, &ada)).await.expect("readable");
+    let given = store.mail.claim(at(1), &here.asks(&presence, &ada)).await.expect("readable");
     let [given] = given.as_slice() else { panic!("{given:?}") };
     assert_eq!((given.seq, given.sender_name.as_str()), (0, "owner"));
     assert_eq!(given.priority, Priority::Next);

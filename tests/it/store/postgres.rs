@@ -8,9 +8,7 @@ mod faults;
 mod migrate;
 mod scans;
 
-use std::sync::Arc;
-
-use claudemesh_broker::store::Store;
+use claudemesh_broker::store::Stores;
 
 use crate::harness::postgres::{PrivatePostgres, store};
 use crate::store::fixture::Fixture;
@@ -22,11 +20,11 @@ async fn fixture() -> (Fixture, String) {
 }
 
 /// The store of another node on that database.
-fn another_node(url: &str) -> Arc<dyn Store> {
-    Arc::new(store(url))
+fn another_node(url: &str) -> Stores {
+    store(url)
 }
 
 /// The same mesh, as another node sees it.
-fn seen_by(node: &Arc<dyn Store>, here: &Fixture) -> Fixture {
-    Fixture { store: Arc::clone(node), ..here.clone() }
+fn seen_by(node: &Stores, here: &Fixture) -> Fixture {
+    Fixture { store: node.clone(), ..here.clone() }
 }

@@ -1,10 +1,8 @@
 //! Presences while they last.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{self, PresenceId};
 use claudemesh_broker::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
-use claudemesh_broker::store::{Confirm, EndPresence, PresenceChange, ReattachPresence, Store};
+use claudemesh_broker::store::{Confirm, EndPresence, PresenceChange, ReattachPresence, Stores};
 
 use super::fixture::{Fixture, T0, at, fresh_key, taking_over};
 
@@ -17,18 +15,18 @@ impl Fixture {
             node: None,
             audit: Vec::new(),
         };
-        self.store.end_presences(at(1), &[ended]).await.expect("writable");
+        self.store.presences.end(at(1), &[ended]).await.expect("writable");
     }
 
     /// Reattaches without changing more than it must.
     pub(crate) async fn position_of(&self, presence: &PresenceId) -> Option<i64> {
         let about = taking_over("node-1");
-        self.store.reattach_presence(at(1), presence, &about).await.expect("writable")
+        self.store.presences.reattach(at(1), presence, &about).await.expect("writable")
     }
 
     pub(crate) async fn confirm_up_to(&self, presence: &PresenceId, position: i64) {
         let done = Confirm::MulticastsUpTo { presence: presence.clone(), position };
-        self.store.confirm(at(1), &[done]).await.expect("writable");
+        self.store.mail.confirm(at(1), &[done]).await.expect("writable");
     }
 }
 
@@ -36,7 +34,7 @@ fn group(name: &str) -> Group {
     Group { name: name.to_owned(), role: None }
 }
 
-pub(crate) async fn an_opened_presence_is_kept_whole(store: Arc<dyn Store>) {
+pub(crate) async fn an_opened_presence_is_kept_whole(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let mut opening = here.opening(&peer);
@@ -68,11 +66,11 @@ pub(crate) async fn an_opened_presence_is_kept_whole(store: Arc<dyn Store>) {
     assert_eq!(kept.node.as_deref(), Some("node-1"));
 }
 
-pub(crate) async fn opening_writes_an_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn opening_writes_an_audit_row(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     let both = [here.opening(&ada), here.opening(&bob)];
-    let positions = store.open_presences(at(5), &both).await.expect("two good presences");
+    let positions = store.presences.open(at(5), &both).await.expect("two good presences");
     assert_eq!(positions, [0, 0]);
     let rows = here.audit_of("peer_joined").await;
     assert_eq!(rows.len(), 2);
@@ -81,28 +79,28 @@ pub(crate) async fn opening_writes_an_audit_row(store: Arc<dyn Store>) {
     assert_eq!(rows[0].payload, both[0].audit.payload());
     assert_eq!(rows[0].created_at, at(5));
     assert_eq!(rows[1].actor_name.as_deref(), Some("bob"));
-    assert!(store.open_presences(T0, &[]).await.expect("nothing").is_empty());
+    assert!(store.presences.open(T0, &[]).await.expect("nothing").is_empty());
 }
 
-pub(crate) async fn a_new_presence_starts_after_the_last_multicast(store: Arc<dyn Store>) {
+pub(crate) async fn a_new_presence_starts_after_the_last_multicast(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let elsewhere = here.another().await;
     here.send(T0, &here.multicast(&here.owner)).await;
     let last = here.send(T0, &here.multicast(&here.owner)).await;
     let both = [here.opening(&here.owner), elsewhere.opening(&elsewhere.owner)];
-    let positions = store.open_presences(T0, &both).await.expect("two good presences");
+    let positions = store.presences.open(T0, &both).await.expect("two good presences");
     assert_eq!(positions, [last, 0]);
     assert_eq!(here.position_of(&both[0].id).await, Some(last));
 }
 
-pub(crate) async fn a_reattach_goes_on_where_it_was(store: Arc<dyn Store>) {
+pub(crate) async fn a_reattach_goes_on_where_it_was(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let mut opening = here.opening(&here.owner);
     opening.about.display_name = Some("before".to_owned());
     here.open(T0, &opening).await;
     here.confirm_up_to(&opening.id, 77).await;
     let mut about = ReattachPresence { cwd: "/there".to_owned(), pid: 12, ..taking_over("node-2") };
-    let position = store.reattach_presence(at(9), &opening.id, &about).await.expect("writable");
+    let position = store.presences.reattach(at(9), &opening.id, &about).await.expect("writable");
     assert_eq!(position, Some(77));
     let stored = here.stored(&opening.id).await.expect("it is open");
     assert_eq!((stored.connected_at, stored.last_ping_at), (T0, at(9)));
@@ -114,13 +112,13 @@ pub(crate) async fn a_reattach_goes_on_where_it_was(store: Arc<dyn Store>) {
 
     about.session_id = Some("other".to_owned());
     about.display_name = Some("after".to_owned());
-    store.reattach_presence(at(9), &opening.id, &about).await.expect("writable");
+    store.presences.reattach(at(9), &opening.id, &about).await.expect("writable");
     let kept = here.stored(&opening.id).await.expect("it is open").opened.about;
     assert_eq!((kept.session_id.as_str(), kept.display_name.as_deref()), ("other", Some("after")));
     assert_eq!(here.audit_of("peer_joined").await.len(), 1, "a reattach is silent");
 }
 
-pub(crate) async fn an_ended_presence_does_not_reattach(store: Arc<dyn Store>) {
+pub(crate) async fn an_ended_presence_does_not_reattach(store: Stores) {
     let here = Fixture::new(store).await;
     let presence = here.present(&here.owner).await;
     here.end(&presence).await;
@@ -129,14 +127,14 @@ pub(crate) async fn an_ended_presence_does_not_reattach(store: Arc<dyn Store>) {
     assert_eq!(here.position_of(&PresenceId::generate()).await, None);
 }
 
-pub(crate) async fn an_ended_presence_begins_anew_under_its_id(store: Arc<dyn Store>) {
+pub(crate) async fn an_ended_presence_begins_anew_under_its_id(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let mut opening = here.opening(&here.owner);
     here.open(T0, &opening).await;
     here.end(&opening.id).await;
     let last = here.send(T0, &here.multicast(&here.owner)).await;
     opening.about.cwd = "/anew".to_owned();
-    let positions = store.open_presences(at(5), std::slice::from_ref(&opening)).await;
+    let positions = store.presences.open(at(5), std::slice::from_ref(&opening)).await;
     assert_eq!(positions.expect("the id may be used again"), [last]);
     let stored = here.stored(&opening.id).await.expect("it is open");
     assert_eq!((stored.connected_at, stored.opened.about.cwd.as_str()), (at(5), "/anew"));
@@ -144,7 +142,7 @@ pub(crate) async fn an_ended_presence_begins_anew_under_its_id(store: Arc<dyn St
     assert_eq!(here.audit_of("peer_joined").await.len(), 2);
 }
 
-pub(crate) async fn a_change_changes_only_what_it_names(store: Arc<dyn Store>) {
+pub(crate) async fn a_change_changes_only_what_it_names(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let mut opening = here.opening(&here.owner);
     opening.groups = vec![group("a")];
@@ -154,7 +152,7 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Arc<dyn Store>) {
 
     let nothing = PresenceChange::of(opening.id.clone());
     let summary = PresenceChange { summary: Some("s".to_owned()), ..nothing.clone() };
-    store.update_presences(at(1), &[nothing.clone(), summary]).await.expect("writable");
+    store.presences.update(at(1), &[nothing.clone(), summary]).await.expect("writable");
     let kept = here.stored(&opening.id).await.expect("open").opened;
     assert_eq!(kept.summary.as_deref(), Some("s"));
     assert_eq!((&kept.groups, kept.visible), (&opening.groups, true));
@@ -171,7 +169,7 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Arc<dyn Store>) {
         stats: Some(stats),
         ..nothing
     };
-    store.update_presences(at(4), &[all]).await.expect("writable");
+    store.presences.update(at(4), &[all]).await.expect("writable");
     let kept = here.stored(&opening.id).await.expect("open").opened;
     assert_eq!(kept.status, (Status::Dnd, StatusSource::Manual, at(3)));
     assert_eq!((kept.groups, kept.visible), (vec![group("b"), group("c")], false));
@@ -181,19 +179,19 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Arc<dyn Store>) {
     assert_eq!((other.last_ping_at, other.opened.summary), (T0, None));
 }
 
-pub(crate) async fn a_touched_presence_was_heard_of(store: Arc<dyn Store>) {
+pub(crate) async fn a_touched_presence_was_heard_of(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
     let untouched = here.present(&here.owner).await;
     let heard = async |id: &PresenceId| here.stored(id).await.expect("open").last_ping_at;
-    store.touch_presences(at(4), &[one.clone(), two.clone()]).await.expect("writable");
+    store.presences.touch(at(4), &[one.clone(), two.clone()]).await.expect("writable");
     assert_eq!((heard(&one).await, heard(&two).await, heard(&untouched).await), (at(4), at(4), T0));
-    store.touch_presences(at(2), std::slice::from_ref(&one)).await.expect("writable");
+    store.presences.touch(at(2), std::slice::from_ref(&one)).await.expect("writable");
     assert_eq!(heard(&one).await, at(4), "the later one stays");
-    store.touch_presences(at(9), &[]).await.expect("nothing to do");
+    store.presences.touch(at(9), &[]).await.expect("nothing to do");
 }
 
-pub(crate) async fn later_changes_of_a_batch_win(store: Arc<dyn Store>) {
+pub(crate) async fn later_changes_of_a_batch_win(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
     let says = |id: &PresenceId, text: &str| PresenceChange {
@@ -202,35 +200,35 @@ pub(crate) async fn later_changes_of_a_batch_win(store: Arc<dyn Store>) {
     };
     let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(one.clone()) };
     let batch = [says(&one, "first"), says(&two, "other"), hides, says(&one, "last")];
-    store.update_presences(T0, &batch).await.expect("writable");
+    store.presences.update(T0, &batch).await.expect("writable");
     let kept = here.stored(&one).await.expect("open").opened;
     assert_eq!((kept.summary.as_deref(), kept.visible), (Some("last"), false));
     let kept = here.stored(&two).await.expect("open").opened;
     assert_eq!((kept.summary.as_deref(), kept.visible), (Some("other"), true));
 }
 
-pub(crate) async fn an_ended_presence_does_not_change(store: Arc<dyn Store>) {
+pub(crate) async fn an_ended_presence_does_not_change(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let key = fresh_key();
     let mut opening = here.opening(&here.owner);
     (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
     here.open(T0, &opening).await;
     here.end(&opening.id).await;
-    store.touch_presences(at(9), std::slice::from_ref(&opening.id)).await.expect("writable");
+    store.presences.touch(at(9), std::slice::from_ref(&opening.id)).await.expect("writable");
     let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(opening.id.clone()) };
-    store.update_presences(at(9), &[hides]).await.expect("writable");
+    store.presences.update(at(9), &[hides]).await.expect("writable");
     assert!(here.stored(&opening.id).await.is_none());
-    let seen = store.member_of_session_key(&here.mesh, key.as_str(), at(9)).await;
+    let seen = store.members.of_session_key(&here.mesh, key.as_str(), at(9)).await;
     assert_eq!(seen.expect("readable"), None, "it was not heard of again");
 }
 
-pub(crate) async fn only_unheard_open_presences_are_listed(store: Arc<dyn Store>) {
+pub(crate) async fn only_unheard_open_presences_are_listed(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let early = here.open(at(1), &here.opening(&here.owner)).await;
     let late = here.open(at(2), &here.opening(&here.owner)).await;
     let ended = here.open(at(1), &here.opening(&here.owner)).await;
     here.end(&ended).await;
-    let unheard = store.unheard_presences(at(2)).await.expect("readable");
+    let unheard = store.presence_search.unheard(at(2)).await.expect("readable");
     let mine: Vec<&PresenceId> = unheard
         .iter()
         .map(|stored| &stored.opened.id)
@@ -239,7 +237,7 @@ pub(crate) async fn only_unheard_open_presences_are_listed(store: Arc<dyn Store>
     assert_eq!(mine, [&early]);
 }
 
-pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Store>) {
+pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let cwd = format!("/{}", id::generate());
     let mut ids = Vec::new();
@@ -252,7 +250,7 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
         ids.push(here.open(at(seconds), &opening).await);
     }
     let found = async |pid| {
-        let found = store.presences_in(&cwd, pid, 4).await.expect("readable");
+        let found = store.presence_search.in_folder(&cwd, pid, 4).await.expect("readable");
         found.into_iter().map(|at| at.id).collect::<Vec<_>>()
     };
     let of = |order: [usize; 4]| order.map(|at| ids[at].clone());
@@ -262,11 +260,14 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Arc<dyn Stor
     assert_eq!(found(2).await, of([1, 3, 2, 4]));
     here.end(&ids[1]).await;
     assert_eq!(found(2).await, of([3, 2, 4, 0]), "it has ended");
-    let oldest = store.presences_in(&cwd, 2, 1).await.expect("readable").remove(0);
+    let oldest = store.presence_search.in_folder(&cwd, 2, 1).await.expect("readable").remove(0);
     let member = &here.owner.id;
     assert_eq!((&oldest.mesh, &oldest.member, oldest.pid), (&here.mesh, member, 2));
     assert_eq!((&oldest.cwd, oldest.connected_at), (&cwd, at(5)));
-    let named = store.presences_called(&cwd, 9).await.expect("readable");
+    let named = store.presence_search.called(&cwd, 9).await.expect("readable");
     assert_eq!(named.into_iter().map(|at| at.id).collect::<Vec<_>>(), [ids[2].clone()]);
-    assert_eq!(store.presences_in("/nowhere at all", 1, 9).await.expect("readable"), []);
+    assert_eq!(
+        store.presence_search.in_folder("/nowhere at all", 1, 9).await.expect("readable"),
+        []
+    );
 }

@@ -4,10 +4,8 @@
 //! of these use the same limits, years before anything else of the suite, and
 //! ask only after their own rows.
 
-use std::sync::Arc;
-
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::store::{Accepted, Expired, NewEnvelope, Retention, Store};
+use claudemesh_broker::store::{Accepted, Expired, NewEnvelope, Retention, Stores};
 use serde_json::json;
 
 use super::duplicates::repeat;
@@ -31,7 +29,7 @@ impl Fixture {
     /// Expires until nothing is left to expire.
     async fn expire(&self) {
         for _ in 0..20 {
-            let gone = self.store.expire(NOW, &LIMITS).await.expect("writable");
+            let gone = self.store.messages.expire(NOW, &LIMITS).await.expect("writable");
             if gone == Expired::default() {
                 return;
             }
@@ -50,7 +48,7 @@ impl Fixture {
 
     async fn delivered(&self, now: Timestamp, envelope: &NewEnvelope, to: &Peer) {
         let done = self.done(&envelope.id, &to.key);
-        self.store.confirm(now, &[done]).await.expect("writable");
+        self.store.mail.confirm(now, &[done]).await.expect("writable");
     }
 
     async fn is_kept(&self, envelope: &NewEnvelope) -> bool {
@@ -58,7 +56,7 @@ impl Fixture {
     }
 }
 
-pub(crate) async fn delivered_envelopes_are_deleted(store: Arc<dyn Store>) {
+pub(crate) async fn delivered_envelopes_are_deleted(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let old = here.sent(days_ago(6), &peer, "old").await;
@@ -72,13 +70,13 @@ pub(crate) async fn delivered_envelopes_are_deleted(store: Arc<dyn Store>) {
     here.expire().await;
     assert!(!here.is_kept(&old).await && here.is_kept(&recent).await);
     assert!(!here.is_kept(&old_multicast).await && here.is_kept(&recent_multicast).await);
-    let kept = store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept.iter().map(|e| e.seq).collect::<Vec<_>>(), [seq]);
     assert!(here.audit_of("expired").await.is_empty(), "these were delivered");
     assert_eq!(here.audit_of("message_sent").await.len(), 4, "the chain keeps everything");
 }
 
-pub(crate) async fn undelivered_envelopes_expire_with_an_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn undelivered_envelopes_expire_with_an_audit_row(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let old = here.sent(days_ago(7).plus_ms(-1), &peer, "old").await;
@@ -96,7 +94,7 @@ pub(crate) async fn undelivered_envelopes_expire_with_an_audit_row(store: Arc<dy
     assert_eq!(given, [recent.id]);
 }
 
-pub(crate) async fn a_key_outlives_its_envelope(store: Arc<dyn Store>) {
+pub(crate) async fn a_key_outlives_its_envelope(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let delivered = here.sent(days_ago(8), &peer, "delivered").await;
@@ -118,7 +116,7 @@ pub(crate) async fn a_key_outlives_its_envelope(store: Arc<dyn Store>) {
     assert!(matches!(answers[0], Accepted::New { .. }), "a key is its member's: {answers:?}");
 }
 
-pub(crate) async fn a_key_is_forgotten_in_the_end(store: Arc<dyn Store>) {
+pub(crate) async fn a_key_is_forgotten_in_the_end(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let old = here.sent(days_ago(9).plus_ms(-1), &peer, "old").await;
@@ -131,7 +129,7 @@ pub(crate) async fn a_key_is_forgotten_in_the_end(store: Arc<dyn Store>) {
     assert_eq!(answers[1], Accepted::Duplicate { id: recent.id });
 }
 
-pub(crate) async fn a_limit_bounds_each_kind(store: Arc<dyn Store>) {
+pub(crate) async fn a_limit_bounds_each_kind(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
     let mut sent = Vec::new();
@@ -143,7 +141,7 @@ pub(crate) async fn a_limit_bounds_each_kind(store: Arc<dyn Store>) {
         sent.push(envelope);
     }
     let limits = Retention { limit: 2, ..LIMITS };
-    let gone = store.expire(NOW, &limits).await.expect("writable");
+    let gone = store.messages.expire(NOW, &limits).await.expect("writable");
     assert!(gone.delivered <= 2 && gone.undelivered <= 2 && gone.keys <= 2, "{gone:?}");
     here.expire().await;
     for envelope in &sent {
@@ -152,7 +150,7 @@ pub(crate) async fn a_limit_bounds_each_kind(store: Arc<dyn Store>) {
     assert_eq!(here.audit_of("expired").await.len(), 3);
 }
 
-pub(crate) async fn what_was_posted_to_a_topic_goes_without_an_audit_row(store: Arc<dyn Store>) {
+pub(crate) async fn what_was_posted_to_a_topic_goes_without_an_audit_row(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let post =

@@ -138,8 +138,8 @@ async fn old_rows_of_any_size_are_read_in_pages() {
         event: AuditEvent::StateSet { key: noise(bytes) },
     };
     let entries: Vec<AuditEntry> = (0..90).map(|_| entry(8_000)).collect();
-    node.store.append_audit(Timestamp::now(), &entries).await.expect("a mesh");
-    node.store.append_audit(Timestamp::now(), &[entry(600_000)]).await.expect("a mesh");
+    node.store.audit.append(Timestamp::now(), &entries).await.expect("a mesh");
+    node.store.audit.append(Timestamp::now(), &[entry(600_000)]).await.expect("a mesh");
     let mut owner = Raw::hello(&node, &node.owner).await;
     let ask = json!({ "type": "audit_query", "limit": 500, "eventType": "state_set" });
     let (rows, sizes) = pages(&mut owner, &ask, "entries").await;
@@ -192,7 +192,7 @@ async fn thousands_of_ordinary_rows_are_listed_in_pages() {
     node.stop().await;
     let opened: Vec<OpenPresence> = (0..ROWS).map(|n| ordinary(&node, &ada, n)).collect();
     for batch in opened.chunks(limits::PRESENCE_BATCH_MAX) {
-        node.store.open_presences(Timestamp::now(), batch).await.expect("presences");
+        node.store.presences.open(Timestamp::now(), batch).await.expect("presences");
     }
     node.restart().await;
     let mut raw = Raw::hello(&node, &admin).await;

@@ -124,7 +124,7 @@ fn watch_outboxes(address: std::net::SocketAddr, node: &Node) -> JoinHandle<()> 
     let node = Node::elsewhere(
         address,
         node.config.clone(),
-        std::sync::Arc::clone(&node.store),
+        node.store.clone(),
         node.mesh.clone(),
         node.owner.clone(),
     );

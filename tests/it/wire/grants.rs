@@ -20,6 +20,7 @@ async fn grant(node: &Node, member: &Member, sender: &Key, capabilities: Option<
         capabilities.map(|given| given.iter().map(|name| (*name).to_owned()).collect());
     let granted = node
         .store
+        .members
         .set_grant(Timestamp::now(), &member.id, sender.as_str(), capabilities.as_deref())
         .await;
     granted.expect("the store answers");

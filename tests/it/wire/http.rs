@@ -241,7 +241,7 @@ async fn keep(
         expires_at: now.plus_ms(expires_in_ms),
         created_by: node.owner.id.to_string(),
     };
-    node.store.create_invite(now, &invite).await.expect("an invite");
+    node.store.invites.create(now, &invite).await.expect("an invite");
 }
 
 fn ask(token: &str, payload: &InvitePayload, key: &str) -> Value {
@@ -326,7 +326,9 @@ async fn every_refusal_of_a_join_in_its_order() {
     let elsewhere = invite(&node, &other, 1, -1).await;
     is_refused(&node, &ask(&elsewhere, &good, &fresh()), "invite_mesh_mismatch").await;
     let revoked = invite(&node, &node.mesh, 1, 60_000).await;
-    assert!(node.store.revoke_invite(Timestamp::now(), &revoked).await.expect("the store answers"));
+    assert!(
+        node.store.invites.revoke(Timestamp::now(), &revoked).await.expect("the store answers")
+    );
     is_refused(&node, &ask(&revoked, &good, &fresh()), "invite_revoked").await;
     let expired = invite(&node, &node.mesh, 1, -1_000).await;
     is_refused(&node, &ask(&expired, &good, &fresh()), "invite_expired").await;
@@ -334,7 +336,7 @@ async fn every_refusal_of_a_join_in_its_order() {
     assert_eq!(join(&node, &whole).await.status, 200, "none of these used it up");
     is_refused(&node, &ask(&token, &good, &fresh()), "invite_exhausted").await;
 
-    assert!(node.store.archive_mesh(Timestamp::now(), &other).await.expect("the store answers"));
+    assert!(node.store.meshes.archive(Timestamp::now(), &other).await.expect("the store answers"));
     let archived = payload(&other, &other_owner, "member");
     is_refused(&node, &ask(&elsewhere, &archived, &fresh()), "mesh_not_found").await;
     for body in ["", "[]", "{", "\"x\"", "{\"invite_payload\":7}"] {
@@ -394,7 +396,7 @@ async fn issued(node: &Node) -> Vec<Issued> {
                     assert_eq!(join(node, &body).await.status, 200);
                 }
                 "revoked" => {
-                    let revoked = node.store.revoke_invite(Timestamp::now(), &one.token()).await;
+                    let revoked = node.store.invites.revoke(Timestamp::now(), &one.token()).await;
                     assert!(revoked.expect("the store answers"));
                 }
                 _ => {}
@@ -409,7 +411,7 @@ async fn issued(node: &Node) -> Vec<Issued> {
 /// that the owner signed for another invite changes nothing.
 async fn a_payload_of_another_invite_is_good_for_nothing(node: &Node) {
     let all = issued(node).await;
-    let before = node.store.all_members(&node.mesh).await.expect("readable").len();
+    let before = node.store.members.all(&node.mesh).await.expect("readable").len();
     for (at, token) in all.iter().enumerate() {
         for (of, payload) in all.iter().enumerate().filter(|(of, _)| *of != at) {
             let body = ask(&token.token(), &payload.payload, &fresh());
@@ -418,14 +420,14 @@ async fn a_payload_of_another_invite_is_good_for_nothing(node: &Node) {
             assert_eq!(reply.json()["error"], "invite_bad_signature", "{what}: {reply:?}");
         }
     }
-    assert_eq!(node.store.all_members(&node.mesh).await.expect("readable").len(), before);
+    assert_eq!(node.store.members.all(&node.mesh).await.expect("readable").len(), before);
     for one in &all {
         let key = fresh();
         let reply = join(node, &ask(&one.token(), &one.payload, &key)).await.json();
         match one.outcome {
             Ok(()) => {
                 let mesh = MeshId::from(one.payload.mesh_id.as_str());
-                let members = node.store.all_members(&mesh).await.expect("readable");
+                let members = node.store.members.all(&mesh).await.expect("readable");
                 let member = members.iter().find(|member| member.key.as_str() == key);
                 assert_eq!(member.expect("enrolled").role, one.role, "{}", one.what);
             }
@@ -453,7 +455,7 @@ async fn the_role_is_the_rows() {
     let key = fresh();
     let body = ask(&token, &payload(&node.mesh, &node.owner, "admin"), &key);
     assert_eq!(join(&node, &body).await.status, 200);
-    let members = node.store.members(&node.mesh).await.expect("readable");
+    let members = node.store.members.active(&node.mesh).await.expect("readable");
     let member = members.iter().find(|member| member.key.as_str() == key).expect("enrolled");
     assert_eq!(member.role, Role::Member);
 }

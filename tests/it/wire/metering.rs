@@ -158,7 +158,7 @@ async fn confirmations_of_nothing_are_dropped_and_those_of_deliveries_are_not() 
     for id in ids {
         let settled = async {
             loop {
-                let page = node.store.find_messages(&node.mesh, &id, None).await.expect("a page");
+                let page = node.store.messages.find(&node.mesh, &id, None).await.expect("a page");
                 if page[0].delivered_at.is_some() {
                     break;
                 }

@@ -297,7 +297,7 @@ async fn a_ban_by_another_program_closes_sockets_soon() {
         actor_name: None,
         audit: AuditEvent::MemberBanned { target: "bob".to_owned(), target_pubkey: bob.pubkey() },
     };
-    assert!(node.store.ban(Timestamp::now(), &ban).await.expect("the store answers"));
+    assert!(node.store.bans.ban(Timestamp::now(), &ban).await.expect("the store answers"));
     assert_eq!(b.closed().await, (4002, "banned".to_owned()));
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     left_once(&mut w, "bob").await;
@@ -310,7 +310,11 @@ async fn a_role_given_by_another_program_counts_soon() {
     let alice = node.member("alice").await;
     let mut a = Raw::hello(&node, &alice).await;
     assert_eq!(a.ask(json!({ "type": "kick", "target": "x" })).await["code"], "forbidden");
-    node.store.set_role(Timestamp::now(), &alice.id, Role::Admin).await.expect("the store answers");
+    node.store
+        .members
+        .set_role(Timestamp::now(), &alice.id, Role::Admin)
+        .await
+        .expect("the store answers");
     until("the role is known", async || {
         a.ask(json!({ "type": "kick", "target": "x" })).await["type"] == "kick_ack"
     })

@@ -75,7 +75,7 @@ async fn mail_that_is_read_fills_nothing() {
         b.confirm(&push).await;
         // The next send may measure the mailbox.
         until("it is written down", async || {
-            node.store.queue_depth().await.expect("readable") == 0
+            node.store.messages.depth().await.expect("readable") == 0
         })
         .await;
     }

@@ -1,8 +1,10 @@
+use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::super::quotas::Quota;
 use super::super::tests::direct;
 use super::*;
+use crate::id::MessageId;
 
 /// A store of the lane's few questions.
 #[derive(Default)]
@@ -21,7 +23,7 @@ struct Fake {
 }
 
 #[async_trait]
-impl Keeper for Fake {
+impl Envelopes for Fake {
     async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
         self.transactions.lock().push(batch.len());
         if self.away {

@@ -116,7 +116,7 @@ impl Storm {
         assert_eq!(broker.audited("peer_left").await, 0);
         assert_eq!(broker.audited("peer_joined").await, i64::try_from(PEERS).expect("few"));
         until("the queue is empty", async || {
-            broker.store.queue_depth().await.expect("the store answers") == 0
+            broker.store.messages.depth().await.expect("the store answers") == 0
         })
         .await;
     }

@@ -429,7 +429,7 @@ impl World {
         self.settle_in_full().await;
         self.compare_lists().await;
         until("the queue is empty", async || {
-            self.node.store.queue_depth().await.expect("the store answers") == 0
+            self.node.store.messages.depth().await.expect("the store answers") == 0
         })
         .await;
         for who in 0..OBSERVER {

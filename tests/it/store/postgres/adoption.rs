@@ -1,10 +1,8 @@
 //! A database that an installation has used for long: completed, not changed.
 
-use std::sync::Arc;
-
 use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
 use claudemesh_broker::store::{
-    Accepted, Admission, Confirm, Joined, Retention, Store, StoreError, SuspendPresence,
+    Accepted, Admission, Confirm, Joined, Retention, StoreError, Stores, SuspendPresence,
 };
 use sqlx::{PgConnection, Row as _};
 
@@ -92,13 +90,13 @@ async fn adopted(with_users: bool) -> (Fixture, String, PgConnection) {
     }
     let before = contents(&mut other).await;
     let store = another_node(&url);
-    store.migrate().await.expect("nothing is in the way");
+    store.database.migrate().await.expect("nothing is in the way");
     assert_completed(&before, &contents(&mut other).await);
     // Once more, as if the record of it were lost.
     run(&mut other, "delete from mesh.broker_migration").await;
-    store.migrate().await.expect("all is there");
+    store.database.migrate().await.expect("all is there");
     assert_completed(&before, &contents(&mut other).await);
-    assert!(store.pending_migrations().await.expect("readable").is_empty());
+    assert!(store.database.pending_migrations().await.expect("readable").is_empty());
     let id = MemberId::from("Owner0000000000000000000000000AB");
     let owner = Peer { id, key: Key::from("bb"), name: "Ann".to_owned() };
     (Fixture { store, mesh: MeshId::from("mesh1"), owner }, url, other)
@@ -111,27 +109,27 @@ fn bob() -> Peer {
 
 async fn its_members_enter(here: &Fixture) {
     let store = &here.store;
-    let admitted = store.admit(&here.mesh, "cc", "").await.expect("readable");
+    let admitted = store.members.admit(&here.mesh, "cc", "").await.expect("readable");
     let Admission::Member(bob) = admitted else { panic!("{admitted:?}") };
     assert!(bob.member.revoked_at.is_none() && !bob.member.is_owner);
     assert_eq!((bob.member.message_mode.as_str(), bob.member.grants.len()), ("push", 0));
     let other = "Member000000000000000000000000AD";
-    let again = store.admit(&here.mesh, "cc", other).await.expect("readable");
+    let again = store.members.admit(&here.mesh, "cc", other).await.expect("readable");
     let Admission::Member(again) = again else { panic!("{again:?}") };
     assert_eq!(again.member.id.as_str(), other, "he enrolled twice, and says as whom he comes");
     let revoked = "Member000000000000000000000000AC";
-    let active = store.admit(&here.mesh, "cc", revoked).await.expect("readable");
+    let active = store.members.admit(&here.mesh, "cc", revoked).await.expect("readable");
     assert!(matches!(active, Admission::Member(member) if member.member.id == bob.member.id));
     let saved = bob.saved.expect("a state");
     assert_eq!(saved.last_summary.as_deref(), Some("new"), "the newest of two");
     assert_eq!(bob.self_editable["groups"], true);
-    let admitted = store.admit(&here.mesh, "bb", "").await.expect("readable");
+    let admitted = store.members.admit(&here.mesh, "bb", "").await.expect("readable");
     let Admission::Member(ann) = admitted else { panic!("{admitted:?}") };
     assert!(ann.member.is_owner, "her user owns the mesh");
-    assert_eq!(store.members(&here.mesh).await.expect("readable").len(), 4);
-    let mesh = store.find_mesh("team").await.expect("readable").expect("not archived");
+    assert_eq!(store.members.active(&here.mesh).await.expect("readable").len(), 4);
+    let mesh = store.meshes.find("team").await.expect("readable").expect("not archived");
     assert_eq!(mesh.id, here.mesh);
-    let open = store.unheard_presences(at(1_000_000_000)).await.expect("readable");
+    let open = store.presence_search.unheard(at(1_000_000_000)).await.expect("readable");
     assert_eq!(open.len(), 1);
     let opened = &open[0].opened;
     assert_eq!((opened.about.cwd.as_str(), opened.visible), ("/work", true));
@@ -142,7 +140,7 @@ async fn its_queue_goes_on(here: &Fixture, other: &mut PgConnection) {
     let presence = here.present(&bob).await;
     let mut ask = here.asks(&presence, &bob);
     ask.session_key = Some(Key::from("dd"));
-    let given = here.store.claim(T0, &ask).await.expect("readable");
+    let given = here.store.mail.claim(T0, &ask).await.expect("readable");
     let ids: Vec<&str> = given.iter().map(|envelope| envelope.id.as_str()).collect();
     assert_eq!(ids, ["Direct00000000000000000000000001", "Direct00000000000000000000000002"]);
     assert_eq!((given[0].seq, given[0].sender_name.as_str()), (0, "Ann"));
@@ -153,7 +151,7 @@ async fn its_queue_goes_on(here: &Fixture, other: &mut PgConnection) {
         member_key: bob.key.clone(),
         session_key: None,
     };
-    here.store.confirm(at(1), &[done]).await.expect("claimed");
+    here.store.mail.confirm(at(1), &[done]).await.expect("claimed");
     // The dashboard writes on, and knows no column of ours.
     run(
         other,
@@ -189,8 +187,8 @@ async fn state_is_saved(here: &Fixture, presence: &PresenceId) {
             ..Default::default()
         },
     };
-    here.store.suspend_presence(at(3), &closed).await.expect("open");
-    let admitted = here.store.admit(&here.mesh, "cc", "").await.expect("readable");
+    here.store.presences.suspend(at(3), &closed).await.expect("open");
+    let admitted = here.store.members.admit(&here.mesh, "cc", "").await.expect("readable");
     let Admission::Member(bob) = admitted else { panic!("{admitted:?}") };
     assert_eq!(bob.saved.expect("a state").last_summary.as_deref(), Some("newer"));
 }
@@ -201,7 +199,7 @@ async fn its_keys_count(here: &Fixture) {
         client_message_id: Some("id-1".to_owned()),
         ..here.direct(&here.owner, &bob().key)
     };
-    let answers = here.store.accept(at(4), &[again]).await.expect("a mesh");
+    let answers = here.store.envelopes.accept(at(4), &[again]).await.expect("a mesh");
     assert!(matches!(&answers[0], Accepted::Duplicate { id }
         if id.as_str() == "Direct00000000000000000000000001"));
 }
@@ -214,7 +212,7 @@ async fn its_rows_expire(here: &Fixture) {
         keys_before: before,
         limit,
     };
-    let gone = here.store.expire(at(5), &limits).await.expect("writable");
+    let gone = here.store.messages.expire(at(5), &limits).await.expect("writable");
     // A direct and the multicast were delivered; two directs and the topic's
     // were not, and the latter waited for nobody. The one just sent is young.
     assert_eq!((gone.delivered, gone.undelivered), (2, 3));
@@ -233,7 +231,7 @@ async fn serve(here: &Fixture, other: &mut PgConnection) {
         owner_key: "aa".to_owned(),
         ..here.join("token1", &fresh_key(), "Eve")
     };
-    let joined = here.store.join(T0, &join).await.expect("a good invite");
+    let joined = here.store.invites.join(T0, &join).await.expect("a good invite");
     assert_eq!(joined, Joined::New(join.member));
 }
 
@@ -250,12 +248,12 @@ async fn an_installation_with_users_goes_on() {
     serve(&here, &mut other).await;
     // Meshes belong to its users there.
     let owner = Peer { id: MemberId::generate(), key: fresh_key(), name: "x".to_owned() };
-    let refused = here.store.create_mesh(T0, &new_mesh("new", &owner)).await;
+    let refused = here.store.meshes.create(T0, &new_mesh("new", &owner)).await;
     let refusal = refused.expect_err("nobody's mesh");
     assert!(matches!(&refusal, StoreError::Conflict(text) if text.contains("dashboard")));
     // An invite made at the command line is its owner's.
     let invite = here.invite(1);
-    here.store.create_invite(T0, &invite).await.expect("a mesh");
+    here.store.invites.create(T0, &invite).await.expect("a mesh");
     let row = sqlx::query("select created_by from mesh.invite where id = $1")
         .bind(&invite.id)
         .fetch_one(&mut other)
@@ -270,8 +268,8 @@ async fn a_schema_beside_users_refers_to_them() {
     let url = PrivatePostgres::shared().empty_database().await;
     let mut other = connection(&url).await;
     run(&mut other, USERS).await;
-    let store: Arc<dyn Store> = another_node(&url);
-    store.migrate().await.expect("an empty schema");
+    let store: Stores = another_node(&url);
+    store.database.migrate().await.expect("an empty schema");
     let keys = sqlx::query(
         "select conrelid::regclass::text as name from pg_constraint
          where contype = 'f' and confrelid = 'public.\"user\"'::regclass order by 1",
@@ -290,6 +288,6 @@ async fn a_web_application_makes_its_invites_on_a_fresh_database_too() {
     let (here, url) = super::fixture().await;
     let mut other = connection(&url).await;
     run(&mut other, WEB_INVITE).await;
-    let invites = here.store.invites(&here.mesh).await.expect("readable");
+    let invites = here.store.invites.of_mesh(&here.mesh).await.expect("readable");
     assert_eq!(invites.iter().map(|invite| invite.id.as_str()).collect::<Vec<_>>(), ["web-invite"]);
 }

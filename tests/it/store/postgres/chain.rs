@@ -24,7 +24,7 @@ async fn work(here: Fixture, there: Fixture, peer: Peer) -> Vec<i64> {
             let reach = if n % 2 == 0 { Reach::Multicast } else { direct.reach.clone() };
             batch.push(NewEnvelope { reach, ..direct });
         }
-        let accepted = here.store.accept(T0, &batch).await.expect("two meshes");
+        let accepted = here.store.envelopes.accept(T0, &batch).await.expect("two meshes");
         for (envelope, accepted) in batch.iter().zip(accepted) {
             let Accepted::New { seq, .. } = accepted else { panic!("{accepted:?}") };
             if envelope.mesh == here.mesh {
@@ -38,11 +38,11 @@ async fn work(here: Fixture, there: Fixture, peer: Peer) -> Vec<i64> {
             actor_name: None,
             event: AuditEvent::StateSet { key: round.to_string() },
         };
-        here.store.append_audit(at(1), &[entry(&there), entry(&here)]).await.expect("meshes");
+        here.store.audit.append(at(1), &[entry(&there), entry(&here)]).await.expect("meshes");
         let audit = vec![entry(&here), entry(&there)];
         let ending =
             EndPresence { id: presence, mesh: here.mesh.clone(), member: None, node: None, audit };
-        let ended = here.store.end_presences(at(2), &[ending]).await.expect("open");
+        let ended = here.store.presences.end(at(2), &[ending]).await.expect("open");
         assert_eq!(ended.len(), 1);
     }
     seqs
@@ -80,10 +80,10 @@ async fn many_nodes_write_one_chain() {
 
 /// Nobody committed a multicast before one that others had seen.
 async fn multicasts_are_linked(here: &Fixture) {
-    let kept = here.store.multicasts_after(&here.mesh, 0, 10_000).await.expect("readable");
+    let kept = here.store.mail.multicasts_after(&here.mesh, 0, 10_000).await.expect("readable");
     assert!(kept.is_sorted_by_key(|multicast| multicast.seq));
     let next = NewEnvelope { reach: Reach::Multicast, ..here.multicast(&here.owner) };
-    let accepted = here.store.accept(at(3), &[next]).await.expect("a mesh");
+    let accepted = here.store.envelopes.accept(at(3), &[next]).await.expect("a mesh");
     let last = kept.last().map_or(0, |multicast| multicast.seq);
     assert!(matches!(accepted[0], Accepted::New { previous_multicast, .. }
         if previous_multicast == last));
@@ -148,7 +148,7 @@ async fn an_older_nodes_rows_leave_the_chain_whole() {
         let text = format!("begin; update mesh.audit_log set {tampering} where id = {id}; commit");
         let mut other = connection(&url).await;
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut other).await.expect("a statement");
-        let rows = here.store.audit_after(&here.mesh, i64::MIN, 100).await.expect("readable");
+        let rows = here.store.audit.after(&here.mesh, i64::MIN, 100).await.expect("readable");
         let mut verifier = ChainVerifier::new(here.mesh.as_str());
         for row in &rows {
             verifier.push(row.as_link());
@@ -173,17 +173,17 @@ async fn nul_is_stored_as_a_replacement() {
         ..here.direct(&peer, &peer.key)
     };
     here.send(T0, &odd).await;
-    let kept = here.store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = here.store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept[0].target_spec, "@\\\u{fffd}u");
     assert_eq!(kept[0].sender_name, "a\0da".replace('\0', "\u{fffd}"));
     let again = NewEnvelope { id: here.direct(&peer, &peer.key).id, ..odd.clone() };
-    let answers = here.store.accept(T0, &[again]).await.expect("a mesh");
+    let answers = here.store.envelopes.accept(T0, &[again]).await.expect("a mesh");
     assert_eq!(answers, [Accepted::Duplicate { id: odd.id }]);
     let rows = here.audit_of("message_sent").await;
     assert_eq!(rows[0].payload["targetSpec"], "@\\\u{fffd}u");
     let mut opening = here.opening(&peer);
     opening.about.cwd = "/\0".to_owned();
     let presence = here.open(T0, &opening).await;
-    let found = here.store.presences_in("/\0", 0, 1).await.expect("readable");
+    let found = here.store.presence_search.in_folder("/\0", 0, 1).await.expect("readable");
     assert_eq!(found[0].id, presence);
 }

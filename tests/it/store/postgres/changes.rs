@@ -1,10 +1,11 @@
 //! Hearing of what others change.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
-use claudemesh_broker::store::{Changes, Moderation, Store};
+use claudemesh_broker::store::{Changes, Moderation, Stores};
 use sqlx::PgConnection;
 
 use super::{another_node, fixture, seen_by};
@@ -12,10 +13,10 @@ use crate::harness::postgres::connection;
 use crate::store::fixture::{Fixture, Peer, T0};
 
 /// Asks until there is an answer.
-async fn heard(store: &dyn Store) -> Changes {
+async fn heard(store: &Stores) -> Changes {
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(20) {
-        let changes = store.changes().await.expect("open");
+        let changes = store.database.changes().await.expect("open");
         if changes != Changes::None {
             return changes;
         }
@@ -24,11 +25,15 @@ async fn heard(store: &dyn Store) -> Changes {
 }
 
 /// Asks until nothing more comes: the store listens.
-async fn settle(store: &dyn Store) {
+async fn settle(store: &Stores) {
     // Two quiet seconds, of at most twenty.
     let mut quiet = 0;
     for _ in 0..20 {
-        quiet = if store.changes().await.expect("open") == Changes::None { quiet + 1 } else { 0 };
+        quiet = if store.database.changes().await.expect("open") == Changes::None {
+            quiet + 1
+        } else {
+            0
+        };
         if quiet == 2 {
             return;
         }
@@ -53,31 +58,31 @@ async fn what_others_change_is_told_and_its_own_is_not() {
     let (here, url) = fixture().await;
     let peer = here.member("ada").await;
     let mut other = connection(&url).await;
-    settle(&*here.store).await;
+    settle(&here.store).await;
     let told = || Changes::Meshes(vec![here.mesh.clone()]);
 
     run(&mut other, "update mesh.member set role = 'admin' where id = $1", peer.id.as_str()).await;
-    assert_eq!(heard(&*here.store).await, told());
+    assert_eq!(heard(&here.store).await, told());
     let sql = "update mesh.mesh set archived_at = now() where id = $1";
     run(&mut other, sql, here.mesh.as_str()).await;
-    assert_eq!(heard(&*here.store).await, told());
+    assert_eq!(heard(&here.store).await, told());
     let sql = "insert into mesh.message_queue
         (id, mesh_id, sender_member_id, target_spec, nonce, ciphertext)
         select 'x', mesh_id, id, peer_pubkey, 'n', 'c' from mesh.member where id = $1";
     run(&mut other, sql, peer.id.as_str()).await;
-    assert_eq!(heard(&*here.store).await, told());
+    assert_eq!(heard(&here.store).await, told());
 
     let elsewhere = seen_by(&another_node(&url), &here);
-    elsewhere.store.ban(T0, &banning(&here, &peer)).await.expect("active");
-    assert_eq!(heard(&*here.store).await, told());
+    elsewhere.store.bans.ban(T0, &banning(&here, &peer)).await.expect("active");
+    assert_eq!(heard(&here.store).await, told());
 
     // No membership, no grant, no mesh: not worth telling.
     let sql = "update mesh.member set last_seen_at = now() where id = $1";
     run(&mut other, sql, peer.id.as_str()).await;
-    here.store.unban(T0, &banning(&here, &peer)).await.expect("banned");
+    here.store.bans.unban(T0, &banning(&here, &peer)).await.expect("banned");
     here.mail(&peer.key, 1).await;
     elsewhere.mail(&peer.key, 1).await;
-    assert_eq!(here.store.changes().await.expect("open"), Changes::None);
+    assert_eq!(here.store.database.changes().await.expect("open"), Changes::None);
 }
 
 #[tokio::test]
@@ -85,7 +90,7 @@ async fn a_lost_listener_is_told_of_and_comes_back() {
     let (here, url) = fixture().await;
     let peer = here.member("ada").await;
     let mut other = connection(&url).await;
-    settle(&*here.store).await;
+    settle(&here.store).await;
     sqlx::raw_sql(
         "select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid()",
@@ -93,10 +98,10 @@ async fn a_lost_listener_is_told_of_and_comes_back() {
     .execute(&mut other)
     .await
     .expect("a superuser may");
-    assert_eq!(heard(&*here.store).await, Changes::Unknown);
-    settle(&*here.store).await;
+    assert_eq!(heard(&here.store).await, Changes::Unknown);
+    settle(&here.store).await;
     run(&mut other, "update mesh.member set role = 'admin' where id = $1", peer.id.as_str()).await;
-    assert_eq!(heard(&*here.store).await, Changes::Meshes(vec![here.mesh.clone()]));
+    assert_eq!(heard(&here.store).await, Changes::Meshes(vec![here.mesh.clone()]));
 }
 
 /// What a pooler shares must not listen: another's call would get what it hears.
@@ -104,7 +109,7 @@ async fn a_lost_listener_is_told_of_and_comes_back() {
 async fn where_sessions_are_shared_nobody_listens() {
     let (_here, url) = fixture().await;
     let settings = PostgresSettings { url: url.clone(), pool_max: 2, statement_cache_max: 0 };
-    let store = PostgresStore::connect(&settings).expect("a URL");
+    let store = Stores::of(Arc::new(PostgresStore::connect(&settings).expect("a URL")));
     assert_eq!(heard(&store).await, Changes::Unknown, "it looks by itself");
     let listening = sqlx::query(
         "select from pg_stat_activity where datname = current_database() and query ilike 'listen%'",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
-use claudemesh_broker::store::{EndPresence, Store as _, StoreError};
+use claudemesh_broker::store::{EndPresence, StoreError};
 use sqlx::AssertSqlSafe;
 use url::Url;
 
@@ -19,7 +19,7 @@ async fn no_server_is_unavailable() {
     let unused = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = unused.local_addr().expect("bound").port();
     drop(unused);
-    let refusal = store(&format!("postgres://u:hunter2@127.0.0.1:{port}/x")).ping().await;
+    let refusal = store(&format!("postgres://u:hunter2@127.0.0.1:{port}/x")).database.ping().await;
     let refusal = refusal.expect_err("nobody listens");
     assert!(refusal.is_retryable(), "{refusal}");
     assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
@@ -51,7 +51,7 @@ async fn an_address_of_ipv6_is_reached() {
         }
     });
     let url = format!("postgres://postgres@[::1]:{here}{}", url.path());
-    store(&url).ping().await.expect("it answers");
+    store(&url).database.ping().await.expect("it answers");
     relay.abort();
 }
 
@@ -65,20 +65,20 @@ async fn a_user_without_a_host_is_no_obstacle() {
     let env = |name: &str| (name == "DATABASE_URL").then(|| text.clone());
     let config = claudemesh_broker::config::Config::load(&env).expect("a form that psql takes");
     let store = claudemesh_broker::app::connect_store(&config).await.expect("a URL");
-    store.ping().await.expect("it answers");
+    store.database.ping().await.expect("it answers");
 }
 
 #[tokio::test]
 async fn no_database_says_what_to_do() {
     let url = PrivatePostgres::shared().url("nowhere");
-    let refusal = store(&url).ping().await.expect_err("no such database");
+    let refusal = store(&url).database.ping().await.expect_err("no such database");
     assert!(refusal.to_string().contains("create it"), "{refusal}");
 }
 
 #[tokio::test]
 async fn no_schema_says_what_to_do() {
     let url = PrivatePostgres::shared().empty_database().await;
-    let refusal = store(&url).queue_depth().await.expect_err("no table");
+    let refusal = store(&url).messages.depth().await.expect_err("no table");
     assert!(refusal.to_string().contains("migrate"), "{refusal}");
 }
 
@@ -94,13 +94,13 @@ async fn a_call_whose_answer_is_lost_is_unknown() {
     let far = store(url.as_str());
     let presence = here.present(&here.owner).await;
     // The statement is prepared and its connection rests.
-    far.end_presences(T0, &[ending(&here, &PresenceId::generate())]).await.expect("nobody");
+    far.presences.end(T0, &[ending(&here, &PresenceId::generate())]).await.expect("nobody");
     proxy.set_each(Fault::Pass, Fault::Swallow);
     let ends = [ending(&here, &presence)];
-    let call = far.end_presences(at(5), &ends);
+    let call = far.presences.end(at(5), &ends);
     let cut = async {
         until("it is done", async || {
-            let ended = here.store.ended_presences(std::slice::from_ref(&presence)).await;
+            let ended = here.store.presences.ended(std::slice::from_ref(&presence)).await;
             !ended.expect("readable").is_empty()
         })
         .await;
@@ -110,10 +110,10 @@ async fn a_call_whose_answer_is_lost_is_unknown() {
     let lost = lost.expect_err("no answer came");
     assert!(matches!(lost, StoreError::Unknown(_)) && lost.is_retryable(), "{lost:?}");
     proxy.set(Fault::Pass);
-    assert_eq!(far.end_presences(at(6), &ends).await.expect("it is back"), []);
-    let when = far.ended_presences(std::slice::from_ref(&presence)).await.expect("it is back");
+    assert_eq!(far.presences.end(at(6), &ends).await.expect("it is back"), []);
+    let when = far.presences.ended(std::slice::from_ref(&presence)).await.expect("it is back");
     assert_eq!(when, [(presence, Some(at(5)))], "it was that call");
-    far.close().await;
+    far.database.close().await;
 }
 
 fn ending(here: &Fixture, presence: &PresenceId) -> EndPresence {
@@ -136,7 +136,7 @@ async fn a_read_only_server_is_unavailable_until_it_is_not() {
     let batch = [here.multicast(&here.owner)];
     // The first may meet its dead connection.
     for _ in 0..2 {
-        let refusal = here.store.accept(T0, &batch).await.expect_err("it cannot write");
+        let refusal = here.store.envelopes.accept(T0, &batch).await.expect_err("it cannot write");
         assert!(refusal.is_retryable(), "{refusal}");
     }
     let sql = format!(
@@ -146,9 +146,9 @@ async fn a_read_only_server_is_unavailable_until_it_is_not() {
          where datname = '{name}' and pid <> pg_backend_pid()"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut other).await.expect("a superuser may");
-    let mut taken = here.store.accept(T0, &batch).await;
+    let mut taken = here.store.envelopes.accept(T0, &batch).await;
     if taken.is_err() {
-        taken = here.store.accept(T0, &batch).await;
+        taken = here.store.envelopes.accept(T0, &batch).await;
     }
     taken.expect("it can write again");
     assert_eq!(here.audit().await.len(), 1);
@@ -159,7 +159,7 @@ async fn a_lock_that_is_not_given_is_unavailable() {
     let (here, url) = fixture().await;
     let mut other = connection(&url).await;
     sqlx::raw_sql("begin; lock table mesh.audit_log").execute(&mut other).await.expect("free");
-    let refusal = here.store.accept(T0, &[here.multicast(&here.owner)]).await;
+    let refusal = here.store.envelopes.accept(T0, &[here.multicast(&here.owner)]).await;
     let refusal = refusal.expect_err("the lock is not given");
     assert!(matches!(&refusal, StoreError::Unavailable(text) if text.contains("lock")));
     sqlx::raw_sql("rollback").execute(&mut other).await.expect("open");
@@ -171,10 +171,10 @@ async fn calls_that_are_dropped_half_way_cost_no_connection() {
     let (here, url) = fixture().await;
     for pause_us in 0..60 {
         let batch = [here.multicast(&here.owner)];
-        let work = here.store.accept(T0, &batch);
+        let work = here.store.envelopes.accept(T0, &batch);
         let _ = tokio::time::timeout(Duration::from_micros(pause_us * 20), work).await;
         let slug = here.another().await;
-        assert!(slug.store.mesh(&slug.mesh).await.expect("open").is_some());
+        assert!(slug.store.meshes.get(&slug.mesh).await.expect("open").is_some());
     }
     // The server ends what was dropped by itself; then the rows stand.
     let mut watch = connection(&url).await;
@@ -186,11 +186,11 @@ async fn calls_that_are_dropped_half_way_cost_no_connection() {
     .await;
     // Whole ones only, and none is left in a transaction.
     let sent = here.audit_of("message_sent").await.len();
-    let kept = here.store.multicasts_after(&here.mesh, 0, 1000).await.expect("readable").len();
+    let kept = here.store.mail.multicasts_after(&here.mesh, 0, 1000).await.expect("readable").len();
     assert_eq!(sent, kept);
-    here.store.close().await;
+    here.store.database.close().await;
     let open = store(&url);
-    open.ping().await.expect("open");
+    open.database.ping().await.expect("open");
     let sql = "select from pg_stat_activity where datname = current_database()
         and state like 'idle in transaction%'";
     let idle = sqlx::query(sql).fetch_all(&mut connection(&url).await).await.expect("readable");
@@ -202,8 +202,12 @@ async fn an_error_quotes_no_row() {
     let (here, _url) = fixture().await;
     let envelope = here.multicast(&here.owner);
     here.send(T0, &envelope).await;
-    let refusal =
-        here.store.accept(T0, std::slice::from_ref(&envelope)).await.expect_err("the id is taken");
+    let refusal = here
+        .store
+        .envelopes
+        .accept(T0, std::slice::from_ref(&envelope))
+        .await
+        .expect_err("the id is taken");
     let text = refusal.to_string();
     assert!(matches!(refusal, StoreError::Conflict(_)), "{text}");
     assert!(!text.contains(envelope.id.as_str()) && !text.contains(&envelope.ciphertext));

@@ -1,6 +1,6 @@
 //! Bringing a schema up to date.
 
-use claudemesh_broker::store::{Store as _, StoreError};
+use claudemesh_broker::store::StoreError;
 use sqlx::Row as _;
 
 use super::fixture;
@@ -15,8 +15,8 @@ async fn many_nodes_migrate_at_once() {
         let url = url.clone();
         nodes.push(tokio::spawn(async move {
             let node = store(&url);
-            node.migrate().await.expect("one of them does it, the others wait");
-            node.pending_migrations().await.expect("readable")
+            node.database.migrate().await.expect("one of them does it, the others wait");
+            node.database.pending_migrations().await.expect("readable")
         }));
     }
     for node in nodes {
@@ -27,7 +27,7 @@ async fn many_nodes_migrate_at_once() {
 #[tokio::test]
 async fn asking_what_is_pending_makes_nothing() {
     let url = PrivatePostgres::shared().empty_database().await;
-    let pending = store(&url).pending_migrations().await.expect("an empty database");
+    let pending = store(&url).database.pending_migrations().await.expect("an empty database");
     let all = [
         "0001_core",
         "0002_coordination",
@@ -54,7 +54,7 @@ async fn a_failed_migration_leaves_nothing_and_no_lock() {
         .await
         .expect("an empty database");
     let (first, second) = (store(&url), store(&url));
-    let refusal = first.migrate().await.expect_err("a view is in the way");
+    let refusal = first.database.migrate().await.expect_err("a view is in the way");
     assert!(!refusal.is_retryable(), "{refusal}");
     let made = sqlx::query("select to_regclass('mesh.mesh') is not null as made")
         .fetch_one(&mut other)
@@ -62,7 +62,7 @@ async fn a_failed_migration_leaves_nothing_and_no_lock() {
         .expect("readable");
     assert!(!made.get::<bool, _>("made"));
     sqlx::raw_sql("drop view mesh.send_key").execute(&mut other).await.expect("there");
-    second.migrate().await.expect("nothing is in the way");
+    second.database.migrate().await.expect("nothing is in the way");
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn an_edited_migration_is_refused() {
         .execute(&mut connection(&url).await)
         .await
         .expect("there");
-    let refusal = here.store.migrate().await.expect_err("not the one that ran");
+    let refusal = here.store.database.migrate().await.expect_err("not the one that ran");
     assert!(matches!(&refusal, StoreError::Broken(text) if text.contains("0001_core")));
 }
 
@@ -102,11 +102,11 @@ async fn a_schema_from_before_the_first_release_is_brought_up_to_date() {
         .execute(&mut connection(&url).await)
         .await
         .expect("a schema of then");
-    assert_eq!(here.store.pending_migrations().await.expect("readable"), ["0001_core"]);
-    here.store.migrate().await.expect("its scripts run again");
-    assert!(here.store.pending_migrations().await.expect("readable").is_empty());
+    assert_eq!(here.store.database.pending_migrations().await.expect("readable"), ["0001_core"]);
+    here.store.database.migrate().await.expect("its scripts run again");
+    assert!(here.store.database.pending_migrations().await.expect("readable").is_empty());
     here.send(T0, &here.multicast(&here.owner)).await;
-    let kept = here.store.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
+    let kept = here.store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept.len(), 2);
     assert_eq!(kept[0].id, before.id);
 }
@@ -118,7 +118,7 @@ async fn a_migration_of_a_later_release_is_no_obstacle() {
         .execute(&mut connection(&url).await)
         .await
         .expect("there");
-    here.store.migrate().await.expect("nothing to do");
+    here.store.database.migrate().await.expect("nothing to do");
     here.send(T0, &here.multicast(&here.owner)).await;
 }
 
@@ -148,8 +148,13 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     let options = "encoding 'LATIN1' locale 'C' template template0";
     let url = server.create_database(options).await;
     for refused in [
-        store(&url).migrate().await.expect_err("at the start"),
-        store(&url).pending_migrations().await.map(|_| ()).expect_err("when a doctor asks"),
+        store(&url).database.migrate().await.expect_err("at the start"),
+        store(&url)
+            .database
+            .pending_migrations()
+            .await
+            .map(|_| ())
+            .expect_err("when a doctor asks"),
     ] {
         let text = refused.to_string();
         assert!(text.contains("LATIN1") && text.contains("encoding 'UTF8'"), "{text}");
@@ -159,10 +164,10 @@ async fn a_database_that_cannot_hold_all_text_is_refused() {
     let options = "encoding 'SQL_ASCII' locale 'C' template template0";
     let url = server.create_database(options).await;
     let node = store(&url);
-    node.migrate().await.expect("it can hold all");
-    let here = crate::store::fixture::Fixture::new(std::sync::Arc::new(node)).await;
+    node.database.migrate().await.expect("it can hold all");
+    let here = crate::store::fixture::Fixture::new(node).await;
     let ada = here.member("Ada \u{1f600}").await;
-    let members = here.store.members(&here.mesh).await.expect("readable");
+    let members = here.store.members.active(&here.mesh).await.expect("readable");
     let found = members.iter().find(|member| member.id == ada.id).expect("she is there");
     assert_eq!(found.display_name, ada.name);
     here.send(T0, &here.multicast(&ada)).await;

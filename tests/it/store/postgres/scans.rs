@@ -1,12 +1,13 @@
 //! Large tables: what the broker asks all the time reads none of them through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
 use claudemesh_broker::store::{
-    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Store as _,
+    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Stores,
 };
 use sqlx::{PgConnection, Row as _};
 
@@ -69,54 +70,55 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
         let client_message_id = Some(format!("{round}-{n}"));
         batch.push(NewEnvelope { client_message_id, ..here.direct(&here.owner, &peer.key) });
     }
-    store.accept(T0, &batch).await.expect("a mesh");
+    store.envelopes.accept(T0, &batch).await.expect("a mesh");
     let mailbox = (here.mesh.clone(), peer.key.clone());
     assert_eq!(
-        store.waiting(T0, std::slice::from_ref(&mailbox)).await.expect("readable"),
+        store.mail.waiting(T0, std::slice::from_ref(&mailbox)).await.expect("readable"),
         [mailbox]
     );
     let mailbox = (here.mesh.clone(), peer.key.clone(), presence.clone());
-    store.claimed(&[mailbox]).await.expect("readable");
-    store.newest_place(&here.mesh).await.expect("readable");
-    store.place_before(&here.mesh, at(3)).await.expect("readable");
-    store.rewind_presences(&here.mesh, 1_000_000, 0).await.expect("writable");
-    store.ended_presences(&[PresenceId::generate()]).await.expect("readable");
+    store.mail.claimed(&[mailbox]).await.expect("readable");
+    store.mail.newest_seq(&here.mesh).await.expect("readable");
+    store.mail.seq_before(&here.mesh, at(3)).await.expect("readable");
+    store.mail.rewind(&here.mesh, 1_000_000, 0).await.expect("writable");
+    store.presences.ended(&[PresenceId::generate()]).await.expect("readable");
     let mut ask = here.asks(&presence, peer);
     ask.session_key = Some(here.owner.key.clone());
     let given = here.claims(T0, &ask).await;
     assert_eq!(given.len(), 20);
-    store.unclaim(&presence, &given[..2]).await.expect("claimed");
-    store.multicasts_after(&here.mesh, 100_000, 10).await.expect("readable");
+    store.mail.unclaim(&presence, &given[..2]).await.expect("claimed");
+    store.mail.multicasts_after(&here.mesh, 100_000, 10).await.expect("readable");
     let mut done = confirms(here, peer, &given, round);
     done.push(Confirm::MulticastsUpTo { presence: presence.clone(), position: 200_000 });
-    store.confirm(at(1), &done).await.expect("claimed");
-    store.find_messages(&here.mesh, &given[0].as_str()[..12], None).await.expect("readable");
+    store.mail.confirm(at(1), &done).await.expect("claimed");
+    store.messages.find(&here.mesh, &given[0].as_str()[..12], None).await.expect("readable");
     store
-        .find_messages(&here.mesh, &given[0].as_str()[..12], Some(&given[0]))
+        .messages
+        .find(&here.mesh, &given[0].as_str()[..12], Some(&given[0]))
         .await
         .expect("readable");
     let mut change = PresenceChange::of(presence.clone());
     change.status = Some((Status::Working, StatusSource::Hook, at(1)));
-    store.update_presences(at(1), &[change]).await.expect("open");
-    store.touch_presences(at(1), std::slice::from_ref(&presence)).await.expect("open");
-    store.presences_in("/100", 1, 9).await.expect("readable");
-    store.presences_called("100", 9).await.expect("readable");
-    store.unheard_presences(T0).await.expect("readable");
-    store.member_of_session_key(&here.mesh, "x", T0).await.expect("readable");
-    store.addressee_of_session_key(&here.mesh, "x", T0).await.expect("readable");
-    store.admit(&here.mesh, peer.key.as_str(), "").await.expect("readable");
-    store.queue_depth().await.expect("readable");
+    store.presences.update(at(1), &[change]).await.expect("open");
+    store.presences.touch(at(1), std::slice::from_ref(&presence)).await.expect("open");
+    store.presence_search.in_folder("/100", 1, 9).await.expect("readable");
+    store.presence_search.called("100", 9).await.expect("readable");
+    store.presence_search.unheard(T0).await.expect("readable");
+    store.members.of_session_key(&here.mesh, "x", T0).await.expect("readable");
+    store.members.addressee_of_session_key(&here.mesh, "x", T0).await.expect("readable");
+    store.members.admit(&here.mesh, peer.key.as_str(), "").await.expect("readable");
+    store.messages.depth().await.expect("readable");
     let mesh = here.mesh.clone();
     let holders = [
         Holder::Mailbox { mesh: mesh.clone(), target: peer.key.to_string() },
         Holder::Sender { mesh: mesh.clone(), member: here.owner.id.clone() },
         Holder::Mesh { mesh },
     ];
-    store.waiting_load(&holders.map(|holder| (holder, 10_000))).await.expect("readable");
-    store.repeats(&batch).await.expect("readable");
-    store.audit_page(&here.mesh, None, 0, 50).await.expect("readable");
-    store.audit_after(&here.mesh, 50_000, 50).await.expect("readable");
-    store.audit_before(&here.mesh, None, 50_000, 50).await.expect("readable");
+    store.envelopes.waiting_load(&holders.map(|holder| (holder, 10_000))).await.expect("readable");
+    store.envelopes.repeats(&batch).await.expect("readable");
+    store.audit.page(&here.mesh, None, 0, 50).await.expect("readable");
+    store.audit.after(&here.mesh, 50_000, 50).await.expect("readable");
+    store.audit.before(&here.mesh, None, 50_000, 50).await.expect("readable");
     depart(here, peer, &presence).await;
 }
 
@@ -129,14 +131,12 @@ fn confirms(here: &Fixture, peer: &Peer, given: &[MessageId], round: usize) -> V
 
 async fn depart(here: &Fixture, peer: &Peer, presence: &PresenceId) {
     let store = &here.store;
-    store.suspend_presence(at(2), &here.closing(presence, peer)).await.expect("open");
-    store.reattach_presence(at(3), presence, &taking_over("node-2")).await.expect("open");
+    store.presences.suspend(at(2), &here.closing(presence, peer)).await.expect("open");
+    store.presences.reattach(at(3), presence, &taking_over("node-2")).await.expect("open");
     let (id, mesh) = (presence.clone(), here.mesh.clone());
     store
-        .end_presences(
-            at(4),
-            &[EndPresence { id, mesh, member: None, node: None, audit: Vec::new() }],
-        )
+        .presences
+        .end(at(4), &[EndPresence { id, mesh, member: None, node: None, audit: Vec::new() }])
         .await
         .expect("open");
     let long_ago = T0.plus_ms(-1_000_000_000_000);
@@ -146,7 +146,7 @@ async fn depart(here: &Fixture, peer: &Peer, presence: &PresenceId) {
         keys_before: long_ago,
         limit: 100,
     };
-    store.expire(at(5), &limits).await.expect("nothing so old");
+    store.messages.expire(at(5), &limits).await.expect("nothing so old");
 }
 
 #[tokio::test]
@@ -156,17 +156,17 @@ async fn nothing_hot_scans_a_large_table() {
     let mut other = connection(&url).await;
     sqlx::raw_sql(FILL).execute(&mut other).await.expect("a superuser may");
     sqlx::raw_sql(UNPIN).execute(&mut other).await.expect("a superuser may");
-    here.store.close().await;
+    here.store.database.close().await;
     // Without a statement cache sessions are told nothing about plans.
     let settings = PostgresSettings { url, pool_max: 1, statement_cache_max: 0 };
-    let store = std::sync::Arc::new(PostgresStore::connect(&settings).expect("a URL"));
-    let (node, before) = (store.clone() as _, scans(&mut other).await);
-    let here = seen_by(&node, &here);
+    let store = Stores::of(Arc::new(PostgresStore::connect(&settings).expect("a URL")));
+    let before = scans(&mut other).await;
+    let here = seen_by(&store, &here);
     for round in 0..8 {
         a_busy_minute(&here, &peer, round).await;
     }
     // A session counts at its end.
-    store.close().await;
+    store.database.close().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     sqlx::raw_sql("select pg_stat_clear_snapshot()").execute(&mut other).await.expect("ok");
     assert_eq!(scans(&mut other).await, before);
