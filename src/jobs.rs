@@ -81,7 +81,7 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     });
     every(node, tasks, PLACES_INTERVAL, |node| async move {
         for room in node.registry.rooms() {
-            drain::places::check(&node.delivery, &room).await;
+            drain::rewind::check(&node.delivery, &room).await;
         }
     });
     every(node, tasks, SETTLE_INTERVAL, |node| async move {
