@@ -3,18 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::policy::{self, Capability, Target};
+use super::policy::{self, Target};
+use super::{Parts, audience, drain, push};
 use crate::clock::Timestamp;
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, PresenceRecord};
-use crate::codec::SharedFrame;
-use crate::delivery::Parts;
-use crate::delivery::drain;
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
-use crate::metrics;
-use crate::protocol::{Blob, Push, ServerMessage};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
-use crate::session::inbox::{Delivery, Route};
+use crate::session::inbox::Route;
 use crate::store::{NewEnvelope, StoredEnvelope};
 
 /// Whom an accepted message is for.
@@ -85,62 +81,6 @@ pub fn deliver(
     parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
 }
 
-/// The push of a direct message. Old daemons drop pushes that carry their own
-/// member's key, so it is left out among sessions of one member.
-#[must_use]
-pub fn direct_push(room: &Room, envelope: StoredEnvelope, recipient: &MemberId) -> Push {
-    let same_member = envelope.sender_member == *recipient;
-    let mut push = base_push(room, envelope);
-    if same_member {
-        push.sender_member_pubkey = None;
-    }
-    push.reply_to_id = None;
-    push
-}
-
-/// The push of a multicast.
-#[must_use]
-pub fn multicast_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let mut push = base_push(room, envelope);
-    push.client_message_id = None;
-    push.request_fingerprint = None;
-    push
-}
-
-fn base_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let StoredEnvelope { sender_key, sender_session_key, .. } = envelope;
-    Push {
-        message_id: envelope.id,
-        mesh_id: room.mesh().clone(),
-        sender_pubkey: sender_session_key.unwrap_or_else(|| sender_key.clone()),
-        sender_member_pubkey: Some(sender_key),
-        sender_member_id: Some(envelope.sender_member),
-        sender_name: Some(envelope.sender_name),
-        priority: envelope.priority,
-        nonce: Blob::from_text(envelope.nonce),
-        ciphertext: Blob::from_text(envelope.ciphertext),
-        created_at: envelope.created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-        subtype: None,
-        event: None,
-        event_data: None,
-    }
-}
-
-/// A delivery of a push.
-#[must_use]
-pub fn delivery(push: Push, route: Route) -> Delivery {
-    Delivery {
-        id: push.message_id.clone(),
-        route,
-        priority: push.priority,
-        client_message_id: push.client_message_id.as_deref().map(Arc::from),
-        frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
-    }
-}
-
 // --- one recipient -----------------------------------------------------------
 
 fn direct(
@@ -166,13 +106,13 @@ fn direct(
             if !session.outbox.is_open() {
                 return give_back(parts, room, presence, id, key);
             }
-            let push = Box::new(direct_push(room, envelope, member));
+            let push = Box::new(push::direct(room, envelope, member));
             offer_direct(parts, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
         None if !record.online => give_back(parts, room, presence, id, key),
         None => {
-            let push = Box::new(direct_push(room, envelope, member));
+            let push = Box::new(push::direct(room, envelope, member));
             let delivery = BusDelivery { seq, push, resumed };
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
@@ -203,7 +143,7 @@ fn offer_direct(
     BusDelivery { push, resumed, .. }: BusDelivery,
 ) {
     if !resumed && !room.multicasts_wait() {
-        session.offer(&delivery(*push, Route::Direct));
+        session.offer(&push::delivery(*push, Route::Direct));
         return;
     }
     // An earlier message of the same sender may have gone missing, or be among
@@ -283,7 +223,7 @@ fn multicast(
         session_key: envelope.sender_session_key.clone(),
     };
     let seq = envelope.seq;
-    let push = Box::new(multicast_push(room, envelope));
+    let push = Box::new(push::multicast(room, envelope));
     let delivery = BusDelivery { seq, push, resumed };
     let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));
@@ -330,50 +270,18 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         drain::request_all(parts, room);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
-    let delivery = delivery(*push, Route::Multicast(seq));
+    let delivery = push::delivery(*push, Route::Multicast(seq));
     for (session, record) in room.sessions() {
         if record.visitor {
             continue;
         }
         let wanted = record.member != sender.member
-            && is_for(room, target, &record, seq)
-            && multicast_granted(parts, room, &record.member, &sender);
+            && audience::includes(room, target, &record, seq)
+            && audience::is_granted(parts, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery);
         } else {
             session.inbox.lock().pass_over(seq);
         }
     }
-}
-
-/// Whether a multicast with this place is to go to that presence, as far as its
-/// target goes: not if its daemon, which keeps one inbox for all its sessions,
-/// gets it too.
-#[must_use]
-pub fn is_for(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
-    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
-    is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
-}
-
-/// Whether the recipient's grants let this sender's multicasts through.
-#[must_use]
-pub fn multicast_granted(
-    parts: &Parts,
-    room: &Room,
-    recipient: &MemberId,
-    sender: &MulticastSender,
-) -> bool {
-    let Some(member) = room.member(recipient) else { return false };
-    let session_key = sender.session_key.as_ref();
-    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
-    if !granted {
-        count_dropped(parts, Capability::Broadcast);
-    }
-    granted
-}
-
-/// A grant kept a delivery away.
-pub fn count_dropped(parts: &Parts, capability: Capability) {
-    let cap = metrics::Capability { cap: capability.as_str() };
-    parts.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
 }

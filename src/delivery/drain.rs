@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::{MulticastSender, PresenceRecord};
-use crate::delivery::Parts;
-use crate::delivery::deliver;
 use crate::delivery::policy::{self, Capability, Target};
+use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::registry::Room;
@@ -324,8 +323,8 @@ fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -
         member_key: row.sender_key.clone(),
         session_key: row.sender_session_key.clone(),
     };
-    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
-        && deliver::multicast_granted(parts, room, &session.member, &sender)
+    audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
+        && audience::is_granted(parts, room, &session.member, &sender)
 }
 
 /// What became of one thing found.
@@ -346,14 +345,14 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
         }
         Found::Multicast(envelope) => {
             let route = Route::Multicast(envelope.seq);
-            deliver::delivery(deliver::multicast_push(room, envelope), route)
+            push::delivery(push::multicast(room, envelope), route)
         }
         Found::Direct(envelope) => {
             if !may_have(parts, room, session, &envelope) {
                 return Sent::Refused(envelope.id);
             }
-            let push = deliver::direct_push(room, envelope, &session.member);
-            deliver::delivery(push, Route::Direct)
+            let push = push::direct(room, envelope, &session.member);
+            push::delivery(push, Route::Direct)
         }
     };
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
@@ -372,7 +371,7 @@ fn may_have(parts: &Parts, room: &Room, session: &Session, envelope: &StoredEnve
         policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
     });
     if !granted {
-        deliver::count_dropped(parts, Capability::Dm);
+        audience::count_dropped(parts, Capability::Dm);
     }
     granted && !own
 }

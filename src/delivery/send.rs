@@ -20,7 +20,7 @@ use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
 use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
-use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
+use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
 const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
@@ -66,7 +66,10 @@ pub async fn send(
     let id = send.id.as_deref().unwrap_or_default().to_owned();
     let answer_to = AnswerTo::new(session, id, req_id);
     match plan(parts, room, session, send).await {
-        Ok((envelope, sent)) => submit(parts, answer_to, envelope, sent, received).await,
+        Ok((envelope, sent)) => {
+            let pending = PendingSend { parts: Arc::clone(parts), answer_to, sent };
+            parts.group_commit.submit(Submission { envelope, received, pending }).await;
+        }
         Err(refusal) => {
             answer_to.refuse(parts, &refusal);
             if let Some(owed) = session.charge(cost::OF_NOISE) {
@@ -323,62 +326,48 @@ fn envelope(
     }
 }
 
-async fn submit(
-    parts: &Arc<Parts>,
+/// A send on its way to the disk: whom to answer, and what follows then.
+pub struct PendingSend {
+    parts: Arc<Parts>,
     answer_to: AnswerTo,
-    envelope: NewEnvelope,
     sent: Sent,
-    received: Instant,
-) {
-    let done = {
-        let parts = Arc::clone(parts);
-        Box::new(move |envelope: NewEnvelope, outcome: Outcome| {
-            decided(&parts, answer_to, envelope, sent, outcome);
-        })
-    };
-    parts.group_commit.submit(Submission { envelope, received, done }).await;
 }
 
-/// The fate is known: the answer first, then the message.
-fn decided(
-    parts: &Arc<Parts>,
-    answer_to: AnswerTo,
-    envelope: NewEnvelope,
-    sent: Sent,
-    outcome: Outcome,
-) {
-    match outcome {
-        Ok(Accepted::New { seq, previous_multicast, created_at }) => {
-            let priority = envelope.priority.as_str();
-            parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-            sent.room.note_accepted();
-            tracing::debug!(
-                name: milestone::ACCEPTED,
-                message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
-                created_at = created_at.as_ms(),
-                "message accepted"
-            );
-            answer_to.kept(envelope.id.to_string());
-            deliver::deliver(parts, sent, envelope, seq, previous_multicast, created_at);
+impl Pending for PendingSend {
+    /// The answer first, then the message.
+    fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
+        let Self { parts, answer_to, sent } = self;
+        match outcome {
+            Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+                let priority = envelope.priority.as_str();
+                parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+                sent.room.note_accepted();
+                tracing::debug!(
+                    name: milestone::ACCEPTED,
+                    message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                    created_at = created_at.as_ms(),
+                    "message accepted"
+                );
+                answer_to.kept(envelope.id.to_string());
+                deliver::deliver(&parts, sent, envelope, seq, previous_multicast, created_at);
+            }
+            Ok(Accepted::Duplicate { id }) => {
+                answer_to.kept(id.to_string());
+                deliver::deliver_again(&parts, sent);
+            }
+            Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
         }
-        Ok(Accepted::Duplicate { id }) => {
-            answer_to.kept(id.to_string());
-            deliver::deliver_again(parts, sent);
-        }
-        Err(Refused::Unavailable) => {
-            answer_to.refuse(parts, &Refusal::new("unavailable", STORE_AWAY));
-        }
-        Err(Refused::Rejected) => {
-            answer_to.refuse(parts, &Refusal::new("rejected", STORE_REJECTS));
-        }
-        Err(Refused::Full(quota)) => answer_to.refuse(parts, &full(quota)),
     }
 }
 
-fn full(quota: Quota) -> Refusal {
-    match quota {
-        Quota::Mailbox => Refusal::new("mailbox_full", MAILBOX_FULL),
-        Quota::Sender => Refusal::new("sender_full", SENDER_FULL),
-        Quota::Mesh => Refusal::new("mesh_full", MESH_FULL),
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unavailable => Self::new("unavailable", STORE_AWAY),
+            Refused::Rejected => Self::new("rejected", STORE_REJECTS),
+            Refused::Full(Quota::Mailbox) => Self::new("mailbox_full", MAILBOX_FULL),
+            Refused::Full(Quota::Sender) => Self::new("sender_full", SENDER_FULL),
+            Refused::Full(Quota::Mesh) => Self::new("mesh_full", MESH_FULL),
+        }
     }
 }
