@@ -18,6 +18,8 @@ pub mod drain;
 pub mod policy;
 mod push;
 pub mod send;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

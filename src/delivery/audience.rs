@@ -7,7 +7,7 @@ use crate::id::MemberId;
 use crate::metrics;
 use crate::registry::Room;
 
-/// Whether a multicast with this place is to go to that presence, as far as its
+/// Whether a multicast of that number is to go to that presence, as far as its
 /// target goes: not if its daemon, which keeps one inbox for all its sessions,
 /// gets it too.
 #[must_use]

@@ -5,17 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::policy::{self, Target};
 use super::{Parts, audience, drain, push};
-use crate::clock::Timestamp;
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
-use crate::store::{NewEnvelope, StoredEnvelope};
+use crate::store::StoredEnvelope;
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
-pub enum Recipient {
+pub(crate) enum Recipient {
     /// Everyone that the target names.
     Many,
     /// One.
@@ -29,44 +28,24 @@ pub enum Recipient {
     },
 }
 
-/// What the router remembers of a send while it is committed.
-pub struct Sent {
+/// What is remembered of a send while it is committed.
+pub(crate) struct Sent {
     /// The sender's mesh.
-    pub room: Arc<Room>,
+    pub(crate) room: Arc<Room>,
     /// The sender.
-    pub sender: Arc<Session>,
+    pub(crate) sender: Arc<Session>,
     /// Whom it is for.
-    pub recipient: Recipient,
-    /// The sender's name.
-    pub sender_name: String,
+    pub(crate) recipient: Recipient,
 }
 
 /// Delivers what was just accepted.
-pub fn deliver(
+pub(crate) fn deliver(
     parts: &Arc<Parts>,
     sent: Sent,
-    envelope: NewEnvelope,
-    seq: i64,
+    stored: StoredEnvelope,
     previous_multicast: i64,
-    created_at: Timestamp,
 ) {
     let begun = Instant::now();
-    let stored = StoredEnvelope {
-        id: envelope.id,
-        seq,
-        sender_member: envelope.sender_member,
-        sender_key: sent.sender.member_key.clone(),
-        sender_name: sent.sender_name,
-        sender_session_key: envelope.sender_session_key,
-        target_spec: envelope.target_spec,
-        priority: envelope.priority,
-        nonce: envelope.nonce,
-        ciphertext: envelope.ciphertext,
-        created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-    };
     let room = &sent.room;
     match sent.recipient {
         Recipient::Many => {
@@ -120,7 +99,7 @@ fn direct(
 }
 
 /// A direct message from another node, for a session here.
-pub fn direct_from_bus(
+pub(crate) fn direct_from_bus(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
@@ -173,7 +152,7 @@ fn give_back(
 
 /// Mail lies in the store for this key: whoever it addresses reads it, here
 /// and on every other node.
-pub fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
+pub(crate) fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
     drain_addressed(parts, room, &key);
     let message = BusMessage::MailFor { keys: vec![key], many: false };
     parts.cluster.publish(room.mesh(), &message);
@@ -181,7 +160,7 @@ pub fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
 
 /// A message was sent again. The node that took it may have died before it told
 /// anybody of it: whoever it is for reads the store.
-pub fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
+pub(crate) fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
     let Sent { room, recipient, .. } = sent;
     match recipient {
         Recipient::One { key, .. } => mail_for(parts, &room, key),
@@ -195,7 +174,7 @@ pub fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
 
 /// Drains the sessions here that a key addresses. Daemons leave it to an idle
 /// session of their member, on whichever node that is.
-pub fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
+pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     let candidates = room.addressed_by(key.as_str());
     for candidate in policy::takers(&candidates) {
         if let Some(session) = &candidate.session {
@@ -238,7 +217,7 @@ fn multicast(
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 
 /// A multicast, from here or from another node, in the mesh's order.
-pub fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
+pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let read_all = || {
         parts.metrics.bus_gaps.inc();
         drain::request_all(parts, room);
@@ -285,3 +264,6 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

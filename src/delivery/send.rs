@@ -19,7 +19,7 @@ use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
+use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
 use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
@@ -55,7 +55,7 @@ impl Refusal {
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
 /// this returns when it is on its way, so that a socket's next frame need not
 /// wait for the commit.
-pub async fn send(
+pub(crate) async fn send(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -117,7 +117,7 @@ fn encoded_bytes(text: &str) -> usize {
 }
 
 /// The answer to a send that is not one: bad priority, wrong types.
-pub fn refuse_invalid(
+pub(crate) fn refuse_invalid(
     parts: &Parts,
     session: &Arc<Session>,
     id: Option<String>,
@@ -155,12 +155,7 @@ async fn plan(
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
-    let sent = Sent {
-        room: Arc::clone(room),
-        sender: Arc::clone(session),
-        recipient,
-        sender_name: record.display_name.clone(),
-    };
+    let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
     Ok((envelope(parts, session, &record, send, &sent), sent))
 }
 
@@ -349,7 +344,8 @@ impl Pending for PendingSend {
                     "message accepted"
                 );
                 answer_to.kept(envelope.id.to_string());
-                deliver::deliver(&parts, sent, envelope, seq, previous_multicast, created_at);
+                let stored = stored(envelope, &sent, seq, created_at);
+                deliver::deliver(&parts, sent, stored, previous_multicast);
             }
             Ok(Accepted::Duplicate { id }) => {
                 answer_to.kept(id.to_string());
@@ -357,6 +353,25 @@ impl Pending for PendingSend {
             }
             Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
         }
+    }
+}
+
+fn stored(envelope: NewEnvelope, sent: &Sent, seq: i64, created_at: Timestamp) -> StoredEnvelope {
+    StoredEnvelope {
+        id: envelope.id,
+        seq,
+        sender_member: envelope.sender_member,
+        sender_key: sent.sender.member_key.clone(),
+        sender_name: envelope.sender_name,
+        sender_session_key: envelope.sender_session_key,
+        target_spec: envelope.target_spec,
+        priority: envelope.priority,
+        nonce: envelope.nonce,
+        ciphertext: envelope.ciphertext,
+        created_at,
+        client_message_id: envelope.client_message_id,
+        request_fingerprint: envelope.request_fingerprint,
+        reply_to_id: envelope.reply_to_id,
     }
 }
 
@@ -371,3 +386,6 @@ impl From<Refused> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
