@@ -19,8 +19,7 @@ use crate::delivery::drain;
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::node::Node;
-use crate::presence::status;
-use crate::presence::{changes, members};
+use crate::presence::{changes, members, status, transcript};
 use crate::protocol::CloseReason;
 use crate::store::{Changes, OpenPresenceState, Retention, StoredPresence};
 use crate::vitals;
@@ -60,12 +59,9 @@ pub fn start(node: &Arc<Node>, tasks: &TaskTracker) {
     every(node, tasks, REAP_INTERVAL, |node| async move { reap(&node).await });
     every(node, tasks, DECAY_INTERVAL, |node| async move { status::decay(&node.presence).await });
     if node.config.infers_status() {
-        every(
-            node,
-            tasks,
-            INFER_INTERVAL,
-            |node| async move { status::infer(&node.presence).await },
-        );
+        every(node, tasks, INFER_INTERVAL, |node| async move {
+            transcript::infer(&node.presence).await
+        });
     }
     every(node, tasks, REDELIVERY_INTERVAL, |node| async move { redeliver(&node) });
     every(node, tasks, VITALS_INTERVAL, |node| async move { vitals::sample(&node).await });
