@@ -338,7 +338,9 @@ pub(crate) fn assemble(
     let admission = Arc::new(admission::Parts {
         node: config.node.clone(),
         claim_ms: config.message.claim_ms,
-        stores: stores.clone(),
+        members: Arc::clone(&stores.members),
+        mail: Arc::clone(&stores.mail),
+        presences: Arc::clone(&stores.presences),
         presence: Arc::clone(&presence),
         confirmations: Arc::clone(&confirmations),
         rates: Arc::clone(&rates),
