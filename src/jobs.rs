@@ -46,7 +46,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a place
 /// that was passed, and every drain, look at once.
-const PLACES_INTERVAL: Duration = Duration::from_secs(10);
+const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -93,8 +93,8 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
             mail::look_for_mail(&it.registry, &it.delivery).await;
         }
     });
-    every(life, tasks, PLACES_INTERVAL, presence, |it| async move {
-        mail::check_places(&it.registry, &it.delivery).await;
+    every(life, tasks, REWIND_INTERVAL, presence, |it| async move {
+        mail::look_for_rewinds(&it.registry, &it.delivery).await;
     });
     every(life, tasks, VITALS_INTERVAL, &parts.sampler, |it| async move { it.sample().await });
     every(life, tasks, HEALTH_INTERVAL, parts, |it| async move {

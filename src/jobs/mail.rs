@@ -104,9 +104,9 @@ async fn look_for_multicasts(registry: &Registry, delivery: &Arc<delivery::Parts
     }
 }
 
-/// Rooms whose places the database may have given back.
-pub(super) async fn check_places(registry: &Registry, delivery: &Arc<delivery::Parts>) {
+/// Rooms whose database went back, in a failover or a restore.
+pub(super) async fn look_for_rewinds(registry: &Registry, delivery: &Arc<delivery::Parts>) {
     for room in registry.rooms() {
-        drain::places::check(delivery, &room).await;
+        drain::rewind::check(delivery, &room).await;
     }
 }
