@@ -10,6 +10,8 @@
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
 
+#[cfg(test)]
+mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
@@ -17,7 +19,7 @@ mod upkeep;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
@@ -106,7 +108,9 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     every(life, tasks, RETENTION_INTERVAL, parts, |it| async move {
         upkeep::expire(&*it.stores.messages, &it.presence).await;
     });
-    every(life, tasks, SWEEP_INTERVAL, presence, |it| async move { upkeep::sweep(&it).await });
+    every(life, tasks, SWEEP_INTERVAL, presence, |it| async move {
+        upkeep::sweep(&it, Instant::now()).await;
+    });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

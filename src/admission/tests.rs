@@ -82,7 +82,8 @@ impl Scene {
     /// As its hello has proven it; what follows has yet to happen.
     async fn proven(&self, peer: &Peer, role: PeerRole, session_key: Option<&Key>) -> Proven {
         let read = MemberRead::begin(&self.node.admission);
-        let admitted = admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
+        let admitted =
+            admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
         let about = About { session_id: peer.id.to_string(), ..About::default() };
         Proven {
             read,
@@ -304,7 +305,8 @@ async fn a_session_does_not_come_back_to_another_members_row() {
         member_key: eve.key.clone(),
         ..PresenceRecord::clone(&room.record(&adas.session.presence).expect("it is here"))
     };
-    let resumed = place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
+    let resumed =
+        place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
     assert_eq!(resumed, None);
 }
 
