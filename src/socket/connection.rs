@@ -22,13 +22,12 @@ use tokio::time::timeout;
 
 use crate::admission::teardown::teardown;
 use crate::admission::{self, Active, Refusal};
-use crate::codec::{Codec, DecodeError};
-use crate::features::{self, Asker, Context};
+use crate::codec::{ClientMessage, Codec, DecodeError, Request};
+use crate::features::{self, Context};
 use crate::limits;
 use crate::metrics::Reason;
 use crate::node::Node;
-use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
-use crate::rates::cost;
+use crate::protocol::{CloseReason, ErrorFrame, Greeting, ServerMessage};
 use crate::session::outbox::Outbox;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
@@ -114,16 +113,13 @@ async fn admit(
     node: &Arc<Node>,
     codec: Codec,
     outbox: &Outbox,
-    hello: ClientMessage<'static>,
+    greeting: Greeting,
 ) -> Result<Active, Box<Refusal>> {
-    match hello {
-        ClientMessage::Hello(hello) => {
-            admission::hello(&node.admission, codec, outbox, *hello).await
-        }
-        ClientMessage::SessionHello(hello) => {
+    match greeting {
+        Greeting::Member(hello) => admission::hello(&node.admission, codec, outbox, *hello).await,
+        Greeting::Session(hello) => {
             admission::session_hello(&node.admission, codec, outbox, *hello).await
         }
-        _ => unreachable!("greet returns hellos only"),
     }
 }
 
@@ -215,7 +211,7 @@ async fn greet(
     codec: Codec,
     outbox: &Outbox,
     pings: &mut Pings,
-) -> Result<Option<ClientMessage<'static>>, CloseReason> {
+) -> Result<Option<Greeting>, CloseReason> {
     debug_assert!(outbox.is_open());
     let mut malformed = Malformed::default();
     loop {
@@ -229,14 +225,10 @@ async fn greet(
             continue;
         };
         let error = match spoken.decode(bytes) {
-            Ok(Request { message: ClientMessage::Hello(hello), .. }) => {
-                return Ok(Some(ClientMessage::Hello(hello)));
-            }
-            Ok(Request { message: ClientMessage::SessionHello(hello), .. }) => {
-                return Ok(Some(ClientMessage::SessionHello(hello)));
+            Ok(Request { message: ClientMessage::Hello(greeting), .. }) => {
+                return Ok(Some(greeting));
             }
             Ok(Request { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
             Err(DecodeError::Invalid { kind: kind @ ("hello" | "session_hello"), .. }) => {
                 let error = ErrorFrame::new("malformed", format!("{kind} rejected: malformed"));
                 answer(socket, codec, error, None).await;
@@ -370,7 +362,11 @@ async fn read_loop(
 
 /// Handles a request when there is room for its answer: a peer that asks and does
 /// not read waits for itself.
-async fn handle_later<'a>(context: Context<'a>, message: ClientMessage<'a>, received: Instant) {
+async fn handle_later<'a>(
+    context: Context<'a>,
+    message: Result<ClientMessage<'a>, DecodeError>,
+    received: Instant,
+) {
     if context.session.outbox.room().await
         && let Some(work) = features::handle(context, message, received)
     {
@@ -393,43 +389,19 @@ fn take<'a>(
         return None;
     }
     let received = Instant::now();
-    match spoken.decode(bytes) {
-        Ok(Request { req_id, message }) => {
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            // Most confirmations have no answer, and make room.
-            let is_answered =
-                context.req_id.is_some() || !matches!(message, ClientMessage::ClientAck(_));
-            if is_answered && !session.outbox.has_room() {
-                return Some(Box::pin(handle_later(context, message, received)));
-            }
-            features::handle(context, message, received)
-        }
-        Err(error) => {
-            if error == DecodeError::Malformed && malformed.add() {
-                session.outbox.close(CloseReason::MALFORMED);
-                return None;
-            }
-            let req_id = match &error {
-                DecodeError::UnknownType { req_id, .. } | DecodeError::Invalid { req_id, .. } => {
-                    req_id.clone()
-                }
-                DecodeError::Malformed => None,
-            };
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            if session.outbox.has_room() {
-                features::handle_undecoded(&context, error);
-                return features::charge(session, cost::OF_NOISE);
-            }
-            Some(Box::pin(async move {
-                if context.session.outbox.room().await {
-                    features::handle_undecoded(&context, error);
-                    if let Some(owed) = features::charge(context.session, cost::OF_NOISE) {
-                        owed.await;
-                    }
-                }
-            }))
-        }
+    let (req_id, message) = match spoken.decode(bytes) {
+        Ok(Request { req_id, message }) => (req_id, Ok(message)),
+        Err(error) => (error.req_id().cloned(), Err(error)),
+    };
+    if matches!(message, Err(DecodeError::Malformed)) && malformed.add() {
+        session.outbox.close(CloseReason::MALFORMED);
+        return None;
     }
+    // Most confirmations have no answer, and make room.
+    let is_answered = req_id.is_some() || !matches!(message, Ok(ClientMessage::ClientAck(_)));
+    let context = Context::new(&node.features, &active.room, session, req_id);
+    if is_answered && !session.outbox.has_room() {
+        return Some(Box::pin(handle_later(context, message, received)));
+    }
+    features::handle(context, message, received)
 }
