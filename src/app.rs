@@ -21,8 +21,9 @@ use crate::cluster::redis::{RedisCluster, RedisSettings};
 use crate::cluster::single::SingleCluster;
 use crate::cluster::{Cluster, ClusterEvents};
 use crate::config::{ClusterSecret, Config, Deployment, PostgresConfig, RedisConfig, StoreConfig};
-use crate::http;
-use crate::jobs;
+use crate::http::admin::Admin;
+use crate::http::{self, HttpState};
+use crate::jobs::{self, sample::Sampler};
 use crate::life::Life;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -31,12 +32,13 @@ use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::socket::address::Addresses;
+use crate::socket::connection::Sockets;
 use crate::socket::half_open::HalfOpen;
 use crate::socket::listener::{self, Door};
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{ClusterIdentity, Stores};
-use crate::vitals::{self, Vitals};
+use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit;
 use crate::writers::presences::{self, PresenceWriter};
@@ -208,19 +210,13 @@ impl Running {
     async fn start(backends: Backends, config: Config, listener: TcpListener) -> Self {
         let Backends { store, owner, cluster, events } = backends;
         let (node, writers) = assemble(config, store, cluster);
-        jobs::resume_presences(&node).await;
+        jobs::leases::resume(&*node.stores.presence_search, &*node.cluster).await;
         let background = TaskTracker::new();
         start_background(&node, events, &background);
         let addresses = Addresses::new(&node.config);
-        let app = http::App {
-            node: Arc::clone(&node),
-            addresses: addresses.clone(),
-            admin: Arc::default(),
-        };
-        let half_open = HalfOpen::for_process(&node.config);
         let door = Door {
-            routes: http::routes(app),
-            half_open,
+            routes: http::routes(http_state(&node, addresses.clone())),
+            half_open: HalfOpen::for_process(&node.config),
             addresses,
             always_served: http::health::PATHS,
         };
@@ -251,6 +247,31 @@ impl Running {
         self.accepting.wait().await;
         supervisor.failure().map_or(Ok(()), |failed| Err(failed.into()))
     }
+}
+
+fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpState> {
+    let config = &node.config;
+    Arc::new(HttpState {
+        http: config.http.clone(),
+        node: config.node.clone(),
+        mode: match config.deployment {
+            Deployment::Single { .. } => "single",
+            Deployment::Clustered { .. } => "clustered",
+        },
+        body_bytes_max: config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR),
+        stores: node.stores.clone(),
+        cluster: Arc::clone(&node.cluster),
+        registry: Arc::clone(&node.registry),
+        presence: Arc::clone(&node.presence),
+        rates: Arc::clone(&node.rates),
+        metrics: Arc::clone(&node.metrics),
+        sampler: Arc::clone(&node.sampler),
+        life: Arc::clone(&node.life),
+        verifying: Arc::clone(&node.verifying),
+        addresses,
+        sockets: Sockets::new(Arc::clone(node)),
+        admin: Admin::default(),
+    })
 }
 
 /// The tasks that write, which end last.
@@ -333,6 +354,15 @@ pub(crate) fn assemble(
         verifying: Arc::clone(&verifying),
         life: Arc::clone(&life),
     });
+    let sampler = Arc::new(Sampler {
+        node: config.node.clone(),
+        database: Arc::clone(&stores.database),
+        cluster: Arc::clone(&cluster),
+        registry: Arc::clone(&registry),
+        metrics: Arc::clone(&metrics),
+        life: Arc::clone(&life),
+        vitals: Vitals::new(life.started),
+    });
     let node = Arc::new(Node {
         config,
         stores,
@@ -346,7 +376,7 @@ pub(crate) fn assemble(
         verifying,
         rates,
         metrics,
-        vitals: Vitals::default(),
+        sampler,
         life,
     });
     start_followers(&node, &writers);
@@ -389,7 +419,13 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
             () = stopped.cancelled() => {}
         }
     });
-    jobs::start(node, background);
+    let jobs = jobs::Parts {
+        stores: node.stores.clone(),
+        presence: Arc::clone(&node.presence),
+        sampler: Arc::clone(&node.sampler),
+        infers_status: node.config.infers_status(),
+    };
+    jobs::start(&Arc::new(jobs), background);
 }
 
 /// Not ready at once; sockets closed in waves, so that their peers do not all
@@ -400,8 +436,8 @@ async fn drain(node: &Arc<Node>, background: TaskTracker, writers: Writers, budg
     node.life.draining.cancel();
     tracing::info!(sockets = node.registry.sessions(), "draining");
     // Operators see it at once; nobody waits for that.
-    let told = Arc::clone(node);
-    node.life.tasks.spawn(async move { vitals::announce(&told).await });
+    let sampler = Arc::clone(&node.sampler);
+    node.life.tasks.spawn(async move { sampler.announce().await });
     close_in_waves(node, budget / 3).await;
     node.life.stopped.cancel();
     node.life.tasks.close();
@@ -496,7 +532,7 @@ mod tests {
         let node = Arc::clone(&running.node);
         assert!(node.life.is_ready());
         let doom = async |_: Arc<Node>| panic!("on purpose");
-        jobs::every(&node, &running.background, Duration::from_millis(1), doom);
+        jobs::every(&node.life, &running.background, Duration::from_millis(1), &node, doom);
         node.life.supervisor.failed().await;
         assert!(!node.life.is_ready());
         // Before it has stopped, it says so itself.

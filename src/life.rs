@@ -45,8 +45,20 @@ impl Life {
     /// Whether new sockets are welcome.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.draining.is_cancelled()
-            && self.supervisor.is_well()
-            && self.store_up.load(Ordering::Relaxed)
+        self.unready_because().is_none()
+    }
+
+    /// Why new sockets are not welcome, in a word; `None` if they are.
+    #[must_use]
+    pub fn unready_because(&self) -> Option<&'static str> {
+        if self.draining.is_cancelled() {
+            Some("draining")
+        } else if !self.supervisor.is_well() {
+            Some("failing")
+        } else if !self.store_up.load(Ordering::Relaxed) {
+            Some("db_down")
+        } else {
+            None
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! One running node: what its rooms share, in one box.
+//! One running node: what its rooms share, in one box without behaviour.
 //!
-//! Made by [`app`](crate::app) and handed to [`socket`](crate::socket). Rooms further
-//! down take their own parts from it, never all of it.
+//! [`app`](crate::app) makes the box, [`socket`](crate::socket) is handed it. Every
+//! other room has parts of its own and must never name this.
 
 use std::sync::Arc;
 
@@ -9,43 +9,43 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::jobs::sample::Sampler;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Stores;
-use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
 use crate::{admission, delivery, features, presence};
 
-/// One running node. Made by [`app`](crate::app), shared by reference count.
+/// One running node, shared by reference count.
 pub struct Node {
-    /// Its configuration.
-    pub config: Config,
+    /// What the node was told from outside.
+    pub(crate) config: Config,
     /// The durable side.
-    pub stores: Stores,
+    pub(crate) stores: Stores,
     /// What nodes share.
-    pub cluster: Arc<dyn Cluster>,
+    pub(crate) cluster: Arc<dyn Cluster>,
     /// Live sessions and the mirrored directory.
-    pub registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
     /// How messages come to their peers.
-    pub delivery: Arc<delivery::Parts>,
+    pub(crate) delivery: Arc<delivery::Parts>,
     /// What peers are told of each other.
-    pub presence: Arc<presence::Parts>,
+    pub(crate) presence: Arc<presence::Parts>,
     /// How a hello becomes a session.
-    pub admission: Arc<admission::Parts>,
+    pub(crate) admission: Arc<admission::Parts>,
     /// How requests are answered.
-    pub features: Arc<features::Parts>,
+    pub(crate) features: Arc<features::Parts>,
     /// Deliveries that are done.
-    pub confirmations: Arc<Confirmations>,
+    pub(crate) confirmations: Arc<Confirmations>,
     /// The turn to walk an audit chain, of which there is one.
-    pub verifying: Arc<Semaphore>,
+    pub(crate) verifying: Arc<Semaphore>,
     /// Rate limits.
-    pub rates: Arc<Rates>,
+    pub(crate) rates: Arc<Rates>,
     /// What `/metrics` exports.
-    pub metrics: Arc<Metrics>,
-    /// What operators see of the last hour.
-    pub vitals: Vitals,
-    /// How it does.
-    pub life: Arc<Life>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How the node does, for operators and the other nodes.
+    pub(crate) sampler: Arc<Sampler>,
+    /// Work that must end, and signals.
+    pub(crate) life: Arc<Life>,
 }

@@ -12,7 +12,8 @@ use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
 use crate::id::{self, MemberId};
-use crate::node::UnsettledEnd;
+use crate::node::Node;
+use crate::presence::UnsettledEnd;
 use crate::protocol::handshake::About;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
 
@@ -25,7 +26,7 @@ struct Peer {
 
 /// A node on SQLite, with a mesh; none of its jobs run.
 struct Scene {
-    parts: Arc<Parts>,
+    node: Arc<Node>,
     mesh: MeshId,
     owner: Peer,
     _folder: TempDir,
@@ -37,7 +38,7 @@ impl Scene {
         let config = Config::for_tests(folder.path());
         let store = app::open_store(&config).await.expect("a store");
         let (cluster, _events) = SingleCluster::new(LeaseTimes { grace_ms: CAP, ttl_ms: CAP });
-        let (parts, _writers) = app::assemble(config, store, cluster);
+        let (node, _writers) = app::assemble(config, store, cluster);
         let owner = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
         let mesh = NewMesh {
             id: MeshId::generate(),
@@ -48,8 +49,8 @@ impl Scene {
             owner_member: owner.id.clone(),
             owner_name: "owner".to_owned(),
         };
-        parts.stores.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
-        Self { parts, mesh: mesh.id, owner, _folder: folder }
+        node.stores.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
+        Self { node, mesh: mesh.id, owner, _folder: folder }
     }
 
     async fn member(&self) -> Peer {
@@ -80,8 +81,8 @@ impl Scene {
 
     /// As its hello has proven it; what follows has yet to happen.
     async fn proven(&self, peer: &Peer, role: PeerRole, session_key: Option<&Key>) -> Proven {
-        let read = MemberRead::begin(&self.node);
-        let admitted = admit(&self.node, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
+        let read = MemberRead::begin(&self.node.admission);
+        let admitted = admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
         let about = About { session_id: peer.id.to_string(), ..About::default() };
         Proven {
             read,
@@ -96,7 +97,7 @@ impl Scene {
 
     async fn enters(&self, proven: Proven) -> (Active, Outbox) {
         let outbox = Outbox::new();
-        match enter(&self.node, Codec::Json, &outbox, proven).await {
+        match enter(&self.node.admission, Codec::Json, &outbox, proven).await {
             Ok(active) => (active, outbox),
             Err(refusal) => panic!("{refusal:?}"),
         }
@@ -104,7 +105,7 @@ impl Scene {
 
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
-        let parts = &self.node;
+        let parts = &self.node.admission;
         let room = parts
             .presence
             .registry
@@ -273,7 +274,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
             scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
         let lease = active.session.lease.clone();
         let record = active.room.record(&lease.presence).expect("it is here");
-        teardown::teardown(&scene.node, active).await;
+        teardown::teardown(&scene.node.admission, active).await;
         let mut record = PresenceRecord::clone(&record);
         edit(&mut record);
         assert!(
@@ -287,7 +288,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
         let record = back.room.record(&session.presence).expect("it is here");
         assert_eq!((&record.member, &record.member_key), (&eve.id, &eve.key), "edit {at}");
         assert_ne!(session.presence, lease.presence, "edit {at}: it is another presence");
-        teardown::teardown(&scene.node, back).await;
+        teardown::teardown(&scene.node.admission, back).await;
     }
 }
 
@@ -303,7 +304,7 @@ async fn a_session_does_not_come_back_to_another_members_row() {
         member_key: eve.key.clone(),
         ..PresenceRecord::clone(&room.record(&adas.session.presence).expect("it is here"))
     };
-    let resumed = place::resume(&scene.node, room, &forged).await.expect("the store answers");
+    let resumed = place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
     assert_eq!(resumed, None);
 }
 

@@ -304,7 +304,7 @@ pub fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multic
         drain::request_all(parts, room);
     };
     if multicast.delivery.seq <= room.last_multicast() {
-        drain::places::look(parts, room);
+        drain::rewind::look(parts, room);
     }
     match room.arrive(multicast, |multicast| fan_out(parts, room, multicast), read_all) {
         Arrival::Now(_) | Arrival::Waits { first: false } | Arrival::Lost => {}

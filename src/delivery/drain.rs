@@ -4,7 +4,7 @@
 //! have been missed, when deliveries were not confirmed in time. Each runs in
 //! a task of its own that nobody cancels.
 
-pub mod places;
+pub mod rewind;
 
 use std::sync::Arc;
 
@@ -159,7 +159,7 @@ async fn round(
         Some(i64::MAX)
     } else {
         let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
-        places::newest(parts, room, believed).await?
+        rewind::newest(parts, room, believed).await?
     };
     let Some(newest) = newest else { return Ok(false) };
     let (directs, all_directs) =

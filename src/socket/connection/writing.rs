@@ -40,7 +40,7 @@ pub(super) async fn write_loop(
 ) {
     let end = write_until_end(node, &mut sink, &tap, active, ends).await;
     if let End::Close(close) = end {
-        count_closed(node, close);
+        count_closed(&node.metrics, close);
         let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
         let sent = timeout(deadline, sink.send(close_message(close))).await;
         if close.is_offence() && matches!(sent, Ok(Ok(()))) {
