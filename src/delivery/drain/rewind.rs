@@ -27,7 +27,7 @@ pub(super) async fn newest(
     let asked_at = Timestamp::now();
     let newest = parts.mail.newest_seq(room.mesh()).await?;
     if newest >= believed {
-        room.places_go_on(asked_at);
+        room.seqs_go_on(asked_at);
         return Ok(Some(newest));
     }
     // Where somebody deleted the newest rows of the chain, the messages are still
@@ -43,7 +43,7 @@ pub(super) async fn newest(
 
 async fn go_back(parts: &Arc<Parts>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
     let mesh = room.mesh();
-    let since = room.places_known_at().plus_ms(-limits::CLOCKS_APART_MS);
+    let since = room.seqs_known_at().plus_ms(-limits::CLOCKS_APART_MS);
     let place = parts.mail.seq_before(mesh, since).await?.min(newest);
     parts.mail.rewind(mesh, newest, place).await?;
     if room.rewind(newest, place) {
