@@ -42,7 +42,7 @@ use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit;
 use crate::writers::presences::{self, PresenceWriter};
-use crate::{admission, delivery, presence};
+use crate::{admission, delivery, features, presence};
 
 /// Opens the store that the configuration names, with its schema up to date.
 ///
@@ -345,6 +345,17 @@ pub(crate) fn assemble(
         confirmations: Arc::clone(&confirmations),
         rates: Arc::clone(&rates),
     });
+    let verifying = Arc::new(Semaphore::new(1));
+    let features = Arc::new(features::Parts {
+        stores: stores.clone(),
+        presence: Arc::clone(&presence),
+        cluster: Arc::clone(&cluster),
+        confirmations: Arc::clone(&confirmations),
+        rates: Arc::clone(&rates),
+        metrics: Arc::clone(&metrics),
+        verifying: Arc::clone(&verifying),
+        life: Arc::clone(&life),
+    });
     let sampler = Arc::new(Sampler {
         node: config.node.clone(),
         database: Arc::clone(&stores.database),
@@ -362,8 +373,9 @@ pub(crate) fn assemble(
         delivery,
         presence,
         admission,
+        features,
         confirmations,
-        verifying: Arc::new(Semaphore::new(1)),
+        verifying,
         rates,
         metrics,
         sampler,

@@ -115,7 +115,7 @@ impl From<&Entry> for Candidate {
 
 impl Room {
     /// One that has yet to be read.
-    pub(super) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
         Self {
             mesh,
             state: RwLock::default(),

@@ -9,16 +9,16 @@ use crate::cluster::Multicast;
 use crate::registry::order::Arrival;
 
 impl Room {
-    /// The seq of the last multicast that was delivered here.
+    /// The sequence number of the last multicast that was delivered here.
     #[must_use]
     pub fn last_multicast(&self) -> i64 {
         self.multicasts.lock().last()
     }
 
-    /// Sessions here read the store up to this seq; `read` begins it.
-    pub fn skip_to(&self, position: i64, read: impl FnOnce()) {
+    /// Sessions here read the store up to this number; `read` begins it.
+    pub fn skip_to(&self, seq: i64, read: impl FnOnce()) {
         let mut order = self.multicasts.lock();
-        order.skip_to(position);
+        order.skip_to(seq);
         // Under the lock: no later one is handed over before it has begun.
         read();
     }
@@ -77,7 +77,7 @@ impl Room {
         Timestamp::from_ms(self.seqs_known_ms.load(Ordering::Relaxed))
     }
 
-    /// The store went back, and knows no seq beyond `newest`: nobody here believes
+    /// The store went back, and knows no number beyond `newest`: nobody here believes
     /// in one any more, and sessions that did go on from `seq`. Whether any did.
     pub fn rewind(&self, newest: i64, seq: i64) -> bool {
         let mut order = self.multicasts.lock();
