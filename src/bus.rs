@@ -1,12 +1,14 @@
-//! Frames of other nodes.
+//! Frames of other nodes: what each leads to on this one.
+//!
+//! Nothing here waits for the store or the cluster between two frames, so that none
+//! overtakes another and none is held up. Run by [`app`](crate::app).
 
 use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::delivery::deliver;
-use crate::delivery::drain;
-use crate::presence::Parts;
-use crate::presence::{changes, members, said, status};
+use crate::delivery::{deliver, drain};
+use crate::events;
+use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
 
@@ -53,7 +55,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
             changes::end_claims(parts, room, entered.claims);
             if let Some(event) = &event {
-                changes::announce(room, event);
+                events::announce(room, event);
             }
         }
         BusMessage::Ended { presence, close, event } => {
@@ -61,7 +63,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             let record = room.record(&presence);
             changes::close_here(room, &presence, close);
             if let Some(event) = &event {
-                changes::announce(room, event);
+                events::announce(room, event);
             }
             if let Some(record) = record.filter(|record| !record.visitor) {
                 deliver::drain_addressed(&parts.delivery, room, &record.member_key);

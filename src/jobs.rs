@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use self::sample::Sampler;
 use crate::cluster::ClusterHealth;
 use crate::life::Life;
-use crate::presence::{self, changes, status};
+use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
 use crate::vitals;
 
@@ -78,7 +78,13 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, DECAY_INTERVAL, presence, |it| async move { status::decay(&it).await });
     if parts.infers_status {
-        every(life, tasks, INFER_INTERVAL, presence, |it| async move { status::infer(&it).await });
+        every(
+            life,
+            tasks,
+            INFER_INTERVAL,
+            presence,
+            |it| async move { transcript::infer(&it).await },
+        );
     }
     every(life, tasks, REDELIVERY_INTERVAL, presence, |it| async move {
         mail::redeliver(&it.registry, &it.delivery);

@@ -16,7 +16,7 @@ use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Stores;
 use crate::writers::confirmations::Confirmations;
-use crate::{admission, delivery, presence};
+use crate::{admission, delivery, features, presence};
 
 /// One running node, shared by reference count.
 pub struct Node {
@@ -34,6 +34,8 @@ pub struct Node {
     pub(crate) presence: Arc<presence::Parts>,
     /// How a hello becomes a session.
     pub(crate) admission: Arc<admission::Parts>,
+    /// How requests are answered.
+    pub(crate) features: Arc<features::Parts>,
     /// Deliveries that are done.
     pub(crate) confirmations: Arc<Confirmations>,
     /// The turn to walk an audit chain, of which there is one.

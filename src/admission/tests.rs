@@ -8,12 +8,13 @@ use crate::admission::teardown;
 use crate::app;
 use crate::audit::AuditEvent;
 use crate::auth::SecretKey;
+use crate::cluster::PresenceRecord;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
 use crate::id::{self, MemberId};
 use crate::node::Node;
-use crate::presence::UnsettledEnd;
+use crate::presence::{UnsettledEnd, changes};
 use crate::protocol::handshake::About;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
 
@@ -107,16 +108,14 @@ impl Scene {
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
         let parts = &self.node.admission;
-        let room = parts
-            .presence
-            .registry
-            .enter(&proven.mesh, &parts.stores, &*parts.presence.cluster)
-            .await;
+        let (members, mail, presence) = (&*parts.members, &*parts.mail, &parts.presence);
+        let room = presence.registry.enter(&proven.mesh, members, mail, &*presence.cluster).await;
         let room = room.expect("a room");
-        match acquire(parts, &room, &proven).await.map_err(|refusal| *refusal)? {
+        let entering = Entering { parts, codec: Codec::Json, outbox, room, proven };
+        let place = acquire(parts, &entering.room, &entering.proven).await;
+        match place.map_err(|refusal| *refusal)? {
             Place::New { record, lease } => {
-                let opened = open(parts, Codec::Json, outbox, room, proven, *record, lease).await;
-                opened.map_err(|refusal| *refusal)
+                entering.open(*record, lease).await.map_err(|refusal| *refusal)
             }
             Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
         }

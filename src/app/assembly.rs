@@ -27,9 +27,9 @@ use crate::socket::connection::Sockets;
 use crate::store::Stores;
 use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
-use crate::writers::group_commit::{self, AcceptLane};
+use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
-use crate::{admission, delivery, presence};
+use crate::{admission, delivery, features, presence};
 
 /// The tasks that write, which end last.
 pub(crate) struct Writers {
@@ -85,10 +85,23 @@ pub(crate) fn assemble(
     let admission = Arc::new(admission::Parts {
         node: config.node.clone(),
         claim_ms: config.message.claim_ms,
-        stores: stores.clone(),
+        members: Arc::clone(&stores.members),
+        mail: Arc::clone(&stores.mail),
+        presences: Arc::clone(&stores.presences),
         presence: Arc::clone(&presence),
         confirmations: Arc::clone(&confirmations),
         rates: Arc::clone(&rates),
+    });
+    let verifying = Arc::new(Semaphore::new(1));
+    let features = Arc::new(features::Parts {
+        stores: stores.clone(),
+        presence: Arc::clone(&presence),
+        cluster: Arc::clone(&cluster),
+        confirmations: Arc::clone(&confirmations),
+        rates: Arc::clone(&rates),
+        metrics: Arc::clone(&metrics),
+        verifying: Arc::clone(&verifying),
+        life: Arc::clone(&life),
     });
     let sampler = Arc::new(Sampler {
         node: config.node.clone(),
@@ -107,8 +120,9 @@ pub(crate) fn assemble(
         delivery,
         presence,
         admission,
+        features,
         confirmations,
-        verifying: Arc::new(Semaphore::new(1)),
+        verifying,
         rates,
         metrics,
         sampler,
@@ -120,7 +134,7 @@ pub(crate) fn assemble(
 
 /// The writers that peers wait for: sends and new presences.
 fn start_leaders(
-    lanes: Vec<AcceptLane>,
+    lanes: Vec<CommitLane<delivery::send::PendingSend>>,
     openings: Openings,
     stores: &Stores,
     parts: &delivery::Parts,

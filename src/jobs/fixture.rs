@@ -103,7 +103,12 @@ impl Mocks {
             presences: Arc::new(self.presences),
             mail: Arc::new(self.mail),
             messages: Arc::new(self.messages),
-            ..empty()
+            bans: Arc::new(MockBans::new()),
+            presence_search: Arc::new(MockPresenceSearch::new()),
+            envelopes: Arc::new(MockEnvelopes::new()),
+            audit: Arc::new(MockAuditTrail::new()),
+            meshes: Arc::new(MockMeshes::new()),
+            invites: Arc::new(MockInvites::new()),
         };
         let (metrics, life) = (Arc::new(Metrics::new()), Arc::new(Life::default()));
         let (group_commit, _lanes) = group_commit::lanes(1);
@@ -136,23 +141,6 @@ impl Mocks {
     }
 }
 
-/// Stores of which nothing is expected.
-fn empty() -> Stores {
-    Stores {
-        database: Arc::new(MockDatabase::new()),
-        members: Arc::new(MockMembers::new()),
-        bans: Arc::new(MockBans::new()),
-        presences: Arc::new(MockPresences::new()),
-        presence_search: Arc::new(MockPresenceSearch::new()),
-        envelopes: Arc::new(MockEnvelopes::new()),
-        mail: Arc::new(MockMail::new()),
-        messages: Arc::new(MockMessages::new()),
-        audit: Arc::new(MockAuditTrail::new()),
-        meshes: Arc::new(MockMeshes::new()),
-        invites: Arc::new(MockInvites::new()),
-    }
-}
-
 impl Scene {
     pub(super) fn registry(&self) -> &Registry {
         &self.presence.registry
@@ -165,8 +153,8 @@ impl Scene {
         members.expect_active().returning(|_| Ok(Vec::new()));
         mail.expect_newest_seq().returning(|_| Ok(0));
         cluster.expect_join_mesh().returning(|_| Ok(Vec::new()));
-        let stores = Stores { members: Arc::new(members), mail: Arc::new(mail), ..empty() };
-        let entered = self.presence.registry.enter(&MeshId::from(mesh), &stores, &cluster).await;
+        let registry = &self.presence.registry;
+        let entered = registry.enter(&MeshId::from(mesh), &members, &mail, &cluster).await;
         entered.unwrap_or_else(|error| panic!("{error}"))
     }
 

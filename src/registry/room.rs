@@ -35,7 +35,7 @@ pub struct Room {
     multicasts: Mutex<Order<Multicast>>,
     /// When the store was last known to be no further back than what is believed
     /// of it here.
-    places_known_ms: AtomicI64,
+    seqs_known_ms: AtomicI64,
     /// Set while that is looked at.
     looks: AtomicBool,
 }
@@ -113,7 +113,7 @@ impl From<&Entry> for Candidate {
 
 impl Room {
     /// One that has yet to be read.
-    pub(super) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
         Self {
             mesh,
             state: RwLock::default(),
@@ -122,7 +122,7 @@ impl Room {
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(0)),
-            places_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
+            seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
         }
     }
@@ -154,16 +154,16 @@ impl Room {
 
     // --- the mesh's order of multicasts -------------------------------------
 
-    /// The place of the last multicast that was delivered here.
+    /// The sequence number of the last multicast that was delivered here.
     #[must_use]
     pub fn last_multicast(&self) -> i64 {
         self.multicasts.lock().last()
     }
 
-    /// Sessions here read the store up to this place; `read` begins it.
-    pub fn skip_to(&self, position: i64, read: impl FnOnce()) {
+    /// Sessions here read the store up to this number; `read` begins it.
+    pub fn skip_to(&self, seq: i64, read: impl FnOnce()) {
         let mut order = self.multicasts.lock();
-        order.skip_to(position);
+        order.skip_to(seq);
         // Under the lock: no later one is handed over before it has begun.
         read();
     }
@@ -212,24 +212,24 @@ impl Room {
     }
 
     /// The store, asked then, was where it was believed to be.
-    pub fn places_go_on(&self, asked_at: Timestamp) {
-        self.places_known_ms.fetch_max(asked_at.as_ms(), Ordering::Relaxed);
+    pub fn seqs_go_on(&self, asked_at: Timestamp) {
+        self.seqs_known_ms.fetch_max(asked_at.as_ms(), Ordering::Relaxed);
     }
 
     /// When that was last so.
     #[must_use]
-    pub fn places_known_at(&self) -> Timestamp {
-        Timestamp::from_ms(self.places_known_ms.load(Ordering::Relaxed))
+    pub fn seqs_known_at(&self) -> Timestamp {
+        Timestamp::from_ms(self.seqs_known_ms.load(Ordering::Relaxed))
     }
 
-    /// The store went back, and knows no place beyond `newest`: nobody here believes
-    /// in one any more, and sessions that did go on from `place`. Whether any did.
-    pub fn rewind(&self, newest: i64, place: i64) -> bool {
+    /// The store went back, and knows no number beyond `newest`: nobody here believes
+    /// in one any more, and sessions that did go on from `seq`. Whether any did.
+    pub fn rewind(&self, newest: i64, seq: i64) -> bool {
         let mut order = self.multicasts.lock();
         let mut was_ahead = order.rewind(newest);
         // Under the lock: no later one is handed over to a session that is ahead.
         self.for_each_session(|session, _| {
-            was_ahead |= session.inbox.lock().rewind(newest, place);
+            was_ahead |= session.inbox.lock().rewind(newest, seq);
         });
         was_ahead
     }

@@ -24,13 +24,12 @@ use tokio::time::timeout;
 
 use crate::admission::Active;
 use crate::admission::teardown::teardown;
-use crate::codec::{Codec, DecodeError};
-use crate::features::{self, Asker, Context};
+use crate::codec::{ClientMessage, Codec, DecodeError, Request};
+use crate::features::{self, Context};
 use crate::limits;
 use crate::metrics::{Metrics, Reason};
 use crate::node::Node;
-use crate::protocol::{ClientMessage, CloseReason, Request};
-use crate::rates::cost;
+use crate::protocol::CloseReason;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
 
@@ -214,7 +213,11 @@ async fn read_loop(
 
 /// Handles a request when there is room for its answer: a peer that asks and does
 /// not read waits for itself.
-async fn handle_later<'a>(context: Context<'a>, message: ClientMessage<'a>, received: Instant) {
+async fn handle_later<'a>(
+    context: Context<'a>,
+    message: Result<ClientMessage<'a>, DecodeError>,
+    received: Instant,
+) {
     if context.session.outbox.room().await
         && let Some(work) = features::handle(context, message, received)
     {
@@ -237,43 +240,19 @@ fn take<'a>(
         return None;
     }
     let received = Instant::now();
-    match spoken.decode(bytes) {
-        Ok(Request { req_id, message }) => {
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            // Most confirmations have no answer, and make room.
-            let is_answered =
-                context.req_id.is_some() || !matches!(message, ClientMessage::ClientAck(_));
-            if is_answered && !session.outbox.has_room() {
-                return Some(Box::pin(handle_later(context, message, received)));
-            }
-            features::handle(context, message, received)
-        }
-        Err(error) => {
-            if error == DecodeError::Malformed && malformed.add() {
-                session.outbox.close(CloseReason::MALFORMED);
-                return None;
-            }
-            let req_id = match &error {
-                DecodeError::UnknownType { req_id, .. } | DecodeError::Invalid { req_id, .. } => {
-                    req_id.clone()
-                }
-                DecodeError::Malformed => None,
-            };
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            if session.outbox.has_room() {
-                features::handle_undecoded(&context, error);
-                return features::charge(session, cost::OF_NOISE);
-            }
-            Some(Box::pin(async move {
-                if context.session.outbox.room().await {
-                    features::handle_undecoded(&context, error);
-                    if let Some(owed) = features::charge(context.session, cost::OF_NOISE) {
-                        owed.await;
-                    }
-                }
-            }))
-        }
+    let (req_id, message) = match spoken.decode(bytes) {
+        Ok(Request { req_id, message }) => (req_id, Ok(message)),
+        Err(error) => (error.req_id().cloned(), Err(error)),
+    };
+    if matches!(message, Err(DecodeError::Malformed)) && malformed.add() {
+        session.outbox.close(CloseReason::MALFORMED);
+        return None;
     }
+    // Most confirmations have no answer, and make room.
+    let is_answered = req_id.is_some() || !matches!(message, Ok(ClientMessage::ClientAck(_)));
+    let context = Context::new(&node.features, &active.room, session, req_id);
+    if is_answered && !session.outbox.has_room() {
+        return Some(Box::pin(handle_later(context, message, received)));
+    }
+    features::handle(context, message, received)
 }

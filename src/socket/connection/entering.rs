@@ -15,12 +15,10 @@ use tokio::time::timeout;
 use super::pings::{Pings, pause};
 use super::{Malformed, close_message, count_closed, offence, payload, to_message};
 use crate::admission::{self, Active, Refusal};
-use crate::codec::{Codec, DecodeError};
+use crate::codec::{ClientMessage, Codec, DecodeError, Request};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::protocol::{
-    ClientMessage, CloseReason, ErrorFrame, Hello, Request, RequestId, ServerMessage, SessionHello,
-};
+use crate::protocol::{CloseReason, ErrorFrame, Greeting, RequestId, ServerMessage};
 use crate::session::outbox::Outbox;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
@@ -32,12 +30,6 @@ pub(super) struct Entered {
     pub(super) sink: SplitSink<WebSocket, Message>,
     pub(super) stream: SplitStream<WebSocket>,
     pub(super) active: Active,
-}
-
-/// What a peer may begin with.
-enum Greeting {
-    Hello(Box<Hello>),
-    SessionHello(Box<SessionHello>),
 }
 
 /// From the upgrade to an active session; `None` if the socket came to none.
@@ -89,10 +81,8 @@ async fn admit(
     greeting: Greeting,
 ) -> Result<Active, Box<Refusal>> {
     match greeting {
-        Greeting::Hello(hello) => admission::hello(parts, codec, outbox, *hello).await,
-        Greeting::SessionHello(hello) => {
-            admission::session_hello(parts, codec, outbox, *hello).await
-        }
+        Greeting::Member(hello) => admission::hello(parts, codec, outbox, *hello).await,
+        Greeting::Session(hello) => admission::session_hello(parts, codec, outbox, *hello).await,
     }
 }
 
@@ -155,14 +145,10 @@ async fn greet(
             continue;
         };
         let error = match spoken.decode(bytes) {
-            Ok(Request { message: ClientMessage::Hello(hello), .. }) => {
-                return Ok(Some(Greeting::Hello(hello)));
-            }
-            Ok(Request { message: ClientMessage::SessionHello(hello), .. }) => {
-                return Ok(Some(Greeting::SessionHello(hello)));
+            Ok(Request { message: ClientMessage::Hello(greeting), .. }) => {
+                return Ok(Some(greeting));
             }
             Ok(Request { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
             Err(DecodeError::Invalid { kind: kind @ ("hello" | "session_hello"), .. }) => {
                 let error = ErrorFrame::new("malformed", format!("{kind} rejected: malformed"));
                 answer(socket, codec, error, None).await;
