@@ -165,8 +165,8 @@ impl Scene {
         members.expect_active().returning(|_| Ok(Vec::new()));
         mail.expect_newest_seq().returning(|_| Ok(0));
         cluster.expect_join_mesh().returning(|_| Ok(Vec::new()));
-        let stores = Stores { members: Arc::new(members), mail: Arc::new(mail), ..empty() };
-        let entered = self.presence.registry.enter(&MeshId::from(mesh), &stores, &cluster).await;
+        let (registry, mesh) = (&self.presence.registry, MeshId::from(mesh));
+        let entered = registry.enter(&mesh, &members, &mail, &cluster).await;
         entered.unwrap_or_else(|error| panic!("{error}"))
     }
 
