@@ -8,7 +8,7 @@ use super::{Context, Refusal};
 use crate::protocol::{Answer, Ask};
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Whoami {}
+pub(crate) struct Whoami {}
 
 impl Ask for Whoami {
     const TYPE: &'static str = "whoami";
@@ -16,8 +16,8 @@ impl Ask for Whoami {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Me {
-    pub name: String,
+pub(crate) struct Me {
+    pub(crate) name: String,
 }
 
 impl Answer for Me {

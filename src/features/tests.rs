@@ -134,12 +134,7 @@ impl Scene {
         self.says_of(REQUESTS, session, frame).await
     }
 
-    async fn says_of(
-        &self,
-        known: &[Entry],
-        session: &Arc<Session>,
-        frame: Value,
-    ) -> Vec<Value> {
+    async fn says_of(&self, known: &[Entry], session: &Arc<Session>, frame: Value) -> Vec<Value> {
         let frame = frame.to_string();
         let decoded = Codec::Json.decode(frame.as_bytes());
         let (req_id, message) = match decoded {

@@ -98,21 +98,13 @@ async fn what_is_no_request_is_refused_as_what_it_is() {
     for (frame, code, text) in [
         (json!({ "type": "x".repeat(500) }), "unknown_type", "this broker does not know that type"),
         (json!({ "type": 7 }), "unknown_type", "this broker does not know that type"),
-        (
-            json!({ "type": "set_status" }),
-            "invalid_argument",
-            "set_status: missing field `status`",
-        ),
+        (json!({ "type": "set_status" }), "invalid_argument", "set_status: missing field `status`"),
         (
             json!({ "type": "client_ack", "brokerMessageId": 3 }),
             "invalid_argument",
             "client_ack: a field is wrong: expected a string",
         ),
-        (
-            json!({ "type": "hello" }),
-            "already_active",
-            "this connection has said hello already",
-        ),
+        (json!({ "type": "hello" }), "already_active", "this connection has said hello already"),
     ] {
         let told = scene.asks(&bob, frame.clone()).await;
         let found = [&told["code"], &told["message"]].map(|text| text.as_str().unwrap_or_default());

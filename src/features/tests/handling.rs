@@ -57,9 +57,8 @@ async fn only_whom_a_word_can_but_mean_is_banned() {
 #[tokio::test]
 async fn who_kicks_itself_is_answered_before_it_is_closed() {
     let mut fakes = Fakes::default();
-    let ended = |_, ends: &[crate::store::EndPresence]| {
-        Ok(ends.iter().map(|end| end.id.clone()).collect())
-    };
+    let ended =
+        |_, ends: &[crate::store::EndPresence]| Ok(ends.iter().map(|end| end.id.clone()).collect());
     fakes.presences.expect_end().returning(ended);
     let scene = Scene::new(fakes).await;
     let (ada, bob) = (scene.session("ada"), scene.session("bob"));
@@ -154,8 +153,7 @@ async fn the_audit_trail_is_for_moderators() {
     fakes.audit.expect_after().returning(|_, _, _| Ok(Vec::new()));
     let scene = Scene::new(fakes).await;
     let (ada, bob) = (scene.session("ada"), scene.session("bob"));
-    for (kind, answer) in
-        [("audit_query", "audit_result"), ("audit_verify", "audit_verify_result")]
+    for (kind, answer) in [("audit_query", "audit_result"), ("audit_verify", "audit_verify_result")]
     {
         let error = scene.asks(&bob, json!({ "type": kind })).await;
         assert_eq!(error["message"], "only owner or admin can read the audit trail");
