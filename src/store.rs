@@ -14,6 +14,7 @@
 
 mod audit;
 mod bans;
+mod columns;
 mod database;
 mod envelopes;
 mod invites;
