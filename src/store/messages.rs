@@ -69,7 +69,7 @@ pub fn is_topic_post(target_spec: &str) -> bool {
     target_spec.starts_with('#')
 }
 
-/// What [`Store::expire`](crate::store::Store::expire) deletes.
+/// What [`Messages::expire`] deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Delivered rows older than this.
@@ -82,7 +82,7 @@ pub struct Retention {
     pub limit: i64,
 }
 
-/// What [`Store::expire`](crate::store::Store::expire) deleted.
+/// What [`Messages::expire`] deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     /// Delivered rows.

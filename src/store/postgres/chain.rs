@@ -12,7 +12,8 @@ use crate::id::{MemberId, MeshId};
 use crate::store::postgres::row::{clean_json, clean_optional};
 
 /// A statement and its parameters.
-type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+pub(in crate::store) type Query<'q> =
+    sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// The part `appended` of a statement: appends those of the entries (six parameters:
 /// the row that each is about, then the entry) whose row is in `$rows`.

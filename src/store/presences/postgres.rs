@@ -12,7 +12,7 @@ use crate::protocol::{Group, Profile, Stats};
 use crate::store::columns::Columns as _;
 use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::chain::{Entries, appended_for, locks};
+use crate::store::postgres::chain::{Entries, Query, appended_for, locks};
 use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
     EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
@@ -36,8 +36,6 @@ struct Row<'a> {
     node: &'a str,
     attributes: Attributes,
 }
-
-type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// What changes about one presence, as an element of the statement's JSON.
 #[derive(Default, Serialize)]
@@ -392,7 +390,7 @@ fn row(presence: &OpenPresence) -> Row<'_> {
 
 /// The positions are read after the locks were taken: a multicast of the mesh
 /// is either before all of these presences or after them.
-fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query {
+fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query<'static> {
     joined
         .bind(
             sqlx::query(
