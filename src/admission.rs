@@ -1,84 +1,71 @@
-//! From a hello to a session.
+//! Admission: from a hello to a session, and what remains when its socket is gone.
 //!
 //! The checks stand in the recorded order; nothing is registered before the
-//! signature has been verified and used up.
+//! signature has been verified and used up. Who somebody is, only a proof says, never the
+//! cluster's directory. Called by [`socket`](crate::socket) alone.
 
 mod cost;
 mod daemon;
+mod entering;
 mod place;
 mod proof;
 mod record;
+mod refusal;
 mod session_key;
-pub mod teardown;
-mod visit;
+pub(crate) mod teardown;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use self::cost::charge;
-use self::place::{Place, acquire, let_go};
+use self::entering::Entering;
+use self::place::{Place, acquire};
 use self::proof::{admit, check_session_proofs, session_key_of, use_up};
-use self::record::{hello_ack, joined, opening};
-use self::session_key::{anothers_key, check_session_key};
-use crate::auth::{HelloProof, ProofError, verify_hello};
-use crate::bus::refresh_members;
+pub(crate) use self::refusal::Refusal;
+use self::session_key::check_session_key;
+use crate::auth::{HelloProof, verify_hello};
 use crate::clock::Timestamp;
-use crate::cluster::{LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
-use crate::delivery::drain;
+use crate::config::NodeConfig;
 use crate::id::{Key, MeshId};
-use crate::node::Node;
-use crate::outbox::Outbox;
-use crate::presence::changes;
-use crate::presence::status;
+use crate::presence::{self, members};
 use crate::protocol::handshake::About;
-use crate::protocol::{
-    CloseReason, ErrorFrame, Hello, HelloAck, PeerRole, ServerMessage, SessionHello, Status,
-    StatusSource,
-};
+use crate::protocol::{CloseReason, Hello, PeerRole, SessionHello};
+use crate::rates::Rates;
 use crate::registry::RoomGuard;
-use crate::session::inbox::Inbox;
-use crate::session::{Identity, Session};
-use crate::store::{Admission, AdmittedMember, EndPresence, PeerState, PresenceChange};
+use crate::session::Session;
+use crate::session::outbox::Outbox;
+use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences};
+use crate::writers::confirmations::Confirmations;
+
+/// What the functions of this room work with.
+pub struct Parts {
+    /// Who this node is.
+    pub node: NodeConfig,
+    /// How long a claim on a message holds, in milliseconds.
+    pub claim_ms: i64,
+    /// Who is a member.
+    pub members: Arc<dyn Members>,
+    /// Who has what to read.
+    pub mail: Arc<dyn Mail>,
+    /// The rows of presences.
+    pub presences: Arc<dyn Presences>,
+    /// What peers are told, and through it delivery, the registry and the cluster.
+    pub presence: Arc<presence::Parts>,
+    /// Deliveries that are done.
+    pub confirmations: Arc<Confirmations>,
+    /// How much a member may ask.
+    pub rates: Arc<Rates>,
+}
 
 /// A session and its hold on its mesh.
-pub struct Active {
+pub(crate) struct Active {
     /// The session.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// Its mesh; stays while this lives.
-    pub room: RoomGuard,
+    pub(crate) room: RoomGuard,
     /// What the member's last session left, to go on from.
-    pub saved: Option<Box<PeerState>>,
-}
-
-/// A hello that is refused: the error frame, then the close.
-#[derive(Debug)]
-pub struct Refusal {
-    /// What the peer is told.
-    pub error: ErrorFrame,
-    /// What the socket is closed with.
-    pub close: CloseReason,
-}
-
-impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Box<Self> {
-        let error = ErrorFrame::new(code, message);
-        Box::new(Self { error, close: CloseReason::refused(code) })
-    }
-
-    fn proof(form: &str, error: ProofError) -> Box<Self> {
-        Self::new(error.code(), format!("{form} rejected: {}", error.code()))
-    }
-
-    fn unavailable() -> Box<Self> {
-        let mut error = ErrorFrame::new(
-            "unavailable",
-            "this node cannot take new peers right now; try again in a few seconds",
-        );
-        error.retry_after_ms = Some(2_000);
-        Box::new(Self { error, close: CloseReason::TRY_AGAIN_LATER })
-    }
+    pub(crate) saved: Option<Box<PeerState>>,
 }
 
 /// A peer that has proven who it is. Only this module makes one, and a session's
@@ -98,16 +85,16 @@ struct Proven {
 /// What tells whether anything about a member has changed since it was read.
 #[derive(Clone, Copy)]
 struct MemberRead {
-    /// [`Node::member_changes`] before.
+    /// [`presence::Parts::member_changes`] before.
     changes: u64,
     /// Which of the node's reads of members it is.
     number: u64,
 }
 
 impl MemberRead {
-    fn begin(node: &Node) -> Self {
-        let changes = node.member_changes.load(Ordering::Acquire);
-        Self { changes, number: node.registry.begin_refresh() }
+    fn begin(parts: &Parts) -> Self {
+        let changes = parts.presence.member_changes.load(Ordering::Acquire);
+        Self { changes, number: parts.presence.registry.begin_refresh() }
     }
 }
 
@@ -116,8 +103,8 @@ impl MemberRead {
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn hello(
-    node: &Arc<Node>,
+pub(crate) async fn hello(
+    parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
     hello: Hello,
@@ -133,20 +120,20 @@ pub async fn hello(
     verify_hello(proof, Timestamp::now()).map_err(|error| Refusal::proof("hello", error))?;
     let visitor = hello.is_visit(session_key.is_some());
     let mesh = MeshId::from(hello.mesh_id);
-    let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
-    let read = MemberRead::begin(node);
-    let admitted =
-        admit(node, &mesh, &hello.pubkey, &hello.member_id).await?.ok_or_else(unauthorized)?;
+    let read = MemberRead::begin(parts);
+    let admitted = admit(parts, &mesh, &hello.pubkey, &hello.member_id)
+        .await?
+        .ok_or_else(Refusal::unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
-        return Err(unauthorized());
+        return Err(Refusal::unauthorized());
     }
-    use_up(node, &hello.signature).await?;
+    use_up(parts, &hello.signature).await?;
     let role = PeerRole::ControlPlane;
     // The member's key is none of its own, under which it could be given mail.
     let session_key = session_key.filter(|key| !visitor || *key != admitted.member.key);
     let about = hello.about;
     let proven = Proven { read, mesh, role, session_key, visitor, about, admitted };
-    enter(node, codec, outbox, proven).await
+    enter(parts, codec, outbox, proven).await
 }
 
 /// `session_hello`.
@@ -154,16 +141,16 @@ pub async fn hello(
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn session_hello(
-    node: &Arc<Node>,
+pub(crate) async fn session_hello(
+    parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
     hello: SessionHello,
 ) -> Result<Active, Box<Refusal>> {
     check_session_proofs(&hello)?;
     let mesh = MeshId::from(hello.mesh_id);
-    let read = MemberRead::begin(node);
-    let admitted = admit(node, &mesh, &hello.parent_member_pubkey, &hello.parent_member_id)
+    let read = MemberRead::begin(parts);
+    let admitted = admit(parts, &mesh, &hello.parent_member_pubkey, &hello.parent_member_id)
         .await?
         .ok_or_else(|| Refusal::new("unauthorized", "parent pubkey not found in mesh"))?;
     let given = &hello.parent_member_id;
@@ -173,43 +160,41 @@ pub async fn session_hello(
             "parentMemberId is not the member with parentMemberPubkey",
         ));
     }
-    use_up(node, &hello.signature).await?;
+    use_up(parts, &hello.signature).await?;
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
     let about = hello.about;
     let proven = Proven { read, mesh, role, session_key, visitor: false, about, admitted };
-    enter(node, codec, outbox, proven).await
+    enter(parts, codec, outbox, proven).await
 }
 
 /// Subscribes to the mesh, takes a place, opens the presence, and only then
 /// drains: a message sent meanwhile is missed by nobody.
 async fn enter(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
     proven: Proven,
 ) -> Result<Active, Box<Refusal>> {
-    let room =
-        node.registry.enter(&proven.mesh, &node.stores, &*node.cluster).await.map_err(|error| {
-            tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
-            Refusal::unavailable()
-        })?;
+    let (members, mail, presence) = (&*parts.members, &*parts.mail, &parts.presence);
+    let room = presence.registry.enter(&proven.mesh, members, mail, &*presence.cluster).await;
+    let room = room.map_err(|error| {
+        tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
+        Refusal::unavailable()
+    })?;
     room.set_member(proven.read.number, proven.admitted.member.clone());
-    check_session_key(node, &room, &proven).await?;
-    charge(node, &room, &proven).await?;
+    check_session_key(parts, &room, &proven).await?;
+    charge(parts, &room, &proven).await?;
     let changes = proven.read.changes;
-    let active = match acquire(node, &room, &proven).await? {
-        Place::Visit { record, lease } => {
-            visit::begin(node, codec, outbox, room, proven, *record, lease).await?
-        }
-        Place::New { record, lease } => {
-            open(node, codec, outbox, room, proven, *record, lease).await?
-        }
+    let entering = Entering { parts, codec, outbox, room, proven };
+    let active = match acquire(parts, &entering.room, &entering.proven).await? {
+        Place::Visit { record, lease } => entering.visit(*record, lease).await?,
+        Place::New { record, lease } => entering.open(*record, lease).await?,
         Place::Kept { record, lease, position } => {
-            reattach(node, codec, outbox, room, proven, *record, lease, position).await?
+            entering.reattach(*record, lease, position).await?
         }
     };
-    recheck(node, &active, changes).await;
+    recheck(parts, &active, changes).await;
     Ok(active)
 }
 
@@ -217,204 +202,23 @@ async fn enter(
 /// row and the moment from which others see the session: then nobody has closed it.
 /// So it is read once more where anything about members changed meanwhile, or where
 /// a later read did not find it.
-async fn recheck(node: &Arc<Node>, active: &Active, changes: u64) {
+async fn recheck(parts: &Arc<Parts>, active: &Active, changes: u64) {
     let Session { mesh, member, member_key, .. } = &*active.session;
     let is_known = active.room.member(member).is_some();
-    if is_known && node.member_changes.load(Ordering::Acquire) == changes {
+    if is_known && parts.presence.member_changes.load(Ordering::Acquire) == changes {
         return;
     }
-    let read = node.registry.begin_refresh();
-    match node.stores.members.admit(mesh, member_key.as_str(), member.as_str()).await {
+    let read = parts.presence.registry.begin_refresh();
+    match parts.members.admit(mesh, member_key.as_str(), member.as_str()).await {
         Ok(Admission::Member(admitted)) if admitted.member.id == *member => {
             active.room.set_member(read, admitted.member);
         }
-        Ok(_) => refresh_members(node, &active.room).await,
+        Ok(_) => members::refresh(&parts.presence, &active.room).await,
         Err(error) => {
             tracing::warn!(%error, "a member could not be checked again");
             active.session.outbox.close(CloseReason::TRY_AGAIN_LATER);
         }
     }
-}
-
-/// A session that names a key which is another member's.
-struct ClaimsAnothersKey;
-
-/// A new presence.
-async fn open(
-    node: &Arc<Node>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    mut record: PresenceRecord,
-    lease: LeaseRef,
-) -> Result<Active, Box<Refusal>> {
-    if node.disk_low.load(Ordering::Relaxed) {
-        // A session that comes back writes little; a new one adds to the chain.
-        let_go(node, &lease, Release::Now).await;
-        return Err(Refusal::unavailable());
-    }
-    apply_pending_status(node, &mut record).await;
-    record.epoch = lease.epoch;
-    let opened = opening(node, &proven, &record);
-    let position = match node.journal.open(opened).await {
-        Ok(position) => position,
-        Err(error) => {
-            tracing::warn!(%error, mesh = %proven.mesh, "a presence could not be opened");
-            let_go(node, &lease, Release::Now).await;
-            return Err(Refusal::unavailable());
-        }
-    };
-    let position = daemon::take_over(node, &room, &record).await.unwrap_or(position);
-    record.begins_after = Some(position);
-    let ack = hello_ack(node, &proven, &record, false);
-    let announcement = record.visible.then(|| joined(&proven, &record));
-    if !write_back(node, &lease, &record).await && has_withdrawn(node, &lease, &record).await {
-        return Err(Refusal::unavailable());
-    }
-    let opened = record.clone();
-    let entered =
-        activate(node, codec, outbox, room, proven, record, lease.clone(), position, &ack);
-    let Ok(active) = entered else {
-        // Nobody was told of it.
-        has_withdrawn(node, &lease, &opened).await;
-        return Err(anothers_key());
-    };
-    let record = active.room.record(&active.session.presence);
-    if let Some(record) = record {
-        changes::publish(node, &active.room, &record, announcement);
-    }
-    drain::start(node, &active.room, &active.session);
-    node.metrics.connections.inc();
-    Ok(active)
-}
-
-/// The same session comes back: same presence, no event.
-#[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
-async fn reattach(
-    node: &Arc<Node>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    mut record: PresenceRecord,
-    lease: LeaseRef,
-    position: i64,
-) -> Result<Active, Box<Refusal>> {
-    if let Some(written) = apply_pending_status(node, &mut record).await {
-        let id = record.id.clone();
-        node.journal.change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
-    }
-    // Of an earlier life of the node is known only how far it was.
-    record.begins_after.get_or_insert(position);
-    let ack = hello_ack(node, &proven, &record, true);
-    write_back(node, &lease, &record).await;
-    let ending = changes::Ending {
-        record: record.clone(),
-        close: Some(CloseReason::BAD_SESSION_PUBKEY),
-        audit: Vec::new(),
-    };
-    let entered = activate(node, codec, outbox, room, proven, record, lease, position, &ack);
-    let Ok(active) = entered else {
-        if let Err(error) =
-            changes::remove(node, &ending.record.mesh, std::slice::from_ref(&ending)).await
-        {
-            tracing::warn!(%error, "a claim of a proven session key waits for the sweep");
-        }
-        return Err(anothers_key());
-    };
-    let claim = Duration::from_millis(u64::try_from(node.config.message.claim_ms).unwrap_or(0));
-    active.session.resume(Instant::now() + claim);
-    if let Some(record) = active.room.record(&active.session.presence) {
-        changes::publish(node, &active.room, &record, None);
-    }
-    drain::start(node, &active.room, &active.session);
-    node.metrics.connections.inc();
-    Ok(active)
-}
-
-/// Writes the record to the cluster's directory; whether the lease is held, as far
-/// as is known.
-async fn write_back(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
-    node.cluster.write_record(lease, record).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "a record waits for its renewal");
-        true
-    })
-}
-
-/// Another hello of the session came while the row of this one's presence was on
-/// its way, found none, and took a place of its own: nobody was told of this one,
-/// and its row ends. Not if the other went on with this presence.
-async fn has_withdrawn(node: &Node, lease: &LeaseRef, record: &PresenceRecord) -> bool {
-    let end = EndPresence { node: Some(record.node.clone()), ..changes::ended_row(record, &[]) };
-    match node.stores.presences.end(Timestamp::now(), &[end]).await {
-        Ok(ended) if ended.is_empty() => false,
-        Ok(_) => {
-            let_go(node, lease, Release::Now).await;
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a presence without a lease waits for the sweep");
-            true
-        }
-    }
-}
-
-/// A hook may have spoken before the session came; what it made of the status.
-/// Never changes `dnd`.
-async fn apply_pending_status(
-    node: &Node,
-    record: &mut PresenceRecord,
-) -> Option<status::Standing> {
-    let pending = node.cluster.take_pending_status(record.pid, &record.cwd).await;
-    let word = pending.ok().flatten().filter(|_| record.status != Status::Dnd)?;
-    let now = Timestamp::now();
-    let current = (record.status, record.status_source, record.status_updated_at);
-    let fresh_ms = node.config.presence.hook_fresh_window_ms;
-    let written = status::write(current, word, StatusSource::Hook, now, fresh_ms);
-    (record.status, record.status_source, record.status_updated_at) = written;
-    Some(written)
-}
-
-/// From here on others deliver to it: `hello_ack` is queued first, so that
-/// nothing precedes it. An error: it names a session key that somebody else has
-/// proven meanwhile, and does not enter.
-#[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
-fn activate(
-    node: &Arc<Node>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    record: PresenceRecord,
-    lease: LeaseRef,
-    position: i64,
-    ack: &HelloAck,
-) -> Result<Active, ClaimsAnothersKey> {
-    let mut inbox = Inbox::new(position, record.confirms());
-    inbox.hold(record.status != Status::Idle);
-    let identity = Identity {
-        mesh: proven.mesh,
-        member: proven.admitted.member.id,
-        member_key: proven.admitted.member.key,
-        session_key: proven.session_key,
-        role: proven.role,
-        visitor: proven.visitor,
-    };
-    let budget = node.rates.session_budget();
-    let session = Arc::new(Session::new(identity, lease, codec, outbox.clone(), inbox, budget));
-    let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
-    let greet = || outbox.say(codec.encode(&ack, None));
-    let entered = room.attach(record, Arc::clone(&session), greet);
-    if entered.is_refused {
-        return Err(ClaimsAnothersKey);
-    }
-    if let Some(replaced) = entered.replaced {
-        replaced.outbox.close(CloseReason::SESSION_REPLACED);
-    }
-    changes::end_claims(node, &room, entered.claims);
-    node.metrics.connections_active.inc();
-    Ok(Active { session, room, saved: proven.admitted.saved.map(Box::new) })
 }
 
 #[cfg(test)]

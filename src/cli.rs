@@ -10,7 +10,7 @@
 //! a failed check); 2 the command or the configuration is wrong.
 //!
 //! The commands may use the store, and the client as any peer would. They must
-//! never import [`crate::command`] or [`crate::lab`], which call them.
+//! never import [`crate::command`] or `lab`, which call them.
 
 pub(crate) mod audit;
 pub(crate) mod config;

@@ -20,9 +20,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub mod answer;
 mod backoff;
 mod error;
+mod heard;
 pub(crate) mod hello;
 pub mod http;
 mod inbound;
@@ -34,7 +34,6 @@ mod seals;
 pub(crate) mod socket;
 mod task;
 
-pub use answer::{Answer, AnswerFrame};
 pub use error::ClientError;
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};

@@ -10,12 +10,12 @@
 //! leases. Nothing is counted up or down, so nothing can leak.
 
 pub mod books;
-pub mod bus;
+pub(crate) mod bus;
 mod clock;
-pub mod record;
+mod record;
 pub mod redis;
 pub mod single;
-pub mod view;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,23 +5,23 @@
 //! [`MSGPACK_SUBPROTOCOL`]), where `nonce` and `ciphertext` are bytes.
 //!
 //! Decoding borrows: a `send`'s ciphertext is a slice of the frame until the
-//! session copies it.
+//! session copies it. Of what is neither a hello nor about a message only the head is
+//! read: [`Asked`] is the rest, for the handler of that request to read.
 
+mod asked;
+mod head;
 mod surrogates;
 
-use std::borrow::Cow;
-use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+pub use self::asked::Asked;
+use self::head::Head;
 use crate::limits;
-use crate::protocol::{
-    ClientMessage, EmptyRead, Group, GroupRequest, Request, RequestId, Send, ServerMessage,
-    SetVisible, Status,
-};
+use crate::protocol::{Answer, ClientAck, Greeting, RequestId, Send, ServerMessage};
 
 /// The subprotocol that asks for JSON; also what no subprotocol means.
 pub const JSON_SUBPROTOCOL: &str = "claudemesh.v1.json";
@@ -63,19 +63,34 @@ impl SharedFrame {
     }
 }
 
-/// Why a frame is no request.
+/// One frame from a peer.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The `_reqId`, if there was one.
+    pub req_id: Option<RequestId>,
+    /// What it says.
+    pub message: ClientMessage<'a>,
+}
+
+/// Everything that a peer may say.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// `hello` or `session_hello`: who it is.
+    Hello(Greeting),
+    /// `send`.
+    Send(Send<'a>),
+    /// `client_ack`.
+    ClientAck(ClientAck),
+    /// Anything else.
+    Asked(Asked<'a>),
+}
+
+/// Why a frame is not what its type says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DecodeError {
     /// No JSON object, or no MessagePack map.
     Malformed,
-    /// An object whose `type` this broker does not know.
-    UnknownType {
-        /// The type as sent, cut to a length fit for a log.
-        kind: String,
-        /// The request's id.
-        req_id: Option<RequestId>,
-    },
-    /// A known type with fields that are missing or of the wrong kind.
+    /// A type that is read here, with fields that are missing or of the wrong kind.
     Invalid {
         /// The type.
         kind: &'static str,
@@ -88,109 +103,32 @@ pub enum DecodeError {
     },
 }
 
-/// The fields that decide how the rest is read.
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(borrow, default, rename = "type")]
-    kind: Scalar<'a>,
-    #[serde(borrow, default, rename = "_reqId")]
-    req_id: Scalar<'a>,
-    #[serde(borrow, default)]
-    id: Scalar<'a>,
-}
-
-/// Text or a whole number; whatever else stands there is passed over.
-#[derive(Default)]
-enum Scalar<'a> {
-    Text(Cow<'a, str>),
-    Number(i64),
-    #[default]
-    Other,
-}
-
-impl<'a> Scalar<'a> {
-    fn into_text(self) -> Option<Cow<'a, str>> {
+impl DecodeError {
+    /// The id of the request that it is about.
+    #[must_use]
+    pub fn req_id(&self) -> Option<&RequestId> {
         match self {
-            Self::Text(text) => Some(text),
-            Self::Number(_) | Self::Other => None,
+            Self::Malformed => None,
+            Self::Invalid { req_id, .. } => req_id.as_ref(),
         }
     }
-
-    fn into_request_id(self) -> Option<RequestId> {
-        let id = match self {
-            Self::Text(text) if text.len() <= limits::REQ_ID_BYTES_MAX => {
-                RequestId::Text(text.into_owned())
-            }
-            Self::Number(number) => RequestId::Number(number),
-            Self::Text(_) | Self::Other => return None,
-        };
-        id.is_given().then_some(id)
-    }
 }
 
-/// Written by hand: a derived untagged enum would copy the value first, and
-/// this is read for every frame.
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ScalarVisitor)
-    }
-}
+/// A value, or the type that was to be read and why it cannot be.
+type Body<T> = Result<T, (&'static str, String)>;
 
-struct ScalarVisitor;
-
-impl<'de> Visitor<'de> for ScalarVisitor {
-    type Value = Scalar<'de>;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("anything")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Scalar::Number(number))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(i64::try_from(number).map_or(Scalar::Other, Scalar::Number))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
-    }
-
-    fn visit_bytes<E>(self, _: &[u8]) -> Result<Self::Value, E> {
-        Ok(Scalar::Other)
-    }
-
-    /// A MessagePack extension.
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<Self::Value, D::Error> {
-        IgnoredAny::deserialize(inner).map(|_| Scalar::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
+/// A request or an answer as a frame.
+#[derive(Serialize)]
+pub(crate) struct Frame<'a, T: ?Sized, I> {
+    /// Its `type`.
+    #[serde(rename = "type")]
+    pub(crate) kind: &'a str,
+    /// Its fields.
+    #[serde(flatten)]
+    pub(crate) fields: &'a T,
+    /// Its `_reqId`, if it has one.
+    #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
+    pub(crate) req_id: Option<I>,
 }
 
 impl Codec {
@@ -215,113 +153,55 @@ impl Codec {
     /// sent.
     fn decode_mended(self, mended: &[u8]) -> Result<Request<'static>, DecodeError> {
         let head: Head<'_> = self.parse(mended).map_err(|_| DecodeError::Malformed)?;
-        let req_id = head.req_id.into_request_id();
-        let kind = head.kind.into_text().unwrap_or_default();
-        let id = head.id.into_text().map(Cow::into_owned);
-        if kind == "send" {
+        if head.kind() == "send" {
             let reason = "half of a surrogate pair is no text".to_owned();
-            return Err(DecodeError::Invalid { kind: "send", req_id, id, reason });
+            return Err(head.invalid("send", reason));
         }
-        match self.decode_owned(&kind, mended) {
-            Ok(Some(message)) => Ok(Request { req_id, message }),
-            Ok(None) => Err(DecodeError::UnknownType {
-                kind: kind.chars().take(limits::LOGGED_TYPE_CHARS).collect(),
-                req_id,
-            }),
-            Err((kind, reason)) => Err(DecodeError::Invalid { kind, req_id, id, reason }),
-        }
-    }
-
-    fn decode_strictly<'a>(self, frame: &'a [u8]) -> Result<Request<'a>, DecodeError> {
-        let head: Head<'a> = self.parse(frame).map_err(|_| DecodeError::Malformed)?;
-        let req_id = head.req_id.into_request_id();
-        let kind = head.kind.into_text().unwrap_or_default();
-        let id = head.id.into_text();
-        match self.decode_kind(&kind, frame) {
-            Ok(Some(message)) => Ok(Request { req_id, message }),
-            Ok(None) => Err(DecodeError::UnknownType {
-                kind: kind.chars().take(limits::LOGGED_TYPE_CHARS).collect(),
-                req_id,
-            }),
-            Err((kind, reason)) => {
-                Err(DecodeError::Invalid { kind, req_id, id: id.map(Cow::into_owned), reason })
+        match self.decode_owned(head.kind(), mended) {
+            Some(Ok(message)) => Ok(Request { req_id: head.into_request_id(), message }),
+            Some(Err((kind, reason))) => Err(head.invalid(kind, reason)),
+            None => {
+                let asked = Asked::new(self, head.kind().to_owned(), mended.to_owned());
+                let message = ClientMessage::Asked(asked);
+                Ok(Request { req_id: head.into_request_id(), message })
             }
         }
     }
 
-    fn decode_kind<'a>(
-        self,
-        kind: &str,
-        frame: &'a [u8],
-    ) -> Result<Option<ClientMessage<'a>>, (&'static str, String)> {
-        if kind == "send" {
-            let send = self.parse::<Send<'a>>(frame).map_err(|why| ("send", why))?;
-            return Ok(Some(ClientMessage::Send(send)));
+    fn decode_strictly(self, frame: &[u8]) -> Result<Request<'_>, DecodeError> {
+        let head: Head<'_> = self.parse(frame).map_err(|_| DecodeError::Malformed)?;
+        let decoded = match head.kind() {
+            "send" => Some(self.body("send", frame).map(ClientMessage::Send)),
+            kind => self.decode_owned(kind, frame),
+        };
+        match decoded {
+            Some(Ok(message)) => Ok(Request { req_id: head.into_request_id(), message }),
+            Some(Err((kind, reason))) => Err(head.invalid(kind, reason)),
+            None => {
+                let Head { kind, req_id, .. } = head;
+                let kind = kind.into_text().unwrap_or_default();
+                let message = ClientMessage::Asked(Asked::new(self, kind, frame));
+                Ok(Request { req_id: req_id.into_request_id(), message })
+            }
         }
-        self.decode_owned(kind, frame)
     }
 
-    /// All but a `send`, which alone is borrowed from its frame.
-    fn decode_owned(
-        self,
-        kind: &str,
-        frame: &[u8],
-    ) -> Result<Option<ClientMessage<'static>>, (&'static str, String)> {
-        use ClientMessage as M;
-        Ok(Some(match kind {
-            "client_ack" => M::ClientAck(self.body("client_ack", frame)?),
-            "hello" => M::Hello(self.body("hello", frame)?),
-            "session_hello" => M::SessionHello(self.body("session_hello", frame)?),
-            "message_status" => M::MessageStatus(self.body("message_status", frame)?),
-            "list_peers" => M::ListPeers(self.body("list_peers", frame)?),
-            "set_status" => {
-                #[derive(Deserialize)]
-                struct SetStatus {
-                    status: Status,
-                }
-                M::SetStatus(self.body::<SetStatus>("set_status", frame)?.status)
-            }
-            "set_summary" => {
-                #[derive(Deserialize)]
-                struct SetSummary {
-                    #[serde(default)]
-                    summary: Option<String>,
-                }
-                M::SetSummary(
-                    self.body::<SetSummary>("set_summary", frame)?.summary.unwrap_or_default(),
-                )
-            }
-            "set_visible" => M::SetVisible(self.body::<SetVisible>("set_visible", frame)?.visible),
-            "set_profile" => M::SetProfile(self.body("set_profile", frame)?),
-            "set_stats" => {
-                #[derive(Deserialize)]
-                struct SetStats {
-                    #[serde(default)]
-                    stats: crate::protocol::Stats,
-                }
-                M::SetStats(self.body::<SetStats>("set_stats", frame)?.stats)
-            }
-            "join_group" => M::JoinGroup(self.body::<Group>("join_group", frame)?),
-            "leave_group" => M::LeaveGroup(self.body::<GroupRequest>("leave_group", frame)?.name),
-            "kick" => M::Kick(self.body("kick", frame)?),
-            "disconnect" => M::Disconnect(self.body("disconnect", frame)?),
-            "ban" => M::Ban(self.body("ban", frame)?),
-            "unban" => M::Unban(self.body("unban", frame)?),
-            "list_bans" => M::ListBans(self.body("list_bans", frame)?),
-            "audit_query" => M::AuditQuery(self.body("audit_query", frame)?),
-            "audit_verify" => M::AuditVerify,
-            _ => match EmptyRead::kind(kind) {
-                Some(kind) => M::Empty(EmptyRead { kind, named: self.body(kind, frame)? }),
-                None => return Ok(None),
-            },
-        }))
+    /// What is read here but a `send`, which alone is borrowed from its frame.
+    fn decode_owned<'m>(self, kind: &str, frame: &[u8]) -> Option<Body<ClientMessage<'m>>> {
+        let hello = |greeting| ClientMessage::Hello(greeting);
+        Some(match kind {
+            "client_ack" => self.owned("client_ack", frame).map(ClientMessage::ClientAck),
+            "hello" => self.owned("hello", frame).map(Greeting::Member).map(hello),
+            "session_hello" => self.owned("session_hello", frame).map(Greeting::Session).map(hello),
+            _ => return None,
+        })
     }
 
-    fn body<T: DeserializeOwned>(
-        self,
-        kind: &'static str,
-        frame: &[u8],
-    ) -> Result<T, (&'static str, String)> {
+    fn owned<T: DeserializeOwned>(self, kind: &'static str, frame: &[u8]) -> Body<T> {
+        self.body(kind, frame)
+    }
+
+    fn body<'a, T: Deserialize<'a>>(self, kind: &'static str, frame: &'a [u8]) -> Body<T> {
         self.parse(frame).map_err(|why| (kind, why))
     }
 
@@ -345,11 +225,32 @@ impl Codec {
             #[serde(rename = "_reqId")]
             req_id: &'a RequestId,
         }
-        let encoded = match req_id {
-            None => self.write(message),
-            Some(req_id) => self.write(&Reply { message, req_id }),
-        };
-        debug_assert!(encoded.is_ok(), "every server message has a form: {encoded:?}");
+        match req_id {
+            None => self.write_own(message),
+            Some(req_id) => self.write_own(&Reply { message, req_id }),
+        }
+    }
+
+    /// Writes the answer to a request.
+    #[must_use]
+    pub fn encode_answer<T: Answer>(self, answer: &T, req_id: Option<&RequestId>) -> Bytes {
+        self.encode_fields(T::TYPE, answer, req_id)
+    }
+
+    /// Writes an answer whose type is known by name only.
+    #[must_use]
+    pub fn encode_fields<T: Serialize + ?Sized>(
+        self,
+        kind: &str,
+        fields: &T,
+        req_id: Option<&RequestId>,
+    ) -> Bytes {
+        self.write_own(&Frame { kind, fields, req_id })
+    }
+
+    fn write_own<T: Serialize>(self, message: &T) -> Bytes {
+        let encoded = self.write(message);
+        debug_assert!(encoded.is_ok(), "every message of the broker has a form: {encoded:?}");
         encoded.map(Bytes::from).unwrap_or_default()
     }
 

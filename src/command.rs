@@ -1,7 +1,7 @@
 //! The root of the command line: what can be typed, and who runs it.
 //!
 //! The program calls it, and nobody else does: commands live in [`crate::cli`]
-//! and [`crate::lab`], and know nothing of each other's arguments.
+//! and `lab`, and know nothing of each other's arguments.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -10,6 +10,7 @@ mod deployment;
 mod error;
 mod http;
 mod listen;
+mod listing;
 mod log;
 mod message;
 mod node;
@@ -24,13 +25,14 @@ pub use deployment::{
 pub use error::{ConfigError, ConfigErrors};
 pub use http::HttpConfig;
 pub use listen::ListenConfig;
+pub use listing::SettingRow;
 pub use log::{DrainConfig, LogConfig, LogFormat};
 pub use message::{MessageConfig, QuotaConfig};
 pub use node::NodeConfig;
 pub use presence::{LivenessConfig, PresenceConfig, TranscriptStatus};
 pub use reader::Env;
 pub use secret::{REDACTED, Secret, SecretUrl, any_matches, redact_url};
-pub use settings::{Privacy, SETTINGS, Setting, SettingRow};
+pub use settings::{Privacy, SETTINGS, Setting};
 
 use reader::Reader;
 
@@ -102,10 +104,11 @@ impl Config {
     }
 
     /// Every setting with the value that holds and where it comes from, secrets
-    /// redacted. Works with wrong values too.
+    /// redacted. With a wrong value, what depends on the machine is left out.
     #[must_use]
     pub fn describe(env: Env<'_>) -> Vec<SettingRow> {
-        settings::describe(env)
+        let config = Self::load(env).ok();
+        listing::describe(env, |name| config.as_ref()?.machine_default(name))
     }
 
     /// Whether a peer's status is inferred from its transcript on this machine.

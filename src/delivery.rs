@@ -8,9 +8,49 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
+//! - `audience`: who a multicast is for
+//! - `push`: what a peer receives; pure
 //! - [`policy`]: targets, grants and holds; pure
 
+mod audience;
 pub mod deliver;
 pub mod drain;
 pub mod policy;
+mod push;
 pub mod send;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::cluster::Cluster;
+use crate::config::MessageConfig;
+use crate::life::Life;
+use crate::metrics::Metrics;
+use crate::rates::Rates;
+use crate::store::{Mail, Members};
+use crate::writers::group_commit::CommitQueue;
+
+/// What the functions of this room work with.
+pub struct Parts {
+    /// Bounds of messages, and how long a claim holds.
+    pub config: MessageConfig,
+    /// Who may be written to.
+    pub members: Arc<dyn Members>,
+    /// Who has what to read.
+    pub mail: Arc<dyn Mail>,
+    /// The way to the other nodes.
+    pub cluster: Arc<dyn Cluster>,
+    /// The way to the disk.
+    pub group_commit: CommitQueue<send::PendingSend>,
+    /// Turns of drains to read the store.
+    pub drains: Semaphore,
+    /// How much a member may send.
+    pub rates: Arc<Rates>,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// How the node does.
+    pub life: Arc<Life>,
+}

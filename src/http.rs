@@ -1,11 +1,15 @@
 //! Everything on the one port: the WebSocket upgrade and the HTTP routes.
+//!
+//! A request's future is dropped when its client goes away, so work on the database
+//! runs in a task of its own ([`to_its_end`]). An upgraded socket is handed on and
+//! never served here. [`app`](crate::app) makes the routes, the listener serves them.
 
 pub mod admin;
-pub mod dashboard;
-pub mod health;
-pub mod hook;
-pub mod join;
-pub mod upgrade;
+mod dashboard;
+pub(crate) mod health;
+mod hook;
+mod join;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +22,22 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::http::admin::Admin;
+use self::admin::Admin;
+use crate::cluster::Cluster;
+use crate::config::{HttpConfig, NodeConfig};
+use crate::jobs::sample::Sampler;
+use crate::life::Life;
 use crate::limits;
-use crate::node::Node;
-use crate::socket::address::SocketPeer;
+use crate::metrics::Metrics;
+use crate::presence;
+use crate::rates::Rates;
+use crate::registry::Registry;
+use crate::socket::address::{Addresses, SocketPeer};
+use crate::socket::connection::Sockets;
+use crate::store::Stores;
 
 /// Headers that existing web clients may send.
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
@@ -34,19 +48,36 @@ const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
 const METRICS: &str = "/metrics";
 
 /// What the routes share.
-#[derive(Clone)]
-pub struct App {
-    /// The node.
-    pub node: Arc<Node>,
+pub struct HttpState {
+    /// Who may call.
+    pub(crate) http: HttpConfig,
+    /// Who this node is.
+    pub(crate) node: NodeConfig,
+    /// `single` or `clustered`.
+    pub(crate) mode: &'static str,
+    /// The largest body of a request, and frame of a socket.
+    pub(crate) body_bytes_max: usize,
+    pub(crate) stores: Stores,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) presence: Arc<presence::Parts>,
+    pub(crate) rates: Arc<Rates>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sampler: Arc<Sampler>,
+    pub(crate) life: Arc<Life>,
+    /// The turn to walk an audit chain, of which there is one.
+    pub(crate) verifying: Arc<Semaphore>,
     /// Open sockets per address.
-    pub addresses: upgrade::Addresses,
+    pub(crate) addresses: Addresses,
+    /// What serves a socket after its upgrade.
+    pub(crate) sockets: Sockets,
     /// What the admin API remembers.
-    pub admin: Arc<Admin>,
+    pub(crate) admin: Admin,
 }
 
 /// Every route.
-pub fn routes(app: App) -> Router {
-    let body_max = app.node.config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR);
+pub(crate) fn routes(state: Arc<HttpState>) -> Router {
+    let body_max = state.body_bytes_max;
     Router::new()
         .route("/ws", get(upgrade::upgrade))
         .route(health::HEALTH, get(health::health))
@@ -56,11 +87,11 @@ pub fn routes(app: App) -> Router {
         .route("/join", post(join::join))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
-        .layer(middleware::from_fn_with_state(app.clone(), cors))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), cors))
         // Beside the layer above: pages of other origins have no business here.
-        .merge(admin::routes(&app))
+        .merge(admin::routes(&state))
         .merge(dashboard::routes())
-        .with_state(app)
+        .with_state(state)
 }
 
 async fn not_found() -> Response {
@@ -71,9 +102,9 @@ async fn not_found() -> Response {
 /// those and the broker's own get nothing; programs that are no browsers send
 /// no origin. How the broker does is no page's business: what says so is not
 /// for reading by any.
-async fn cors(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn cors(State(state): State<Arc<HttpState>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    if origin.as_ref().is_some_and(|origin| is_foreign(&app.node, &request, origin)) {
+    if origin.as_ref().is_some_and(|origin| is_foreign(&state.http, &request, origin)) {
         let text = "this origin is not in ALLOWED_ORIGINS\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
@@ -83,7 +114,7 @@ async fn cors(State(app): State<App>, request: Request, next: Next) -> Response 
     let mut response =
         if is_preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();
-    if let Some(allowed) = allowed_origin(&app.node, origin).filter(|_| is_for_pages) {
+    if let Some(allowed) = allowed_origin(&state.http, origin).filter(|_| is_for_pages) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -99,9 +130,8 @@ async fn cors(State(app): State<App>, request: Request, next: Next) -> Response 
 
 /// Neither named nor the broker's own. What a page calls the broker, its `Host`,
 /// proves nothing by itself: any name may lead here.
-fn is_foreign(node: &Node, request: &Request, origin: &HeaderValue) -> bool {
+fn is_foreign(http: &HttpConfig, request: &Request, origin: &HeaderValue) -> bool {
     let Ok(origin) = origin.to_str() else { return true };
-    let http = &node.config.http;
     if http.allows_origin(origin) {
         return false;
     }
@@ -111,12 +141,11 @@ fn is_foreign(node: &Node, request: &Request, origin: &HeaderValue) -> bool {
     !http.is_own_origin(origin, host, is_local)
 }
 
-fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValue> {
-    if node.config.http.allowed_origins.is_empty() {
+fn allowed_origin(http: &HttpConfig, origin: Option<HeaderValue>) -> Option<HeaderValue> {
+    if http.allowed_origins.is_empty() {
         return Some(HeaderValue::from_static("*"));
     }
-    origin
-        .filter(|origin| origin.to_str().is_ok_and(|origin| node.config.http.allows_origin(origin)))
+    origin.filter(|origin| origin.to_str().is_ok_and(|origin| http.allows_origin(origin)))
 }
 
 /// A body within the limit and the time for it, or the answer that it is not.
@@ -124,7 +153,7 @@ fn allowed_origin(node: &Node, origin: Option<HeaderValue>) -> Option<HeaderValu
 /// # Errors
 ///
 /// The response to send instead.
-pub async fn read_body(request: Request) -> Result<Bytes, Response> {
+pub(crate) async fn read_body(request: Request) -> Result<Bytes, Response> {
     use axum::extract::FromRequest;
     let deadline = Duration::from_millis(limits::HTTP_BODY_DEADLINE_MS);
     let (status, error) = match timeout(deadline, Bytes::from_request(request, &())).await {
@@ -139,7 +168,7 @@ pub async fn read_body(request: Request) -> Result<Bytes, Response> {
 /// The bearer token of a request. The scheme is written in any case (RFC 9110,
 /// 11.1).
 #[must_use]
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
 }
@@ -150,11 +179,15 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// # Errors
 ///
 /// 500, if the work panicked.
-pub async fn to_its_end<T: Send + 'static>(
-    node: &Node,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Response> {
-    node.tasks.spawn(work).await.map_err(|_| {
+pub(crate) async fn to_its_end<T, F>(
+    state: &Arc<HttpState>,
+    work: impl FnOnce(Arc<HttpState>) -> F,
+) -> Result<T, Response>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    state.life.tasks.spawn(work(Arc::clone(state))).await.map_err(|_| {
         let body = json!({ "ok": false, "error": "internal" });
         (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
     })

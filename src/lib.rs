@@ -6,13 +6,13 @@
 //! - the wire: [`protocol`], [`codec`]
 //! - proof and sealing: [`auth`], [`sealing`], [`audit`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
-//! - what a node knows: [`session`], [`outbox`], [`registry`], [`rates`]
-//! - what it does: [`writers`], [`delivery`], [`presence`], [`bus`],
+//! - what a node knows: [`session`], [`registry`], [`rates`]
+//! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
 //!   [`admission`], [`features`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`command`], with the
-//!   commands of operators and peers in [`cli`], and in [`lab`] those that run
+//!   commands of operators and peers in [`cli`], and in `lab` those that run
 //!   brokers of their own
 
 pub mod admission;
@@ -28,16 +28,17 @@ pub mod codec;
 pub mod command;
 pub mod config;
 pub mod delivery;
+mod events;
 pub mod features;
 pub mod http;
 pub mod id;
 pub mod jobs;
 mod lab;
+pub mod life;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod node;
-pub mod outbox;
 pub mod presence;
 pub mod protocol;
 pub mod rates;

@@ -12,7 +12,21 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
-use crate::traces::TraceLayer;
+
+/// The names of the lines that tell of a message's way (docs/LOGGING.md). Whoever
+/// makes something of these lines knows them by their names: a sentence is for
+/// people, and may be bettered.
+pub mod milestone {
+    /// A message is on disk.
+    pub const ACCEPTED: &str = "message.accepted";
+    /// A message was put on a recipient's socket.
+    pub const DELIVERED: &str = "message.delivered";
+    /// A recipient has confirmed a message.
+    pub const CONFIRMED: &str = "message.confirmed";
+}
+
+/// What makes traces of lines.
+pub type TraceLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Why logging could not start.
 #[derive(Debug, thiserror::Error)]

@@ -1,14 +1,13 @@
 //! What travels on the wire: closed types, one file per feature.
 //!
-//! These are never database rows. [`ClientMessage`] is everything a peer may
-//! say, [`ServerMessage`] everything this broker answers; how they become
-//! bytes is the [`codec`](crate::codec)'s business. The prose is
-//! `docs/PROTOCOL.md`.
+//! These are never database rows. [`Ask`] is a request and names its [`Answer`]; the
+//! few frames that are neither have structs of their own. How all of them become bytes
+//! is the [`codec`](crate::codec)'s business. The prose is `docs/PROTOCOL.md`.
 
+pub mod ask;
 pub mod audit;
 pub mod budget;
 pub mod delivery;
-pub mod empty;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
@@ -18,21 +17,24 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use audit::{AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult};
+pub use ask::{Answer, Ask, Unasked};
+pub use audit::{
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
+};
 pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
 };
-pub use empty::EmptyRead;
 pub use handshake::{
-    Attestation, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
+    Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
 pub use moderation::{
-    BanAck, BanEntry, BansList, DisconnectAck, KickAck, KickRequest, TargetRequest, UnbanAck,
+    Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
+    ListBans, TargetRequest, Unban, UnbanAck,
 };
 pub use presence::{
-    Group, GroupRequest, PageRequest, PeerInfo, PeerRole, PeersList, Profile, Said, SetProfile,
-    SetVisible, Stats, Status, StatusSource,
+    Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
+    SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
 
 /// The only protocol version there is.
@@ -71,95 +73,18 @@ impl RequestId {
     }
 }
 
-/// One decoded frame from a peer.
-#[derive(Debug)]
-pub struct Request<'a> {
-    /// The `_reqId`, if there was one.
-    pub req_id: Option<RequestId>,
-    /// What it asks.
-    pub message: ClientMessage<'a>,
-}
-
-/// Everything that a peer may say.
-#[derive(Debug)]
-pub enum ClientMessage<'a> {
-    /// `hello`: a member's own key.
-    Hello(Box<Hello>),
-    /// `session_hello`: a per-launch key vouched for by the member.
-    SessionHello(Box<SessionHello>),
-    /// `send`.
-    Send(Send<'a>),
-    /// `client_ack`.
-    ClientAck(ClientAck),
-    /// `message_status`.
-    MessageStatus(MessageStatus),
-    /// `list_peers`.
-    ListPeers(PageRequest),
-    /// `set_status`.
-    SetStatus(Status),
-    /// `set_summary`.
-    SetSummary(String),
-    /// `set_visible`.
-    SetVisible(bool),
-    /// `set_profile`.
-    SetProfile(SetProfile),
-    /// `set_stats`.
-    SetStats(Stats),
-    /// `join_group`.
-    JoinGroup(Group),
-    /// `leave_group`, with the group's name.
-    LeaveGroup(String),
-    /// `kick`.
-    Kick(KickRequest),
-    /// `disconnect`.
-    Disconnect(KickRequest),
-    /// `ban`.
-    Ban(TargetRequest),
-    /// `unban`.
-    Unban(TargetRequest),
-    /// `list_bans`.
-    ListBans(PageRequest),
-    /// `audit_query`.
-    AuditQuery(AuditQuery),
-    /// `audit_verify`.
-    AuditVerify,
-    /// A question about something that this broker keeps none of.
-    Empty(EmptyRead),
-}
-
-/// Everything that this broker says.
+/// What this broker says beside the answers to requests.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerMessage {
     /// The session is active.
     HelloAck(Box<HelloAck>),
-    /// A send was taken or refused; also answers a few setters.
+    /// A send was taken or refused.
     Ack(Ack),
     /// Something was refused.
     Error(ErrorFrame),
     /// A message or a system event.
     Push(Box<Push>),
-    /// Answers `list_peers`.
-    PeersList(PeersList),
-    /// Answers `message_status`.
-    MessageStatusResult(MessageStatusResult),
-    /// Answers `kick`.
-    KickAck(KickAck),
-    /// Answers `disconnect`.
-    DisconnectAck(DisconnectAck),
-    /// Answers `ban`.
-    BanAck(BanAck),
-    /// Answers `unban`.
-    UnbanAck(UnbanAck),
-    /// Answers `list_bans`.
-    ListBansResult(BansList),
-    /// Answers `audit_query`.
-    AuditResult(AuditResult),
-    /// Answers `audit_verify`.
-    AuditVerifyResult(AuditVerifyResult),
-    /// Answers a question about something that this broker keeps none of.
-    #[serde(untagged)]
-    Empty(serde_json::Value),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

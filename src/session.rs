@@ -6,6 +6,7 @@
 //! `Arc<Session>`.
 
 pub mod inbox;
+pub mod outbox;
 pub mod resumption;
 
 use std::collections::VecDeque;
@@ -20,11 +21,12 @@ use crate::clock::Timestamp;
 use crate::cluster::LeaseRef;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::outbox::{Content, Outbox, Outgoing, PushError};
+use crate::logging::milestone;
 use crate::protocol::PeerRole;
 use crate::rates::Budget;
 
 use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
+use self::outbox::{Content, Outbox, Outgoing, PushError};
 use self::resumption::Resumption;
 
 /// An active session.
@@ -57,8 +59,8 @@ pub struct Session {
     resumption: Mutex<Option<Box<Resumption>>>,
     /// Where its socket comes from, once its connection has said so.
     client: OnceLock<IpAddr>,
-    /// Set while the ledger has it in its list.
-    pub(crate) in_ledger: AtomicBool,
+    /// Set while the confirmations have it in their list.
+    pub(crate) is_in_confirmations: AtomicBool,
     /// By this machine's clock: others compare it with theirs.
     last_heard: AtomicI64,
     /// What is measured here is measured from here, whatever the clock does.
@@ -112,7 +114,7 @@ impl Session {
             budget: Mutex::new(budget),
             resumption: Mutex::default(),
             client: OnceLock::new(),
-            in_ledger: AtomicBool::new(false),
+            is_in_confirmations: AtomicBool::new(false),
             last_heard: AtomicI64::new(Timestamp::now().as_ms()),
             started: Instant::now(),
             heard_ms: AtomicI64::new(0),
@@ -288,6 +290,7 @@ impl Session {
         match self.outbox.push(Outgoing { bytes, content }) {
             Ok(()) => {
                 tracing::debug!(
+                    name: milestone::DELIVERED,
                     message_id = %delivery.id, mesh = %self.mesh, presence = %self.presence,
                     "message delivered"
                 );

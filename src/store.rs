@@ -14,6 +14,7 @@
 
 mod audit;
 mod bans;
+pub mod chain;
 mod columns;
 mod database;
 mod envelopes;

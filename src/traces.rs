@@ -9,16 +9,12 @@ pub use self::none::Traces;
 #[cfg(feature = "otel")]
 pub use self::otel::Traces;
 
-/// What makes spans of log lines.
-pub type TraceLayer =
-    Box<dyn tracing_subscriber::Layer<tracing_subscriber::Registry> + Send + Sync>;
-
 #[cfg(not(feature = "otel"))]
 mod none {
     use tokio::runtime::Handle;
 
-    use super::TraceLayer;
     use crate::config::{Config, Env};
+    use crate::logging::TraceLayer;
 
     /// Of this build there are none.
     #[derive(Clone, Copy, Debug)]

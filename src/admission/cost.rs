@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use super::{Proven, Refusal};
+use crate::admission::Parts;
 use crate::limits;
-use crate::node::Node;
 use crate::protocol::budget::cut;
-use crate::protocol::{CloseReason, ErrorFrame};
 use crate::rates::cost;
 use crate::registry::RoomGuard;
 
 /// A new presence is written down and told to everybody, so it is metered like
 /// what a session asks. A session that comes back is neither, and costs nothing.
 pub(super) async fn charge(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &RoomGuard,
     proven: &Proven,
 ) -> Result<(), Box<Refusal>> {
@@ -22,12 +21,7 @@ pub(super) async fn charge(
     }
     let cost = cost::of_new_presence(room.presences());
     let member = &proven.admitted.member.id;
-    node.rates.may_ask(&*node.cluster, member, cost).await.map_err(|wait| {
-        let text = "this member opens new sessions too fast; come again later";
-        let mut error = ErrorFrame::new("rate_limit", text);
-        error.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        Box::new(Refusal { error, close: CloseReason::RATE_LIMIT })
-    })
+    parts.rates.may_ask(&*parts.presence.cluster, member, cost).await.map_err(Refusal::too_many)
 }
 
 /// Whether the mesh knows a presence of this very session.

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use crate::admission::Parts;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
-use crate::node::Node;
 use crate::presence::changes;
 use crate::registry::Room;
 use crate::store::ReattachPresence;
@@ -16,7 +16,7 @@ use crate::store::ReattachPresence;
 /// one that was left last had come in the mesh's multicasts: its sessions pass
 /// over those that are in its inbox, so this daemon goes on from there.
 pub(super) async fn take_over(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     record: &PresenceRecord,
 ) -> Option<i64> {
@@ -32,14 +32,10 @@ pub(super) async fn take_over(
             && record.shares_inbox_of(other)
     });
     let last = old.iter().max_by_key(|candidate| candidate.record.last_seen_at)?;
-    let position = position_of(node, &last.record).await;
-    let ending = |record: &PresenceRecord| changes::Ending {
-        record: record.clone(),
-        close: None,
-        audit: Vec::new(),
-    };
-    let endings: Vec<_> = old.iter().map(|candidate| ending(&candidate.record)).collect();
-    match changes::remove(node, room.mesh(), &endings).await {
+    let position = position_of(parts, &last.record).await;
+    let endings: Vec<_> =
+        old.iter().map(|candidate| changes::Ending::of(&candidate.record, None)).collect();
+    match changes::remove(&parts.presence, room.mesh(), &endings).await {
         Ok(_) => position,
         Err(error) => {
             tracing::debug!(%error, "a daemon's earlier presence stays until its grace is over");
@@ -49,7 +45,7 @@ pub(super) async fn take_over(
 }
 
 /// `None` if the presence has ended, or the store does not say.
-async fn position_of(node: &Node, record: &PresenceRecord) -> Option<i64> {
+async fn position_of(parts: &Parts, record: &PresenceRecord) -> Option<i64> {
     let unchanged = ReattachPresence {
         member: Some(record.member.clone()),
         session_id: None,
@@ -58,6 +54,6 @@ async fn position_of(node: &Node, record: &PresenceRecord) -> Option<i64> {
         display_name: None,
         node: record.node.clone(),
     };
-    let position = node.stores.presences.reattach(Timestamp::now(), &record.id, &unchanged).await;
+    let position = parts.presences.reattach(Timestamp::now(), &record.id, &unchanged).await;
     position.ok().flatten()
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::record::new_record;
 use super::{Proven, Refusal};
+use crate::admission::Parts;
 use crate::clock::Timestamp;
 use crate::cluster::{Acquired, LeaseRef, PresenceRecord, Release};
 use crate::id::MeshId;
-use crate::node::Node;
 use crate::presence::changes;
 use crate::protocol::CloseReason;
 use crate::registry::RoomGuard;
@@ -28,20 +28,20 @@ pub(super) enum Place {
 /// its lease is still there, the session comes back as another presence: whoever
 /// ended it may be about to revoke that lease.
 pub(super) async fn acquire(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &RoomGuard,
     proven: &Proven,
 ) -> Result<Place, Box<Refusal>> {
-    let cap = node.config.presence.connections_per_mesh_max;
+    let cap = parts.presence.config.connections_per_mesh_max;
     for _ in 0..ENDED_LEASES_MAX {
-        let record = new_record(node, proven);
-        let acquired = node.cluster.acquire(&record, cap).await.map_err(|error| {
+        let record = new_record(parts, proven);
+        let acquired = parts.presence.cluster.acquire(&record, cap).await.map_err(|error| {
             tracing::warn!(%error, mesh = %proven.mesh, "a lease could not be taken");
             Refusal::unavailable()
         })?;
         let (lease, old) = match acquired {
             Acquired::New { lease, yielded } => {
-                end_yielded(node, &proven.mesh, yielded).await;
+                end_yielded(parts, &proven.mesh, &yielded).await;
                 let record = Box::new(record);
                 return Ok(if proven.visitor {
                     Place::Visit { record, lease }
@@ -51,14 +51,14 @@ pub(super) async fn acquire(
             }
             Acquired::Reattached { lease, record } => (lease, *record),
             Acquired::AtCapacity { current, retry_after_ms } => {
-                node.metrics.leases_denied.inc();
-                return Err(at_capacity(cap, current, retry_after_ms));
+                parts.presence.metrics.leases_denied.inc();
+                return Err(Refusal::at_capacity(cap, current, retry_after_ms));
             }
         };
         if !old.is_same_peer(&record) {
             // Whoever wrote that, it is not this session's: that ends by itself.
             tracing::warn!(mesh = %proven.mesh, "a lease led to somebody else's record");
-            let_go(node, &lease, Release::Now).await;
+            let_go(parts, &lease, Release::Now).await;
             continue;
         }
         let record = refreshed(record, proven, old, &lease);
@@ -66,15 +66,15 @@ pub(super) async fn acquire(
             // An older socket of the same key is open, or its node is dead.
             return Ok(Place::Visit { record: Box::new(record), lease });
         }
-        match resume(node, room, &record).await {
+        match resume(parts, room, &record).await {
             Ok(Some(position)) => {
-                node.metrics.leases_reattached.inc();
+                parts.presence.metrics.leases_reattached.inc();
                 return Ok(Place::Kept { record: Box::new(record), lease, position });
             }
-            Ok(None) => let_go(node, &lease, Release::Now).await,
+            Ok(None) => let_go(parts, &lease, Release::Now).await,
             Err(error) => {
                 tracing::warn!(%error, "a presence could not be resumed");
-                let_go(node, &lease, Release::Grace).await;
+                let_go(parts, &lease, Release::Grace).await;
                 return Err(Refusal::unavailable());
             }
         }
@@ -83,34 +83,20 @@ pub(super) async fn acquire(
 }
 
 /// Gives a lease back.
-pub(super) async fn let_go(node: &Node, lease: &LeaseRef, how: Release) {
-    if let Err(error) = node.cluster.release(lease, how).await {
+pub(super) async fn let_go(parts: &Parts, lease: &LeaseRef, how: Release) {
+    if let Err(error) = parts.presence.cluster.release(lease, how).await {
         tracing::warn!(%error, "a lease stays until it expires");
     }
 }
 
-fn at_capacity(cap: u32, current: u32, retry_after_ms: u64) -> Box<Refusal> {
-    let mut refusal = Refusal::new("capacity", "mesh at connection capacity");
-    refusal.error.limit = Some(cap);
-    refusal.error.current = Some(current);
-    refusal.error.retry_after_ms = Some(retry_after_ms);
-    refusal
-}
-
-async fn end_yielded(node: &Arc<Node>, mesh: &MeshId, yielded: Vec<PresenceRecord>) {
+async fn end_yielded(parts: &Arc<Parts>, mesh: &MeshId, yielded: &[PresenceRecord]) {
     if yielded.is_empty() {
         return;
     }
-    node.metrics.leases_yielded.inc_by(yielded.len() as u64);
-    let endings: Vec<changes::Ending> = yielded
-        .into_iter()
-        .map(|record| changes::Ending {
-            record,
-            close: Some(CloseReason::TRY_AGAIN_LATER),
-            audit: Vec::new(),
-        })
-        .collect();
-    if let Err(error) = changes::end(node, mesh, &endings).await {
+    parts.presence.metrics.leases_yielded.inc_by(yielded.len() as u64);
+    let close = Some(CloseReason::TRY_AGAIN_LATER);
+    let endings: Vec<_> = yielded.iter().map(|record| changes::Ending::of(record, close)).collect();
+    if let Err(error) = changes::end(&parts.presence, mesh, &endings).await {
         // Their rows stay open without a lease: the sweep for such ends them.
         tracing::warn!(%error, %mesh, "presences that yielded could not be ended yet");
     }
@@ -152,13 +138,13 @@ fn refreshed(
 /// Where the presence's multicasts go on, or that it has ended. What an older
 /// socket here is done with is written first, so that nothing is delivered again.
 pub(super) async fn resume(
-    node: &Node,
+    parts: &Parts,
     room: &RoomGuard,
     record: &PresenceRecord,
 ) -> crate::store::Result<Option<i64>> {
     let older = room.session(&record.id);
     if let Some(older) = &older {
-        node.ledger.settle(&*node.stores.mail, older).await?;
+        parts.confirmations.settle(&*parts.mail, older).await?;
     }
     let here = older.map_or(0, |older| older.inbox.lock().position());
     let about = ReattachPresence {
@@ -169,6 +155,6 @@ pub(super) async fn resume(
         node: record.node.clone(),
         member: Some(record.member.clone()),
     };
-    let position = node.stores.presences.reattach(Timestamp::now(), &record.id, &about).await?;
+    let position = parts.presences.reattach(Timestamp::now(), &record.id, &about).await?;
     Ok(position.map(|position| position.max(here)))
 }

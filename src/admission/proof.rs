@@ -3,12 +3,12 @@
 use sha2::{Digest, Sha256};
 
 use super::Refusal;
+use crate::admission::Parts;
 use crate::auth::{self, SessionHelloProof, verify_attestation, verify_session_hello};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId};
 use crate::limits;
-use crate::node::Node;
-use crate::protocol::{CloseReason, ErrorFrame, Hello, SessionHello};
+use crate::protocol::{Hello, SessionHello};
 use crate::store::{Admission, AdmittedMember};
 
 pub(super) fn session_key_of(hello: &Hello) -> Result<Option<Key>, Box<Refusal>> {
@@ -67,10 +67,10 @@ pub(super) fn check_session_proofs(hello: &SessionHello) -> Result<(), Box<Refus
 
 /// A signature is good once in the cluster. Its hex may be spelled in two
 /// ways, so its bytes are what counts.
-pub(super) async fn use_up(node: &Node, signature: &str) -> Result<(), Box<Refusal>> {
+pub(super) async fn use_up(parts: &Parts, signature: &str) -> Result<(), Box<Refusal>> {
     let digest: [u8; 32] = Sha256::digest(signature.to_ascii_lowercase()).into();
     let ttl_ms = u64::try_from(limits::REPLAY_GUARD_MS).unwrap_or(u64::MAX);
-    match node.cluster.use_once(&digest, ttl_ms).await {
+    match parts.presence.cluster.use_once(&digest, ttl_ms).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(Refusal::new("replayed", "this hello was used before; sign a new one")),
         Err(error) => {
@@ -81,22 +81,14 @@ pub(super) async fn use_up(node: &Node, signature: &str) -> Result<(), Box<Refus
 }
 
 pub(super) async fn admit(
-    node: &Node,
+    parts: &Parts,
     mesh: &MeshId,
     key: &str,
     member: &str,
 ) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
-    match node.stores.members.admit(mesh, key, member).await {
+    match parts.members.admit(mesh, key, member).await {
         Ok(Admission::Member(admitted)) => Ok(Some(admitted)),
-        Ok(Admission::Revoked { mesh_label }) => {
-            let text = format!(
-                "You've been removed from \"{mesh_label}\". Contact the mesh owner to rejoin."
-            );
-            Err(Box::new(Refusal {
-                error: ErrorFrame::new("revoked", text),
-                close: CloseReason::BANNED,
-            }))
-        }
+        Ok(Admission::Revoked { mesh_label }) => Err(Refusal::revoked(&mesh_label)),
         Ok(Admission::Unknown) => Ok(None),
         Err(error) => {
             tracing::warn!(%error, "a hello could not be checked");

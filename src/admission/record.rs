@@ -3,13 +3,13 @@
 use serde_json::json;
 
 use super::Proven;
+use crate::admission::Parts;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::cluster::bus::Announcement;
+use crate::events;
 use crate::limits;
-use crate::node::Node;
-use crate::presence::changes;
 use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
 use crate::protocol::handshake::About;
 use crate::protocol::{
@@ -17,7 +17,7 @@ use crate::protocol::{
 };
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
-pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
+pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
     let Proven { mesh, role, session_key, visitor, about, .. } = proven;
     let (admitted, saved) = (&proven.admitted, proven.saved());
     let (member, key) = (admitted.member.id.clone(), admitted.member.key.clone());
@@ -35,7 +35,7 @@ pub(super) fn new_record(node: &Node, proven: &Proven) -> PresenceRecord {
         model: cut_option(about.model.as_deref()),
         visible: saved.is_none_or(|saved| saved.visible),
         profile: saved.map_or_else(Profile::default, saved_profile),
-        node: node.config.node.id.to_string(),
+        node: parts.node.id.to_string(),
         visitor: *visitor,
         ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())
     }
@@ -105,7 +105,7 @@ fn cut_option(text: Option<&str>) -> Option<String> {
     text.map(|text| cut(text, limits::HELLO_TEXT_BYTES_MAX).to_owned())
 }
 
-pub(super) fn opening(node: &Node, proven: &Proven, record: &PresenceRecord) -> OpenPresence {
+pub(super) fn opening(parts: &Parts, proven: &Proven, record: &PresenceRecord) -> OpenPresence {
     let groups = record.groups.clone();
     let audit = match (&record.session_key, record.role) {
         (Some(session_key), PeerRole::Session) => AuditEvent::SessionJoined {
@@ -141,7 +141,7 @@ pub(super) fn opening(node: &Node, proven: &Proven, record: &PresenceRecord) -> 
         status_source: record.status_source,
         visible: record.visible,
         profile: record.profile.clone(),
-        node: node.config.node.id.to_string(),
+        node: parts.node.id.to_string(),
         actor_name: record.display_name.clone(),
         audit,
     }
@@ -159,7 +159,7 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
     }
     let is_session = record.role == PeerRole::Session;
     let Some(saved) = proven.saved() else {
-        return changes::announcement("peer_joined", record, data, is_session);
+        return events::announcement("peer_joined", record, data, is_session);
     };
     if let Some(last_seen_at) = saved.last_seen_at {
         data["lastSeenAt"] = json!(last_seen_at);
@@ -167,11 +167,11 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
     if let Some(summary) = &saved.last_summary {
         data["summary"] = json!(cut(summary, limits::SUMMARY_BYTES_MAX));
     }
-    changes::announcement("peer_returned", record, data, false)
+    events::announcement("peer_returned", record, data, false)
 }
 
 pub(super) fn hello_ack(
-    node: &Node,
+    parts: &Parts,
     proven: &Proven,
     record: &PresenceRecord,
     reattached: bool,
@@ -179,7 +179,7 @@ pub(super) fn hello_ack(
     let AdmittedMember { member, self_editable, .. } = &*proven.admitted;
     let is_session = record.role == PeerRole::Session;
     let restored = proven.saved().filter(|_| !reattached);
-    let grace_ms = u64::try_from(node.config.presence.lease_grace_ms).unwrap_or(0);
+    let grace_ms = u64::try_from(parts.presence.config.lease_grace_ms).unwrap_or(0);
     let named_groups = proven.about.groups.as_ref().is_some_and(|groups| !groups.is_empty());
     HelloAck {
         presence_id: record.id.to_string(),
@@ -200,8 +200,8 @@ pub(super) fn hello_ack(
             .map(|saved| allowed_groups(&saved.groups)),
         restored_stats: restored.map(|saved| saved.stats),
         services: (!is_session).then(Vec::new),
-        node: node.config.node.id.to_string(),
-        region: node.config.node.region.clone(),
+        node: parts.node.id.to_string(),
+        region: parts.node.region.clone(),
         lease_ttl_ms: if record.visitor { 0 } else { grace_ms },
         protocol_version: PROTOCOL_VERSION,
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Proven, Refusal};
+use crate::admission::Parts;
 use crate::clock::Timestamp;
 use crate::id::Key;
 use crate::limits;
-use crate::node::Node;
 use crate::presence::changes;
 use crate::protocol::{CloseReason, PeerRole};
 use crate::registry::{Candidate, RoomGuard};
@@ -16,7 +16,7 @@ use crate::registry::{Candidate, RoomGuard};
 /// of claims that came before it. What comes between this check and the session's
 /// entry, the room sees to (`Room::attach`).
 pub(super) async fn check_session_key(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &RoomGuard,
     proven: &Proven,
 ) -> Result<(), Box<Refusal>> {
@@ -28,26 +28,22 @@ pub(super) async fn check_session_key(
         .filter(|candidate| candidate.record.member != *own)
         .collect();
     if proven.role == PeerRole::Session {
-        return end_claims(node, proven, others).await;
+        return end_claims(parts, proven, others).await;
     }
     let of_member = room.member_by_key(key.as_str()).is_some_and(|member| member.id != *own);
-    if of_member || !others.is_empty() || remembered_as_anothers(node, proven, key).await? {
-        return Err(anothers_key());
+    if of_member || !others.is_empty() || remembered_as_anothers(parts, proven, key).await? {
+        return Err(Refusal::anothers_key());
     }
     Ok(())
 }
 
-pub(super) fn anothers_key() -> Box<Refusal> {
-    Refusal::new("bad_session_pubkey", "sessionPubkey belongs to another member")
-}
-
 async fn remembered_as_anothers(
-    node: &Node,
+    parts: &Parts,
     proven: &Proven,
     key: &Key,
 ) -> Result<bool, Box<Refusal>> {
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let known = node.stores.members.of_session_key(&proven.mesh, key.as_str(), since).await;
+    let known = parts.members.of_session_key(&proven.mesh, key.as_str(), since).await;
     let known = known.map_err(|error| {
         tracing::warn!(%error, "a session key could not be looked up");
         Refusal::unavailable()
@@ -56,20 +52,18 @@ async fn remembered_as_anothers(
 }
 
 async fn end_claims(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     proven: &Proven,
     others: Vec<Candidate>,
 ) -> Result<(), Box<Refusal>> {
     let endings: Vec<changes::Ending> = others
         .into_iter()
         .filter(|candidate| candidate.record.role == PeerRole::ControlPlane)
-        .map(|candidate| changes::Ending {
-            record: candidate.record.as_ref().clone(),
-            close: Some(CloseReason::BAD_SESSION_PUBKEY),
-            audit: Vec::new(),
+        .map(|candidate| {
+            changes::Ending::of(&candidate.record, Some(CloseReason::BAD_SESSION_PUBKEY))
         })
         .collect();
-    match changes::remove(node, &proven.mesh, &endings).await {
+    match changes::remove(&parts.presence, &proven.mesh, &endings).await {
         Ok(_) => Ok(()),
         Err(error) => {
             tracing::warn!(%error, "a session key's earlier holder could not be ended");

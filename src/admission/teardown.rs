@@ -1,11 +1,12 @@
-//! A session's socket is gone: its grace begins.
+//! A session's socket is gone: its grace begins. Called once for each session, by the
+//! connection that had the socket.
 
 use std::sync::Arc;
 
 use super::Active;
+use crate::admission::Parts;
 use crate::clock::Timestamp;
 use crate::cluster::{BusMessage, PresenceRecord, Release};
-use crate::node::Node;
 use crate::presence::changes;
 use crate::protocol::{PeerRole, RestoredStats, Stats};
 use crate::registry::Room;
@@ -14,20 +15,20 @@ use crate::store::{PeerState, SuspendPresence};
 
 /// Lets go of the socket's lease into grace and saves what must outlive it.
 /// A session that was replaced or ended has nothing left to do.
-pub async fn teardown(node: &Arc<Node>, active: Active) {
+pub(crate) async fn teardown(parts: &Arc<Parts>, active: Active) {
     let Active { session, room, saved } = active;
     session.outbox.retire();
-    node.metrics.connections_active.dec();
+    parts.presence.metrics.connections_active.dec();
     // What the peer is done with must be known before another node drains.
-    if let Err(error) = node.ledger.settle(&*node.stores.mail, &session).await {
+    if let Err(error) = parts.confirmations.settle(&*parts.mail, &session).await {
         tracing::debug!(%error, "confirmations wait for the store");
-        node.ledger.report(&session);
+        parts.confirmations.report(&session);
     }
     let Some(record) = room.detach(&session) else { return };
     if record.visitor {
-        return visit_over(node, &session, &room).await;
+        return visit_over(parts, &session, &room).await;
     }
-    match node.cluster.release(&session.lease, Release::Grace).await {
+    match parts.presence.cluster.release(&session.lease, Release::Grace).await {
         Ok(true) => {}
         // Another node holds it by now; what follows is that node's.
         Ok(false) => return,
@@ -42,22 +43,22 @@ pub async fn teardown(node: &Arc<Node>, active: Active) {
         multicast_position: session.inbox.lock().position(),
         state: state_to_save(&record, saved.map(|saved| *saved)),
     };
-    if let Err(error) = node.stores.presences.suspend(Timestamp::now(), &suspended).await {
+    if let Err(error) = parts.presences.suspend(Timestamp::now(), &suspended).await {
         // A drain that runs out of time says so once, not for every session.
-        if node.stopped.is_cancelled() {
+        if parts.presence.life.stopped.is_cancelled() {
             tracing::debug!(%error, "a session's last state was not saved");
         } else {
             tracing::warn!(%error, "a session's last state was not saved");
         }
     }
-    changes::publish(node, &room, &record, None);
-    changes::rehome(node, &room, &record);
+    changes::publish(&parts.presence, &room, &record, None);
+    changes::rehome(&parts.presence, &room, &record);
 }
 
 /// Nothing outlives a visit, and nobody is told that it is over but nodes.
-async fn visit_over(node: &Arc<Node>, session: &Session, room: &Room) {
+async fn visit_over(parts: &Arc<Parts>, session: &Session, room: &Room) {
     room.end(&session.presence);
-    match node.cluster.release(&session.lease, Release::Now).await {
+    match parts.presence.cluster.release(&session.lease, Release::Now).await {
         Ok(true) => {}
         // The same key visits again, elsewhere.
         Ok(false) => return,
@@ -65,7 +66,7 @@ async fn visit_over(node: &Arc<Node>, session: &Session, room: &Room) {
     }
     let presence = session.presence.clone();
     let message = BusMessage::Ended { presence, close: None, event: None };
-    node.cluster.publish(room.mesh(), &message);
+    parts.presence.cluster.publish(room.mesh(), &message);
 }
 
 /// One row per member: what a daemon set about itself is not overwritten by

@@ -1,6 +1,8 @@
 //! Hellos that meet a ban, a grant, a claim or a forged record half-way: each step
 //! is taken by hand, so that nothing depends on who is faster.
 
+mod refusals;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -8,11 +10,13 @@ use crate::admission::teardown;
 use crate::app;
 use crate::audit::AuditEvent;
 use crate::auth::SecretKey;
+use crate::cluster::PresenceRecord;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
 use crate::id::{self, MemberId};
-use crate::node::UnsettledEnd;
+use crate::node::Node;
+use crate::presence::{UnsettledEnd, changes};
 use crate::protocol::handshake::About;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
 
@@ -80,8 +84,9 @@ impl Scene {
 
     /// As its hello has proven it; what follows has yet to happen.
     async fn proven(&self, peer: &Peer, role: PeerRole, session_key: Option<&Key>) -> Proven {
-        let read = MemberRead::begin(&self.node);
-        let admitted = admit(&self.node, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
+        let read = MemberRead::begin(&self.node.admission);
+        let admitted =
+            admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
         let about = About { session_id: peer.id.to_string(), ..About::default() };
         Proven {
             read,
@@ -96,7 +101,7 @@ impl Scene {
 
     async fn enters(&self, proven: Proven) -> (Active, Outbox) {
         let outbox = Outbox::new();
-        match enter(&self.node, Codec::Json, &outbox, proven).await {
+        match enter(&self.node.admission, Codec::Json, &outbox, proven).await {
             Ok(active) => (active, outbox),
             Err(refusal) => panic!("{refusal:?}"),
         }
@@ -104,13 +109,15 @@ impl Scene {
 
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
-        let node = &self.node;
-        let room = node.registry.enter(&proven.mesh, &node.stores, &*node.cluster).await;
+        let parts = &self.node.admission;
+        let (members, mail, presence) = (&*parts.members, &*parts.mail, &parts.presence);
+        let room = presence.registry.enter(&proven.mesh, members, mail, &*presence.cluster).await;
         let room = room.expect("a room");
-        match acquire(node, &room, &proven).await.map_err(|refusal| *refusal)? {
+        let entering = Entering { parts, codec: Codec::Json, outbox, room, proven };
+        let place = acquire(parts, &entering.room, &entering.proven).await;
+        match place.map_err(|refusal| *refusal)? {
             Place::New { record, lease } => {
-                let opened = open(node, Codec::Json, outbox, room, proven, *record, lease).await;
-                opened.map_err(|refusal| *refusal)
+                entering.open(*record, lease).await.map_err(|refusal| *refusal)
             }
             Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
         }
@@ -130,14 +137,14 @@ impl Scene {
     }
 
     async fn leases(&self) -> usize {
-        self.node.cluster.leases(&self.mesh).await.expect("in memory").len()
+        self.node.presence.cluster.leases(&self.mesh).await.expect("in memory").len()
     }
 
     /// Waits for what the node does besides.
     async fn settles(&self) {
-        self.node.tasks.close();
-        self.node.tasks.wait().await;
-        self.node.tasks.reopen();
+        self.node.presence.life.tasks.close();
+        self.node.presence.life.tasks.wait().await;
+        self.node.presence.life.tasks.reopen();
     }
 }
 
@@ -145,8 +152,8 @@ async fn closed_with(outbox: &Outbox) -> CloseReason {
     let mut frames = std::collections::VecDeque::new();
     loop {
         match outbox.take(&mut frames, usize::MAX).await {
-            crate::outbox::Taken::Close(reason) => return reason,
-            crate::outbox::Taken::Frames => frames.clear(),
+            crate::session::outbox::Taken::Close(reason) => return reason,
+            crate::session::outbox::Taken::Frames => frames.clear(),
         }
     }
 }
@@ -182,7 +189,7 @@ async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
         .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
         .await
         .expect("a member");
-    refresh_members(&scene.node, &here.room).await;
+    members::refresh(&scene.node.presence, &here.room).await;
     let (active, outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
     assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
@@ -203,7 +210,7 @@ async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
         .await
         .expect("a member");
     // As where the store tells of a change in a mesh that has no room here.
-    scene.node.member_changes.fetch_add(1, Ordering::AcqRel);
+    scene.node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
     let (active, _outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
     assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
@@ -269,10 +276,12 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
             scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
         let lease = active.session.lease.clone();
         let record = active.room.record(&lease.presence).expect("it is here");
-        teardown::teardown(&scene.node, active).await;
+        teardown::teardown(&scene.node.admission, active).await;
         let mut record = PresenceRecord::clone(&record);
         edit(&mut record);
-        assert!(scene.node.cluster.write_record(&lease, &record).await.expect("in memory"));
+        assert!(
+            scene.node.presence.cluster.write_record(&lease, &record).await.expect("in memory")
+        );
 
         let (back, _) = scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
         let session = &back.session;
@@ -281,7 +290,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
         let record = back.room.record(&session.presence).expect("it is here");
         assert_eq!((&record.member, &record.member_key), (&eve.id, &eve.key), "edit {at}");
         assert_ne!(session.presence, lease.presence, "edit {at}: it is another presence");
-        teardown::teardown(&scene.node, back).await;
+        teardown::teardown(&scene.node.admission, back).await;
     }
 }
 
@@ -297,7 +306,8 @@ async fn a_session_does_not_come_back_to_another_members_row() {
         member_key: eve.key.clone(),
         ..PresenceRecord::clone(&room.record(&adas.session.presence).expect("it is here"))
     };
-    let resumed = place::resume(&scene.node, room, &forged).await.expect("the store answers");
+    let resumed =
+        place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
     assert_eq!(resumed, None);
 }
 
@@ -320,16 +330,38 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
         at,
     };
     // Another node's end, at another instant, is not told by this one.
-    scene.node.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
-    changes::settle_ends(&scene.node).await;
+    scene.node.presence.unsettled_ends.lock().push(unsettled(at.plus_ms(-1)));
+    changes::settle_ends(&scene.node.presence).await;
     assert_eq!(here.room.records().len(), 2);
-    scene.node.unsettled_ends.lock().push(unsettled(at));
-    changes::settle_ends(&scene.node).await;
-    changes::settle_ends(&scene.node).await;
+    scene.node.presence.unsettled_ends.lock().push(unsettled(at));
+    changes::settle_ends(&scene.node.presence).await;
+    changes::settle_ends(&scene.node.presence).await;
     assert_eq!(here.room.records().len(), 1);
     let mut frames = std::collections::VecDeque::new();
     outbox.take(&mut frames, usize::MAX).await;
     let told =
         frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
     assert_eq!(told.count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_comes_back_to_its_presence_and_its_peers_hear_nothing() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (_here, outbox) = scene.enters(owner).await;
+    let mut frames = std::collections::VecDeque::new();
+    let proven = || scene.proven(&bob, PeerRole::ControlPlane, None);
+    let (first, _) = scene.enters(proven().await).await;
+    let lease = first.session.lease.clone();
+    outbox.take(&mut frames, usize::MAX).await;
+    let is_joined = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("peer_joined");
+    assert!(frames.iter().any(|frame| is_joined(&frame.bytes)));
+    teardown::teardown(&scene.node.admission, first).await;
+    let before = outbox.bytes();
+    let (back, _) = scene.enters(proven().await).await;
+    assert_eq!(back.session.presence, lease.presence);
+    assert!(back.session.lease.epoch > lease.epoch);
+    assert_eq!(outbox.bytes(), before, "nobody is told");
+    assert_eq!(scene.leases().await, 2);
 }

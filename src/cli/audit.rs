@@ -13,11 +13,7 @@ use serde_json::{Value, json};
 use super::{lookup, output};
 use crate::audit::ChainVerifier;
 use crate::config::Config;
-use crate::id::MeshId;
-use crate::store::{AuditRecord, Mesh, Stores};
-
-/// Rows read at once.
-const PAGE_ROWS: i64 = 1000;
+use crate::store::{AuditRecord, Mesh, Stores, chain};
 
 /// Between two looks for new rows.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
@@ -110,13 +106,13 @@ async fn tail(store: &Stores, mesh: &Mesh, ask: &Tail, json: bool) -> anyhow::Re
             () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }
-        loop {
-            let mut rows = store.audit.after(&mesh.id, after, PAGE_ROWS).await?;
-            let Some(last) = rows.last() else { break };
-            after = last.id;
-            rows.retain(|row| filter.is_none_or(|wanted| row.event_type == wanted));
-            print_stream(&mut out, &rows, json)?;
-        }
+        let news = chain::walk(&*store.audit, &mesh.id, after, |page| {
+            after = page.last().map_or(after, |row| row.id);
+            let wanted = |row: &&AuditRecord| filter.is_none_or(|wanted| row.event_type == wanted);
+            print_stream(&mut out, page.iter().filter(wanted), json)?;
+            anyhow::Ok(true)
+        });
+        news.await?;
     }
 }
 
@@ -135,7 +131,11 @@ fn print_rows(rows: &[AuditRecord]) -> io::Result<()> {
 
 /// Rows that more will follow: lines, since the widths of a table are not
 /// known before its end.
-fn print_stream(out: &mut dyn Write, rows: &[AuditRecord], json: bool) -> anyhow::Result<()> {
+fn print_stream<'a>(
+    out: &mut dyn Write,
+    rows: impl IntoIterator<Item = &'a AuditRecord>,
+    json: bool,
+) -> anyhow::Result<()> {
     for row in rows {
         if json {
             out.write_all(output::json_line(&describe(row))?.as_bytes())?;
@@ -183,18 +183,20 @@ fn describe(row: &AuditRecord) -> Value {
 }
 
 async fn verify(store: &Stores, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
-    let mut chain = ChainVerifier::new(mesh.id.as_str());
+    let mut verifier = ChainVerifier::new(mesh.id.as_str());
     let mut broken: Option<AuditRecord> = None;
-    each_row(store, &mesh.id, |row| {
-        if !chain.push(row.as_link()) && broken.is_none() {
-            broken = Some(row.clone());
+    let walked = chain::walk(&*store.audit, &mesh.id, i64::MIN, |page| {
+        for row in page {
+            if !verifier.push(row.as_link()) && broken.is_none() {
+                broken = Some(row.clone());
+            }
         }
-        Ok(())
-    })
-    .await?;
-    let head = chain.head().to_owned();
-    let name_head = chain.name_head();
-    let verdict = chain.finish();
+        anyhow::Ok(true)
+    });
+    walked.await?;
+    let head = verifier.head().to_owned();
+    let name_head = verifier.name_head();
+    let verdict = verifier.finish();
     if json {
         output::json(&json!({
             "meshId": mesh.id,
@@ -249,13 +251,15 @@ async fn export(
         }
         None => Box::new(BufWriter::new(io::stdout())),
     };
-    let mut entries = 0_u64;
-    each_row(store, &mesh.id, |row| {
-        entries += 1;
-        out.write_all(output::json_line(&describe(row))?.as_bytes())?;
-        Ok(())
-    })
-    .await?;
+    let mut entries = 0_usize;
+    let walked = chain::walk(&*store.audit, &mesh.id, i64::MIN, |page| {
+        entries += page.len();
+        page.iter().try_for_each(|row| {
+            anyhow::Ok(out.write_all(output::json_line(&describe(row))?.as_bytes())?)
+        })?;
+        anyhow::Ok(true)
+    });
+    walked.await?;
     out.flush()?;
     if let Some(path) = file {
         let shown = path.display().to_string();
@@ -264,19 +268,4 @@ async fn export(
         output::answer(json, &object, &text)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Every row of a chain, oldest first, holding one page of them.
-async fn each_row(
-    store: &Stores,
-    mesh: &MeshId,
-    mut visit: impl FnMut(&AuditRecord) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut after = i64::MIN;
-    loop {
-        let rows = store.audit.after(mesh, after, PAGE_ROWS).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.id;
-        rows.iter().try_for_each(&mut visit)?;
-    }
 }

@@ -96,7 +96,7 @@ pub(crate) async fn create_mesh(
 /// Creates an invite, signed by the mesh's owner.
 ///
 /// # Errors
-/// [`Failure`] `mesh_archived` or `wrong_owner_key`, or the store's.
+/// `mesh_archived` or `wrong_owner_key`, or the store's.
 pub async fn create_invite(
     store: &Stores,
     mesh: &Mesh,

@@ -74,9 +74,9 @@ mod tests {
         verify_session_hello,
     };
     use crate::client::Identity;
-    use crate::codec::Codec;
+    use crate::codec::{ClientMessage, Codec};
     use crate::id::{MemberId, MeshId};
-    use crate::protocol::ClientMessage;
+    use crate::protocol::Greeting;
 
     const NOW: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
@@ -93,10 +93,8 @@ mod tests {
     fn a_hello_passes_the_brokers_check() {
         for kind in [HelloKind::Member, HelloKind::MemberWithSessionKey] {
             let (options, session, bytes) = frame(kind);
-            let ClientMessage::Hello(hello) = Codec::Json.decode(&bytes).expect("a hello").message
-            else {
-                panic!("no hello")
-            };
+            let message = Codec::Json.decode(&bytes).expect("a hello").message;
+            let ClientMessage::Hello(Greeting::Member(hello)) = message else { panic!("no hello") };
             let proof = HelloProof {
                 mesh_id: &hello.mesh_id,
                 member_id: &hello.member_id,
@@ -126,9 +124,8 @@ mod tests {
     #[test]
     fn a_session_hello_passes_the_brokers_check() {
         let (_, session, bytes) = frame(HelloKind::Session);
-        let ClientMessage::SessionHello(hello) =
-            Codec::Json.decode(&bytes).expect("a hello").message
-        else {
+        let message = Codec::Json.decode(&bytes).expect("a hello").message;
+        let ClientMessage::Hello(Greeting::Session(hello)) = message else {
             panic!("no session_hello")
         };
         let word = hello.parent_attestation.expect("given");

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::answer::Answer;
 use super::error::ClientError;
+use super::heard::Heard;
 use crate::protocol::{Ack, ErrorFrame, RequestId};
 
 /// Told what became of a send.
 pub(super) type AckSlot = oneshot::Sender<Result<Ack, ClientError>>;
 /// Told what became of a request.
-pub(super) type AnswerSlot = oneshot::Sender<Result<Answer, ClientError>>;
+pub(super) type AnswerSlot = oneshot::Sender<Result<Heard, ClientError>>;
 
 /// A send on its way.
 #[derive(Debug)]
@@ -44,19 +44,24 @@ impl Pending {
         }
     }
 
-    /// An answer by its `_reqId`; given back if nobody waits for it.
-    pub(super) fn answered(&mut self, req_id: &RequestId, answer: Answer) -> Result<(), Answer> {
-        let RequestId::Text(text) = req_id else { return Err(answer) };
-        let number = text.strip_prefix('r').and_then(|number| number.parse().ok());
+    /// A frame by its `_reqId`; given back if nobody waits for it.
+    pub(super) fn answered(&mut self, heard: Heard) -> Option<Heard> {
+        let number = match &heard.req_id {
+            Some(RequestId::Text(text)) => {
+                text.strip_prefix('r').and_then(|digits| digits.parse().ok())
+            }
+            Some(RequestId::Number(_)) | None => None,
+        };
         let Some(slot) = number.and_then(|number: u64| self.requests.remove(&number)) else {
-            return Err(answer);
+            return Some(heard);
         };
-        let result = match answer {
-            Answer::Error(error) => Err(ClientError::Refused(Box::new(error))),
-            answer => Ok(answer),
-        };
-        let _ = slot.send(result);
-        Ok(())
+        let refusal = (heard.kind == "error").then(|| heard.read::<ErrorFrame>());
+        let _ = slot.send(match refusal {
+            None => Ok(heard),
+            Some(Ok(error)) => Err(ClientError::Refused(Box::new(error))),
+            Some(Err(reason)) => Err(ClientError::Unexpected(reason)),
+        });
+        None
     }
 
     /// An error by the `id` of the send that it refuses. Whether there is one.

@@ -14,14 +14,14 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::{Host, Url};
 
-use super::answer::{Answer, AnswerFrame};
 use super::error::ClientError;
+use super::heard::Heard;
 use super::hello::hello;
 use super::options::ClientOptions;
 use crate::auth::SecretKey;
 use crate::clock::Timestamp;
 use crate::codec::{Codec, MSGPACK_SUBPROTOCOL};
-use crate::protocol::HelloAck;
+use crate::protocol::{ErrorFrame, HelloAck};
 
 /// Frames that may come before the `hello_ack`. More: the broker is broken.
 const EARLY_FRAMES_MAX: usize = 4096;
@@ -102,14 +102,17 @@ async fn greeted(
     let mut early = Vec::new();
     while let Some(frame) = socket.next().await {
         let frame = frame.map_err(|_| ClientError::Lost)?;
-        match read_frame(codec, &frame) {
-            Some(Ok(AnswerFrame { answer: Answer::HelloAck(ack), .. })) => {
-                return Ok((*ack, early));
+        if let Some(Ok(heard)) = Heard::of(codec, &frame) {
+            if heard.kind == "hello_ack"
+                && let Ok(ack) = heard.read::<HelloAck>()
+            {
+                return Ok((ack, early));
             }
-            Some(Ok(AnswerFrame { answer: Answer::Error(error), .. })) => {
+            if heard.kind == "error"
+                && let Ok(error) = heard.read::<ErrorFrame>()
+            {
                 return Err(ClientError::Refused(Box::new(error)));
             }
-            _ => {}
         }
         if let Message::Close(close) = frame {
             let (code, reason) = close_reason(close);
@@ -131,15 +134,6 @@ pub(crate) fn close_reason(
         || (1005, String::new()),
         |close| (close.code.into(), close.reason.as_str().to_owned()),
     )
-}
-
-/// What a data frame says; `None` for control frames.
-pub(super) fn read_frame(codec: Codec, frame: &Message) -> Option<Result<AnswerFrame, String>> {
-    match frame {
-        Message::Text(text) => Some(AnswerFrame::read(Codec::Json, text.as_bytes())),
-        Message::Binary(bytes) => Some(AnswerFrame::read(codec, bytes)),
-        _ => None,
-    }
 }
 
 /// A frame of that coding.

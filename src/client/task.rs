@@ -15,13 +15,14 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::answer::{Answer, AnswerFrame};
 use super::backoff::Backoff;
 use super::error::{ClientError, is_terminal};
+use super::heard::Heard;
 use super::inbound::{Inbound, Remembered};
 use super::outgoing::Outgoing;
 use super::pending::{AnswerSlot, Pending, PendingSend};
 use super::socket::{self, NO_CLOSE_FRAME, Opened, Socket};
+use crate::codec::Frame;
 use crate::id::MessageId;
 use crate::protocol::{ClientAck, Push};
 
@@ -175,35 +176,34 @@ impl Task {
     }
 
     fn take(&mut self, frame: &Message, out: &mut Outgoing) {
-        match socket::read_frame(self.shared.options.codec, frame) {
-            Some(Ok(frame)) => self.dispatch(frame, out),
-            Some(Err(reason)) => tracing::debug!(reason, "a frame that is no answer"),
-            None => {}
+        let heard = Heard::of(self.shared.options.codec, frame);
+        let taken = heard.map(|heard| heard.and_then(|heard| self.dispatch(heard, out)));
+        if let Some(Err(reason)) = taken {
+            tracing::debug!(reason, "a frame that cannot be read");
         }
     }
 
-    fn dispatch(&mut self, frame: AnswerFrame, out: &mut Outgoing) {
-        let AnswerFrame { req_id, answer } = frame;
-        let answer = match req_id {
-            Some(req_id) => match self.pending.answered(&req_id, answer) {
-                Ok(()) => return,
-                Err(answer) => answer,
-            },
-            None => answer,
-        };
-        match answer {
-            Answer::Push(push) => self.pushed(push, out),
-            Answer::Ack(ack) => {
-                self.pending.acked(ack);
-            }
-            Answer::Error(error) => {
+    fn dispatch(&mut self, heard: Heard, out: &mut Outgoing) -> Result<(), String> {
+        let Some(heard) = self.pending.answered(heard) else { return Ok(()) };
+        match heard.kind.as_str() {
+            "push" | "inbound" => self.pushed(heard.read()?, out),
+            "ack" => _ = self.pending.acked(heard.read()?),
+            "error" => {
+                let error = heard.read()?;
                 if !self.pending.refused(&error) {
                     self.parked.push_back(Inbound::Error(error));
                 }
             }
-            Answer::Other { kind, body } => self.parked.push_back(Inbound::Other { kind, body }),
-            answer => tracing::debug!(kind = answer.kind(), "an answer that nobody waits for"),
+            kind if kind == "hello_ack" || heard.req_id.is_some() => {
+                tracing::debug!(kind, "an answer that nobody waits for");
+            }
+            _ => {
+                // Null, if it has no form as JSON.
+                let body = heard.read().unwrap_or_default();
+                self.parked.push_back(Inbound::Other { kind: heard.kind, body });
+            }
         }
+        Ok(())
     }
 
     fn pushed(&mut self, push: Box<Push>, out: &mut Outgoing) {
@@ -396,14 +396,8 @@ fn end_of(error: &ClientError) -> End {
 impl Shared {
     /// The frame that says a delivery is done.
     pub(super) fn confirmation(&self, id: &MessageId) -> Option<Message> {
-        #[derive(serde::Serialize)]
-        struct Frame {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            #[serde(flatten)]
-            ack: ClientAck,
-        }
         let ack = ClientAck { client_message_id: None, broker_message_id: Some(id.to_string()) };
-        socket::encode(self.options.codec, &Frame { kind: "client_ack", ack }).ok()
+        let frame = Frame { kind: "client_ack", fields: &ack, req_id: None::<()> };
+        socket::encode(self.options.codec, &frame).ok()
     }
 }

@@ -3,23 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::policy::{self, Capability, Target};
-use crate::clock::Timestamp;
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, PresenceRecord};
-use crate::codec::SharedFrame;
-use crate::delivery::drain;
+use super::policy::{self, Target};
+use super::{Parts, audience, drain, push};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
-use crate::metrics;
-use crate::node::Node;
-use crate::protocol::{Blob, Push, ServerMessage};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
-use crate::session::inbox::{Delivery, Route};
-use crate::store::{NewEnvelope, StoredEnvelope};
+use crate::session::inbox::Route;
+use crate::store::StoredEnvelope;
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
-pub enum Recipient {
+pub(crate) enum Recipient {
     /// Everyone that the target names.
     Many,
     /// One.
@@ -33,118 +28,42 @@ pub enum Recipient {
     },
 }
 
-/// What the router remembers of a send while it is committed.
-pub struct Sent {
+/// What is remembered of a send while it is committed.
+pub(crate) struct Sent {
     /// The sender's mesh.
-    pub room: Arc<Room>,
+    pub(crate) room: Arc<Room>,
     /// The sender.
-    pub sender: Arc<Session>,
+    pub(crate) sender: Arc<Session>,
     /// Whom it is for.
-    pub recipient: Recipient,
-    /// The sender's name.
-    pub sender_name: String,
+    pub(crate) recipient: Recipient,
 }
 
 /// Delivers what was just accepted.
-pub fn deliver(
-    node: &Arc<Node>,
+pub(crate) fn deliver(
+    parts: &Arc<Parts>,
     sent: Sent,
-    envelope: NewEnvelope,
-    seq: i64,
+    stored: StoredEnvelope,
     previous_multicast: i64,
-    created_at: Timestamp,
 ) {
     let begun = Instant::now();
-    let stored = StoredEnvelope {
-        id: envelope.id,
-        seq,
-        sender_member: envelope.sender_member,
-        sender_key: sent.sender.member_key.clone(),
-        sender_name: sent.sender_name,
-        sender_session_key: envelope.sender_session_key,
-        target_spec: envelope.target_spec,
-        priority: envelope.priority,
-        nonce: envelope.nonce,
-        ciphertext: envelope.ciphertext,
-        created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-    };
     let room = &sent.room;
     match sent.recipient {
         Recipient::Many => {
             let resumed = sent.sender.is_first_since_resumed(None);
-            multicast(node, room, stored, previous_multicast, resumed);
+            multicast(parts, room, stored, previous_multicast, resumed);
         }
         Recipient::One { key, member, presence } => {
             let resumed = sent.sender.is_first_since_resumed(Some(&key));
-            direct(node, room, stored, key, &member, presence, resumed);
+            direct(parts, room, stored, key, &member, presence, resumed);
         }
     }
-    node.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
-}
-
-/// The push of a direct message. Old daemons drop pushes that carry their own
-/// member's key, so it is left out among sessions of one member.
-#[must_use]
-pub fn direct_push(room: &Room, envelope: StoredEnvelope, recipient: &MemberId) -> Push {
-    let same_member = envelope.sender_member == *recipient;
-    let mut push = base_push(room, envelope);
-    if same_member {
-        push.sender_member_pubkey = None;
-    }
-    push.reply_to_id = None;
-    push
-}
-
-/// The push of a multicast.
-#[must_use]
-pub fn multicast_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let mut push = base_push(room, envelope);
-    push.client_message_id = None;
-    push.request_fingerprint = None;
-    push
-}
-
-fn base_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let StoredEnvelope { sender_key, sender_session_key, .. } = envelope;
-    Push {
-        message_id: envelope.id,
-        mesh_id: room.mesh().clone(),
-        sender_pubkey: sender_session_key.unwrap_or_else(|| sender_key.clone()),
-        sender_member_pubkey: Some(sender_key),
-        sender_member_id: Some(envelope.sender_member),
-        sender_name: Some(envelope.sender_name),
-        priority: envelope.priority,
-        nonce: Blob::from_text(envelope.nonce),
-        ciphertext: Blob::from_text(envelope.ciphertext),
-        created_at: envelope.created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-        subtype: None,
-        event: None,
-        event_data: None,
-    }
-}
-
-/// A delivery of a push.
-#[must_use]
-pub fn delivery(push: Push, route: Route) -> Delivery {
-    Delivery {
-        id: push.message_id.clone(),
-        route,
-        priority: push.priority,
-        client_message_id: push.client_message_id.as_deref().map(Arc::from),
-        frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
-    }
+    parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
 }
 
 // --- one recipient -----------------------------------------------------------
 
 fn direct(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     envelope: StoredEnvelope,
     key: Key,
@@ -156,32 +75,32 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
-        return mail_for(node, room, key);
+        return mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
-        return give_back(node, room, presence, id, key);
+        return give_back(parts, room, presence, id, key);
     };
     match room.session(&presence) {
         Some(session) => {
             if !session.outbox.is_open() {
-                return give_back(node, room, presence, id, key);
+                return give_back(parts, room, presence, id, key);
             }
-            let push = Box::new(direct_push(room, envelope, member));
-            offer_direct(node, room, &session, BusDelivery { seq, push, resumed });
+            let push = Box::new(push::direct(room, envelope, member));
+            offer_direct(parts, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
-        None if !record.online => give_back(node, room, presence, id, key),
+        None if !record.online => give_back(parts, room, presence, id, key),
         None => {
-            let push = Box::new(direct_push(room, envelope, member));
+            let push = Box::new(push::direct(room, envelope, member));
             let delivery = BusDelivery { seq, push, resumed };
-            node.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
+            parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
 }
 
 /// A direct message from another node, for a session here.
-pub fn direct_from_bus(
-    node: &Arc<Node>,
+pub(crate) fn direct_from_bus(
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
     from: BusDelivery,
@@ -190,76 +109,76 @@ pub fn direct_from_bus(
     let Some(session) = room.session(&presence) else { return };
     if !session.outbox.is_open() {
         let key = session.member_key.clone();
-        return give_back(node, room, presence, id, key);
+        return give_back(parts, room, presence, id, key);
     }
-    offer_direct(node, room, &session, from);
+    offer_direct(parts, room, &session, from);
 }
 
 /// To a session here, behind what its sender sent before.
 fn offer_direct(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     BusDelivery { push, resumed, .. }: BusDelivery,
 ) {
     if !resumed && !room.multicasts_wait() {
-        session.offer(&delivery(*push, Route::Direct));
+        session.offer(&push::delivery(*push, Route::Direct));
         return;
     }
     // An earlier message of the same sender may have gone missing, or be among
     // the multicasts that wait for another node's. The store has all, in order.
     session.inbox.lock().mark_behind();
-    drain::request(node, room, session);
+    drain::request(parts, room, session);
 }
 
 /// The presence that had the claim is gone: the claim is taken back, so that
 /// whoever else the key addresses need not wait for it to run out.
 fn give_back(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
     message: MessageId,
     key: Key,
 ) {
-    let (node, room) = (Arc::clone(node), Arc::clone(room));
-    let tasks = node.tasks.clone();
+    let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+    let tasks = parts.life.tasks.clone();
     tasks.spawn(async move {
-        if let Err(error) = node.stores.mail.unclaim(&presence, &[message]).await {
+        if let Err(error) = parts.mail.unclaim(&presence, &[message]).await {
             tracing::debug!(%error, "a claim stays until it runs out");
         }
-        mail_for(&node, &room, key);
+        mail_for(&parts, &room, key);
     });
 }
 
 /// Mail lies in the store for this key: whoever it addresses reads it, here
 /// and on every other node.
-pub fn mail_for(node: &Arc<Node>, room: &Arc<Room>, key: Key) {
-    drain_addressed(node, room, &key);
+pub(crate) fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
+    drain_addressed(parts, room, &key);
     let message = BusMessage::MailFor { keys: vec![key], many: false };
-    node.cluster.publish(room.mesh(), &message);
+    parts.cluster.publish(room.mesh(), &message);
 }
 
 /// A message was sent again. The node that took it may have died before it told
 /// anybody of it: whoever it is for reads the store.
-pub fn deliver_again(node: &Arc<Node>, sent: Sent) {
+pub(crate) fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
     let Sent { room, recipient, .. } = sent;
     match recipient {
-        Recipient::One { key, .. } => mail_for(node, &room, key),
+        Recipient::One { key, .. } => mail_for(parts, &room, key),
         Recipient::Many => {
-            drain::request_all(node, &room);
+            drain::request_all(parts, &room);
             let message = BusMessage::MailFor { keys: Vec::new(), many: true };
-            node.cluster.publish(room.mesh(), &message);
+            parts.cluster.publish(room.mesh(), &message);
         }
     }
 }
 
 /// Drains the sessions here that a key addresses. Daemons leave it to an idle
 /// session of their member, on whichever node that is.
-pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
+pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     let candidates = room.addressed_by(key.as_str());
     for candidate in policy::takers(&candidates) {
         if let Some(session) = &candidate.session {
-            drain::request(node, room, session);
+            drain::request(parts, room, session);
         }
     }
 }
@@ -267,7 +186,7 @@ pub fn drain_addressed(node: &Arc<Node>, room: &Arc<Room>, key: &Key) {
 // --- many recipients -----------------------------------------------------------
 
 fn multicast(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     envelope: StoredEnvelope,
     previous: i64,
@@ -283,13 +202,13 @@ fn multicast(
         session_key: envelope.sender_session_key.clone(),
     };
     let seq = envelope.seq;
-    let push = Box::new(multicast_push(room, envelope));
+    let push = Box::new(push::multicast(room, envelope));
     let delivery = BusDelivery { seq, push, resumed };
     let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));
-    node.cluster.publish(room.mesh(), &message);
+    parts.cluster.publish(room.mesh(), &message);
     if let BusMessage::Multicast(multicast) = message {
-        multicast_arrives(node, room, *multicast);
+        multicast_arrives(parts, room, *multicast);
     }
 }
 
@@ -298,24 +217,24 @@ fn multicast(
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 
 /// A multicast, from here or from another node, in the mesh's order.
-pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let read_all = || {
-        node.metrics.bus_gaps.inc();
-        drain::request_all(node, room);
+        parts.metrics.bus_gaps.inc();
+        drain::request_all(parts, room);
     };
     if multicast.delivery.seq <= room.last_multicast() {
-        drain::places::look(node, room);
+        drain::rewind::look(parts, room);
     }
-    match room.arrive(multicast, |multicast| fan_out(node, room, multicast), read_all) {
+    match room.arrive(multicast, |multicast| fan_out(parts, room, multicast), read_all) {
         Arrival::Now(_) | Arrival::Waits { first: false } | Arrival::Lost => {}
         Arrival::Waits { first: true } => {
-            let (node, room) = (Arc::clone(node), Arc::clone(room));
-            let tasks = node.tasks.clone();
+            let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+            let tasks = parts.life.tasks.clone();
             tasks.spawn(async move {
                 tokio::time::sleep(EARLY_WAIT).await;
                 room.give_up_waiting(|| {
-                    node.metrics.bus_gaps.inc();
-                    drain::request_all(&node, &room);
+                    parts.metrics.bus_gaps.inc();
+                    drain::request_all(&parts, &room);
                 });
             });
         }
@@ -323,21 +242,21 @@ pub fn multicast_arrives(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicas
 }
 
 /// To every session here that a multicast is for. Encoded once per codec.
-fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
+fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let Multicast { group, sender, delivery: BusDelivery { seq, push, resumed }, .. } = multicast;
     if resumed {
         // It waits behind their gates.
-        drain::request_all(node, room);
+        drain::request_all(parts, room);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
-    let delivery = delivery(*push, Route::Multicast(seq));
+    let delivery = push::delivery(*push, Route::Multicast(seq));
     for (session, record) in room.sessions() {
         if record.visitor {
             continue;
         }
         let wanted = record.member != sender.member
-            && is_for(room, target, &record, seq)
-            && multicast_granted(node, room, &record.member, &sender);
+            && audience::includes(room, target, &record, seq)
+            && audience::is_granted(parts, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery);
         } else {
@@ -346,34 +265,5 @@ fn fan_out(node: &Arc<Node>, room: &Arc<Room>, multicast: Multicast) {
     }
 }
 
-/// Whether a multicast with this place is to go to that presence, as far as its
-/// target goes: not if its daemon, which keeps one inbox for all its sessions,
-/// gets it too.
-#[must_use]
-pub fn is_for(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
-    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
-    is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
-}
-
-/// Whether the recipient's grants let this sender's multicasts through.
-#[must_use]
-pub fn multicast_granted(
-    node: &Node,
-    room: &Room,
-    recipient: &MemberId,
-    sender: &MulticastSender,
-) -> bool {
-    let Some(member) = room.member(recipient) else { return false };
-    let session_key = sender.session_key.as_ref();
-    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
-    if !granted {
-        count_dropped(node, Capability::Broadcast);
-    }
-    granted
-}
-
-/// A grant kept a delivery away.
-pub fn count_dropped(node: &Node, capability: Capability) {
-    let cap = metrics::Capability { cap: capability.as_str() };
-    node.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
-}
+#[cfg(test)]
+mod tests;

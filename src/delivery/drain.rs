@@ -4,17 +4,16 @@
 //! have been missed, when deliveries were not confirmed in time. Each runs in
 //! a task of its own that nobody cancels.
 
-pub mod places;
+pub(crate) mod rewind;
 
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::{MulticastSender, PresenceRecord};
-use crate::delivery::deliver;
 use crate::delivery::policy::{self, Capability, Target};
+use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
 use crate::limits;
-use crate::node::Node;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::inbox::{DrainPlan, Route};
@@ -22,37 +21,37 @@ use crate::store::{ClaimRequest, Result, StoredEnvelope};
 
 /// Wants a session's mail read. If it is being read already, that goes round
 /// once more.
-pub fn request(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
+pub(crate) fn request(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
     if session.inbox.lock().begin_drain() {
-        start(node, room, session);
+        start(parts, room, session);
     }
 }
 
 /// Every session of a mesh here reads its mail and the multicasts it may have
 /// missed.
-pub fn request_all(node: &Arc<Node>, room: &Arc<Room>) {
+pub(crate) fn request_all(parts: &Arc<Parts>, room: &Arc<Room>) {
     for (session, _) in room.sessions() {
         session.inbox.lock().mark_behind();
-        request(node, room, &session);
+        request(parts, room, &session);
     }
 }
 
 /// Starts the first drain of a session, whose inbox begins as draining.
-pub fn start(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
-    let (node, room, session) = (Arc::clone(node), Arc::clone(room), Arc::clone(session));
-    let tasks = node.tasks.clone();
-    tasks.spawn(async move { drain(&node, &room, &session).await });
+pub(crate) fn start(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
+    let (parts, room, session) = (Arc::clone(parts), Arc::clone(room), Arc::clone(session));
+    let tasks = parts.life.tasks.clone();
+    tasks.spawn(async move { drain(&parts, &room, &session).await });
 }
 
-async fn drain(node: &Arc<Node>, room: &Arc<Room>, session: &Arc<Session>) {
-    node.metrics.drains.inc();
+async fn drain(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
+    parts.metrics.drains.inc();
     // Whatever a round reads finds room at once, or is read again: while a peer
     // is slow, nothing but its outbox is held for it.
     let mut readings = Readings::default();
     loop {
-        let turn = node.drains.acquire().await;
+        let turn = parts.drains.acquire().await;
         let Some(plan) = session.plan_drain() else { return };
-        let done = round(node, room, session, plan, &mut readings).await;
+        let done = round(parts, room, session, plan, &mut readings).await;
         drop(turn);
         match done {
             Ok(found_all) => {
@@ -145,7 +144,7 @@ impl Found {
 
 /// Reads once and sends what was found; whether that was all.
 async fn round(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     plan: DrainPlan,
@@ -159,15 +158,16 @@ async fn round(
         Some(i64::MAX)
     } else {
         let believed = room.last_multicast().max(session.inbox.lock().multicast_seen());
-        places::newest(node, room, believed).await?
+        rewind::newest(parts, room, believed).await?
     };
     let Some(newest) = newest else { return Ok(false) };
-    let (directs, all_directs) = directs(node, room, session, &plan, &mut readings.directs).await?;
+    let (directs, all_directs) =
+        directs(parts, room, session, &plan, &mut readings.directs).await?;
     // Multicasts that were sent before these may still be on their way here.
     let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
     let (multicasts, all_multicasts) = if reads_multicasts {
         let reading = &mut readings.multicasts;
-        let read = multicasts(node, room, session, plan.multicasts_after, reading).await;
+        let read = multicasts(parts, room, session, plan.multicasts_after, reading).await;
         read.inspect_err(|_| session.inbox.lock().mark_behind())?
     } else {
         (Vec::new(), true)
@@ -196,7 +196,7 @@ async fn round(
             sent_all = false;
             break;
         }
-        match send(node, room, session, one) {
+        match send(parts, room, session, one) {
             Sent::Yes => {}
             Sent::Full => {
                 sent_all = false;
@@ -221,7 +221,7 @@ async fn round(
     }
     // Their claims are taken back, for whoever else they are addressed to.
     if !refused.is_empty()
-        && let Err(error) = node.stores.mail.unclaim(&session.presence, &refused).await
+        && let Err(error) = parts.mail.unclaim(&session.presence, &refused).await
     {
         tracing::debug!(%error, "claims stay until they run out");
     }
@@ -229,7 +229,7 @@ async fn round(
 }
 
 async fn directs(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     session: &Session,
     plan: &DrainPlan,
@@ -247,13 +247,13 @@ async fn directs(
         presence: session.presence.clone(),
         mesh: session.mesh.clone(),
         member_key,
-        session_key: own_session_key(node, session, &record, now).await?,
+        session_key: own_session_key(parts, session, &record, now).await?,
         urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
         in_flight: plan.in_flight.clone(),
-        until: now.plus_ms(node.config.message.claim_ms),
+        until: now.plus_ms(parts.config.claim_ms),
         limit,
     };
-    let rows = node.stores.mail.claim(now, &ask).await?;
+    let rows = parts.mail.claim(now, &ask).await?;
     let is_all = rows.len() < limit as usize;
     reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
     Ok((rows.into_iter().map(Found::Direct).collect(), is_all))
@@ -264,7 +264,7 @@ async fn directs(
 /// claim that somebody else has proven is on its way out, and until then gets what
 /// is live at most: what is stored waits for its owner.
 async fn own_session_key(
-    node: &Node,
+    parts: &Parts,
     session: &Session,
     record: &PresenceRecord,
     now: Timestamp,
@@ -272,12 +272,12 @@ async fn own_session_key(
     let claimed = record.claimed_key().filter(|_| !session.visitor);
     let Some(claimed) = claimed else { return Ok(session.session_key.clone()) };
     let since = now.plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let owner = node.stores.members.of_session_key(&session.mesh, claimed.as_str(), since).await?;
+    let owner = parts.members.of_session_key(&session.mesh, claimed.as_str(), since).await?;
     Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
 }
 
 async fn multicasts(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     session: &Session,
     after: i64,
@@ -289,12 +289,12 @@ async fn multicasts(
     loop {
         let page = reading.left(wanted, wanted_bytes).min(reading.envelopes).max(1);
         let limit = u32::try_from(page).unwrap_or(u32::MAX);
-        let rows = node.stores.mail.multicasts_after(room.mesh(), after, limit).await?;
+        let rows = parts.mail.multicasts_after(room.mesh(), after, limit).await?;
         let is_last = rows.len() < page;
         reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
         for row in rows {
             after = row.seq;
-            if is_for(node, room, session, &row) {
+            if is_for(parts, room, session, &row) {
                 wanted += 1;
                 wanted_bytes += bytes_of(&row);
                 found.push(Found::Multicast(row));
@@ -313,7 +313,7 @@ async fn multicasts(
     }
 }
 
-fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
+fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
     if row.sender_member == session.member {
         return false;
     }
@@ -323,8 +323,8 @@ fn is_for(node: &Node, room: &Room, session: &Session, row: &StoredEnvelope) -> 
         member_key: row.sender_key.clone(),
         session_key: row.sender_session_key.clone(),
     };
-    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
-        && deliver::multicast_granted(node, room, &session.member, &sender)
+    audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
+        && audience::is_granted(parts, room, &session.member, &sender)
 }
 
 /// What became of one thing found.
@@ -337,7 +337,7 @@ enum Sent {
     Refused(MessageId),
 }
 
-fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
+fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
     let delivery = match found {
         Found::Past(seq) => {
             session.inbox.lock().drained_past(seq);
@@ -345,14 +345,14 @@ fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
         }
         Found::Multicast(envelope) => {
             let route = Route::Multicast(envelope.seq);
-            deliver::delivery(deliver::multicast_push(room, envelope), route)
+            push::delivery(push::multicast(room, envelope), route)
         }
         Found::Direct(envelope) => {
-            if !may_have(node, room, session, &envelope) {
+            if !may_have(parts, room, session, &envelope) {
                 return Sent::Refused(envelope.id);
             }
-            let push = deliver::direct_push(room, envelope, &session.member);
-            deliver::delivery(push, Route::Direct)
+            let push = push::direct(room, envelope, &session.member);
+            push::delivery(push, Route::Direct)
         }
     };
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
@@ -363,7 +363,7 @@ fn send(node: &Node, room: &Room, session: &Session, found: Found) -> Sent {
 
 /// Whether a direct message may go to this session: not if it sent it itself,
 /// not if the member's grants have changed since.
-fn may_have(node: &Node, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
+fn may_have(parts: &Parts, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
     let own = envelope.sender_member == session.member
         && envelope.sender_session_key == session.session_key;
     let granted = room.member(&session.member).is_some_and(|member| {
@@ -371,39 +371,10 @@ fn may_have(node: &Node, room: &Room, session: &Session, envelope: &StoredEnvelo
         policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
     });
     if !granted {
-        deliver::count_dropped(node, Capability::Dm);
+        audience::count_dropped(parts, Capability::Dm);
     }
     granted && !own
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {
-        let large = 90_000;
-        let mut reading = Reading::default();
-        reading.learn(8, 8 * large);
-        assert_eq!(reading.envelopes, limits::DRAIN_BATCH_BYTES_MAX / large);
-        assert_eq!(reading.left(2, 2 * large), limits::DRAIN_BATCH_BYTES_MAX / large - 2);
-        assert_eq!(reading.left(8, 8 * large), 0);
-        // One is always taken, however large.
-        reading.learn(1, 2 * limits::DRAIN_BATCH_BYTES_MAX);
-        assert_eq!(reading.envelopes, 1);
-    }
-
-    #[test]
-    fn a_drain_of_small_ones_grows_to_its_bound() {
-        let small = limits::ENVELOPE_BYTES + 100;
-        let mut reading = Reading::default();
-        let mut grown = Vec::new();
-        for _ in 0..4 {
-            reading.learn(reading.envelopes, reading.envelopes * small);
-            grown.push(reading.envelopes);
-        }
-        assert_eq!(grown, [32, 128, 128, 128]);
-        assert_eq!(reading.left(128, 128 * small), 0);
-        assert_eq!(Reading::default().left(0, 0), limits::DRAIN_FIRST_ENVELOPES);
-    }
-}
+mod tests;

@@ -9,17 +9,18 @@ use super::policy::{self, Capability, Target};
 use crate::clock::Timestamp;
 use crate::cluster::{ClusterHealth, PresenceRecord};
 use crate::codec::Codec;
+use crate::delivery::Parts;
 use crate::id::{Key, MessageId};
 use crate::limits;
+use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
-use crate::node::Node;
-use crate::outbox::Owed;
 use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
 use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
-use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
-use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
+use crate::session::outbox::Owed;
+use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
+use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
 const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
@@ -54,8 +55,8 @@ impl Refusal {
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
 /// this returns when it is on its way, so that a socket's next frame need not
 /// wait for the commit.
-pub async fn send(
-    node: &Arc<Node>,
+pub(crate) async fn send(
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     send: Send<'_>,
@@ -64,10 +65,13 @@ pub async fn send(
 ) {
     let id = send.id.as_deref().unwrap_or_default().to_owned();
     let answer_to = AnswerTo::new(session, id, req_id);
-    match plan(node, room, session, send).await {
-        Ok((envelope, sent)) => submit(node, answer_to, envelope, sent, received).await,
+    match plan(parts, room, session, send).await {
+        Ok((envelope, sent)) => {
+            let pending = PendingSend { parts: Arc::clone(parts), answer_to, sent };
+            parts.group_commit.submit(Submission { envelope, received, pending }).await;
+        }
         Err(refusal) => {
-            answer_to.refuse(node, &refusal);
+            answer_to.refuse(parts, &refusal);
             if let Some(owed) = session.charge(cost::OF_NOISE) {
                 tokio::time::sleep(owed).await;
             }
@@ -94,8 +98,8 @@ impl AnswerTo {
         self.answer(message_id, true, None);
     }
 
-    fn refuse(self, node: &Node, refusal: &Refusal) {
-        node.metrics.rejected(refusal.reason);
+    fn refuse(self, parts: &Parts, refusal: &Refusal) {
+        parts.metrics.rejected(refusal.reason);
         self.answer(String::new(), false, Some(refusal.text.clone()));
     }
 
@@ -113,8 +117,8 @@ fn encoded_bytes(text: &str) -> usize {
 }
 
 /// The answer to a send that is not one: bad priority, wrong types.
-pub fn refuse_invalid(
-    node: &Node,
+pub(crate) fn refuse_invalid(
+    parts: &Parts,
     session: &Arc<Session>,
     id: Option<String>,
     req_id: Option<&RequestId>,
@@ -122,21 +126,21 @@ pub fn refuse_invalid(
 ) {
     let id = id.unwrap_or_default();
     let answer_to = AnswerTo::new(session, id, req_id.cloned());
-    answer_to.refuse(node, &Refusal::new("invalid", format!("invalid send: {reason}")));
+    answer_to.refuse(parts, &Refusal::new("invalid", format!("invalid send: {reason}")));
 }
 
 /// The checks, in the recorded order, and whom the message is for.
 async fn plan(
-    node: &Node,
+    parts: &Parts,
     room: &Arc<Room>,
     session: &Arc<Session>,
     send: Send<'_>,
 ) -> Result<(NewEnvelope, Sent), Refusal> {
-    if !node.rates.may_send(&*node.cluster, &session.member).await {
-        return Err(Refusal::new("rate_limit", node.rates.send_refusal()));
+    if !parts.rates.may_send(&*parts.cluster, &session.member).await {
+        return Err(Refusal::new("rate_limit", parts.rates.send_refusal()));
     }
-    check_sizes(node, session, &send)?;
-    if node.disk_low.load(Ordering::Relaxed) {
+    check_sizes(parts, session, &send)?;
+    if parts.life.disk_low.load(Ordering::Relaxed) {
         return Err(Refusal::new("disk_low", DISK_LOW));
     }
     let record = room
@@ -149,23 +153,18 @@ async fn plan(
             let text = format!("invalid target \"#{topic}\": this broker has no topics");
             return Err(Refusal::new("topic", text));
         }
-        Target::Key(key) => direct(node, room, session, key, send.priority).await?,
+        Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
-    let sent = Sent {
-        room: Arc::clone(room),
-        sender: Arc::clone(session),
-        recipient,
-        sender_name: record.display_name.clone(),
-    };
-    Ok((envelope(node, session, &record, send, &sent), sent))
+    let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
+    Ok((envelope(parts, session, &record, send, &sent), sent))
 }
 
-fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
+fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
     let sealed = send.ciphertext.as_text().len() + send.nonce.as_text().len();
     // What came as bytes is held as base64, which is longer by a third.
     let sealed = if session.codec == Codec::MsgPack { sealed / 4 * 3 } else { sealed };
     let bytes = sealed + send.target_spec.len();
-    let max = node.config.message.message_bytes_max;
+    let max = parts.config.message_bytes_max;
     if bytes > max {
         let text = format!("payload too large: {bytes} bytes > MAX_MESSAGE_BYTES={max}");
         return Err(Refusal::new("too_large", text));
@@ -198,7 +197,7 @@ fn check_sizes(node: &Node, session: &Session, send: &Send<'_>) -> Result<(), Re
 
 /// Rules 21, 22 and 24: known, allowed, and which presence should get it.
 async fn direct(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     session: &Session,
     key: &str,
@@ -206,12 +205,12 @@ async fn direct(
 ) -> Result<Recipient, Refusal> {
     let mut candidates = room.addressed_by(key);
     candidates.retain(|candidate| candidate.record.id != session.presence);
-    let member = recipient_member(node, room, session, key, &candidates).await?;
+    let member = recipient_member(parts, room, session, key, &candidates).await?;
     let session_key = session.session_key.as_ref();
     if !policy::grants(&member, &session.member_key, session_key, Capability::Dm) {
         return Err(Refusal::new("grants", NO_GRANT));
     }
-    if node.cluster.health() == ClusterHealth::Degraded {
+    if parts.cluster.health() == ClusterHealth::Degraded {
         // A claim for a session elsewhere, whom this node cannot tell of it,
         // would only keep that one's node from finding the message.
         candidates.retain(|candidate| candidate.session.is_some());
@@ -225,7 +224,7 @@ async fn direct(
 }
 
 async fn recipient_member(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     session: &Session,
     key: &str,
@@ -238,7 +237,7 @@ async fn recipient_member(
             return Ok(member);
         }
         let enrolled =
-            enrolled(node, room, record.member_key.as_str(), record.member.as_str()).await?;
+            enrolled(parts, room, record.member_key.as_str(), record.member.as_str()).await?;
         return enrolled.ok_or_else(no_peer);
     }
     let own = key == session.member_key.as_str()
@@ -252,29 +251,29 @@ async fn recipient_member(
     if !crate::auth::is_public_key(key) {
         return Err(no_peer());
     }
-    if let Some(member) = enrolled(node, room, key, "").await? {
+    if let Some(member) = enrolled(parts, room, key, "").await? {
         return Ok(member);
     }
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let found = node.stores.members.addressee_of_session_key(room.mesh(), key, since).await;
+    let found = parts.members.addressee_of_session_key(room.mesh(), key, since).await;
     let id = found.map_err(not_read)?;
     let id = id.ok_or_else(no_peer)?;
     if let Some(member) = room.member(&id) {
         return Ok(member);
     }
-    let members = node.stores.members.active(room.mesh()).await.map_err(not_read)?;
+    let members = parts.members.active(room.mesh()).await.map_err(not_read)?;
     members.into_iter().find(|member| member.id == id).map(Arc::new).ok_or_else(no_peer)
 }
 
 /// The member as the store has it: another node may have enrolled it a moment
 /// ago, and what it told of that may still be on its way.
 async fn enrolled(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     key: &str,
     member: &str,
 ) -> Result<Option<Arc<Member>>, Refusal> {
-    let admission = node.stores.members.admit(room.mesh(), key, member).await;
+    let admission = parts.members.admit(room.mesh(), key, member).await;
     Ok(match admission.map_err(not_read)? {
         Admission::Member(admitted) => Some(Arc::new(admitted.member)),
         _ => None,
@@ -288,7 +287,7 @@ fn not_read(error: StoreError) -> Refusal {
 }
 
 fn envelope(
-    node: &Node,
+    parts: &Parts,
     session: &Session,
     record: &PresenceRecord,
     send: Send<'_>,
@@ -302,7 +301,7 @@ fn envelope(
         Recipient::One { presence, .. } => Reach::Direct {
             claim: presence
                 .clone()
-                .map(|presence| (presence, Timestamp::now().plus_ms(node.config.message.claim_ms))),
+                .map(|presence| (presence, Timestamp::now().plus_ms(parts.config.claim_ms))),
         },
     };
     NewEnvelope {
@@ -322,61 +321,71 @@ fn envelope(
     }
 }
 
-async fn submit(
-    node: &Arc<Node>,
+/// A send on its way to the disk: whom to answer, and what follows then.
+pub struct PendingSend {
+    parts: Arc<Parts>,
     answer_to: AnswerTo,
-    envelope: NewEnvelope,
     sent: Sent,
-    received: Instant,
-) {
-    let done = {
-        let node = Arc::clone(node);
-        Box::new(move |envelope: NewEnvelope, outcome: Outcome| {
-            decided(&node, answer_to, envelope, sent, outcome);
-        })
-    };
-    node.accept.submit(Submission { envelope, received, done }).await;
 }
 
-/// The fate is known: the answer first, then the message.
-fn decided(
-    node: &Arc<Node>,
-    answer_to: AnswerTo,
-    envelope: NewEnvelope,
-    sent: Sent,
-    outcome: Outcome,
-) {
-    match outcome {
-        Ok(Accepted::New { seq, previous_multicast, created_at }) => {
-            let priority = envelope.priority.as_str();
-            node.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-            sent.room.note_accepted();
-            tracing::debug!(
-                message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
-                created_at = created_at.as_ms(),
-                "message accepted"
-            );
-            answer_to.kept(envelope.id.to_string());
-            deliver::deliver(node, sent, envelope, seq, previous_multicast, created_at);
+impl Pending for PendingSend {
+    /// The answer first, then the message.
+    fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
+        let Self { parts, answer_to, sent } = self;
+        match outcome {
+            Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+                let priority = envelope.priority.as_str();
+                parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+                sent.room.note_accepted();
+                tracing::debug!(
+                    name: milestone::ACCEPTED,
+                    message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                    created_at = created_at.as_ms(),
+                    "message accepted"
+                );
+                answer_to.kept(envelope.id.to_string());
+                let stored = stored(envelope, &sent, seq, created_at);
+                deliver::deliver(&parts, sent, stored, previous_multicast);
+            }
+            Ok(Accepted::Duplicate { id }) => {
+                answer_to.kept(id.to_string());
+                deliver::deliver_again(&parts, sent);
+            }
+            Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
         }
-        Ok(Accepted::Duplicate { id }) => {
-            answer_to.kept(id.to_string());
-            deliver::deliver_again(node, sent);
-        }
-        Err(Refused::Unavailable) => {
-            answer_to.refuse(node, &Refusal::new("unavailable", STORE_AWAY));
-        }
-        Err(Refused::Rejected) => {
-            answer_to.refuse(node, &Refusal::new("rejected", STORE_REJECTS));
-        }
-        Err(Refused::Full(quota)) => answer_to.refuse(node, &full(quota)),
     }
 }
 
-fn full(quota: Quota) -> Refusal {
-    match quota {
-        Quota::Mailbox => Refusal::new("mailbox_full", MAILBOX_FULL),
-        Quota::Sender => Refusal::new("sender_full", SENDER_FULL),
-        Quota::Mesh => Refusal::new("mesh_full", MESH_FULL),
+fn stored(envelope: NewEnvelope, sent: &Sent, seq: i64, created_at: Timestamp) -> StoredEnvelope {
+    StoredEnvelope {
+        id: envelope.id,
+        seq,
+        sender_member: envelope.sender_member,
+        sender_key: sent.sender.member_key.clone(),
+        sender_name: envelope.sender_name,
+        sender_session_key: envelope.sender_session_key,
+        target_spec: envelope.target_spec,
+        priority: envelope.priority,
+        nonce: envelope.nonce,
+        ciphertext: envelope.ciphertext,
+        created_at,
+        client_message_id: envelope.client_message_id,
+        request_fingerprint: envelope.request_fingerprint,
+        reply_to_id: envelope.reply_to_id,
     }
 }
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unavailable => Self::new("unavailable", STORE_AWAY),
+            Refused::Rejected => Self::new("rejected", STORE_REJECTS),
+            Refused::Full(Quota::Mailbox) => Self::new("mailbox_full", MAILBOX_FULL),
+            Refused::Full(Quota::Sender) => Self::new("sender_full", SENDER_FULL),
+            Refused::Full(Quota::Mesh) => Self::new("mesh_full", MESH_FULL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

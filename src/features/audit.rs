@@ -1,61 +1,41 @@
 //! `audit_query` and `audit_verify`: for admins and the owner.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use serde_json::json;
 
+use super::moderators::only_moderators;
 use super::paging::{Budget, from_cursor, to_cursor};
-use super::{Asker, Context, moderation};
-use crate::audit::ChainVerifier;
+use super::{Context, Refusal};
+use crate::audit::{ChainVerifier, Verdict};
 use crate::id::MeshId;
 use crate::limits;
-use crate::node::Node;
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
-    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerifyResult, ServerMessage,
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
-use crate::store::{AuditRecord, Result, Stores};
+use crate::store::{self, AuditRecord, AuditTrail, StoreError, chain};
 
-/// Rows read at once while a chain is walked.
-const PAGE_ROWS: i64 = 1000;
-
-fn allowed(context: &Context<'_>) -> bool {
-    let allowed = moderation::is_moderator(context);
-    if !allowed {
-        context.refuse("forbidden", "only owner or admin can read the audit trail");
-    }
-    allowed
-}
+const READING: &str = "read the audit trail";
 
 /// `audit_query`: newest first.
-pub async fn query(context: &Context<'_>, ask: AuditQuery) {
-    if !allowed(context) {
-        return;
-    }
-    // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.room().await {
-        return;
-    }
-    let Ok(before) = from_cursor::<i64>(context, ask.cursor.as_deref()) else { return };
-    let store = &context.node.stores;
-    match gather(store, context.room.mesh(), &ask, before).await {
-        Ok(result) => context.reply(&ServerMessage::AuditResult(result)),
-        Err(error) => {
-            tracing::warn!(%error, "an audit query failed");
-            context.refuse("audit_query_error", "the audit trail could not be read; try again");
-        }
-    }
+pub(super) async fn query(context: &Context<'_>, ask: AuditQuery) -> Result<AuditResult, Refusal> {
+    only_moderators(context, READING)?;
+    let before = from_cursor::<i64>(ask.cursor.as_deref())?;
+    let store = &*context.parts.stores.audit;
+    let gathered = gather(store, context.room.mesh(), &ask, before).await;
+    gathered.map_err(|error| {
+        let text = "the audit trail could not be read; try again";
+        Refusal::new("audit_query_error", text).because(error)
+    })
 }
 
 /// The rows asked for, as many as an answer holds. A few are read at a time: what
 /// is held meanwhile is bounded too.
 async fn gather(
-    store: &Stores,
+    store: &dyn AuditTrail,
     mesh: &MeshId,
     ask: &AuditQuery,
     before: Option<i64>,
-) -> Result<AuditResult> {
+) -> store::Result<AuditResult> {
     let max = i64::try_from(limits::AUDIT_QUERY_ROWS_MAX).unwrap_or(i64::MAX);
     let read_max = i64::try_from(limits::AUDIT_QUERY_READ_ROWS_MAX).unwrap_or(i64::MAX);
     let limit = ask.limit.unwrap_or(AUDIT_ROWS_DEFAULT).clamp(0, max);
@@ -63,10 +43,10 @@ async fn gather(
     let offset = ask.offset.unwrap_or(0).max(0);
     let mut left = limit;
     let (mut records, total) = match before {
-        None => store.audit.page(mesh, event_type, offset, left.min(read_max)).await?,
+        None => store.page(mesh, event_type, offset, left.min(read_max)).await?,
         Some(id) => {
-            let (_, total) = store.audit.page(mesh, event_type, 0, 0).await?;
-            (store.audit.before(mesh, event_type, id, left.min(read_max)).await?, total)
+            let (_, total) = store.page(mesh, event_type, 0, 0).await?;
+            (store.before(mesh, event_type, id, left.min(read_max)).await?, total)
         }
     };
     let (mut budget, mut entries) = (Budget::default(), Vec::new());
@@ -84,7 +64,7 @@ async fn gather(
         if left <= 0 {
             break;
         }
-        records = store.audit.before(mesh, event_type, last, left.min(read_max)).await?;
+        records = store.before(mesh, event_type, last, left.min(read_max)).await?;
     }
     Ok(AuditResult { entries, total, more: false, cursor: None })
 }
@@ -113,90 +93,40 @@ fn row(record: AuditRecord) -> AuditRow {
     }
 }
 
-/// `audit_verify`: walks the whole chain, in a task of its own. A long chain
-/// takes minutes, in which the peer's pings and messages are to be read.
-pub fn verify(context: &Context<'_>) {
-    if !allowed(context) {
-        return;
-    }
-    let Some(walking) = Walk::begin(context.node) else {
+/// `audit_verify`: walks the whole chain, which may be long.
+pub(super) async fn verify(
+    context: &Context<'_>,
+    _: AuditVerify,
+) -> Result<AuditVerifyResult, Refusal> {
+    only_moderators(context, READING)?;
+    let Context { parts, room, session, .. } = context;
+    let Ok(_walking) = parts.verifying.try_acquire() else {
         let text = "this node verifies a chain already; try again when that is done";
-        return context.refuse("busy", text);
+        return Err(Refusal::new("busy", text));
     };
-    let (node, room) = (Arc::clone(context.node), Arc::clone(context.room));
-    let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
-    context.node.tasks.spawn(async move {
-        let wanted = || session.outbox.is_open() && !node.stopped.is_cancelled();
-        let verdict = walk_while(&node.stores, room.mesh(), wanted).await;
-        drop(walking);
-        let asker = Asker::Itself;
-        let context = Context { node: &node, room: &room, session: &session, req_id, asker };
-        match verdict {
-            Ok(Some(verdict)) => context.reply(&ServerMessage::AuditVerifyResult(verdict)),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(%error, "an audit verification failed");
-                let text = "the audit trail could not be read; try again";
-                context.refuse("audit_verify_error", text);
-            }
-        }
+    let wanted = || session.outbox.is_open() && !parts.life.stopped.is_cancelled();
+    let mut chain = ChainVerifier::new(room.mesh().as_str());
+    let walked = chain::walk(&*parts.stores.audit, room.mesh(), i64::MIN, |page| {
+        page.iter().for_each(|row| _ = chain.push(row.as_link()));
+        Ok::<_, StoreError>(wanted())
     });
-}
-
-/// That a node walks a chain, for a peer or an operator: one at a time. Over
-/// when it is dropped.
-pub struct Walk(Arc<Node>);
-
-impl Walk {
-    /// Begins one, unless there is one.
-    #[must_use]
-    pub fn begin(node: &Arc<Node>) -> Option<Self> {
-        let is_free = !node.verifying.swap(true, Ordering::AcqRel);
-        is_free.then(|| Self(Arc::clone(node)))
-    }
-}
-
-impl Drop for Walk {
-    fn drop(&mut self) {
-        self.0.verifying.store(false, Ordering::Release);
-    }
-}
-
-/// Walks a mesh's chain, a page at a time.
-///
-/// # Errors
-///
-/// The store's.
-pub async fn walk(store: &Stores, mesh: &MeshId) -> Result<AuditVerifyResult> {
-    match walk_while(store, mesh, || true).await? {
-        Some(verdict) => Ok(verdict),
-        None => unreachable!("it is wanted to its end"),
-    }
-}
-
-/// The same, given up between two pages when nobody wants it any more.
-async fn walk_while(
-    store: &Stores,
-    mesh: &MeshId,
-    wanted: impl Fn() -> bool,
-) -> Result<Option<AuditVerifyResult>> {
-    let mut verifier = ChainVerifier::new(mesh.as_str());
-    let mut after = i64::MIN;
-    loop {
-        if !wanted() {
-            return Ok(None);
+    match walked.await {
+        Ok(true) => Ok(answer(chain.finish())),
+        Ok(false) => {
+            let text = "nobody waits for it any more, or the node stops";
+            Err(Refusal::new("unavailable", text).only_for_asked())
         }
-        let page = store.audit.after(mesh, after, PAGE_ROWS).await?;
-        let Some(last) = page.last() else { break };
-        after = last.id;
-        for record in &page {
-            verifier.push(record.as_link());
+        Err(error) => {
+            let text = "the audit trail could not be read; try again";
+            Err(Refusal::new("audit_verify_error", text).because(error))
         }
     }
-    let verdict = verifier.finish();
-    Ok(Some(AuditVerifyResult {
+}
+
+fn answer(verdict: Verdict) -> AuditVerifyResult {
+    AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
         broken_at: verdict.broken_at,
-    }))
+    }
 }

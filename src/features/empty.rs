@@ -1,86 +1,126 @@
-//! Answers to questions about what this broker keeps none of: one table, in the
-//! shapes that older brokers gave when they had nothing.
+//! Questions that older brokers answered and this one has nothing to say to: it
+//! keeps no shared state, memory, skills, tasks or topics. Clients wait seconds for
+//! an answer, some of them at every start, and the truthful one is an empty list.
+//!
+//! What would *write* such things is no request here, so that no client takes
+//! silence, or an `ack`, for success.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Context;
+use super::dispatch::{noise, pays, read};
+use super::{Context, Work};
 use crate::clock::Timestamp;
-use crate::protocol::ServerMessage;
-use crate::protocol::empty::{EmptyRead, Named};
+use crate::codec::Asked;
+use crate::protocol::Unasked;
+use crate::rates::cost;
 
-/// Answers, also without a `_reqId`: older brokers did.
-pub fn answer(context: &Context<'_>, read: &EmptyRead) {
-    let record = context.room.record(&context.session.presence);
-    let is_daemon = record.is_some_and(|record| record.is_daemon());
-    let shape = if is_daemon { of_daemons(read.kind) } else { None };
-    let now = Timestamp::now();
-    context.reply(&ServerMessage::Empty(shape.unwrap_or_else(|| shape_of(read, now))));
+/// A question: its type, its answer's, and the answer's fields, in the shape that
+/// older brokers gave when they had nothing.
+pub(super) type Question = (&'static str, &'static str, fn(&Named) -> Value);
+
+/// What a question names, and the answer repeats.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Named {
+    #[serde(default)]
+    key: Value,
+    #[serde(default)]
+    topic: Value,
 }
+
+/// All of them.
+const QUESTIONS: [Question; 24] = [
+    (
+        "get_state",
+        "state_result",
+        |named| json!({ "key": named.key, "value": null, "updatedBy": "", "updatedAt": "" }),
+    ),
+    ("list_state", "state_list", |_| json!({ "entries": [] })),
+    ("recall", "memory_results", |_| json!({ "memories": [] })),
+    ("get_skill", "skill_data", |_| json!({ "skill": null })),
+    ("list_skills", "skill_list", |_| json!({ "skills": [] })),
+    ("list_tasks", "task_list", |_| json!({ "tasks": [] })),
+    ("get_context", "context_results", |_| json!({ "contexts": [] })),
+    ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
+    ("list_streams", "stream_list", |_| json!({ "streams": [] })),
+    ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
+    ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
+    (
+        "topic_members",
+        "topic_members_response",
+        |named| json!({ "topic": named.topic, "members": [] }),
+    ),
+    (
+        "topic_history",
+        "topic_history_response",
+        |named| json!({ "topic": named.topic, "messages": [] }),
+    ),
+    ("apikey_list", "apikey_list_response", |_| json!({ "keys": [] })),
+    ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
+    ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),
+    ("vault_get", "vault_get_result", |_| json!({ "entries": [] })),
+    ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
+    ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
+    ("list_files", "file_list", |_| json!({ "files": [] })),
+    ("list_collections", "collection_list", |_| json!({ "collections": [] })),
+    ("mesh_schema", "mesh_schema_result", |_| json!({ "tables": [] })),
+    ("watch_list", "watch_list_result", |_| json!({ "watches": [] })),
+    // Whose clock nobody has set, it stands still.
+    ("get_clock", "clock_status", |_| {
+        let now = Timestamp::now();
+        json!({ "speed": 0, "paused": true, "tick": 0, "simTime": now, "startedAt": now })
+    }),
+];
 
 /// Daemons wait for names of their own.
-fn of_daemons(kind: &str) -> Option<Value> {
-    match kind {
-        "get_state" => Some(json!({ "type": "state_value", "state": null })),
-        "recall" => Some(json!({ "type": "memory_recall_result", "matches": [] })),
-        _ => None,
-    }
+const OF_DAEMONS: [Question; 2] = [
+    (QUESTIONS[0].0, "state_value", |_| json!({ "state": null })),
+    (QUESTIONS[2].0, "memory_recall_result", |_| json!({ "matches": [] })),
+];
+
+/// The question of that type.
+pub(super) fn find(kind: &str) -> Option<&'static Question> {
+    QUESTIONS.iter().find(|question| question.0 == kind)
 }
 
-fn shape_of(EmptyRead { kind, named }: &EmptyRead, now: Timestamp) -> Value {
-    let Named { key, topic } = named;
-    match *kind {
-        "get_state" => json!({
-            "type": "state_result", "key": key, "value": null, "updatedBy": "", "updatedAt": "",
-        }),
-        "list_state" => json!({ "type": "state_list", "entries": [] }),
-        "recall" => json!({ "type": "memory_results", "memories": [] }),
-        "get_skill" => json!({ "type": "skill_data", "skill": null }),
-        "list_skills" => json!({ "type": "skill_list", "skills": [] }),
-        "list_tasks" => json!({ "type": "task_list", "tasks": [] }),
-        "get_context" => json!({ "type": "context_results", "contexts": [] }),
-        "list_contexts" => json!({ "type": "context_list", "contexts": [] }),
-        "list_streams" => json!({ "type": "stream_list", "streams": [] }),
-        "list_scheduled" => json!({ "type": "scheduled_list", "messages": [] }),
-        "topic_list" => json!({ "type": "topic_list_response", "topics": [] }),
-        "topic_members" => {
-            json!({ "type": "topic_members_response", "topic": topic, "members": [] })
+/// Answers, also without a `_reqId`: older brokers did.
+pub(super) fn begin<'a>(
+    context: Context<'a>,
+    asked: &Asked<'_>,
+    question: &'static Question,
+) -> Option<Work<'a>> {
+    let named = match read::<Named>(asked) {
+        Ok(named) => named,
+        Err(refusal) => return noise(&context, Unasked::Silent, refusal),
+    };
+    Some(Box::pin(async move {
+        if pays(&context, cost::OF_NOISE).await {
+            let record = context.room.record(&context.session.presence);
+            let is_daemon = record.is_some_and(|record| record.is_daemon());
+            let of_daemons = || OF_DAEMONS.iter().find(|other| other.0 == question.0);
+            let own = is_daemon.then(of_daemons).flatten();
+            let (_, kind, fields) = own.unwrap_or(question);
+            let (codec, req_id) = (context.session.codec, context.req_id.as_ref());
+            context.say(codec.encode_fields(kind, &fields(&named), req_id));
         }
-        "topic_history" => {
-            json!({ "type": "topic_history_response", "topic": topic, "messages": [] })
-        }
-        "apikey_list" => json!({ "type": "apikey_list_response", "keys": [] }),
-        "list_webhooks" => json!({ "type": "webhook_list", "webhooks": [] }),
-        "vault_list" => json!({ "type": "vault_list_result", "entries": [] }),
-        "vault_get" => json!({ "type": "vault_get_result", "entries": [] }),
-        "mcp_list" => json!({ "type": "mcp_list_result", "servers": [] }),
-        "mcp_catalog" => json!({ "type": "mcp_catalog_result", "services": [] }),
-        "list_files" => json!({ "type": "file_list", "files": [] }),
-        "list_collections" => json!({ "type": "collection_list", "collections": [] }),
-        "mesh_schema" => json!({ "type": "mesh_schema_result", "tables": [] }),
-        "watch_list" => json!({ "type": "watch_list_result", "watches": [] }),
-        // Whose clock nobody has set, it stands still.
-        "get_clock" => json!({
-            "type": "clock_status", "speed": 0, "paused": true, "tick": 0,
-            "simTime": now, "startedAt": now,
-        }),
-        _ => unreachable!("only those of the list are read"),
-    }
+    }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::protocol::empty::KINDS;
 
     #[test]
     fn each_question_has_a_shape_of_its_own() {
-        let mut types: Vec<String> = Vec::new();
-        for kind in KINDS {
-            let read = EmptyRead { kind, named: Named::default() };
-            let shape = shape_of(&read, Timestamp::default());
-            let name = shape["type"].as_str().expect("a type").to_owned();
-            assert!(!types.contains(&name), "{name} twice");
-            types.push(name);
-        }
+        let types = QUESTIONS.iter().chain(&OF_DAEMONS).map(|question| question.1);
+        let different: BTreeSet<_> = types.collect();
+        assert_eq!(different.len(), QUESTIONS.len() + OF_DAEMONS.len());
+    }
+
+    #[test]
+    fn daemons_have_names_of_their_own_for_questions_that_all_may_ask() {
+        assert_eq!(OF_DAEMONS.map(|question| question.0), ["get_state", "recall"]);
     }
 }

@@ -1,28 +1,29 @@
 //! `client_ack` and `message_status`.
 
+use super::listing::{Place, listed, place_of};
+use super::moderators::is_moderator;
+use super::paging::{Page, from_cursor, page};
+use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::delivery::drain;
 use crate::delivery::policy::Target;
 use crate::limits;
+use crate::logging::milestone;
 use crate::presence::changes;
 use crate::protocol::{
-    ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus, ServerMessage,
+    Ack, ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus,
 };
 use crate::rates::cost;
-use crate::store::{Confirm, MessageState, Result};
-
-use super::paging::{Page, from_cursor, page};
-use super::presence::{Place, listed, place_of};
-use super::{Context, moderation};
+use crate::store::{self, Confirm, MessageState};
 
 /// The peer is done with a delivery.
-pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
+pub(super) fn client_ack(context: &Context<'_>, ack: &ClientAck) -> Result<Ack, Refusal> {
     let session = context.session;
     let given = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
     let (broker_id, client_id) = (given(&ack.broker_message_id), given(&ack.client_message_id));
     if broker_id.is_none() && client_id.is_none() {
-        return context.refuse_if_asked("invalid_argument", "name the message: brokerMessageId");
+        return Err(Refusal::invalid("name the message: brokerMessageId"));
     }
     let (known, is_first) = {
         let mut inbox = session.inbox.lock();
@@ -35,19 +36,20 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
     if known {
         if let Some(message_id) = &broker_id {
             tracing::debug!(
+                name: milestone::CONFIRMED,
                 %message_id, mesh = %session.mesh, presence = %session.presence,
                 "message confirmed"
             );
         }
-        context.node.ledger.report(session);
+        context.parts.confirmations.report(session);
     } else if session.budget.lock().take(session.age_ms(), cost::OF_STRAY_CONFIRMATION).is_err() {
         // It is offered again, and confirmed then.
-        context.node.metrics.rejected("request_rate");
+        context.parts.metrics.rejected("request_rate");
     } else {
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
         let session_key = session.session_key.clone();
-        context.node.ledger.report_stray(match (broker_id, client_id) {
+        context.parts.confirmations.report_stray(match (broker_id, client_id) {
             (Some(id), _) => Confirm::Message { mesh, id: id.into(), member_key, session_key },
             (None, client_id) => Confirm::ClientMessage {
                 mesh,
@@ -58,9 +60,9 @@ pub fn client_ack(context: &Context<'_>, ack: &ClientAck) {
         });
     }
     if session.wants_drain() {
-        drain::request(context.node, context.room, session);
+        drain::request(&context.parts.presence.delivery, context.room, session);
     }
-    context.done_if_asked();
+    Ok(context.done())
 }
 
 /// Others choose it before those that do not; the cluster's directory learns of it
@@ -71,47 +73,39 @@ fn tell_that_it_confirms(context: &Context<'_>) {
         true
     };
     if let Some(record) = context.room.update(context.session, confirms) {
-        changes::publish(context.node, context.room, &record, None);
+        changes::publish(&context.parts.presence, context.room, &record, None);
     }
 }
 
 /// What became of a message: for its sender, its recipients and admins.
-pub async fn message_status(context: &Context<'_>, ask: MessageStatus) {
+pub(super) async fn status(
+    context: &Context<'_>,
+    ask: MessageStatus,
+) -> Result<MessageStatusResult, Refusal> {
     let MessageStatus { message_id, cursor } = ask;
     let length = message_id.chars().count();
     if !(8..=32).contains(&length) || !message_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
         let text = format!("messageId must be 8-32 base62 chars (got {length})");
-        return context.refuse("invalid_argument", text);
+        return Err(Refusal::invalid(text));
     }
-    // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.room().await {
-        return;
-    }
-    let Ok(after) = from_cursor::<Place>(context, cursor.as_deref()) else { return };
-    let found = match find_visible(context, &message_id).await {
-        Ok(found) => found,
-        Err(error) => return context.store_failed(&error),
-    };
-    match found.as_slice() {
-        [] => context.refuse("not_found", "message not found"),
-        [state] => {
-            let result = describe(context, message_id, state, after.as_ref());
-            context.reply(&ServerMessage::MessageStatusResult(result));
-        }
+    let after = from_cursor::<Place>(cursor.as_deref())?;
+    match find_visible(context, &message_id).await?.as_slice() {
+        [] => Err(Refusal::new("not_found", "message not found")),
+        [state] => Ok(describe(context, message_id, state, after.as_ref())),
         _ => {
             let text = "prefix matched 2 messages — use a longer id";
-            context.refuse("ambiguous_prefix", text);
+            Err(Refusal::new("ambiguous_prefix", text))
         }
     }
 }
 
 /// Up to two messages that begin so and that the caller may see: what it may not
 /// see does not count.
-async fn find_visible(context: &Context<'_>, prefix: &str) -> Result<Vec<MessageState>> {
+async fn find_visible(context: &Context<'_>, prefix: &str) -> store::Result<Vec<MessageState>> {
     let mut visible = Vec::new();
     let mut after = None;
     for _ in 0..limits::FIND_PAGES_MAX {
-        let store = &context.node.stores;
+        let store = &context.parts.stores;
         let page = store.messages.find(context.room.mesh(), prefix, after.as_ref()).await?;
         after = page.last().map(|state| state.id.clone());
         let is_last = page.len() < limits::FIND_MESSAGES_MAX as usize;
@@ -141,7 +135,7 @@ fn may_see(context: &Context<'_>, state: &MessageState) -> bool {
             context.room.record(&session.presence).is_some_and(|record| target.includes(&record))
         }
     };
-    state.sender_member == session.member || is_recipient() || moderation::is_moderator(context)
+    state.sender_member == session.member || is_recipient() || is_moderator(context)
 }
 
 fn describe(

@@ -4,27 +4,27 @@ mod whom;
 
 use std::sync::Arc;
 
+use self::whom::{Candidate, Meaning, meant};
+use super::moderators::only_moderators;
+use super::paging::{Budget, Page, from_cursor, page};
+use super::{Context, Refusal};
 use crate::audit::AuditEvent;
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::id::MemberId;
 use crate::limits;
 use crate::presence::changes::{Ending, remove};
+use crate::presence::members;
 use crate::protocol::budget::cut;
 use crate::protocol::{
-    BanAck, BanEntry, BansList, CloseReason, KickAck, KickRequest, PageRequest, PeerRole,
-    ServerMessage, TargetRequest, UnbanAck,
+    Ask, Ban, BanAck, BanEntry, BansList, CloseReason, Disconnect, DisconnectAck, Kick, KickAck,
+    KickRequest, ListBans, PeerRole, TargetRequest, Unban, UnbanAck,
 };
-use crate::store::{AuditEntry, Member, Moderation, Role};
-
-use self::whom::{Candidate, Meaning, meant};
-use super::Context;
-use super::paging::{Budget, Page, from_cursor, page};
+use crate::store::{AuditEntry, Member, Moderation};
 
 /// How sessions are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
+enum Removal {
     /// `kick`: they are not to come back by themselves.
     Kick,
     /// `disconnect`: they may.
@@ -34,8 +34,8 @@ pub enum Removal {
 impl Removal {
     const fn verb(self) -> &'static str {
         match self {
-            Self::Kick => "kick",
-            Self::Disconnect => "disconnect",
+            Self::Kick => Kick::TYPE,
+            Self::Disconnect => Disconnect::TYPE,
         }
     }
 
@@ -49,32 +49,26 @@ impl Removal {
     }
 }
 
-/// Whether the caller may moderate: an admin, or the owner.
-#[must_use]
-pub fn is_moderator(context: &Context<'_>) -> bool {
-    context
-        .room
-        .member(&context.session.member)
-        .is_some_and(|member| member.role == Role::Admin || member.is_owner)
+/// `kick`.
+pub(super) async fn kick(context: &Context<'_>, ask: Kick) -> Result<KickAck, Refusal> {
+    end_sessions(context, &ask.0, Removal::Kick).await
 }
 
-fn allowed(context: &Context<'_>, verb: &str) -> bool {
-    let allowed = is_moderator(context);
-    if !allowed {
-        context.refuse("forbidden", format!("only owner or admin can {verb}"));
-    }
-    allowed
+/// `disconnect`.
+pub(super) async fn disconnect(
+    context: &Context<'_>,
+    ask: Disconnect,
+) -> Result<DisconnectAck, Refusal> {
+    end_sessions(context, &ask.0, Removal::Disconnect).await.map(DisconnectAck)
 }
 
-/// `kick` and `disconnect`.
-pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
-    if !allowed(context, removal.verb()) {
-        return;
-    }
-    let (mut chosen, stale) = match choose(context, ask) {
-        Ok(chosen) => chosen,
-        Err(text) => return context.refuse("ambiguous", text),
-    };
+async fn end_sessions(
+    context: &Context<'_>,
+    ask: &KickRequest,
+    removal: Removal,
+) -> Result<KickAck, Refusal> {
+    only_moderators(context, removal.verb())?;
+    let (mut chosen, stale) = choose(context, ask)?;
     let mut spared = Vec::new();
     if removal == Removal::Kick {
         chosen.retain(|record| {
@@ -94,18 +88,18 @@ pub async fn kick(context: &Context<'_>, ask: &KickRequest, removal: Removal) {
             audit: vec![kicked_row(context, record)],
         })
         .partition(|ending| ending.record.id == context.session.presence);
-    if let Err(error) = remove(context.node, context.room.mesh(), &others).await {
-        return context.store_failed(&error);
+    let presence = &context.parts.presence;
+    remove(presence, context.room.mesh(), &others).await?;
+    if !own.is_empty() {
+        let (presence, mesh) = (Arc::clone(presence), context.room.mesh().clone());
+        context.afterwards(async move {
+            if let Err(error) = remove(&presence, &mesh, &own).await {
+                tracing::warn!(%error, "a session that removed itself could not be ended");
+            }
+        });
     }
-    let names: Vec<String> = chosen.iter().map(|record| record.display_name.clone()).collect();
-    let answer = kick_ack(names, spared);
-    context.reply(&match removal {
-        Removal::Kick => ServerMessage::KickAck(answer),
-        Removal::Disconnect => ServerMessage::DisconnectAck(answer),
-    });
-    if let Err(error) = remove(context.node, context.room.mesh(), &own).await {
-        tracing::warn!(%error, "a session that removed itself could not be ended");
-    }
+    let names = chosen.iter().map(|record| record.display_name.clone()).collect();
+    Ok(kick_ack(names, spared))
 }
 
 /// Names as many as an answer holds. It cannot be paged: to ask again would be to
@@ -124,13 +118,13 @@ fn kick_ack(names: Vec<String>, spared: Vec<String>) -> KickAck {
     }
 }
 
-/// Precedence: all, stale, target. The first two spare the caller. `Err`: the target
+/// Precedence: all, stale, target. The first two spare the caller. Refused: the target
 /// may mean more than one member. Visitors are listed for nobody, and gone before
 /// anybody could name them; a ban ends them.
 fn choose(
     context: &Context<'_>,
     ask: &KickRequest,
-) -> Result<(Vec<Arc<PresenceRecord>>, bool), String> {
+) -> Result<(Vec<Arc<PresenceRecord>>, bool), Refusal> {
     let mut records = context.room.records();
     records.retain(|record| !record.visitor);
     let caller = &context.session.presence;
@@ -163,7 +157,7 @@ fn choose(
     match meant(target, choices) {
         Meaning::These(records) => Ok((records, false)),
         Meaning::Nobody => Ok((Vec::new(), false)),
-        Meaning::Ambiguous(text) => Err(text),
+        Meaning::Ambiguous(text) => Err(Refusal::new("ambiguous", text)),
     }
 }
 
@@ -184,40 +178,38 @@ fn own_name(context: &Context<'_>) -> Option<String> {
 }
 
 /// `ban`: the membership is revoked, every socket of the member is closed.
-pub async fn ban(context: &Context<'_>, ask: TargetRequest) {
-    if !allowed(context, "ban") {
-        return;
-    }
-    let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
-        return context.refuse("invalid", "target required");
-    };
-    let store = &context.node.stores;
-    let found = match store.members.find(context.room.mesh(), &target).await {
-        Ok(found) => found,
-        Err(error) => return context.store_failed(&error),
-    };
-    let member = match member_meant(context, &target, &found) {
-        Meaning::These(members) => members.into_iter().next(),
-        Meaning::Nobody => None,
-        Meaning::Ambiguous(text) => return context.refuse("ambiguous", text),
-    };
-    let Some(member) = member else {
-        return context.refuse("not_found", format!("peer \"{target}\" not found"));
-    };
+pub(super) async fn ban(context: &Context<'_>, Ban(ask): Ban) -> Result<BanAck, Refusal> {
+    only_moderators(context, Ban::TYPE)?;
+    let target = named(ask)?;
+    let stores = &context.parts.stores;
+    let found = stores.members.find(context.room.mesh(), &target).await?;
+    let not_found = || format!("peer \"{target}\" not found");
+    let member = the_one(member_meant(context, &target, &found), not_found)?;
     if member.id == context.session.member {
-        return context.refuse("invalid", "cannot ban yourself");
+        return Err(Refusal::new("invalid", "cannot ban yourself"));
     }
     if member.is_owner {
-        return context.refuse("forbidden", "the owner cannot be banned");
+        return Err(Refusal::new("forbidden", "the owner cannot be banned"));
     }
     let event =
         AuditEvent::MemberBanned { target: target.clone(), target_pubkey: member.key.clone() };
-    if let Err(error) = store.bans.ban(Timestamp::now(), &moderation(context, &member, event)).await
-    {
-        return context.store_failed(&error);
-    }
-    members_changed(context.node, context.room.mesh()).await;
-    context.reply(&ServerMessage::BanAck(BanAck { banned: name_of(&member) }));
+    stores.bans.ban(Timestamp::now(), &moderation(context, &member, event)).await?;
+    members::changed(&context.parts.presence, context.room.mesh()).await;
+    Ok(BanAck { banned: name_of(&member) })
+}
+
+fn named(ask: TargetRequest) -> Result<String, Refusal> {
+    let target = ask.target.filter(|target| !target.is_empty());
+    target.ok_or_else(|| Refusal::new("invalid", "target required"))
+}
+
+fn the_one<T>(meaning: Meaning<T>, not_found: impl Fn() -> String) -> Result<T, Refusal> {
+    let found = match meaning {
+        Meaning::These(members) => members.into_iter().next(),
+        Meaning::Nobody => None,
+        Meaning::Ambiguous(text) => return Err(Refusal::new("ambiguous", text)),
+    };
+    found.ok_or_else(|| Refusal::new("not_found", not_found()))
 }
 
 /// The active member that a word means: of those that the store found by it, and
@@ -237,37 +229,19 @@ fn member_meant(context: &Context<'_>, target: &str, found: &[Member]) -> Meanin
 }
 
 /// `unban`: by name or whole key.
-pub async fn unban(context: &Context<'_>, ask: TargetRequest) {
-    if !allowed(context, "unban") {
-        return;
-    }
-    let Some(target) = ask.target.filter(|target| !target.is_empty()) else {
-        return context.refuse("invalid", "target required");
-    };
-    let store = &context.node.stores;
-    let bans = match store.bans.banned(context.room.mesh()).await {
-        Ok(bans) => bans,
-        Err(error) => return context.store_failed(&error),
-    };
+pub(super) async fn unban(context: &Context<'_>, Unban(ask): Unban) -> Result<UnbanAck, Refusal> {
+    only_moderators(context, Unban::TYPE)?;
+    let target = named(ask)?;
+    let store = &context.parts.stores.bans;
+    let bans = store.banned(context.room.mesh()).await?;
     let exact = |member: &&Member| member.display_name == target || member.key.as_str() == target;
-    let named = bans.iter().filter(exact);
-    let choices = named.map(|member| (member, Candidate::of_member(member)));
-    let member = match meant(&target, choices) {
-        Meaning::These(members) => members.into_iter().next(),
-        Meaning::Nobody => None,
-        Meaning::Ambiguous(text) => return context.refuse("ambiguous", text),
-    };
-    let Some(member) = member else {
-        return context.refuse("not_found", format!("no banned peer \"{target}\""));
-    };
+    let choices = bans.iter().filter(exact).map(|member| (member, Candidate::of_member(member)));
+    let not_found = || format!("no banned peer \"{target}\"");
+    let member = the_one(meant(&target, choices), not_found)?;
     let event = AuditEvent::MemberUnbanned { target: target.clone() };
-    if let Err(error) =
-        store.bans.unban(Timestamp::now(), &moderation(context, member, event)).await
-    {
-        return context.store_failed(&error);
-    }
-    members_changed(context.node, context.room.mesh()).await;
-    context.reply(&ServerMessage::UnbanAck(UnbanAck { unbanned: name_of(member) }));
+    store.unban(Timestamp::now(), &moderation(context, member, event)).await?;
+    members::changed(&context.parts.presence, context.room.mesh()).await;
+    Ok(UnbanAck { unbanned: name_of(member) })
 }
 
 fn moderation(context: &Context<'_>, member: &Member, audit: AuditEvent) -> Moderation {
@@ -286,17 +260,9 @@ fn name_of(member: &Member) -> String {
 }
 
 /// `list_bans`: open to every member. The oldest first.
-pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
-    // A large answer waits for what the peer has not read yet.
-    if !context.session.outbox.room().await {
-        return;
-    }
-    let cursor = ask.cursor.as_deref();
-    let Ok(after) = from_cursor::<(Timestamp, MemberId)>(context, cursor) else { return };
-    let mut members = match context.node.stores.bans.banned(context.room.mesh()).await {
-        Ok(members) => members,
-        Err(error) => return context.store_failed(&error),
-    };
+pub(super) async fn list_bans(context: &Context<'_>, ask: ListBans) -> Result<BansList, Refusal> {
+    let after = from_cursor::<(Timestamp, MemberId)>(ask.cursor.as_deref())?;
+    let mut members = context.parts.stores.bans.banned(context.room.mesh()).await?;
     let place = |member: &Member| (member.revoked_at.unwrap_or_default(), member.id.clone());
     members.sort_by_cached_key(place);
     members.retain(|member| after.as_ref().is_none_or(|after| place(member) > *after));
@@ -305,9 +271,5 @@ pub async fn list_bans(context: &Context<'_>, ask: PageRequest) {
         pubkey: member.key.to_string(),
         revoked_at: member.revoked_at.unwrap_or_default(),
     });
-    context.reply(&ServerMessage::ListBansResult(BansList {
-        bans,
-        more: cursor.is_some(),
-        cursor,
-    }));
+    Ok(BansList { bans, more: cursor.is_some(), cursor })
 }

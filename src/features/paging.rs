@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Context;
+use super::Refusal;
 use crate::limits;
 use crate::protocol::budget::{text_bytes, value_bytes};
 
@@ -70,23 +70,16 @@ pub(super) fn to_cursor<K: Serialize>(place: &K) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// The place after which the asker goes on. `Err`: the cursor is of no such list,
-/// and the asker has been told.
-pub(super) fn from_cursor<K: DeserializeOwned>(
-    context: &Context<'_>,
-    cursor: Option<&str>,
-) -> Result<Option<K>, ()> {
+/// The place after which the asker goes on. Refused: the cursor is of no such list.
+pub(super) fn from_cursor<K: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<K>, Refusal> {
     let Some(cursor) = cursor else { return Ok(None) };
     let read = |cursor: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         serde_json::from_slice(&bytes).ok()
     };
     let known = (cursor.len() <= limits::CURSOR_BYTES_MAX).then(|| read(cursor)).flatten();
-    if known.is_none() {
-        let text = "that cursor is of no such list: leave it out to begin at its start";
-        context.refuse_if_asked("invalid_argument", text);
-    }
-    known.map(Some).ok_or(())
+    let text = "that cursor is of no such list: leave it out to begin at its start";
+    known.map(Some).ok_or_else(|| Refusal::invalid(text).only_for_asked())
 }
 
 #[cfg(test)]

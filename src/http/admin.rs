@@ -25,8 +25,7 @@ use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::upgrade::client_address;
-use super::{App, bearer};
+use super::{HttpState, bearer};
 use crate::config::any_matches;
 use crate::limits;
 use crate::socket::address::SocketPeer;
@@ -36,16 +35,16 @@ use crate::store::StoreError;
 use self::overview::Cache;
 
 /// As much of a key as operators are shown.
-pub const KEY_CHARS: usize = 12;
+const KEY_CHARS: usize = 12;
 
 /// Where the API begins.
-pub const PREFIX: &str = "/admin/v1";
+pub(crate) const PREFIX: &str = "/admin/v1";
 
 /// The description of all this.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
 /// What the routes of the API share.
-pub struct Admin {
+pub(crate) struct Admin {
     cache: Cache,
     streams: Arc<Semaphore>,
 }
@@ -63,7 +62,7 @@ impl Default for Admin {
 /// serves it. The router is made from it, and tests compare the description
 /// with it.
 #[must_use]
-pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
+pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)> {
     vec![
         ("get", "/nodes", get(overview::nodes)),
         ("get", "/meshes", get(overview::meshes)),
@@ -78,42 +77,41 @@ pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
 }
 
 /// The routes, behind the token.
-pub fn routes(app: &App) -> Router<App> {
+pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
     let routes = table()
         .into_iter()
         .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
     let routes = routes
         .fallback(no_such_route)
-        .layer(middleware::from_fn_with_state(app.clone(), authorize));
+        .layer(middleware::from_fn_with_state(Arc::clone(state), authorize));
     Router::new().nest(PREFIX, routes)
 }
 
 /// Lets a call through that carries a token of `ADMIN_TOKEN`.
 async fn authorize(
-    State(app): State<App>,
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<SocketPeer>,
     Extension(entering): Extension<Entering>,
     headers: HeaderMap,
     request: Request,
     next: Next,
 ) -> Response {
-    let node = &app.node;
-    let tokens = &node.config.http.admin_tokens;
+    let tokens = &state.http.admin_tokens;
     if tokens.is_empty() {
         return super::not_found().await;
     }
-    let address = client_address(&node.config, &headers, peer);
+    let address = state.addresses.client(&headers, peer);
     // As with the other limits, there everybody has the same address.
     if !address.is_loopback()
-        && let Some(seconds) = node.rates.admin_blocked(address)
+        && let Some(seconds) = state.rates.admin_blocked(address)
     {
         let text = "too many wrong tokens from this address: wait, then try again";
         let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", text);
         return (retry_after(seconds), refused).into_response();
     }
     if !bearer(&headers).is_some_and(|given| any_matches(tokens, given)) {
-        node.metrics.admin_refused.inc();
-        node.rates.note_admin_failure(address);
+        state.metrics.admin_refused.inc();
+        state.rates.note_admin_failure(address);
         let text = "this call needs the header Authorization: Bearer <ADMIN_TOKEN>";
         let refused = Refused::new(StatusCode::UNAUTHORIZED, "unauthorized", text);
         return ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response();
@@ -179,11 +177,12 @@ impl From<crate::cluster::ClusterError> for Refused {
 }
 
 /// Runs a call's work to its end, and answers it.
-async fn answer<T: serde::Serialize + Send + 'static>(
-    app: &App,
-    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
-) -> Response {
-    match super::to_its_end(&app.node, work).await {
+async fn answer<T, F>(state: &Arc<HttpState>, work: impl FnOnce(Arc<HttpState>) -> F) -> Response
+where
+    T: serde::Serialize + Send + 'static,
+    F: Future<Output = Result<T, Refused>> + Send + 'static,
+{
+    match super::to_its_end(state, work).await {
         Ok(Ok(body)) => Json(body).into_response(),
         Ok(Err(refused)) => refused.into_response(),
         Err(response) => response,

@@ -4,6 +4,8 @@
 //! with it. It loads nothing from elsewhere, and its policy forbids it to.
 //! Without `ADMIN_TOKEN` it is not there.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +13,7 @@ use axum::http::header::{self, HeaderName};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::App;
+use super::HttpState;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -46,7 +48,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 /// The page and its files.
-pub fn routes() -> Router<App> {
+pub(super) fn routes() -> Router<Arc<HttpState>> {
     let router = Router::new().route("/dashboard/", get(without_slash));
     FILES.into_iter().fold(router, |router, (path, kind, content)| {
         router.route(path, get(move |state| file(state, kind, content)))
@@ -54,15 +56,19 @@ pub fn routes() -> Router<App> {
 }
 
 /// The page names its files from where it stands.
-async fn without_slash(State(app): State<App>) -> Response {
-    if app.node.config.http.admin_tokens.is_empty() {
+async fn without_slash(State(state): State<Arc<HttpState>>) -> Response {
+    if state.http.admin_tokens.is_empty() {
         return super::not_found().await;
     }
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, "../dashboard")]).into_response()
 }
 
-async fn file(State(app): State<App>, kind: &'static str, content: &'static str) -> Response {
-    if app.node.config.http.admin_tokens.is_empty() {
+async fn file(
+    State(state): State<Arc<HttpState>>,
+    kind: &'static str,
+    content: &'static str,
+) -> Response {
+    if state.http.admin_tokens.is_empty() {
         return super::not_found().await;
     }
     (HEADERS, [(header::CONTENT_TYPE, kind)], content).into_response()

@@ -1,5 +1,6 @@
 //! `/health`, `/health/ready`, `/metrics`.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
@@ -8,71 +9,45 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::App;
+use super::HttpState;
 use crate::cluster::ClusterHealth;
-use crate::config::Deployment;
 use crate::metrics::{GIT_SHA, VERSION};
-use crate::node::Node;
 
 /// Where the process says that it lives.
-pub const HEALTH: &str = "/health";
-/// Where it says whether it welcomes new sockets.
-pub const READY: &str = "/health/ready";
+pub(super) const HEALTH: &str = "/health";
+/// Where the process says whether it welcomes new sockets.
+pub(super) const READY: &str = "/health/ready";
 
-/// Both, for whoever must let them through.
-pub const PATHS: &[&str] = &[HEALTH, READY];
+/// Both paths, for whoever must let them through.
+pub(crate) const PATHS: &[&str] = &[HEALTH, READY];
 
 /// Liveness: 200 as long as the process serves.
-pub async fn health(State(app): State<App>) -> Response {
-    let node = &app.node;
+pub(super) async fn health(State(state): State<Arc<HttpState>>) -> Response {
     let mut body = json!({
-        "status": if is_degraded(node) { "degraded" } else { "ok" },
-        "db": if node.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
-        "redis": match node.cluster.health() {
+        "status": if state.sampler.is_degraded() { "degraded" } else { "ok" },
+        "db": if state.life.store_up.load(Ordering::Relaxed) { "up" } else { "down" },
+        "redis": match state.cluster.health() {
             ClusterHealth::Single => "none",
             ClusterHealth::Up => "up",
             ClusterHealth::Degraded => "down",
         },
         "version": VERSION,
         "gitSha": GIT_SHA,
-        "uptime": node.started.elapsed().as_secs(),
-        "node": node.config.node.id,
-        "region": node.config.node.region,
-        "mode": mode(node),
+        "uptime": state.life.started.elapsed().as_secs(),
+        "node": state.node.id,
+        "region": state.node.region,
+        "mode": state.mode,
     });
-    if let Some(trouble) = node.cluster.trouble() {
+    if let Some(trouble) = state.cluster.trouble() {
         body["redisTrouble"] = trouble.into();
     }
     Json(body).into_response()
 }
 
-fn mode(node: &Node) -> &'static str {
-    match node.config.deployment {
-        Deployment::Single { .. } => "single",
-        Deployment::Clustered { .. } => "clustered",
-    }
-}
-
-fn is_degraded(node: &Node) -> bool {
-    !node.store_up.load(Ordering::Relaxed)
-        || node.disk_low.load(Ordering::Relaxed)
-        || node.cluster.health() == ClusterHealth::Degraded
-}
-
 /// Readiness: whether new sockets are welcome.
-pub async fn ready(State(app): State<App>) -> Response {
-    let node = &app.node;
-    let uptime = node.started.elapsed().as_secs();
-    let reason = if node.draining.is_cancelled() {
-        Some("draining")
-    } else if !node.supervisor.is_well() {
-        Some("failing")
-    } else if !node.store_up.load(Ordering::Relaxed) {
-        Some("db_down")
-    } else {
-        None
-    };
-    match reason {
+pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Response {
+    let uptime = state.life.started.elapsed().as_secs();
+    match state.life.unready_because() {
         None => Json(json!({
             "status": "ready", "version": VERSION, "gitSha": GIT_SHA, "uptime": uptime,
         }))
@@ -88,15 +63,14 @@ pub async fn ready(State(app): State<App>) -> Response {
 }
 
 /// Prometheus.
-pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(super) async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let accepted = accepted.collect::<Vec<_>>().join(",");
     let (kind, text) = match wants_plain_text(&accepted) {
-        true => ("text/plain; version=0.0.4; charset=utf-8", app.node.metrics.render_plain()),
-        false => (
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            app.node.metrics.render(),
-        ),
+        true => ("text/plain; version=0.0.4; charset=utf-8", state.metrics.render_plain()),
+        false => {
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", state.metrics.render())
+        }
     };
     ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text).into_response()
 }

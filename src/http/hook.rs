@@ -17,16 +17,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::choice::{Choice, Found};
-use super::{App, bearer, read_body, to_its_end};
+use super::{HttpState, bearer, read_body, to_its_end};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
 use crate::config::any_matches;
 use crate::limits;
-use crate::node::Node;
 use crate::presence::status;
 use crate::protocol::Status;
 use crate::protocol::budget::cut;
-use crate::socket::address::{SocketPeer, client_address, is_told_from_others, shows_proxy};
+use crate::socket::address::{SocketPeer, is_told_from_others, shows_proxy};
 
 /// As sent: each field may be of any kind.
 #[derive(Deserialize)]
@@ -62,15 +61,14 @@ enum Caller {
 }
 
 /// `POST /hook/set-status`.
-pub async fn set_status(
-    State(app): State<App>,
+pub(super) async fn set_status(
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<SocketPeer>,
     headers: HeaderMap,
     request: Request,
 ) -> Response {
-    let node = Arc::clone(&app.node);
-    node.metrics.hook_requests.inc();
-    let caller = match caller(&node, &headers, peer) {
+    state.metrics.hook_requests.inc();
+    let caller = match caller(&state, &headers, peer) {
         Ok(caller) => caller,
         Err(refused) => return *refused,
     };
@@ -84,8 +82,8 @@ pub async fn set_status(
     };
     let cwd = text_of(&call.cwd, limits::HELLO_CWD_BYTES_MAX);
     let pid = pid_of(&call.pid);
-    if !node.rates.may_hook(pid, &cwd) {
-        node.metrics.hook_requests_rate_limited.inc();
+    if !state.rates.may_hook(pid, &cwd) {
+        state.metrics.hook_requests_rate_limited.inc();
         return failed(StatusCode::TOO_MANY_REQUESTS, "rate limited");
     }
     if cwd.is_empty() || is_nothing(&call.status) {
@@ -96,16 +94,13 @@ pub async fn set_status(
     };
     let session_id = text_of(&call.session_id, limits::HELLO_TEXT_BYTES_MAX);
     let word = Word { cwd, pid, session_id, status };
-    let work = {
-        let node = Arc::clone(&node);
-        async move {
-            match caller {
-                Caller::Trusted => apply(&node, &word).await,
-                Caller::At(client) => apply_from(&node, &word, client).await,
-            }
+    let applied = to_its_end(&state, |state| async move {
+        match caller {
+            Caller::Trusted => apply(&state, &word).await,
+            Caller::At(client) => apply_from(&state, &word, client).await,
         }
-    };
-    match to_its_end(&node, work).await {
+    });
+    match applied.await {
         Ok(response) | Err(response) => response,
     }
 }
@@ -131,8 +126,12 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn caller(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<Caller, Box<Response>> {
-    let http = &node.config.http;
+fn caller(
+    state: &HttpState,
+    headers: &HeaderMap,
+    peer: SocketPeer,
+) -> Result<Caller, Box<Response>> {
+    let http = &state.http;
     if bearer(headers).is_some_and(|given| any_matches(&http.hook_tokens, given)) {
         return Ok(Caller::Trusted);
     }
@@ -144,14 +143,14 @@ fn caller(node: &Node, headers: &HeaderMap, peer: SocketPeer) -> Result<Caller, 
     };
     let forwarded = shows_proxy(headers);
     let socket = peer.0.ip().to_canonical();
-    let address = client_address(&node.config, headers, peer);
+    let address = state.addresses.client(headers, peer);
     let is_local = socket.is_loopback() && address.is_loopback() && !forwarded;
     if is_local && !is_page && http.hook_tokens.is_empty() {
         return Ok(Caller::Trusted);
     }
     // Behind a proxy that is not trusted to name it, or through it, everybody has one
     // address, and that shows nothing.
-    let is_named = !forwarded || http.trusts_proxy(socket) || node.config.node.on_fly;
+    let is_named = !forwarded || http.trusts_proxy(socket) || state.node.on_fly;
     let shows = is_named
         && is_told_from_others(address)
         && !address.is_loopback()
@@ -188,8 +187,8 @@ fn ambiguous() -> Response {
 }
 
 /// By somebody who may speak of every peer.
-async fn apply(node: &Arc<Node>, word: &Word) -> Response {
-    let found = match choice::find(node, word).await {
+async fn apply(state: &HttpState, word: &Word) -> Response {
+    let found = match choice::find(state, word).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "a status hook could not be served");
@@ -198,12 +197,12 @@ async fn apply(node: &Arc<Node>, word: &Word) -> Response {
     };
     match choice::choose(found, word) {
         Choice::One(found) => {
-            tell(node, &found, word.status).await;
+            tell(state, &found, word.status).await;
             applied(&found)
         }
         Choice::Several => ambiguous(),
         Choice::Nobody => {
-            let kept = node.cluster.put_pending_status(word.pid, &word.cwd, word.status);
+            let kept = state.cluster.put_pending_status(word.pid, &word.cwd, word.status);
             if let Err(error) = kept.await {
                 tracing::debug!(%error, "a pending status was lost");
             }
@@ -215,11 +214,11 @@ async fn apply(node: &Arc<Node>, word: &Word) -> Response {
 /// By somebody of whom is known only where it calls from. Whether the session's
 /// socket comes from there, only the node that holds it knows: one of another node is
 /// asked to look, and what it finds is not told.
-async fn apply_from(node: &Arc<Node>, word: &Word, client: IpAddr) -> Response {
+async fn apply_from(state: &HttpState, word: &Word, client: IpAddr) -> Response {
     if word.session_id.is_empty() {
         return forbidden();
     }
-    let found = match choice::find(node, word).await {
+    let found = match choice::find(state, word).await {
         Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "a status hook could not be served");
@@ -229,17 +228,17 @@ async fn apply_from(node: &Arc<Node>, word: &Word, client: IpAddr) -> Response {
     let named = found.into_iter().filter(|found| found.is_open() && found.is_called(word));
     let Choice::One(found) = choice::choose(named.collect(), word) else { return forbidden() };
     let (presence, status, at) = (found.at.id.clone(), word.status, Timestamp::now());
-    let room = node.registry.room(&found.at.mesh);
+    let room = state.registry.room(&found.at.mesh);
     match room.as_ref().and_then(|room| Some((room, room.session(&presence)?))) {
         Some((room, session)) if session.is_open_from(client) => {
-            status::apply_hook(node, room, &presence, status, at).await;
+            status::apply_hook(&state.presence, room, &presence, status, at).await;
             applied(&found)
         }
         Some(_) => forbidden(),
         None => {
             let client = client.to_string();
             let message = BusMessage::HookFrom { presence, status, at, client };
-            node.cluster.publish(&found.at.mesh, &message);
+            state.cluster.publish(&found.at.mesh, &message);
             Json(json!({ "ok": true, "forwarded": true })).into_response()
         }
     }
@@ -247,20 +246,21 @@ async fn apply_from(node: &Arc<Node>, word: &Word, client: IpAddr) -> Response {
 
 /// The node that holds the socket applies it; that of one in grace is written
 /// here, for when its session is back. The row's own status may be behind.
-async fn tell(node: &Arc<Node>, found: &Found, status: Status) {
+async fn tell(state: &HttpState, found: &Found, status: Status) {
     let (now, at) = (Timestamp::now(), &found.at);
-    if let Some(room) = node.registry.room(&at.mesh)
+    if let Some(room) = state.registry.room(&at.mesh)
         && room.session(&at.id).is_some()
     {
-        return status::apply_hook(node, &room, &at.id, status, now).await;
+        return status::apply_hook(&state.presence, &room, &at.id, status, now).await;
     }
     match &found.record {
         Some(record) if !record.online => {
-            status::apply_hook_in_grace(node, record.as_ref().clone(), status, now).await;
+            status::apply_hook_in_grace(&state.presence, record.as_ref().clone(), status, now)
+                .await;
         }
         _ => {
             let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
-            node.cluster.publish(&at.mesh, &message);
+            state.cluster.publish(&at.mesh, &message);
         }
     }
 }

@@ -9,15 +9,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::upgrade::{client_address, may_call};
-use super::{App, read_body, to_its_end};
+use super::{HttpState, read_body, to_its_end};
 use crate::auth::{InvitePayload, can_sign, is_public_key};
-use crate::bus::members_changed;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
-use crate::node::Node;
-use crate::socket::address::SocketPeer;
+use crate::presence::members;
+use crate::socket::address::{SocketPeer, may_call};
 use crate::store::{Join, JoinRefusal, Joined, StoreError};
 
 #[derive(Deserialize)]
@@ -33,14 +31,14 @@ struct Call {
 }
 
 /// `POST /join`.
-pub async fn join(
-    State(app): State<App>,
+pub(super) async fn join(
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<SocketPeer>,
     headers: HeaderMap,
     request: Request,
 ) -> Response {
-    let address = client_address(&app.node.config, &headers, peer);
-    if let Err(limited) = may_call(&app.node, address) {
+    let address = state.addresses.client(&headers, peer);
+    if let Err(limited) = may_call(&state.rates, address) {
         return *limited;
     }
     let body = match read_body(request).await {
@@ -56,12 +54,7 @@ pub async fn join(
         Ok(join) => join,
         Err(error) => return refused(error),
     };
-    let node = Arc::clone(&app.node);
-    let work = {
-        let node = Arc::clone(&node);
-        async move { enrol(&node, join).await }
-    };
-    match to_its_end(&node, work).await {
+    match to_its_end(&state, |state| async move { enrol(&state, join).await }).await {
         Ok(response) | Err(response) => response,
     }
 }
@@ -102,10 +95,10 @@ fn check(call: Call) -> Result<Join, &'static str> {
     })
 }
 
-async fn enrol(node: &Arc<Node>, join: Join) -> Response {
+async fn enrol(state: &HttpState, join: Join) -> Response {
     // Anybody can sign a payload with a key of their own: those are sorted out
     // by a read, before the write that the rest takes.
-    match node.stores.meshes.get(&join.mesh).await {
+    match state.stores.meshes.get(&join.mesh).await {
         Ok(None) => return refused(JoinRefusal::MeshNotFound.code()),
         Ok(Some(mesh)) => match mesh.owner_key {
             Some(key) if key.as_str() == join.owner_key => {}
@@ -117,10 +110,10 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
         },
         Err(error) => return failed(&error),
     }
-    match node.stores.invites.join(Timestamp::now(), &join).await {
+    match state.stores.invites.join(Timestamp::now(), &join).await {
         Ok(Joined::New(member)) => {
             // Peers that are here may write to the new member at once.
-            members_changed(node, &join.mesh).await;
+            members::changed(&state.presence, &join.mesh).await;
             Json(json!({ "ok": true, "memberId": member })).into_response()
         }
         Ok(Joined::Already(member)) => {
@@ -135,8 +128,6 @@ async fn enrol(node: &Arc<Node>, join: Join) -> Response {
 /// the word, and take no other status for a failure that may pass.
 fn failed(error: &StoreError) -> Response {
     tracing::warn!(%error, "an enrolment failed");
-    // 500 and this word, also where the database is only away: clients that exist
-    // know them, and know no other for "try again".
     let body = Json(json!({ "ok": false, "error": "member_insert_failed" }));
     (StatusCode::INTERNAL_SERVER_ERROR, body).into_response()
 }

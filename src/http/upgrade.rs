@@ -8,18 +8,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 
-use super::App;
+use super::HttpState;
 use crate::codec::{Codec, JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL};
 use crate::limits;
-pub use crate::socket::address::{Addresses, client_address, may_call};
-use crate::socket::address::{SocketPeer, enter_address, retry_later};
-use crate::socket::connection;
+use crate::socket::address::{SocketPeer, retry_later};
 use crate::socket::listener::Entering;
 use crate::socket::tap::Tap;
 
 /// `GET /ws`.
-pub async fn upgrade(
-    State(app): State<App>,
+pub(super) async fn upgrade(
+    State(state): State<Arc<HttpState>>,
     Extension(peer): Extension<SocketPeer>,
     Extension(entering): Extension<Entering>,
     Extension(tap): Extension<Tap>,
@@ -39,19 +37,19 @@ pub async fn upgrade(
             return (StatusCode::UPGRADE_REQUIRED, wanted, text).into_response();
         }
     };
-    let node = Arc::clone(&app.node);
-    if node.draining.is_cancelled() {
+    if state.life.draining.is_cancelled() {
         return retry_later(StatusCode::SERVICE_UNAVAILABLE, 1, "this node is shutting down");
     }
-    let address = client_address(&node.config, &headers, peer);
-    let entered = match enter_address(&node, &app.addresses, address, entering.is_counted()) {
+    let address = state.addresses.client(&headers, peer);
+    let is_counted = entering.is_counted();
+    let entered = match state.addresses.enter_upgrade(&state.rates, address, is_counted) {
         Ok(entered) => entered,
         Err(refused) => return *refused,
     };
     let (half_open, counted) = entering.take();
     let place = entered.or(counted);
     // A hello may be this large, whatever is allowed later.
-    let bytes_max = node.config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR);
+    let bytes_max = state.body_bytes_max;
     let upgrade = upgrade
         .protocols([MSGPACK_SUBPROTOCOL, JSON_SUBPROTOCOL])
         .max_message_size(bytes_max)
@@ -64,10 +62,10 @@ pub async fn upgrade(
         Some(MSGPACK_SUBPROTOCOL) => Codec::MsgPack,
         _ => Codec::Json,
     };
-    let tasks = node.tasks.clone();
+    let (sockets, tasks) = (state.sockets.clone(), state.life.tasks.clone());
     upgrade.on_upgrade(move |socket| async move {
-        // Its own task, which nobody cancels and the drain waits for.
-        let serving = connection::serve(node, socket, codec, address, half_open, tap);
+        // A task of its own, which nobody cancels and the drain waits for.
+        let serving = sockets.serve(socket, codec, address, half_open, tap);
         tasks.spawn(serving.map(|()| drop(place)));
     })
 }

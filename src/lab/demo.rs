@@ -24,7 +24,7 @@ use crate::config::{Config, LogConfig};
 use crate::id::{MeshId, PresenceId};
 use crate::lab::scratch::Scratch;
 use crate::protocol::{Group, Priority, Push};
-use crate::store::{ClaimRequest, Role, StoredEnvelope, Stores};
+use crate::store::{ClaimRequest, Role, StoredEnvelope, Stores, chain};
 
 mod transcript;
 
@@ -279,10 +279,14 @@ async fn audit(
 ) -> anyhow::Result<Verdict> {
     transcript.step("the audit chain: who did what, never what was said")?;
     let mut verifier = ChainVerifier::new(mesh.as_str());
-    for row in stage.store.audit.after(mesh, i64::MIN, 500).await? {
-        verifier.push(row.as_link());
-        let actor = if row.actor.is_some() { row.actor_label() } else { "broker" };
-        transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
-    }
+    let walked = chain::walk(&*stage.store.audit, mesh, i64::MIN, |page| {
+        for row in page {
+            verifier.push(row.as_link());
+            let actor = if row.actor.is_some() { row.actor_label() } else { "broker" };
+            transcript.audited(actor, &row.event_type, &row.payload, &row.hash)?;
+        }
+        anyhow::Ok(true)
+    });
+    walked.await?;
     Ok(verifier.finish())
 }

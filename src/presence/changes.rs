@@ -1,84 +1,54 @@
-//! What peers are told of each other, and how a presence ends.
+//! How a presence changes and how it ends: here, in the store, on every node, and for
+//! its peers.
+//!
+//! A presence ends once in the cluster, and the peers hear of that from whoever changed
+//! its row. Nothing here tells anybody of a hidden one. Called by whatever changes a
+//! presence: [`admission`](crate::admission), [`features`](crate::features),
+//! [`bus`](crate::bus), [`jobs`](crate::jobs) and operators' requests.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
 
+use super::{Parts, UnsettledEnd};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::bus::Announcement;
-use crate::cluster::{BusMessage, PresenceRecord};
-use crate::codec::SharedFrame;
-use crate::id::{Key, MeshId, PresenceId};
+use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
+use crate::delivery::deliver;
+use crate::events;
+use crate::id::{MeshId, PresenceId};
 use crate::limits;
-use crate::node::{Node, UnsettledEnd};
-use crate::outbox::Subject;
-use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
+use crate::protocol::CloseReason;
 use crate::registry::{Candidate, Room};
 use crate::session::Session;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
-
-use crate::delivery::deliver;
-
-/// An event about a presence. `to_own_member`: its member's other sessions
-/// are told too.
-#[must_use]
-pub fn announcement(
-    event: &'static str,
-    record: &PresenceRecord,
-    data: serde_json::Value,
-    to_own_member: bool,
-) -> Announcement {
-    Announcement {
-        event: SystemEvent { event: Cow::Borrowed(event), data },
-        about: record.id.clone(),
-        except_member: (!to_own_member).then(|| record.member.clone()),
-    }
-}
 
 /// `peer_left` for a presence.
 #[must_use]
 pub fn peer_left(record: &PresenceRecord) -> Announcement {
     let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-    announcement("peer_left", record, data, false)
-}
-
-/// Tells the sessions here. Visitors hear of nobody. One that is behind with reading
-/// is told the newest of each kind about each presence, as far as there is room for
-/// events.
-pub fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Arc::new(Subject {
-        about: announcement.about.clone(),
-        event: announcement.event.event.clone(),
-    });
-    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
-    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
-    for (session, _) in room.sessions() {
-        let told = !session.visitor
-            && session.presence != announcement.about
-            && announcement.except_member.as_ref() != Some(&session.member);
-        if told {
-            session.outbox.tell(frame.bytes(session.codec), &subject);
-        }
-    }
+    events::announcement("peer_left", record, data, false)
 }
 
 /// Tells every node of the mesh how a presence is now, and its peers of it if
 /// there is something to tell.
 pub fn publish(
-    node: &Node,
+    parts: &Parts,
     room: &Room,
     record: &PresenceRecord,
     announcement: Option<Announcement>,
 ) {
     if let Some(announcement) = &announcement {
-        announce(room, announcement);
+        events::announce(room, announcement);
     }
-    let record = Box::new(record.clone());
-    let message = BusMessage::Presence { record, event: announcement };
-    node.cluster.publish(room.mesh(), &message);
+    publish_to_others(parts, record, announcement);
+}
+
+fn publish_to_others(parts: &Parts, record: &PresenceRecord, event: Option<Announcement>) {
+    let message = BusMessage::Presence { record: Box::new(record.clone()), event };
+    parts.cluster.publish(&record.mesh, &message);
 }
 
 /// Changes a session's record everywhere: here, in the cluster's directory,
@@ -86,7 +56,7 @@ pub fn publish(
 /// changed record. An edit that finds nothing to change says `false`, and then
 /// nobody is told anything.
 pub async fn change(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     change: PresenceChange,
@@ -94,8 +64,12 @@ pub async fn change(
     announcement: impl FnOnce(&PresenceRecord) -> Option<Announcement>,
 ) {
     let Some(record) = room.update(session, edit) else { return };
-    note(node, &record, change);
-    spread(node, room, session, &record, announcement(&record)).await;
+    note(parts, &record, change);
+    let announcement = announcement(&record);
+    if let Some(announcement) = &announcement {
+        events::announce(room, announcement);
+    }
+    tell_others(parts, &session.lease, &record, announcement).await;
 }
 
 /// Gives it that value; whether that changes anything.
@@ -106,26 +80,24 @@ pub fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
 }
 
 /// Something changed about a presence that has a row; a visitor has none.
-pub fn note(node: &Node, record: &PresenceRecord, change: PresenceChange) {
+pub fn note(parts: &Parts, record: &PresenceRecord, change: PresenceChange) {
     if !record.visitor {
-        node.journal.change(change);
+        parts.writer.change(change);
     }
 }
 
-/// Tells the cluster's directory and the other nodes how a session's record is
-/// now.
-pub async fn spread(
-    node: &Node,
-    room: &Room,
-    session: &Session,
+/// Tells the cluster's directory and the other nodes how a record is now.
+pub(crate) async fn tell_others(
+    parts: &Parts,
+    lease: &LeaseRef,
     record: &PresenceRecord,
     announcement: Option<Announcement>,
 ) {
-    if let Err(error) = node.cluster.write_record(&session.lease, record).await {
+    if let Err(error) = parts.cluster.write_record(lease, record).await {
         // The next renewal writes it.
-        tracing::debug!(%error, presence = %session.presence, "a record waits for its renewal");
+        tracing::debug!(%error, presence = %record.id, "a record waits for its renewal");
     }
-    publish(node, room, record, announcement);
+    publish_to_others(parts, record, announcement);
 }
 
 /// A presence to end, and why.
@@ -139,16 +111,24 @@ pub struct Ending {
     pub audit: Vec<AuditEntry>,
 }
 
+impl Ending {
+    /// An end that nobody has to answer for.
+    #[must_use]
+    pub(crate) fn of(record: &PresenceRecord, close: Option<CloseReason>) -> Self {
+        Self { record: record.clone(), close, audit: Vec::new() }
+    }
+}
+
 /// Ends presences, each at most once in the cluster: whoever changes the row
 /// tells the peers. Their leases must be gone or be ended by the caller. One
 /// whose session came back on another node meanwhile is that node's, and stays.
 ///
 /// # Errors
 ///
-/// As [`Store::end_presences`](crate::store::Store::end_presences): nothing
-/// ended; the caller tries again.
+/// As [`Presences::end`](crate::store::Presences::end): nothing ended; the caller tries
+/// again.
 pub async fn end(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     mesh: &MeshId,
     endings: &[Ending],
 ) -> crate::store::Result<Vec<PresenceId>> {
@@ -156,37 +136,37 @@ pub async fn end(
         node: Some(ending.record.node.clone()),
         ..ended_row(&ending.record, &ending.audit)
     };
-    let ended = end_rows(node, endings, endings.iter().map(row).collect()).await?;
-    let over = over_already(node, endings, &ended).await;
+    let ended = end_rows(parts, endings, endings.iter().map(row).collect()).await?;
+    let over = over_already(parts, endings, &ended).await;
     for ending in endings {
-        let room = node.registry.room(mesh);
+        let room = parts.registry.room(mesh);
         let won = ended.contains(&ending.record.id);
         if won || over.contains(&ending.record.id) || ending.record.visitor {
             // Who ended a row that is over told its peers, and maybe not every node: a
             // shared state that is older than that lists it still. A visitor has no row
             // that could say who ended it: whoever reaps it did.
-            told(node, mesh, room.as_ref(), ending, won);
+            told(parts, mesh, room.as_ref(), ending, won);
         } else if let Some(room) = room {
             // Here it is over; the node that holds it speaks to others.
             close_here(&room, &ending.record.id, ending.close);
         }
     }
-    rehome_all(node, mesh, endings, &ended);
+    rehome_all(parts, mesh, endings, &ended);
     Ok(ended)
 }
 
 async fn end_rows(
-    node: &Node,
+    parts: &Parts,
     endings: &[Ending],
     rows: Vec<EndPresence>,
 ) -> crate::store::Result<Vec<PresenceId>> {
     for ending in endings {
-        node.journal.forget(&ending.record.id);
+        parts.writer.forget(&ending.record.id);
     }
     let at = Timestamp::now();
-    let ended = node.stores.presences.end(at, &rows).await;
+    let ended = parts.presences.end(at, &rows).await;
     if let Err(StoreError::Unknown(_)) = &ended {
-        let mut unsettled = node.unsettled_ends.lock();
+        let mut unsettled = parts.unsettled_ends.lock();
         let room = limits::UNSETTLED_ENDS_MAX.saturating_sub(unsettled.len());
         unsettled.extend(endings.iter().take(room).map(|ending| UnsettledEnd {
             record: ending.record.clone(),
@@ -199,7 +179,7 @@ async fn end_rows(
 
 /// Of those that did not end now: which had ended before, or have no row.
 async fn over_already(
-    node: &Node,
+    parts: &Parts,
     endings: &[Ending],
     ended: &[PresenceId],
 ) -> HashSet<PresenceId> {
@@ -208,7 +188,7 @@ async fn over_already(
     if others.is_empty() {
         return HashSet::new();
     }
-    match node.stores.presences.ended(&others).await {
+    match parts.presences.ended(&others).await {
         Ok(over) => over.into_iter().map(|(presence, _)| presence).collect(),
         Err(error) => {
             tracing::debug!(%error, "other nodes forget a presence at their next reading");
@@ -219,33 +199,30 @@ async fn over_already(
 
 /// Asks again for ends whose answer was lost: what ended by this node is told to its
 /// peers, by this node and nobody else.
-pub async fn settle_ends(node: &Arc<Node>) {
-    let unsettled = std::mem::take(&mut *node.unsettled_ends.lock());
+pub async fn settle_ends(parts: &Arc<Parts>) {
+    let unsettled = std::mem::take(&mut *parts.unsettled_ends.lock());
     if unsettled.is_empty() {
         return;
     }
     for (done, some) in unsettled.chunks(limits::PRESENCE_BATCH_MAX).enumerate() {
         let ids: Vec<PresenceId> = some.iter().map(|one| one.record.id.clone()).collect();
-        let ended: HashMap<PresenceId, _> = match node.stores.presences.ended(&ids).await {
+        let ended: HashMap<PresenceId, _> = match parts.presences.ended(&ids).await {
             Ok(ended) => ended.into_iter().collect(),
             Err(error) => {
                 tracing::debug!(%error, "ends of presences are asked for again");
                 let rest = unsettled.iter().skip(done * limits::PRESENCE_BATCH_MAX).cloned();
-                node.unsettled_ends.lock().extend(rest);
+                parts.unsettled_ends.lock().extend(rest);
                 return;
             }
         };
-        for UnsettledEnd { record, close, at } in some.iter().cloned() {
-            if ended.get(&record.id) == Some(&Some(at)) {
-                let ending = Ending { record, close, audit: Vec::new() };
-                let mesh = ending.record.mesh.clone();
-                told(node, &mesh, node.registry.room(&mesh).as_ref(), &ending, true);
-                rehome_all(
-                    node,
-                    &mesh,
-                    std::slice::from_ref(&ending),
-                    std::slice::from_ref(&ending.record.id),
-                );
+        for UnsettledEnd { record, close, at } in some {
+            if ended.get(&record.id) == Some(&Some(*at)) {
+                let (ending, room) =
+                    (Ending::of(record, *close), parts.registry.room(&record.mesh));
+                told(parts, &record.mesh, room.as_ref(), &ending, true);
+                if let Some(room) = room {
+                    rehome(parts, &room, record);
+                }
             }
         }
     }
@@ -253,32 +230,30 @@ pub async fn settle_ends(node: &Arc<Node>) {
 
 /// Presences that the cluster lists and whose rows have ended: every node forgets
 /// them, and their places come free.
-pub async fn forget_ended(node: &Arc<Node>, room: &Arc<Room>) {
+pub async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
     let mesh = room.mesh();
     let away = room.records().into_iter().filter(|record| room.session(&record.id).is_none());
     let away: Vec<PresenceId> = away.map(|record| record.id.clone()).collect();
     for some in away.chunks(limits::PRESENCE_BATCH_MAX) {
-        let ended = match node.stores.presences.ended(some).await {
+        let ended = match parts.presences.ended(some).await {
             Ok(ended) => ended,
             Err(error) => return tracing::debug!(%error, "ended presences are listed for now"),
         };
         // One without a row may be about to get it.
         for (presence, _) in ended.iter().filter(|(_, at)| at.is_some()) {
             let Some(record) = room.record(presence) else { continue };
-            let record = record.as_ref().clone();
-            let ending = Ending { record, close: None, audit: Vec::new() };
-            told(node, mesh, Some(room), &ending, false);
-            if let Err(error) = node.cluster.revoke(mesh, presence).await {
+            told(parts, mesh, Some(room), &Ending::of(&record, None), false);
+            if let Err(error) = parts.cluster.revoke(mesh, presence).await {
                 tracing::debug!(%error, "an ended presence's lease stays until it expires");
             }
         }
     }
 }
 
-fn rehome_all(node: &Arc<Node>, mesh: &MeshId, endings: &[Ending], ended: &[PresenceId]) {
-    let Some(room) = node.registry.room(mesh) else { return };
+fn rehome_all(parts: &Arc<Parts>, mesh: &MeshId, endings: &[Ending], ended: &[PresenceId]) {
+    let Some(room) = parts.registry.room(mesh) else { return };
     for ending in endings.iter().filter(|ending| ended.contains(&ending.record.id)) {
-        rehome(node, &room, &ending.record);
+        rehome(parts, &room, &ending.record);
     }
 }
 
@@ -288,7 +263,7 @@ fn rehome_all(node: &Arc<Node>, mesh: &MeshId, endings: &[Ending], ended: &[Pres
 ///
 /// As [`end`].
 pub async fn remove(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     mesh: &MeshId,
     endings: &[Ending],
 ) -> crate::store::Result<Vec<PresenceId>> {
@@ -298,14 +273,14 @@ pub async fn remove(
     // The lease goes last: a node that found it gone before it heard why would
     // close the socket with the wrong reason.
     let rows = endings.iter().map(|ending| ended_row(&ending.record, &ending.audit)).collect();
-    let ended = end_rows(node, endings, rows).await?;
-    let room = node.registry.room(mesh);
+    let ended = end_rows(parts, endings, rows).await?;
+    let room = parts.registry.room(mesh);
     for ending in endings {
-        told(node, mesh, room.as_ref(), ending, ended.contains(&ending.record.id));
+        told(parts, mesh, room.as_ref(), ending, ended.contains(&ending.record.id));
     }
-    rehome_all(node, mesh, endings, &ended);
+    rehome_all(parts, mesh, endings, &ended);
     for ending in endings {
-        if let Err(error) = node.cluster.revoke(mesh, &ending.record.id).await {
+        if let Err(error) = parts.cluster.revoke(mesh, &ending.record.id).await {
             tracing::warn!(%error, "a removed session's lease stays until it expires");
         }
     }
@@ -314,7 +289,7 @@ pub async fn remove(
 
 /// Ends claims of a session key that another member has proven; the room has let go
 /// of them already. Their sockets close now, their rows and leases follow.
-pub fn end_claims(node: &Arc<Node>, room: &Arc<Room>, claims: Vec<Candidate>) {
+pub fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candidate>) {
     if claims.is_empty() {
         return;
     }
@@ -322,14 +297,13 @@ pub fn end_claims(node: &Arc<Node>, room: &Arc<Room>, claims: Vec<Candidate>) {
         if let Some(session) = &claim.session {
             session.outbox.close(CloseReason::BAD_SESSION_PUBKEY);
         }
-        let close = Some(CloseReason::BAD_SESSION_PUBKEY);
-        Ending { record: claim.record.as_ref().clone(), close, audit: Vec::new() }
+        Ending::of(&claim.record, Some(CloseReason::BAD_SESSION_PUBKEY))
     };
     let endings: Vec<Ending> = claims.into_iter().map(ending).collect();
-    let (node, mesh) = (Arc::clone(node), room.mesh().clone());
-    let tasks = node.tasks.clone();
+    let (parts, mesh) = (Arc::clone(parts), room.mesh().clone());
+    let tasks = parts.life.tasks.clone();
     tasks.spawn(async move {
-        if let Err(error) = remove(&node, &mesh, &endings).await {
+        if let Err(error) = remove(&parts, &mesh, &endings).await {
             tracing::warn!(%error, %mesh, "claims of a proven session key wait for the sweep");
         }
     });
@@ -340,9 +314,9 @@ pub fn end_claims(node: &Arc<Node>, room: &Arc<Room>, claims: Vec<Candidate>) {
 /// # Errors
 ///
 /// The store's.
-pub async fn is_admitted(node: &Node, record: &PresenceRecord) -> crate::store::Result<bool> {
+pub async fn is_admitted(parts: &Parts, record: &PresenceRecord) -> crate::store::Result<bool> {
     let (key, member) = (record.member_key.as_str(), record.member.as_str());
-    let admission = node.stores.members.admit(&record.mesh, key, member).await?;
+    let admission = parts.members.admit(&record.mesh, key, member).await?;
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
 }
 
@@ -364,13 +338,13 @@ pub fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence 
     }
 }
 
-fn told(node: &Node, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending, won: bool) {
+fn told(parts: &Parts, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending, won: bool) {
     // Nobody saw a hidden one, so nobody sees it leave.
     let event = (won && ending.record.visible).then(|| peer_left(&ending.record));
     if let Some(room) = room {
         close_here(room, &ending.record.id, ending.close);
         if let Some(event) = &event {
-            announce(room, event);
+            events::announce(room, event);
         }
     }
     let message = BusMessage::Ended {
@@ -378,7 +352,7 @@ fn told(node: &Node, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending, w
         close: ending.close.map(|close| close.reason.to_owned()),
         event,
     };
-    node.cluster.publish(mesh, &message);
+    parts.cluster.publish(mesh, &message);
 }
 
 /// Forgets a presence here, closing its socket if it has one.
@@ -392,15 +366,9 @@ pub fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>
 
 /// What was on its way to a presence that is gone, and was addressed to its
 /// member, goes to another session of the member.
-pub fn rehome(node: &Arc<Node>, room: &Arc<Room>, record: &PresenceRecord) {
-    let others: Vec<Key> = room
-        .addressed_by(record.member_key.as_str())
-        .iter()
-        .filter(|other| other.record.id != record.id)
-        .map(|_| record.member_key.clone())
-        .take(1)
-        .collect();
-    for key in others {
-        deliver::mail_for(node, room, key);
+pub fn rehome(parts: &Arc<Parts>, room: &Arc<Room>, record: &PresenceRecord) {
+    let of_member = room.addressed_by(record.member_key.as_str());
+    if of_member.iter().any(|other| other.record.id != record.id) {
+        deliver::mail_for(&parts.delivery, room, record.member_key.clone());
     }
 }

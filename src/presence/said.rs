@@ -1,18 +1,22 @@
 //! What a session says of itself, or a visitor on any node for it.
+//!
+//! Called by [`features`](crate::features) where the session is, and by
+//! [`bus`](crate::bus) for what was said elsewhere. Nothing here answers anybody.
 
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::changes::{announcement, change, replace};
-use super::status;
+use super::changes::{change, replace};
+use super::status::{self, Word};
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
+use crate::events;
 use crate::limits;
-use crate::node::Node;
+use crate::presence::Parts;
 use crate::protocol::budget::{cut_string, groups_within, value_bytes};
-use crate::protocol::{Group, Profile, Said, SetProfile, StatusSource};
+use crate::protocol::{Group, Profile, Said, SetProfile};
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;
@@ -20,11 +24,11 @@ use crate::store::PresenceChange;
 /// Applies what a visitor on another node said. The bus, whose next frames wait for
 /// nothing, goes on meanwhile. What that node found to be refused did not come this far;
 /// what has come to be so since is passed over.
-pub fn begin(node: &Arc<Node>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
-    let (node, room) = (Arc::clone(node), Arc::clone(room));
-    let tasks = node.tasks.clone();
+pub fn begin(parts: &Arc<Parts>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
+    let (parts, room) = (Arc::clone(parts), Arc::clone(room));
+    let tasks = parts.life.tasks.clone();
     let mut work = Box::pin(async move {
-        let _ = apply(&node, &room, &session, said).await;
+        let _ = apply(&parts, &room, &session, said).await;
     });
     // Up to where it waits for others at once, so that two of these keep their order.
     if work.as_mut().now_or_never().is_none() {
@@ -39,7 +43,7 @@ pub fn begin(node: &Arc<Node>, room: &Arc<Room>, session: Arc<Session>, said: Sa
 ///
 /// The sentence for the peer: it is refused, and nothing was changed.
 pub async fn apply(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     said: Said,
@@ -48,14 +52,13 @@ pub async fn apply(
     let written = PresenceChange::of(session.presence.clone());
     match said {
         Said::Status { status } => {
-            let source = StatusSource::Manual;
-            status::set(node, room, session, status, source, Timestamp::now()).await;
+            status::apply(parts, room, session, Word::Peer(status), Timestamp::now()).await;
         }
         Said::Summary { mut summary } => {
             cut_string(&mut summary, limits::SUMMARY_BYTES_MAX);
             let written = PresenceChange { summary: Some(summary.clone()), ..written };
             let edit = |record: &mut PresenceRecord| replace(&mut record.summary, Some(summary));
-            change(node, room, session, written, edit, |_| None).await;
+            change(parts, room, session, written, edit, |_| None).await;
         }
         Said::Visible { visible } => {
             let event = if visible { "peer_visible" } else { "peer_hidden" };
@@ -63,30 +66,30 @@ pub async fn apply(
             let edit = |record: &mut PresenceRecord| replace(&mut record.visible, visible);
             let told = |record: &PresenceRecord| {
                 let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-                (!record.visitor).then(|| announcement(event, record, data, true))
+                (!record.visitor).then(|| events::announcement(event, record, data, true))
             };
-            change(node, room, session, written, edit, told).await;
+            change(parts, room, session, written, edit, told).await;
         }
         Said::Profile { profile } => {
             let profile = merged(&record, profile)?;
             let written = PresenceChange { profile: Some(profile.clone()), ..written };
             let edit = |record: &mut PresenceRecord| replace(&mut record.profile, profile);
-            change(node, room, session, written, edit, |_| None).await;
+            change(parts, room, session, written, edit, |_| None).await;
         }
         Said::JoinGroup { group } => {
             let groups = with_group(&record, group)?;
-            set_groups(node, room, session, groups).await;
+            set_groups(parts, room, session, groups).await;
         }
         Said::LeaveGroup { name } => {
             let groups = record.groups.iter().filter(|own| own.name != name).cloned().collect();
-            set_groups(node, room, session, groups).await;
+            set_groups(parts, room, session, groups).await;
         }
     }
     Ok(())
 }
 
 async fn set_groups(
-    node: &Arc<Node>,
+    parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     groups: Vec<Group>,
@@ -94,7 +97,7 @@ async fn set_groups(
     let id = session.presence.clone();
     let written = PresenceChange { groups: Some(groups.clone()), ..PresenceChange::of(id) };
     let edit = |record: &mut PresenceRecord| replace(&mut record.groups, groups);
-    change(node, room, session, written, edit, |_| None).await;
+    change(parts, room, session, written, edit, |_| None).await;
 }
 
 /// The profile that a change makes.

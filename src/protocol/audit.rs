@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::{Answer, Ask, Unasked};
 use crate::clock::Timestamp;
 
 /// Rows of an `audit_query` that names no limit.
@@ -25,6 +26,12 @@ pub struct AuditQuery {
     pub cursor: Option<String>,
 }
 
+impl Ask for AuditQuery {
+    const TYPE: &'static str = "audit_query";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = AuditResult;
+}
+
 /// Answers `audit_query`, newest first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditResult {
@@ -38,6 +45,10 @@ pub struct AuditResult {
     /// With which the next ones are asked for; only with `more`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+impl Answer for AuditResult {
+    const TYPE: &'static str = "audit_result";
 }
 
 /// One row of a mesh's audit trail.
@@ -68,6 +79,16 @@ pub struct AuditRow {
     pub created_at: Timestamp,
 }
 
+/// `audit_verify`: whether the chain holds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AuditVerify {}
+
+impl Ask for AuditVerify {
+    const TYPE: &'static str = "audit_verify";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = AuditVerifyResult;
+}
+
 /// Answers `audit_verify`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,4 +100,8 @@ pub struct AuditVerifyResult {
     /// The first row that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<i64>,
+}
+
+impl Answer for AuditVerifyResult {
+    const TYPE: &'static str = "audit_verify_result";
 }

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ask::{Answer, Ask, Unasked};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId};
 
@@ -158,7 +159,7 @@ pub struct Send<'a> {
     pub reply_to_id: Option<Cow<'a, str>>,
 }
 
-/// `ack`: what became of a send.
+/// `ack`: what became of a send; also says that a request is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ack {
@@ -171,6 +172,10 @@ pub struct Ack {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Answer for Ack {
+    const TYPE: &'static str = "ack";
 }
 
 /// `push`: a message, or a system event.
@@ -281,6 +286,12 @@ pub struct MessageStatus {
     pub cursor: Option<String>,
 }
 
+impl Ask for MessageStatus {
+    const TYPE: &'static str = "message_status";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = MessageStatusResult;
+}
+
 /// Answers `message_status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -301,6 +312,10 @@ pub struct MessageStatusResult {
     /// With which the next ones are asked for; only with `more`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+impl Answer for MessageStatusResult {
+    const TYPE: &'static str = "message_status_result";
 }
 
 /// One recipient of a message.

@@ -5,6 +5,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::presence::Group;
 use crate::clock::Timestamp;
 
+/// The first word on a connection.
+#[derive(Clone, Debug)]
+pub enum Greeting {
+    /// A member's own key.
+    Member(Box<Hello>),
+    /// A per-launch key.
+    Session(Box<SessionHello>),
+}
+
 /// `hello`: the member's own key signs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", from = "HelloFields")]

@@ -2,9 +2,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::{Answer, Ask, Unasked};
 use crate::clock::Timestamp;
 
-/// `kick` and `disconnect`. Precedence: `all`, then `stale`, then `target`.
+/// `kick`: these sessions are not to come back by themselves.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Kick(pub KickRequest);
+
+impl Ask for Kick {
+    const TYPE: &'static str = "kick";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = KickAck;
+}
+
+/// `disconnect`: these sessions may come back.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Disconnect(pub KickRequest);
+
+impl Ask for Disconnect {
+    const TYPE: &'static str = "disconnect";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = DisconnectAck;
+}
+
+/// Whom `kick` and `disconnect` mean. Precedence: `all`, then `stale`, then `target`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct KickRequest {
     /// A name, a key, or at least eight digits that begin one.
@@ -18,7 +41,29 @@ pub struct KickRequest {
     pub all: Option<bool>,
 }
 
-/// `ban` and `unban`.
+/// `ban`: the membership is revoked.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ban(pub TargetRequest);
+
+impl Ask for Ban {
+    const TYPE: &'static str = "ban";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = BanAck;
+}
+
+/// `unban`: the membership holds again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Unban(pub TargetRequest);
+
+impl Ask for Unban {
+    const TYPE: &'static str = "unban";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = UnbanAck;
+}
+
+/// Whom `ban` and `unban` mean.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct TargetRequest {
     /// A name, a key, or at least eight digits that begin one.
@@ -47,8 +92,18 @@ pub struct KickAck {
     pub total: Option<usize>,
 }
 
+impl Answer for KickAck {
+    const TYPE: &'static str = "kick_ack";
+}
+
 /// Answers `disconnect`.
-pub type DisconnectAck = KickAck;
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DisconnectAck(pub KickAck);
+
+impl Answer for DisconnectAck {
+    const TYPE: &'static str = "disconnect_ack";
+}
 
 /// Answers `ban`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,11 +112,32 @@ pub struct BanAck {
     pub banned: String,
 }
 
+impl Answer for BanAck {
+    const TYPE: &'static str = "ban_ack";
+}
+
 /// Answers `unban`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UnbanAck {
     /// The member's name.
     pub unbanned: String,
+}
+
+impl Answer for UnbanAck {
+    const TYPE: &'static str = "unban_ack";
+}
+
+/// `list_bans`: who is shut out, those first who have been longest.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ListBans {
+    /// From an answer that was cut: the list goes on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl Ask for ListBans {
+    const TYPE: &'static str = "list_bans";
+    type Answer = BansList;
 }
 
 /// Answers `list_bans`.
@@ -75,6 +151,10 @@ pub struct BansList {
     /// With which the next ones are asked for; only with `more`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+impl Answer for BansList {
+    const TYPE: &'static str = "list_bans_result";
 }
 
 /// One revoked member.

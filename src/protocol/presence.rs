@@ -1,7 +1,9 @@
 //! Who is here and how they are: `list_peers` and the setters.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::ask::{Answer, Ask, Unasked};
+use super::delivery::Ack;
 use crate::clock::Timestamp;
 
 /// What a session is doing.
@@ -123,13 +125,6 @@ pub struct Group {
     pub role: Option<String>,
 }
 
-/// `leave_group`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct GroupRequest {
-    /// The group's name.
-    pub name: String,
-}
-
 /// What a peer says of itself, beyond its name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
@@ -203,19 +198,126 @@ pub enum Said {
     },
 }
 
-impl Said {
-    /// Whether older brokers answered it also without a `_reqId`.
-    #[must_use]
-    pub fn is_always_answered(&self) -> bool {
-        matches!(self, Self::Visible { .. } | Self::Profile { .. })
+/// `set_status`: what this session is doing.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SetStatus {
+    /// Turning idle releases what was held.
+    pub status: Status,
+}
+
+impl Ask for SetStatus {
+    const TYPE: &'static str = "set_status";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
+}
+
+impl From<SetStatus> for Said {
+    fn from(SetStatus { status }: SetStatus) -> Self {
+        Self::Status { status }
     }
 }
 
-/// `set_visible`.
+/// `set_summary`: what this session is doing, in words.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SetSummary {
+    /// Not given, or null: none any more.
+    #[serde(default, deserialize_with = "text_or_null")]
+    pub summary: String,
+}
+
+impl Ask for SetSummary {
+    const TYPE: &'static str = "set_summary";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
+}
+
+impl From<SetSummary> for Said {
+    fn from(SetSummary { summary }: SetSummary) -> Self {
+        Self::Summary { summary }
+    }
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// `set_visible`: shows or hides this session.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct SetVisible {
     /// Hidden peers are not listed and get no multicasts.
     pub visible: bool,
+}
+
+impl Ask for SetVisible {
+    const TYPE: &'static str = "set_visible";
+    type Answer = Ack;
+}
+
+impl From<SetVisible> for Said {
+    fn from(SetVisible { visible }: SetVisible) -> Self {
+        Self::Visible { visible }
+    }
+}
+
+impl Ask for SetProfile {
+    const TYPE: &'static str = "set_profile";
+    type Answer = Ack;
+}
+
+impl From<SetProfile> for Said {
+    fn from(profile: SetProfile) -> Self {
+        Self::Profile { profile }
+    }
+}
+
+/// `join_group`: enters a group, or changes the role in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JoinGroup(pub Group);
+
+impl Ask for JoinGroup {
+    const TYPE: &'static str = "join_group";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
+}
+
+impl From<JoinGroup> for Said {
+    fn from(JoinGroup(group): JoinGroup) -> Self {
+        Self::JoinGroup { group }
+    }
+}
+
+/// `leave_group`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaveGroup {
+    /// The group's name.
+    pub name: String,
+}
+
+impl Ask for LeaveGroup {
+    const TYPE: &'static str = "leave_group";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
+}
+
+impl From<LeaveGroup> for Said {
+    fn from(LeaveGroup { name }: LeaveGroup) -> Self {
+        Self::LeaveGroup { name }
+    }
+}
+
+/// `set_stats`: reports counters.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SetStats {
+    /// All of them: what is not given is not known any more.
+    #[serde(default)]
+    pub stats: Stats,
+}
+
+impl Ask for SetStats {
+    const TYPE: &'static str = "set_stats";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
 }
 
 /// Counters that a peer reports about itself; carried, not checked.
@@ -239,12 +341,17 @@ pub struct Stats {
     pub errors: Option<f64>,
 }
 
-/// What a request for a list may say besides: `list_peers`, `list_bans`.
+/// `list_peers`: everyone who is here, the asker included.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct PageRequest {
+pub struct ListPeers {
     /// From an answer that was cut: the list goes on there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+impl Ask for ListPeers {
+    const TYPE: &'static str = "list_peers";
+    type Answer = PeersList;
 }
 
 /// Answers `list_peers`: every presence, oldest first.
@@ -258,6 +365,10 @@ pub struct PeersList {
     /// With which the next ones are asked for; only with `more`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+impl Answer for PeersList {
+    const TYPE: &'static str = "peers_list";
 }
 
 /// One presence, as its mesh sees it.

@@ -11,12 +11,10 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use crate::config::Config;
-use crate::node::Node;
-use crate::rates::Client;
+use crate::config::{Config, HttpConfig};
+use crate::rates::{Client, Rates};
 
 /// The socket's own address, put there by the listener.
 #[derive(Clone, Copy, Debug)]
@@ -47,49 +45,11 @@ pub fn shows_proxy(headers: &HeaderMap) -> bool {
     PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
-/// The client's address: the socket's, or a header's where the socket is a
-/// proxy that is trusted to set it. It is a loopback address only where the
-/// client is of this machine; whoever cannot be told is one of the strangers,
-/// who share a limit.
-#[must_use]
-pub fn client_address(config: &Config, headers: &HeaderMap, peer: SocketPeer) -> IpAddr {
-    let socket = peer.0.ip().to_canonical();
-    let named = if config.node.on_fly && headers.contains_key("fly-client-ip") {
-        let text = headers.get("fly-client-ip").and_then(|value| value.to_str().ok());
-        text.and_then(read_address)
-    } else if config.http.trusts_proxy(socket) && headers.contains_key("x-forwarded-for") {
-        forwarded_for(config, headers)
-    } else if socket.is_loopback() && shows_proxy(headers) {
-        None
-    } else {
-        return socket;
-    };
-    named.filter(|address| !address.is_loopback()).unwrap_or(STRANGERS)
-}
-
-/// Whether a client's address, as [`client_address`] has it, is its own and not that of
+/// Whether a client's address, as [`Addresses::client`] has it, is its own and not that of
 /// all whom nobody vouches for.
 #[must_use]
 pub fn is_told_from_others(address: IpAddr) -> bool {
     address != STRANGERS
-}
-
-/// The nearest address that is no trusted proxy's; the farthest, if all are.
-/// Proxies append, to the last line or as a new one: it is read from the end,
-/// and no further than it can be read.
-fn forwarded_for(config: &Config, headers: &HeaderMap) -> Option<IpAddr> {
-    let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let mut farthest = None;
-    for line in lines.into_iter().rev() {
-        for text in line.to_str().ok()?.rsplit(',') {
-            let address = read_address(text)?;
-            if !config.http.trusts_proxy(address) {
-                return Some(address);
-            }
-            farthest = Some(address);
-        }
-    }
-    farthest
 }
 
 /// An address as proxies write it: bare, with a port, in brackets, in quotes,
@@ -116,13 +76,12 @@ fn without_zone(text: &str) -> &str {
     text.split_once('%').map_or(text, |(address, _)| address)
 }
 
-/// Open sockets per address.
+/// Which address a request comes from, and the open sockets of each.
 #[derive(Clone)]
 pub struct Addresses(Arc<Shared>);
 
 struct Shared {
-    max: u32,
-    trusted_proxies: Vec<IpNet>,
+    http: HttpConfig,
     on_fly: bool,
     counts: Mutex<HashMap<Client, u32>>,
 }
@@ -150,35 +109,86 @@ impl Addresses {
     /// Counts as `MAX_CONNECTIONS_PER_IP` says.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self(Arc::new(Shared {
-            max: config.http.connections_per_ip_max,
-            trusted_proxies: config.http.trusted_proxies.clone(),
-            on_fly: config.node.on_fly,
-            counts: Mutex::default(),
-        }))
+        let (http, on_fly) = (config.http.clone(), config.node.on_fly);
+        Self(Arc::new(Shared { http, on_fly, counts: Mutex::default() }))
+    }
+
+    /// The client's address: the socket's, or a header's where the socket is a
+    /// proxy that is trusted to set it. It is a loopback address only where the
+    /// client is of this machine; whoever cannot be told is one of the strangers,
+    /// who share a limit.
+    pub(crate) fn client(&self, headers: &HeaderMap, peer: SocketPeer) -> IpAddr {
+        let socket = peer.0.ip().to_canonical();
+        let named = if self.0.on_fly && headers.contains_key("fly-client-ip") {
+            let text = headers.get("fly-client-ip").and_then(|value| value.to_str().ok());
+            text.and_then(read_address)
+        } else if self.0.http.trusts_proxy(socket) && headers.contains_key("x-forwarded-for") {
+            self.forwarded_for(headers)
+        } else if socket.is_loopback() && shows_proxy(headers) {
+            None
+        } else {
+            return socket;
+        };
+        named.filter(|address| !address.is_loopback()).unwrap_or(STRANGERS)
+    }
+
+    /// The nearest address that is no trusted proxy's; the farthest, if all are.
+    /// Proxies append, to the last line or as a new one: it is read from the end,
+    /// and no further than it can be read.
+    fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        let mut farthest = None;
+        for line in lines.into_iter().rev() {
+            for text in line.to_str().ok()?.rsplit(',') {
+                let address = read_address(text)?;
+                if !self.0.http.trusts_proxy(address) {
+                    return Some(address);
+                }
+                farthest = Some(address);
+            }
+        }
+        farthest
     }
 
     /// A socket from there has been accepted.
     #[must_use]
     pub fn arrive(&self, socket: IpAddr) -> Arrival {
         let socket = socket.to_canonical();
-        let is_proxy = || self.0.trusted_proxies.iter().any(|network| network.contains(&socket));
-        if self.0.max == 0 || self.0.on_fly || socket.is_loopback() || is_proxy() {
+        let max = self.0.http.connections_per_ip_max;
+        let is_proxy = || self.0.http.trusts_proxy(socket);
+        if max == 0 || self.0.on_fly || socket.is_loopback() || is_proxy() {
             return Arrival::Uncounted;
         }
         // As many again are told why; a flood is not answered.
-        let Some((guard, count)) = self.count(socket, self.0.max.saturating_mul(2)) else {
+        let Some((guard, count)) = self.count(socket, max.saturating_mul(2)) else {
             return Arrival::Refused;
         };
-        if count > self.0.max { Arrival::Crowded(guard) } else { Arrival::Counted(guard) }
+        if count > max { Arrival::Crowded(guard) } else { Arrival::Counted(guard) }
     }
 
-    /// One more of a client that is known by its request.
-    fn enter(&self, address: IpAddr) -> Option<AddressGuard> {
-        self.count(address, self.0.max).map(|(guard, _)| guard)
+    /// A place for an upgrade; `None` if the listener has counted the socket
+    /// already, and for clients of this machine, which have no limits: there,
+    /// everybody has the same address.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send instead: 429.
+    pub(crate) fn enter_upgrade(
+        &self,
+        rates: &Rates,
+        address: IpAddr,
+        is_counted: bool,
+    ) -> Result<Option<AddressGuard>, Box<Response>> {
+        may_call(rates, address)?;
+        let max = self.0.http.connections_per_ip_max;
+        if address.is_loopback() || is_counted || max == 0 {
+            return Ok(None);
+        }
+        let entered = self.count(address, max).map(|(guard, _)| guard);
+        entered.map(Some).ok_or_else(|| Box::new(too_many_sockets()))
     }
 
-    /// One more, unless that is more than `max`; and how many there are then.
+    /// One more socket, unless that is more than `max`; and how many there are then.
     fn count(&self, address: IpAddr, max: u32) -> Option<(AddressGuard, u32)> {
         let client = Client::from(address);
         let mut counts = self.0.counts.lock();
@@ -203,29 +213,6 @@ impl Drop for AddressGuard {
     }
 }
 
-/// A place for an upgrade; `None` if the listener has counted the socket
-/// already, and for clients of this machine, which have no limits: there,
-/// everybody has the same address.
-///
-/// # Errors
-///
-/// The answer to send instead: 429.
-pub(crate) fn enter_address(
-    node: &Node,
-    addresses: &Addresses,
-    address: IpAddr,
-    is_counted: bool,
-) -> Result<Option<AddressGuard>, Box<Response>> {
-    if address.is_loopback() {
-        return Ok(None);
-    }
-    may_call(node, address)?;
-    if is_counted || addresses.0.max == 0 {
-        return Ok(None);
-    }
-    addresses.enter(address).map(Some).ok_or_else(|| Box::new(too_many_sockets()))
-}
-
 /// What a socket too many is told.
 pub(crate) fn too_many_sockets() -> Response {
     let text = "too many open connections from this address";
@@ -237,11 +224,11 @@ pub(crate) fn too_many_sockets() -> Response {
 /// # Errors
 ///
 /// The answer to send instead: 429.
-pub fn may_call(node: &Node, address: IpAddr) -> Result<(), Box<Response>> {
+pub(crate) fn may_call(rates: &Rates, address: IpAddr) -> Result<(), Box<Response>> {
     if address.is_loopback() {
         return Ok(());
     }
-    node.rates.may_hello(address).map_err(|seconds| {
+    rates.may_hello(address).map_err(|seconds| {
         let text = "too many calls from this address in the last minute";
         Box::new(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text))
     })
@@ -270,7 +257,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
         }
-        client_address(config, &map, SocketPeer(SocketAddr::new(ip(socket), 4000)))
+        Addresses::new(config).client(&map, SocketPeer(SocketAddr::new(ip(socket), 4000)))
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! One socket's read and write loops.
+//! One socket, from its upgrade to its end: before its hello ([`entering`]), then its
+//! read and write loops.
 //!
-//! One task owns the socket. Its two loops run side by side: a request that
-//! waits (for room in the accept queue, for the store) does not stop what
-//! goes out. Handlers run to their end; the task is never cancelled.
+//! One task owns the socket and is never cancelled. Its two loops run side by side: a
+//! request that waits (for room in the accept queue, for the store) does not stop what
+//! goes out. Handlers run to their end. HTTP hands sockets over by [`Sockets`].
 
+mod entering;
 mod pings;
 mod writing;
 
@@ -15,157 +17,65 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{FutureExt as _, SinkExt, StreamExt};
+use futures_util::stream::SplitStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::admission::Active;
 use crate::admission::teardown::teardown;
-use crate::admission::{self, Active, Refusal};
-use crate::codec::{Codec, DecodeError};
-use crate::features::{self, Asker, Context};
+use crate::codec::{ClientMessage, Codec, DecodeError, Request};
+use crate::features::{self, Context};
 use crate::limits;
-use crate::metrics::Reason;
+use crate::metrics::{Metrics, Reason};
 use crate::node::Node;
-use crate::outbox::Outbox;
-use crate::protocol::{ClientMessage, CloseReason, ErrorFrame, Request, ServerMessage};
-use crate::rates::cost;
+use crate::protocol::CloseReason;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
 
+use self::entering::{Entered, enter};
 use self::pings::{Pings, pause};
 use self::writing::write_loop;
 
-/// A socket that has become a session.
-struct Entered {
-    tap: Tap,
-    pings: Pings,
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
-    active: Active,
-}
+/// Serves sockets that have been upgraded, for a room that need not know how.
+#[derive(Clone)]
+pub(crate) struct Sockets(Arc<Node>);
 
-/// Serves a socket from its upgrade to its end.
-///
-/// Most sockets are idle, and are to cost as little as they can: what a hello
-/// needs is freed once it is answered, what a write or an end needs is made
-/// then. Not an `async fn`, which keeps room for its arguments to its end.
-pub fn serve(
-    node: Arc<Node>,
-    socket: WebSocket,
-    codec: Codec,
-    client: IpAddr,
-    half_open: HalfOpenGuard,
-    tap: Tap,
-) -> impl Future<Output = ()> + Send + 'static {
-    let entering = Box::pin(enter(Arc::clone(&node), socket, codec, half_open, tap));
-    async move {
-        if let Some(entered) = entering.await {
-            entered.active.session.comes_from(client);
-            let active = run(&node, entered).await;
-            Box::pin(teardown(&node, active)).await;
-        }
+impl Sockets {
+    /// Those of that node.
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self(node)
     }
-}
 
-/// From the upgrade to an active session; `None` if it came to none.
-async fn enter(
-    node: Arc<Node>,
-    mut socket: WebSocket,
-    codec: Codec,
-    half_open: HalfOpenGuard,
-    tap: Tap,
-) -> Option<Box<Entered>> {
-    let node = &node;
-    let outbox = Outbox::new();
-    let mut pings = Pings::new();
-    let evicted = half_open.evicted();
-    let hello = tokio::select! {
-        hello = greet(node, &mut socket, codec, &outbox, &mut pings) => hello,
-        () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
-        () = node.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
-        () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
-            Err(CloseReason::HELLO_TIMEOUT)
-        }
-    };
-    let hello = match hello {
-        Ok(hello) => hello?,
-        Err(close) => {
-            close_socket(node, socket, &tap, close).await;
-            return None;
-        }
-    };
-    // From here on nothing is cancelled: this registers.
-    let received = Instant::now();
-    let active = match admit(node, codec, &outbox, hello).await {
-        Ok(active) => active,
-        Err(refusal) => {
-            refuse(node, socket, &tap, codec, refusal).await;
-            return None;
-        }
-    };
-    node.metrics.hello_seconds.observe(received.elapsed().as_secs_f64());
-    drop(half_open);
-    let (sink, stream) = socket.split();
-    Some(Box::new(Entered { tap, pings, sink, stream, active }))
-}
-
-async fn admit(
-    node: &Arc<Node>,
-    codec: Codec,
-    outbox: &Outbox,
-    hello: ClientMessage<'static>,
-) -> Result<Active, Box<Refusal>> {
-    match hello {
-        ClientMessage::Hello(hello) => admission::hello(node, codec, outbox, *hello).await,
-        ClientMessage::SessionHello(hello) => {
-            admission::session_hello(node, codec, outbox, *hello).await
-        }
-        _ => unreachable!("greet returns hellos only"),
-    }
-}
-
-async fn refuse(
-    node: &Node,
-    mut socket: WebSocket,
-    tap: &Tap,
-    codec: Codec,
-    refusal: Box<Refusal>,
-) {
-    let Refusal { error, close } = *refusal;
-    node.metrics.rejected_hello(&error.code);
-    tracing::debug!(code = %error.code, "hello refused");
-    let bytes = codec.encode(&ServerMessage::Error(error), None);
-    if let Some(frame) = to_message(codec, bytes) {
-        let send = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), socket.send(frame));
-        if !matches!(send.await, Ok(Ok(()))) {
-            return;
-        }
-    }
-    close_socket(node, socket, tap, close).await;
-}
-
-/// Sends the close and waits a moment for the peer's, so that what was
-/// written before is not lost to a reset.
-async fn close_socket(node: &Node, mut socket: WebSocket, tap: &Tap, close: CloseReason) {
-    count_closed(node, close);
-    let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), async {
-        if socket.send(close_message(close)).await.is_ok() {
-            if close.is_offence() {
-                // Nothing can be understood after it: it is thrown away.
-                tap.end();
-                let _ = socket.flush().await;
-            } else {
-                while let Some(Ok(_)) = socket.recv().await {}
+    /// Serves a socket from its upgrade to its end.
+    ///
+    /// Most sockets are idle, and are to cost as little as they can: what a hello
+    /// needs is freed once it is answered, what a write or an end needs is made
+    /// then. Not an `async fn`, which keeps room for its arguments to its end.
+    pub(crate) fn serve(
+        self,
+        socket: WebSocket,
+        codec: Codec,
+        client: IpAddr,
+        half_open: HalfOpenGuard,
+        tap: Tap,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let Self(node) = self;
+        let admission = Arc::clone(&node.admission);
+        let entering = Box::pin(enter(admission, socket, codec, half_open, tap));
+        async move {
+            if let Some(entered) = entering.await {
+                entered.active.session.comes_from(client);
+                let active = run(&node, entered).await;
+                Box::pin(teardown(&node.admission, active)).await;
             }
         }
-    })
-    .await;
+    }
 }
 
-fn count_closed(node: &Node, close: CloseReason) {
+fn count_closed(metrics: &Metrics, close: CloseReason) {
     let reason = Reason { reason: close.reason.to_owned() };
-    node.metrics.connections_closed.get_or_create(&reason).inc();
+    metrics.connections_closed.get_or_create(&reason).inc();
 }
 
 fn close_message(close: CloseReason) -> Message {
@@ -195,7 +105,7 @@ fn payload(codec: Codec, message: &Message) -> Option<(Codec, &[u8])> {
 struct Malformed(VecDeque<Instant>);
 
 impl Malformed {
-    /// One more; whether it is one too many.
+    /// Counts one more; whether it is one too many.
     fn add(&mut self) -> bool {
         let now = Instant::now();
         while self.0.front().is_some_and(|at| now - *at > Duration::from_secs(60)) {
@@ -203,71 +113,6 @@ impl Malformed {
         }
         self.0.push_back(now);
         self.0.len() > limits::MALFORMED_FRAMES_PER_MINUTE_MAX
-    }
-}
-
-/// Reads until a hello comes. `Ok(None)`: the peer went away.
-async fn greet(
-    node: &Node,
-    socket: &mut WebSocket,
-    codec: Codec,
-    outbox: &Outbox,
-    pings: &mut Pings,
-) -> Result<Option<ClientMessage<'static>>, CloseReason> {
-    debug_assert!(outbox.is_open());
-    let mut malformed = Malformed::default();
-    loop {
-        let message = match socket.recv().await {
-            Some(Ok(message)) => message,
-            Some(Err(error)) => return offence(&error).map_or(Ok(None), Err),
-            None => return Ok(None),
-        };
-        let Some((spoken, bytes)) = payload(codec, &message) else {
-            pause(pings.pause_after(&message)).await;
-            continue;
-        };
-        let error = match spoken.decode(bytes) {
-            Ok(Request { message: ClientMessage::Hello(hello), .. }) => {
-                return Ok(Some(ClientMessage::Hello(hello)));
-            }
-            Ok(Request { message: ClientMessage::SessionHello(hello), .. }) => {
-                return Ok(Some(ClientMessage::SessionHello(hello)));
-            }
-            Ok(Request { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::UnknownType { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::Invalid { kind: kind @ ("hello" | "session_hello"), .. }) => {
-                let error = ErrorFrame::new("malformed", format!("{kind} rejected: malformed"));
-                answer(socket, codec, error, None).await;
-                node.metrics.rejected_hello("malformed");
-                return Err(CloseReason::refused("malformed"));
-            }
-            Err(DecodeError::Invalid { req_id, .. }) => (no_hello(), req_id),
-            Err(DecodeError::Malformed) => {
-                if malformed.add() {
-                    return Err(CloseReason::MALFORMED);
-                }
-                node.metrics.rejected("malformed");
-                (ErrorFrame::new("malformed", "a frame is one JSON object"), None)
-            }
-        };
-        answer(socket, codec, error.0, error.1.as_ref()).await;
-    }
-}
-
-fn no_hello() -> ErrorFrame {
-    ErrorFrame::new("no_hello", "must send hello first")
-}
-
-async fn answer(
-    socket: &mut WebSocket,
-    codec: Codec,
-    error: ErrorFrame,
-    req_id: Option<&crate::protocol::RequestId>,
-) {
-    let bytes = codec.encode(&ServerMessage::Error(error), req_id);
-    if let Some(frame) = to_message(codec, bytes) {
-        // A socket that cannot be written to says so on the next read.
-        let _ = socket.send(frame).await;
     }
 }
 
@@ -289,7 +134,7 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
 async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
     let Entered { tap, pings, sink, stream, active } = *entered;
     let ends = Ends::default();
-    if node.draining.is_cancelled() {
+    if node.life.draining.is_cancelled() {
         // It came in while the others were being closed.
         active.session.outbox.close(CloseReason::SHUTTING_DOWN);
     }
@@ -368,7 +213,11 @@ async fn read_loop(
 
 /// Handles a request when there is room for its answer: a peer that asks and does
 /// not read waits for itself.
-async fn handle_later<'a>(context: Context<'a>, message: ClientMessage<'a>, received: Instant) {
+async fn handle_later<'a>(
+    context: Context<'a>,
+    message: Result<ClientMessage<'a>, DecodeError>,
+    received: Instant,
+) {
     if context.session.outbox.room().await
         && let Some(work) = features::handle(context, message, received)
     {
@@ -391,43 +240,19 @@ fn take<'a>(
         return None;
     }
     let received = Instant::now();
-    match spoken.decode(bytes) {
-        Ok(Request { req_id, message }) => {
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            // Most confirmations have no answer, and make room.
-            let is_answered =
-                context.req_id.is_some() || !matches!(message, ClientMessage::ClientAck(_));
-            if is_answered && !session.outbox.has_room() {
-                return Some(Box::pin(handle_later(context, message, received)));
-            }
-            features::handle(context, message, received)
-        }
-        Err(error) => {
-            if error == DecodeError::Malformed && malformed.add() {
-                session.outbox.close(CloseReason::MALFORMED);
-                return None;
-            }
-            let req_id = match &error {
-                DecodeError::UnknownType { req_id, .. } | DecodeError::Invalid { req_id, .. } => {
-                    req_id.clone()
-                }
-                DecodeError::Malformed => None,
-            };
-            let context =
-                Context { node, room: &active.room, session, req_id, asker: Asker::Itself };
-            if session.outbox.has_room() {
-                features::handle_undecoded(&context, error);
-                return features::charge(session, cost::OF_NOISE);
-            }
-            Some(Box::pin(async move {
-                if context.session.outbox.room().await {
-                    features::handle_undecoded(&context, error);
-                    if let Some(owed) = features::charge(context.session, cost::OF_NOISE) {
-                        owed.await;
-                    }
-                }
-            }))
-        }
+    let (req_id, message) = match spoken.decode(bytes) {
+        Ok(Request { req_id, message }) => (req_id, Ok(message)),
+        Err(error) => (error.req_id().cloned(), Err(error)),
+    };
+    if matches!(message, Err(DecodeError::Malformed)) && malformed.add() {
+        session.outbox.close(CloseReason::MALFORMED);
+        return None;
     }
+    // Most confirmations have no answer, and make room.
+    let is_answered = req_id.is_some() || !matches!(message, Ok(ClientMessage::ClientAck(_)));
+    let context = Context::new(&node.features, &active.room, session, req_id);
+    if is_answered && !session.outbox.has_room() {
+        return Some(Box::pin(handle_later(context, message, received)));
+    }
+    features::handle(context, message, received)
 }

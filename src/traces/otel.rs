@@ -32,9 +32,9 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Context;
 use url::Url;
 
-use super::TraceLayer;
 use crate::client::http;
 use crate::config::{Config, Env};
+use crate::logging::{TraceLayer, milestone};
 
 /// Where the collector is: the exporter's own variables, of which one must be
 /// set for anything to be exported.
@@ -46,11 +46,11 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For what is left when the process ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Which line is which span.
+/// Which line, by its name, is which span.
 const SPANS: [(&str, &str, SpanKind); 3] = [
-    ("message accepted", "accept", SpanKind::Producer),
-    ("message delivered", "deliver", SpanKind::Consumer),
-    ("message confirmed", "confirm", SpanKind::Consumer),
+    (milestone::ACCEPTED, "accept", SpanKind::Producer),
+    (milestone::DELIVERED, "deliver", SpanKind::Consumer),
+    (milestone::CONFIRMED, "confirm", SpanKind::Consumer),
 ];
 
 /// The way to the collector.
@@ -83,11 +83,8 @@ impl Traces {
     /// What makes spans of lines, whatever the log's filter says of them.
     #[must_use]
     pub fn layer(&self) -> TraceLayer {
-        let tells_of_a_message = |metadata: &Metadata<'_>| {
-            metadata.is_event()
-                && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
-                && metadata.fields().field("message_id").is_some()
-        };
+        let tells_of_a_message =
+            |metadata: &Metadata<'_>| SPANS.iter().any(|(line, ..)| *line == metadata.name());
         Box::new(self.clone().with_filter(filter_fn(tells_of_a_message)))
     }
 
@@ -103,7 +100,7 @@ impl<S: Subscriber> Layer<S> for Traces {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
-        if let Some(span) = line.into_span(self.scope.clone()) {
+        if let Some(span) = line.into_span(event.metadata().name(), self.scope.clone()) {
             self.processor.on_end(span);
         }
     }
@@ -127,9 +124,9 @@ struct Line {
 }
 
 impl Line {
-    fn into_span(mut self, scope: InstrumentationScope) -> Option<SpanData> {
-        let sentence = self.texts.remove("message")?;
-        let (_, name, kind) = SPANS.into_iter().find(|(line, ..)| *line == sentence)?;
+    fn into_span(mut self, line: &str, scope: InstrumentationScope) -> Option<SpanData> {
+        let (_, name, kind) = SPANS.into_iter().find(|(named, ..)| *named == line)?;
+        self.texts.remove("message");
         let message_id = self.texts.remove("message_id")?;
         let trace = TraceId::from_hex(&message_id).ok()?;
         let bytes = trace.to_bytes();
@@ -237,5 +234,53 @@ impl HttpClient for Client {
             self.runtime.spawn(async move { http::send(&url, request, EXPORT_TIMEOUT).await });
         let (status, body) = calling.await??;
         Ok(::http::Response::builder().status(status).body(body)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_sdk::trace::SpanExporter;
+    use parking_lot::Mutex;
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    const ID: &str = "01a2046f1e5673f791e9bd00adff4430";
+
+    /// Keeps the names of the spans.
+    #[derive(Clone, Debug, Default)]
+    struct Kept(Arc<Mutex<Vec<String>>>);
+
+    impl SpanExporter for Kept {
+        async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+            self.0.lock().extend(batch.into_iter().map(|span| span.name.into_owned()));
+            Ok(())
+        }
+    }
+
+    fn spans_of(log: impl FnOnce()) -> Vec<String> {
+        let kept = Kept::default();
+        let processor = Arc::new(BatchSpanProcessor::builder(kept.clone()).build());
+        let traces = Traces { processor, scope: InstrumentationScope::default() };
+        tracing::subscriber::with_default(Registry::default().with(traces.layer()), log);
+        traces.shut_down();
+        std::mem::take(&mut *kept.0.lock())
+    }
+
+    #[test]
+    fn a_line_is_a_span_by_its_name_whatever_it_says() {
+        let spans = spans_of(|| {
+            tracing::debug!(name: milestone::ACCEPTED, message_id = ID, "it is on disk");
+            tracing::trace!(name: milestone::DELIVERED, message_id = ID, "it is on its way");
+            tracing::info!(name: milestone::CONFIRMED, message_id = ID, "it has come");
+        });
+        assert_eq!(spans, ["accept", "deliver", "confirm"]);
+    }
+
+    #[test]
+    fn a_line_of_no_name_is_none_whatever_it_says() {
+        let spans = spans_of(|| tracing::debug!(message_id = ID, "message accepted"));
+        assert_eq!(spans, [""; 0]);
     }
 }

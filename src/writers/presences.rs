@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_millis(10);
 type Opening = (OpenPresence, oneshot::Sender<Result<i64>>);
 
 /// Where presences report.
-pub struct Journal {
+pub struct PresenceWriter {
     openings: mpsc::Sender<Opening>,
     changes: Mutex<HashMap<PresenceId, PresenceChange>>,
     wake: Notify,
@@ -34,7 +34,7 @@ pub struct Journal {
 /// The writer's end.
 pub struct Openings(mpsc::Receiver<Opening>);
 
-impl Journal {
+impl PresenceWriter {
     /// A journal and what its writer reads.
     #[must_use]
     pub fn new() -> (Self, Openings) {
@@ -263,8 +263,8 @@ mod tests {
         PresenceChange { summary: Some(text.to_owned()), ..PresenceChange::of(id.into()) }
     }
 
-    fn journal_of(count: usize) -> Journal {
-        let (journal, _openings) = Journal::new();
+    fn journal_of(count: usize) -> PresenceWriter {
+        let (journal, _openings) = PresenceWriter::new();
         for number in 0..count {
             journal.change(summary(&number.to_string(), "text"));
         }

@@ -7,7 +7,7 @@ mod cluster;
 mod deploy;
 mod faults;
 mod harness;
-mod layers;
+mod house;
 mod operators;
 mod store;
 mod wire;

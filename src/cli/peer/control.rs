@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::keyring::Kept;
 use crate::cli::Failure;
 use crate::client::Client;
-use crate::protocol::Status;
+use crate::protocol::{SetStatus, Status};
 
 /// Bytes of a request; a longer one is cut, and then is none.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -82,7 +82,9 @@ async fn answer(stream: UnixStream, client: &Client) -> io::Result<()> {
     let mut line = String::new();
     BufReader::new(read.take(LINE_BYTES_MAX)).read_line(&mut line).await?;
     let error = match serde_json::from_str::<Ask>(&line) {
-        Ok(ask) => client.set_status(ask.status).await.err().map(|error| error.to_string()),
+        Ok(Ask { status }) => {
+            client.ask(&SetStatus { status }).await.err().map(|error| error.to_string())
+        }
         Err(_) => Some("this is no request".to_owned()),
     };
     let mut reply = serde_json::to_vec(&Reply { error })?;

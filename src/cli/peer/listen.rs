@@ -12,7 +12,7 @@ use super::send::short;
 use super::{ListenArgs, about, connect, contacts, output};
 use crate::client::{Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
-use crate::protocol::{Group, Push, Status};
+use crate::protocol::{Group, Push, SetStatus, SetSummary};
 
 pub(super) async fn run(
     args: &ListenArgs,
@@ -75,10 +75,10 @@ fn groups(names: &[String]) -> Vec<Group> {
 /// Says what the hello cannot: status and summary.
 async fn introduce(client: &Client, args: &ListenArgs) -> anyhow::Result<()> {
     if let Some(status) = args.status {
-        client.set_status(Status::from(status)).await?;
+        client.ask(&SetStatus { status: status.into() }).await?;
     }
     if let Some(summary) = &args.summary {
-        client.set_summary(summary).await?;
+        client.ask(&SetSummary { summary: summary.clone() }).await?;
     }
     Ok(())
 }

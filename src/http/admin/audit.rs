@@ -10,11 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::views::AuditView;
-use super::{App, Refused, answer, meshes};
-use crate::features::audit::{Walk, walk};
+use super::{HttpState, Refused, answer, meshes};
 use crate::id::MeshId;
 use crate::limits;
-use crate::node::Node;
+use crate::store::chain;
 
 /// Rows of an answer that was not asked for a number.
 const ROWS_DEFAULT: i64 = 50;
@@ -27,21 +26,20 @@ pub(super) struct Which {
 
 /// `GET /meshes/{id}/audit`: the newest rows, or those after one, oldest first.
 pub(super) async fn rows(
-    State(app): State<App>,
+    State(state): State<Arc<HttpState>>,
     Path(id): Path<String>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Response {
-    let node = Arc::clone(&app.node);
-    answer(&app, async move {
+    answer(&state, |state| async move {
         let Ok(Query(which)) = which else {
             let text = "after and limit are whole numbers";
             return Err(Refused::new(StatusCode::BAD_REQUEST, "invalid", text));
         };
-        let mesh = meshes::find(&node, &id).await?;
+        let mesh = meshes::find(&state, &id).await?;
         let limit = which.limit.unwrap_or(ROWS_DEFAULT).clamp(1, limits::ADMIN_AUDIT_ROWS_MAX);
         let rows = match which.after {
-            Some(after) => after_row(&node, &mesh.id, after, limit).await?,
-            None => newest(&node, &mesh.id, limit).await?,
+            Some(after) => after_row(&state, &mesh.id, after, limit).await?,
+            None => newest(&state, &mesh.id, limit).await?,
         };
         Ok(json!({ "rows": rows }))
     })
@@ -50,35 +48,37 @@ pub(super) async fn rows(
 
 /// The newest rows, oldest first.
 pub(super) async fn newest(
-    node: &Node,
+    state: &HttpState,
     mesh: &MeshId,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.stores.audit.before(mesh, None, i64::MAX, limit).await?;
+    let records = state.stores.audit.before(mesh, None, i64::MAX, limit).await?;
     Ok(records.into_iter().rev().map(AuditView::from).collect())
 }
 
 /// Rows after that one, oldest first.
 pub(super) async fn after_row(
-    node: &Node,
+    state: &HttpState,
     mesh: &MeshId,
     after: i64,
     limit: i64,
 ) -> Result<Vec<AuditView>, Refused> {
-    let records = node.stores.audit.after(mesh, after, limit).await?;
+    let records = state.stores.audit.after(mesh, after, limit).await?;
     Ok(records.into_iter().map(AuditView::from).collect())
 }
 
 /// `POST /meshes/{id}/audit/verify`: walks the whole chain, one at a time.
-pub(super) async fn verify(State(app): State<App>, Path(id): Path<String>) -> Response {
-    let node = Arc::clone(&app.node);
-    answer(&app, async move {
-        let mesh = meshes::find(&node, &id).await?;
-        let Some(_walk) = Walk::begin(&node) else {
+pub(super) async fn verify(
+    State(state): State<Arc<HttpState>>,
+    Path(id): Path<String>,
+) -> Response {
+    answer(&state, |state| async move {
+        let mesh = meshes::find(&state, &id).await?;
+        let Ok(_walking) = state.verifying.try_acquire() else {
             let text = "this node verifies a chain already: try again when that is done";
             return Err(Refused::new(StatusCode::CONFLICT, "busy", text));
         };
-        let verdict = walk(&node.stores, &mesh.id).await?;
+        let verdict = chain::verify(&*state.stores.audit, &mesh.id).await?;
         Ok(json!({
             "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.broken_at,
         }))

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use super::super::to_its_end;
 use super::views::{AuditView, MeshDetail};
-use super::{App, Refused, audit, meshes, overview};
+use super::{HttpState, Refused, audit, meshes, overview};
 use crate::limits;
 use crate::store::Mesh;
 use crate::vitals::series::Point;
@@ -42,35 +43,31 @@ pub(super) struct Which {
 
 /// `GET /events`, with one mesh in full if `?mesh=` names one.
 pub(super) async fn events(
-    State(app): State<App>,
+    State(state): State<Arc<HttpState>>,
     which: Result<Query<Which>, QueryRejection>,
 ) -> Response {
     let Ok(Query(which)) = which else {
         let text = "mesh is the id or slug of a mesh, named once";
         return Refused::new(StatusCode::BAD_REQUEST, "invalid", text).into_response();
     };
-    let Ok(permit) = Arc::clone(&app.admin.streams).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&state.admin.streams).try_acquire_owned() else {
         let text = "this node has as many event streams open as it may: close one, or try again";
         return Refused::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", text)
             .into_response();
     };
-    let found = {
-        let (node, which) = (Arc::clone(&app.node), which.mesh);
-        super::super::to_its_end(&app.node, async move {
-            match which {
-                Some(id) => meshes::find(&node, &id).await.map(Some),
-                None => Ok(None),
-            }
-        })
-        .await
-    };
-    let mesh = match found {
+    let found = to_its_end(&state, |state| async move {
+        match which.mesh {
+            Some(id) => meshes::find(&state, &id).await.map(Some),
+            None => Ok(None),
+        }
+    });
+    let mesh = match found.await {
         Ok(Ok(mesh)) => mesh,
         Ok(Err(refused)) => return refused.into_response(),
         Err(response) => return response,
     };
     let (sender, receiver) = mpsc::channel(limits::ADMIN_STREAM_EVENTS_MAX);
-    app.node.tasks.spawn(produce(app.clone(), mesh, sender, permit));
+    state.life.tasks.spawn(produce(Arc::clone(&state), mesh, sender, permit));
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event: Event| (Ok::<_, Infallible>(event), receiver))
     });
@@ -80,12 +77,12 @@ pub(super) async fn events(
 
 /// Sends events until the reader or the node is gone.
 async fn produce(
-    app: App,
+    state: Arc<HttpState>,
     mesh: Option<Mesh>,
     sender: mpsc::Sender<Event>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let stopped = app.node.stopped.clone();
+    let stopped = state.life.stopped.clone();
     let mut shown = Shown { mesh, ..Shown::default() };
     let mut last_sent = Instant::now();
     loop {
@@ -95,7 +92,7 @@ async fn produce(
             () = stopped.cancelled() => return,
         };
         let Ok(room) = room else { return };
-        match shown.next(&app).await {
+        match shown.next(&state).await {
             Ok(Some(event)) => {
                 room.send(event);
                 last_sent = Instant::now();
@@ -134,21 +131,21 @@ struct Shown {
 
 impl Shown {
     /// The next event, if anything is new.
-    async fn next(&mut self, app: &App) -> Result<Option<Event>, Refused> {
-        let overview = overview::current(app).await?;
+    async fn next(&mut self, state: &Arc<HttpState>) -> Result<Option<Event>, Refused> {
+        let overview = overview::current(state).await?;
         let (detail, rows) = match &self.mesh {
             Some(mesh) => {
-                (Some(meshes::detail(&app.node, mesh).await?), self.new_rows(app, mesh).await?)
+                (Some(meshes::detail(state, mesh).await?), self.new_rows(state, mesh).await?)
             }
             None => (None, Vec::new()),
         };
-        let point = app.node.vitals.newest_point();
+        let point = state.sampler.vitals.newest_point();
         if !self.began {
             self.began = true;
             self.keep(&overview.nodes, &overview.meshes, detail.as_ref(), &rows, point);
             let body = json!({
                 "at": overview.at,
-                "node": app.node.config.node.id,
+                "node": state.node.id,
                 "nodes": overview.nodes,
                 "meshes": overview.meshes,
                 "meshesTotal": overview.meshes_total,
@@ -179,15 +176,19 @@ impl Shown {
     }
 
     /// Audit rows that were not told yet; of many, the newest.
-    async fn new_rows(&self, app: &App, mesh: &Mesh) -> Result<Vec<AuditView>, Refused> {
+    async fn new_rows(
+        &self,
+        state: &Arc<HttpState>,
+        mesh: &Mesh,
+    ) -> Result<Vec<AuditView>, Refused> {
         if !self.began {
-            return audit::newest(&app.node, &mesh.id, AUDIT_ROWS).await;
+            return audit::newest(state, &mesh.id, AUDIT_ROWS).await;
         }
-        let rows = audit::after_row(&app.node, &mesh.id, self.audit_after, AUDIT_ROWS).await?;
+        let rows = audit::after_row(state, &mesh.id, self.audit_after, AUDIT_ROWS).await?;
         if (rows.len() as i64) < AUDIT_ROWS {
             return Ok(rows);
         }
-        audit::newest(&app.node, &mesh.id, AUDIT_ROWS).await
+        audit::newest(state, &mesh.id, AUDIT_ROWS).await
     }
 
     fn keep(

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-use super::{App, Refused, answer, meshes};
+use super::{HttpState, Refused, answer, meshes};
 use crate::audit::AuditEvent;
 use crate::id::PresenceId;
 use crate::presence::changes::{Ending, remove};
@@ -19,14 +19,13 @@ const ACTOR_NAME: &str = "operator";
 
 /// `POST /meshes/{id}/presences/{presence}/evict`.
 pub(super) async fn evict(
-    State(app): State<App>,
+    State(state): State<Arc<HttpState>>,
     Path((id, presence)): Path<(String, String)>,
 ) -> Response {
-    let node = Arc::clone(&app.node);
-    answer(&app, async move {
-        let mesh = meshes::find(&node, &id).await?;
+    answer(&state, |state| async move {
+        let mesh = meshes::find(&state, &id).await?;
         let presence = PresenceId::from(presence);
-        let leases = node.cluster.leases(&mesh.id).await?;
+        let leases = state.cluster.leases(&mesh.id).await?;
         let lease = leases.into_iter().find(|lease| lease.record.id == presence);
         let Some(record) = lease.map(|lease| lease.record) else {
             let text = "there is no such presence in this mesh: it may have left meanwhile";
@@ -43,7 +42,7 @@ pub(super) async fn evict(
             },
         };
         let ending = Ending { record, close: Some(CloseReason::KICKED), audit: vec![kicked] };
-        let ended = remove(&node, &mesh.id, std::slice::from_ref(&ending)).await?;
+        let ended = remove(&state.presence, &mesh.id, std::slice::from_ref(&ending)).await?;
         tracing::info!(mesh = %mesh.id, %presence, "an operator evicted a presence");
         Ok(json!({ "presence": presence, "name": name, "evicted": ended.contains(&presence) }))
     })

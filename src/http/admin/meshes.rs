@@ -8,11 +8,10 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::views::{HeldView, LeaseRow, MeshDetail, PeerView, short_key};
-use super::{App, Refused, answer};
+use super::{HttpState, Refused, answer};
 use crate::clock::Timestamp;
 use crate::cluster::LeaseView;
 use crate::limits;
-use crate::node::Node;
 use crate::protocol::Priority;
 use crate::store::{Member, Mesh, MessageState};
 
@@ -25,27 +24,26 @@ struct Answer {
 }
 
 /// `GET /meshes/{id}`.
-pub(super) async fn mesh(State(app): State<App>, Path(id): Path<String>) -> Response {
-    let node = Arc::clone(&app.node);
-    answer(&app, async move {
-        let mesh = find(&node, &id).await?;
-        Ok(Answer { at: Timestamp::now(), mesh: detail(&node, &mesh).await? })
+pub(super) async fn mesh(State(state): State<Arc<HttpState>>, Path(id): Path<String>) -> Response {
+    answer(&state, |state| async move {
+        let mesh = find(&state, &id).await?;
+        Ok(Answer { at: Timestamp::now(), mesh: detail(&state, &mesh).await? })
     })
     .await
 }
 
 /// The mesh with that id or slug.
-pub(super) async fn find(node: &Node, id_or_slug: &str) -> Result<Mesh, Refused> {
+pub(super) async fn find(state: &HttpState, id_or_slug: &str) -> Result<Mesh, Refused> {
     // No text in Postgres holds it, so nothing is called so.
     if id_or_slug.contains('\0') {
         return Err(Refused::no_mesh());
     }
-    node.stores.meshes.find(id_or_slug).await?.ok_or_else(Refused::no_mesh)
+    state.stores.meshes.find(id_or_slug).await?.ok_or_else(Refused::no_mesh)
 }
 
 /// Its leases: open sockets first, then in the order in which they began.
-pub(super) async fn leases(node: &Node, mesh: &Mesh) -> Result<Vec<LeaseView>, Refused> {
-    let mut leases = node.cluster.leases(&mesh.id).await?;
+pub(super) async fn leases(state: &HttpState, mesh: &Mesh) -> Result<Vec<LeaseView>, Refused> {
+    let mut leases = state.cluster.leases(&mesh.id).await?;
     leases.sort_by(|a, b| {
         let order = |lease: &LeaseView| (!lease.record.online, lease.record.connected_at);
         order(a).cmp(&order(b)).then_with(|| a.record.id.cmp(&b.record.id))
@@ -54,14 +52,14 @@ pub(super) async fn leases(node: &Node, mesh: &Mesh) -> Result<Vec<LeaseView>, R
 }
 
 /// All of it.
-pub(super) async fn detail(node: &Node, mesh: &Mesh) -> Result<MeshDetail, Refused> {
-    let leases = leases(node, mesh).await?;
-    let queued = node.stores.messages.queued(&mesh.id, limits::ADMIN_QUEUED_MAX).await?;
+pub(super) async fn detail(state: &HttpState, mesh: &Mesh) -> Result<MeshDetail, Refused> {
+    let leases = leases(state, mesh).await?;
+    let queued = state.stores.messages.queued(&mesh.id, limits::ADMIN_QUEUED_MAX).await?;
     let held_truncated = queued.len() as i64 >= limits::ADMIN_QUEUED_MAX;
     let held = if queued.is_empty() {
         Vec::new()
     } else {
-        let members = node.stores.members.all(&mesh.id).await?;
+        let members = state.stores.members.all(&mesh.id).await?;
         held(&queued, &names(&members, &leases))
     };
     Ok(MeshDetail {
@@ -69,7 +67,7 @@ pub(super) async fn detail(node: &Node, mesh: &Mesh) -> Result<MeshDetail, Refus
         slug: mesh.slug.clone(),
         name: mesh.name.clone(),
         archived_at: mesh.archived_at,
-        cap: node.config.presence.connections_per_mesh_max,
+        cap: state.presence.config.connections_per_mesh_max,
         peers: leases.iter().map(PeerView::from).collect(),
         leases: leases.iter().map(LeaseRow::from).collect(),
         held,

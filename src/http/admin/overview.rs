@@ -10,14 +10,12 @@ use axum::response::Response;
 use parking_lot::Mutex;
 
 use super::views::{MeshView, Meshes, NodeView, Nodes};
-use super::{App, Refused, answer};
+use super::{HttpState, Refused, answer};
 use crate::clock::Timestamp;
 use crate::cluster::NodeRecord;
 use crate::id::{MeshId, NodeId};
 use crate::limits;
-use crate::node::Node;
 use crate::store::MeshSummary;
-use crate::vitals;
 
 /// How old an overview may be that is shown.
 const FRESH: Duration = Duration::from_millis(900);
@@ -45,21 +43,19 @@ pub(super) struct Cache {
 }
 
 /// `GET /nodes`.
-pub(super) async fn nodes(State(app): State<App>) -> Response {
-    let own = app.clone();
-    answer(&app, async move {
-        let overview = current(&own).await?;
-        let node = own.node.config.node.id.clone();
+pub(super) async fn nodes(State(state): State<Arc<HttpState>>) -> Response {
+    answer(&state, |state| async move {
+        let overview = current(&state).await?;
+        let node = state.node.id.clone();
         Ok(Nodes { at: overview.at, node, nodes: overview.nodes.clone() })
     })
     .await
 }
 
 /// `GET /meshes`.
-pub(super) async fn meshes(State(app): State<App>) -> Response {
-    let own = app.clone();
-    answer(&app, async move {
-        let overview = current(&own).await?;
+pub(super) async fn meshes(State(state): State<Arc<HttpState>>) -> Response {
+    answer(&state, |state| async move {
+        let overview = current(&state).await?;
         let meshes = overview.meshes.clone();
         Ok(Meshes { at: overview.at, meshes, total: overview.meshes_total })
     })
@@ -68,8 +64,8 @@ pub(super) async fn meshes(State(app): State<App>) -> Response {
 
 /// An overview that is fresh enough. While one caller makes a new one, the
 /// others get the last.
-pub(super) async fn current(app: &App) -> Result<Arc<Overview>, Refused> {
-    let cache = &app.admin.cache;
+pub(super) async fn current(state: &Arc<HttpState>) -> Result<Arc<Overview>, Refused> {
+    let cache = &state.admin.cache;
     let newest = cache.newest.lock().clone();
     if let Some(newest) = &newest {
         let is_fresh = newest.made.elapsed() < FRESH;
@@ -77,17 +73,17 @@ pub(super) async fn current(app: &App) -> Result<Arc<Overview>, Refused> {
             return Ok(Arc::clone(newest));
         }
     }
-    let made = make(&app.node, newest.as_deref()).await;
+    let made = make(state, newest.as_deref()).await;
     cache.refreshing.store(false, Ordering::Release);
     let made = Arc::new(made?);
     *cache.newest.lock() = Some(Arc::clone(&made));
     Ok(made)
 }
 
-async fn make(node: &Node, last: Option<&Overview>) -> Result<Overview, Refused> {
-    let mut records = node.cluster.nodes().await?;
+async fn make(state: &HttpState, last: Option<&Overview>) -> Result<Overview, Refused> {
+    let mut records = state.cluster.nodes().await?;
     // What this node knows of itself is never old.
-    let own = vitals::record(node);
+    let own = state.sampler.record();
     match records.iter_mut().find(|record| record.id == own.id) {
         Some(record) => *record = own,
         None => records.push(own),
@@ -95,10 +91,10 @@ async fn make(node: &Node, last: Option<&Overview>) -> Result<Overview, Refused>
     let known = last.filter(|last| last.summaries_read.elapsed() < MESHES_FRESH);
     let (summaries, summaries_read) = match known {
         Some(last) => (Arc::clone(&last.summaries), last.summaries_read),
-        None => (Arc::new(node.stores.meshes.all().await?), Instant::now()),
+        None => (Arc::new(state.stores.meshes.all().await?), Instant::now()),
     };
     let mut meshes =
-        mesh_views(&summaries, &records, node.config.presence.connections_per_mesh_max);
+        mesh_views(&summaries, &records, state.presence.config.connections_per_mesh_max);
     let meshes_total = meshes.len();
     meshes.truncate(limits::ADMIN_MESHES_MAX);
     Ok(Overview {

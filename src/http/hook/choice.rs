@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Word;
 use crate::cluster::PresenceRecord;
+use crate::http::HttpState;
 use crate::id::{MeshId, PresenceId};
 use crate::limits::HOOK_CANDIDATES_MAX;
-use crate::node::Node;
 use crate::protocol::PeerRole;
 use crate::store::{PresenceAt, Result};
 
@@ -69,22 +69,22 @@ pub(super) enum Choice {
 
 /// All that the hook may mean, in any mesh and on any node. By session id what is
 /// mirrored here is enough, unless nobody here is called so.
-pub(super) async fn find(node: &Node, word: &Word) -> Result<Vec<Found>> {
+pub(super) async fn find(state: &HttpState, word: &Word) -> Result<Vec<Found>> {
     let mut all: HashMap<PresenceId, PresenceAt> = HashMap::new();
     let in_folder =
-        node.stores.presence_search.in_folder(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
+        state.stores.presence_search.in_folder(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
     all.extend(in_folder.into_iter().map(|at| (at.id.clone(), at)));
     if !word.session_id.is_empty() {
-        let rooms = node.registry.rooms();
+        let rooms = state.registry.rooms();
         let here = rooms.iter().flat_map(|room| room.called(&word.session_id));
         all.extend(here.map(|record| (record.id.clone(), at_of(&record))));
         if all.values().all(|at| at.session_id != word.session_id) {
             let elsewhere =
-                node.stores.presence_search.called(&word.session_id, HOOK_CANDIDATES_MAX);
+                state.stores.presence_search.called(&word.session_id, HOOK_CANDIDATES_MAX);
             all.extend(elsewhere.await?.into_iter().map(|at| (at.id.clone(), at)));
         }
     }
-    Ok(with_records(node, all.into_values().collect()).await)
+    Ok(with_records(state, all.into_values().collect()).await)
 }
 
 fn at_of(record: &PresenceRecord) -> PresenceAt {
@@ -100,18 +100,18 @@ fn at_of(record: &PresenceRecord) -> PresenceAt {
 }
 
 /// A row behind which there is no presence any more is passed over.
-async fn with_records(node: &Node, rows: Vec<PresenceAt>) -> Vec<Found> {
+async fn with_records(state: &HttpState, rows: Vec<PresenceAt>) -> Vec<Found> {
     let mut directories: HashMap<MeshId, Option<Vec<PresenceRecord>>> = HashMap::new();
     let mut found = Vec::new();
     for at in rows {
-        if let Some(room) = node.registry.room(&at.mesh) {
+        if let Some(room) = state.registry.room(&at.mesh) {
             if let Some(record) = room.record(&at.id) {
                 found.push(Found { at, record: Some(record) });
             }
             continue;
         }
         if !directories.contains_key(&at.mesh) {
-            let read = node.cluster.directory(&at.mesh).await.inspect_err(|error| {
+            let read = state.cluster.directory(&at.mesh).await.inspect_err(|error| {
                 tracing::debug!(%error, "a presence could not be looked up");
             });
             directories.insert(at.mesh.clone(), read.ok());

@@ -16,8 +16,8 @@ use crate::codec::Codec;
 use crate::delivery::drain;
 use crate::limits;
 use crate::node::Node;
-use crate::outbox::{Outgoing, Taken};
 use crate::protocol::CloseReason;
+use crate::session::outbox::{Outgoing, Taken};
 use crate::socket::tap::{Progress, Tap};
 
 /// Bytes handed to the socket between two flushes.
@@ -40,7 +40,7 @@ pub(super) async fn write_loop(
 ) {
     let end = write_until_end(node, &mut sink, &tap, active, ends).await;
     if let End::Close(close) = end {
-        count_closed(node, close);
+        count_closed(&node.metrics, close);
         let deadline = Duration::from_millis(limits::CLOSE_DEADLINE_MS);
         let sent = timeout(deadline, sink.send(close_message(close))).await;
         if close.is_offence() && matches!(sent, Ok(Ok(()))) {
@@ -180,10 +180,10 @@ fn settle(node: &Arc<Node>, active: &Active, out: &VecDeque<Outgoing>) {
     node.metrics.messages_delivered.inc_by(written.deliveries);
     active.room.note_delivered(written.deliveries);
     if written.is_done {
-        node.ledger.report(session);
+        node.confirmations.report(session);
     }
     if written.wants_drain {
-        drain::request(node, &active.room, session);
+        drain::request(&node.delivery, &active.room, session);
     }
 }
 
@@ -192,7 +192,7 @@ fn settle(node: &Arc<Node>, active: &Active, out: &VecDeque<Outgoing>) {
 /// thrown away for as long as a peer has to answer a close.
 fn linger(node: &Node, tap: &Tap, mut sink: SplitSink<WebSocket, Message>) {
     tap.end();
-    node.tasks.spawn(async move {
+    node.life.tasks.spawn(async move {
         let _ = timeout(Duration::from_millis(limits::CLOSE_DEADLINE_MS), sink.flush()).await;
     });
 }
@@ -205,7 +205,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::{self, Error};
 
     use super::*;
-    use crate::outbox::Content;
+    use crate::session::outbox::Content;
 
     /// A socket whose buffer holds no frame of more than so many bytes.
     struct Narrow(usize);

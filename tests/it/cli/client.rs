@@ -9,7 +9,10 @@ use claudemesh_broker::client::{
 };
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::codec::Codec;
-use claudemesh_broker::protocol::{KickRequest, Priority, Status, TargetRequest};
+use claudemesh_broker::protocol::{
+    AuditVerify, Ban, Disconnect, Group, JoinGroup, Kick, KickRequest, LeaveGroup, ListBans,
+    Priority, SetStatus, SetSummary, SetVisible, Status, TargetRequest,
+};
 use claudemesh_broker::store::Role;
 
 use crate::harness::ports::free_port;
@@ -71,15 +74,17 @@ async fn requests_are_answered_by_their_kind() {
         .await;
     let (bob, mut bob_inbox) =
         node.connect(ClientOptions::session(node.identity("bob").await)).await;
-    admin.set_status(Status::Working).await.expect("set");
-    admin.set_summary("writing tests").await.expect("set");
-    admin.join_group("dev", Some("lead")).await.expect("joined");
+    admin.ask(&SetStatus { status: Status::Working }).await.expect("set");
+    let summary = "writing tests".to_owned();
+    admin.ask(&SetSummary { summary }).await.expect("set");
+    let group = Group { name: "dev".to_owned(), role: Some("lead".to_owned()) };
+    admin.ask(&JoinGroup(group)).await.expect("joined");
     let peers = bob.list_peers().await.expect("a list");
     let ada = peers.iter().find(|peer| peer.display_name == "ada").expect("listed");
     assert_eq!((ada.status, ada.summary.as_deref()), (Status::Working, Some("writing tests")));
     assert_eq!(ada.groups[0].name, "dev");
-    admin.leave_group("dev").await.expect("left");
-    admin.set_visible(false).await.expect("hidden");
+    admin.ask(&LeaveGroup { name: "dev".to_owned() }).await.expect("left");
+    admin.ask(&SetVisible { visible: false }).await.expect("hidden");
     assert!(!bob.list_peers().await.expect("a list").iter().any(|it| it.display_name == "ada"));
     let ack = admin.send(bob.pubkey().as_str(), Priority::Now, "hi").await.expect("accepted");
     assert_eq!(text(&mut bob_inbox).await, "hi");
@@ -87,8 +92,8 @@ async fn requests_are_answered_by_their_kind() {
         admin.message_status(&ack.message_id).await.expect("known").delivered
     })
     .await;
-    assert!(admin.audit_verify().await.expect("an answer").valid);
-    let refused = bob.audit_verify().await.expect_err("not an admin");
+    assert!(admin.ask(&AuditVerify {}).await.expect("an answer").valid);
+    let refused = bob.ask(&AuditVerify {}).await.expect_err("not an admin");
     assert_eq!(refused.code(), Some("forbidden"));
     let odd = bob.request("no_such_thing", &serde_json::json!({})).await.expect_err("unknown");
     assert_eq!(odd.code(), Some("unknown_type"));
@@ -103,12 +108,12 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
     let whom = KickRequest { target: Some("bob".to_owned()), ..KickRequest::default() };
 
     let (client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
-    admin.disconnect(&whom).await.expect("an admin may");
+    admin.ask(&Disconnect(whom.clone())).await.expect("an admin may");
     next(&mut inbox, "disconnect", |it| matches!(it, Inbound::Disconnected { code: 1000, .. }))
         .await;
     next(&mut inbox, "return", |it| matches!(it, Inbound::Reconnected { .. })).await;
 
-    admin.kick(&whom).await.expect("an admin may");
+    admin.ask(&Kick(whom)).await.expect("an admin may");
     next(&mut inbox, "end", |it| matches!(it, Inbound::Closed { code: 4001, .. })).await;
     assert!(inbox.recv().await.is_none());
     let refused = client.send("*", Priority::Now, "hi").await.expect_err("closed");
@@ -117,12 +122,14 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
 
     let (_client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
     let whom = TargetRequest { target: Some("bob".to_owned()), reason: None };
-    admin.ban(&whom).await.expect("an admin may");
+    admin.ask(&Ban(whom)).await.expect("an admin may");
     next(&mut inbox, "end", |it| matches!(it, Inbound::Closed { code: 4002, .. })).await;
     let refused = Client::connect(&node.url(), ClientOptions::session(bob)).await;
     let error = refused.expect_err("banned");
     assert_eq!(error.code(), Some("revoked"));
     assert!(error.is_terminal());
+    let banned = admin.ask(&ListBans::default()).await.expect("a list").bans;
+    assert_eq!(banned.iter().map(|ban| ban.name.as_str()).collect::<Vec<_>>(), ["bob"]);
 }
 
 #[tokio::test]

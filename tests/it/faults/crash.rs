@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbound, Inbox};
-use claudemesh_broker::protocol::{Priority, Push};
+use claudemesh_broker::protocol::{Group, JoinGroup, Priority, Push};
 use tokio::time::timeout;
 
 use crate::harness::{BrokerProcess, PATIENCE, until};
@@ -88,7 +88,8 @@ async fn a_peer_in_grace_returns_to_its_presence_after_a_kill() {
     let options = session(broker.identity("bob").await);
     let (bob, _inbox) = broker.connect(options.clone()).await;
     let presence = bob.presence_id();
-    bob.join_group("dev", None).await.expect("joined");
+    let group = Group { name: "dev".to_owned(), role: None };
+    bob.ask(&JoinGroup(group)).await.expect("joined");
     bob.abort();
     until("bob is in grace", async || broker.sessions().await == 1).await;
     let sent = [

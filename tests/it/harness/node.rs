@@ -5,8 +5,8 @@ use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{Client, ClientOptions, Identity, Inbox};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::Config;
-use claudemesh_broker::features::audit::walk;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId};
+use claudemesh_broker::store::chain::verify;
 use claudemesh_broker::store::{Join, Joined, NewInvite, NewMesh, Role, Stores};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -183,7 +183,7 @@ impl Node {
 
     /// Whether the mesh's chain verifies.
     pub async fn audit_is_valid(&self) -> bool {
-        walk(&self.store, &self.mesh).await.expect("the store answers").valid
+        verify(&*self.store.audit, &self.mesh).await.expect("the store answers").valid
     }
 
     /// A new member of the mesh, as a client is one.
@@ -213,7 +213,7 @@ async fn run(config: &Config) -> (SocketAddr, CancellationToken, JoinHandle<anyh
 
 /// How many audit rows of that type a mesh has, in a chain that must hold.
 pub async fn audited(store: &Stores, mesh: &MeshId, event_type: &str) -> i64 {
-    let verdict = walk(store, mesh).await.expect("the store answers");
+    let verdict = verify(&*store.audit, mesh).await.expect("the store answers");
     assert!(verdict.valid, "the chain breaks at {:?}", verdict.broken_at);
     let page = store.audit.page(mesh, Some(event_type), 0, 0).await;
     page.expect("the store answers").1

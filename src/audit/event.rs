@@ -1,0 +1,265 @@
+//! What is written into the audit trail: the events and their payloads.
+
+use serde_json::{Value, json};
+
+use super::canonical_json;
+use crate::auth::push_string;
+use crate::id::{Key, MessageId};
+use crate::limits;
+use crate::protocol::budget::groups_within;
+use crate::protocol::{Group, Priority};
+
+/// What happened. The actor, the mesh and the time stand beside it in the row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AuditEvent {
+    /// A member connected with its own key.
+    PeerJoined {
+        /// The member's key.
+        pubkey: Key,
+        /// Its groups.
+        groups: Vec<Group>,
+        /// Whether it found its last-known state again.
+        restored: bool,
+    },
+    /// A session that a member vouches for connected.
+    SessionJoined {
+        /// The member's key.
+        pubkey: Key,
+        /// The session's key.
+        session_pubkey: Key,
+        /// Its groups.
+        groups: Vec<Group>,
+    },
+    /// A presence ended, whatever ended it.
+    PeerLeft,
+    /// An envelope was accepted.
+    MessageSent {
+        /// The target as the sender spelled it.
+        target: String,
+        /// As sent.
+        priority: Priority,
+    },
+    /// Connections of a member were closed; it may come back.
+    PeerKicked {
+        /// The target as the actor spelled it.
+        target: String,
+        /// The member's key.
+        target_pubkey: Key,
+    },
+    /// A member was shut out.
+    MemberBanned {
+        /// The target as the actor spelled it.
+        target: String,
+        /// The member's key.
+        target_pubkey: Key,
+    },
+    /// A member was let in again.
+    MemberUnbanned {
+        /// The target as the actor spelled it.
+        target: String,
+    },
+    /// A member was made an admin or an ordinary member.
+    MemberRoleChanged {
+        /// The member's key.
+        target_pubkey: Key,
+        /// The new role's name.
+        role: &'static str,
+    },
+    /// Somebody joined the mesh; the actor is the new member.
+    MemberJoined {
+        /// The new member's key.
+        pubkey: Key,
+        /// Its role's name.
+        role: &'static str,
+    },
+    /// An envelope was given up undelivered; the actor is its sender.
+    Expired {
+        /// The envelope.
+        message_id: MessageId,
+        /// The target as the sender spelled it.
+        target: String,
+    },
+    /// A shared state value was set.
+    StateSet {
+        /// Under which key; the value is nobody's business.
+        key: String,
+    },
+}
+
+impl AuditEvent {
+    /// The event's name in the row and in the hash.
+    #[must_use]
+    pub const fn event_type(&self) -> &'static str {
+        match self {
+            Self::PeerJoined { .. } | Self::SessionJoined { .. } => "peer_joined",
+            Self::PeerLeft => "peer_left",
+            Self::MessageSent { .. } => "message_sent",
+            Self::PeerKicked { .. } => "peer_kicked",
+            Self::MemberBanned { .. } => "member_banned",
+            Self::MemberUnbanned { .. } => "member_unbanned",
+            Self::MemberRoleChanged { .. } => "member_role_changed",
+            Self::MemberJoined { .. } => "member_joined",
+            Self::Expired { .. } => "expired",
+            Self::StateSet { .. } => "state_set",
+        }
+    }
+
+    /// The event's details as the row keeps them.
+    #[must_use]
+    pub fn payload(&self) -> Value {
+        match self {
+            Self::PeerJoined { pubkey, groups, restored } => with_groups(
+                groups,
+                json!({"pubkey": pubkey, "restored": restored, "role": "control-plane"}),
+            ),
+            Self::SessionJoined { pubkey, session_pubkey, groups } => with_groups(
+                groups,
+                json!({
+                    "pubkey": pubkey, "session_pubkey": session_pubkey, "via": "session_hello",
+                    "role": "session",
+                }),
+            ),
+            Self::PeerLeft => json!({}),
+            Self::MessageSent { target, priority } => {
+                json!({"targetSpec": target, "priority": priority})
+            }
+            Self::PeerKicked { target, target_pubkey }
+            | Self::MemberBanned { target, target_pubkey } => {
+                json!({"target": target, "targetPubkey": target_pubkey})
+            }
+            Self::MemberUnbanned { target } => json!({"target": target}),
+            Self::MemberRoleChanged { target_pubkey, role } => {
+                json!({"targetPubkey": target_pubkey, "role": role})
+            }
+            Self::MemberJoined { pubkey, role } => json!({"pubkey": pubkey, "role": role}),
+            Self::Expired { message_id, target } => {
+                json!({"messageId": message_id, "targetSpec": target})
+            }
+            Self::StateSet { key } => json!({"key": key}),
+        }
+    }
+
+    /// [`Self::payload`] as the hash reads it; it is JSON, so it can be stored.
+    #[must_use]
+    pub fn canonical_payload(&self) -> String {
+        match self {
+            Self::MessageSent { target, priority } => {
+                message_sent_payload(target, priority.as_str())
+            }
+            _ => canonical_json(&self.payload()),
+        }
+    }
+}
+
+/// Adds as many of the groups as a row may name: hellos must not grow the chain,
+/// which is never cut.
+fn with_groups(groups: &[Group], mut payload: Value) -> Value {
+    let (named, left_out) = groups_within(groups, limits::AUDIT_GROUPS_BYTES_MAX);
+    payload["groups"] = json!(named);
+    if left_out > 0 {
+        payload["groupsLeftOut"] = json!(left_out);
+    }
+    payload
+}
+
+/// The canonical payload of `message_sent`, without a tree in between: this
+/// one is made for every envelope.
+#[must_use]
+pub fn message_sent_payload(target: &str, priority: &str) -> String {
+    let mut out = String::with_capacity(32 + target.len() + priority.len());
+    out.push_str("{\"priority\":");
+    push_string(&mut out, priority);
+    out.push_str(",\"targetSpec\":");
+    push_string(&mut out, target);
+    out.push('}');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sent(target: &str) -> AuditEvent {
+        AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
+    }
+
+    fn joined() -> AuditEvent {
+        let groups = vec![Group { name: "a/b".to_owned(), role: None }];
+        AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
+    }
+
+    /// Hellos cannot grow the chain by what they say of themselves.
+    #[test]
+    fn a_row_names_groups_up_to_a_budget_and_counts_the_rest() {
+        let name = "\u{1}".repeat(128);
+        let groups = vec![Group { name, role: None }; 64];
+        let event = AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false };
+        let payload = event.payload();
+        assert_eq!(payload["groups"].as_array().map(Vec::len), Some(1));
+        assert_eq!(payload["groupsLeftOut"], 63);
+        assert!(event.canonical_payload().len() < limits::AUDIT_GROUPS_BYTES_MAX + 256);
+    }
+
+    #[test]
+    fn payloads_are_the_recorded_ones() {
+        let (key, target) = (Key::from("ab"), "x".to_owned());
+        let session = AuditEvent::SessionJoined {
+            pubkey: key.clone(),
+            session_pubkey: Key::from("cd"),
+            groups: Vec::new(),
+        };
+        let banned =
+            AuditEvent::MemberBanned { target: target.clone(), target_pubkey: key.clone() };
+        let kicked = AuditEvent::PeerKicked { target: target.clone(), target_pubkey: key.clone() };
+        let role = "admin";
+        let expired = AuditEvent::Expired { message_id: MessageId::from("m1"), target };
+        for (event, name, payload) in [
+            (
+                joined(),
+                "peer_joined",
+                r#"{"groups":[{"name":"a/b"}],"pubkey":"ab","restored":false,"role":"control-plane"}"#,
+            ),
+            (
+                session,
+                "peer_joined",
+                r#"{"groups":[],"pubkey":"ab","role":"session","session_pubkey":"cd","via":"session_hello"}"#,
+            ),
+            (AuditEvent::PeerLeft, "peer_left", "{}"),
+            (sent("*"), "message_sent", r#"{"priority":"now","targetSpec":"*"}"#),
+            (kicked, "peer_kicked", r#"{"target":"x","targetPubkey":"ab"}"#),
+            (banned, "member_banned", r#"{"target":"x","targetPubkey":"ab"}"#),
+            (
+                AuditEvent::MemberUnbanned { target: "x".to_owned() },
+                "member_unbanned",
+                r#"{"target":"x"}"#,
+            ),
+            (
+                AuditEvent::MemberRoleChanged { target_pubkey: key.clone(), role },
+                "member_role_changed",
+                r#"{"role":"admin","targetPubkey":"ab"}"#,
+            ),
+            (
+                AuditEvent::MemberJoined { pubkey: key, role },
+                "member_joined",
+                r#"{"pubkey":"ab","role":"admin"}"#,
+            ),
+            (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
+            (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+        ] {
+            assert_eq!(event.event_type(), name);
+            assert_eq!(event.canonical_payload(), payload, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_path_makes_the_same_text(target: String, priority: String) {
+            let slow = canonical_json(&json!({"targetSpec": target, "priority": priority}));
+            prop_assert_eq!(message_sent_payload(&target, &priority), slow);
+            let event = AuditEvent::MessageSent { target, priority: Priority::Next };
+            prop_assert_eq!(event.canonical_payload(), canonical_json(&event.payload()));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a handler is given, and what it gives back when it refuses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::Work;
+use crate::cluster::Cluster;
+use crate::life::Life;
+use crate::metrics::Metrics;
+use crate::presence;
+use crate::protocol::{Ack, Answer, ErrorFrame, RequestId, ServerMessage, Unasked};
+use crate::rates::Rates;
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::{StoreError, Stores};
+use crate::writers::confirmations::Confirmations;
+
+/// What the handlers of this room work with.
+pub struct Parts {
+    /// The durable side.
+    pub stores: Stores,
+    /// What peers are told of each other.
+    pub presence: Arc<presence::Parts>,
+    /// What nodes share.
+    pub cluster: Arc<dyn Cluster>,
+    /// Deliveries that are done.
+    pub confirmations: Arc<Confirmations>,
+    /// How much a member may ask.
+    pub rates: Arc<Rates>,
+    /// What operators see.
+    pub metrics: Arc<Metrics>,
+    /// The turn to walk an audit chain, of which there is one.
+    pub verifying: Arc<Semaphore>,
+    /// How the node does.
+    pub life: Arc<Life>,
+}
+
+/// A request's surroundings: the parts, the mesh, the session that asks.
+pub struct Context<'a> {
+    /// What handlers work with.
+    pub parts: &'a Arc<Parts>,
+    /// The session's mesh.
+    pub room: &'a Arc<Room>,
+    /// Who asks.
+    pub session: &'a Arc<Session>,
+    /// The request's id.
+    pub req_id: Option<RequestId>,
+    afterwards: Mutex<Option<Work<'static>>>,
+}
+
+impl<'a> Context<'a> {
+    /// The surroundings of one request.
+    pub fn new(
+        parts: &'a Arc<Parts>,
+        room: &'a Arc<Room>,
+        session: &'a Arc<Session>,
+        req_id: Option<RequestId>,
+    ) -> Self {
+        Self { parts, room, session, req_id, afterwards: Mutex::default() }
+    }
+
+    /// The answer that says no more than that it is done.
+    pub(super) fn done(&self) -> Ack {
+        let id = self.req_id.as_ref().map(|id| id.to_text().into_owned()).unwrap_or_default();
+        Ack { id, message_id: String::new(), queued: false, error: None }
+    }
+
+    /// What is to follow the answer: it ends the socket that the answer goes to.
+    pub(super) fn afterwards(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *self.afterwards.lock() = Some(Box::pin(work));
+    }
+
+    pub(super) fn take_afterwards(&self) -> Option<Work<'static>> {
+        self.afterwards.lock().take()
+    }
+
+    /// Tells what came of a request, if it is to be told.
+    pub(super) fn settle<T: Answer>(&self, unasked: Unasked, result: Result<T, Refusal>) {
+        match result {
+            Ok(answer) if self.req_id.is_some() || unasked >= Unasked::Answered => {
+                self.say(self.session.codec.encode_answer(&answer, self.req_id.as_ref()));
+            }
+            Ok(_) => {}
+            Err(refusal) => self.refuse(unasked, refusal),
+        }
+    }
+
+    /// Refuses, and tells so if it is to be told. What failed is logged here, once.
+    pub(super) fn refuse(&self, unasked: Unasked, refusal: Refusal) {
+        let presence = &self.session.presence;
+        if let Some(error) = &refusal.cause {
+            tracing::warn!(%error, %presence, code = refusal.code, "a request failed");
+        }
+        self.parts.metrics.rejected(refusal.code);
+        let is_told = unasked == Unasked::Refused && !refusal.is_only_for_asked;
+        if is_told || self.req_id.is_some() {
+            self.say_error(refusal);
+        }
+    }
+
+    pub(super) fn say_error(&self, refusal: Refusal) {
+        let Refusal { code, message, retry_after_ms, .. } = refusal;
+        let error = ErrorFrame { retry_after_ms, ..ErrorFrame::new(code, message) };
+        let error = ServerMessage::Error(error);
+        self.say(self.session.codec.encode(&error, self.req_id.as_ref()));
+    }
+
+    pub(super) fn say(&self, frame: Bytes) {
+        self.session.outbox.say(frame);
+    }
+}
+
+/// Why a request is not answered.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Stable, for programs.
+    pub code: &'static str,
+    /// A sentence that says what to do.
+    pub message: String,
+    /// When a retry may help.
+    pub retry_after_ms: Option<u64>,
+    is_only_for_asked: bool,
+    cause: Option<StoreError>,
+}
+
+impl Refusal {
+    /// A refusal with a code and a sentence.
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { code, message, retry_after_ms: None, is_only_for_asked: false, cause: None }
+    }
+
+    /// The argument is none.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new("invalid_argument", message)
+    }
+
+    /// Older brokers did not refuse so: only a request with an id is told, whatever
+    /// its kind.
+    #[must_use]
+    pub fn only_for_asked(self) -> Self {
+        Self { is_only_for_asked: true, ..self }
+    }
+
+    /// A retry may help after so long.
+    #[must_use]
+    pub fn after_ms(self, retry_after_ms: u64) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..self }
+    }
+
+    /// What the store said, for the log.
+    #[must_use]
+    pub fn because(self, error: StoreError) -> Self {
+        Self { cause: Some(error), ..self }
+    }
+}
+
+/// The store is away: the sentence that says so.
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let is_retryable = error.is_retryable();
+        let code = if is_retryable { "unavailable" } else { "internal" };
+        let text = "the broker's database did not answer; try again in a few seconds";
+        let retry_after_ms = is_retryable.then_some(2_000);
+        Self { retry_after_ms, ..Self::new(code, text).only_for_asked().because(error) }
+    }
+}

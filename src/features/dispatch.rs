@@ -1,0 +1,182 @@
+//! From a request's frame to its answer: read, paid for, handled, answered once.
+//!
+//! The only place that answers; handlers return. Called by [`handle`](super::handle).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use serde::de::DeserializeOwned;
+
+use super::context::{Context, Refusal};
+use crate::codec::Asked;
+use crate::limits;
+use crate::protocol::{Ask, Unasked};
+use crate::rates::cost;
+use crate::session::Session;
+
+/// What is left to do for a request. In a box of its own: what requests need
+/// while they run would else be a part of every socket's task, for as long as
+/// that is open.
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// What a request costs in a mesh of so many presences.
+pub(super) type Cost<R> = fn(&R, usize) -> u32;
+
+/// The function that answers a request.
+pub(super) type Handler<R> = for<'a> fn(
+    &'a Context<'a>,
+    R,
+) -> Pin<
+    Box<dyn Future<Output = Result<<R as Ask>::Answer, Refusal>> + Send + 'a>,
+>;
+
+/// Where a handler runs.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    /// In the socket's own task, whose next frame waits.
+    InTurn,
+    /// In a task of its own: it may take minutes, in which the peer's pings and
+    /// messages are to be read.
+    Beside,
+}
+
+/// A request that a peer may make.
+pub(super) struct Entry {
+    /// Its name.
+    pub(super) kind: &'static str,
+    /// Begins to answer it.
+    pub(super) begin: for<'a> fn(Context<'a>, &Asked<'_>) -> Option<Work<'a>>,
+}
+
+/// The list of requests: `Struct => handler, cost` and, for long work, `beside`.
+macro_rules! requests {
+    ($($ask:ident => $handler:path, $cost:expr $(, $place:ident)?;)*) => {
+        &[$($crate::features::dispatch::Entry {
+            kind: <$ask as $crate::protocol::Ask>::TYPE,
+            begin: |context, asked| {
+                let place = $crate::features::dispatch::requests!(@place $($place)?);
+                $crate::features::dispatch::begin::<$ask>(
+                    context,
+                    asked,
+                    $cost,
+                    |context, ask| Box::pin($handler(context, ask)),
+                    place,
+                )
+            },
+        }),*]
+    };
+    (@place) => { $crate::features::dispatch::Place::InTurn };
+    (@place beside) => { $crate::features::dispatch::Place::Beside };
+}
+pub(super) use requests;
+
+/// Reads a request and begins to answer it.
+pub(super) fn begin<'a, R: Ask>(
+    context: Context<'a>,
+    asked: &Asked<'_>,
+    cost: Cost<R>,
+    handler: Handler<R>,
+    place: Place,
+) -> Option<Work<'a>> {
+    let ask = match read::<R>(asked) {
+        Ok(ask) => ask,
+        Err(refusal) => return noise(&context, Unasked::Silent, refusal),
+    };
+    let cost = cost(&ask, context.room.presences());
+    Some(match place {
+        Place::InTurn => Box::pin(async move {
+            if pays(&context, cost).await {
+                answer(context, ask, handler).await;
+            }
+        }),
+        Place::Beside => Box::pin(async move {
+            if pays(&context, cost).await {
+                answer_beside(&context, ask, handler);
+            }
+        }),
+    })
+}
+
+/// Reads the fields of a request.
+pub(super) fn read<R: DeserializeOwned>(asked: &Asked<'_>) -> Result<R, Refusal> {
+    asked.read().map_err(|reason| Refusal::invalid(format!("{}: {reason}", asked.kind())))
+}
+
+async fn answer<R: Ask>(context: Context<'_>, ask: R, handler: Handler<R>) {
+    let result = handler(&context, ask).await;
+    context.settle(R::UNASKED, result);
+    if let Some(work) = context.take_afterwards() {
+        work.await;
+    }
+}
+
+fn answer_beside<R: Ask>(context: &Context<'_>, ask: R, handler: Handler<R>) {
+    let (parts, room) = (Arc::clone(context.parts), Arc::clone(context.room));
+    let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
+    let tasks = parts.life.tasks.clone();
+    let mut work = Box::pin(async move {
+        answer(Context::new(&parts, &room, &session, req_id), ask, handler).await;
+    });
+    // Up to where it waits for others at once, so that two of these keep their order.
+    if work.as_mut().now_or_never().is_none() {
+        tasks.spawn(work);
+    }
+}
+
+/// A frame that asks nothing which could be answered. What is returned is to be awaited
+/// before the session's next frame is read.
+pub(super) fn noise<'a>(
+    context: &Context<'a>,
+    unasked: Unasked,
+    refusal: Refusal,
+) -> Option<Work<'a>> {
+    context.refuse(unasked, refusal);
+    charge(context.session, cost::OF_NOISE)
+}
+
+/// Charges a session for a frame that cannot be refused. What is returned is to be
+/// awaited before its next frame is read.
+pub(super) fn charge<'a>(session: &Session, cost: u32) -> Option<Work<'a>> {
+    session.charge(cost).map(|owed| -> Work<'a> { Box::pin(tokio::time::sleep(owed)) })
+}
+
+/// Whether its session and its member can pay for a request. One whose sender can be
+/// told is refused when they cannot; any other waits, and its socket with it.
+pub(super) async fn pays(context: &Context<'_>, cost: u32) -> bool {
+    let Err(wait) = pay(context, cost).await else { return true };
+    context.parts.metrics.rejected("request_rate");
+    if context.req_id.is_some() {
+        let text = "this session asks faster than it may; wait and ask again";
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        context.say_error(Refusal::new("rate_limit", text).after_ms(wait_ms));
+    }
+    false
+}
+
+async fn pay(context: &Context<'_>, cost: u32) -> Result<(), Duration> {
+    let Context { parts, session, .. } = context;
+    let of_member = || parts.rates.may_ask(&*parts.cluster, &session.member, cost);
+    if context.req_id.is_some() {
+        session.budget.lock().take(session.age_ms(), cost)?;
+        return of_member().await;
+    }
+    if let Some(owed) = session.charge(cost) {
+        tokio::time::sleep(owed).await;
+    }
+    let mut left = Duration::from_millis(limits::UNTOLD_REQUEST_WAIT_MS);
+    while let Err(wait) = of_member().await {
+        if left.is_zero() || !session.outbox.is_open() {
+            return Err(wait);
+        }
+        let pause = wait.min(left).min(LOOK_UP);
+        tokio::time::sleep(pause).await;
+        left -= pause;
+    }
+    Ok(())
+}
+
+/// How long a request waits for its member's budget before it looks whether its
+/// socket is still there.
+const LOOK_UP: Duration = Duration::from_secs(1);

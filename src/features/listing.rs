@@ -1,0 +1,43 @@
+//! The presences of a mesh in the order in which they are listed, for every feature
+//! that lists some of them.
+
+use std::sync::Arc;
+
+use super::Context;
+use crate::clock::Timestamp;
+use crate::cluster::PresenceRecord;
+use crate::id::PresenceId;
+use crate::protocol::PeerRole;
+
+/// Where a presence stands in the list: those that are here before those in grace,
+/// sessions before control planes, then the oldest first. Clients write to the first of
+/// a name. A cursor is one of these: a presence that goes into grace or comes back
+/// between two pages may be missed or shown twice.
+pub(super) type Place = (bool, bool, Timestamp, PresenceId);
+
+fn place(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
+    (!record.online, record.role != PeerRole::Session, record.connected_at, &record.id)
+}
+
+/// The presences that the asker may see, in the order in which they are listed; those
+/// after `after`. Hidden ones are seen by sessions of their member, visitors by
+/// themselves.
+pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<PresenceRecord>> {
+    let (own, caller) = (&context.session.member, &context.session.presence);
+    let mut records = context.room.records();
+    records.retain(|record| record.visible || record.member == *own);
+    records.retain(|record| !record.visitor || record.id == *caller);
+    records.sort_by(|a, b| place(a).cmp(&place(b)));
+    if let Some((away, control_plane, at, id)) = after {
+        let last = (*away, *control_plane, *at, id);
+        let done = records.partition_point(|record| place(record) <= last);
+        records.drain(..done);
+    }
+    records
+}
+
+/// A presence's place, to be a cursor.
+pub(super) fn place_of(record: &PresenceRecord) -> Place {
+    let (away, control_plane, at, id) = place(record);
+    (away, control_plane, at, id.clone())
+}

@@ -1,0 +1,122 @@
+//! How the house is built: which module imports which, and what ARCHITECTURE.md
+//! says of it.
+
+mod conditions;
+mod documents;
+mod graph;
+mod map;
+mod modules;
+mod names;
+mod references;
+mod small;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use graph::Graph;
+use modules::{Crate, Id};
+use references::references_of;
+
+/// The rooms that a peer as a library is made of: words, the wire, proof and sealing.
+const OF_A_PEER: [&str; 10] = [
+    "id", "clock", "limits", "config", "metrics", "logging", "protocol", "codec", "auth", "sealing",
+];
+const WORDS: [&str; 6] = ["id", "clock", "limits", "config", "metrics", "logging"];
+
+const LINES_MAX: usize = 500;
+
+struct House {
+    all: Crate,
+    graph: Graph,
+}
+
+impl House {
+    fn read(text_of: &dyn Fn(&str) -> Option<String>) -> Self {
+        let (all, code) = Crate::read(text_of);
+        let graph = Graph::of(&all, &references_of(&all, &code));
+        Self { all, graph }
+    }
+
+    fn room(&self, name: &str) -> Id {
+        let room = self.all.modules[0].children.get(name);
+        *room.unwrap_or_else(|| panic!("there is no room {name}"))
+    }
+}
+
+static HOUSE: LazyLock<House> =
+    LazyLock::new(|| House::read(&|file| fs::read_to_string(source().join(file)).ok()));
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn source() -> PathBuf {
+    root().join("src")
+}
+
+#[test]
+fn no_module_imports_what_imports_it() {
+    let cycles = HOUSE.graph.cycles(&HOUSE.all);
+    assert!(cycles.is_empty(), "imports run in a circle:\n\n{}", cycles.join("\n"));
+}
+
+#[test]
+fn the_map_names_every_room_below_whatever_it_uses() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let cycles = HOUSE.graph.cycles(&HOUSE.all);
+    assert!(cycles.is_empty(), "no order of rooms while imports run in a circle");
+    let right = map::table(&HOUSE.all, &HOUSE.graph, &map::rows_of(&page));
+    let stands = map::lines_of(&page).join("\n");
+    assert!(stands == right, "the map of ARCHITECTURE.md is to be:\n\n{right}\n");
+    assert!(!right.contains(map::BLANK), "a room of the map has no sentence yet");
+}
+
+#[test]
+fn the_wire_and_a_peer_know_nothing_of_the_broker() {
+    let mut wrong = Vec::new();
+    for (room, may) in [("protocol", WORDS.as_slice()), ("client", OF_A_PEER.as_slice())] {
+        let from = HOUSE.room(room);
+        for to in HOUSE.graph.imports_of(&HOUSE.all, from) {
+            if !may.contains(&HOUSE.all.name_of(to)) {
+                wrong.extend(
+                    HOUSE
+                        .graph
+                        .places(&HOUSE.all, from, to)
+                        .into_iter()
+                        .map(|place| format!("{place} -> {}", HOUSE.all.name_of(to))),
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not for them to know:\n{}", wrong.join("\n"));
+}
+
+/// A room that names the node can reach everything, and has no unit tests for that.
+#[test]
+fn only_the_root_and_sockets_know_the_whole_node() {
+    let node = HOUSE.room("node");
+    let mut wrong = Vec::new();
+    for room in HOUSE.all.modules[0].children.values() {
+        if !["app", "socket"].contains(&HOUSE.all.name_of(*room)) {
+            wrong.extend(HOUSE.graph.places(&HOUSE.all, *room, node));
+        }
+    }
+    assert!(wrong.is_empty(), "take parts instead of the node:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let files: BTreeSet<&str> =
+        HOUSE.all.modules.iter().map(|module| module.file.as_str()).collect();
+    let mut long = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(source().join(file)).expect("a file of the crate");
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            long.push(format!("{file}: {lines} lines"));
+        }
+    }
+    assert!(long.is_empty(), "more than {LINES_MAX} lines:\n{}", long.join("\n"));
+}
