@@ -15,6 +15,7 @@
 mod audit;
 mod bans;
 pub mod chain;
+mod columns;
 mod database;
 mod envelopes;
 mod invites;

@@ -10,6 +10,8 @@ use crate::audit::{AuditEvent, ChainRow};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::Result;
+use crate::store::columns::Columns;
+use crate::store::columns::unreadable;
 
 /// The audit chain of each mesh.
 #[cfg_attr(test, mockall::automock)]
@@ -117,4 +119,34 @@ impl AuditRecord {
             name_hash: self.name_hash.as_deref(),
         }
     }
+}
+
+impl AuditRecord {
+    /// A row of `audit_log` with the actor as enrolled now.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.int("id")?,
+            mesh: row.id("mesh_id")?,
+            event_type: row.text("event_type")?,
+            actor: row.optional_text("actor_member_id")?,
+            actor_name: row.optional_text("actor_display_name")?,
+            member_name: row.optional_text("member_name")?,
+            member_key: row.optional_text("member_key")?,
+            payload: payload(row.str("payload")?)?,
+            prev_hash: row.text("prev_hash")?,
+            hash: row.text("hash")?,
+            name_hash: row.optional_bytes("name_hash")?,
+            created_at: row.time("created_at")?,
+        })
+    }
+}
+
+/// A payload as it stands. One that names a key twice means something else to each
+/// reader, and nobody's hash covers that: it is given as the text that it is, and no
+/// longer fits its hash.
+fn payload(text: &str) -> Result<Value> {
+    if crate::auth::has_duplicate_keys(text) {
+        return Ok(Value::String(text.to_owned()));
+    }
+    serde_json::from_str(text).map_err(|_| unreadable("payload"))
 }

@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::protocol::Group;
+use crate::store::columns::Columns;
 use crate::store::{Result, Role};
 
 /// Invites, and members that they enrol.
@@ -190,6 +191,71 @@ pub(super) struct Preset {
     pub(super) role_tag: Option<String>,
     pub(super) groups: Option<Vec<Group>>,
     pub(super) message_mode: Option<String>,
+}
+
+impl Invite {
+    /// A row of `invite`.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.text("id")?,
+            role: row.word("role", Role::parse)?,
+            max_uses: row.short("max_uses")?,
+            used_count: row.short("used_count")?,
+            expires_at: row.time("expires_at")?,
+            created_at: row.time("created_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+        })
+    }
+}
+
+impl OpenInvite {
+    /// A row of `invite` that says whether it is `usable`.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self { made_at: row.time("created_at")?, has_uses: row.flag("usable")? })
+    }
+}
+
+impl Standing {
+    /// A row of `member`.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            member: row.id("id")?,
+            joined_at: row.time("joined_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+        })
+    }
+}
+
+impl Join {
+    /// Why the mesh does not let it in, by its row if it has one.
+    pub(in crate::store) fn refused_by_mesh(
+        &self,
+        row: Option<&impl Columns>,
+    ) -> Result<Option<JoinRefusal>> {
+        let Some(row) = row else { return Ok(Some(JoinRefusal::MeshNotFound)) };
+        Ok(match row.optional_str("owner_pubkey")? {
+            None => Some(JoinRefusal::MeshMissingOwnerKey),
+            Some(owner_key) if owner_key != self.owner_key => Some(JoinRefusal::OwnerMismatch),
+            Some(_) => None,
+        })
+    }
+
+    /// Why the invite is not for it, or not any more, by the row of `invite`.
+    pub(in crate::store) fn refused_by_invite(
+        &self,
+        row: &impl Columns,
+        now: Timestamp,
+    ) -> Result<Option<JoinRefusal>> {
+        Ok(if row.id::<MeshId>("mesh_id")? != self.mesh {
+            Some(JoinRefusal::MeshMismatch)
+        } else if row.optional_time("revoked_at")?.is_some() {
+            Some(JoinRefusal::Revoked)
+        } else if row.time("expires_at")? < now {
+            Some(JoinRefusal::Expired)
+        } else {
+            None
+        })
+    }
 }
 
 #[cfg(test)]

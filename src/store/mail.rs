@@ -10,7 +10,9 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::protocol::Priority;
 use crate::store::{Envelope, Result};
+use crate::store::columns::Columns;
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]
@@ -37,12 +39,12 @@ pub trait Mail: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>>;
 
-    /// The newest place that the mesh has given away: every envelope up to it
+    /// The newest sequence number that the mesh has given away: every envelope up to it
     /// can be read from now on. 0 in a mesh without a past.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64>;
 
-    /// The newest place that the mesh had given away before that instant, by the
-    /// clocks of those who asked for places. 0 if none.
+    /// The newest sequence number that the mesh had given away before that instant, by the
+    /// clocks of those who asked for numbers. 0 if none.
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64>;
 
     /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
@@ -59,8 +61,8 @@ pub trait Mail: Send + Sync + 'static {
     -> Result<HashSet<PresenceId>>;
 
     /// Open presences of the mesh whose multicast position is beyond `newest`, which
-    /// no place is, go on from `place`.
-    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()>;
+    /// no envelope has, go on from `seq`.
+    async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()>;
 }
 
 /// An envelope as the queue keeps it. Reads as the envelope that it is.
@@ -138,4 +140,29 @@ pub enum Confirm {
         /// The position.
         position: i64,
     },
+}
+
+impl StoredEnvelope {
+    /// A row of the mesh's queue with its sender's key.
+    pub(in crate::store) fn read(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
+        Ok(Self {
+            envelope: Envelope {
+                id: row.id("id")?,
+                mesh: mesh.clone(),
+                sender_member: row.id("sender_member_id")?,
+                sender_name: row.text("sender_name")?,
+                sender_session_key: row.optional_id("sender_session_pubkey")?,
+                target_spec: row.text("target_spec")?,
+                priority: row.word("priority", Priority::parse)?,
+                nonce: row.text("nonce")?,
+                ciphertext: row.text("ciphertext")?,
+                client_message_id: row.optional_text("client_message_id")?,
+                request_fingerprint: row.optional_text("request_fingerprint")?,
+                reply_to_id: row.optional_text("reply_to_id")?,
+            },
+            seq: row.optional_int("seq")?.unwrap_or_default(),
+            sender_key: row.id("sender_key")?,
+            created_at: row.time("created_at")?,
+        })
+    }
 }

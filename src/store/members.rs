@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::protocol::{Group, Profile, RestoredStats};
 use crate::store::Result;
+use crate::store::StoreError;
+use crate::store::columns::Columns;
 
 /// Who belongs to a mesh, and what each may do.
 #[cfg_attr(test, mockall::automock)]
@@ -180,4 +182,61 @@ pub struct PeerState {
     pub stats: RestoredStats,
     /// When it was last here.
     pub last_seen_at: Option<Timestamp>,
+}
+
+impl Admission {
+    /// A row of an admission, of the mesh asked for.
+    pub(in crate::store) fn read(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
+        let member = Member::read(row)?;
+        if member.revoked_at.is_some() {
+            let names = [row.text("name")?, row.text("slug")?];
+            let mesh_label = names.into_iter().find(|name| !name.is_empty());
+            return Ok(Self::Revoked {
+                mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
+            });
+        }
+        let saved = match row.optional_str("state_id")? {
+            Some(_) => Some(PeerState::read(row)?),
+            None => None,
+        };
+        let self_editable = row.json("self_editable")?;
+        Ok(Self::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+    }
+}
+
+impl Member {
+    /// A row of `member` with `is_owner`.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            key: row.id("peer_pubkey")?,
+            display_name: row.text("display_name")?,
+            role: row.word("role", Role::parse)?,
+            is_owner: row.flag("is_owner")?,
+            role_tag: row.optional_text("role_tag")?,
+            default_groups: row.described("default_groups")?,
+            message_mode: row.optional_text("message_mode")?.unwrap_or_else(|| "push".to_owned()),
+            grants: read_grants(row.str("peer_grants")?),
+            joined_at: row.time("joined_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+        })
+    }
+}
+
+impl PeerState {
+    fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            groups: row.described("groups")?,
+            profile: row.described("profile")?,
+            visible: row.flag("visible")?,
+            last_summary: row.optional_text("last_summary")?,
+            last_display_name: row.optional_text("last_display_name")?,
+            stats: row.described("cumulative_stats")?,
+            last_seen_at: row.optional_time("last_seen_at")?,
+        })
+    }
+}
+
+pub(in crate::store) fn no_member() -> StoreError {
+    StoreError::NotFound("there is no such member".to_owned())
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::store::Result;
+use crate::store::columns::Columns;
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -85,4 +86,33 @@ pub struct NewMesh {
     pub owner_member: MemberId,
     /// The owner's name.
     pub owner_name: String,
+}
+
+impl Mesh {
+    /// A row of `mesh`.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            slug: row.text("slug")?,
+            name: row.text("name")?,
+            owner_key: row.optional_id("owner_pubkey")?,
+            owner_secret_key: row.optional_text("owner_secret_key")?,
+            root_key: row.optional_text("root_key")?,
+            self_editable: row.json("self_editable")?,
+            created_at: row.time("created_at")?,
+            archived_at: row.optional_time("archived_at")?,
+        })
+    }
+}
+
+impl MeshSummary {
+    /// A row of `mesh` with its counts.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            mesh: Mesh::read(row)?,
+            members: row.int("members")?,
+            presences: row.int("presences")?,
+            queued: row.int("queued")?,
+        })
+    }
 }

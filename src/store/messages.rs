@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
 use crate::store::Result;
+use crate::store::columns::Columns;
 
 /// Messages as those see them who look: their fate, their number, their end.
 #[cfg_attr(test, mockall::automock)]
@@ -68,7 +69,7 @@ pub fn is_topic_post(target_spec: &str) -> bool {
     target_spec.starts_with('#')
 }
 
-/// What [`Store::expire`](crate::store::Store::expire) deletes.
+/// What [`Messages::expire`] deletes.
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     /// Delivered rows older than this.
@@ -81,7 +82,7 @@ pub struct Retention {
     pub limit: i64,
 }
 
-/// What [`Store::expire`](crate::store::Store::expire) deleted.
+/// What [`Messages::expire`] deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     /// Delivered rows.
@@ -90,4 +91,47 @@ pub struct Expired {
     pub undelivered: u64,
     /// Idempotence keys.
     pub keys: u64,
+}
+
+impl MessageState {
+    /// A row of the queue.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        let delivered_at = row.optional_time("delivered_at")?;
+        // A delivered row keeps its last claim: who got it, no longer a claim.
+        let claimed_by = if delivered_at.is_none() { row.optional_id("claim_id")? } else { None };
+        Ok(Self {
+            id: row.id("id")?,
+            seq: row.optional_int("seq")?.unwrap_or_default(),
+            sender_member: row.id("sender_member_id")?,
+            target_spec: row.text("target_spec")?,
+            priority: row.word("priority", Priority::parse)?,
+            multicast: row.flag("multicast")?,
+            ciphertext_bytes: row.int("ciphertext_bytes")?,
+            created_at: row.time("created_at")?,
+            delivered_at,
+            claimed_by,
+        })
+    }
+}
+
+/// An undelivered envelope past its time.
+pub(in crate::store) struct Overdue {
+    pub(in crate::store) id: MessageId,
+    pub(in crate::store) mesh: MeshId,
+    pub(in crate::store) sender: MemberId,
+    pub(in crate::store) sender_name: Option<String>,
+    pub(in crate::store) target: String,
+}
+
+impl Overdue {
+    /// A row of the queue with its sender's name.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            mesh: row.id("mesh_id")?,
+            sender: row.id("sender_member_id")?,
+            sender_name: row.optional_text("sender_name")?,
+            target: row.text("target_spec")?,
+        })
+    }
 }

@@ -10,6 +10,8 @@ use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::protocol::handshake::About;
 use crate::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
 use crate::store::Result;
+use crate::store::columns::Columns;
+use crate::store::presences::Attributes;
 
 /// Presences as those look for them who do not know their ids.
 #[cfg_attr(test, mockall::automock)]
@@ -91,4 +93,64 @@ pub struct PresenceAt {
     pub pid: i32,
     /// When it began.
     pub connected_at: Timestamp,
+}
+
+impl PresenceAt {
+    /// A row of `presence` with its mesh.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            mesh: row.id("mesh_id")?,
+            member: row.id("member_id")?,
+            session_id: row.text("session_id")?,
+            cwd: row.text("cwd")?,
+            pid: row.short("pid")?,
+            connected_at: row.time("connected_at")?,
+        })
+    }
+}
+
+impl StoredPresence {
+    /// A row of `presence` with its member.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        let attributes: Attributes = row.described("attributes")?;
+        let about = About {
+            display_name: row.optional_text("display_name")?,
+            session_id: row.text("session_id")?,
+            pid: row.short("pid")?,
+            cwd: row.text("cwd")?,
+            hostname: attributes.hostname,
+            peer_type: attributes.peer_type,
+            channel: attributes.channel,
+            model: attributes.model,
+            groups: None,
+        };
+        let opened = OpenPresenceState {
+            id: row.id("id")?,
+            mesh: row.id("mesh_id")?,
+            member: row.id("member_id")?,
+            session_key: row.optional_id("session_pubkey")?,
+            // The column is plain text, and not only ours.
+            role: PeerRole::parse(row.str("role")?).unwrap_or(PeerRole::Session),
+            about,
+            groups: row.described("groups")?,
+            status: (
+                row.word("status", Status::parse)?,
+                row.word("status_source", StatusSource::parse)?,
+                row.time("status_updated_at")?,
+            ),
+            summary: row.optional_text("summary")?,
+            visible: attributes.visible.unwrap_or(true),
+            profile: attributes.profile.unwrap_or_default(),
+            stats: attributes.stats,
+            node: row.optional_text("node")?,
+        };
+        Ok(Self {
+            opened,
+            member_key: row.id("member_key")?,
+            member_name: row.text("member_name")?,
+            connected_at: row.time("connected_at")?,
+            last_ping_at: row.time("last_ping_at")?,
+        })
+    }
 }

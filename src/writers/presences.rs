@@ -48,7 +48,7 @@ impl PresenceWriter {
     ///
     /// # Errors
     ///
-    /// As [`Store::open_presences`].
+    /// As [`Presences::open`].
     pub async fn open(&self, presence: OpenPresence) -> Result<i64> {
         let gone = || StoreError::Unavailable("the node is stopping".to_owned());
         let (reply, answer) = oneshot::channel();

@@ -5,13 +5,13 @@
 //! trip: a chain cannot fork, and no lock is held while a node thinks.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
-use crate::store::postgres::row::{clean_optional, get, id, json, time};
+use crate::store::postgres::row::clean_optional;
 use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
 
 /// Rows with the names and keys of their actors, as they are enrolled now.
@@ -43,17 +43,10 @@ impl AuditTrail for PostgresStore {
             rows.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
         }
         self.pool
-            .execute(
-                sqlx::query("select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)")
-                    .bind(now.to_naive())
-                    .bind(now.to_string())
-                    .bind(rows.locks())
-                    .bind(rows.mesh)
-                    .bind(rows.actor)
-                    .bind(rows.name)
-                    .bind(rows.event)
-                    .bind(rows.payload),
-            )
+            .execute(rows.bind(
+                sqlx::query("select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)"),
+                now,
+            ))
             .await?;
         Ok(())
     }
@@ -90,7 +83,7 @@ impl AuditTrail for PostgresStore {
                 .bind(event_type.as_deref()),
             )
             .await?;
-        Ok((rows.iter().map(record).collect::<Result<_>>()?, get(&total, "total")?))
+        Ok((rows.iter().map(AuditRecord::read).collect::<Result<_>>()?, total.int("total")?))
     }
 
     async fn before<'a>(
@@ -113,7 +106,7 @@ impl AuditTrail for PostgresStore {
                 .bind(limit),
             )
             .await?;
-        rows.iter().map(record).collect()
+        rows.iter().map(AuditRecord::read).collect()
     }
 
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
@@ -128,23 +121,6 @@ impl AuditTrail for PostgresStore {
                 .bind(limit),
             )
             .await?;
-        rows.iter().map(record).collect()
+        rows.iter().map(AuditRecord::read).collect()
     }
-}
-
-fn record(row: &PgRow) -> Result<AuditRecord> {
-    Ok(AuditRecord {
-        id: get(row, "id")?,
-        mesh: id(row, "mesh_id")?,
-        event_type: get(row, "event_type")?,
-        actor: get(row, "actor_member_id")?,
-        actor_name: get(row, "actor_display_name")?,
-        member_name: get(row, "member_name")?,
-        member_key: get(row, "member_key")?,
-        payload: json(row, "payload")?,
-        prev_hash: get(row, "prev_hash")?,
-        hash: get(row, "hash")?,
-        name_hash: get(row, "name_hash")?,
-        created_at: time(row, "created_at")?,
-    })
 }

@@ -4,15 +4,12 @@
 //! last hash is read after it was taken, also when another program appends.
 
 use async_trait::async_trait;
-use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
-use crate::store::sqlite::error::{refused, unreadable};
-use crate::store::sqlite::row::{get, id, time};
+use crate::store::sqlite::error::refused;
 use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
 
 /// Rows with the names and keys of their actors, as they are enrolled now.
@@ -78,7 +75,7 @@ impl AuditTrail for SqliteStore {
             .fetch_one(self.reader())
             .await
             .map_err(refused)?;
-        Ok((rows.iter().map(record).collect::<Result<_>>()?, total))
+        Ok((rows.iter().map(AuditRecord::read).collect::<Result<_>>()?, total))
     }
 
     async fn before<'a>(
@@ -105,7 +102,7 @@ impl AuditTrail for SqliteStore {
             .fetch_all(self.reader())
             .await
             .map_err(refused)?;
-        rows.iter().map(record).collect()
+        rows.iter().map(AuditRecord::read).collect()
     }
 
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
@@ -118,33 +115,6 @@ impl AuditTrail for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(record).collect()
+        rows.iter().map(AuditRecord::read).collect()
     }
-}
-
-fn record(row: &SqliteRow) -> Result<AuditRecord> {
-    Ok(AuditRecord {
-        id: get(row, "id")?,
-        mesh: id(row, "mesh_id")?,
-        event_type: get(row, "event_type")?,
-        actor: get(row, "actor_member_id")?,
-        actor_name: get(row, "actor_display_name")?,
-        member_name: get(row, "member_name")?,
-        member_key: get(row, "member_key")?,
-        payload: payload(get(row, "payload")?)?,
-        prev_hash: get(row, "prev_hash")?,
-        hash: get(row, "hash")?,
-        name_hash: get(row, "name_hash")?,
-        created_at: time(row, "created_at")?,
-    })
-}
-
-/// A payload as it stands. One that names a key twice means something else to each
-/// reader, and nobody's hash covers that: it is given as the text that it is, and no
-/// longer fits its hash.
-fn payload(text: &str) -> Result<Value> {
-    if crate::auth::has_duplicate_keys(text) {
-        return Ok(Value::String(text.to_owned()));
-    }
-    serde_json::from_str(text).map_err(|_| unreadable("payload"))
 }

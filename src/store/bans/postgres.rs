@@ -4,11 +4,12 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
-use crate::store::members::postgres::{member, no_member, select_members};
+use crate::store::columns::Columns as _;
+use crate::store::members::no_member;
+use crate::store::members::postgres::select_members;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::pool::Pool;
-use crate::store::postgres::row::get;
 use crate::store::{Bans, Member, Moderation, Result};
 
 #[async_trait]
@@ -31,7 +32,7 @@ impl Bans for PostgresStore {
                 .bind(mesh.as_str()),
             )
             .await?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 }
 
@@ -47,8 +48,10 @@ async fn set_revoked(
     entry.push(mesh, actor.as_ref(), actor_name.as_deref(), audit);
     let row = pool
         .fetch_one(
-            sqlx::query(
-                "with locked as materialized (select mesh.broker_lock_v1($3)),
+            entry
+                .bind(
+                    sqlx::query(
+                        "with locked as materialized (select mesh.broker_lock_v1($3)),
                  changed as (
                     update mesh.member m set revoked_at = $10 from locked
                     where m.id = $9 and m.mesh_id = any ($4)
@@ -62,18 +65,12 @@ async fn set_revoked(
                  select (select count(*) from appended) > 0 as changed,
                     exists (select from mesh.member m
                         where m.id = $9 and m.mesh_id = any ($4)) as known",
-            )
-            .bind(now.to_naive())
-            .bind(now.to_string())
-            .bind(entry.locks())
-            .bind(entry.mesh)
-            .bind(entry.actor)
-            .bind(entry.name)
-            .bind(entry.event)
-            .bind(entry.payload)
-            .bind(member.as_str())
-            .bind(revoked_at.map(Timestamp::to_naive)),
+                    ),
+                    now,
+                )
+                .bind(member.as_str())
+                .bind(revoked_at.map(Timestamp::to_naive)),
         )
         .await?;
-    if get(&row, "known")? { get(&row, "changed") } else { Err(no_member()) }
+    if row.flag("known")? { row.flag("changed") } else { Err(no_member()) }
 }

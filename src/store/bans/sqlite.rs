@@ -4,7 +4,8 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
-use crate::store::members::sqlite::{member, no_member, select_members};
+use crate::store::members::no_member;
+use crate::store::members::sqlite::select_members;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
 use crate::store::sqlite::error::refused;
@@ -28,7 +29,7 @@ impl Bans for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 }
 

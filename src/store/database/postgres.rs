@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::store::postgres::row::get;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::{PostgresStore, migrations};
 use crate::store::{Changes, ClusterIdentity, Database, PoolUse, Result};
 
@@ -24,7 +24,7 @@ impl Database for PostgresStore {
             "select id, secret from mesh.broker_cluster where single and secret is not null";
         // Reading comes first: it works where nothing can be written now.
         if let Some(row) = self.pool.fetch_optional(sqlx::query(READ)).await? {
-            return Ok(ClusterIdentity { id: get(&row, "id")?, secret: get(&row, "secret")? });
+            return Ok(ClusterIdentity { id: row.text("id")?, secret: row.bytes("secret")? });
         }
         let new = ClusterIdentity::generate();
         let row = self
@@ -40,7 +40,7 @@ impl Database for PostgresStore {
                 .bind(new.secret),
             )
             .await?;
-        Ok(ClusterIdentity { id: get(&row, "id")?, secret: get(&row, "secret")? })
+        Ok(ClusterIdentity { id: row.text("id")?, secret: row.bytes("secret")? })
     }
 
     async fn ping(&self) -> Result<()> {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use sqlx::SqlitePool;
 
 use crate::clock::Timestamp;
+use crate::store::columns::Columns as _;
 use crate::store::sqlite::connection::{READERS_MAX, folder_of};
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::get;
 use crate::store::sqlite::{SqliteStore, migrations};
 use crate::store::{Changes, ClusterIdentity, Database, PoolUse, Result, StoreError};
 
@@ -43,7 +43,7 @@ impl Database for SqliteStore {
         .await
         .map_err(refused)?;
         tx.commit().await.map_err(refused)?;
-        Ok(ClusterIdentity { id: get(&row, "id")?, secret: get(&row, "secret")? })
+        Ok(ClusterIdentity { id: row.text("id")?, secret: row.bytes("secret")? })
     }
 
     /// One look at the file, which must still be the one that was opened: what

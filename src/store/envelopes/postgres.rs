@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use async_trait::async_trait;
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
 
@@ -13,16 +14,39 @@ use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 use crate::limits::WAITING_BYTES_MIN;
+use crate::store::columns::Columns as _;
+use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::locks;
-use crate::store::postgres::error::unreadable;
+use crate::store::postgres::error::refused;
 use crate::store::postgres::pool::Pool;
-use crate::store::postgres::row::{clean, clean_json, clean_optional, get, optional_id};
+use crate::store::postgres::row::{clean, clean_json, clean_optional};
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
+
+/// `select` of how much waits for each holder, of the rows that the condition picks.
+macro_rules! waiting_load {
+    ($condition:literal) => {
+        concat!(
+            "select load.messages, load.bytes
+             from unnest($1::text[], $2::text[], $3::bigint[])
+                with ordinality as box (mesh, name, most, at)
+             cross join lateral (
+                select count(*) as messages, coalesce(sum(counted.bytes), 0)::bigint as bytes from (
+                    select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
+                        as bytes
+                    from mesh.message_queue q
+                    where ",
+            $condition,
+            " limit box.most
+                ) counted
+             ) load order by box.at"
+        )
+    };
+}
 
 /// Envelopes as an array per column.
 #[derive(Default)]
-struct Columns<'a> {
+struct Arrays<'a> {
     id: Vec<&'a str>,
     mesh: Vec<&'a str>,
     member: Vec<&'a str>,
@@ -41,7 +65,7 @@ struct Columns<'a> {
     payload: Vec<String>,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> Arrays<'a> {
     fn push(&mut self, envelope: &'a NewEnvelope) {
         let claim = match &envelope.reach {
             Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
@@ -82,9 +106,9 @@ struct Answers {
 impl Answers {
     fn read(row: &PgRow) -> Result<Self> {
         Ok(Self {
-            seq: get(row, "o_seq")?,
-            previous: get(row, "o_previous")?,
-            duplicate: get(row, "o_duplicate")?,
+            seq: row.try_get("o_seq").map_err(refused)?,
+            previous: row.try_get("o_previous").map_err(refused)?,
+            duplicate: row.try_get("o_duplicate").map_err(refused)?,
         })
     }
 
@@ -153,7 +177,7 @@ impl Envelopes for PostgresStore {
         }
         let (order, repeats) = arrange(batch);
         let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
-        let mut columns = Columns::default();
+        let mut columns = Arrays::default();
         for (row, at) in order.into_iter().enumerate() {
             columns.push(&batch[at]);
             fates[at] = Fate::Row(row);
@@ -195,58 +219,25 @@ impl Envelopes for PostgresStore {
         let statements = [
             (
                 mailboxes,
-                "select load.messages, load.bytes
-                 from unnest($1::text[], $2::text[], $3::bigint[])
-                    with ordinality as box (mesh, name, most, at)
-                 cross join lateral (
-                    select count(*) as messages,
-                        coalesce(sum(counted.bytes), 0)::bigint as bytes
-                    from (
-                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
-                            as bytes
-                        from mesh.message_queue q
-                        where hashtextextended(q.target_spec, 0) = hashtextextended(box.name, 0)
-                            and q.mesh_id = box.mesh and q.target_spec = box.name
-                            and q.delivered_at is null
-                        limit box.most
-                    ) counted
-                 ) load order by box.at",
+                waiting_load!(
+                    "hashtextextended(q.target_spec, 0) = hashtextextended(box.name, 0)
+                        and q.mesh_id = box.mesh and q.target_spec = box.name
+                        and q.delivered_at is null"
+                ),
             ),
             (
                 senders,
-                "select load.messages, load.bytes
-                 from unnest($1::text[], $2::text[], $3::bigint[])
-                    with ordinality as box (mesh, name, most, at)
-                 cross join lateral (
-                    select count(*) as messages,
-                        coalesce(sum(counted.bytes), 0)::bigint as bytes
-                    from (
-                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
-                            as bytes
-                        from mesh.message_queue q
-                        where q.mesh_id = box.mesh and q.sender_member_id = box.name
-                            and q.delivered_at is null and left(q.target_spec, 1) <> '#'
-                        limit box.most
-                    ) counted
-                 ) load order by box.at",
+                waiting_load!(
+                    "q.mesh_id = box.mesh and q.sender_member_id = box.name
+                        and q.delivered_at is null and left(q.target_spec, 1) <> '#'"
+                ),
             ),
             (
                 meshes,
-                "select load.messages, load.bytes
-                 from unnest($1::text[], $2::text[], $3::bigint[])
-                    with ordinality as box (mesh, name, most, at)
-                 cross join lateral (
-                    select count(*) as messages,
-                        coalesce(sum(counted.bytes), 0)::bigint as bytes
-                    from (
-                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
-                            as bytes
-                        from mesh.message_queue q
-                        where q.mesh_id = box.mesh and q.delivered_at is null
-                            and left(q.target_spec, 1) <> '#'
-                        limit box.most
-                    ) counted
-                 ) load order by box.at",
+                waiting_load!(
+                    "q.mesh_id = box.mesh and q.delivered_at is null
+                        and left(q.target_spec, 1) <> '#'"
+                ),
             ),
         ];
         for (asked, statement) in statements {
@@ -290,7 +281,7 @@ impl Envelopes for PostgresStore {
                 .bind(client_id),
             )
             .await?;
-        rows.iter().map(|row| optional_id(row, "known")).collect()
+        rows.iter().map(|row| row.optional_id("known")).collect()
     }
 }
 
@@ -327,7 +318,7 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
     (order, repeats)
 }
 
-async fn write(pool: &Pool, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
+async fn write(pool: &Pool, now: Timestamp, columns: Arrays<'_>) -> Result<PgRow> {
     let mut senders = columns.member.clone();
     senders.sort_unstable();
     senders.dedup();
@@ -361,6 +352,6 @@ async fn write(pool: &Pool, now: Timestamp, columns: Columns<'_>) -> Result<PgRo
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {
-    let [messages, bytes] = [get::<i64>(row, "messages")?, get(row, "bytes")?];
+    let [messages, bytes] = [row.int("messages")?, row.int("bytes")?];
     Ok(WaitingLoad { messages: messages.unsigned_abs(), bytes: bytes.unsigned_abs() })
 }

@@ -7,12 +7,11 @@ use super::Preset;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::pool::Call;
-use crate::store::postgres::row::{
-    clean, clean_optional, described, get, id, optional_time, time, to_json, word,
-};
+use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
     Invite, Invites, Join, JoinRefusal, Joined, NewInvite, OpenInvite, Result, Role, Standing,
     StoreError,
@@ -71,7 +70,7 @@ impl Invites for PostgresStore {
                 .bind(mesh.as_str()),
             )
             .await?;
-        rows.iter().map(invite).collect()
+        rows.iter().map(Invite::read).collect()
     }
 
     async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
@@ -101,18 +100,6 @@ impl Invites for PostgresStore {
     }
 }
 
-fn invite(row: &PgRow) -> Result<Invite> {
-    Ok(Invite {
-        id: get(row, "id")?,
-        role: word(row, "role", Role::parse)?,
-        max_uses: get(row, "max_uses")?,
-        used_count: get(row, "used_count")?,
-        expires_at: time(row, "expires_at")?,
-        created_at: time(row, "created_at")?,
-        revoked_at: optional_time(row, "revoked_at")?,
-    })
-}
-
 async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
     if let Some(refusal) = check_mesh(tx, join).await? {
         return Ok(Joined::Refused(refusal));
@@ -129,10 +116,10 @@ async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
         )
         .await?;
     let Some(row) = row else { return Ok(Joined::Refused(JoinRefusal::NotFound)) };
-    if let Some(refusal) = check_invite(&row, now, join)? {
+    if let Some(refusal) = join.refused_by_invite(&row, now)? {
         return Ok(Joined::Refused(refusal));
     }
-    let invite = OpenInvite { made_at: time(&row, "created_at")?, has_uses: get(&row, "usable")? };
+    let invite = OpenInvite::read(&row)?;
     if let Some(joined) = invite.judge(now, standing(tx, join).await?) {
         return Ok(joined);
     }
@@ -147,24 +134,7 @@ async fn check_mesh(tx: &mut Call, join: &Join) -> Result<Option<JoinRefusal>> {
                 .bind(clean(join.mesh.as_str())),
         )
         .await?;
-    let Some(row) = row else { return Ok(Some(JoinRefusal::MeshNotFound)) };
-    Ok(match get::<Option<&str>>(&row, "owner_pubkey")? {
-        None => Some(JoinRefusal::MeshMissingOwnerKey),
-        Some(owner_key) if owner_key != join.owner_key => Some(JoinRefusal::OwnerMismatch),
-        Some(_) => None,
-    })
-}
-
-fn check_invite(row: &PgRow, now: Timestamp, join: &Join) -> Result<Option<JoinRefusal>> {
-    Ok(if id::<MeshId>(row, "mesh_id")? != join.mesh {
-        Some(JoinRefusal::MeshMismatch)
-    } else if optional_time(row, "revoked_at")?.is_some() {
-        Some(JoinRefusal::Revoked)
-    } else if time(row, "expires_at")? < now {
-        Some(JoinRefusal::Expired)
-    } else {
-        None
-    })
+    join.refused_by_mesh(row.as_ref())
 }
 
 /// No two transactions enrol one key at once: it may come with two invites.
@@ -186,27 +156,22 @@ async fn standing(tx: &mut Call, join: &Join) -> Result<Option<Standing>> {
             .bind(join.key.as_str()),
         )
         .await?;
-    let standing = |row: &PgRow| {
-        Ok(Standing {
-            member: id(row, "id")?,
-            joined_at: time(row, "joined_at")?,
-            revoked_at: optional_time(row, "revoked_at")?,
-        })
-    };
-    row.as_ref().map(standing).transpose()
+    row.as_ref().map(Standing::read).transpose()
 }
 
 /// One statement: the chain's lock is held for it and the commit only.
 async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Result<()> {
-    let preset: Preset = described(invite, "preset")?;
+    let preset: Preset = invite.described("preset")?;
     let display_name = preset.display_name.as_ref().unwrap_or(&join.display_name);
-    let role = word(invite, "role", Role::parse)?.as_str();
+    let role = invite.word("role", Role::parse)?.as_str();
     let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role };
     let mut entry = Entries::default();
     entry.push(&join.mesh, Some(&join.member), Some(display_name), &event);
     tx.execute(
-        sqlx::query(
-            "with used as (
+        entry
+            .bind(
+                sqlx::query(
+                    "with used as (
                 update mesh.invite set used_count = used_count + 1 where id = $9
              ),
              enrolled as (
@@ -215,24 +180,18 @@ async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Re
                 values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
              )
              select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
-        )
-        .bind(now.to_naive())
-        .bind(now.to_string())
-        .bind(entry.locks())
-        .bind(entry.mesh)
-        .bind(entry.actor)
-        .bind(entry.name)
-        .bind(entry.event)
-        .bind(entry.payload)
-        .bind(get::<&str>(invite, "id")?)
-        .bind(join.member.as_str())
-        .bind(join.mesh.as_str())
-        .bind(join.key.as_str())
-        .bind(clean(display_name))
-        .bind(role)
-        .bind(clean_optional(preset.role_tag.as_deref()))
-        .bind(to_json(&preset.groups.unwrap_or_default()))
-        .bind(preset.message_mode.as_deref().unwrap_or("push")),
+                ),
+                now,
+            )
+            .bind(invite.str("id")?)
+            .bind(join.member.as_str())
+            .bind(join.mesh.as_str())
+            .bind(join.key.as_str())
+            .bind(clean(display_name))
+            .bind(role)
+            .bind(clean_optional(preset.role_tag.as_deref()))
+            .bind(to_json(&preset.groups.unwrap_or_default()))
+            .bind(preset.message_mode.as_deref().unwrap_or("push")),
     )
     .await?;
     Ok(())

@@ -1,18 +1,17 @@
 //! Invites, and enrolling by one.
 
 use async_trait::async_trait;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
 
 use super::Preset;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns as _;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
 use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{described, get, id, optional_time, time, to_json, word};
+use crate::store::sqlite::row::to_json;
 use crate::store::{
     Invite, Invites, Join, JoinRefusal, Joined, NewInvite, OpenInvite, Result, Role, Standing,
 };
@@ -49,7 +48,7 @@ impl Invites for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(invite).collect()
+        rows.iter().map(Invite::read).collect()
     }
 
     async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
@@ -84,36 +83,23 @@ impl Invites for SqliteStore {
         .await
         .map_err(refused)?;
         let Some(row) = row else { return Ok(Joined::Refused(JoinRefusal::NotFound)) };
-        if let Some(refusal) = check_invite(&row, now, join)? {
+        if let Some(refusal) = join.refused_by_invite(&row, now)? {
             return Ok(Joined::Refused(refusal));
         }
-        let invite =
-            OpenInvite { made_at: time(&row, "created_at")?, has_uses: get(&row, "usable")? };
+        let invite = OpenInvite::read(&row)?;
         if let Some(joined) = invite.judge(now, standing(&mut tx, join).await?) {
             return Ok(joined);
         }
         sqlx::query("update invite set used_count = used_count + 1 where id = ?1")
-            .bind(get::<&str>(&row, "id")?)
+            .bind(row.str("id")?)
             .execute(&mut *tx)
             .await
             .map_err(refused)?;
-        let role = word(&row, "role", Role::parse)?;
-        enrol(&mut tx, now, join, role, described(&row, "preset")?).await?;
+        let role = row.word("role", Role::parse)?;
+        enrol(&mut tx, now, join, role, row.described("preset")?).await?;
         tx.commit().await.map_err(refused)?;
         Ok(Joined::New(join.member.clone()))
     }
-}
-
-fn invite(row: &SqliteRow) -> Result<Invite> {
-    Ok(Invite {
-        id: get(row, "id")?,
-        role: word(row, "role", Role::parse)?,
-        max_uses: get(row, "max_uses")?,
-        used_count: get(row, "used_count")?,
-        expires_at: time(row, "expires_at")?,
-        created_at: time(row, "created_at")?,
-        revoked_at: optional_time(row, "revoked_at")?,
-    })
 }
 
 async fn check_mesh(tx: &mut Tx, join: &Join) -> Result<Option<JoinRefusal>> {
@@ -122,25 +108,7 @@ async fn check_mesh(tx: &mut Tx, join: &Join) -> Result<Option<JoinRefusal>> {
         .fetch_optional(&mut **tx)
         .await
         .map_err(refused)?;
-    let Some(row) = row else { return Ok(Some(JoinRefusal::MeshNotFound)) };
-    let owner_key: Option<&str> = row.try_get("owner_pubkey").map_err(refused)?;
-    Ok(match owner_key {
-        None => Some(JoinRefusal::MeshMissingOwnerKey),
-        Some(owner_key) if owner_key != join.owner_key => Some(JoinRefusal::OwnerMismatch),
-        Some(_) => None,
-    })
-}
-
-fn check_invite(row: &SqliteRow, now: Timestamp, join: &Join) -> Result<Option<JoinRefusal>> {
-    Ok(if id::<MeshId>(row, "mesh_id")? != join.mesh {
-        Some(JoinRefusal::MeshMismatch)
-    } else if optional_time(row, "revoked_at")?.is_some() {
-        Some(JoinRefusal::Revoked)
-    } else if time(row, "expires_at")? < now {
-        Some(JoinRefusal::Expired)
-    } else {
-        None
-    })
+    join.refused_by_mesh(row.as_ref())
 }
 
 async fn standing(tx: &mut Tx, join: &Join) -> Result<Option<Standing>> {
@@ -153,14 +121,7 @@ async fn standing(tx: &mut Tx, join: &Join) -> Result<Option<Standing>> {
     .fetch_optional(&mut **tx)
     .await
     .map_err(refused)?;
-    let standing = |row: &SqliteRow| {
-        Ok(Standing {
-            member: id(row, "id")?,
-            joined_at: time(row, "joined_at")?,
-            revoked_at: optional_time(row, "revoked_at")?,
-        })
-    };
-    row.as_ref().map(standing).transpose()
+    row.as_ref().map(Standing::read).transpose()
 }
 
 async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, role: Role, preset: Preset) -> Result<()> {

@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
-use crate::protocol::Priority;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::row::{clean, get, id, optional_id, time, word};
-use crate::store::{ClaimRequest, Confirm, Envelope, Mail, Result, StoredEnvelope};
+use crate::store::postgres::row::clean;
+use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
 /// Direct envelopes to confirm, an array per column.
 #[derive(Default)]
@@ -130,7 +129,7 @@ impl Mail for PostgresStore {
                 .bind(ask.until.to_naive()),
             )
             .await?;
-        rows.iter().map(|row| envelope(row, &ask.mesh)).collect()
+        rows.iter().map(|row| StoredEnvelope::read(row, &ask.mesh)).collect()
     }
 
     async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
@@ -176,10 +175,10 @@ impl Mail for PostgresStore {
                 .bind(i64::from(limit)),
             )
             .await?;
-        rows.iter().map(|row| envelope(row, mesh)).collect()
+        rows.iter().map(|row| StoredEnvelope::read(row, mesh)).collect()
     }
 
-    /// Places are the ids of audit rows, which a mesh gives away in the order of
+    /// Sequence numbers are the ids of audit rows, which a mesh gives away in the order of
     /// its commits.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
         let row = self
@@ -192,7 +191,7 @@ impl Mail for PostgresStore {
                 .bind(mesh.as_str()),
             )
             .await?;
-        get(&row, "place")
+        row.int("place")
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
@@ -207,7 +206,7 @@ impl Mail for PostgresStore {
                 .bind(before.to_naive()),
             )
             .await?;
-        row.map_or(Ok(0), |row| get(&row, "place"))
+        row.map_or(Ok(0), |row| row.int("place"))
     }
 
     async fn waiting(
@@ -244,7 +243,7 @@ impl Mail for PostgresStore {
             .await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
-            let at: i64 = get(row, "at")?;
+            let at: i64 = row.int("at")?;
             let at = usize::try_from(at - 1).ok();
             found.extend(at.and_then(|at| mailboxes.get(at)).cloned());
         }
@@ -280,10 +279,10 @@ impl Mail for PostgresStore {
                 .bind(presences),
             )
             .await?;
-        rows.iter().map(|row| id(row, "presence")).collect()
+        rows.iter().map(|row| row.id("presence")).collect()
     }
 
-    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+    async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
         self.pool
             .execute(
                 sqlx::query(
@@ -294,31 +293,9 @@ impl Mail for PostgresStore {
                 )
                 .bind(mesh.as_str())
                 .bind(newest)
-                .bind(place),
+                .bind(seq),
             )
             .await?;
         Ok(())
     }
-}
-
-fn envelope(row: &PgRow, mesh: &MeshId) -> Result<StoredEnvelope> {
-    Ok(StoredEnvelope {
-        envelope: Envelope {
-            id: id(row, "id")?,
-            mesh: mesh.clone(),
-            sender_member: id(row, "sender_member_id")?,
-            sender_name: get(row, "sender_name")?,
-            sender_session_key: optional_id(row, "sender_session_pubkey")?,
-            target_spec: get(row, "target_spec")?,
-            priority: word(row, "priority", Priority::parse)?,
-            nonce: get(row, "nonce")?,
-            ciphertext: get(row, "ciphertext")?,
-            client_message_id: get(row, "client_message_id")?,
-            request_fingerprint: get(row, "request_fingerprint")?,
-            reply_to_id: get(row, "reply_to_id")?,
-        },
-        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_key: id(row, "sender_key")?,
-        created_at: time(row, "created_at")?,
-    })
 }

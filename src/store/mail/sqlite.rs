@@ -3,14 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
-use crate::protocol::Priority;
 use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{get, id, optional_id, time, to_json, word};
+use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
 use crate::store::{ClaimRequest, Confirm, Envelope, Mail, Result, StoredEnvelope};
 
@@ -90,7 +88,7 @@ impl Mail for SqliteStore {
         .await
         .map_err(refused)?;
         let given: Vec<StoredEnvelope> =
-            rows.iter().map(|row| envelope(row, &ask.mesh)).collect::<Result<_>>()?;
+            rows.iter().map(|row| StoredEnvelope::read(row, &ask.mesh)).collect::<Result<_>>()?;
         if !given.is_empty() {
             mark(&mut tx, now, ask, &given).await?;
         }
@@ -138,10 +136,10 @@ impl Mail for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(|row| envelope(row, mesh)).collect()
+        rows.iter().map(|row| StoredEnvelope::read(row, mesh)).collect()
     }
 
-    /// Places are the ids of audit rows.
+    /// Sequence numbers are the ids of audit rows.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
         let newest: Option<i64> =
             sqlx::query_scalar("select max(id) from audit_log where mesh_id = ?1")
@@ -153,7 +151,7 @@ impl Mail for SqliteStore {
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
-        let place: Option<i64> = sqlx::query_scalar(
+        let seq: Option<i64> = sqlx::query_scalar(
             "select id from audit_log where mesh_id = ?1 and created_at < ?2
              order by id desc limit 1",
         )
@@ -162,7 +160,7 @@ impl Mail for SqliteStore {
         .fetch_optional(self.reader())
         .await
         .map_err(refused)?;
-        Ok(place.unwrap_or(0))
+        Ok(seq.unwrap_or(0))
     }
 
     async fn waiting(
@@ -215,7 +213,7 @@ impl Mail for SqliteStore {
         Ok(found.into_iter().filter_map(at).collect())
     }
 
-    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+    async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         sqlx::query(
             "update presence set multicast_position = ?3
@@ -224,7 +222,7 @@ impl Mail for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(newest)
-        .bind(place)
+        .bind(seq)
         .execute(&mut *tx)
         .await
         .map_err(refused)?;
@@ -323,26 +321,4 @@ async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> R
     .await
     .map_err(refused)?;
     Ok(())
-}
-
-fn envelope(row: &SqliteRow, mesh: &MeshId) -> Result<StoredEnvelope> {
-    Ok(StoredEnvelope {
-        envelope: Envelope {
-            id: id(row, "id")?,
-            mesh: mesh.clone(),
-            sender_member: id(row, "sender_member_id")?,
-            sender_name: get(row, "sender_name")?,
-            sender_session_key: optional_id(row, "sender_session_pubkey")?,
-            target_spec: get(row, "target_spec")?,
-            priority: word(row, "priority", Priority::parse)?,
-            nonce: get(row, "nonce")?,
-            ciphertext: get(row, "ciphertext")?,
-            client_message_id: get(row, "client_message_id")?,
-            request_fingerprint: get(row, "request_fingerprint")?,
-            reply_to_id: get(row, "reply_to_id")?,
-        },
-        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_key: id(row, "sender_key")?,
-        created_at: time(row, "created_at")?,
-    })
 }

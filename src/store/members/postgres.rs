@@ -1,19 +1,16 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
+use crate::store::columns::Columns as _;
+use crate::store::members::no_member;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
-use crate::store::postgres::row::{
-    clean, described, get, id, json, optional_time, time, to_json, word,
-};
-use crate::store::{
-    Admission, AdmittedMember, Member, Members, PeerState, Result, Role, StoreError, read_grants,
-};
+use crate::store::postgres::row::{clean, to_json};
+use crate::store::{Admission, Member, Members, Result, Role};
 
 /// `select` for [`member`], with the conditions given.
 macro_rules! select_members {
@@ -63,20 +60,7 @@ impl Members for PostgresStore {
             )
             .await?;
         let Some(row) = row else { return Ok(Admission::Unknown) };
-        let member = member(&row)?;
-        if member.revoked_at.is_some() {
-            let names = [get::<String>(&row, "name")?, get(&row, "slug")?];
-            let mesh_label = names.into_iter().find(|name| !name.is_empty());
-            return Ok(Admission::Revoked {
-                mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
-            });
-        }
-        let saved = match get::<Option<&str>>(&row, "state_id")? {
-            Some(_) => Some(peer_state(&row)?),
-            None => None,
-        };
-        let self_editable = json(&row, "self_editable")?;
-        Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+        Admission::read(&row, mesh)
     }
 
     async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
@@ -89,7 +73,7 @@ impl Members for PostgresStore {
                 .bind(clean(mesh.as_str())),
             )
             .await?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn of_session_key(
@@ -98,24 +82,7 @@ impl Members for PostgresStore {
         session_key: &str,
         since: Timestamp,
     ) -> Result<Option<MemberId>> {
-        // A session key that a member has proven (`session`) wins over one that
-        // somebody merely named in a `hello`.
-        let row = self
-            .pool
-            .fetch_optional(
-                sqlx::query(
-                    "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
-                     where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
-                        and greatest(p.last_ping_at, p.disconnected_at) >= $3
-                     order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
-                     limit 1",
-                )
-                .bind(mesh.as_str())
-                .bind(clean(session_key))
-                .bind(since.to_naive()),
-            )
-            .await?;
-        row.as_ref().map(|row| id(row, "id")).transpose()
+        member_of_session_key(self, mesh, session_key, since, true).await
     }
 
     async fn addressee_of_session_key(
@@ -124,24 +91,7 @@ impl Members for PostgresStore {
         session_key: &str,
         since: Timestamp,
     ) -> Result<Option<MemberId>> {
-        // Rows of other programs name no role, or one that is not known here.
-        let row = self
-            .pool
-            .fetch_optional(
-                sqlx::query(
-                    "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
-                     where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
-                        and greatest(p.last_ping_at, p.disconnected_at) >= $3
-                        and (p.role is distinct from 'control-plane' or p.disconnected_at is null)
-                     order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
-                     limit 1",
-                )
-                .bind(mesh.as_str())
-                .bind(clean(session_key))
-                .bind(since.to_naive()),
-            )
-            .await?;
-        row.as_ref().map(|row| id(row, "id")).transpose()
+        member_of_session_key(self, mesh, session_key, since, false).await
     }
 
     async fn find(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
@@ -160,7 +110,7 @@ impl Members for PostgresStore {
                 .bind(clean(target)),
             )
             .await?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
@@ -171,7 +121,7 @@ impl Members for PostgresStore {
                     .bind(mesh.as_str()),
             )
             .await?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
@@ -183,32 +133,28 @@ impl Members for PostgresStore {
             )
             .await?
             .ok_or_else(no_member)?;
-        let mesh: MeshId = id(&row, "mesh_id")?;
-        let target_pubkey = id(&row, "peer_pubkey")?;
+        let mesh: MeshId = row.id("mesh_id")?;
+        let target_pubkey = row.id("peer_pubkey")?;
         let event = AuditEvent::MemberRoleChanged { target_pubkey, role: role.as_str() };
         let mut entry = Entries::default();
         entry.push(&mesh, None, None, &event);
         self.pool
             .execute(
-                sqlx::query(
-                    "with locked as materialized (select mesh.broker_lock_v1($3)),
+                entry
+                    .bind(
+                        sqlx::query(
+                            "with locked as materialized (select mesh.broker_lock_v1($3)),
                  changed as (
                     update mesh.member m set role = $10::mesh.role from locked
                     where m.id = $9 and m.role <> $10::mesh.role
                     returning m.id
                  )
                  select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null) from changed",
-                )
-                .bind(now.to_naive())
-                .bind(now.to_string())
-                .bind(entry.locks())
-                .bind(entry.mesh)
-                .bind(entry.actor)
-                .bind(entry.name)
-                .bind(entry.event)
-                .bind(entry.payload)
-                .bind(member.as_str())
-                .bind(role.as_str()),
+                        ),
+                        now,
+                    )
+                    .bind(member.as_str())
+                    .bind(role.as_str()),
             )
             .await?;
         Ok(())
@@ -244,35 +190,34 @@ impl Members for PostgresStore {
     }
 }
 
-/// A row of [`select_members`].
-pub(in crate::store) fn member(row: &PgRow) -> Result<Member> {
-    Ok(Member {
-        id: id(row, "id")?,
-        key: id(row, "peer_pubkey")?,
-        display_name: get(row, "display_name")?,
-        role: word(row, "role", Role::parse)?,
-        is_owner: get(row, "is_owner")?,
-        role_tag: get(row, "role_tag")?,
-        default_groups: described(row, "default_groups")?,
-        message_mode: get::<Option<_>>(row, "message_mode")?.unwrap_or_else(|| "push".to_owned()),
-        grants: read_grants(get(row, "peer_grants")?),
-        joined_at: time(row, "joined_at")?,
-        revoked_at: optional_time(row, "revoked_at")?,
-    })
-}
-
-fn peer_state(row: &PgRow) -> Result<PeerState> {
-    Ok(PeerState {
-        groups: described(row, "groups")?,
-        profile: described(row, "profile")?,
-        visible: get(row, "visible")?,
-        last_summary: get(row, "last_summary")?,
-        last_display_name: get(row, "last_display_name")?,
-        stats: described(row, "cumulative_stats")?,
-        last_seen_at: optional_time(row, "last_seen_at")?,
-    })
-}
-
-pub(in crate::store) fn no_member() -> StoreError {
-    StoreError::NotFound("there is no such member".to_owned())
+/// The member that a session key belongs to. A key that a member has proven
+/// (`session`) wins over one that somebody merely named in a `hello`, which counts
+/// after its end only `if_ended`.
+async fn member_of_session_key(
+    store: &PostgresStore,
+    mesh: &MeshId,
+    session_key: &str,
+    since: Timestamp,
+    if_ended: bool,
+) -> Result<Option<MemberId>> {
+    // Rows of other programs name no role, or one that is not known here.
+    let row = store
+        .pool
+        .fetch_optional(
+            sqlx::query(
+                "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
+                 where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
+                    and greatest(p.last_ping_at, p.disconnected_at) >= $3
+                    and ($4 or p.role is distinct from 'control-plane'
+                        or p.disconnected_at is null)
+                 order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
+                 limit 1",
+            )
+            .bind(mesh.as_str())
+            .bind(clean(session_key))
+            .bind(since.to_naive())
+            .bind(if_ended),
+        )
+        .await?;
+    row.as_ref().map(|row| row.id("id")).transpose()
 }

@@ -2,19 +2,18 @@
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use sqlx::sqlite::SqliteRow;
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
+use crate::store::columns::Columns as _;
+use crate::store::members::no_member;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
 use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{described, get, id, json, optional_time, time, to_json, word};
-use crate::store::{
-    Admission, AdmittedMember, Member, Members, PeerState, Result, Role, StoreError, read_grants,
-};
+use crate::store::sqlite::row::to_json;
+use crate::store::{Admission, Member, Members, Result, Role};
 
 /// `select` for [`member`], with the conditions given.
 macro_rules! select_members {
@@ -53,20 +52,7 @@ impl Members for SqliteStore {
         .await
         .map_err(refused)?;
         let Some(row) = row else { return Ok(Admission::Unknown) };
-        let member = member(&row)?;
-        if member.revoked_at.is_some() {
-            let names = [get::<String>(&row, "name")?, get(&row, "slug")?];
-            let mesh_label = names.into_iter().find(|name| !name.is_empty());
-            return Ok(Admission::Revoked {
-                mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
-            });
-        }
-        let saved = match get::<Option<&str>>(&row, "state_id")? {
-            Some(_) => Some(peer_state(&row)?),
-            None => None,
-        };
-        let self_editable = json(&row, "self_editable")?;
-        Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+        Admission::read(&row, mesh)
     }
 
     async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
@@ -77,7 +63,7 @@ impl Members for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn of_session_key(
@@ -86,21 +72,7 @@ impl Members for SqliteStore {
         session_key: &str,
         since: Timestamp,
     ) -> Result<Option<MemberId>> {
-        // A session key that a member has proven (`session`) wins over one that
-        // somebody merely named in a `hello`.
-        let row = sqlx::query(
-            "select m.id from presence p join member m on m.id = p.member_id
-             where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
-                and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
-             order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
-        )
-        .bind(mesh.as_str())
-        .bind(session_key)
-        .bind(since.as_ms())
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        row.as_ref().map(|row| id(row, "id")).transpose()
+        member_of_session_key(self, mesh, session_key, since, true).await
     }
 
     async fn addressee_of_session_key(
@@ -109,20 +81,7 @@ impl Members for SqliteStore {
         session_key: &str,
         since: Timestamp,
     ) -> Result<Option<MemberId>> {
-        let row = sqlx::query(
-            "select m.id from presence p join member m on m.id = p.member_id
-             where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
-                and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
-                and (p.role = 'session' or p.disconnected_at is null)
-             order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
-        )
-        .bind(mesh.as_str())
-        .bind(session_key)
-        .bind(since.as_ms())
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        row.as_ref().map(|row| id(row, "id")).transpose()
+        member_of_session_key(self, mesh, session_key, since, false).await
     }
 
     async fn find(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
@@ -139,7 +98,7 @@ impl Members for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
@@ -148,7 +107,7 @@ impl Members for SqliteStore {
             .fetch_all(self.reader())
             .await
             .map_err(refused)?;
-        rows.iter().map(member).collect()
+        rows.iter().map(Member::read).collect()
     }
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
@@ -162,11 +121,11 @@ impl Members for SqliteStore {
         .await
         .map_err(refused)?
         .ok_or_else(no_member)?;
-        if get(&row, "unchanged")? {
+        if row.flag("unchanged")? {
             return Ok(());
         }
-        let mesh: MeshId = id(&row, "mesh_id")?;
-        let target_pubkey = id(&row, "peer_pubkey")?;
+        let mesh: MeshId = row.id("mesh_id")?;
+        let target_pubkey = row.id("peer_pubkey")?;
         sqlx::query("update member set role = ?2 where id = ?1")
             .bind(member.as_str())
             .bind(role.as_str())
@@ -206,35 +165,6 @@ impl Members for SqliteStore {
     }
 }
 
-/// A row of `member` with `is_owner`.
-pub(in crate::store) fn member(row: &SqliteRow) -> Result<Member> {
-    Ok(Member {
-        id: id(row, "id")?,
-        key: id(row, "peer_pubkey")?,
-        display_name: get(row, "display_name")?,
-        role: word(row, "role", Role::parse)?,
-        is_owner: get(row, "is_owner")?,
-        role_tag: get(row, "role_tag")?,
-        default_groups: described(row, "default_groups")?,
-        message_mode: get(row, "message_mode")?,
-        grants: read_grants(get(row, "peer_grants")?),
-        joined_at: time(row, "joined_at")?,
-        revoked_at: optional_time(row, "revoked_at")?,
-    })
-}
-
-fn peer_state(row: &SqliteRow) -> Result<PeerState> {
-    Ok(PeerState {
-        groups: described(row, "groups")?,
-        profile: described(row, "profile")?,
-        visible: get(row, "visible")?,
-        last_summary: get(row, "last_summary")?,
-        last_display_name: get(row, "last_display_name")?,
-        stats: described(row, "cumulative_stats")?,
-        last_seen_at: optional_time(row, "last_seen_at")?,
-    })
-}
-
 async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
     let row = sqlx::query("select peer_grants from member where id = ?1")
         .bind(member.as_str())
@@ -243,9 +173,32 @@ async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
         .map_err(refused)?
         .ok_or_else(no_member)?;
     // Read as [`read_grants`](crate::store::read_grants) reads it.
-    described(&row, "peer_grants")
+    row.described("peer_grants")
 }
 
-pub(in crate::store) fn no_member() -> StoreError {
-    StoreError::NotFound("there is no such member".to_owned())
+/// The member that a session key belongs to. A key that a member has proven
+/// (`session`) wins over one that somebody merely named in a `hello`, which counts
+/// after its end only `if_ended`.
+async fn member_of_session_key(
+    store: &SqliteStore,
+    mesh: &MeshId,
+    session_key: &str,
+    since: Timestamp,
+    if_ended: bool,
+) -> Result<Option<MemberId>> {
+    let row = sqlx::query(
+        "select m.id from presence p join member m on m.id = p.member_id
+         where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
+            and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
+            and (?4 or p.role = 'session' or p.disconnected_at is null)
+         order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
+    )
+    .bind(mesh.as_str())
+    .bind(session_key)
+    .bind(since.as_ms())
+    .bind(if_ended)
+    .fetch_optional(store.reader())
+    .await
+    .map_err(refused)?;
+    row.as_ref().map(|row| row.id("id")).transpose()
 }

@@ -1,13 +1,13 @@
 //! Meshes, as the command line sees them.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::slug_taken;
-use crate::store::postgres::row::{clean, get, id, json, optional_id, optional_time, time};
+use crate::store::postgres::row::clean;
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 /// `select` for [`mesh_of`], with the conditions given.
@@ -29,7 +29,7 @@ impl Meshes for PostgresStore {
             .pool
             .fetch_optional(sqlx::query(select_mesh!("where id = $1")).bind(clean(mesh.as_str())))
             .await?;
-        row.as_ref().map(mesh_of).transpose()
+        row.as_ref().map(Mesh::read).transpose()
     }
 
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
@@ -103,7 +103,7 @@ impl Meshes for PostgresStore {
                  order by mesh.archived_at is not null, mesh.created_at, mesh.id",
             ))
             .await?;
-        rows.iter().map(summary).collect()
+        rows.iter().map(MeshSummary::read).collect()
     }
 
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
@@ -118,7 +118,7 @@ impl Meshes for PostgresStore {
                 .bind(clean(slug_or_id)),
             )
             .await?;
-        row.as_ref().map(mesh_of).transpose()
+        row.as_ref().map(Mesh::read).transpose()
     }
 
     async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
@@ -137,34 +137,10 @@ impl Meshes for PostgresStore {
                 .bind(now.to_naive()),
             )
             .await?;
-        if get(&row, "known")? {
-            get(&row, "archived")
+        if row.flag("known")? {
+            row.flag("archived")
         } else {
             Err(StoreError::NotFound("there is no such mesh".to_owned()))
         }
     }
-}
-
-fn summary(row: &PgRow) -> Result<MeshSummary> {
-    Ok(MeshSummary {
-        mesh: mesh_of(row)?,
-        members: get(row, "members")?,
-        presences: get(row, "presences")?,
-        queued: get(row, "queued")?,
-    })
-}
-
-/// A row of [`select_mesh`].
-pub(in crate::store) fn mesh_of(row: &PgRow) -> Result<Mesh> {
-    Ok(Mesh {
-        id: id(row, "id")?,
-        slug: get(row, "slug")?,
-        name: get(row, "name")?,
-        owner_key: optional_id(row, "owner_pubkey")?,
-        owner_secret_key: get(row, "owner_secret_key")?,
-        root_key: get(row, "root_key")?,
-        self_editable: json(row, "self_editable")?,
-        created_at: time(row, "created_at")?,
-        archived_at: optional_time(row, "archived_at")?,
-    })
 }

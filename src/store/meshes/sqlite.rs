@@ -1,13 +1,11 @@
 //! Meshes, as the command line sees them.
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
 
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{get, id, json, optional_id, optional_time, time};
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 #[async_trait]
@@ -18,7 +16,7 @@ impl Meshes for SqliteStore {
             .fetch_optional(self.reader())
             .await
             .map_err(refused)?;
-        row.as_ref().map(mesh_of).transpose()
+        row.as_ref().map(Mesh::read).transpose()
     }
 
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
@@ -74,7 +72,7 @@ impl Meshes for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(summary).collect()
+        rows.iter().map(MeshSummary::read).collect()
     }
 
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
@@ -86,7 +84,7 @@ impl Meshes for SqliteStore {
         .fetch_optional(self.reader())
         .await
         .map_err(refused)?;
-        row.as_ref().map(mesh_of).transpose()
+        row.as_ref().map(Mesh::read).transpose()
     }
 
     async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
@@ -111,28 +109,4 @@ impl Meshes for SqliteStore {
         tx.commit().await.map_err(refused)?;
         Ok(true)
     }
-}
-
-fn summary(row: &SqliteRow) -> Result<MeshSummary> {
-    Ok(MeshSummary {
-        mesh: mesh_of(row)?,
-        members: get(row, "members")?,
-        presences: get(row, "presences")?,
-        queued: get(row, "queued")?,
-    })
-}
-
-/// A row of `mesh`.
-pub(in crate::store) fn mesh_of(row: &SqliteRow) -> Result<Mesh> {
-    Ok(Mesh {
-        id: id(row, "id")?,
-        slug: get(row, "slug")?,
-        name: get(row, "name")?,
-        owner_key: optional_id(row, "owner_pubkey")?,
-        owner_secret_key: get(row, "owner_secret_key")?,
-        root_key: get(row, "root_key")?,
-        self_editable: json(row, "self_editable")?,
-        created_at: time(row, "created_at")?,
-        archived_at: optional_time(row, "archived_at")?,
-    })
 }

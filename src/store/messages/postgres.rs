@@ -1,27 +1,43 @@
-//! Looking at the queue without taking from it.
+//! Looking at the queue without taking from it, and deleting what is past its time.
+//! Nodes may delete at once: each row goes, and is counted, once.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
+use super::Overdue;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, MessageId};
+use crate::id::{MeshId, MessageId};
 use crate::limits;
-use crate::protocol::Priority;
+use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::chain::Entries;
+use crate::store::postgres::chain::{Entries, appended_for};
 use crate::store::postgres::pool::Pool;
-use crate::store::postgres::row::{clean, get, id, optional_id, optional_time, time, word};
+use crate::store::postgres::row::clean;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
 
-/// What is to go, as it was read a moment ago.
-struct Overdue {
-    id: MessageId,
-    mesh: MeshId,
-    sender: MemberId,
-    sender_name: Option<String>,
-    target: String,
-}
+/// Deletes what is past its time, each row once however many nodes try.
+const DELETE_OVERDUE: &str = concat!(
+    "with locked as materialized (select mesh.broker_lock_v1($3)),
+     gone as (
+        delete from mesh.message_queue q
+        using locked cross join unnest($10::text[]) as e (id)
+        where q.id = e.id and q.delivered_at is null
+        returning q.id, q.mesh_id, q.sender_member_id, q.client_message_id,
+            q.created_at, q.seq
+     ),
+     kept as (
+        insert into mesh.send_key
+            (mesh_id, sender_member_id, client_message_id, message_id, created_at)
+        select mesh_id, sender_member_id, client_message_id, id, created_at
+        from gone where client_message_id is not null and seq is not null
+     ), ",
+    appended_for!(
+        "gone",
+        "$4::text[], $5::text[], $6::text[],
+         $7::text[], $8::text[], $9::text[]"
+    ),
+    "select count(*) as gone, (select count(*) from appended) as appended from gone"
+);
 
 #[async_trait]
 impl Messages for PostgresStore {
@@ -55,7 +71,7 @@ impl Messages for PostgresStore {
                 .bind(i64::from(limits::FIND_MESSAGES_MAX)),
             )
             .await?;
-        rows.iter().map(state).collect()
+        rows.iter().map(MessageState::read).collect()
     }
 
     async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {
@@ -74,7 +90,7 @@ impl Messages for PostgresStore {
                  where delivered_at is null and left(target_spec, 1) <> '#'",
             ))
             .await?;
-        get(&row, "depth")
+        row.int("depth")
     }
 
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
@@ -94,25 +110,8 @@ impl Messages for PostgresStore {
                 .bind(limit),
             )
             .await?;
-        rows.iter().map(state).collect()
+        rows.iter().map(MessageState::read).collect()
     }
-}
-
-fn state(row: &PgRow) -> Result<MessageState> {
-    let delivered_at = optional_time(row, "delivered_at")?;
-    Ok(MessageState {
-        id: id(row, "id")?,
-        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_member: id(row, "sender_member_id")?,
-        target_spec: get(row, "target_spec")?,
-        priority: word(row, "priority", Priority::parse)?,
-        multicast: get(row, "multicast")?,
-        ciphertext_bytes: get(row, "ciphertext_bytes")?,
-        created_at: time(row, "created_at")?,
-        delivered_at,
-        // A delivered row keeps its last claim: who got it, no longer a claim.
-        claimed_by: if delivered_at.is_none() { optional_id(row, "claim_id")? } else { None },
-    })
 }
 
 async fn delivered(pool: &Pool, limits: &Retention) -> Result<u64> {
@@ -139,7 +138,7 @@ async fn delivered(pool: &Pool, limits: &Retention) -> Result<u64> {
             .bind(limits.limit),
         )
         .await?;
-    Ok(get::<i64>(&row, "gone")?.unsigned_abs())
+    Ok(row.int("gone")?.unsigned_abs())
 }
 
 async fn undelivered(pool: &Pool, now: Timestamp, limits: &Retention) -> Result<u64> {
@@ -155,55 +154,21 @@ async fn undelivered(pool: &Pool, now: Timestamp, limits: &Retention) -> Result<
         let event = AuditEvent::Expired { message_id: id.clone(), target: target.clone() };
         entries.push(mesh, Some(sender), sender_name.as_deref(), &event);
     }
+    let locks = entries.locks();
     let row = pool
         .fetch_one(
-            sqlx::query(
-                "with locked as materialized (select mesh.broker_lock_v1($3)),
-                 gone as (
-                    delete from mesh.message_queue q
-                    using locked cross join unnest($10::text[]) as e (id)
-                    where q.id = e.id and q.delivered_at is null
-                    returning q.id, q.mesh_id, q.sender_member_id, q.client_message_id,
-                        q.created_at, q.seq
-                 ),
-                 kept as (
-                    insert into mesh.send_key
-                        (mesh_id, sender_member_id, client_message_id, message_id, created_at)
-                    select mesh_id, sender_member_id, client_message_id, id, created_at
-                    from gone where client_message_id is not null and seq is not null
-                 ),
-                 appended as materialized (
-                    select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
-                        a.payload, null)
-                    from (
-                        select array_agg(e.mesh order by e.mesh, e.at) as mesh,
-                            array_agg(e.actor order by e.mesh, e.at) as actor,
-                            array_agg(e.name order by e.mesh, e.at) as name,
-                            array_agg(e.event order by e.mesh, e.at) as event,
-                            array_agg(e.payload order by e.mesh, e.at) as payload
-                        from unnest($4::text[], $5::text[], $6::text[], $7::text[],
-                                $8::text[], $9::text[])
-                            with ordinality as e (id, mesh, actor, name, event, payload, at)
-                        join gone on gone.id = e.id
-                    ) a
-                    where a.mesh is not null
-                 )
-                 select count(*) as gone, (select count(*) from appended) as appended
-                 from gone",
-            )
-            .bind(now.to_naive())
-            .bind(now.to_string())
-            .bind(entries.locks())
-            .bind(told_ids)
-            .bind(entries.mesh)
-            .bind(entries.actor)
-            .bind(entries.name)
-            .bind(entries.event)
-            .bind(entries.payload)
-            .bind(ids),
+            entries
+                .bind_rows(
+                    sqlx::query(DELETE_OVERDUE)
+                        .bind(now.to_naive())
+                        .bind(now.to_string())
+                        .bind(locks)
+                        .bind(told_ids),
+                )
+                .bind(ids),
         )
         .await?;
-    Ok(get::<i64>(&row, "gone")?.unsigned_abs())
+    Ok(row.int("gone")?.unsigned_abs())
 }
 
 async fn overdue(pool: &Pool, limits: &Retention) -> Result<Vec<Overdue>> {
@@ -221,16 +186,7 @@ async fn overdue(pool: &Pool, limits: &Retention) -> Result<Vec<Overdue>> {
             .bind(limits.limit),
         )
         .await?;
-    let overdue = |row| {
-        Ok(Overdue {
-            id: id(row, "id")?,
-            mesh: id(row, "mesh_id")?,
-            sender: id(row, "sender_member_id")?,
-            sender_name: get(row, "sender_name")?,
-            target: get(row, "target_spec")?,
-        })
-    };
-    rows.iter().map(overdue).collect()
+    rows.iter().map(Overdue::read).collect()
 }
 
 async fn keys(pool: &Pool, limits: &Retention) -> Result<u64> {

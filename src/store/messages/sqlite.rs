@@ -1,18 +1,17 @@
-//! Looking at the queue without taking from it.
+//! Looking at the queue without taking from it, and deleting what is past its time.
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
 
+use super::Overdue;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, MessageId};
+use crate::id::{MeshId, MessageId};
 use crate::limits;
-use crate::protocol::Priority;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
 use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{get, id, optional_id, optional_time, time, to_json, word};
+use crate::store::sqlite::row::to_json;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
 
 #[async_trait]
@@ -40,7 +39,7 @@ impl Messages for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(state).collect()
+        rows.iter().map(MessageState::read).collect()
     }
 
     async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {
@@ -84,25 +83,8 @@ impl Messages for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(state).collect()
+        rows.iter().map(MessageState::read).collect()
     }
-}
-
-fn state(row: &SqliteRow) -> Result<MessageState> {
-    let delivered_at = optional_time(row, "delivered_at")?;
-    Ok(MessageState {
-        id: id(row, "id")?,
-        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_member: id(row, "sender_member_id")?,
-        target_spec: get(row, "target_spec")?,
-        priority: word(row, "priority", Priority::parse)?,
-        multicast: get(row, "multicast")?,
-        ciphertext_bytes: get(row, "ciphertext_bytes")?,
-        created_at: time(row, "created_at")?,
-        delivered_at,
-        // A delivered row keeps its last claim: who got it, no longer a claim.
-        claimed_by: if delivered_at.is_none() { optional_id(row, "claim_id")? } else { None },
-    })
 }
 
 async fn delivered(tx: &mut Tx, limits: &Retention) -> Result<u64> {
@@ -130,20 +112,15 @@ async fn undelivered(tx: &mut Tx, now: Timestamp, limits: &Retention) -> Result<
     .fetch_all(&mut **tx)
     .await
     .map_err(refused)?;
-    let meshes: Vec<MeshId> = rows.iter().map(|row| id(row, "mesh_id")).collect::<Result<_>>()?;
-    let mut chains = Chains::read(tx, now, &meshes).await?;
-    let mut ids: Vec<MessageId> = Vec::with_capacity(rows.len());
-    for (row, mesh) in rows.iter().zip(&meshes) {
-        let message_id: MessageId = id(row, "id")?;
-        let sender: MemberId = id(row, "sender_member_id")?;
-        let name: Option<&str> = get(row, "sender_name")?;
-        let target: String = get(row, "target_spec")?;
-        ids.push(message_id.clone());
-        if is_topic_post(&target) {
-            continue;
+    let overdue: Vec<Overdue> = rows.iter().map(Overdue::read).collect::<Result<_>>()?;
+    let mut chains = Chains::read(tx, now, overdue.iter().map(|row| &row.mesh)).await?;
+    for Overdue { id, mesh, sender, sender_name, target } in &overdue {
+        if !is_topic_post(target) {
+            let event = AuditEvent::Expired { message_id: id.clone(), target: target.clone() };
+            chains.push(mesh, Some(sender), sender_name.as_deref(), &event);
         }
-        chains.push(mesh, Some(&sender), name, &AuditEvent::Expired { message_id, target });
     }
+    let ids: Vec<&MessageId> = overdue.iter().map(|row| &row.id).collect();
     chains.write(tx).await?;
     delete(tx, &to_json(&ids)).await
 }

@@ -7,8 +7,43 @@
 use std::borrow::Cow;
 
 use crate::audit::{AuditEvent, chain_lock_key};
+use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::postgres::row::{clean_json, clean_optional};
+
+/// A statement and its parameters.
+pub(in crate::store) type Query<'q> =
+    sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// The part `appended` of a statement: appends those of the entries (six parameters:
+/// the row that each is about, then the entry) whose row is in `$rows`.
+macro_rules! appended_for {
+    ($rows:literal, $entries:literal) => {
+        concat!(
+            "appended as materialized (
+                select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
+                    a.payload, null)
+                from (
+                    select array_agg(e.mesh order by e.mesh, e.at) as mesh,
+                        array_agg(e.actor order by e.mesh, e.at) as actor,
+                        array_agg(e.name order by e.mesh, e.at) as name,
+                        array_agg(e.event order by e.mesh, e.at) as event,
+                        array_agg(e.payload order by e.mesh, e.at) as payload
+                    from unnest(",
+            $entries,
+            ") with ordinality as e (owner, mesh, actor, name, event, payload, at)
+                    join ",
+            $rows,
+            " on ",
+            $rows,
+            ".id = e.owner
+                ) a
+                where a.mesh is not null
+             ) "
+        )
+    };
+}
+pub(in crate::store) use appended_for;
 
 /// Rows to append, as the parameters of one statement: an array per column.
 #[derive(Default)]
@@ -33,6 +68,18 @@ impl<'a> Entries<'a> {
         self.name.push(clean_optional(actor_name));
         self.event.push(event.event_type());
         self.payload.push(clean_json(&event.canonical_payload()).into_owned());
+    }
+
+    /// Binds what `mesh.broker_append_v2` takes, as the first eight parameters: the
+    /// instant, the same as it is hashed, the chains' locks, and the rows.
+    pub(in crate::store) fn bind<'q>(self, query: Query<'q>, now: Timestamp) -> Query<'q> {
+        let locks = locks(self.mesh.iter().copied());
+        self.bind_rows(query.bind(now.to_naive()).bind(now.to_string()).bind(locks))
+    }
+
+    /// Binds the rows, as five parameters.
+    pub(in crate::store) fn bind_rows<'q>(self, query: Query<'q>) -> Query<'q> {
+        query.bind(self.mesh).bind(self.actor).bind(self.name).bind(self.event).bind(self.payload)
     }
 
     /// The locks of the chains, in the order in which everybody takes them.

@@ -4,6 +4,7 @@
 use sqlx::postgres::PgDatabaseError;
 
 use crate::store::StoreError;
+use crate::store::columns::unreadable;
 
 /// A statement that did not work.
 pub(in crate::store) fn refused(error: sqlx::Error) -> StoreError {
@@ -40,11 +41,6 @@ pub(in crate::store) fn refused(error: sqlx::Error) -> StoreError {
 /// A state that may pass.
 pub(in crate::store) fn unavailable(sentence: &str) -> StoreError {
     StoreError::Unavailable(sentence.to_owned())
-}
-
-/// A column that holds what it must not.
-pub(in crate::store) fn unreadable(column: &str) -> StoreError {
-    StoreError::Broken(format!("column `{column}` holds what this release cannot read"))
 }
 
 // https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -7,7 +7,7 @@
 use sha2::{Digest, Sha256};
 
 use super::pool::Pool;
-use super::row::get;
+use crate::store::columns::Columns as _;
 use crate::store::{Result, StoreError};
 
 /// One migration: version, name, its scripts in their order. Never edit one
@@ -150,7 +150,7 @@ pub(in crate::store) async fn pending(pool: &Pool) -> Result<Vec<String>> {
     let begun = pool
         .fetch_one(sqlx::query("select to_regclass('mesh.broker_migration') is not null as begun"))
         .await?;
-    let applied = if get(&begun, "begun")? {
+    let applied = if begun.flag("begun")? {
         pool.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?
     } else {
         Vec::new()
@@ -164,7 +164,7 @@ async fn check_encoding(pool: &Pool) -> Result<()> {
     let row = pool
         .fetch_one(sqlx::query("select current_setting('server_encoding') as encoding"))
         .await?;
-    match get::<String>(&row, "encoding")?.as_str() {
+    match row.str("encoding")? {
         "UTF8" | "SQL_ASCII" => Ok(()),
         other => Err(StoreError::Broken(format!(
             "the database's encoding is {other}, which cannot hold all text: make one with \
@@ -213,8 +213,8 @@ fn missing(applied: &[sqlx::postgres::PgRow]) -> Result<Vec<&'static Migration>>
     for migration in MIGRATIONS {
         let mut checksum: Option<&str> = None;
         for row in applied {
-            if get::<i64>(row, "version")? == migration.version {
-                checksum = Some(get(row, "checksum")?);
+            if row.int("version")? == migration.version {
+                checksum = Some(row.str("checksum")?);
             }
         }
         match checksum {

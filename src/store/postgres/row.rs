@@ -3,72 +3,40 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
-use sqlx::{Decode, Postgres, Row, Type};
 
-use super::error::{refused, unreadable};
+use super::error::refused;
 use crate::clock::Timestamp;
 use crate::store::Result;
+use crate::store::columns::Columns;
 
-/// A column as it is.
-pub(in crate::store) fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T>
-where
-    T: Decode<'r, Postgres> + Type<Postgres>,
-{
-    row.try_get(column).map_err(refused)
-}
+impl Columns for PgRow {
+    fn optional_str(&self, column: &str) -> Result<Option<&str>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An id.
-pub(in crate::store) fn id<T>(row: &PgRow, column: &str) -> Result<T>
-where
-    T: for<'a> From<&'a str>,
-{
-    get::<&str>(row, column).map(T::from)
-}
+    fn optional_int(&self, column: &str) -> Result<Option<i64>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An id that may be missing.
-pub(in crate::store) fn optional_id<T>(row: &PgRow, column: &str) -> Result<Option<T>>
-where
-    T: for<'a> From<&'a str>,
-{
-    Ok(get::<Option<&str>>(row, column)?.map(T::from))
-}
+    fn optional_short(&self, column: &str) -> Result<Option<i32>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An instant.
-pub(in crate::store) fn time(row: &PgRow, column: &str) -> Result<Timestamp> {
-    get(row, column).map(Timestamp::from_naive)
-}
+    fn optional_flag(&self, column: &str) -> Result<Option<bool>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An instant that may be missing.
-pub(in crate::store) fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>> {
-    Ok(get::<Option<NaiveDateTime>>(row, column)?.map(Timestamp::from_naive))
-}
+    fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// A word of a closed list, selected as text.
-pub(in crate::store) fn word<T>(
-    row: &PgRow,
-    column: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T> {
-    parse(get(row, column)?).ok_or_else(|| unreadable(column))
-}
-
-/// JSON, selected as text, that decides something: it is right or the call
-/// fails.
-pub(in crate::store) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
-    serde_json::from_str(get(row, column)?).map_err(|_| unreadable(column))
-}
-
-/// JSON, selected as text, that only describes: what is missing or cannot be
-/// read counts as not said.
-pub(in crate::store) fn described<T: DeserializeOwned + Default>(
-    row: &PgRow,
-    column: &str,
-) -> Result<T> {
-    let text: Option<&str> = get(row, column)?;
-    Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+    fn optional_time(&self, column: &str) -> Result<Option<Timestamp>> {
+        let time: Option<NaiveDateTime> = self.try_get(column).map_err(refused)?;
+        Ok(time.map(Timestamp::from_naive))
+    }
 }
 
 /// A JSON text to store.

@@ -1,15 +1,11 @@
 //! Presences as those look for them who do not know their ids.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
 
 use crate::clock::Timestamp;
-use crate::protocol::handshake::About;
-use crate::protocol::{PeerRole, Status, StatusSource};
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::row::{clean, described, get, id, optional_id, time, word};
-use crate::store::presences::Attributes;
-use crate::store::{OpenPresenceState, PresenceAt, PresenceSearch, Result, StoredPresence};
+use crate::store::postgres::row::clean;
+use crate::store::{PresenceAt, PresenceSearch, Result, StoredPresence};
 
 #[async_trait]
 impl PresenceSearch for PostgresStore {
@@ -31,7 +27,7 @@ impl PresenceSearch for PostgresStore {
                 .bind(before.to_naive()),
             )
             .await?;
-        rows.iter().map(stored).collect()
+        rows.iter().map(StoredPresence::read).collect()
     }
 
     async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>> {
@@ -49,7 +45,7 @@ impl PresenceSearch for PostgresStore {
                 .bind(i64::from(limit)),
             )
             .await?;
-        rows.iter().map(at).collect()
+        rows.iter().map(PresenceAt::read).collect()
     }
 
     async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>> {
@@ -65,60 +61,6 @@ impl PresenceSearch for PostgresStore {
                 .bind(i64::from(limit)),
             )
             .await?;
-        rows.iter().map(at).collect()
+        rows.iter().map(PresenceAt::read).collect()
     }
-}
-
-fn at(row: &PgRow) -> Result<PresenceAt> {
-    Ok(PresenceAt {
-        id: id(row, "id")?,
-        mesh: id(row, "mesh_id")?,
-        member: id(row, "member_id")?,
-        session_id: get(row, "session_id")?,
-        cwd: get(row, "cwd")?,
-        pid: get(row, "pid")?,
-        connected_at: time(row, "connected_at")?,
-    })
-}
-
-fn stored(row: &PgRow) -> Result<StoredPresence> {
-    let attributes: Attributes = described(row, "attributes")?;
-    let about = About {
-        display_name: get(row, "display_name")?,
-        session_id: get(row, "session_id")?,
-        pid: get(row, "pid")?,
-        cwd: get(row, "cwd")?,
-        hostname: attributes.hostname,
-        peer_type: attributes.peer_type,
-        channel: attributes.channel,
-        model: attributes.model,
-        groups: None,
-    };
-    let opened = OpenPresenceState {
-        id: id(row, "id")?,
-        mesh: id(row, "mesh_id")?,
-        member: id(row, "member_id")?,
-        session_key: optional_id(row, "session_pubkey")?,
-        // The column is plain text, and not only ours.
-        role: PeerRole::parse(get(row, "role")?).unwrap_or(PeerRole::Session),
-        about,
-        groups: described(row, "groups")?,
-        status: (
-            word(row, "status", Status::parse)?,
-            word(row, "status_source", StatusSource::parse)?,
-            time(row, "status_updated_at")?,
-        ),
-        summary: get(row, "summary")?,
-        visible: attributes.visible.unwrap_or(true),
-        profile: attributes.profile.unwrap_or_default(),
-        stats: attributes.stats,
-        node: get(row, "node")?,
-    };
-    Ok(StoredPresence {
-        opened,
-        member_key: id(row, "member_key")?,
-        member_name: get(row, "member_name")?,
-        connected_at: time(row, "connected_at")?,
-        last_ping_at: time(row, "last_ping_at")?,
-    })
 }

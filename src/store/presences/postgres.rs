@@ -9,12 +9,11 @@ use super::Attributes;
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
 use crate::protocol::{Group, Profile, Stats};
+use crate::store::columns::Columns as _;
+use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::chain::{Entries, locks};
-use crate::store::postgres::error::unreadable;
-use crate::store::postgres::row::{
-    clean, clean_optional, get, id, id as id_of, optional_time, to_json,
-};
+use crate::store::postgres::chain::{Entries, Query, appended_for, locks};
+use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
     EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
 };
@@ -37,8 +36,6 @@ struct Row<'a> {
     node: &'a str,
     attributes: Attributes,
 }
-
-type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
 /// What changes about one presence, as an element of the statement's JSON.
 #[derive(Default, Serialize)]
@@ -81,6 +78,48 @@ impl<'a> Change<'a> {
     }
 }
 
+/// Ends presences. The chains' locks come first: everybody takes them before rows.
+const END: &str = concat!(
+    "with locked as materialized (select mesh.broker_lock_v1($3)),
+     ended as (
+        update mesh.presence p set disconnected_at = $1
+        from locked cross join
+            unnest($4::text[], $11::text[], $12::text[], $13::text[])
+                as e (id, node, member, mesh)
+        where p.id = e.id and p.disconnected_at is null
+            and (e.member is null or p.member_id = e.member)
+            and exists (
+                select from mesh.member m
+                where m.id = p.member_id and m.mesh_id = e.mesh
+            )
+            and (e.node is null or p.node is null or p.node = e.node)
+        returning p.id, p.member_id, p.session_pubkey
+     ),
+     freed as (
+        update mesh.message_queue
+        set claimed_at = null, claim_id = null, claim_expires_at = null
+        where id in (
+            select claimed.id from ended
+            join mesh.member m on m.id = ended.member_id
+            cross join lateral (
+                select q.id from mesh.message_queue q
+                where hashtextextended(q.target_spec, 0) in (
+                        hashtextextended(m.peer_pubkey, 0),
+                        hashtextextended(ended.session_pubkey, 0))
+                    and q.mesh_id = m.mesh_id and q.delivered_at is null
+                    and q.claim_id = ended.id
+                for update skip locked
+            ) claimed
+        )
+     ), ",
+    appended_for!(
+        "ended",
+        "$5::text[], $6::text[], $7::text[],
+         $8::text[], $9::text[], $10::text[]"
+    ),
+    "select id, (select count(*) from appended) as appended from ended"
+);
+
 #[async_trait]
 impl Presences for PostgresStore {
     async fn open(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
@@ -97,7 +136,7 @@ impl Presences for PostgresStore {
         let rows = self.pool.fetch_all(write(now, &rows, joined)).await?;
         let mut positions: HashMap<MeshId, i64> = HashMap::new();
         for row in &rows {
-            positions.insert(id(row, "mesh")?, get(row, "position")?);
+            positions.insert(row.id("mesh")?, row.int("position")?);
         }
         let position = |presence: &OpenPresence| positions.get(&presence.mesh).copied();
         opened
@@ -133,7 +172,7 @@ impl Presences for PostgresStore {
                 .bind(about.member.as_ref().map(MemberId::as_str)),
             )
             .await?;
-        row.map(|row| get(&row, "position")).transpose()
+        row.map(|row| row.int("position")).transpose()
     }
 
     async fn update(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
@@ -277,74 +316,22 @@ impl Presences for PostgresStore {
         let rows = self
             .pool
             .fetch_all(
-                sqlx::query(
-                    "with locked as materialized (select mesh.broker_lock_v1($3)),
-                     ended as (
-                        update mesh.presence p set disconnected_at = $1
-                        from locked cross join
-                            unnest($4::text[], $11::text[], $12::text[], $13::text[])
-                                as e (id, node, member, mesh)
-                        where p.id = e.id and p.disconnected_at is null
-                            and (e.member is null or p.member_id = e.member)
-                            and exists (
-                                select from mesh.member m
-                                where m.id = p.member_id and m.mesh_id = e.mesh
-                            )
-                            and (e.node is null or p.node is null or p.node = e.node)
-                        returning p.id, p.member_id, p.session_pubkey
-                     ),
-                     freed as (
-                        update mesh.message_queue
-                        set claimed_at = null, claim_id = null, claim_expires_at = null
-                        where id in (
-                            select claimed.id from ended
-                            join mesh.member m on m.id = ended.member_id
-                            cross join lateral (
-                                select q.id from mesh.message_queue q
-                                where hashtextextended(q.target_spec, 0) in (
-                                        hashtextextended(m.peer_pubkey, 0),
-                                        hashtextextended(ended.session_pubkey, 0))
-                                    and q.mesh_id = m.mesh_id and q.delivered_at is null
-                                    and q.claim_id = ended.id
-                                for update skip locked
-                            ) claimed
-                        )
-                     ),
-                     appended as materialized (
-                        select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
-                            a.payload, null)
-                        from (
-                            select array_agg(e.mesh order by e.mesh, e.at) as mesh,
-                                array_agg(e.actor order by e.mesh, e.at) as actor,
-                                array_agg(e.name order by e.mesh, e.at) as name,
-                                array_agg(e.event order by e.mesh, e.at) as event,
-                                array_agg(e.payload order by e.mesh, e.at) as payload
-                            from unnest($5::text[], $6::text[], $7::text[], $8::text[],
-                                    $9::text[], $10::text[])
-                                with ordinality as e (owner, mesh, actor, name, event, payload, at)
-                            join ended on ended.id = e.owner
-                        ) a
-                        where a.mesh is not null
-                     )
-                     select id, (select count(*) from appended) as appended from ended",
-                )
-                .bind(now.to_naive())
-                .bind(now.to_string())
-                .bind(locks)
-                .bind(ids)
-                .bind(owners)
-                .bind(entries.mesh)
-                .bind(entries.actor)
-                .bind(entries.name)
-                .bind(entries.event)
-                .bind(entries.payload)
-                .bind(nodes)
-                .bind(members)
-                .bind(meshes),
+                entries
+                    .bind_rows(
+                        sqlx::query(END)
+                            .bind(now.to_naive())
+                            .bind(now.to_string())
+                            .bind(locks)
+                            .bind(ids)
+                            .bind(owners),
+                    )
+                    .bind(nodes)
+                    .bind(members)
+                    .bind(meshes),
             )
             .await?;
         let here: HashSet<PresenceId> =
-            rows.iter().map(|row| id_of(row, "id")).collect::<Result<_>>()?;
+            rows.iter().map(|row| row.id("id")).collect::<Result<_>>()?;
         let ended = ended.into_iter().map(|presence| &presence.id);
         Ok(ended.filter(|id| here.contains(*id)).cloned().collect())
     }
@@ -368,9 +355,7 @@ impl Presences for PostgresStore {
                 .bind(presences),
             )
             .await?;
-        rows.iter()
-            .map(|row| Ok((id_of(row, "id")?, optional_time(row, "disconnected_at")?)))
-            .collect()
+        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
     }
 }
 
@@ -405,9 +390,11 @@ fn row(presence: &OpenPresence) -> Row<'_> {
 
 /// The positions are read after the locks were taken: a multicast of the mesh
 /// is either before all of these presences or after them.
-fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query {
-    sqlx::query(
-        "with locked as materialized (select mesh.broker_lock_v1($3)),
+fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query<'static> {
+    joined
+        .bind(
+            sqlx::query(
+                "with locked as materialized (select mesh.broker_lock_v1($3)),
          places as materialized (
             select box.mesh, mesh.broker_position_v1(box.mesh) as position
             from locked cross join (select distinct unnest($4::text[]) as mesh) box
@@ -439,14 +426,8 @@ fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query {
                 node = excluded.node, attributes = excluded.attributes
          )
          select mesh, position, (select count(*) from appended) as appended from places",
-    )
-    .bind(now.to_naive())
-    .bind(now.to_string())
-    .bind(joined.locks())
-    .bind(joined.mesh)
-    .bind(joined.actor)
-    .bind(joined.name)
-    .bind(joined.event)
-    .bind(joined.payload)
-    .bind(to_json(rows))
+            ),
+            now,
+        )
+        .bind(to_json(rows))
 }

@@ -9,12 +9,13 @@ use super::Attributes;
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, PresenceId};
 use crate::protocol::{Profile, Stats};
+use crate::store::columns::Columns as _;
 use crate::store::envelopes::sqlite::multicast_positions;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
 use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
-use crate::store::sqlite::row::{id as id_of, optional_time, to_json};
+use crate::store::sqlite::row::to_json;
 use crate::store::{
     EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
 };
@@ -276,9 +277,7 @@ impl Presences for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter()
-            .map(|row| Ok((id_of(row, "id")?, optional_time(row, "disconnected_at")?)))
-            .collect()
+        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 use sqlx::error::DatabaseError;
 
 use crate::store::StoreError;
+use crate::store::columns::unreadable;
 
 // https://www.sqlite.org/rescode.html
 const BUSY: i32 = 5;
@@ -45,11 +46,6 @@ pub(in crate::store) fn is_busy(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .is_some_and(|error| matches!(extended_code(error) & 0xff, BUSY | LOCKED))
-}
-
-/// A column that holds what it must not.
-pub(in crate::store) fn unreadable(column: &str) -> StoreError {
-    StoreError::Broken(format!("column `{column}` holds what this release cannot read"))
 }
 
 fn by_code(error: &dyn DatabaseError) -> StoreError {

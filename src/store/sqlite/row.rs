@@ -2,72 +2,78 @@
 //! statement.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row, Sqlite, Type};
 
-use super::error::{refused, unreadable};
+use super::error::refused;
 use crate::clock::Timestamp;
 use crate::store::Result;
+use crate::store::columns::Columns;
 
-/// A column as it is.
-pub(in crate::store) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T>
-where
-    T: Decode<'r, Sqlite> + Type<Sqlite>,
-{
-    row.try_get(column).map_err(refused)
-}
+impl Columns for SqliteRow {
+    fn optional_str(&self, column: &str) -> Result<Option<&str>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An id.
-pub(in crate::store) fn id<T>(row: &SqliteRow, column: &str) -> Result<T>
-where
-    T: for<'a> From<&'a str>,
-{
-    get::<&str>(row, column).map(T::from)
-}
+    fn optional_int(&self, column: &str) -> Result<Option<i64>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An id that may be missing.
-pub(in crate::store) fn optional_id<T>(row: &SqliteRow, column: &str) -> Result<Option<T>>
-where
-    T: for<'a> From<&'a str>,
-{
-    Ok(get::<Option<&str>>(row, column)?.map(T::from))
-}
+    fn optional_short(&self, column: &str) -> Result<Option<i32>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An instant.
-pub(in crate::store) fn time(row: &SqliteRow, column: &str) -> Result<Timestamp> {
-    get(row, column).map(Timestamp::from_ms)
-}
+    fn optional_flag(&self, column: &str) -> Result<Option<bool>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// An instant that may be missing.
-pub(in crate::store) fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>> {
-    Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_ms))
-}
+    fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
+        self.try_get(column).map_err(refused)
+    }
 
-/// A word of a closed list.
-pub(in crate::store) fn word<T>(
-    row: &SqliteRow,
-    column: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T> {
-    parse(get(row, column)?).ok_or_else(|| unreadable(column))
-}
-
-/// JSON that decides something: it is right or the call fails.
-pub(in crate::store) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
-    serde_json::from_str(get(row, column)?).map_err(|_| unreadable(column))
-}
-
-/// JSON that only describes: what cannot be read counts as not said.
-pub(in crate::store) fn described<T: DeserializeOwned + Default>(
-    row: &SqliteRow,
-    column: &str,
-) -> Result<T> {
-    Ok(serde_json::from_str(get(row, column)?).unwrap_or_default())
+    fn optional_time(&self, column: &str) -> Result<Option<Timestamp>> {
+        let time: Option<i64> = self.try_get(column).map_err(refused)?;
+        Ok(time.map(Timestamp::from_ms))
+    }
 }
 
 /// A JSON text to store, or the parameter that a statement reads with
 /// `json_each`.
 pub(in crate::store) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("records of text, numbers and string-keyed maps")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use sqlx::Connection as _;
+
+    use super::*;
+    use crate::store::{Member, Role};
+
+    #[tokio::test]
+    async fn a_row_of_another_program_is_read_leniently_where_it_only_describes() {
+        let mut file = sqlx::SqliteConnection::connect("sqlite::memory:").await.expect("memory");
+        let row = sqlx::query(
+            "select 'm' as id, 'k' as peer_pubkey, 'ada' as display_name, 'admin' as role,
+                true as is_owner, null as role_tag, null as default_groups,
+                null as message_mode, 'no JSON' as peer_grants, 1 as joined_at,
+                null as revoked_at, 'no JSON' as decides, 'chief' as word",
+        )
+        .fetch_one(&mut file)
+        .await
+        .expect("a row");
+        let member = Member::read(&row).expect("readable");
+        assert!(member.default_groups.is_empty() && member.grants.is_empty());
+        assert_eq!(member.message_mode, "push");
+        assert_eq!(member.revoked_at, None);
+        for refused in [
+            row.json::<Value>("decides").map(|_| ()),
+            row.word("word", Role::parse).map(|_| ()),
+            row.text("role_tag").map(|_| ()),
+        ] {
+            let error = refused.expect_err("it decides something");
+            assert!(!error.is_retryable() && error.to_string().contains("column"), "{error}");
+        }
+    }
 }
