@@ -192,9 +192,7 @@ impl Codec {
         Some(match kind {
             "client_ack" => self.owned("client_ack", frame).map(ClientMessage::ClientAck),
             "hello" => self.owned("hello", frame).map(Greeting::Member).map(hello),
-            "session_hello" => {
-                self.owned("session_hello", frame).map(Greeting::Session).map(hello)
-            }
+            "session_hello" => self.owned("session_hello", frame).map(Greeting::Session).map(hello),
             _ => return None,
         })
     }

@@ -78,7 +78,13 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, DECAY_INTERVAL, presence, |it| async move { status::decay(&it).await });
     if parts.infers_status {
-        every(life, tasks, INFER_INTERVAL, presence, |it| async move { transcript::infer(&it).await });
+        every(
+            life,
+            tasks,
+            INFER_INTERVAL,
+            presence,
+            |it| async move { transcript::infer(&it).await },
+        );
     }
     every(life, tasks, REDELIVERY_INTERVAL, presence, |it| async move {
         mail::redeliver(&it.registry, &it.delivery);

@@ -14,6 +14,7 @@
 
 mod audit;
 mod bans;
+pub mod chain;
 mod database;
 mod envelopes;
 mod invites;
@@ -21,7 +22,6 @@ mod mail;
 mod members;
 mod meshes;
 mod messages;
-pub mod chain;
 pub mod postgres;
 mod presence_search;
 mod presences;

@@ -66,9 +66,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::id::MeshId;
-    use crate::protocol::{
-        Ack, BansList, ErrorFrame, PeersList, Push, ServerMessage, SystemEvent,
-    };
+    use crate::protocol::{Ack, BansList, ErrorFrame, PeersList, Push, ServerMessage, SystemEvent};
 
     fn read_back(encode: impl Fn(Codec) -> Bytes) -> [Heard; 2] {
         [Codec::Json, Codec::MsgPack]

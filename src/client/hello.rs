@@ -94,9 +94,7 @@ mod tests {
         for kind in [HelloKind::Member, HelloKind::MemberWithSessionKey] {
             let (options, session, bytes) = frame(kind);
             let message = Codec::Json.decode(&bytes).expect("a hello").message;
-            let ClientMessage::Hello(Greeting::Member(hello)) = message else {
-                panic!("no hello")
-            };
+            let ClientMessage::Hello(Greeting::Member(hello)) = message else { panic!("no hello") };
             let proof = HelloProof {
                 mesh_id: &hello.mesh_id,
                 member_id: &hello.member_id,

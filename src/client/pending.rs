@@ -47,7 +47,9 @@ impl Pending {
     /// A frame by its `_reqId`; given back if nobody waits for it.
     pub(super) fn answered(&mut self, heard: Heard) -> Option<Heard> {
         let number = match &heard.req_id {
-            Some(RequestId::Text(text)) => text.strip_prefix('r').and_then(|digits| digits.parse().ok()),
+            Some(RequestId::Text(text)) => {
+                text.strip_prefix('r').and_then(|digits| digits.parse().ok())
+            }
             Some(RequestId::Number(_)) | None => None,
         };
         let Some(slot) = number.and_then(|number: u64| self.requests.remove(&number)) else {

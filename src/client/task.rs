@@ -22,8 +22,8 @@ use super::inbound::{Inbound, Remembered};
 use super::outgoing::Outgoing;
 use super::pending::{AnswerSlot, Pending, PendingSend};
 use super::socket::{self, NO_CLOSE_FRAME, Opened, Socket};
-use crate::id::MessageId;
 use crate::codec::Frame;
+use crate::id::MessageId;
 use crate::protocol::{ClientAck, Push};
 
 /// Frames taken at once before the socket is flushed, or before other work

@@ -30,7 +30,11 @@ pub(super) struct Named {
 
 /// All of them.
 const QUESTIONS: [Question; 24] = [
-    ("get_state", "state_result", |named| json!({ "key": named.key, "value": null, "updatedBy": "", "updatedAt": "" })),
+    (
+        "get_state",
+        "state_result",
+        |named| json!({ "key": named.key, "value": null, "updatedBy": "", "updatedAt": "" }),
+    ),
     ("list_state", "state_list", |_| json!({ "entries": [] })),
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
@@ -41,8 +45,16 @@ const QUESTIONS: [Question; 24] = [
     ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
-    ("topic_members", "topic_members_response", |named| json!({ "topic": named.topic, "members": [] })),
-    ("topic_history", "topic_history_response", |named| json!({ "topic": named.topic, "messages": [] })),
+    (
+        "topic_members",
+        "topic_members_response",
+        |named| json!({ "topic": named.topic, "members": [] }),
+    ),
+    (
+        "topic_history",
+        "topic_history_response",
+        |named| json!({ "topic": named.topic, "messages": [] }),
+    ),
     ("apikey_list", "apikey_list_response", |_| json!({ "keys": [] })),
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
     ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),

@@ -101,10 +101,7 @@ pub(super) async fn status(
 
 /// Up to two messages that begin so and that the caller may see: what it may not
 /// see does not count.
-async fn find_visible(
-    context: &Context<'_>,
-    prefix: &str,
-) -> store::Result<Vec<MessageState>> {
+async fn find_visible(context: &Context<'_>, prefix: &str) -> store::Result<Vec<MessageState>> {
     let mut visible = Vec::new();
     let mut after = None;
     for _ in 0..limits::FIND_PAGES_MAX {

@@ -71,9 +71,7 @@ pub(super) fn to_cursor<K: Serialize>(place: &K) -> String {
 }
 
 /// The place after which the asker goes on. Refused: the cursor is of no such list.
-pub(super) fn from_cursor<K: DeserializeOwned>(
-    cursor: Option<&str>,
-) -> Result<Option<K>, Refusal> {
+pub(super) fn from_cursor<K: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<K>, Refusal> {
     let Some(cursor) = cursor else { return Ok(None) };
     let read = |cursor: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;

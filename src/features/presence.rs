@@ -14,7 +14,10 @@ use crate::registry::Candidate;
 use crate::store::PresenceChange;
 
 /// Every presence of the mesh that the asker may see.
-pub(super) async fn list_peers(context: &Context<'_>, ask: ListPeers) -> Result<PeersList, Refusal> {
+pub(super) async fn list_peers(
+    context: &Context<'_>,
+    ask: ListPeers,
+) -> Result<PeersList, Refusal> {
     let after = from_cursor::<Place>(ask.cursor.as_deref())?;
     let records = listed(context, after.as_ref());
     let Page { rows: peers, cursor } =

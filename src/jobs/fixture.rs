@@ -165,8 +165,8 @@ impl Scene {
         members.expect_active().returning(|_| Ok(Vec::new()));
         mail.expect_newest_seq().returning(|_| Ok(0));
         cluster.expect_join_mesh().returning(|_| Ok(Vec::new()));
-        let (registry, mesh) = (&self.presence.registry, MeshId::from(mesh));
-        let entered = registry.enter(&mesh, &members, &mail, &cluster).await;
+        let mesh = MeshId::from(mesh);
+        let entered = self.presence.registry.enter(&mesh, &members, &mail, &cluster).await;
         entered.unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -82,9 +82,7 @@ async fn admit(
 ) -> Result<Active, Box<Refusal>> {
     match greeting {
         Greeting::Member(hello) => admission::hello(parts, codec, outbox, *hello).await,
-        Greeting::Session(hello) => {
-            admission::session_hello(parts, codec, outbox, *hello).await
-        }
+        Greeting::Session(hello) => admission::session_hello(parts, codec, outbox, *hello).await,
     }
 }
 
