@@ -59,13 +59,13 @@ pub struct Parts {
 }
 
 /// A session and its hold on its mesh.
-pub struct Active {
+pub(crate) struct Active {
     /// The session.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// Its mesh; stays while this lives.
-    pub room: RoomGuard,
+    pub(crate) room: RoomGuard,
     /// What the member's last session left, to go on from.
-    pub saved: Option<Box<PeerState>>,
+    pub(crate) saved: Option<Box<PeerState>>,
 }
 
 /// A peer that has proven who it is. Only this module makes one, and a session's
@@ -103,7 +103,7 @@ impl MemberRead {
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn hello(
+pub(crate) async fn hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
@@ -141,7 +141,7 @@ pub async fn hello(
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn session_hello(
+pub(crate) async fn session_hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,

@@ -175,3 +175,38 @@ fn doubt(parts: &Arc<Parts>, room: &Arc<Room>) {
         room.end_doubt();
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::cluster::PresenceRecord;
+    use crate::id::Key;
+    use crate::presence::fakes::{Fakes, entered, member, mesh, record, settled};
+
+    #[tokio::test]
+    async fn records_that_do_not_fit_their_members_are_looked_into_once_at_a_time() {
+        let mut fakes = Fakes::new();
+        let bob = member("bob", Key::from("bob-key"));
+        let (known, again) = (record(&bob), bob.clone());
+        fakes.has(vec![bob], vec![known.clone()]);
+        fakes.members.expect_active().times(1).return_once(move |_| Ok(vec![again]));
+        let listed = vec![known.clone()];
+        fakes.cluster.expect_directory().times(1).return_once(move |_| Ok(listed));
+        let parts = fakes.parts();
+        let room = entered(&parts).await;
+        let (sender, events) = mpsc::channel(3);
+        for _ in 0..3 {
+            let forged = PresenceRecord { member_key: Key::from("eve-key"), ..known.clone() };
+            let message = BusMessage::Presence { record: Box::new(forged), event: None };
+            let event = ClusterEvent::Message { mesh: mesh(), message: Box::new(message) };
+            sender.send(event).await.expect("there is room");
+        }
+        drop(sender);
+        run(Arc::clone(&parts), events).await;
+        settled(&parts).await;
+        assert_eq!(room.record(&known.id).expect("it is listed").member_key, known.member_key);
+        assert!(room.begin_doubt(), "the next of them is looked into again");
+    }
+}

@@ -7,11 +7,11 @@ use crate::protocol::{CloseReason, ErrorFrame};
 
 /// A hello that is refused: the error frame, then the close.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// What the peer is told.
-    pub error: ErrorFrame,
+    pub(crate) error: ErrorFrame,
     /// What the socket is closed with.
-    pub close: CloseReason,
+    pub(crate) close: CloseReason,
 }
 
 /// How long a peer waits that came while this node could take nobody, milliseconds.

@@ -1,6 +1,8 @@
 //! Hellos that meet a ban, a grant, a claim or a forged record half-way: each step
 //! is taken by hand, so that nothing depends on who is faster.
 
+mod refusals;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -340,4 +342,26 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     let told =
         frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
     assert_eq!(told.count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_comes_back_to_its_presence_and_its_peers_hear_nothing() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (_here, outbox) = scene.enters(owner).await;
+    let mut frames = std::collections::VecDeque::new();
+    let proven = || scene.proven(&bob, PeerRole::ControlPlane, None);
+    let (first, _) = scene.enters(proven().await).await;
+    let lease = first.session.lease.clone();
+    outbox.take(&mut frames, usize::MAX).await;
+    let is_joined = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("peer_joined");
+    assert!(frames.iter().any(|frame| is_joined(&frame.bytes)));
+    teardown::teardown(&scene.node.admission, first).await;
+    let before = outbox.bytes();
+    let (back, _) = scene.enters(proven().await).await;
+    assert_eq!(back.session.presence, lease.presence);
+    assert!(back.session.lease.epoch > lease.epoch);
+    assert_eq!(outbox.bytes(), before, "nobody is told");
+    assert_eq!(scene.leases().await, 2);
 }
