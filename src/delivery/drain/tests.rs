@@ -223,8 +223,8 @@ async fn a_session_without_room_is_asked_for_nothing() {
 
 #[tokio::test]
 async fn a_visitor_reads_what_is_addressed_to_its_own_key_and_no_more() {
-    let mut fakes = Fakes::default();
-    fakes.directs = vec![direct(1), stored("2", 2, "ada", "own")];
+    let directs = vec![direct(1), stored("2", 2, "ada", "own")];
+    let mut fakes = Fakes { directs, ..Fakes::default() };
     fakes.mail.expect_newest_seq().times(0);
     fakes.mail.expect_multicasts_after().times(0);
     let (world, _bob) = world(fakes);

@@ -22,7 +22,7 @@ pub(crate) async fn multicasts_come_in_order_after_a_position(store: Stores) {
     let after = async |position, limit| {
         let found =
             store.mail.multicasts_after(&here.mesh, position, limit).await.expect("readable");
-        found.into_iter().map(|e| (e.id, e.seq)).collect::<Vec<_>>()
+        found.into_iter().map(|e| (e.envelope.id, e.seq)).collect::<Vec<_>>()
     };
     assert_eq!(after(0, 100).await, sent);
     assert_eq!(after(sent[0].1, 100).await, sent[1..]);

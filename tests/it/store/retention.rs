@@ -90,7 +90,7 @@ pub(crate) async fn undelivered_envelopes_expire_with_an_audit_row(store: Stores
     assert_eq!((row.actor_name.as_deref(), row.created_at), (Some("owner"), NOW));
     let presence = here.present(&peer).await;
     let given = here.claims(NOW, &here.asks(&presence, &peer)).await;
-    assert_eq!(given, [recent.id]);
+    assert_eq!(given, [recent.envelope.id]);
 }
 
 pub(crate) async fn a_key_outlives_its_envelope(store: Stores) {
@@ -125,7 +125,7 @@ pub(crate) async fn a_key_is_forgotten_in_the_end(store: Stores) {
     here.expire().await;
     let answers = here.accept(&[repeat(&old), repeat(&recent)]).await;
     assert!(matches!(answers[0], Accepted::New { .. }), "{answers:?}");
-    assert_eq!(answers[1], Accepted::Duplicate { id: recent.id });
+    assert_eq!(answers[1], Accepted::Duplicate { id: recent.envelope.id });
 }
 
 pub(crate) async fn a_limit_bounds_each_kind(store: Stores) {
