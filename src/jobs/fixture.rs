@@ -103,7 +103,12 @@ impl Mocks {
             presences: Arc::new(self.presences),
             mail: Arc::new(self.mail),
             messages: Arc::new(self.messages),
-            ..empty()
+            bans: Arc::new(MockBans::new()),
+            presence_search: Arc::new(MockPresenceSearch::new()),
+            envelopes: Arc::new(MockEnvelopes::new()),
+            audit: Arc::new(MockAuditTrail::new()),
+            meshes: Arc::new(MockMeshes::new()),
+            invites: Arc::new(MockInvites::new()),
         };
         let (metrics, life) = (Arc::new(Metrics::new()), Arc::new(Life::default()));
         let (group_commit, _lanes) = group_commit::lanes(1);
@@ -133,23 +138,6 @@ impl Mocks {
             unsettled_ends: Default::default(),
         });
         Scene { stores, presence }
-    }
-}
-
-/// Stores of which nothing is expected.
-fn empty() -> Stores {
-    Stores {
-        database: Arc::new(MockDatabase::new()),
-        members: Arc::new(MockMembers::new()),
-        bans: Arc::new(MockBans::new()),
-        presences: Arc::new(MockPresences::new()),
-        presence_search: Arc::new(MockPresenceSearch::new()),
-        envelopes: Arc::new(MockEnvelopes::new()),
-        mail: Arc::new(MockMail::new()),
-        messages: Arc::new(MockMessages::new()),
-        audit: Arc::new(MockAuditTrail::new()),
-        meshes: Arc::new(MockMeshes::new()),
-        invites: Arc::new(MockInvites::new()),
     }
 }
 
