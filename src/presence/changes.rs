@@ -314,7 +314,10 @@ pub(crate) fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candi
 /// # Errors
 ///
 /// The store's.
-pub(crate) async fn is_admitted(parts: &Parts, record: &PresenceRecord) -> crate::store::Result<bool> {
+pub(crate) async fn is_admitted(
+    parts: &Parts,
+    record: &PresenceRecord,
+) -> crate::store::Result<bool> {
     let (key, member) = (record.member_key.as_str(), record.member.as_str());
     let admission = parts.members.admit(&record.mesh, key, member).await?;
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
