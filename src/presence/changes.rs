@@ -27,14 +27,14 @@ use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreErro
 
 /// `peer_left` for a presence.
 #[must_use]
-pub fn peer_left(record: &PresenceRecord) -> Announcement {
+pub(crate) fn peer_left(record: &PresenceRecord) -> Announcement {
     let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
     events::announcement("peer_left", record, data, false)
 }
 
 /// Tells every node of the mesh how a presence is now, and its peers of it if
 /// there is something to tell.
-pub fn publish(
+pub(crate) fn publish(
     parts: &Parts,
     room: &Room,
     record: &PresenceRecord,
@@ -55,7 +55,7 @@ fn publish_to_others(parts: &Parts, record: &PresenceRecord, event: Option<Annou
 /// in the store, on other nodes. The announcement, if any, is made from the
 /// changed record. An edit that finds nothing to change says `false`, and then
 /// nobody is told anything.
-pub async fn change(
+pub(crate) async fn change(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -73,14 +73,14 @@ pub async fn change(
 }
 
 /// Gives it that value; whether that changes anything.
-pub fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
+pub(crate) fn replace<T: PartialEq>(known: &mut T, given: T) -> bool {
     let changes = *known != given;
     *known = given;
     changes
 }
 
 /// Something changed about a presence that has a row; a visitor has none.
-pub fn note(parts: &Parts, record: &PresenceRecord, change: PresenceChange) {
+pub(crate) fn note(parts: &Parts, record: &PresenceRecord, change: PresenceChange) {
     if !record.visitor {
         parts.writer.change(change);
     }
@@ -102,13 +102,13 @@ pub(crate) async fn tell_others(
 
 /// A presence to end, and why.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// What was known of it.
-    pub record: PresenceRecord,
+    pub(crate) record: PresenceRecord,
     /// What to close its socket with, if one is open.
-    pub close: Option<CloseReason>,
+    pub(crate) close: Option<CloseReason>,
     /// Audit rows that say who ended it, before its `peer_left`.
-    pub audit: Vec<AuditEntry>,
+    pub(crate) audit: Vec<AuditEntry>,
 }
 
 impl Ending {
@@ -127,7 +127,7 @@ impl Ending {
 ///
 /// As [`Presences::end`](crate::store::Presences::end): nothing ended; the caller tries
 /// again.
-pub async fn end(
+pub(crate) async fn end(
     parts: &Arc<Parts>,
     mesh: &MeshId,
     endings: &[Ending],
@@ -199,7 +199,7 @@ async fn over_already(
 
 /// Asks again for ends whose answer was lost: what ended by this node is told to its
 /// peers, by this node and nobody else.
-pub async fn settle_ends(parts: &Arc<Parts>) {
+pub(crate) async fn settle_ends(parts: &Arc<Parts>) {
     let unsettled = std::mem::take(&mut *parts.unsettled_ends.lock());
     if unsettled.is_empty() {
         return;
@@ -230,7 +230,7 @@ pub async fn settle_ends(parts: &Arc<Parts>) {
 
 /// Presences that the cluster lists and whose rows have ended: every node forgets
 /// them, and their places come free.
-pub async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
+pub(crate) async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
     let mesh = room.mesh();
     let away = room.records().into_iter().filter(|record| room.session(&record.id).is_none());
     let away: Vec<PresenceId> = away.map(|record| record.id.clone()).collect();
@@ -262,7 +262,7 @@ fn rehome_all(parts: &Arc<Parts>, mesh: &MeshId, endings: &[Ending], ended: &[Pr
 /// # Errors
 ///
 /// As [`end`].
-pub async fn remove(
+pub(crate) async fn remove(
     parts: &Arc<Parts>,
     mesh: &MeshId,
     endings: &[Ending],
@@ -289,7 +289,7 @@ pub async fn remove(
 
 /// Ends claims of a session key that another member has proven; the room has let go
 /// of them already. Their sockets close now, their rows and leases follow.
-pub fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candidate>) {
+pub(crate) fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candidate>) {
     if claims.is_empty() {
         return;
     }
@@ -314,7 +314,10 @@ pub fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candidate>) 
 /// # Errors
 ///
 /// The store's.
-pub async fn is_admitted(parts: &Parts, record: &PresenceRecord) -> crate::store::Result<bool> {
+pub(crate) async fn is_admitted(
+    parts: &Parts,
+    record: &PresenceRecord,
+) -> crate::store::Result<bool> {
     let (key, member) = (record.member_key.as_str(), record.member.as_str());
     let admission = parts.members.admit(&record.mesh, key, member).await?;
     Ok(matches!(admission, Admission::Member(admitted) if admitted.member.id == record.member))
@@ -322,7 +325,7 @@ pub async fn is_admitted(parts: &Parts, record: &PresenceRecord) -> crate::store
 
 /// The end of a presence, whichever node holds it: after `before`, its audit row.
 #[must_use]
-pub fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence {
+pub(crate) fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence {
     let left = AuditEntry {
         mesh: record.mesh.clone(),
         actor: Some(record.member.clone()),
@@ -356,7 +359,7 @@ fn told(parts: &Parts, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending,
 }
 
 /// Forgets a presence here, closing its socket if it has one.
-pub fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>) {
+pub(crate) fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>) {
     if let Some(gone) = room.end(presence)
         && let Some(session) = gone.session
     {
@@ -366,7 +369,7 @@ pub fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>
 
 /// What was on its way to a presence that is gone, and was addressed to its
 /// member, goes to another session of the member.
-pub fn rehome(parts: &Arc<Parts>, room: &Arc<Room>, record: &PresenceRecord) {
+pub(crate) fn rehome(parts: &Arc<Parts>, room: &Arc<Room>, record: &PresenceRecord) {
     let of_member = room.addressed_by(record.member_key.as_str());
     if of_member.iter().any(|other| other.record.id != record.id) {
         deliver::mail_for(&parts.delivery, room, record.member_key.clone());

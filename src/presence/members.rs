@@ -18,7 +18,7 @@ use crate::registry::Room;
 
 /// Who is a member has changed: every other node is told, and then this one reads it
 /// again. In this order: the others wait for no query of this node's.
-pub async fn changed(parts: &Arc<Parts>, mesh: &MeshId) {
+pub(crate) async fn changed(parts: &Arc<Parts>, mesh: &MeshId) {
     parts.cluster.publish(mesh, &BusMessage::MembersChanged);
     if let Some(room) = parts.registry.room(mesh) {
         refresh(parts, &room).await;
@@ -30,7 +30,7 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the members again until that works; sessions of members who are gone
 /// are closed. A ban that this node heard of must not be lost with one query.
-pub async fn refresh(parts: &Arc<Parts>, room: &Arc<Room>) {
+pub(crate) async fn refresh(parts: &Arc<Parts>, room: &Arc<Room>) {
     parts.member_changes.fetch_add(1, Ordering::AcqRel);
     if try_refresh(parts, room).await {
         return;

@@ -24,7 +24,7 @@ use crate::store::PresenceChange;
 /// Applies what a visitor on another node said. The bus, whose next frames wait for
 /// nothing, goes on meanwhile. What that node found to be refused did not come this far;
 /// what has come to be so since is passed over.
-pub fn begin(parts: &Arc<Parts>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
+pub(crate) fn begin(parts: &Arc<Parts>, room: &Arc<Room>, session: Arc<Session>, said: Said) {
     let (parts, room) = (Arc::clone(parts), Arc::clone(room));
     let tasks = parts.life.tasks.clone();
     let mut work = Box::pin(async move {
@@ -42,7 +42,7 @@ pub fn begin(parts: &Arc<Parts>, room: &Arc<Room>, session: Arc<Session>, said: 
 /// # Errors
 ///
 /// The sentence for the peer: it is refused, and nothing was changed.
-pub async fn apply(
+pub(crate) async fn apply(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -105,7 +105,7 @@ async fn set_groups(
 /// # Errors
 ///
 /// The sentence for the peer: it is too long.
-pub fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profile, String> {
+pub(crate) fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profile, String> {
     let mut profile = record.profile.clone();
     profile.merge(given);
     if value_bytes(&profile) > limits::PROFILE_BYTES_MAX {
@@ -119,7 +119,7 @@ pub fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profile, Str
 /// # Errors
 ///
 /// The sentence for the peer: it cannot be.
-pub fn with_group(record: &PresenceRecord, group: Group) -> Result<Vec<Group>, String> {
+pub(crate) fn with_group(record: &PresenceRecord, group: Group) -> Result<Vec<Group>, String> {
     let long = group.name.len() > limits::GROUP_NAME_BYTES_MAX
         || group.role.as_ref().is_some_and(|role| role.len() > limits::GROUP_NAME_BYTES_MAX);
     if group.name.is_empty() || long {

@@ -41,8 +41,7 @@ pub(crate) enum Word {
 /// and stays until it is changed; a hook's never changes `dnd`, and a transcript's
 /// counts only where nobody else has spoken. What a hook said decays in silence; if it was
 /// said in the future, as of a clock that has gone back since, it counts as said now, or
-/// it would stand until that time comes again. The same status from a weaker source keeps
-/// a fresh stronger one alive.
+/// it would stand until that time comes again.
 #[must_use]
 pub(crate) fn decide(
     stands: Standing,
@@ -65,13 +64,21 @@ pub(crate) fn decide(
         Word::Silence if by_hook && age_ms < 0 => (old, old_source),
         Word::Hook(_) | Word::Transcript(_) | Word::Silence => return None,
     };
-    let is_weaker = source < old_source && source != StatusSource::Manual;
-    let is_fresh = (0..=config.hook_fresh_window_ms).contains(&age_ms);
-    let keeps = old == status && is_weaker && is_fresh;
-    Some((status, if keeps { old_source } else { source }, at))
+    Some(write(stands, (status, source, at), config.hook_fresh_window_ms))
 }
 
-/// A word makes of a record what it makes of its status; whether it changes anything.
+/// A word that counts, over what stands. The same status from a weaker source keeps a
+/// fresh stronger one alive, except that what the peer itself says stays until it is
+/// changed.
+fn write(stands: Standing, (status, source, at): Standing, fresh_ms: i64) -> Standing {
+    let (old, old_source, since) = stands;
+    let is_weaker = source < old_source && source != StatusSource::Manual;
+    let is_fresh = (0..=fresh_ms).contains(&at.ms_since(since));
+    let keeps = old == status && is_weaker && is_fresh;
+    (status, if keeps { old_source } else { source }, at)
+}
+
+/// Puts what a word makes of a record's status into it.
 #[must_use]
 pub(crate) fn rewrite(
     record: &mut PresenceRecord,
@@ -245,16 +252,17 @@ mod tests {
 
     #[test]
     fn the_same_status_from_a_weaker_source_keeps_a_fresh_stronger_one() {
-        let manual = (Status::Working, Manual, at(0));
-        let hook = Word::Hook(Status::Working);
-        let fresh = decided(manual, hook, at(FRESH_MS));
-        assert_eq!(fresh, Some((Status::Working, Manual, at(FRESH_MS))));
-        let stale = decided(manual, hook, at(FRESH_MS + 1));
-        assert_eq!(stale, Some((Status::Working, Hook, at(FRESH_MS + 1))));
-        let back = decided((Status::Working, Manual, at(10)), hook, at(0));
-        assert_eq!(back, Some((Status::Working, Hook, at(0))), "a clock that went back");
-        let stronger = decided((Status::Working, Jsonl, at(0)), hook, at(1));
-        assert_eq!(stronger, Some((Status::Working, Hook, at(1))));
+        let written = |source, since, word, now| {
+            let stands = (Status::Working, source, at(since));
+            write(stands, (Status::Working, word, at(now)), FRESH_MS)
+        };
+        let fresh = written(Hook, 0, Jsonl, FRESH_MS);
+        assert_eq!(fresh, (Status::Working, Hook, at(FRESH_MS)));
+        let stale = written(Hook, 0, Jsonl, FRESH_MS + 1);
+        assert_eq!(stale, (Status::Working, Jsonl, at(FRESH_MS + 1)));
+        assert_eq!(written(Hook, 10, Jsonl, 0).1, Jsonl, "a clock that went back keeps nothing");
+        assert_eq!(written(Jsonl, 0, Hook, 1).1, Hook);
+        assert_eq!(written(Hook, 0, Manual, 1).1, Manual, "the peer's own word");
     }
 
     #[test]

@@ -45,9 +45,12 @@ async fn peers_hear_of_an_end_from_whoever_ended_the_row_and_of_a_hidden_one_not
     let visible = record(&bob());
     let hidden = PresenceRecord { visible: false, ..visible.clone() };
     let visitor = PresenceRecord { visitor: true, ..visible.clone() };
-    for (record, is_won, is_told) in
-        [(&visible, true, true), (&visible, false, false), (&hidden, true, false), (&visitor, false, false)]
-    {
+    for (record, is_won, is_told) in [
+        (&visible, true, true),
+        (&visible, false, false),
+        (&hidden, true, false),
+        (&visitor, false, false),
+    ] {
         let mut fakes = Fakes::new();
         let ended = if is_won { vec![record.id.clone()] } else { Vec::new() };
         fakes.presences.expect_end().times(1).return_once(move |_, _| Ok(ended));
@@ -85,9 +88,11 @@ async fn an_end_whose_answer_was_lost_is_asked_for_until_it_is_known_and_told_on
         Err(StoreError::Unknown("it broke off".to_owned()))
     });
     fakes.presences.expect_ended().times(1).returning(|_| Err(away("the rows")));
-    fakes.presences.expect_ended().times(1).returning(move |ids| {
-        Ok(vec![(ids[0].clone(), Some(*at.lock()))])
-    });
+    fakes
+        .presences
+        .expect_ended()
+        .times(1)
+        .returning(move |ids| Ok(vec![(ids[0].clone(), Some(*at.lock()))]));
     let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
     let ending = Ending::of(&record(&bob()), Some(CloseReason::DISCONNECTED));
     let lost = changes::end(&parts, &ending.record.mesh, std::slice::from_ref(&ending)).await;

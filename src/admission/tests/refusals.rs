@@ -134,11 +134,14 @@ fn is_unavailable(refusal: &Refusal) {
     assert_eq!(refusal.close, CloseReason::TRY_AGAIN_LATER);
 }
 
+/// What makes a hello wrong, and the code with which it is refused then.
+type Wrong<H> = (fn(&mut H), &'static str);
+
 // --- proofs ------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn of_all_that_is_wrong_with_a_hello_the_first_is_told_and_nobody_is_asked() {
-    let wrongs: [(fn(&mut Hello), &str); 4] = [
+    let wrongs: [Wrong<Hello>; 4] = [
         (|hello| hello.session_pubkey = Some(json!("x")), "bad_session_pubkey"),
         (|hello| hello.timestamp = 0.0, "timestamp_skew"),
         (|hello| hello.pubkey = "x".to_owned(), "malformed"),
@@ -153,8 +156,6 @@ async fn of_all_that_is_wrong_with_a_hello_the_first_is_told_and_nobody_is_asked
     }
 }
 
-type Wrong = (fn(&mut SessionHello), &'static str);
-
 fn expires(hello: &mut SessionHello, at: f64) {
     if let Some(attestation) = &mut hello.parent_attestation {
         attestation.expires_at = at;
@@ -163,7 +164,7 @@ fn expires(hello: &mut SessionHello, at: f64) {
 
 #[tokio::test]
 async fn of_all_that_is_wrong_with_a_session_hello_the_first_is_told_and_nobody_is_asked() {
-    let wrongs: [Wrong; 7] = [
+    let wrongs: [Wrong<SessionHello>; 7] = [
         (|hello| hello.session_pubkey = "x".to_owned(), "bad_session_pubkey"),
         (|hello| hello.parent_member_pubkey = "x".to_owned(), "bad_parent_pubkey"),
         (|hello| hello.parent_attestation = None, "attestation_mismatch"),
