@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::cluster::PresenceRecord;
     use crate::codec::SharedFrame;
+    use crate::delivery::testing::stored;
     use crate::id::{MessageId, PresenceId};
     use crate::jobs::fixture::{Mocks, Scene, record, store_away};
     use crate::protocol::{ErrorFrame, Priority, ServerMessage};
@@ -146,22 +147,7 @@ mod tests {
     }
 
     fn envelope(seq: i64) -> StoredEnvelope {
-        StoredEnvelope {
-            id: MessageId::from(format!("m{seq}")),
-            seq,
-            sender_member: "member".into(),
-            sender_key: Key::from("key"),
-            sender_name: "ada".to_owned(),
-            sender_session_key: None,
-            target_spec: "*".to_owned(),
-            priority: Priority::Next,
-            nonce: String::new(),
-            ciphertext: String::new(),
-            created_at: Timestamp::default(),
-            client_message_id: None,
-            request_fingerprint: None,
-            reply_to_id: None,
-        }
+        stored(&format!("m{seq}"), seq, "ada", "*")
     }
 
     fn redeliver_in(scene: &Scene) {
