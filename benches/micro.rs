@@ -22,7 +22,7 @@ use claudemesh_broker::delivery::policy::Target;
 use claudemesh_broker::id::{Key, MemberId, MeshId, MessageId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{Ack, Blob, Priority, Push, Send, ServerMessage};
 use claudemesh_broker::store::sqlite::SqliteStore;
-use claudemesh_broker::store::{NewEnvelope, NewMesh, Reach, Stores};
+use claudemesh_broker::store::{Envelope, NewEnvelope, NewMesh, Reach, Stores};
 use divan::{Bencher, black_box};
 use tokio::runtime::Runtime;
 
@@ -270,20 +270,22 @@ async fn store(path: &Path) -> (Stores, MeshId, MemberId) {
 fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
     let id = MessageId::generate();
     NewEnvelope {
-        client_message_id: Some(id.to_string()),
-        id,
-        mesh: mesh.clone(),
-        sender_member: member.clone(),
-        sender_name: "ada".to_owned(),
-        sender_session_key: Some(Key::from("cd".repeat(32))),
-        target_spec: "ef".repeat(32),
+        envelope: Envelope {
+            client_message_id: Some(id.to_string()),
+            id,
+            mesh: mesh.clone(),
+            sender_member: member.clone(),
+            sender_name: "ada".to_owned(),
+            sender_session_key: Some(Key::from("cd".repeat(32))),
+            target_spec: "ef".repeat(32),
+            priority: Priority::Next,
+            nonce: "A".repeat(32),
+            ciphertext: "A".repeat(CIPHERTEXT_CHARS),
+            request_fingerprint: None,
+            reply_to_id: None,
+        },
         reach: Reach::Direct {
             claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),
         },
-        priority: Priority::Next,
-        nonce: "A".repeat(32),
-        ciphertext: "A".repeat(CIPHERTEXT_CHARS),
-        request_fingerprint: None,
-        reply_to_id: None,
     }
 }

@@ -25,8 +25,7 @@ mod tests;
 
 use std::time::Instant;
 
-pub use self::context::{Context, Parts, Refusal};
-pub use self::dispatch::Work;
+pub use self::context::{Context, Parts, Refusal, Work};
 use self::dispatch::{Entry, noise, pays, requests};
 use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;

@@ -85,13 +85,13 @@ fn direct(
             if !session.outbox.is_open() {
                 return give_back(parts, room, presence, id, key);
             }
-            let push = Box::new(push::direct(room, envelope, member));
+            let push = Box::new(push::direct(envelope, member));
             offer_direct(parts, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
         None if !record.online => give_back(parts, room, presence, id, key),
         None => {
-            let push = Box::new(push::direct(room, envelope, member));
+            let push = Box::new(push::direct(envelope, member));
             let delivery = BusDelivery { seq, push, resumed };
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
@@ -202,7 +202,7 @@ fn multicast(
         session_key: envelope.sender_session_key.clone(),
     };
     let seq = envelope.seq;
-    let push = Box::new(push::multicast(room, envelope));
+    let push = Box::new(push::multicast(envelope));
     let delivery = BusDelivery { seq, push, resumed };
     let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));

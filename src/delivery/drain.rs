@@ -345,13 +345,13 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
         }
         Found::Multicast(envelope) => {
             let route = Route::Multicast(envelope.seq);
-            push::delivery(push::multicast(room, envelope), route)
+            push::delivery(push::multicast(envelope), route)
         }
         Found::Direct(envelope) => {
             if !may_have(parts, room, session, &envelope) {
-                return Sent::Refused(envelope.id);
+                return Sent::Refused(envelope.envelope.id);
             }
-            let push = push::direct(room, envelope, &session.member);
+            let push = push::direct(envelope, &session.member);
             push::delivery(push, Route::Direct)
         }
     };

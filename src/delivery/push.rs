@@ -5,16 +5,15 @@ use std::sync::Arc;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
 use crate::protocol::{Blob, Push, ServerMessage};
-use crate::registry::Room;
 use crate::session::inbox::{Delivery, Route};
 use crate::store::StoredEnvelope;
 
 /// The push of a direct message. Old daemons drop pushes that carry their own
 /// member's key, so it is left out among sessions of one member.
 #[must_use]
-pub(crate) fn direct(room: &Room, envelope: StoredEnvelope, recipient: &MemberId) -> Push {
+pub(crate) fn direct(envelope: StoredEnvelope, recipient: &MemberId) -> Push {
     let same_member = envelope.sender_member == *recipient;
-    let mut push = of(room, envelope);
+    let mut push = of(envelope);
     if same_member {
         push.sender_member_pubkey = None;
     }
@@ -24,26 +23,26 @@ pub(crate) fn direct(room: &Room, envelope: StoredEnvelope, recipient: &MemberId
 
 /// The push of a multicast.
 #[must_use]
-pub(crate) fn multicast(room: &Room, envelope: StoredEnvelope) -> Push {
-    let mut push = of(room, envelope);
+pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
+    let mut push = of(envelope);
     push.client_message_id = None;
     push.request_fingerprint = None;
     push
 }
 
-fn of(room: &Room, envelope: StoredEnvelope) -> Push {
-    let StoredEnvelope { sender_key, sender_session_key, .. } = envelope;
+fn of(stored: StoredEnvelope) -> Push {
+    let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
     Push {
         message_id: envelope.id,
-        mesh_id: room.mesh().clone(),
-        sender_pubkey: sender_session_key.unwrap_or_else(|| sender_key.clone()),
+        mesh_id: envelope.mesh,
+        sender_pubkey: envelope.sender_session_key.unwrap_or_else(|| sender_key.clone()),
         sender_member_pubkey: Some(sender_key),
         sender_member_id: Some(envelope.sender_member),
         sender_name: Some(envelope.sender_name),
         priority: envelope.priority,
         nonce: Blob::from_text(envelope.nonce),
         ciphertext: Blob::from_text(envelope.ciphertext),
-        created_at: envelope.created_at,
+        created_at,
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,

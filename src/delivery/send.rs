@@ -19,7 +19,9 @@ use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
+use crate::store::{
+    Accepted, Admission, Envelope, Member, NewEnvelope, Reach, StoreError, StoredEnvelope,
+};
 use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
@@ -305,19 +307,21 @@ fn envelope(
         },
     };
     NewEnvelope {
-        id: MessageId::generate(),
-        mesh: session.mesh.clone(),
-        sender_member: session.member.clone(),
-        sender_name: record.display_name.clone(),
-        sender_session_key: session.session_key.clone(),
-        target_spec: send.target_spec.into_owned(),
+        envelope: Envelope {
+            id: MessageId::generate(),
+            mesh: session.mesh.clone(),
+            sender_member: session.member.clone(),
+            sender_name: record.display_name.clone(),
+            sender_session_key: session.session_key.clone(),
+            target_spec: send.target_spec.into_owned(),
+            priority: send.priority,
+            nonce: send.nonce.into_text(),
+            ciphertext: send.ciphertext.into_text(),
+            client_message_id: given(send.client_message_id),
+            request_fingerprint: given(send.request_fingerprint),
+            reply_to_id: given(send.reply_to_id),
+        },
         reach,
-        priority: send.priority,
-        nonce: send.nonce.into_text(),
-        ciphertext: send.ciphertext.into_text(),
-        client_message_id: given(send.client_message_id),
-        request_fingerprint: given(send.request_fingerprint),
-        reply_to_id: given(send.reply_to_id),
     }
 }
 
@@ -344,7 +348,9 @@ impl Pending for PendingSend {
                     "message accepted"
                 );
                 answer_to.kept(envelope.id.to_string());
-                let stored = stored(envelope, &sent, seq, created_at);
+                let sender_key = sent.sender.member_key.clone();
+                let envelope = envelope.envelope;
+                let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
                 deliver::deliver(&parts, sent, stored, previous_multicast);
             }
             Ok(Accepted::Duplicate { id }) => {
@@ -353,25 +359,6 @@ impl Pending for PendingSend {
             }
             Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
         }
-    }
-}
-
-fn stored(envelope: NewEnvelope, sent: &Sent, seq: i64, created_at: Timestamp) -> StoredEnvelope {
-    StoredEnvelope {
-        id: envelope.id,
-        seq,
-        sender_member: envelope.sender_member,
-        sender_key: sent.sender.member_key.clone(),
-        sender_name: envelope.sender_name,
-        sender_session_key: envelope.sender_session_key,
-        target_spec: envelope.target_spec,
-        priority: envelope.priority,
-        nonce: envelope.nonce,
-        ciphertext: envelope.ciphertext,
-        created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
     }
 }
 

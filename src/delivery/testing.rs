@@ -24,7 +24,9 @@ use crate::registry::Room;
 use crate::session::inbox::{Delivery, Inbox, Route};
 use crate::session::outbox::Outbox;
 use crate::session::{Identity, Session};
-use crate::store::{Admission, ClaimRequest, Member, MockMail, MockMembers, Role, StoredEnvelope};
+use crate::store::{
+    Admission, ClaimRequest, Envelope, Member, MockMail, MockMembers, Role, StoredEnvelope,
+};
 use crate::writers::group_commit::{self, CommitLane};
 
 /// What the stores and the cluster answer. What a test expects of a mock comes first;
@@ -246,26 +248,29 @@ pub(crate) fn session(record: &PresenceRecord) -> Arc<Session> {
 /// An envelope as the store has it.
 pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEnvelope {
     StoredEnvelope {
-        id: MessageId::from(id),
+        envelope: Envelope {
+            id: MessageId::from(id),
+            mesh: MeshId::from("mesh"),
+            sender_member: MemberId::from(sender),
+            sender_name: sender.to_owned(),
+            sender_session_key: None,
+            target_spec: target.to_owned(),
+            priority: Priority::Next,
+            nonce: String::new(),
+            ciphertext: "c2VhbGVk".to_owned(),
+            client_message_id: Some(format!("client-{id}")),
+            request_fingerprint: None,
+            reply_to_id: Some("earlier".to_owned()),
+        },
         seq,
-        sender_member: MemberId::from(sender),
         sender_key: Key::from(format!("{sender}-key")),
-        sender_name: sender.to_owned(),
-        sender_session_key: None,
-        target_spec: target.to_owned(),
-        priority: Priority::Next,
-        nonce: String::new(),
-        ciphertext: "c2VhbGVk".to_owned(),
         created_at: Timestamp::default(),
-        client_message_id: Some(format!("client-{id}")),
-        request_fingerprint: None,
-        reply_to_id: Some("earlier".to_owned()),
     }
 }
 
 /// A direct message from `ada`, on its way to a session.
-pub(crate) fn delivery(room: &Room, id: &str, seq: i64) -> Delivery {
-    let push = push::direct(room, stored(id, seq, "ada", "bob-key"), &MemberId::from("bob"));
+pub(crate) fn delivery(id: &str, seq: i64) -> Delivery {
+    let push = push::direct(stored(id, seq, "ada", "bob-key"), &MemberId::from("bob"));
     push::delivery(push, Route::Direct)
 }
 

@@ -1,12 +1,12 @@
 //! What a handler is given, and what it gives back when it refuses.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::Work;
 use crate::cluster::Cluster;
 use crate::life::Life;
 use crate::metrics::Metrics;
@@ -17,6 +17,11 @@ use crate::registry::Room;
 use crate::session::Session;
 use crate::store::{StoreError, Stores};
 use crate::writers::confirmations::Confirmations;
+
+/// What is left to do for a request. In a box of its own: what requests need
+/// while they run would else be a part of every socket's task, for as long as
+/// that is open.
+pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What the handlers of this room work with.
 pub struct Parts {

@@ -9,17 +9,12 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde::de::DeserializeOwned;
 
-use super::context::{Context, Refusal};
+use super::context::{Context, Refusal, Work};
 use crate::codec::Asked;
 use crate::limits;
 use crate::protocol::{Ask, Unasked};
 use crate::rates::cost;
 use crate::session::Session;
-
-/// What is left to do for a request. In a box of its own: what requests need
-/// while they run would else be a part of every socket's task, for as long as
-/// that is open.
-pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What a request costs in a mesh of so many presences.
 pub(super) type Cost<R> = fn(&R, usize) -> u32;

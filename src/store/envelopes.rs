@@ -3,6 +3,8 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
+use std::ops::{Deref, DerefMut};
+
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
@@ -40,9 +42,10 @@ pub enum Reach {
     Multicast,
 }
 
-/// An envelope to accept.
+/// A message as its sender gave it to the broker. Made once, of a `send`, and moved
+/// from there to the store and into the push.
 #[derive(Clone, Debug)]
-pub struct NewEnvelope {
+pub struct Envelope {
     /// Its id, made here.
     pub id: MessageId,
     /// Its mesh.
@@ -55,8 +58,6 @@ pub struct NewEnvelope {
     pub sender_session_key: Option<Key>,
     /// As sent.
     pub target_spec: String,
-    /// How far it reaches.
-    pub reach: Reach,
     /// As sent.
     pub priority: Priority,
     /// As sent (base64).
@@ -69,6 +70,29 @@ pub struct NewEnvelope {
     pub request_fingerprint: Option<String>,
     /// As sent.
     pub reply_to_id: Option<String>,
+}
+
+/// An envelope to accept. Reads as the envelope that it is.
+#[derive(Clone, Debug)]
+pub struct NewEnvelope {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// How far it reaches.
+    pub reach: Reach,
+}
+
+impl Deref for NewEnvelope {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.envelope
+    }
+}
+
+impl DerefMut for NewEnvelope {
+    fn deref_mut(&mut self) -> &mut Envelope {
+        &mut self.envelope
+    }
 }
 
 /// What became of an envelope of a batch.

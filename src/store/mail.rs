@@ -4,13 +4,13 @@ pub(super) mod postgres;
 pub(super) mod sqlite;
 
 use std::collections::HashSet;
+use std::ops::Deref;
 
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
-use crate::protocol::Priority;
-use crate::store::Result;
+use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::store::{Envelope, Result};
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]
@@ -63,37 +63,25 @@ pub trait Mail: Send + Sync + 'static {
     async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()>;
 }
 
-/// An envelope as the queue keeps it.
+/// An envelope as the queue keeps it. Reads as the envelope that it is.
 #[derive(Clone, Debug)]
 pub struct StoredEnvelope {
-    /// Its id.
-    pub id: MessageId,
+    /// The envelope.
+    pub envelope: Envelope,
     /// Its place in its mesh's order; 0 for rows that another program wrote.
     pub seq: i64,
-    /// The sender.
-    pub sender_member: MemberId,
     /// The sender's key.
     pub sender_key: Key,
-    /// The sender's name.
-    pub sender_name: String,
-    /// The sender's session key, if it had one.
-    pub sender_session_key: Option<Key>,
-    /// As sent.
-    pub target_spec: String,
-    /// As sent.
-    pub priority: Priority,
-    /// As sent.
-    pub nonce: String,
-    /// As sent.
-    pub ciphertext: String,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// As sent.
-    pub client_message_id: Option<String>,
-    /// As sent.
-    pub request_fingerprint: Option<String>,
-    /// As sent.
-    pub reply_to_id: Option<String>,
+}
+
+impl Deref for StoredEnvelope {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        &self.envelope
+    }
 }
 
 /// A presence asks for its mail.
@@ -107,7 +95,7 @@ pub struct ClaimRequest {
     pub member_key: Option<Key>,
     /// The session's own key.
     pub session_key: Option<Key>,
-    /// Whether only [`Priority::Now`] may be given.
+    /// Whether only [`Priority::Now`](crate::protocol::Priority::Now) may be given.
     pub urgent_only: bool,
     /// What is on its way to it already.
     pub in_flight: Vec<MessageId>,

@@ -184,7 +184,6 @@ mod tests {
     use super::*;
     use crate::delivery::testing;
     use crate::id::{Key, MeshId, MessageId, PresenceId};
-    use crate::registry::Room;
     use crate::store::{MockMail, StoreError};
 
     fn confirm(id: &str) -> Confirm {
@@ -237,8 +236,7 @@ mod tests {
         let mut record = testing::record("bob");
         record.has_confirmed = true;
         let session = testing::session(&record);
-        let room = Room::new(MeshId::from("mesh"), Arc::default());
-        assert!(session.offer(&testing::delivery(&room, id, 1)));
+        assert!(session.offer(&testing::delivery(id, 1)));
         assert!(session.inbox.lock().confirm(Some(id), None));
         session
     }

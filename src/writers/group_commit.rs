@@ -185,24 +185,26 @@ mod tests {
 
     use super::*;
     use crate::protocol::Priority;
-    use crate::store::{Holder, MockEnvelopes, Reach, WaitingLoad};
+    use crate::store::{Envelope, Holder, MockEnvelopes, Reach, WaitingLoad};
 
     /// From that member to that key.
     pub(super) fn direct(member: &str, key: &str) -> NewEnvelope {
         NewEnvelope {
-            id: "id".into(),
-            mesh: "mesh".into(),
-            sender_member: member.into(),
-            sender_name: String::new(),
-            sender_session_key: None,
-            target_spec: key.to_owned(),
+            envelope: Envelope {
+                id: "id".into(),
+                mesh: "mesh".into(),
+                sender_member: member.into(),
+                sender_name: String::new(),
+                sender_session_key: None,
+                target_spec: key.to_owned(),
+                priority: Priority::Next,
+                nonce: String::new(),
+                ciphertext: String::new(),
+                client_message_id: None,
+                request_fingerprint: None,
+                reply_to_id: None,
+            },
             reach: Reach::Direct { claim: None },
-            priority: Priority::Next,
-            nonce: String::new(),
-            ciphertext: String::new(),
-            client_message_id: None,
-            request_fingerprint: None,
-            reply_to_id: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod map;
 mod modules;
 mod names;
 mod references;
+mod requests;
 mod small;
 
 use std::collections::BTreeSet;

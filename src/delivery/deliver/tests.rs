@@ -158,7 +158,7 @@ async fn a_direct_message_does_not_overtake_a_multicast_that_waits() {
     };
     let (world, ada) = world(fakes);
     let bob = world.enter("bob", idle);
-    multicast_arrives(&world.parts, &world.room, published_multicast(&world, 2, 1, "early"));
+    multicast_arrives(&world.parts, &world.room, published_multicast(2, 1, "early"));
     let sent = to_bob(&world, &ada, Some(&bob.presence));
     deliver(&world.parts, sent, stored("direct", 3, "ada", "bob-key"), 0);
     world.settle().await;
@@ -170,8 +170,7 @@ async fn a_direct_message_from_another_node_reaches_its_session_or_is_given_back
     let (world, _ada) = world(Fakes::default());
     let bob = world.enter("bob", idle);
     let from = |id: &str| {
-        let push =
-            push::direct(&world.room, stored(id, 1, "ada", "bob-key"), &MemberId::from("bob"));
+        let push = push::direct(stored(id, 1, "ada", "bob-key"), &MemberId::from("bob"));
         BusDelivery { seq: 1, push: Box::new(push), resumed: false }
     };
     direct_from_bus(&world.parts, &world.room, bob.presence.clone(), from("one"));
@@ -215,8 +214,8 @@ async fn what_is_sent_again_makes_its_recipients_read_the_store() {
 // --- many recipients -------------------------------------------------------------------
 
 /// As another node would tell of it.
-fn published_multicast(world: &World, seq: i64, previous: i64, id: &str) -> Multicast {
-    let push = Box::new(push::multicast(&world.room, stored(id, seq, "ada", "*")));
+fn published_multicast(seq: i64, previous: i64, id: &str) -> Multicast {
+    let push = Box::new(push::multicast(stored(id, seq, "ada", "*")));
     let sender = MulticastSender {
         member: MemberId::from("ada"),
         member_key: Key::from("ada-key"),
@@ -322,9 +321,9 @@ async fn the_first_multicast_of_a_sender_that_came_back_waits_for_what_it_sent_b
 async fn an_early_multicast_waits_for_the_one_before_it() {
     let (world, _ada) = world(Fakes::default());
     let bob = world.enter("bob", idle);
-    multicast_arrives(&world.parts, &world.room, published_multicast(&world, 2, 1, "second"));
+    multicast_arrives(&world.parts, &world.room, published_multicast(2, 1, "second"));
     assert!(received(&bob).is_empty());
-    multicast_arrives(&world.parts, &world.room, published_multicast(&world, 1, 0, "first"));
+    multicast_arrives(&world.parts, &world.room, published_multicast(1, 0, "first"));
     assert_eq!(received(&bob), ["first", "second"]);
     world.settle().await;
     assert_eq!(world.parts.metrics.bus_gaps.get(), 0, "nothing was missed");
@@ -339,7 +338,7 @@ async fn a_multicast_that_does_not_come_is_read_from_the_store() {
     };
     let (world, _ada) = world(fakes);
     let bob = world.enter("bob", idle);
-    multicast_arrives(&world.parts, &world.room, published_multicast(&world, 2, 1, "second"));
+    multicast_arrives(&world.parts, &world.room, published_multicast(2, 1, "second"));
     world.settle().await;
     assert_eq!(received(&bob), ["first", "second"]);
     assert_eq!(world.parts.metrics.bus_gaps.get(), 1);
@@ -353,7 +352,7 @@ async fn a_session_that_is_read_for_gets_what_is_live_afterwards_in_its_order() 
     let sent = to_bob(&world, &ada, Some(&bob.presence));
     deliver(&world.parts, sent, stored("one", 1, "ada", "bob-key"), 0);
     deliver(&world.parts, to_many(&world, &ada), stored("two", 2, "ada", "*"), 0);
-    bob.offer(&delivery(&world.room, "three", 3));
+    bob.offer(&delivery("three", 3));
     assert!(received(&bob).is_empty(), "they wait behind the gate");
     drain::start(&world.parts, &world.room, &bob);
     world.settle().await;

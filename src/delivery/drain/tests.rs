@@ -67,8 +67,8 @@ async fn drained(world: &World, session: &Arc<Session>) -> Vec<String> {
 }
 
 /// Whether what is live goes straight to the socket.
-fn is_live(world: &World, session: &Session) -> bool {
-    session.offer(&delivery(&world.room, "live", 1_000))
+fn is_live(session: &Session) -> bool {
+    session.offer(&delivery("live", 1_000))
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn both_lists_go_out_merged_in_the_order_of_the_mesh() {
     let (world, bob) = world(fakes);
     assert_eq!(drained(&world, &bob).await, names(1..=6));
     assert_eq!(world.claims().len(), 1, "in one round");
-    assert!(is_live(&world, &bob));
+    assert!(is_live(&bob));
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn what_is_beyond_the_line_and_waits_behind_the_gate_needs_no_other_round(
     let fakes = Fakes { directs: of_seqs([1, 4], direct), newest: 1, ..Fakes::default() };
     let (world, bob) = world(fakes);
     assert!(bob.inbox.lock().begin_drain());
-    bob.offer(&delivery(&world.room, "4", 4));
+    bob.offer(&delivery("4", 4));
     start(&world.parts, &world.room, &bob);
     world.settle().await;
     assert_eq!(received(&bob), ["1", "4"]);
@@ -145,7 +145,7 @@ async fn what_must_not_be_had_is_handed_back_in_one_call() {
     assert_eq!(world.unclaimed(), [(bob.presence.clone(), refused)]);
     let cap = crate::metrics::Capability { cap: "dm" };
     assert_eq!(world.parts.metrics.messages_dropped_by_grant.get_or_create(&cap).get(), 2);
-    assert!(is_live(&world, &bob));
+    assert!(is_live(&bob));
     assert!(drained(&world, &bob).await.contains(&"live".to_owned()));
     assert!(world.unclaimed().is_empty(), "the next drain passes over them");
 }
@@ -166,7 +166,7 @@ async fn a_drain_that_refuses_too_much_gives_up_on_directs_and_not_on_multicasts
     assert_eq!(drained(&world, &bob).await, ["2", "4"]);
     assert_eq!(world.claims().len(), 1, "it ends");
     assert_eq!(bob.inbox.lock().multicast_seen(), 4);
-    assert!(is_live(&world, &bob));
+    assert!(is_live(&bob));
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_store_that_is_away_leaves_the_session_stalled_and_another_drain_owed(
         }
         let (world, bob) = world(fakes);
         assert!(drained(&world, &bob).await.is_empty(), "{list}");
-        assert!(bob.wants_drain() && !is_live(&world, &bob), "{list}");
+        assert!(bob.wants_drain() && !is_live(&bob), "{list}");
         assert_eq!(drained(&world, &bob).await, names(1..=2), "{list}");
     }
 }

@@ -167,7 +167,7 @@ async fn an_empty_id_is_none_and_the_name_is_the_sessions() {
     let Ok((envelope, _)) = plan(&world.parts, &world.room, &ada, send).await else {
         panic!("refused")
     };
-    assert_eq!((envelope.client_message_id, envelope.request_fingerprint), (None, None));
+    assert_eq!((&envelope.client_message_id, &envelope.request_fingerprint), (&None, &None));
     assert_eq!(envelope.sender_name, "Ada at work");
     assert_eq!(envelope.sender_session_key, Some(Key::from("own")));
     assert_eq!(envelope.sender_member, MemberId::from("ada"));

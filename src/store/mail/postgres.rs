@@ -11,7 +11,7 @@ use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::row::{clean, get, id, optional_id, time, word};
-use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
+use crate::store::{ClaimRequest, Confirm, Envelope, Mail, Result, StoredEnvelope};
 
 /// Direct envelopes to confirm, an array per column.
 #[derive(Default)]
@@ -130,7 +130,7 @@ impl Mail for PostgresStore {
                 .bind(ask.until.to_naive()),
             )
             .await?;
-        rows.iter().map(envelope).collect()
+        rows.iter().map(|row| envelope(row, &ask.mesh)).collect()
     }
 
     async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
@@ -176,7 +176,7 @@ impl Mail for PostgresStore {
                 .bind(i64::from(limit)),
             )
             .await?;
-        rows.iter().map(envelope).collect()
+        rows.iter().map(|row| envelope(row, mesh)).collect()
     }
 
     /// Places are the ids of audit rows, which a mesh gives away in the order of
@@ -301,21 +301,24 @@ impl Mail for PostgresStore {
     }
 }
 
-fn envelope(row: &PgRow) -> Result<StoredEnvelope> {
+fn envelope(row: &PgRow, mesh: &MeshId) -> Result<StoredEnvelope> {
     Ok(StoredEnvelope {
-        id: id(row, "id")?,
+        envelope: Envelope {
+            id: id(row, "id")?,
+            mesh: mesh.clone(),
+            sender_member: id(row, "sender_member_id")?,
+            sender_name: get(row, "sender_name")?,
+            sender_session_key: optional_id(row, "sender_session_pubkey")?,
+            target_spec: get(row, "target_spec")?,
+            priority: word(row, "priority", Priority::parse)?,
+            nonce: get(row, "nonce")?,
+            ciphertext: get(row, "ciphertext")?,
+            client_message_id: get(row, "client_message_id")?,
+            request_fingerprint: get(row, "request_fingerprint")?,
+            reply_to_id: get(row, "reply_to_id")?,
+        },
         seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_member: id(row, "sender_member_id")?,
         sender_key: id(row, "sender_key")?,
-        sender_name: get(row, "sender_name")?,
-        sender_session_key: optional_id(row, "sender_session_pubkey")?,
-        target_spec: get(row, "target_spec")?,
-        priority: word(row, "priority", Priority::parse)?,
-        nonce: get(row, "nonce")?,
-        ciphertext: get(row, "ciphertext")?,
         created_at: time(row, "created_at")?,
-        client_message_id: get(row, "client_message_id")?,
-        request_fingerprint: get(row, "request_fingerprint")?,
-        reply_to_id: get(row, "reply_to_id")?,
     })
 }

@@ -12,7 +12,7 @@ use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::{get, id, optional_id, time, to_json, word};
 use crate::store::sqlite::{SqliteStore, rows};
-use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
+use crate::store::{ClaimRequest, Confirm, Envelope, Mail, Result, StoredEnvelope};
 
 /// A direct envelope to confirm: mesh, id, the recipient's keys.
 type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
@@ -89,7 +89,8 @@ impl Mail for SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .map_err(refused)?;
-        let given: Vec<StoredEnvelope> = rows.iter().map(envelope).collect::<Result<_>>()?;
+        let given: Vec<StoredEnvelope> =
+            rows.iter().map(|row| envelope(row, &ask.mesh)).collect::<Result<_>>()?;
         if !given.is_empty() {
             mark(&mut tx, now, ask, &given).await?;
         }
@@ -137,7 +138,7 @@ impl Mail for SqliteStore {
         .fetch_all(self.reader())
         .await
         .map_err(refused)?;
-        rows.iter().map(envelope).collect()
+        rows.iter().map(|row| envelope(row, mesh)).collect()
     }
 
     /// Places are the ids of audit rows.
@@ -324,21 +325,24 @@ async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> R
     Ok(())
 }
 
-fn envelope(row: &SqliteRow) -> Result<StoredEnvelope> {
+fn envelope(row: &SqliteRow, mesh: &MeshId) -> Result<StoredEnvelope> {
     Ok(StoredEnvelope {
-        id: id(row, "id")?,
+        envelope: Envelope {
+            id: id(row, "id")?,
+            mesh: mesh.clone(),
+            sender_member: id(row, "sender_member_id")?,
+            sender_name: get(row, "sender_name")?,
+            sender_session_key: optional_id(row, "sender_session_pubkey")?,
+            target_spec: get(row, "target_spec")?,
+            priority: word(row, "priority", Priority::parse)?,
+            nonce: get(row, "nonce")?,
+            ciphertext: get(row, "ciphertext")?,
+            client_message_id: get(row, "client_message_id")?,
+            request_fingerprint: get(row, "request_fingerprint")?,
+            reply_to_id: get(row, "reply_to_id")?,
+        },
         seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
-        sender_member: id(row, "sender_member_id")?,
         sender_key: id(row, "sender_key")?,
-        sender_name: get(row, "sender_name")?,
-        sender_session_key: optional_id(row, "sender_session_pubkey")?,
-        target_spec: get(row, "target_spec")?,
-        priority: word(row, "priority", Priority::parse)?,
-        nonce: get(row, "nonce")?,
-        ciphertext: get(row, "ciphertext")?,
         created_at: time(row, "created_at")?,
-        client_message_id: get(row, "client_message_id")?,
-        request_fingerprint: get(row, "request_fingerprint")?,
-        reply_to_id: get(row, "reply_to_id")?,
     })
 }

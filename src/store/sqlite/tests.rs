@@ -55,19 +55,21 @@ async fn mesh_in(store: &Stores) -> NewMesh {
 
 fn envelope(mesh: &NewMesh, ciphertext_bytes: usize) -> NewEnvelope {
     NewEnvelope {
-        id: MessageId::generate(),
-        mesh: mesh.id.clone(),
-        sender_member: mesh.owner_member.clone(),
-        sender_name: "owner".to_owned(),
-        sender_session_key: None,
-        target_spec: mesh.owner_key.to_string(),
+        envelope: Envelope {
+            id: MessageId::generate(),
+            mesh: mesh.id.clone(),
+            sender_member: mesh.owner_member.clone(),
+            sender_name: "owner".to_owned(),
+            sender_session_key: None,
+            target_spec: mesh.owner_key.to_string(),
+            priority: Priority::Next,
+            nonce: String::new(),
+            ciphertext: "x".repeat(ciphertext_bytes),
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+        },
         reach: Reach::Direct { claim: None },
-        priority: Priority::Next,
-        nonce: String::new(),
-        ciphertext: "x".repeat(ciphertext_bytes),
-        client_message_id: None,
-        request_fingerprint: None,
-        reply_to_id: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{NewEnvelope, Reach};
+use claudemesh_broker::store::{Envelope, NewEnvelope, Reach};
 use rustix::process::Signal;
 
 use super::*;
@@ -16,19 +16,21 @@ const CIPHERTEXT: &str = "Y2lwaGVydGV4dC1jaXBoZXJ0ZXh0";
 
 fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
     NewEnvelope {
-        id: MessageId::generate(),
-        mesh: team.mesh.clone(),
-        sender_member: sender.clone(),
-        sender_name: "ada".to_owned(),
-        sender_session_key: None,
-        target_spec: team.ada_key.clone(),
+        envelope: Envelope {
+            id: MessageId::generate(),
+            mesh: team.mesh.clone(),
+            sender_member: sender.clone(),
+            sender_name: "ada".to_owned(),
+            sender_session_key: None,
+            target_spec: team.ada_key.clone(),
+            priority: Priority::Next,
+            nonce: NONCE.to_owned(),
+            ciphertext: CIPHERTEXT.to_owned(),
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+        },
         reach: Reach::Direct { claim: None::<(PresenceId, Timestamp)> },
-        priority: Priority::Next,
-        nonce: NONCE.to_owned(),
-        ciphertext: CIPHERTEXT.to_owned(),
-        client_message_id: None,
-        request_fingerprint: None,
-        reply_to_id: None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use crate::harness::postgres::{PrivatePostgres, connection, store};
 use crate::harness::raw::Raw;
 use crate::harness::{Cluster, until};
-use crate::store::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at, changed};
 
 /// As many as one batch of a busy node holds.
 const BATCH: usize = 400;
@@ -58,9 +58,10 @@ fn confirms(here: &Fixture, peer: &Peer, batch: &[NewEnvelope]) -> Vec<Confirm> 
 }
 
 fn directs(here: &Fixture, peer: &Peer, count: usize) -> Vec<NewEnvelope> {
-    let direct = |number: usize| NewEnvelope {
-        client_message_id: Some(format!("{number}-{}", MessageId::generate())),
-        ..here.direct(&here.owner, &peer.key)
+    let direct = |number: usize| {
+        changed(here.direct(&here.owner, &peer.key), |envelope| {
+            envelope.client_message_id = Some(format!("{number}-{}", MessageId::generate()))
+        })
     };
     (0..count).map(direct).collect()
 }

@@ -6,7 +6,7 @@ use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, Key, MessageId, PresenceId};
 use claudemesh_broker::protocol::Priority;
-use claudemesh_broker::store::{NewEnvelope, Reach};
+use claudemesh_broker::store::{Envelope, NewEnvelope, Reach};
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Member, Raw, Setup};
@@ -64,19 +64,21 @@ impl Scene {
     /// As a node does that dies before it tells anybody.
     async fn commit(&self, target: &str, reach: Reach) -> NewEnvelope {
         let envelope = NewEnvelope {
-            id: MessageId::generate(),
-            mesh: self.cluster.nodes[0].mesh.clone(),
-            sender_member: self.sender.id.clone(),
-            sender_name: "sender".to_owned(),
-            sender_session_key: Some(self.sender_key.public_key()),
-            target_spec: target.to_owned(),
+            envelope: Envelope {
+                id: MessageId::generate(),
+                mesh: self.cluster.nodes[0].mesh.clone(),
+                sender_member: self.sender.id.clone(),
+                sender_name: "sender".to_owned(),
+                sender_session_key: Some(self.sender_key.public_key()),
+                target_spec: target.to_owned(),
+                priority: Priority::Next,
+                nonce: "bm9uY2U=".to_owned(),
+                ciphertext: "b3JwaGFu".to_owned(),
+                client_message_id: Some(id::generate()),
+                request_fingerprint: None,
+                reply_to_id: None,
+            },
             reach,
-            priority: Priority::Next,
-            nonce: "bm9uY2U=".to_owned(),
-            ciphertext: "b3JwaGFu".to_owned(),
-            client_message_id: Some(id::generate()),
-            request_fingerprint: None,
-            reply_to_id: None,
         };
         let batch = std::slice::from_ref(&envelope);
         let store = &self.cluster.nodes[0].store;

@@ -7,7 +7,7 @@ use claudemesh_broker::store::{Accepted, NewEnvelope, Reach, Stores};
 use serde_json::json;
 use std::collections::HashSet;
 
-use super::fixture::{Fixture, T0, at, fresh_key};
+use super::fixture::{Fixture, T0, at, changed, fresh_key};
 
 impl Fixture {
     pub(crate) async fn accept(&self, batch: &[NewEnvelope]) -> Vec<Accepted> {
@@ -27,15 +27,14 @@ pub(crate) fn places(answers: &[Accepted]) -> Vec<i64> {
 pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let peer = here.member("ada").await;
-    let sent = NewEnvelope {
-        sender_session_key: Some(fresh_key()),
-        sender_name: "at that time".to_owned(),
-        priority: Priority::Low,
-        client_message_id: Some("client-1".to_owned()),
-        request_fingerprint: Some("fingerprint".to_owned()),
-        reply_to_id: Some("reply".to_owned()),
-        ..here.direct(&here.owner, &peer.key)
-    };
+    let sent = changed(here.direct(&here.owner, &peer.key), |envelope| {
+        envelope.sender_session_key = Some(fresh_key());
+        envelope.sender_name = "at that time".to_owned();
+        envelope.priority = Priority::Low;
+        envelope.client_message_id = Some("client-1".to_owned());
+        envelope.request_fingerprint = Some("fingerprint".to_owned());
+        envelope.reply_to_id = Some("reply".to_owned());
+    });
     let answers =
         store.envelopes.accept(at(3), std::slice::from_ref(&sent)).await.expect("a good one");
     let [Accepted::New { seq, previous_multicast: 0, created_at }] = *answers else {
@@ -87,10 +86,11 @@ pub(crate) async fn a_large_batch_is_one_transaction(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
     let batch: Vec<_> = (0..700)
-        .map(|n| NewEnvelope {
-            ciphertext: "x".repeat(1000),
-            client_message_id: Some(format!("client-{n}")),
-            ..here.direct(&here.owner, &peer.key)
+        .map(|n| {
+            changed(here.direct(&here.owner, &peer.key), |envelope| {
+                envelope.ciphertext = "x".repeat(1000);
+                envelope.client_message_id = Some(format!("client-{n}"));
+            })
         })
         .collect();
     let places = places(&here.accept(&batch).await);
@@ -122,20 +122,20 @@ pub(crate) async fn a_batch_may_span_meshes(store: Stores) {
 pub(crate) async fn any_text_survives(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let odd = "'; drop table x; -- \"quoted\" \\ größe 🦀 \u{1} \u{7f} \u{2028} $.a [1]";
-    let sent = NewEnvelope {
-        sender_name: odd.to_owned(),
-        target_spec: format!("@{odd}"),
-        nonce: odd.to_owned(),
-        ciphertext: odd.to_owned(),
-        client_message_id: Some(odd.to_owned()),
-        ..here.multicast(&here.owner)
-    };
+    let sent = changed(here.multicast(&here.owner), |envelope| {
+        envelope.sender_name = odd.to_owned();
+        envelope.target_spec = format!("@{odd}");
+        envelope.nonce = odd.to_owned();
+        envelope.ciphertext = odd.to_owned();
+        envelope.client_message_id = Some(odd.to_owned());
+    });
     here.send(T0, &sent).await;
     let kept = store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     let [kept] = kept.as_slice() else { panic!("{kept:?}") };
     assert_eq!((&kept.sender_name, &kept.target_spec), (&sent.sender_name, &sent.target_spec));
     assert_eq!((&kept.nonce, &kept.ciphertext), (&sent.nonce, &sent.ciphertext));
-    let again = NewEnvelope { id: here.multicast(&here.owner).id, ..sent.clone() };
+    let again =
+        changed(sent.clone(), |envelope| envelope.id = here.multicast(&here.owner).envelope.id);
     assert_eq!(here.accept(&[again]).await, [Accepted::Duplicate { id: sent.id.clone() }]);
     let rows = here.audit_of("message_sent").await;
     assert_eq!(rows[0].payload["targetSpec"], sent.target_spec);
@@ -143,15 +143,13 @@ pub(crate) async fn any_text_survives(store: Stores) {
 
 pub(crate) async fn a_refused_batch_leaves_nothing(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let good = NewEnvelope {
-        client_message_id: Some("client-1".to_owned()),
-        ..here.direct(&here.owner, &here.owner.key)
-    };
-    let of_nobody = NewEnvelope {
-        id: here.multicast(&here.owner).id,
-        sender_member: MemberId::generate(),
-        ..good.clone()
-    };
+    let good = changed(here.direct(&here.owner, &here.owner.key), |envelope| {
+        envelope.client_message_id = Some("client-1".to_owned())
+    });
+    let of_nobody = changed(good.clone(), |envelope| {
+        envelope.id = here.multicast(&here.owner).envelope.id;
+        envelope.sender_member = MemberId::generate();
+    });
     let refusal =
         store.envelopes.accept(T0, &[good.clone(), of_nobody]).await.expect_err("no such member");
     assert!(!refusal.is_retryable(), "{refusal}");
@@ -191,7 +189,7 @@ pub(crate) async fn a_multicast_is_delivered_from_the_start(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     // Even one whose target looks like a mailbox.
     let target_spec = here.owner.key.to_string();
-    let sent = NewEnvelope { target_spec, ..here.multicast(&here.owner) };
+    let sent = changed(here.multicast(&here.owner), |envelope| envelope.target_spec = target_spec);
     here.send(at(3), &sent).await;
     let state = here.message(&sent.id).await.expect("kept");
     assert!(state.multicast);

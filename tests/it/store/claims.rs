@@ -4,7 +4,7 @@ use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{ClaimRequest, NewEnvelope, Reach, Stores};
 use std::collections::HashSet;
 
-use super::fixture::{Fixture, T0, at, fresh_key};
+use super::fixture::{Fixture, T0, at, changed, fresh_key};
 
 pub(crate) async fn mail_comes_in_order_from_both_mailboxes(store: Stores) {
     let here = Fixture::new(store).await;
@@ -80,9 +80,10 @@ pub(crate) async fn a_busy_presence_gets_what_is_urgent(store: Stores) {
         (&session_key, Priority::Next),
         (&session_key, Priority::Now),
     ] {
-        let envelope = NewEnvelope { priority, ..here.direct(&here.owner, to) };
+        let envelope =
+            changed(here.direct(&here.owner, to), |envelope| envelope.priority = priority);
         here.send(T0, &envelope).await;
-        sent.push(envelope.id);
+        sent.push(envelope.envelope.id);
     }
     let mut ask = here.asks(&presence, &peer);
     (ask.session_key, ask.urgent_only) = (Some(session_key), true);
@@ -129,7 +130,7 @@ pub(crate) async fn an_accepted_claim_keeps_others_off_until_it_expires(store: S
     here.send(T0, &sent).await;
     assert_eq!(here.message(&sent.id).await.expect("queued").claimed_by, Some(one.clone()));
     assert!(here.claims(at(29), &here.asks(&two, &peer)).await.is_empty());
-    let sent = [sent.id];
+    let sent = [sent.envelope.id];
     assert_eq!(here.claims(at(29), &here.asks(&one, &peer)).await, sent);
     assert_eq!(here.claims(at(30), &here.asks(&two, &peer)).await, sent);
 }

@@ -1,9 +1,9 @@
 //! Deliveries that are done.
 
 use claudemesh_broker::id::{Key, MeshId, MessageId};
-use claudemesh_broker::store::{Confirm, NewEnvelope, Stores};
+use claudemesh_broker::store::{Confirm, Stores};
 
-use super::fixture::{Fixture, T0, at, fresh_key};
+use super::fixture::{Fixture, T0, at, changed, fresh_key};
 
 impl Fixture {
     pub(crate) fn done(&self, id: &MessageId, member_key: &Key) -> Confirm {
@@ -86,9 +86,11 @@ pub(crate) async fn a_senders_own_id_confirms(store: Stores) {
     let (peer, session_key) = (here.member("ada").await, fresh_key());
     let send = async |to: &Key, client_id: &str| {
         let client_message_id = Some(client_id.to_owned());
-        let envelope = NewEnvelope { client_message_id, ..here.direct(&here.owner, to) };
+        let envelope = changed(here.direct(&here.owner, to), |envelope| {
+            envelope.client_message_id = client_message_id
+        });
         here.send(T0, &envelope).await;
-        envelope.id
+        envelope.envelope.id
     };
     let mine = send(&peer.key, "c1").await;
     let session = send(&session_key, "c2").await;
@@ -115,10 +117,9 @@ pub(crate) async fn a_senders_own_id_confirms(store: Stores) {
 
 pub(crate) async fn the_first_confirmation_counts(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let envelope = NewEnvelope {
-        client_message_id: Some("c".to_owned()),
-        ..here.direct(&here.owner, &here.owner.key)
-    };
+    let envelope = changed(here.direct(&here.owner, &here.owner.key), |envelope| {
+        envelope.client_message_id = Some("c".to_owned())
+    });
     here.send(T0, &envelope).await;
     let done = here.done(&envelope.id, &here.owner.key);
     let by_client_id = here.done_by_client_id("c", &here.owner.key, None);
@@ -130,11 +131,10 @@ pub(crate) async fn the_first_confirmation_counts(store: Stores) {
 
 pub(crate) async fn a_multicast_row_is_not_confirmed(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let sent = NewEnvelope {
-        target_spec: here.owner.key.to_string(),
-        client_message_id: Some("c".to_owned()),
-        ..here.multicast(&here.owner)
-    };
+    let sent = changed(here.multicast(&here.owner), |envelope| {
+        envelope.target_spec = here.owner.key.to_string();
+        envelope.client_message_id = Some("c".to_owned());
+    });
     let seq = here.send(T0, &sent).await;
     let presence = here.present(&here.owner).await;
     let by_client_id = here.done_by_client_id("c", &here.owner.key, None);

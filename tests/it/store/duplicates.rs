@@ -4,15 +4,15 @@ use claudemesh_broker::id::MessageId;
 use claudemesh_broker::store::{Accepted, Confirm, NewEnvelope, Stores};
 use std::collections::HashSet;
 
-use super::fixture::{Fixture, T0, at};
+use super::fixture::{Fixture, T0, at, changed};
 
 /// The same send once more, as a client repeats it.
 pub(crate) fn repeat(envelope: &NewEnvelope) -> NewEnvelope {
-    NewEnvelope { id: MessageId::generate(), ..envelope.clone() }
+    changed(envelope.clone(), |envelope| envelope.id = MessageId::generate())
 }
 
 fn keyed(envelope: NewEnvelope, key: &str) -> NewEnvelope {
-    NewEnvelope { client_message_id: Some(key.to_owned()), ..envelope }
+    changed(envelope, |envelope| envelope.client_message_id = Some(key.to_owned()))
 }
 
 fn is_new(answer: &Accepted) -> bool {
@@ -56,7 +56,7 @@ pub(crate) async fn a_repeat_of_a_delivered_envelope_is_a_duplicate(store: Store
     };
     store.mail.confirm(at(1), &[done]).await.expect("writable");
     let answers = here.accept(&[repeat(&first)]).await;
-    assert_eq!(answers, [Accepted::Duplicate { id: first.id }]);
+    assert_eq!(answers, [Accepted::Duplicate { id: first.envelope.id }]);
 }
 
 pub(crate) async fn a_repeat_of_a_multicast_is_a_duplicate(store: Stores) {
@@ -65,7 +65,7 @@ pub(crate) async fn a_repeat_of_a_multicast_is_a_duplicate(store: Stores) {
     let seq = here.send(T0, &first).await;
     let next = here.multicast(&here.owner);
     let answers = here.accept(&[repeat(&first), next]).await;
-    assert_eq!(answers[0], Accepted::Duplicate { id: first.id });
+    assert_eq!(answers[0], Accepted::Duplicate { id: first.envelope.id });
     let Accepted::New { previous_multicast, .. } = answers[1] else { panic!("{answers:?}") };
     assert_eq!(previous_multicast, seq, "a duplicate is no step in the order");
 }
@@ -83,7 +83,7 @@ pub(crate) async fn concurrent_repeats_are_accepted_once(store: Stores) {
                     .await
                     .expect("writable")[0]
                 {
-                    Accepted::New { .. } => (true, again.id),
+                    Accepted::New { .. } => (true, again.envelope.id),
                     Accepted::Duplicate { ref id } => (false, id.clone()),
                 }
             })
@@ -112,7 +112,7 @@ pub(crate) async fn a_key_belongs_to_its_mesh_and_member(store: Stores) {
     let answers = here.accept(&batch).await;
     assert!(answers.iter().all(is_new), "{answers:?}");
     let answers = here.accept(&batch.each_ref().map(repeat)).await;
-    let duplicates = batch.map(|envelope| Accepted::Duplicate { id: envelope.id });
+    let duplicates = batch.map(|envelope| Accepted::Duplicate { id: envelope.envelope.id });
     assert_eq!(answers, duplicates);
 }
 
@@ -126,15 +126,16 @@ pub(crate) async fn without_a_key_nothing_is_a_duplicate(store: Stores) {
 
 pub(crate) async fn a_repeat_is_known_without_being_taken(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let named = |name: &str| NewEnvelope {
-        client_message_id: Some(name.to_owned()),
-        ..here.direct(&here.owner, &here.owner.key)
+    let named = |name: &str| {
+        changed(here.direct(&here.owner, &here.owner.key), |envelope| {
+            envelope.client_message_id = Some(name.to_owned())
+        })
     };
     let (first, second) = (named("first"), named("second"));
     here.accept(&[first.clone(), second.clone()]).await;
     let nameless = here.direct(&here.owner, &here.owner.key);
     let asked = [repeat(&second), named("third"), nameless, repeat(&first)];
     let known = store.envelopes.repeats(&asked).await.expect("readable");
-    assert_eq!(known, [Some(second.id), None, None, Some(first.id)]);
+    assert_eq!(known, [Some(second.envelope.id), None, None, Some(first.envelope.id)]);
     assert_eq!(here.audit_of("message_sent").await.len(), 2);
 }

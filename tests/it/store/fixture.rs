@@ -6,8 +6,8 @@ use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
 use claudemesh_broker::protocol::handshake::About;
 use claudemesh_broker::protocol::{PeerRole, Priority, Profile, Status, StatusSource};
 use claudemesh_broker::store::{
-    Accepted, AuditRecord, ClaimRequest, Join, Joined, MessageState, NewEnvelope, NewInvite,
-    NewMesh, OpenPresence, Reach, ReattachPresence, Role, StoredPresence, Stores,
+    Accepted, AuditRecord, ClaimRequest, Envelope, Join, Joined, MessageState, NewEnvelope,
+    NewInvite, NewMesh, OpenPresence, Reach, ReattachPresence, Role, StoredPresence, Stores,
 };
 
 /// The instant at which everything begins.
@@ -115,25 +115,30 @@ impl Fixture {
 
     pub(crate) fn direct(&self, from: &Peer, to: &Key) -> NewEnvelope {
         NewEnvelope {
-            id: MessageId::generate(),
-            mesh: self.mesh.clone(),
-            sender_member: from.id.clone(),
-            sender_name: from.name.clone(),
-            sender_session_key: None,
-            target_spec: to.to_string(),
+            envelope: Envelope {
+                id: MessageId::generate(),
+                mesh: self.mesh.clone(),
+                sender_member: from.id.clone(),
+                sender_name: from.name.clone(),
+                sender_session_key: None,
+                target_spec: to.to_string(),
+                priority: Priority::Next,
+                nonce: "bm9uY2U=".to_owned(),
+                ciphertext: "Y2lwaGVydGV4dA==".to_owned(),
+                client_message_id: None,
+                request_fingerprint: None,
+                reply_to_id: None,
+            },
             reach: Reach::Direct { claim: None },
-            priority: Priority::Next,
-            nonce: "bm9uY2U=".to_owned(),
-            ciphertext: "Y2lwaGVydGV4dA==".to_owned(),
-            client_message_id: None,
-            request_fingerprint: None,
-            reply_to_id: None,
         }
     }
 
     pub(crate) fn multicast(&self, from: &Peer) -> NewEnvelope {
         let envelope = self.direct(from, &from.key);
-        NewEnvelope { target_spec: "*".to_owned(), reach: Reach::Multicast, ..envelope }
+        changed(envelope, |envelope| {
+            envelope.target_spec = "*".to_owned();
+            envelope.reach = Reach::Multicast;
+        })
     }
 
     /// Accepts one envelope and returns its place.
@@ -151,7 +156,7 @@ impl Fixture {
         for _ in 0..count {
             let envelope = self.direct(&self.owner, to);
             self.send(T0, &envelope).await;
-            ids.push(envelope.id);
+            ids.push(envelope.envelope.id);
         }
         ids
     }
@@ -173,7 +178,7 @@ impl Fixture {
     /// What a claim gives.
     pub(crate) async fn claims(&self, now: Timestamp, ask: &ClaimRequest) -> Vec<MessageId> {
         let given = self.store.mail.claim(now, ask).await.expect("a good request");
-        given.into_iter().map(|envelope| envelope.id).collect()
+        given.into_iter().map(|stored| stored.envelope.id).collect()
     }
 
     pub(crate) async fn message(&self, id: &MessageId) -> Option<MessageState> {
@@ -250,4 +255,13 @@ pub(crate) fn taking_over(node: &str) -> ReattachPresence {
         node: node.to_owned(),
         member: None,
     }
+}
+
+/// That envelope, but for what is changed about it.
+pub(crate) fn changed(
+    mut envelope: NewEnvelope,
+    change: impl FnOnce(&mut NewEnvelope),
+) -> NewEnvelope {
+    change(&mut envelope);
+    envelope
 }

@@ -6,7 +6,7 @@ use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Holder, NewEnvelope, Reach, Stores};
 use std::collections::HashSet;
 
-use super::fixture::{Fixture, T0, at};
+use super::fixture::{Fixture, T0, at, changed};
 
 pub(crate) async fn multicasts_come_in_order_after_a_position(store: Stores) {
     let here = Fixture::new(store.clone()).await;
@@ -15,7 +15,7 @@ pub(crate) async fn multicasts_come_in_order_after_a_position(store: Stores) {
     for _ in 0..4 {
         let envelope = here.multicast(&here.owner);
         let seq = here.send(T0, &envelope).await;
-        sent.push((envelope.id, seq));
+        sent.push((envelope.envelope.id, seq));
         here.mail(&here.owner.key, 1).await;
         there.send(T0, &there.multicast(&there.owner)).await;
     }
@@ -53,11 +53,10 @@ pub(crate) async fn a_message_is_found_by_its_beginning(store: Stores) {
     let there = here.another().await;
     let stem: String = id::generate().chars().rev().take(20).collect();
     let send = async |mesh: &Fixture, id: String| {
-        let envelope = NewEnvelope {
-            id: MessageId::from(id),
-            priority: Priority::Now,
-            ..mesh.direct(&mesh.owner, &mesh.owner.key)
-        };
+        let envelope = changed(mesh.direct(&mesh.owner, &mesh.owner.key), |envelope| {
+            envelope.id = MessageId::from(id);
+            envelope.priority = Priority::Now;
+        });
         mesh.send(at(3), &envelope).await;
         envelope
     };
@@ -151,10 +150,9 @@ pub(crate) async fn the_queue_lists_what_is_not_delivered(store: Stores) {
 pub(crate) async fn what_is_posted_to_a_topic_does_not_wait(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let waits = here.mail(&here.owner.key, 1).await;
-    let post = NewEnvelope {
-        target_spec: "#topic-id".to_owned(),
-        ..here.direct(&here.owner, &here.owner.key)
-    };
+    let post = changed(here.direct(&here.owner, &here.owner.key), |envelope| {
+        envelope.target_spec = "#topic-id".to_owned()
+    });
     here.send(T0, &post).await;
     let queued = store.messages.queued(&here.mesh, 10).await.expect("readable");
     assert_eq!(queued.into_iter().map(|state| state.id).collect::<Vec<_>>(), waits);
@@ -172,11 +170,10 @@ pub(crate) async fn what_is_posted_to_a_topic_does_not_wait(store: Stores) {
 pub(crate) async fn what_waits_is_measured_for_each_holder(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
-    let large = NewEnvelope {
-        nonce: "n".repeat(24),
-        ciphertext: "é".repeat(5000),
-        ..here.direct(&here.owner, &ada.key)
-    };
+    let large = changed(here.direct(&here.owner, &ada.key), |envelope| {
+        envelope.nonce = "n".repeat(24);
+        envelope.ciphertext = "é".repeat(5000);
+    });
     here.send(T0, &large).await;
     here.mail(&ada.key, 2).await;
     here.send(T0, &here.direct(&ada, &bob.key)).await;

@@ -9,7 +9,7 @@ use claudemesh_broker::store::{Accepted, Expired, NewEnvelope, Retention, Stores
 use serde_json::json;
 
 use super::duplicates::repeat;
-use super::fixture::{Fixture, Peer};
+use super::fixture::{Fixture, Peer, changed};
 
 const NOW: Timestamp = Timestamp::from_ms(1_000_000_000_000);
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -38,10 +38,9 @@ impl Fixture {
     }
 
     async fn sent(&self, now: Timestamp, to: &Peer, client_id: &str) -> NewEnvelope {
-        let envelope = NewEnvelope {
-            client_message_id: Some(client_id.to_owned()),
-            ..self.direct(&self.owner, &to.key)
-        };
+        let envelope = changed(self.direct(&self.owner, &to.key), |envelope| {
+            envelope.client_message_id = Some(client_id.to_owned())
+        });
         self.send(now, &envelope).await;
         envelope
     }
@@ -100,13 +99,13 @@ pub(crate) async fn a_key_outlives_its_envelope(store: Stores) {
     let delivered = here.sent(days_ago(8), &peer, "delivered").await;
     here.delivered(days_ago(8), &delivered, &peer).await;
     let undelivered = here.sent(days_ago(8), &peer, "undelivered").await;
-    let multicast = NewEnvelope {
-        client_message_id: Some("multicast".to_owned()),
-        ..here.multicast(&here.owner)
-    };
+    let multicast = changed(here.multicast(&here.owner), |envelope| {
+        envelope.client_message_id = Some("multicast".to_owned())
+    });
     here.send(days_ago(8), &multicast).await;
     here.expire().await;
-    let other_member = NewEnvelope { sender_member: peer.id.clone(), ..repeat(&delivered) };
+    let other_member =
+        changed(repeat(&delivered), |envelope| envelope.sender_member = peer.id.clone());
     for sent in [&delivered, &undelivered, &multicast] {
         assert!(!here.is_kept(sent).await);
         let answers = here.accept(&[repeat(sent)]).await;
@@ -153,8 +152,9 @@ pub(crate) async fn a_limit_bounds_each_kind(store: Stores) {
 pub(crate) async fn what_was_posted_to_a_topic_goes_without_an_audit_row(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
-    let post =
-        NewEnvelope { target_spec: "#topic-id".to_owned(), ..here.direct(&here.owner, &peer.key) };
+    let post = changed(here.direct(&here.owner, &peer.key), |envelope| {
+        envelope.target_spec = "#topic-id".to_owned()
+    });
     here.send(days_ago(8), &post).await;
     let mail = here.sent(days_ago(8), &peer, "mail").await;
     here.expire().await;

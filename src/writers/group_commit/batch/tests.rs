@@ -61,9 +61,10 @@ const OFF: QuotaConfig = QuotaConfig {
 };
 
 fn batch(senders: &[&str]) -> Vec<NewEnvelope> {
-    let of = |(number, sender): (usize, &&str)| NewEnvelope {
-        id: MessageId::from(number.to_string()),
-        ..direct(sender, "key")
+    let of = |(number, sender): (usize, &&str)| {
+        let mut new = direct(sender, "key");
+        new.id = MessageId::from(number.to_string());
+        new
     };
     senders.iter().enumerate().map(of).collect()
 }
@@ -72,7 +73,7 @@ fn batch(senders: &[&str]) -> Vec<NewEnvelope> {
 async fn write(writer: &mut Writer, fake: &Fake, batch: Vec<NewEnvelope>) -> Vec<Outcome> {
     let ids: Vec<MessageId> = batch.iter().map(|envelope| envelope.id.clone()).collect();
     let (envelopes, outcomes) = writer.write(fake, batch).await;
-    let back: Vec<MessageId> = envelopes.into_iter().map(|envelope| envelope.id).collect();
+    let back: Vec<MessageId> = envelopes.into_iter().map(|new| new.envelope.id).collect();
     assert_eq!((back, outcomes.len()), (ids.clone(), ids.len()));
     outcomes
 }

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::another_node;
 use crate::harness::postgres::{PrivatePostgres, connection};
-use crate::store::fixture::{Fixture, Peer, T0, at, fresh_key, new_mesh};
+use crate::store::fixture::{Fixture, Peer, T0, at, changed, fresh_key, new_mesh};
 
 const INSTALLATION: &str = include_str!("installation.sql");
 
@@ -195,10 +195,9 @@ async fn state_is_saved(here: &Fixture, presence: &PresenceId) {
 
 /// A key that an earlier broker took is not taken twice.
 async fn its_keys_count(here: &Fixture) {
-    let again = claudemesh_broker::store::NewEnvelope {
-        client_message_id: Some("id-1".to_owned()),
-        ..here.direct(&here.owner, &bob().key)
-    };
+    let again = changed(here.direct(&here.owner, &bob().key), |envelope| {
+        envelope.client_message_id = Some("id-1".to_owned())
+    });
     let answers = here.store.envelopes.accept(at(4), &[again]).await.expect("a mesh");
     assert!(matches!(&answers[0], Accepted::Duplicate { id }
         if id.as_str() == "Direct00000000000000000000000001"));

@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{another_node, fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store::fixture::{Fixture, Peer, T0, at};
+use crate::store::fixture::{Fixture, Peer, T0, at, changed};
 
 const NODES: usize = 4;
 const ROUNDS: usize = 12;
@@ -164,21 +164,21 @@ async fn an_older_nodes_rows_leave_the_chain_whole() {
 async fn nul_is_stored_as_a_replacement() {
     let (here, _url) = fixture().await;
     let peer = here.member("a\0da").await;
-    let odd = NewEnvelope {
-        nonce: "n\0".to_owned(),
-        ciphertext: "\0".to_owned(),
-        client_message_id: Some("c\0".to_owned()),
-        target_spec: "@\\\0u".to_owned(),
-        reach: Reach::Multicast,
-        ..here.direct(&peer, &peer.key)
-    };
+    let odd = changed(here.direct(&peer, &peer.key), |envelope| {
+        envelope.nonce = "n\0".to_owned();
+        envelope.ciphertext = "\0".to_owned();
+        envelope.client_message_id = Some("c\0".to_owned());
+        envelope.target_spec = "@\\\0u".to_owned();
+        envelope.reach = Reach::Multicast;
+    });
     here.send(T0, &odd).await;
     let kept = here.store.mail.multicasts_after(&here.mesh, 0, 10).await.expect("readable");
     assert_eq!(kept[0].target_spec, "@\\\u{fffd}u");
     assert_eq!(kept[0].sender_name, "a\0da".replace('\0', "\u{fffd}"));
-    let again = NewEnvelope { id: here.direct(&peer, &peer.key).id, ..odd.clone() };
+    let again =
+        changed(odd.clone(), |envelope| envelope.id = here.direct(&peer, &peer.key).envelope.id);
     let answers = here.store.envelopes.accept(T0, &[again]).await.expect("a mesh");
-    assert_eq!(answers, [Accepted::Duplicate { id: odd.id }]);
+    assert_eq!(answers, [Accepted::Duplicate { id: odd.envelope.id }]);
     let rows = here.audit_of("message_sent").await;
     assert_eq!(rows[0].payload["targetSpec"], "@\\\u{fffd}u");
     let mut opening = here.opening(&peer);

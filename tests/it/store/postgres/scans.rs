@@ -6,14 +6,12 @@ use std::time::Duration;
 use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
 use claudemesh_broker::store::postgres::{PostgresSettings, PostgresStore};
-use claudemesh_broker::store::{
-    Confirm, EndPresence, Holder, NewEnvelope, PresenceChange, Retention, Stores,
-};
+use claudemesh_broker::store::{Confirm, EndPresence, Holder, PresenceChange, Retention, Stores};
 use sqlx::{PgConnection, Row as _};
 
 use super::{fixture, seen_by};
 use crate::harness::postgres::connection;
-use crate::store::fixture::{Fixture, Peer, T0, at, taking_over};
+use crate::store::fixture::{Fixture, Peer, T0, at, changed, taking_over};
 
 /// Delivered and waiting envelopes, presences that ended and some that are
 /// open, audit rows; of one mesh, as an old installation has them.
@@ -68,7 +66,9 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
     let mut batch = vec![here.multicast(&here.owner)];
     for n in 0..20 {
         let client_message_id = Some(format!("{round}-{n}"));
-        batch.push(NewEnvelope { client_message_id, ..here.direct(&here.owner, &peer.key) });
+        batch.push(changed(here.direct(&here.owner, &peer.key), |envelope| {
+            envelope.client_message_id = client_message_id
+        }));
     }
     store.envelopes.accept(T0, &batch).await.expect("a mesh");
     let mailbox = (here.mesh.clone(), peer.key.clone());
