@@ -7,19 +7,17 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use crate::clock::Timestamp;
-use crate::cluster::{ClusterError, LeaseRef, MockCluster, PresenceRecord};
-use crate::codec::Codec;
+use crate::cluster::{ClusterError, MockCluster, PresenceRecord};
 use crate::config::Config;
+use crate::delivery::testing;
 use crate::id::{Key, MeshId, PresenceId};
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::rates::Rates;
 use crate::registry::{Registry, RoomGuard};
-use crate::session::inbox::Inbox;
-use crate::session::outbox::{Outbox, Taken};
-use crate::session::{Identity, Session};
+use crate::session::Session;
+use crate::session::outbox::Taken;
 use crate::store::*;
 use crate::writers::group_commit;
 use crate::writers::presences::PresenceWriter;
@@ -35,30 +33,18 @@ pub(super) fn cluster_away() -> ClusterError {
 
 /// A session of the mesh, with a key of its own that is called as the session is.
 pub(super) fn record(mesh: &str, id: &str) -> PresenceRecord {
-    let (mesh, member) = (MeshId::from(mesh), format!("{id}-member").as_str().into());
-    let key = Key::from(format!("{id}-member-key"));
     PresenceRecord {
         id: PresenceId::from(id),
+        mesh: MeshId::from(mesh),
         session_key: Some(Key::from(format!("{id}-key"))),
-        ..PresenceRecord::new(mesh, member, key, Timestamp::now())
+        has_confirmed: true,
+        ..testing::record(&format!("{id}-member"))
     }
 }
 
 /// The member of the session that is called so.
 pub(super) fn member(of: &str) -> Member {
-    Member {
-        id: format!("{of}-member").as_str().into(),
-        key: Key::from(format!("{of}-member-key")),
-        display_name: of.to_owned(),
-        role: Role::Member,
-        is_owner: false,
-        role_tag: None,
-        default_groups: Vec::new(),
-        message_mode: "push".to_owned(),
-        grants: Grants::default(),
-        joined_at: Timestamp::default(),
-        revoked_at: None,
-    }
+    testing::member(&format!("{of}-member"))
 }
 
 /// What a session's socket is to be closed with, if it is.
@@ -164,25 +150,7 @@ impl Scene {
     }
 
     pub(super) fn attach(&self, room: &RoomGuard, record: PresenceRecord) -> Arc<Session> {
-        let identity = Identity {
-            mesh: record.mesh.clone(),
-            member: record.member.clone(),
-            member_key: record.member_key.clone(),
-            session_key: record.session_key.clone(),
-            role: record.role,
-            visitor: record.visitor,
-        };
-        let lease = LeaseRef {
-            mesh: record.mesh.clone(),
-            presence: record.id.clone(),
-            epoch: record.epoch,
-        };
-        let budget = self.presence.delivery.rates.session_budget();
-        let inbox = Inbox::new(0, true);
-        let session = Session::new(identity, lease, Codec::Json, Outbox::new(), inbox, budget);
-        let _ = session.plan_drain();
-        assert!(session.end_drain(true), "nothing waits");
-        let session = Arc::new(session);
+        let session = testing::session(&record);
         let entered = room.attach(record, Arc::clone(&session), || {});
         assert!(!entered.is_refused);
         session

@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn envelope(seq: i64) -> StoredEnvelope {
-        stored(&format!("m{seq}"), seq, "member", "*")
+        stored(&format!("m{seq}"), seq, "ada", "*")
     }
 
     fn redeliver_in(scene: &Scene) {
