@@ -1,46 +1,41 @@
-//! From a hello to a session.
+//! Admission: from a hello to a session, and what remains when its socket is gone.
 //!
 //! The checks stand in the recorded order; nothing is registered before the
-//! signature has been verified and used up.
+//! signature has been verified and used up. Who somebody is, only a proof says, never the
+//! cluster's directory. Called by [`socket`](crate::socket) alone.
 
 mod cost;
 mod daemon;
+mod entering;
 mod place;
 mod proof;
 mod record;
+mod refusal;
 mod session_key;
-pub mod teardown;
-mod visit;
+pub(crate) mod teardown;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use self::cost::charge;
-use self::place::{Place, acquire, let_go};
+use self::entering::Entering;
+use self::place::{Place, acquire};
 use self::proof::{admit, check_session_proofs, session_key_of, use_up};
-use self::record::{hello_ack, joined, opening};
-use self::session_key::{anothers_key, check_session_key};
-use crate::auth::{HelloProof, ProofError, verify_hello};
+pub(crate) use self::refusal::Refusal;
+use self::session_key::check_session_key;
+use crate::auth::{HelloProof, verify_hello};
 use crate::clock::Timestamp;
-use crate::cluster::{LeaseRef, PresenceRecord, Release};
 use crate::codec::Codec;
 use crate::config::NodeConfig;
-use crate::delivery::drain;
 use crate::id::{Key, MeshId};
-use crate::presence::status;
-use crate::presence::{self, changes, members};
+use crate::presence::{self, members};
 use crate::protocol::handshake::About;
-use crate::protocol::{
-    CloseReason, ErrorFrame, Hello, HelloAck, PeerRole, ServerMessage, SessionHello, Status,
-    StatusSource,
-};
+use crate::protocol::{CloseReason, Hello, PeerRole, SessionHello};
 use crate::rates::Rates;
 use crate::registry::RoomGuard;
-use crate::session::inbox::Inbox;
+use crate::session::Session;
 use crate::session::outbox::Outbox;
-use crate::session::{Identity, Session};
-use crate::store::{Admission, AdmittedMember, EndPresence, PeerState, PresenceChange, Stores};
+use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences};
 use crate::writers::confirmations::Confirmations;
 
 /// What the functions of this room work with.
@@ -49,8 +44,12 @@ pub struct Parts {
     pub node: NodeConfig,
     /// How long a claim on a message holds, in milliseconds.
     pub claim_ms: i64,
-    /// The durable side.
-    pub stores: Stores,
+    /// Who is a member.
+    pub members: Arc<dyn Members>,
+    /// Who has what to read.
+    pub mail: Arc<dyn Mail>,
+    /// The rows of presences.
+    pub presences: Arc<dyn Presences>,
     /// What peers are told, and through it delivery, the registry and the cluster.
     pub presence: Arc<presence::Parts>,
     /// Deliveries that are done.
@@ -60,42 +59,13 @@ pub struct Parts {
 }
 
 /// A session and its hold on its mesh.
-pub struct Active {
+pub(crate) struct Active {
     /// The session.
-    pub session: Arc<Session>,
+    pub(crate) session: Arc<Session>,
     /// Its mesh; stays while this lives.
-    pub room: RoomGuard,
+    pub(crate) room: RoomGuard,
     /// What the member's last session left, to go on from.
-    pub saved: Option<Box<PeerState>>,
-}
-
-/// A hello that is refused: the error frame, then the close.
-#[derive(Debug)]
-pub struct Refusal {
-    /// What the peer is told.
-    pub error: ErrorFrame,
-    /// What the socket is closed with.
-    pub close: CloseReason,
-}
-
-impl Refusal {
-    fn new(code: &'static str, message: impl Into<String>) -> Box<Self> {
-        let error = ErrorFrame::new(code, message);
-        Box::new(Self { error, close: CloseReason::refused(code) })
-    }
-
-    fn proof(form: &str, error: ProofError) -> Box<Self> {
-        Self::new(error.code(), format!("{form} rejected: {}", error.code()))
-    }
-
-    fn unavailable() -> Box<Self> {
-        let mut error = ErrorFrame::new(
-            "unavailable",
-            "this parts cannot take new peers right now; try again in a few seconds",
-        );
-        error.retry_after_ms = Some(2_000);
-        Box::new(Self { error, close: CloseReason::TRY_AGAIN_LATER })
-    }
+    pub(crate) saved: Option<Box<PeerState>>,
 }
 
 /// A peer that has proven who it is. Only this module makes one, and a session's
@@ -115,7 +85,7 @@ struct Proven {
 /// What tells whether anything about a member has changed since it was read.
 #[derive(Clone, Copy)]
 struct MemberRead {
-    /// [`Node::member_changes`] before.
+    /// [`presence::Parts::member_changes`] before.
     changes: u64,
     /// Which of the node's reads of members it is.
     number: u64,
@@ -133,7 +103,7 @@ impl MemberRead {
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn hello(
+pub(crate) async fn hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
@@ -150,12 +120,12 @@ pub async fn hello(
     verify_hello(proof, Timestamp::now()).map_err(|error| Refusal::proof("hello", error))?;
     let visitor = hello.is_visit(session_key.is_some());
     let mesh = MeshId::from(hello.mesh_id);
-    let unauthorized = || Refusal::new("unauthorized", "pubkey not found in mesh");
     let read = MemberRead::begin(parts);
-    let admitted =
-        admit(parts, &mesh, &hello.pubkey, &hello.member_id).await?.ok_or_else(unauthorized)?;
+    let admitted = admit(parts, &mesh, &hello.pubkey, &hello.member_id)
+        .await?
+        .ok_or_else(Refusal::unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
-        return Err(unauthorized());
+        return Err(Refusal::unauthorized());
     }
     use_up(parts, &hello.signature).await?;
     let role = PeerRole::ControlPlane;
@@ -171,7 +141,7 @@ pub async fn hello(
 /// # Errors
 ///
 /// The refusal to send.
-pub async fn session_hello(
+pub(crate) async fn session_hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
@@ -206,28 +176,22 @@ async fn enter(
     outbox: &Outbox,
     proven: Proven,
 ) -> Result<Active, Box<Refusal>> {
-    let room = parts
-        .presence
-        .registry
-        .enter(&proven.mesh, &parts.stores, &*parts.presence.cluster)
-        .await
-        .map_err(|error| {
-            tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
-            Refusal::unavailable()
-        })?;
+    let (members, mail, presence) = (&*parts.members, &*parts.mail, &parts.presence);
+    let room = presence.registry.enter(&proven.mesh, members, mail, &*presence.cluster).await;
+    let room = room.map_err(|error| {
+        tracing::warn!(%error, mesh = %proven.mesh, "a mesh could not be entered");
+        Refusal::unavailable()
+    })?;
     room.set_member(proven.read.number, proven.admitted.member.clone());
     check_session_key(parts, &room, &proven).await?;
     charge(parts, &room, &proven).await?;
     let changes = proven.read.changes;
-    let active = match acquire(parts, &room, &proven).await? {
-        Place::Visit { record, lease } => {
-            visit::begin(parts, codec, outbox, room, proven, *record, lease).await?
-        }
-        Place::New { record, lease } => {
-            open(parts, codec, outbox, room, proven, *record, lease).await?
-        }
+    let entering = Entering { parts, codec, outbox, room, proven };
+    let active = match acquire(parts, &entering.room, &entering.proven).await? {
+        Place::Visit { record, lease } => entering.visit(*record, lease).await?,
+        Place::New { record, lease } => entering.open(*record, lease).await?,
         Place::Kept { record, lease, position } => {
-            reattach(parts, codec, outbox, room, proven, *record, lease, position).await?
+            entering.reattach(*record, lease, position).await?
         }
     };
     recheck(parts, &active, changes).await;
@@ -245,7 +209,7 @@ async fn recheck(parts: &Arc<Parts>, active: &Active, changes: u64) {
         return;
     }
     let read = parts.presence.registry.begin_refresh();
-    match parts.stores.members.admit(mesh, member_key.as_str(), member.as_str()).await {
+    match parts.members.admit(mesh, member_key.as_str(), member.as_str()).await {
         Ok(Admission::Member(admitted)) if admitted.member.id == *member => {
             active.room.set_member(read, admitted.member);
         }
@@ -255,191 +219,6 @@ async fn recheck(parts: &Arc<Parts>, active: &Active, changes: u64) {
             active.session.outbox.close(CloseReason::TRY_AGAIN_LATER);
         }
     }
-}
-
-/// A session that names a key which is another member's.
-struct ClaimsAnothersKey;
-
-/// A new presence.
-async fn open(
-    parts: &Arc<Parts>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    mut record: PresenceRecord,
-    lease: LeaseRef,
-) -> Result<Active, Box<Refusal>> {
-    if parts.presence.life.disk_low.load(Ordering::Relaxed) {
-        // A session that comes back writes little; a new one adds to the chain.
-        let_go(parts, &lease, Release::Now).await;
-        return Err(Refusal::unavailable());
-    }
-    apply_pending_status(parts, &mut record).await;
-    record.epoch = lease.epoch;
-    let opened = opening(parts, &proven, &record);
-    let position = match parts.presence.writer.open(opened).await {
-        Ok(position) => position,
-        Err(error) => {
-            tracing::warn!(%error, mesh = %proven.mesh, "a presence could not be opened");
-            let_go(parts, &lease, Release::Now).await;
-            return Err(Refusal::unavailable());
-        }
-    };
-    let position = daemon::take_over(parts, &room, &record).await.unwrap_or(position);
-    record.begins_after = Some(position);
-    let ack = hello_ack(parts, &proven, &record, false);
-    let announcement = record.visible.then(|| joined(&proven, &record));
-    if !write_back(parts, &lease, &record).await && has_withdrawn(parts, &lease, &record).await {
-        return Err(Refusal::unavailable());
-    }
-    let opened = record.clone();
-    let entered =
-        activate(parts, codec, outbox, room, proven, record, lease.clone(), position, &ack);
-    let Ok(active) = entered else {
-        // Nobody was told of it.
-        has_withdrawn(parts, &lease, &opened).await;
-        return Err(anothers_key());
-    };
-    let record = active.room.record(&active.session.presence);
-    if let Some(record) = record {
-        changes::publish(&parts.presence, &active.room, &record, announcement);
-    }
-    drain::start(&parts.presence.delivery, &active.room, &active.session);
-    parts.presence.metrics.connections.inc();
-    Ok(active)
-}
-
-/// The same session comes back: same presence, no event.
-#[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
-async fn reattach(
-    parts: &Arc<Parts>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    mut record: PresenceRecord,
-    lease: LeaseRef,
-    position: i64,
-) -> Result<Active, Box<Refusal>> {
-    if let Some(written) = apply_pending_status(parts, &mut record).await {
-        let id = record.id.clone();
-        parts
-            .presence
-            .writer
-            .change(PresenceChange { status: Some(written), ..PresenceChange::of(id) });
-    }
-    // Of an earlier life of the node is known only how far it was.
-    record.begins_after.get_or_insert(position);
-    let ack = hello_ack(parts, &proven, &record, true);
-    write_back(parts, &lease, &record).await;
-    let ending = changes::Ending {
-        record: record.clone(),
-        close: Some(CloseReason::BAD_SESSION_PUBKEY),
-        audit: Vec::new(),
-    };
-    let entered = activate(parts, codec, outbox, room, proven, record, lease, position, &ack);
-    let Ok(active) = entered else {
-        if let Err(error) =
-            changes::remove(&parts.presence, &ending.record.mesh, std::slice::from_ref(&ending))
-                .await
-        {
-            tracing::warn!(%error, "a claim of a proven session key waits for the sweep");
-        }
-        return Err(anothers_key());
-    };
-    let claim = Duration::from_millis(u64::try_from(parts.claim_ms).unwrap_or(0));
-    active.session.resume(Instant::now() + claim);
-    if let Some(record) = active.room.record(&active.session.presence) {
-        changes::publish(&parts.presence, &active.room, &record, None);
-    }
-    drain::start(&parts.presence.delivery, &active.room, &active.session);
-    parts.presence.metrics.connections.inc();
-    Ok(active)
-}
-
-/// Writes the record to the cluster's directory; whether the lease is held, as far
-/// as is known.
-async fn write_back(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) -> bool {
-    parts.presence.cluster.write_record(lease, record).await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "a record waits for its renewal");
-        true
-    })
-}
-
-/// Another hello of the session came while the row of this one's presence was on
-/// its way, found none, and took a place of its own: nobody was told of this one,
-/// and its row ends. Not if the other went on with this presence.
-async fn has_withdrawn(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) -> bool {
-    let end = EndPresence { node: Some(record.node.clone()), ..changes::ended_row(record, &[]) };
-    match parts.stores.presences.end(Timestamp::now(), &[end]).await {
-        Ok(ended) if ended.is_empty() => false,
-        Ok(_) => {
-            let_go(parts, lease, Release::Now).await;
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "a presence without a lease waits for the sweep");
-            true
-        }
-    }
-}
-
-/// A hook may have spoken before the session came; what it made of the status.
-/// Never changes `dnd`.
-async fn apply_pending_status(
-    parts: &Parts,
-    record: &mut PresenceRecord,
-) -> Option<status::Standing> {
-    let pending = parts.presence.cluster.take_pending_status(record.pid, &record.cwd).await;
-    let word = pending.ok().flatten().filter(|_| record.status != Status::Dnd)?;
-    let now = Timestamp::now();
-    let current = (record.status, record.status_source, record.status_updated_at);
-    let fresh_ms = parts.presence.config.hook_fresh_window_ms;
-    let written = status::write(current, word, StatusSource::Hook, now, fresh_ms);
-    (record.status, record.status_source, record.status_updated_at) = written;
-    Some(written)
-}
-
-/// From here on others deliver to it: `hello_ack` is queued first, so that
-/// nothing precedes it. An error: it names a session key that somebody else has
-/// proven meanwhile, and does not enter.
-#[expect(clippy::too_many_arguments, reason = "the pieces of one session, put together once")]
-fn activate(
-    parts: &Arc<Parts>,
-    codec: Codec,
-    outbox: &Outbox,
-    room: RoomGuard,
-    proven: Proven,
-    record: PresenceRecord,
-    lease: LeaseRef,
-    position: i64,
-    ack: &HelloAck,
-) -> Result<Active, ClaimsAnothersKey> {
-    let mut inbox = Inbox::new(position, record.confirms());
-    inbox.hold(record.status != Status::Idle);
-    let identity = Identity {
-        mesh: proven.mesh,
-        member: proven.admitted.member.id,
-        member_key: proven.admitted.member.key,
-        session_key: proven.session_key,
-        role: proven.role,
-        visitor: proven.visitor,
-    };
-    let budget = parts.rates.session_budget();
-    let session = Arc::new(Session::new(identity, lease, codec, outbox.clone(), inbox, budget));
-    let ack = ServerMessage::HelloAck(Box::new(ack.clone()));
-    let greet = || outbox.say(codec.encode(&ack, None));
-    let entered = room.attach(record, Arc::clone(&session), greet);
-    if entered.is_refused {
-        return Err(ClaimsAnothersKey);
-    }
-    if let Some(replaced) = entered.replaced {
-        replaced.outbox.close(CloseReason::SESSION_REPLACED);
-    }
-    changes::end_claims(&parts.presence, &room, entered.claims);
-    parts.presence.metrics.connections_active.inc();
-    Ok(Active { session, room, saved: proven.admitted.saved.map(Box::new) })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! Frames of other nodes.
+//! Frames of other nodes: what each leads to on this one.
+//!
+//! Nothing here waits for the store or the cluster between two frames, so that none
+//! overtakes another and none is held up. Run by [`app`](crate::app).
 
 use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::delivery::deliver;
-use crate::delivery::drain;
-use crate::presence::Parts;
-use crate::presence::{changes, members, said, status};
+use crate::delivery::{deliver, drain};
+use crate::events;
+use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
 
@@ -53,7 +55,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
             changes::end_claims(parts, room, entered.claims);
             if let Some(event) = &event {
-                changes::announce(room, event);
+                events::announce(room, event);
             }
         }
         BusMessage::Ended { presence, close, event } => {
@@ -61,7 +63,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             let record = room.record(&presence);
             changes::close_here(room, &presence, close);
             if let Some(event) = &event {
-                changes::announce(room, event);
+                events::announce(room, event);
             }
             if let Some(record) = record.filter(|record| !record.visitor) {
                 deliver::drain_addressed(&parts.delivery, room, &record.member_key);
@@ -172,4 +174,39 @@ fn doubt(parts: &Arc<Parts>, room: &Arc<Room>) {
         read_directory(&parts, &room).await;
         room.end_doubt();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::cluster::PresenceRecord;
+    use crate::id::Key;
+    use crate::presence::fakes::{Fakes, entered, member, mesh, record, settled};
+
+    #[tokio::test]
+    async fn records_that_do_not_fit_their_members_are_looked_into_once_at_a_time() {
+        let mut fakes = Fakes::new();
+        let bob = member("bob", Key::from("bob-key"));
+        let (known, again) = (record(&bob), bob.clone());
+        fakes.has(vec![bob], vec![known.clone()]);
+        fakes.members.expect_active().times(1).return_once(move |_| Ok(vec![again]));
+        let listed = vec![known.clone()];
+        fakes.cluster.expect_directory().times(1).return_once(move |_| Ok(listed));
+        let parts = fakes.parts();
+        let room = entered(&parts).await;
+        let (sender, events) = mpsc::channel(3);
+        for _ in 0..3 {
+            let forged = PresenceRecord { member_key: Key::from("eve-key"), ..known.clone() };
+            let message = BusMessage::Presence { record: Box::new(forged), event: None };
+            let event = ClusterEvent::Message { mesh: mesh(), message: Box::new(message) };
+            sender.send(event).await.expect("there is room");
+        }
+        drop(sender);
+        run(Arc::clone(&parts), events).await;
+        settled(&parts).await;
+        assert_eq!(room.record(&known.id).expect("it is listed").member_key, known.member_key);
+        assert!(room.begin_doubt(), "the next of them is looked into again");
+    }
 }

@@ -8,12 +8,18 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
+//! - `audience`: who a multicast is for
+//! - `push`: what a peer receives; pure
 //! - [`policy`]: targets, grants and holds; pure
 
+mod audience;
 pub mod deliver;
 pub mod drain;
 pub mod policy;
+mod push;
 pub mod send;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 
@@ -25,7 +31,7 @@ use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::store::{Mail, Members};
-use crate::writers::group_commit::AcceptQueue;
+use crate::writers::group_commit::CommitQueue;
 
 /// What the functions of this room work with.
 pub struct Parts {
@@ -38,7 +44,7 @@ pub struct Parts {
     /// The way to the other nodes.
     pub cluster: Arc<dyn Cluster>,
     /// The way to the disk.
-    pub group_commit: AcceptQueue,
+    pub group_commit: CommitQueue<send::PendingSend>,
     /// Turns of drains to read the store.
     pub drains: Semaphore,
     /// How much a member may send.

@@ -10,6 +10,8 @@
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
 
+#[cfg(test)]
+mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
@@ -17,14 +19,14 @@ mod upkeep;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
 use self::sample::Sampler;
 use crate::cluster::ClusterHealth;
 use crate::life::Life;
-use crate::presence::{self, changes, status};
+use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
 use crate::vitals;
 
@@ -46,7 +48,7 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a place
 /// that was passed, and every drain, look at once.
-const PLACES_INTERVAL: Duration = Duration::from_secs(10);
+const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -76,7 +78,13 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, DECAY_INTERVAL, presence, |it| async move { status::decay(&it).await });
     if parts.infers_status {
-        every(life, tasks, INFER_INTERVAL, presence, |it| async move { status::infer(&it).await });
+        every(
+            life,
+            tasks,
+            INFER_INTERVAL,
+            presence,
+            |it| async move { transcript::infer(&it).await },
+        );
     }
     every(life, tasks, REDELIVERY_INTERVAL, presence, |it| async move {
         mail::redeliver(&it.registry, &it.delivery);
@@ -93,8 +101,8 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
             mail::look_for_mail(&it.registry, &it.delivery).await;
         }
     });
-    every(life, tasks, PLACES_INTERVAL, presence, |it| async move {
-        mail::check_places(&it.registry, &it.delivery).await;
+    every(life, tasks, REWIND_INTERVAL, presence, |it| async move {
+        mail::look_for_rewinds(&it.registry, &it.delivery).await;
     });
     every(life, tasks, VITALS_INTERVAL, &parts.sampler, |it| async move { it.sample().await });
     every(life, tasks, HEALTH_INTERVAL, parts, |it| async move {
@@ -106,7 +114,9 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     every(life, tasks, RETENTION_INTERVAL, parts, |it| async move {
         upkeep::expire(&*it.stores.messages, &it.presence).await;
     });
-    every(life, tasks, SWEEP_INTERVAL, presence, |it| async move { upkeep::sweep(&it).await });
+    every(life, tasks, SWEEP_INTERVAL, presence, |it| async move {
+        upkeep::sweep(&it, Instant::now()).await;
+    });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

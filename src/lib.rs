@@ -7,7 +7,7 @@
 //! - proof and sealing: [`auth`], [`sealing`], [`audit`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
 //! - what a node knows: [`session`], [`registry`], [`rates`]
-//! - what it does: [`writers`], [`delivery`], [`presence`], [`bus`],
+//! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
 //!   [`admission`], [`features`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
@@ -28,6 +28,7 @@ pub mod codec;
 pub mod command;
 pub mod config;
 pub mod delivery;
+mod events;
 pub mod features;
 pub mod http;
 pub mod id;

@@ -1,19 +1,22 @@
 //! Presence: what peers are told of each other, and how a presence ends.
 //!
 //! A presence begins and ends once in the cluster, whichever nodes try; its peers
-//! hear of each exactly once, and never of a hidden one.
+//! hear of each exactly once, and never of a hidden one. Called by hellos, by what peers
+//! ask, by frames of other nodes and by jobs; nothing here knows a socket.
 //!
-//! - [`changes`]: announcements, ends and removals
-//! - [`members`]: who is a member, read again when that changes
-//! - [`status`]: idle, working, do not disturb, and what follows
-//! - [`said`]: what a visitor on another node says for a session here
-//! - [`transcript`]: the status that a session's own transcript shows
+//! - `changes`: announcements, ends and removals
+//! - `members`: who is a member, read again when that changes
+//! - `status`: idle, working, do not disturb, and what follows
+//! - `said`: what a visitor on another node says for a session here
+//! - `transcript`: the status that a session's own transcript shows
 
-pub mod changes;
-pub mod members;
-pub mod said;
-pub mod status;
-pub mod transcript;
+pub(crate) mod changes;
+#[cfg(test)]
+pub(crate) mod fakes;
+pub(crate) mod members;
+pub(crate) mod said;
+pub(crate) mod status;
+pub(crate) mod transcript;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -69,3 +72,6 @@ pub struct UnsettledEnd {
     /// The call's instant.
     pub at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests;

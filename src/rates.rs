@@ -153,3 +153,97 @@ impl Rates {
         self.admin_blocked.lock().retain(|_, until| *until > now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cluster::{ClusterError, MockCluster};
+    use crate::config::Config;
+
+    fn rates(hook_per_minute: u32, hello_per_minute: u32) -> Rates {
+        let message = Config::for_tests(Path::new("unused")).message;
+        Rates::new(&message, hook_per_minute, hello_per_minute)
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_counts_by_what_one_client_is_given() {
+        let is_one = |a: &str, b: &str| Client::from(address(a)) == Client::from(address(b));
+        assert!(is_one("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"), "a network of 64 bits");
+        assert!(!is_one("2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(is_one("::ffff:192.0.2.1", "192.0.2.1"), "IPv4 written as IPv6");
+        assert!(!is_one("192.0.2.1", "192.0.2.2"));
+    }
+
+    #[test]
+    fn an_address_opens_so_many_sockets_and_is_told_when_the_next() {
+        let rates = rates(0, 2);
+        for _ in 0..2 {
+            assert_eq!(rates.may_hello(address("192.0.2.1")), Ok(()));
+        }
+        let wait = rates.may_hello(address("::ffff:192.0.2.1")).expect_err("the same client");
+        assert!((1..=30).contains(&wait), "{wait}");
+        assert_eq!(rates.may_hello(address("192.0.2.2")), Ok(()));
+    }
+
+    #[test]
+    fn a_hook_is_limited_by_its_process_and_its_folder() {
+        let rates = rates(1, 0);
+        assert!(rates.may_hook(1, "/a") && rates.may_hook(1, "/b") && rates.may_hook(2, "/a"));
+        assert!(!rates.may_hook(1, "/a"));
+    }
+
+    #[test]
+    fn who_guesses_admin_tokens_is_kept_out_and_others_are_not() {
+        let (rates, guesser) = (rates(0, 0), address("2001:db8::1"));
+        for _ in 0..limits::ADMIN_FAILURES_PER_MINUTE {
+            rates.note_admin_failure(guesser);
+            assert_eq!(rates.admin_blocked(guesser), None, "anybody mistypes");
+        }
+        rates.note_admin_failure(guesser);
+        rates.sweep();
+        let left = rates.admin_blocked(address("2001:db8::2")).expect("the same network");
+        assert!((1..=ADMIN_BLOCK.as_secs()).contains(&left), "{left}");
+        assert_eq!(rates.admin_blocked(address("2001:db8:0:1::1")), None);
+    }
+
+    #[tokio::test]
+    async fn sends_and_requests_have_a_bucket_each_in_the_cluster() {
+        let mut cluster = MockCluster::new();
+        let take = cluster.expect_take_tokens();
+        take.returning(|bucket, want, _, _| Ok(if bucket == "send/ada" { 0 } else { want }));
+        let (rates, ada) = (rates(0, 0), MemberId::from("ada"));
+        assert!(!rates.may_send(&cluster, &ada).await);
+        assert_eq!(rates.may_ask(&cluster, &ada, 1).await, Ok(()));
+        assert!(rates.may_send(&cluster, &MemberId::from("bob")).await);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_cannot_be_asked_stops_nobody() {
+        let mut cluster = MockCluster::new();
+        let away = |_: &str, _, _, _| Err(ClusterError::Unavailable("away".to_owned()));
+        cluster.expect_take_tokens().returning(away);
+        assert!(rates(0, 0).may_send(&cluster, &MemberId::from("ada")).await);
+    }
+
+    #[test]
+    fn a_session_may_ask_a_part_of_what_its_member_may() {
+        let rates = rates(0, 0);
+        let part = rates.requests.burst().div_ceil(limits::SESSIONS_TO_SPEND_A_BUDGET);
+        let mut budget = rates.session_budget();
+        assert_eq!(budget.take(0, part - 1), Ok(()));
+        assert_eq!(budget.take(0, 1), Ok(()));
+        assert!(budget.take(0, 1).is_err());
+    }
+
+    #[test]
+    fn the_refusal_names_rate_and_burst() {
+        let text = rates(0, 0).send_refusal();
+        assert_eq!(text, "rate_limit: max 600 msg/min (burst 100) — slow down");
+    }
+}

@@ -23,7 +23,7 @@ pub use room::{Candidate, Entered, Reading, Room};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::id::MeshId;
-use crate::store::{StoreError, Stores};
+use crate::store::{Mail, Members, StoreError};
 
 /// How long a room outlives its last session here: a lone peer that
 /// reconnects should not cost a subscription each time.
@@ -100,11 +100,12 @@ impl Registry {
     pub async fn enter(
         self: &Arc<Self>,
         mesh: &MeshId,
-        store: &Stores,
+        members: &dyn Members,
+        mail: &dyn Mail,
         cluster: &dyn Cluster,
     ) -> Result<RoomGuard, EnterError> {
         let (guard, is_read) = self.hold(mesh);
-        is_read.get_or_try_init(|| read(&guard, store, cluster)).await?;
+        is_read.get_or_try_init(|| read(&guard, members, mail, cluster)).await?;
         Ok(guard)
     }
 
@@ -181,11 +182,16 @@ impl Registry {
     }
 }
 
-async fn read(room: &Arc<Room>, store: &Stores, cluster: &dyn Cluster) -> Result<(), EnterError> {
+async fn read(
+    room: &Arc<Room>,
+    members: &dyn Members,
+    mail: &dyn Mail,
+    cluster: &dyn Cluster,
+) -> Result<(), EnterError> {
     let (reading, members_read) = (room.begin_reading(), room.begin_refresh());
     let records = cluster.join_mesh(room.mesh()).await?;
-    let members = store.members.active(room.mesh()).await?;
-    let newest = store.mail.newest_seq(room.mesh()).await?;
+    let members = members.active(room.mesh()).await?;
+    let newest = mail.newest_seq(room.mesh()).await?;
     // The members first: what the directory says has to fit them.
     room.set_members(members_read, members);
     reading.finish(records);

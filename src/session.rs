@@ -59,7 +59,7 @@ pub struct Session {
     resumption: Mutex<Option<Box<Resumption>>>,
     /// Where its socket comes from, once its connection has said so.
     client: OnceLock<IpAddr>,
-    /// Set while the ledger has it in its list.
+    /// Set while the confirmations have it in their list.
     pub(crate) is_in_confirmations: AtomicBool,
     /// By this machine's clock: others compare it with theirs.
     last_heard: AtomicI64,

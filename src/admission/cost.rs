@@ -6,7 +6,6 @@ use super::{Proven, Refusal};
 use crate::admission::Parts;
 use crate::limits;
 use crate::protocol::budget::cut;
-use crate::protocol::{CloseReason, ErrorFrame};
 use crate::rates::cost;
 use crate::registry::RoomGuard;
 
@@ -22,12 +21,7 @@ pub(super) async fn charge(
     }
     let cost = cost::of_new_presence(room.presences());
     let member = &proven.admitted.member.id;
-    parts.rates.may_ask(&*parts.presence.cluster, member, cost).await.map_err(|wait| {
-        let text = "this member opens new sessions too fast; come again later";
-        let mut error = ErrorFrame::new("rate_limit", text);
-        error.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        Box::new(Refusal { error, close: CloseReason::RATE_LIMIT })
-    })
+    parts.rates.may_ask(&*parts.presence.cluster, member, cost).await.map_err(Refusal::too_many)
 }
 
 /// Whether the mesh knows a presence of this very session.

@@ -33,12 +33,8 @@ pub(super) async fn take_over(
     });
     let last = old.iter().max_by_key(|candidate| candidate.record.last_seen_at)?;
     let position = position_of(parts, &last.record).await;
-    let ending = |record: &PresenceRecord| changes::Ending {
-        record: record.clone(),
-        close: None,
-        audit: Vec::new(),
-    };
-    let endings: Vec<_> = old.iter().map(|candidate| ending(&candidate.record)).collect();
+    let endings: Vec<_> =
+        old.iter().map(|candidate| changes::Ending::of(&candidate.record, None)).collect();
     match changes::remove(&parts.presence, room.mesh(), &endings).await {
         Ok(_) => position,
         Err(error) => {
@@ -58,6 +54,6 @@ async fn position_of(parts: &Parts, record: &PresenceRecord) -> Option<i64> {
         display_name: None,
         node: record.node.clone(),
     };
-    let position = parts.stores.presences.reattach(Timestamp::now(), &record.id, &unchanged).await;
+    let position = parts.presences.reattach(Timestamp::now(), &record.id, &unchanged).await;
     position.ok().flatten()
 }

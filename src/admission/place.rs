@@ -41,7 +41,7 @@ pub(super) async fn acquire(
         })?;
         let (lease, old) = match acquired {
             Acquired::New { lease, yielded } => {
-                end_yielded(parts, &proven.mesh, yielded).await;
+                end_yielded(parts, &proven.mesh, &yielded).await;
                 let record = Box::new(record);
                 return Ok(if proven.visitor {
                     Place::Visit { record, lease }
@@ -52,7 +52,7 @@ pub(super) async fn acquire(
             Acquired::Reattached { lease, record } => (lease, *record),
             Acquired::AtCapacity { current, retry_after_ms } => {
                 parts.presence.metrics.leases_denied.inc();
-                return Err(at_capacity(cap, current, retry_after_ms));
+                return Err(Refusal::at_capacity(cap, current, retry_after_ms));
             }
         };
         if !old.is_same_peer(&record) {
@@ -89,27 +89,13 @@ pub(super) async fn let_go(parts: &Parts, lease: &LeaseRef, how: Release) {
     }
 }
 
-fn at_capacity(cap: u32, current: u32, retry_after_ms: u64) -> Box<Refusal> {
-    let mut refusal = Refusal::new("capacity", "mesh at connection capacity");
-    refusal.error.limit = Some(cap);
-    refusal.error.current = Some(current);
-    refusal.error.retry_after_ms = Some(retry_after_ms);
-    refusal
-}
-
-async fn end_yielded(parts: &Arc<Parts>, mesh: &MeshId, yielded: Vec<PresenceRecord>) {
+async fn end_yielded(parts: &Arc<Parts>, mesh: &MeshId, yielded: &[PresenceRecord]) {
     if yielded.is_empty() {
         return;
     }
     parts.presence.metrics.leases_yielded.inc_by(yielded.len() as u64);
-    let endings: Vec<changes::Ending> = yielded
-        .into_iter()
-        .map(|record| changes::Ending {
-            record,
-            close: Some(CloseReason::TRY_AGAIN_LATER),
-            audit: Vec::new(),
-        })
-        .collect();
+    let close = Some(CloseReason::TRY_AGAIN_LATER);
+    let endings: Vec<_> = yielded.iter().map(|record| changes::Ending::of(record, close)).collect();
     if let Err(error) = changes::end(&parts.presence, mesh, &endings).await {
         // Their rows stay open without a lease: the sweep for such ends them.
         tracing::warn!(%error, %mesh, "presences that yielded could not be ended yet");
@@ -158,7 +144,7 @@ pub(super) async fn resume(
 ) -> crate::store::Result<Option<i64>> {
     let older = room.session(&record.id);
     if let Some(older) = &older {
-        parts.confirmations.settle(&*parts.stores.mail, older).await?;
+        parts.confirmations.settle(&*parts.mail, older).await?;
     }
     let here = older.map_or(0, |older| older.inbox.lock().position());
     let about = ReattachPresence {
@@ -169,6 +155,6 @@ pub(super) async fn resume(
         node: record.node.clone(),
         member: Some(record.member.clone()),
     };
-    let position = parts.stores.presences.reattach(Timestamp::now(), &record.id, &about).await?;
+    let position = parts.presences.reattach(Timestamp::now(), &record.id, &about).await?;
     Ok(position.map(|position| position.max(here)))
 }

@@ -8,7 +8,7 @@ use crate::auth::{self, SessionHelloProof, verify_attestation, verify_session_he
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId};
 use crate::limits;
-use crate::protocol::{CloseReason, ErrorFrame, Hello, SessionHello};
+use crate::protocol::{Hello, SessionHello};
 use crate::store::{Admission, AdmittedMember};
 
 pub(super) fn session_key_of(hello: &Hello) -> Result<Option<Key>, Box<Refusal>> {
@@ -86,17 +86,9 @@ pub(super) async fn admit(
     key: &str,
     member: &str,
 ) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
-    match parts.stores.members.admit(mesh, key, member).await {
+    match parts.members.admit(mesh, key, member).await {
         Ok(Admission::Member(admitted)) => Ok(Some(admitted)),
-        Ok(Admission::Revoked { mesh_label }) => {
-            let text = format!(
-                "You've been removed from \"{mesh_label}\". Contact the mesh owner to rejoin."
-            );
-            Err(Box::new(Refusal {
-                error: ErrorFrame::new("revoked", text),
-                close: CloseReason::BANNED,
-            }))
-        }
+        Ok(Admission::Revoked { mesh_label }) => Err(Refusal::revoked(&mesh_label)),
         Ok(Admission::Unknown) => Ok(None),
         Err(error) => {
             tracing::warn!(%error, "a hello could not be checked");

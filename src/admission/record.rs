@@ -8,8 +8,8 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
 use crate::cluster::bus::Announcement;
+use crate::events;
 use crate::limits;
-use crate::presence::changes;
 use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
 use crate::protocol::handshake::About;
 use crate::protocol::{
@@ -159,7 +159,7 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
     }
     let is_session = record.role == PeerRole::Session;
     let Some(saved) = proven.saved() else {
-        return changes::announcement("peer_joined", record, data, is_session);
+        return events::announcement("peer_joined", record, data, is_session);
     };
     if let Some(last_seen_at) = saved.last_seen_at {
         data["lastSeenAt"] = json!(last_seen_at);
@@ -167,7 +167,7 @@ pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {
     if let Some(summary) = &saved.last_summary {
         data["summary"] = json!(cut(summary, limits::SUMMARY_BYTES_MAX));
     }
-    changes::announcement("peer_returned", record, data, false)
+    events::announcement("peer_returned", record, data, false)
 }
 
 pub(super) fn hello_ack(

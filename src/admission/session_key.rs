@@ -32,13 +32,9 @@ pub(super) async fn check_session_key(
     }
     let of_member = room.member_by_key(key.as_str()).is_some_and(|member| member.id != *own);
     if of_member || !others.is_empty() || remembered_as_anothers(parts, proven, key).await? {
-        return Err(anothers_key());
+        return Err(Refusal::anothers_key());
     }
     Ok(())
-}
-
-pub(super) fn anothers_key() -> Box<Refusal> {
-    Refusal::new("bad_session_pubkey", "sessionPubkey belongs to another member")
 }
 
 async fn remembered_as_anothers(
@@ -47,7 +43,7 @@ async fn remembered_as_anothers(
     key: &Key,
 ) -> Result<bool, Box<Refusal>> {
     let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let known = parts.stores.members.of_session_key(&proven.mesh, key.as_str(), since).await;
+    let known = parts.members.of_session_key(&proven.mesh, key.as_str(), since).await;
     let known = known.map_err(|error| {
         tracing::warn!(%error, "a session key could not be looked up");
         Refusal::unavailable()
@@ -63,10 +59,8 @@ async fn end_claims(
     let endings: Vec<changes::Ending> = others
         .into_iter()
         .filter(|candidate| candidate.record.role == PeerRole::ControlPlane)
-        .map(|candidate| changes::Ending {
-            record: candidate.record.as_ref().clone(),
-            close: Some(CloseReason::BAD_SESSION_PUBKEY),
-            audit: Vec::new(),
+        .map(|candidate| {
+            changes::Ending::of(&candidate.record, Some(CloseReason::BAD_SESSION_PUBKEY))
         })
         .collect();
     match changes::remove(&parts.presence, &proven.mesh, &endings).await {

@@ -1,4 +1,5 @@
-//! A session's socket is gone: its grace begins.
+//! A session's socket is gone: its grace begins. Called once for each session, by the
+//! connection that had the socket.
 
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use crate::store::{PeerState, SuspendPresence};
 
 /// Lets go of the socket's lease into grace and saves what must outlive it.
 /// A session that was replaced or ended has nothing left to do.
-pub async fn teardown(parts: &Arc<Parts>, active: Active) {
+pub(crate) async fn teardown(parts: &Arc<Parts>, active: Active) {
     let Active { session, room, saved } = active;
     session.outbox.retire();
     parts.presence.metrics.connections_active.dec();
     // What the peer is done with must be known before another node drains.
-    if let Err(error) = parts.confirmations.settle(&*parts.stores.mail, &session).await {
+    if let Err(error) = parts.confirmations.settle(&*parts.mail, &session).await {
         tracing::debug!(%error, "confirmations wait for the store");
         parts.confirmations.report(&session);
     }
@@ -42,7 +43,7 @@ pub async fn teardown(parts: &Arc<Parts>, active: Active) {
         multicast_position: session.inbox.lock().position(),
         state: state_to_save(&record, saved.map(|saved| *saved)),
     };
-    if let Err(error) = parts.stores.presences.suspend(Timestamp::now(), &suspended).await {
+    if let Err(error) = parts.presences.suspend(Timestamp::now(), &suspended).await {
         // A drain that runs out of time says so once, not for every session.
         if parts.presence.life.stopped.is_cancelled() {
             tracing::debug!(%error, "a session's last state was not saved");

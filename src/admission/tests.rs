@@ -1,6 +1,8 @@
 //! Hellos that meet a ban, a grant, a claim or a forged record half-way: each step
 //! is taken by hand, so that nothing depends on who is faster.
 
+mod refusals;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -8,12 +10,13 @@ use crate::admission::teardown;
 use crate::app;
 use crate::audit::AuditEvent;
 use crate::auth::SecretKey;
+use crate::cluster::PresenceRecord;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
 use crate::id::{self, MemberId};
 use crate::node::Node;
-use crate::presence::UnsettledEnd;
+use crate::presence::{UnsettledEnd, changes};
 use crate::protocol::handshake::About;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
 
@@ -82,7 +85,8 @@ impl Scene {
     /// As its hello has proven it; what follows has yet to happen.
     async fn proven(&self, peer: &Peer, role: PeerRole, session_key: Option<&Key>) -> Proven {
         let read = MemberRead::begin(&self.node.admission);
-        let admitted = admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
+        let admitted =
+            admit(&self.node.admission, &self.mesh, peer.key.as_str(), peer.id.as_str()).await;
         let about = About { session_id: peer.id.to_string(), ..About::default() };
         Proven {
             read,
@@ -106,16 +110,14 @@ impl Scene {
     /// What follows when the check of its session key is over.
     async fn enters_unchecked(&self, proven: Proven, outbox: &Outbox) -> Result<Active, Refusal> {
         let parts = &self.node.admission;
-        let room = parts
-            .presence
-            .registry
-            .enter(&proven.mesh, &parts.stores, &*parts.presence.cluster)
-            .await;
+        let (members, mail, presence) = (&*parts.members, &*parts.mail, &parts.presence);
+        let room = presence.registry.enter(&proven.mesh, members, mail, &*presence.cluster).await;
         let room = room.expect("a room");
-        match acquire(parts, &room, &proven).await.map_err(|refusal| *refusal)? {
+        let entering = Entering { parts, codec: Codec::Json, outbox, room, proven };
+        let place = acquire(parts, &entering.room, &entering.proven).await;
+        match place.map_err(|refusal| *refusal)? {
             Place::New { record, lease } => {
-                let opened = open(parts, Codec::Json, outbox, room, proven, *record, lease).await;
-                opened.map_err(|refusal| *refusal)
+                entering.open(*record, lease).await.map_err(|refusal| *refusal)
             }
             Place::Kept { .. } | Place::Visit { .. } => panic!("it was not here before"),
         }
@@ -304,7 +306,8 @@ async fn a_session_does_not_come_back_to_another_members_row() {
         member_key: eve.key.clone(),
         ..PresenceRecord::clone(&room.record(&adas.session.presence).expect("it is here"))
     };
-    let resumed = place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
+    let resumed =
+        place::resume(&scene.node.admission, room, &forged).await.expect("the store answers");
     assert_eq!(resumed, None);
 }
 
@@ -339,4 +342,26 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     let told =
         frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
     assert_eq!(told.count(), 1);
+}
+
+#[tokio::test]
+async fn a_session_comes_back_to_its_presence_and_its_peers_hear_nothing() {
+    let scene = Scene::new().await;
+    let bob = scene.member().await;
+    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
+    let (_here, outbox) = scene.enters(owner).await;
+    let mut frames = std::collections::VecDeque::new();
+    let proven = || scene.proven(&bob, PeerRole::ControlPlane, None);
+    let (first, _) = scene.enters(proven().await).await;
+    let lease = first.session.lease.clone();
+    outbox.take(&mut frames, usize::MAX).await;
+    let is_joined = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("peer_joined");
+    assert!(frames.iter().any(|frame| is_joined(&frame.bytes)));
+    teardown::teardown(&scene.node.admission, first).await;
+    let before = outbox.bytes();
+    let (back, _) = scene.enters(proven().await).await;
+    assert_eq!(back.session.presence, lease.presence);
+    assert!(back.session.lease.epoch > lease.epoch);
+    assert_eq!(outbox.bytes(), before, "nobody is told");
+    assert_eq!(scene.leases().await, 2);
 }

@@ -5,7 +5,7 @@
 //! Other programs, such as the command line, may read and write beside the
 //! owner; they hold no presences.
 
-use super::postgres_settings;
+use super::backends::postgres_settings;
 use crate::config::{Config, Deployment, StoreConfig};
 use crate::store::{postgres, sqlite};
 

@@ -32,7 +32,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<ExitCode> {
     let QueueCommand::Show { mesh, limit } = command;
     let (mesh, messages) = lookup::with_store(config, async |store| {
-        let mesh = lookup::mesh(&store, &mesh).await?;
+        let mesh = lookup::mesh(store, &mesh).await?;
         let messages = store.messages.queued(&mesh.id, limit).await?;
         Ok((mesh, messages))
     })

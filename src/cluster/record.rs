@@ -108,7 +108,7 @@ pub struct PresenceRecord {
     /// Whether it has confirmed a delivery, whatever its channel promised.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_confirmed: bool,
-    /// Its mesh's multicasts after this place are its own to get. `None` if that
+    /// Its mesh's multicasts after this seq are its own to get. `None` if that
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,

@@ -3,23 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::policy::{self, Capability, Target};
-use crate::clock::Timestamp;
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, PresenceRecord};
-use crate::codec::SharedFrame;
-use crate::delivery::Parts;
-use crate::delivery::drain;
+use super::policy::{self, Target};
+use super::{Parts, audience, drain, push};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
-use crate::metrics;
-use crate::protocol::{Blob, Push, ServerMessage};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
-use crate::session::inbox::{Delivery, Route};
-use crate::store::{NewEnvelope, StoredEnvelope};
+use crate::session::inbox::Route;
+use crate::store::StoredEnvelope;
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
-pub enum Recipient {
+pub(crate) enum Recipient {
     /// Everyone that the target names.
     Many,
     /// One.
@@ -33,44 +28,24 @@ pub enum Recipient {
     },
 }
 
-/// What the router remembers of a send while it is committed.
-pub struct Sent {
+/// What is remembered of a send while it is committed.
+pub(crate) struct Sent {
     /// The sender's mesh.
-    pub room: Arc<Room>,
+    pub(crate) room: Arc<Room>,
     /// The sender.
-    pub sender: Arc<Session>,
+    pub(crate) sender: Arc<Session>,
     /// Whom it is for.
-    pub recipient: Recipient,
-    /// The sender's name.
-    pub sender_name: String,
+    pub(crate) recipient: Recipient,
 }
 
 /// Delivers what was just accepted.
-pub fn deliver(
+pub(crate) fn deliver(
     parts: &Arc<Parts>,
     sent: Sent,
-    envelope: NewEnvelope,
-    seq: i64,
+    stored: StoredEnvelope,
     previous_multicast: i64,
-    created_at: Timestamp,
 ) {
     let begun = Instant::now();
-    let stored = StoredEnvelope {
-        id: envelope.id,
-        seq,
-        sender_member: envelope.sender_member,
-        sender_key: sent.sender.member_key.clone(),
-        sender_name: sent.sender_name,
-        sender_session_key: envelope.sender_session_key,
-        target_spec: envelope.target_spec,
-        priority: envelope.priority,
-        nonce: envelope.nonce,
-        ciphertext: envelope.ciphertext,
-        created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-    };
     let room = &sent.room;
     match sent.recipient {
         Recipient::Many => {
@@ -83,62 +58,6 @@ pub fn deliver(
         }
     }
     parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
-}
-
-/// The push of a direct message. Old daemons drop pushes that carry their own
-/// member's key, so it is left out among sessions of one member.
-#[must_use]
-pub fn direct_push(room: &Room, envelope: StoredEnvelope, recipient: &MemberId) -> Push {
-    let same_member = envelope.sender_member == *recipient;
-    let mut push = base_push(room, envelope);
-    if same_member {
-        push.sender_member_pubkey = None;
-    }
-    push.reply_to_id = None;
-    push
-}
-
-/// The push of a multicast.
-#[must_use]
-pub fn multicast_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let mut push = base_push(room, envelope);
-    push.client_message_id = None;
-    push.request_fingerprint = None;
-    push
-}
-
-fn base_push(room: &Room, envelope: StoredEnvelope) -> Push {
-    let StoredEnvelope { sender_key, sender_session_key, .. } = envelope;
-    Push {
-        message_id: envelope.id,
-        mesh_id: room.mesh().clone(),
-        sender_pubkey: sender_session_key.unwrap_or_else(|| sender_key.clone()),
-        sender_member_pubkey: Some(sender_key),
-        sender_member_id: Some(envelope.sender_member),
-        sender_name: Some(envelope.sender_name),
-        priority: envelope.priority,
-        nonce: Blob::from_text(envelope.nonce),
-        ciphertext: Blob::from_text(envelope.ciphertext),
-        created_at: envelope.created_at,
-        client_message_id: envelope.client_message_id,
-        request_fingerprint: envelope.request_fingerprint,
-        reply_to_id: envelope.reply_to_id,
-        subtype: None,
-        event: None,
-        event_data: None,
-    }
-}
-
-/// A delivery of a push.
-#[must_use]
-pub fn delivery(push: Push, route: Route) -> Delivery {
-    Delivery {
-        id: push.message_id.clone(),
-        route,
-        priority: push.priority,
-        client_message_id: push.client_message_id.as_deref().map(Arc::from),
-        frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
-    }
 }
 
 // --- one recipient -----------------------------------------------------------
@@ -166,13 +85,13 @@ fn direct(
             if !session.outbox.is_open() {
                 return give_back(parts, room, presence, id, key);
             }
-            let push = Box::new(direct_push(room, envelope, member));
+            let push = Box::new(push::direct(room, envelope, member));
             offer_direct(parts, room, &session, BusDelivery { seq, push, resumed });
         }
         // It went into grace while the message was committed.
         None if !record.online => give_back(parts, room, presence, id, key),
         None => {
-            let push = Box::new(direct_push(room, envelope, member));
+            let push = Box::new(push::direct(room, envelope, member));
             let delivery = BusDelivery { seq, push, resumed };
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
@@ -180,7 +99,7 @@ fn direct(
 }
 
 /// A direct message from another node, for a session here.
-pub fn direct_from_bus(
+pub(crate) fn direct_from_bus(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: PresenceId,
@@ -203,7 +122,7 @@ fn offer_direct(
     BusDelivery { push, resumed, .. }: BusDelivery,
 ) {
     if !resumed && !room.multicasts_wait() {
-        session.offer(&delivery(*push, Route::Direct));
+        session.offer(&push::delivery(*push, Route::Direct));
         return;
     }
     // An earlier message of the same sender may have gone missing, or be among
@@ -233,7 +152,7 @@ fn give_back(
 
 /// Mail lies in the store for this key: whoever it addresses reads it, here
 /// and on every other node.
-pub fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
+pub(crate) fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
     drain_addressed(parts, room, &key);
     let message = BusMessage::MailFor { keys: vec![key], many: false };
     parts.cluster.publish(room.mesh(), &message);
@@ -241,7 +160,7 @@ pub fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
 
 /// A message was sent again. The node that took it may have died before it told
 /// anybody of it: whoever it is for reads the store.
-pub fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
+pub(crate) fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
     let Sent { room, recipient, .. } = sent;
     match recipient {
         Recipient::One { key, .. } => mail_for(parts, &room, key),
@@ -255,7 +174,7 @@ pub fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
 
 /// Drains the sessions here that a key addresses. Daemons leave it to an idle
 /// session of their member, on whichever node that is.
-pub fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
+pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     let candidates = room.addressed_by(key.as_str());
     for candidate in policy::takers(&candidates) {
         if let Some(session) = &candidate.session {
@@ -283,7 +202,7 @@ fn multicast(
         session_key: envelope.sender_session_key.clone(),
     };
     let seq = envelope.seq;
-    let push = Box::new(multicast_push(room, envelope));
+    let push = Box::new(push::multicast(room, envelope));
     let delivery = BusDelivery { seq, push, resumed };
     let multicast = Multicast { group, sender, previous, delivery };
     let message = BusMessage::Multicast(Box::new(multicast));
@@ -298,7 +217,7 @@ fn multicast(
 const EARLY_WAIT: Duration = Duration::from_millis(100);
 
 /// A multicast, from here or from another node, in the mesh's order.
-pub fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
+pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     let read_all = || {
         parts.metrics.bus_gaps.inc();
         drain::request_all(parts, room);
@@ -330,14 +249,14 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         drain::request_all(parts, room);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
-    let delivery = delivery(*push, Route::Multicast(seq));
+    let delivery = push::delivery(*push, Route::Multicast(seq));
     for (session, record) in room.sessions() {
         if record.visitor {
             continue;
         }
         let wanted = record.member != sender.member
-            && is_for(room, target, &record, seq)
-            && multicast_granted(parts, room, &record.member, &sender);
+            && audience::includes(room, target, &record, seq)
+            && audience::is_granted(parts, room, &record.member, &sender);
         if wanted {
             session.offer(&delivery);
         } else {
@@ -346,34 +265,5 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
     }
 }
 
-/// Whether a multicast with this place is to go to that presence, as far as its
-/// target goes: not if its daemon, which keeps one inbox for all its sessions,
-/// gets it too.
-#[must_use]
-pub fn is_for(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
-    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
-    is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
-}
-
-/// Whether the recipient's grants let this sender's multicasts through.
-#[must_use]
-pub fn multicast_granted(
-    parts: &Parts,
-    room: &Room,
-    recipient: &MemberId,
-    sender: &MulticastSender,
-) -> bool {
-    let Some(member) = room.member(recipient) else { return false };
-    let session_key = sender.session_key.as_ref();
-    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
-    if !granted {
-        count_dropped(parts, Capability::Broadcast);
-    }
-    granted
-}
-
-/// A grant kept a delivery away.
-pub fn count_dropped(parts: &Parts, capability: Capability) {
-    let cap = metrics::Capability { cap: capability.as_str() };
-    parts.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
-}
+#[cfg(test)]
+mod tests;

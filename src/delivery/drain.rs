@@ -4,15 +4,14 @@
 //! have been missed, when deliveries were not confirmed in time. Each runs in
 //! a task of its own that nobody cancels.
 
-pub mod rewind;
+pub(crate) mod rewind;
 
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::{MulticastSender, PresenceRecord};
-use crate::delivery::Parts;
-use crate::delivery::deliver;
 use crate::delivery::policy::{self, Capability, Target};
+use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::registry::Room;
@@ -22,7 +21,7 @@ use crate::store::{ClaimRequest, Result, StoredEnvelope};
 
 /// Wants a session's mail read. If it is being read already, that goes round
 /// once more.
-pub fn request(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
+pub(crate) fn request(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
     if session.inbox.lock().begin_drain() {
         start(parts, room, session);
     }
@@ -30,7 +29,7 @@ pub fn request(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
 
 /// Every session of a mesh here reads its mail and the multicasts it may have
 /// missed.
-pub fn request_all(parts: &Arc<Parts>, room: &Arc<Room>) {
+pub(crate) fn request_all(parts: &Arc<Parts>, room: &Arc<Room>) {
     for (session, _) in room.sessions() {
         session.inbox.lock().mark_behind();
         request(parts, room, &session);
@@ -38,7 +37,7 @@ pub fn request_all(parts: &Arc<Parts>, room: &Arc<Room>) {
 }
 
 /// Starts the first drain of a session, whose inbox begins as draining.
-pub fn start(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
+pub(crate) fn start(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
     let (parts, room, session) = (Arc::clone(parts), Arc::clone(room), Arc::clone(session));
     let tasks = parts.life.tasks.clone();
     tasks.spawn(async move { drain(&parts, &room, &session).await });
@@ -324,8 +323,8 @@ fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -
         member_key: row.sender_key.clone(),
         session_key: row.sender_session_key.clone(),
     };
-    deliver::is_for(room, Target::parse(&row.target_spec), &record, row.seq)
-        && deliver::multicast_granted(parts, room, &session.member, &sender)
+    audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
+        && audience::is_granted(parts, room, &session.member, &sender)
 }
 
 /// What became of one thing found.
@@ -346,14 +345,14 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
         }
         Found::Multicast(envelope) => {
             let route = Route::Multicast(envelope.seq);
-            deliver::delivery(deliver::multicast_push(room, envelope), route)
+            push::delivery(push::multicast(room, envelope), route)
         }
         Found::Direct(envelope) => {
             if !may_have(parts, room, session, &envelope) {
                 return Sent::Refused(envelope.id);
             }
-            let push = deliver::direct_push(room, envelope, &session.member);
-            deliver::delivery(push, Route::Direct)
+            let push = push::direct(room, envelope, &session.member);
+            push::delivery(push, Route::Direct)
         }
     };
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
@@ -372,39 +371,10 @@ fn may_have(parts: &Parts, room: &Room, session: &Session, envelope: &StoredEnve
         policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
     });
     if !granted {
-        deliver::count_dropped(parts, Capability::Dm);
+        audience::count_dropped(parts, Capability::Dm);
     }
     granted && !own
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {
-        let large = 90_000;
-        let mut reading = Reading::default();
-        reading.learn(8, 8 * large);
-        assert_eq!(reading.envelopes, limits::DRAIN_BATCH_BYTES_MAX / large);
-        assert_eq!(reading.left(2, 2 * large), limits::DRAIN_BATCH_BYTES_MAX / large - 2);
-        assert_eq!(reading.left(8, 8 * large), 0);
-        // One is always taken, however large.
-        reading.learn(1, 2 * limits::DRAIN_BATCH_BYTES_MAX);
-        assert_eq!(reading.envelopes, 1);
-    }
-
-    #[test]
-    fn a_drain_of_small_ones_grows_to_its_bound() {
-        let small = limits::ENVELOPE_BYTES + 100;
-        let mut reading = Reading::default();
-        let mut grown = Vec::new();
-        for _ in 0..4 {
-            reading.learn(reading.envelopes, reading.envelopes * small);
-            grown.push(reading.envelopes);
-        }
-        assert_eq!(grown, [32, 128, 128, 128]);
-        assert_eq!(reading.left(128, 128 * small), 0);
-        assert_eq!(Reading::default().left(0, 0), limits::DRAIN_FIRST_ENVELOPES);
-    }
-}
+mod tests;

@@ -19,8 +19,8 @@ use crate::rates::cost;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError};
-use crate::writers::group_commit::{Outcome, Quota, Refused, Submission};
+use crate::store::{Accepted, Admission, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
+use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
 const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
@@ -55,7 +55,7 @@ impl Refusal {
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
 /// this returns when it is on its way, so that a socket's next frame need not
 /// wait for the commit.
-pub async fn send(
+pub(crate) async fn send(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
@@ -66,7 +66,10 @@ pub async fn send(
     let id = send.id.as_deref().unwrap_or_default().to_owned();
     let answer_to = AnswerTo::new(session, id, req_id);
     match plan(parts, room, session, send).await {
-        Ok((envelope, sent)) => submit(parts, answer_to, envelope, sent, received).await,
+        Ok((envelope, sent)) => {
+            let pending = PendingSend { parts: Arc::clone(parts), answer_to, sent };
+            parts.group_commit.submit(Submission { envelope, received, pending }).await;
+        }
         Err(refusal) => {
             answer_to.refuse(parts, &refusal);
             if let Some(owed) = session.charge(cost::OF_NOISE) {
@@ -114,7 +117,7 @@ fn encoded_bytes(text: &str) -> usize {
 }
 
 /// The answer to a send that is not one: bad priority, wrong types.
-pub fn refuse_invalid(
+pub(crate) fn refuse_invalid(
     parts: &Parts,
     session: &Arc<Session>,
     id: Option<String>,
@@ -152,12 +155,7 @@ async fn plan(
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
-    let sent = Sent {
-        room: Arc::clone(room),
-        sender: Arc::clone(session),
-        recipient,
-        sender_name: record.display_name.clone(),
-    };
+    let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
     Ok((envelope(parts, session, &record, send, &sent), sent))
 }
 
@@ -323,62 +321,71 @@ fn envelope(
     }
 }
 
-async fn submit(
-    parts: &Arc<Parts>,
+/// A send on its way to the disk: whom to answer, and what follows then.
+pub struct PendingSend {
+    parts: Arc<Parts>,
     answer_to: AnswerTo,
-    envelope: NewEnvelope,
     sent: Sent,
-    received: Instant,
-) {
-    let done = {
-        let parts = Arc::clone(parts);
-        Box::new(move |envelope: NewEnvelope, outcome: Outcome| {
-            decided(&parts, answer_to, envelope, sent, outcome);
-        })
-    };
-    parts.group_commit.submit(Submission { envelope, received, done }).await;
 }
 
-/// The fate is known: the answer first, then the message.
-fn decided(
-    parts: &Arc<Parts>,
-    answer_to: AnswerTo,
-    envelope: NewEnvelope,
-    sent: Sent,
-    outcome: Outcome,
-) {
-    match outcome {
-        Ok(Accepted::New { seq, previous_multicast, created_at }) => {
-            let priority = envelope.priority.as_str();
-            parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-            sent.room.note_accepted();
-            tracing::debug!(
-                name: milestone::ACCEPTED,
-                message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
-                created_at = created_at.as_ms(),
-                "message accepted"
-            );
-            answer_to.kept(envelope.id.to_string());
-            deliver::deliver(parts, sent, envelope, seq, previous_multicast, created_at);
+impl Pending for PendingSend {
+    /// The answer first, then the message.
+    fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
+        let Self { parts, answer_to, sent } = self;
+        match outcome {
+            Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+                let priority = envelope.priority.as_str();
+                parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+                sent.room.note_accepted();
+                tracing::debug!(
+                    name: milestone::ACCEPTED,
+                    message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+                    created_at = created_at.as_ms(),
+                    "message accepted"
+                );
+                answer_to.kept(envelope.id.to_string());
+                let stored = stored(envelope, &sent, seq, created_at);
+                deliver::deliver(&parts, sent, stored, previous_multicast);
+            }
+            Ok(Accepted::Duplicate { id }) => {
+                answer_to.kept(id.to_string());
+                deliver::deliver_again(&parts, sent);
+            }
+            Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
         }
-        Ok(Accepted::Duplicate { id }) => {
-            answer_to.kept(id.to_string());
-            deliver::deliver_again(parts, sent);
-        }
-        Err(Refused::Unavailable) => {
-            answer_to.refuse(parts, &Refusal::new("unavailable", STORE_AWAY));
-        }
-        Err(Refused::Rejected) => {
-            answer_to.refuse(parts, &Refusal::new("rejected", STORE_REJECTS));
-        }
-        Err(Refused::Full(quota)) => answer_to.refuse(parts, &full(quota)),
     }
 }
 
-fn full(quota: Quota) -> Refusal {
-    match quota {
-        Quota::Mailbox => Refusal::new("mailbox_full", MAILBOX_FULL),
-        Quota::Sender => Refusal::new("sender_full", SENDER_FULL),
-        Quota::Mesh => Refusal::new("mesh_full", MESH_FULL),
+fn stored(envelope: NewEnvelope, sent: &Sent, seq: i64, created_at: Timestamp) -> StoredEnvelope {
+    StoredEnvelope {
+        id: envelope.id,
+        seq,
+        sender_member: envelope.sender_member,
+        sender_key: sent.sender.member_key.clone(),
+        sender_name: envelope.sender_name,
+        sender_session_key: envelope.sender_session_key,
+        target_spec: envelope.target_spec,
+        priority: envelope.priority,
+        nonce: envelope.nonce,
+        ciphertext: envelope.ciphertext,
+        created_at,
+        client_message_id: envelope.client_message_id,
+        request_fingerprint: envelope.request_fingerprint,
+        reply_to_id: envelope.reply_to_id,
     }
 }
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unavailable => Self::new("unavailable", STORE_AWAY),
+            Refused::Rejected => Self::new("rejected", STORE_REJECTS),
+            Refused::Full(Quota::Mailbox) => Self::new("mailbox_full", MAILBOX_FULL),
+            Refused::Full(Quota::Sender) => Self::new("sender_full", SENDER_FULL),
+            Refused::Full(Quota::Mesh) => Self::new("mesh_full", MESH_FULL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

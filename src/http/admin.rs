@@ -182,7 +182,7 @@ where
     T: serde::Serialize + Send + 'static,
     F: Future<Output = Result<T, Refused>> + Send + 'static,
 {
-    match super::to_its_end(&state, work).await {
+    match super::to_its_end(state, work).await {
         Ok(Ok(body)) => Json(body).into_response(),
         Ok(Err(refused)) => refused.into_response(),
         Err(response) => response,

@@ -101,7 +101,7 @@ async fn adopt_unheard(
     Ok(())
 }
 
-/// Rows that no lease stands behind any more.
+/// Gives their grace to presences whose rows no lease stands behind any more.
 pub(super) async fn adopt_stale(search: &dyn PresenceSearch, cluster: &dyn Cluster) {
     let before = Timestamp::now().plus_ms(-STALE_MS);
     if let Err(error) = adopt_unheard(search, cluster, before).await {
@@ -115,9 +115,6 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
         opened;
     PresenceRecord {
         id: opened.id,
-        mesh: opened.mesh,
-        member: opened.member,
-        member_key,
         session_key: opened.session_key,
         role: opened.role,
         session_id: about.session_id,
@@ -127,7 +124,6 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
         status_updated_at,
         summary: opened.summary,
         groups: opened.groups,
-        connected_at,
         last_seen_at: last_ping_at,
         cwd: about.cwd,
         pid: about.pid,
@@ -139,11 +135,8 @@ fn record_of(stored: StoredPresence) -> PresenceRecord {
         visible: opened.visible,
         profile: opened.profile,
         node: opened.node.unwrap_or_default(),
-        epoch: 0,
         online: false,
-        visitor: false,
-        has_confirmed: false,
-        begins_after: None,
+        ..PresenceRecord::new(opened.mesh, opened.member, member_key, connected_at)
     }
 }
 
@@ -161,5 +154,204 @@ pub(super) async fn touch(parts: &presence::Parts) {
         if let Err(error) = parts.presences.touch(Timestamp::now(), batch).await {
             return tracing::debug!(%error, "presences are touched later");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PresenceId;
+    use crate::jobs::fixture::{Mocks, Scene, closed_with, cluster_away, record, store_away};
+    use crate::protocol::handshake::About;
+    use crate::protocol::{PeerRole, Profile, Status, StatusSource};
+    use crate::store::MockPresenceSearch;
+
+    fn ids<'a>(ids: impl Iterator<Item = &'a PresenceId>) -> Vec<String> {
+        let mut ids: Vec<String> = ids.map(ToString::to_string).collect();
+        ids.sort();
+        ids
+    }
+
+    #[tokio::test]
+    async fn leases_of_all_meshes_are_renewed_at_once_and_those_taken_over_close() {
+        let mut mocks = Mocks::default();
+        mocks.cluster.expect_renew().once().returning(|held| {
+            let held: Vec<_> = held.iter().map(|held| held.lease.clone()).collect();
+            assert_eq!(ids(held.iter().map(|lease| &lease.presence)), ["lost", "mine", "other"]);
+            Ok(held.into_iter().filter(|lease| lease.presence.as_str() == "lost").collect())
+        });
+        let scene = mocks.scene();
+        let room = scene.enter("mesh").await;
+        let (mine, lost) = (scene.session(&room, "mine"), scene.session(&room, "lost"));
+        let other = scene.session(&scene.enter("another").await, "other");
+        renew(&scene.presence).await;
+        assert_eq!(closed_with(&lost), Some(CloseReason::SESSION_REPLACED));
+        assert_eq!((closed_with(&mine), closed_with(&other)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn without_sockets_nobody_is_asked_and_without_an_answer_nobody_closes() {
+        let scene = Mocks::default().scene();
+        let room = scene.enter("mesh").await;
+        renew(&scene.presence).await;
+        touch(&scene.presence).await;
+        drop(room);
+        let mut mocks = Mocks::default();
+        mocks.cluster.expect_renew().once().returning(|_| Err(cluster_away()));
+        let scene = mocks.scene();
+        let session = scene.session(&scene.enter("mesh").await, "mine");
+        renew(&scene.presence).await;
+        assert_eq!(closed_with(&session), None);
+    }
+
+    fn reaping(records: [(&'static str, &'static str); 2]) -> Mocks {
+        let mut mocks = Mocks::default();
+        mocks.cluster.expect_reap().once().returning(move |limit| {
+            assert_eq!(limit, REAP_MAX);
+            Ok(records.map(|(mesh, id)| record(mesh, id)).into())
+        });
+        mocks
+    }
+
+    #[tokio::test]
+    async fn what_is_reaped_ends_in_its_mesh_and_its_peers_hear_of_it() {
+        let mut mocks = reaping([("a", "one"), ("b", "two")]);
+        mocks.presences.expect_end().times(2).returning(|_, ended| {
+            assert_eq!(ended.len(), 1);
+            Ok(ended.iter().map(|row| row.id.clone()).collect())
+        });
+        mocks.cluster.expect_publish().times(2).return_const(());
+        let scene = mocks.scene();
+        reap(&scene.presence).await;
+        assert_eq!(scene.presence.metrics.leases_reaped.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_could_not_end_goes_back_into_grace_and_nobody_hears_of_it() {
+        let mut mocks = reaping([("away", "kept"), ("here", "ended")]);
+        mocks.presences.expect_end().times(2).returning(|_, ended| match ended[0].mesh.as_str() {
+            "away" => Err(store_away()),
+            _ => Ok(vec![ended[0].id.clone()]),
+        });
+        mocks
+            .cluster
+            .expect_publish()
+            .once()
+            .returning(|mesh, _| assert_eq!(mesh.as_str(), "here"));
+        mocks.cluster.expect_adopt().once().returning(|records| {
+            assert_eq!(ids(records.iter().map(|record| &record.id)), ["kept"]);
+            Ok(())
+        });
+        reap(&mocks.scene().presence).await;
+    }
+
+    fn stored(id: &str, name: Option<&str>) -> StoredPresence {
+        let at = Timestamp::from_ms(1);
+        let about = About { display_name: name.map(str::to_owned), ..About::default() };
+        let opened = OpenPresenceState {
+            id: PresenceId::from(id),
+            mesh: MeshId::from("mesh"),
+            member: "member".into(),
+            session_key: None,
+            role: PeerRole::Session,
+            about,
+            groups: Vec::new(),
+            status: (Status::Working, StatusSource::Hook, at),
+            summary: Some("busy".to_owned()),
+            visible: false,
+            profile: Profile::default(),
+            stats: None,
+            node: Some("dead".to_owned()),
+        };
+        let (member_key, member_name) = ("key".into(), "ada".to_owned());
+        StoredPresence { opened, member_key, member_name, connected_at: at, last_ping_at: at }
+    }
+
+    /// A store that is asked once for rows not heard of for so long, and finds these.
+    fn search(found: fn() -> Vec<StoredPresence>, age_ms: i64) -> MockPresenceSearch {
+        let (mut search, earliest) = (MockPresenceSearch::new(), Timestamp::now());
+        search.expect_unheard().once().returning(move |before| {
+            let asked_at = before.plus_ms(age_ms);
+            assert!((earliest..=Timestamp::now()).contains(&asked_at), "{asked_at:?}");
+            Ok(found())
+        });
+        search
+    }
+
+    #[tokio::test]
+    async fn a_stale_row_gets_its_grace_as_the_presence_that_it_was() {
+        let search = search(|| vec![stored("named", Some("Ada")), stored("plain", None)], STALE_MS);
+        let mut mocks = Mocks::default();
+        mocks.cluster.expect_adopt().once().returning(|records| {
+            let names: Vec<_> = records.iter().map(|it| it.display_name.as_str()).collect();
+            assert_eq!(names, ["Ada", "ada"], "the session's name, else the member's");
+            for record in records {
+                assert!(!record.online && !record.visible && !record.visitor);
+                assert_eq!((record.status, record.epoch), (Status::Working, 0));
+                assert_eq!(
+                    (record.node.as_str(), record.summary.as_deref()),
+                    ("dead", Some("busy"))
+                );
+            }
+            Ok(())
+        });
+        adopt_stale(&search, &mocks.cluster).await;
+    }
+
+    #[tokio::test]
+    async fn where_no_row_is_stale_or_none_can_be_read_nothing_is_adopted() {
+        let nothing = Mocks::default();
+        adopt_stale(&search(Vec::new, STALE_MS), &nothing.cluster).await;
+        let mut away = MockPresenceSearch::new();
+        away.expect_unheard().once().returning(|_| Err(store_away()));
+        adopt_stale(&away, &nothing.cluster).await;
+    }
+
+    #[tokio::test]
+    async fn a_node_alone_takes_all_rows_for_its_own_and_one_of_many_only_stale_ones() {
+        for (health, age_ms) in [
+            (ClusterHealth::Single, -1),
+            (ClusterHealth::Up, STALE_MS),
+            (ClusterHealth::Degraded, STALE_MS),
+        ] {
+            let mut mocks = Mocks::default();
+            mocks.cluster.expect_health().return_const(health);
+            mocks.cluster.expect_adopt().once().returning(|_| Err(cluster_away()));
+            // A cluster that is away does not keep the node from starting.
+            resume(&search(|| vec![stored("one", None)], age_ms), &mocks.cluster).await;
+        }
+    }
+
+    async fn crowd(scene: &Scene, sessions: usize) {
+        let room = scene.enter("mesh").await;
+        for number in 0..sessions {
+            scene.session(&room, &format!("session-{number}"));
+        }
+        scene.attach(&room, PresenceRecord { visitor: true, ..record("mesh", "visitor") });
+    }
+
+    #[tokio::test]
+    async fn every_session_with_a_row_is_touched_in_batches() {
+        let mut mocks = Mocks::default();
+        let (first, rest) = (limits::PRESENCE_BATCH_MAX, 3);
+        for size in [first, rest] {
+            let touch = mocks.presences.expect_touch().once();
+            touch.withf(move |_, batch| batch.len() == size).returning(|_, batch| {
+                assert!(batch.iter().all(|presence| presence.as_str() != "visitor"));
+                Ok(())
+            });
+        }
+        let scene = mocks.scene();
+        crowd(&scene, first + rest).await;
+        touch(&scene.presence).await;
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_is_not_asked_for_every_batch() {
+        let mut mocks = Mocks::default();
+        mocks.presences.expect_touch().once().returning(|_, _| Err(store_away()));
+        let scene = mocks.scene();
+        crowd(&scene, limits::PRESENCE_BATCH_MAX + 1).await;
+        touch(&scene.presence).await;
     }
 }

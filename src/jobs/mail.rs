@@ -104,9 +104,175 @@ async fn look_for_multicasts(registry: &Registry, delivery: &Arc<delivery::Parts
     }
 }
 
-/// Rooms whose places the database may have given back.
-pub(super) async fn check_places(registry: &Registry, delivery: &Arc<delivery::Parts>) {
+/// Rooms whose database went back, in a failover or a restore.
+pub(super) async fn look_for_rewinds(registry: &Registry, delivery: &Arc<delivery::Parts>) {
     for room in registry.rooms() {
         drain::rewind::check(delivery, &room).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashSet, VecDeque};
+
+    use super::*;
+    use crate::cluster::PresenceRecord;
+    use crate::codec::SharedFrame;
+    use crate::id::{MessageId, PresenceId};
+    use crate::jobs::fixture::{Mocks, Scene, record, store_away};
+    use crate::protocol::{ErrorFrame, Priority, ServerMessage};
+    use crate::session::Session;
+    use crate::session::inbox::{Delivery, Route};
+    use crate::session::outbox::Taken;
+    use crate::store::StoredEnvelope;
+
+    /// Mocks whose store is away for every drain: a session that was asked to drain is
+    /// then one that wants to.
+    fn mocks() -> Mocks {
+        let mut mocks = Mocks::default();
+        mocks.mail.expect_newest_seq().returning(|_| Err(store_away()));
+        mocks
+    }
+
+    /// Writes a message to a session's socket, which does not confirm it.
+    async fn deliver(session: &Session, id: &str) {
+        let frame = Arc::new(SharedFrame::new(ServerMessage::Error(ErrorFrame::new("test", id))));
+        let (id, priority) = (MessageId::from(id), Priority::Next);
+        let route = Route::Direct;
+        assert!(session.offer(&Delivery { id, route, priority, client_message_id: None, frame }));
+        let mut out = VecDeque::new();
+        assert!(matches!(session.outbox.take(&mut out, usize::MAX).await, Taken::Frames));
+        session.written(&out);
+    }
+
+    fn envelope(seq: i64) -> StoredEnvelope {
+        StoredEnvelope {
+            id: MessageId::from(format!("m{seq}")),
+            seq,
+            sender_member: "member".into(),
+            sender_key: Key::from("key"),
+            sender_name: "ada".to_owned(),
+            sender_session_key: None,
+            target_spec: "*".to_owned(),
+            priority: Priority::Next,
+            nonce: String::new(),
+            ciphertext: String::new(),
+            created_at: Timestamp::default(),
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+        }
+    }
+
+    fn redeliver_in(scene: &Scene) {
+        redeliver(scene.registry(), &scene.presence.delivery);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_confirmed_in_time_is_read_again_and_counted_once() {
+        let scene = mocks().scene_with(|config| config.message.claim_ms = 0);
+        let room = scene.enter("mesh").await;
+        let (late, idle) = (scene.session(&room, "late"), scene.session(&room, "idle"));
+        deliver(&late, "unconfirmed").await;
+        redeliver_in(&scene);
+        assert_eq!(scene.drains().await, 1);
+        assert!(late.wants_drain() && !idle.wants_drain());
+        // The store was away: the session is asked again, the message not counted again.
+        redeliver_in(&scene);
+        assert_eq!(scene.drains().await, 2);
+        assert_eq!(scene.presence.metrics.messages_redelivered.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_may_still_be_confirmed_waits() {
+        let scene = Mocks::default().scene_with(|config| config.message.claim_ms = 60_000);
+        let session = scene.session(&scene.enter("mesh").await, "mine");
+        deliver(&session, "fresh").await;
+        redeliver_in(&scene);
+        assert_eq!(scene.drains().await, 0);
+    }
+
+    async fn look_in(scene: &Scene) {
+        look_for_mail(scene.registry(), &scene.presence.delivery).await;
+    }
+
+    #[tokio::test]
+    async fn mail_is_looked_for_once_per_key_and_drains_those_whom_it_is_for() {
+        let mut mocks = mocks();
+        mocks.mail.expect_multicasts_after().once().returning(|_, after, limit| {
+            assert_eq!((after, limit), (0, MISSED_MAX));
+            Ok(Vec::new())
+        });
+        mocks.mail.expect_waiting().once().returning(|_, mailboxes| {
+            let keys: Vec<&str> = mailboxes.iter().map(|(_, key)| key.as_str()).collect();
+            assert_eq!(keys, ["a-key", "b-key", "shared"], "sorted, each once");
+            Ok(vec![mailboxes[1].clone(), (MeshId::from("left meanwhile"), Key::from("b-key"))])
+        });
+        let scene = mocks.scene();
+        let room = scene.enter("mesh").await;
+        let attach = |id| {
+            let record = record("mesh", id);
+            let (member, member_key) = ("member".into(), Key::from("shared"));
+            scene.attach(&room, PresenceRecord { member, member_key, ..record })
+        };
+        let (a, b) = (attach("a"), attach("b"));
+        look_in(&scene).await;
+        assert_eq!(scene.drains().await, 1);
+        assert!(b.wants_drain() && !a.wants_drain());
+    }
+
+    #[tokio::test]
+    async fn a_multicast_that_was_missed_drains_everybody_once() {
+        let mut mocks = mocks();
+        mocks.mail.expect_multicasts_after().times(2).returning(|_, after, _| {
+            Ok(if after < 7 { vec![envelope(5), envelope(7)] } else { Vec::new() })
+        });
+        mocks.mail.expect_waiting().times(2).returning(|_, _| Ok(Vec::new()));
+        let scene = mocks.scene();
+        let room = scene.enter("mesh").await;
+        let sessions = [scene.session(&room, "a"), scene.session(&room, "b")];
+        look_in(&scene).await;
+        assert_eq!((room.last_multicast(), scene.drains().await), (7, 2));
+        assert!(sessions.iter().all(|session| session.wants_drain()));
+        look_in(&scene).await;
+        assert_eq!(scene.drains().await, 2, "nothing new");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_is_here_the_store_is_not_asked() {
+        let scene = Mocks::default().scene();
+        let _room = scene.enter("mesh").await;
+        look_in(&scene).await;
+    }
+
+    #[tokio::test]
+    async fn mail_that_was_claimed_elsewhere_drains_the_session_that_it_was_claimed_for() {
+        let mut mocks = mocks();
+        mocks.mail.expect_claimed().once().returning(|mailboxes| {
+            let asked: HashSet<&str> = mailboxes.iter().map(|(_, _, id)| id.as_str()).collect();
+            assert_eq!(asked, HashSet::from(["mine", "other"]));
+            assert_eq!(mailboxes.len(), 4, "a session's own key, and its member's");
+            Ok([PresenceId::from("mine"), PresenceId::from("left meanwhile")].into())
+        });
+        let scene = mocks.scene();
+        let (room, another) = (scene.enter("mesh").await, scene.enter("another").await);
+        let (mine, other) = (scene.session(&room, "mine"), scene.session(&another, "other"));
+        look_for_claimed(scene.registry(), &scene.presence.delivery).await;
+        assert_eq!(scene.drains().await, 1);
+        assert!(mine.wants_drain() && !other.wants_drain());
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_drains_nobody() {
+        let mut mocks = mocks();
+        mocks.mail.expect_multicasts_after().once().returning(|_, _, _| Err(store_away()));
+        mocks.mail.expect_waiting().once().returning(|_, _| Err(store_away()));
+        mocks.mail.expect_claimed().once().returning(|_| Err(store_away()));
+        let scene = mocks.scene();
+        let _session = scene.session(&scene.enter("mesh").await, "mine");
+        look_in(&scene).await;
+        look_for_claimed(scene.registry(), &scene.presence.delivery).await;
+        look_for_rewinds(scene.registry(), &scene.presence.delivery).await;
+        assert_eq!(scene.drains().await, 0);
     }
 }

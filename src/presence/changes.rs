@@ -1,6 +1,11 @@
-//! What peers are told of each other, and how a presence ends.
+//! How a presence changes and how it ends: here, in the store, on every node, and for
+//! its peers.
+//!
+//! A presence ends once in the cluster, and the peers hear of that from whoever changed
+//! its row. Nothing here tells anybody of a hidden one. Called by whatever changes a
+//! presence: [`admission`](crate::admission), [`features`](crate::features),
+//! [`bus`](crate::bus), [`jobs`](crate::jobs) and operators' requests.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -10,59 +15,21 @@ use super::{Parts, UnsettledEnd};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::bus::Announcement;
-use crate::cluster::{BusMessage, PresenceRecord};
-use crate::codec::SharedFrame;
-use crate::id::{Key, MeshId, PresenceId};
+use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
+use crate::delivery::deliver;
+use crate::events;
+use crate::id::{MeshId, PresenceId};
 use crate::limits;
-use crate::protocol::{CloseReason, ServerMessage, SystemEvent};
+use crate::protocol::CloseReason;
 use crate::registry::{Candidate, Room};
 use crate::session::Session;
-use crate::session::outbox::Subject;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
-
-use crate::delivery::deliver;
-
-/// An event about a presence. `to_own_member`: its member's other sessions
-/// are told too.
-#[must_use]
-pub fn announcement(
-    event: &'static str,
-    record: &PresenceRecord,
-    data: serde_json::Value,
-    to_own_member: bool,
-) -> Announcement {
-    Announcement {
-        event: SystemEvent { event: Cow::Borrowed(event), data },
-        about: record.id.clone(),
-        except_member: (!to_own_member).then(|| record.member.clone()),
-    }
-}
 
 /// `peer_left` for a presence.
 #[must_use]
 pub fn peer_left(record: &PresenceRecord) -> Announcement {
     let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-    announcement("peer_left", record, data, false)
-}
-
-/// Tells the sessions here. Visitors hear of nobody. One that is behind with reading
-/// is told the newest of each kind about each presence, as far as there is room for
-/// events.
-pub fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Arc::new(Subject {
-        about: announcement.about.clone(),
-        event: announcement.event.event.clone(),
-    });
-    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
-    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
-    for (session, _) in room.sessions() {
-        let told = !session.visitor
-            && session.presence != announcement.about
-            && announcement.except_member.as_ref() != Some(&session.member);
-        if told {
-            session.outbox.tell(frame.bytes(session.codec), &subject);
-        }
-    }
+    events::announcement("peer_left", record, data, false)
 }
 
 /// Tells every node of the mesh how a presence is now, and its peers of it if
@@ -74,11 +41,14 @@ pub fn publish(
     announcement: Option<Announcement>,
 ) {
     if let Some(announcement) = &announcement {
-        announce(room, announcement);
+        events::announce(room, announcement);
     }
-    let record = Box::new(record.clone());
-    let message = BusMessage::Presence { record, event: announcement };
-    parts.cluster.publish(room.mesh(), &message);
+    publish_to_others(parts, record, announcement);
+}
+
+fn publish_to_others(parts: &Parts, record: &PresenceRecord, event: Option<Announcement>) {
+    let message = BusMessage::Presence { record: Box::new(record.clone()), event };
+    parts.cluster.publish(&record.mesh, &message);
 }
 
 /// Changes a session's record everywhere: here, in the cluster's directory,
@@ -95,7 +65,11 @@ pub async fn change(
 ) {
     let Some(record) = room.update(session, edit) else { return };
     note(parts, &record, change);
-    spread(parts, room, session, &record, announcement(&record)).await;
+    let announcement = announcement(&record);
+    if let Some(announcement) = &announcement {
+        events::announce(room, announcement);
+    }
+    tell_others(parts, &session.lease, &record, announcement).await;
 }
 
 /// Gives it that value; whether that changes anything.
@@ -112,20 +86,18 @@ pub fn note(parts: &Parts, record: &PresenceRecord, change: PresenceChange) {
     }
 }
 
-/// Tells the cluster's directory and the other nodes how a session's record is
-/// now.
-pub async fn spread(
+/// Tells the cluster's directory and the other nodes how a record is now.
+pub(crate) async fn tell_others(
     parts: &Parts,
-    room: &Room,
-    session: &Session,
+    lease: &LeaseRef,
     record: &PresenceRecord,
     announcement: Option<Announcement>,
 ) {
-    if let Err(error) = parts.cluster.write_record(&session.lease, record).await {
+    if let Err(error) = parts.cluster.write_record(lease, record).await {
         // The next renewal writes it.
-        tracing::debug!(%error, presence = %session.presence, "a record waits for its renewal");
+        tracing::debug!(%error, presence = %record.id, "a record waits for its renewal");
     }
-    publish(parts, room, record, announcement);
+    publish_to_others(parts, record, announcement);
 }
 
 /// A presence to end, and why.
@@ -139,14 +111,22 @@ pub struct Ending {
     pub audit: Vec<AuditEntry>,
 }
 
+impl Ending {
+    /// An end that nobody has to answer for.
+    #[must_use]
+    pub(crate) fn of(record: &PresenceRecord, close: Option<CloseReason>) -> Self {
+        Self { record: record.clone(), close, audit: Vec::new() }
+    }
+}
+
 /// Ends presences, each at most once in the cluster: whoever changes the row
 /// tells the peers. Their leases must be gone or be ended by the caller. One
 /// whose session came back on another node meanwhile is that node's, and stays.
 ///
 /// # Errors
 ///
-/// As [`Store::end_presences`](crate::store::Store::end_presences): nothing
-/// ended; the caller tries again.
+/// As [`Presences::end`](crate::store::Presences::end): nothing ended; the caller tries
+/// again.
 pub async fn end(
     parts: &Arc<Parts>,
     mesh: &MeshId,
@@ -235,17 +215,14 @@ pub async fn settle_ends(parts: &Arc<Parts>) {
                 return;
             }
         };
-        for UnsettledEnd { record, close, at } in some.iter().cloned() {
-            if ended.get(&record.id) == Some(&Some(at)) {
-                let ending = Ending { record, close, audit: Vec::new() };
-                let mesh = ending.record.mesh.clone();
-                told(parts, &mesh, parts.registry.room(&mesh).as_ref(), &ending, true);
-                rehome_all(
-                    parts,
-                    &mesh,
-                    std::slice::from_ref(&ending),
-                    std::slice::from_ref(&ending.record.id),
-                );
+        for UnsettledEnd { record, close, at } in some {
+            if ended.get(&record.id) == Some(&Some(*at)) {
+                let (ending, room) =
+                    (Ending::of(record, *close), parts.registry.room(&record.mesh));
+                told(parts, &record.mesh, room.as_ref(), &ending, true);
+                if let Some(room) = room {
+                    rehome(parts, &room, record);
+                }
             }
         }
     }
@@ -265,9 +242,7 @@ pub async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
         // One without a row may be about to get it.
         for (presence, _) in ended.iter().filter(|(_, at)| at.is_some()) {
             let Some(record) = room.record(presence) else { continue };
-            let record = record.as_ref().clone();
-            let ending = Ending { record, close: None, audit: Vec::new() };
-            told(parts, mesh, Some(room), &ending, false);
+            told(parts, mesh, Some(room), &Ending::of(&record, None), false);
             if let Err(error) = parts.cluster.revoke(mesh, presence).await {
                 tracing::debug!(%error, "an ended presence's lease stays until it expires");
             }
@@ -322,8 +297,7 @@ pub fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candidate>) 
         if let Some(session) = &claim.session {
             session.outbox.close(CloseReason::BAD_SESSION_PUBKEY);
         }
-        let close = Some(CloseReason::BAD_SESSION_PUBKEY);
-        Ending { record: claim.record.as_ref().clone(), close, audit: Vec::new() }
+        Ending::of(&claim.record, Some(CloseReason::BAD_SESSION_PUBKEY))
     };
     let endings: Vec<Ending> = claims.into_iter().map(ending).collect();
     let (parts, mesh) = (Arc::clone(parts), room.mesh().clone());
@@ -370,7 +344,7 @@ fn told(parts: &Parts, mesh: &MeshId, room: Option<&Arc<Room>>, ending: &Ending,
     if let Some(room) = room {
         close_here(room, &ending.record.id, ending.close);
         if let Some(event) = &event {
-            announce(room, event);
+            events::announce(room, event);
         }
     }
     let message = BusMessage::Ended {
@@ -393,14 +367,8 @@ pub fn close_here(room: &Room, presence: &PresenceId, close: Option<CloseReason>
 /// What was on its way to a presence that is gone, and was addressed to its
 /// member, goes to another session of the member.
 pub fn rehome(parts: &Arc<Parts>, room: &Arc<Room>, record: &PresenceRecord) {
-    let others: Vec<Key> = room
-        .addressed_by(record.member_key.as_str())
-        .iter()
-        .filter(|other| other.record.id != record.id)
-        .map(|_| record.member_key.clone())
-        .take(1)
-        .collect();
-    for key in others {
-        deliver::mail_for(&parts.delivery, room, key);
+    let of_member = room.addressed_by(record.member_key.as_str());
+    if of_member.iter().any(|other| other.record.id != record.id) {
+        deliver::mail_for(&parts.delivery, room, record.member_key.clone());
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Parts;
-use super::changes;
+use super::changes::{self, Ending};
 use crate::cluster::BusMessage;
 use crate::id::MeshId;
 use crate::protocol::CloseReason;
@@ -65,21 +65,13 @@ async fn try_refresh(parts: &Arc<Parts>, room: &Arc<Room>) -> bool {
             // A member may have joined whose key a session of another merely named.
             let owner = record.claimed_key().and_then(|key| room.member_by_key(key.as_str()));
             if owner.is_some_and(|owner| owner.id != record.member) {
-                endings.push(changes::Ending {
-                    record: record.as_ref().clone(),
-                    close: Some(CloseReason::BAD_SESSION_PUBKEY),
-                    audit: Vec::new(),
-                });
+                endings.push(Ending::of(&record, Some(CloseReason::BAD_SESSION_PUBKEY)));
             }
             continue;
         }
         match changes::is_admitted(parts, &record).await {
             Ok(true) => {}
-            Ok(false) => endings.push(changes::Ending {
-                record: record.as_ref().clone(),
-                close: Some(CloseReason::BANNED),
-                audit: Vec::new(),
-            }),
+            Ok(false) => endings.push(Ending::of(&record, Some(CloseReason::BANNED))),
             Err(error) => {
                 tracing::warn!(%error, "a revoked member could not be checked");
                 return false;

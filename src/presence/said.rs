@@ -1,18 +1,22 @@
 //! What a session says of itself, or a visitor on any node for it.
+//!
+//! Called by [`features`](crate::features) where the session is, and by
+//! [`bus`](crate::bus) for what was said elsewhere. Nothing here answers anybody.
 
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::changes::{announcement, change, replace};
-use super::status;
+use super::changes::{change, replace};
+use super::status::{self, Word};
 use crate::clock::Timestamp;
 use crate::cluster::PresenceRecord;
+use crate::events;
 use crate::limits;
 use crate::presence::Parts;
 use crate::protocol::budget::{cut_string, groups_within, value_bytes};
-use crate::protocol::{Group, Profile, Said, SetProfile, StatusSource};
+use crate::protocol::{Group, Profile, Said, SetProfile};
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;
@@ -48,8 +52,7 @@ pub async fn apply(
     let written = PresenceChange::of(session.presence.clone());
     match said {
         Said::Status { status } => {
-            let source = StatusSource::Manual;
-            status::set(parts, room, session, status, source, Timestamp::now()).await;
+            status::apply(parts, room, session, Word::Peer(status), Timestamp::now()).await;
         }
         Said::Summary { mut summary } => {
             cut_string(&mut summary, limits::SUMMARY_BYTES_MAX);
@@ -63,7 +66,7 @@ pub async fn apply(
             let edit = |record: &mut PresenceRecord| replace(&mut record.visible, visible);
             let told = |record: &PresenceRecord| {
                 let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
-                (!record.visitor).then(|| announcement(event, record, data, true))
+                (!record.visitor).then(|| events::announcement(event, record, data, true))
             };
             change(parts, room, session, written, edit, told).await;
         }

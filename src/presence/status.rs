@@ -1,147 +1,148 @@
 //! Idle, working, do not disturb: who may say so, and what follows.
+//!
+//! [`decide`] alone knows which word counts; `apply_here` makes it so on this node and
+//! waits for nobody; [`changes::tell_others`] tells the cluster's directory and the other
+//! nodes. What a peer says comes from [`said`](super::said), what its hooks say from
+//! [`http`](crate::http) and [`bus`](crate::bus), and [`jobs`](crate::jobs) looks for
+//! statuses that nobody keeps up. None of them may write a status by another way.
 
 use std::sync::Arc;
 
+use super::changes;
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, LeaseRef, PresenceRecord};
+use crate::cluster::{LeaseRef, PresenceRecord};
+use crate::config::PresenceConfig;
 use crate::delivery::drain;
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
 use crate::presence::Parts;
-use crate::presence::transcript;
 use crate::protocol::{Status, StatusSource};
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;
 
-use super::changes;
-
 /// A status, where it came from, since when.
-pub type Standing = (Status, StatusSource, Timestamp);
+pub(crate) type Standing = (Status, StatusSource, Timestamp);
 
-/// What a new word makes of a status. A different status always wins. The
-/// same status from a weaker source keeps a fresh stronger one alive, except
-/// that what the peer itself says stays until it is changed.
+/// What is said about a status, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// The peer says so itself, or a visitor for it.
+    Peer(Status),
+    /// A hook of the peer's session says so.
+    Hook(Status),
+    /// The session's transcript shows it.
+    Transcript(Status),
+    /// Nobody says anything: somebody looks whether what a hook said still stands.
+    Silence,
+}
+
+/// What a word makes of what stands; `None`: nothing. A peer's own word always counts
+/// and stays until it is changed; a hook's never changes `dnd`, and a transcript's
+/// counts only where nobody else has spoken. What a hook said decays in silence; if it was
+/// said in the future, as of a clock that has gone back since, it counts as said now, or
+/// it would stand until that time comes again. The same status from a weaker source keeps
+/// a fresh stronger one alive.
 #[must_use]
-pub fn write(
-    current: Standing,
-    status: Status,
-    source: StatusSource,
-    now: Timestamp,
-    fresh_ms: i64,
-) -> Standing {
-    let (old, old_source, since) = current;
-    let age_ms = now.ms_since(since);
-    let weaker = source < old_source && source != StatusSource::Manual;
-    let keeps = old == status && weaker && (0..=fresh_ms).contains(&age_ms);
-    (status, if keeps { old_source } else { source }, now)
-}
-
-/// Whether a status that a hook set is too old to stand.
-#[must_use]
-pub fn has_decayed(current: Standing, now: Timestamp, ttl_ms: i64) -> bool {
-    decays(current) && now.ms_since(current.2) > ttl_ms
-}
-
-/// Whether it was said in the future, as of a clock that has gone back since: it
-/// counts as said now, or it would stand until that time comes again.
-#[must_use]
-pub fn is_of_the_future(current: Standing, now: Timestamp) -> bool {
-    decays(current) && now.ms_since(current.2) < 0
-}
-
-fn decays((status, source, _): Standing) -> bool {
-    status == Status::Working && source == StatusSource::Hook
-}
-
-/// Whether a transcript's word changes what stands: nobody else has spoken.
-fn may_infer((old, source, _): Standing, status: Status) -> bool {
-    source == StatusSource::Jsonl && old != status
-}
-
-fn standing(record: &PresenceRecord) -> Standing {
-    (record.status, record.status_source, record.status_updated_at)
-}
-
-/// One word about a status.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    status: Status,
-    source: StatusSource,
+pub(crate) fn decide(
+    stands: Standing,
+    word: Word,
     at: Timestamp,
+    config: &PresenceConfig,
+) -> Option<Standing> {
+    let (old, old_source, since) = stands;
+    let age_ms = at.ms_since(since);
+    let by_hook = old == Status::Working && old_source == StatusSource::Hook;
+    let (status, source) = match word {
+        Word::Peer(status) => (status, StatusSource::Manual),
+        Word::Hook(status) if old != Status::Dnd => (status, StatusSource::Hook),
+        Word::Transcript(status) if old_source == StatusSource::Jsonl && old != status => {
+            (status, StatusSource::Jsonl)
+        }
+        Word::Silence if by_hook && age_ms > config.status_ttl_ms => {
+            (Status::Idle, StatusSource::Jsonl)
+        }
+        Word::Silence if by_hook && age_ms < 0 => (old, old_source),
+        Word::Hook(_) | Word::Transcript(_) | Word::Silence => return None,
+    };
+    let is_weaker = source < old_source && source != StatusSource::Manual;
+    let is_fresh = (0..=config.hook_fresh_window_ms).contains(&age_ms);
+    let keeps = old == status && is_weaker && is_fresh;
+    Some((status, if keeps { old_source } else { source }, at))
 }
 
-/// Whatever turns a session here idle lets go of what was held.
-pub async fn set(
-    parts: &Arc<Parts>,
-    room: &Arc<Room>,
-    session: &Arc<Session>,
-    status: Status,
-    source: StatusSource,
+/// A word makes of a record what it makes of its status; whether it changes anything.
+#[must_use]
+pub(crate) fn rewrite(
+    record: &mut PresenceRecord,
+    word: Word,
     at: Timestamp,
-) {
-    set_if(parts, room, session, Word { status, source, at }, |_| true).await;
+    config: &PresenceConfig,
+) -> Option<Standing> {
+    let stands = (record.status, record.status_source, record.status_updated_at);
+    let written = decide(stands, word, at, config)?;
+    (record.status, record.status_source, record.status_updated_at) = written;
+    Some(written)
 }
 
-/// As [`set`], if what stands at the moment of writing lets it: it may have
-/// changed since the caller looked. Whether it did.
-async fn set_if(
+/// A word about a session here, at once: the record, the row, and the release of what was
+/// held, which waits for no other node. `None` if the word makes nothing of what stands
+/// at the moment of writing.
+fn apply_here(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     session: &Arc<Session>,
     word: Word,
-    lets: impl FnOnce(Standing) -> bool,
-) -> bool {
-    let Some(record) = write_if(parts, room, session, word, lets) else { return false };
-    changes::spread(parts, room, session, &record, None).await;
-    true
-}
-
-/// What of it happens at once: the record here, the journal, and the release of
-/// what was held, which waits for no other node.
-fn write_if(
-    parts: &Arc<Parts>,
-    room: &Arc<Room>,
-    session: &Arc<Session>,
-    word: Word,
-    lets: impl FnOnce(Standing) -> bool,
+    at: Timestamp,
 ) -> Option<Arc<PresenceRecord>> {
-    let fresh_ms = parts.config.hook_fresh_window_ms;
+    let mut written = None;
     let record = room.update(session, |record| {
-        let Some(written) = rewrite(standing(record), word, fresh_ms, lets) else { return false };
-        (record.status, record.status_source, record.status_updated_at) = written;
+        written = rewrite(record, word, at, &parts.config);
         // With the record: whoever is told of the new status gets nothing by
         // the old one.
-        session.inbox.lock().hold(word.status != Status::Idle);
-        true
+        if written.is_some() {
+            session.inbox.lock().hold(record.status != Status::Idle);
+        }
+        written.is_some()
     })?;
-    let written = Some(standing(&record));
     let change = PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) };
     changes::note(parts, &record, change);
-    if word.status == Status::Idle {
+    if record.status == Status::Idle {
         drain::request(&parts.delivery, room, session);
     }
     Some(record)
 }
 
-/// What a word makes of what stands, if that lets it.
-fn rewrite(
-    current: Standing,
+/// A word about a session here, and the others are told. What it made of the status;
+/// `None` for nothing.
+pub(crate) async fn apply(
+    parts: &Arc<Parts>,
+    room: &Arc<Room>,
+    session: &Arc<Session>,
     word: Word,
-    fresh_ms: i64,
-    lets: impl FnOnce(Standing) -> bool,
-) -> Option<Standing> {
-    let Word { status, source, at } = word;
-    lets(current).then(|| write(current, status, source, at, fresh_ms))
+    at: Timestamp,
+) -> Option<Status> {
+    let record = apply_here(parts, room, session, word, at)?;
+    changes::tell_others(parts, &session.lease, &record, None).await;
+    Some(record.status)
 }
 
-fn is_not_dnd((status, ..): Standing) -> bool {
-    status != Status::Dnd
+/// A hook's word about a presence, by the node that holds its socket.
+pub(crate) async fn apply_hook(
+    parts: &Arc<Parts>,
+    room: &Arc<Room>,
+    presence: &PresenceId,
+    status: Status,
+    at: Timestamp,
+) {
+    if let Some(session) = room.session(presence) {
+        apply(parts, room, &session, Word::Hook(status), at).await;
+    }
 }
 
-/// A hook's word about a presence, applied by the node that holds it. Never
-/// changes `dnd`.
-pub async fn apply_hook(
+/// As [`apply_hook`], heard of by the bus, whose next frames wait for nothing: the others
+/// are told by a task of its own.
+pub(crate) fn hook_from_bus(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
     presence: &PresenceId,
@@ -149,22 +150,7 @@ pub async fn apply_hook(
     at: Timestamp,
 ) {
     let Some(session) = room.session(presence) else { return };
-    let word = Word { status, source: StatusSource::Hook, at };
-    set_if(parts, room, &session, word, is_not_dnd).await;
-}
-
-/// As [`apply_hook`], heard of by the bus, whose next frames wait for nothing:
-/// the rest of the cluster is told by a task of its own.
-pub fn hook_from_bus(
-    parts: &Arc<Parts>,
-    room: &Arc<Room>,
-    presence: &PresenceId,
-    status: Status,
-    at: Timestamp,
-) {
-    let Some(session) = room.session(presence) else { return };
-    let word = Word { status, source: StatusSource::Hook, at };
-    if write_if(parts, room, &session, word, is_not_dnd).is_none() {
+    if apply_here(parts, room, &session, Word::Hook(status), at).is_none() {
         return;
     }
     let (parts, room) = (Arc::clone(parts), Arc::clone(room));
@@ -172,89 +158,50 @@ pub fn hook_from_bus(
     tasks.spawn(async move {
         // As it is by then: two such tasks may run in either order.
         if let Some(record) = room.record(&session.presence) {
-            changes::spread(&parts, &room, &session, &record, None).await;
+            changes::tell_others(&parts, &session.lease, &record, None).await;
         }
     });
 }
 
-/// A hook's word about a presence whose socket is gone, for when its session
-/// is back. Never changes `dnd`.
-pub async fn apply_hook_in_grace(
+/// A hook's word about a presence whose socket is gone, for when its session is back.
+pub(crate) async fn apply_hook_in_grace(
     parts: &Arc<Parts>,
     mut record: PresenceRecord,
     status: Status,
     at: Timestamp,
 ) {
-    if record.status == Status::Dnd {
+    let written = rewrite(&mut record, Word::Hook(status), at, &parts.config);
+    if written.is_none() {
         return;
     }
-    let fresh_ms = parts.config.hook_fresh_window_ms;
-    let written = write(standing(&record), status, StatusSource::Hook, at, fresh_ms);
-    (record.status, record.status_source, record.status_updated_at) = written;
     parts
         .writer
-        .change(PresenceChange { status: Some(written), ..PresenceChange::of(record.id.clone()) });
-    // A session that came back meanwhile has a newer epoch, and neither the
-    // cluster nor a room takes this record then.
-    let lease =
-        LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
-    if let Err(error) = parts.cluster.write_record(&lease, &record).await {
-        tracing::debug!(%error, presence = %record.id, "a hook's word about a peer away was lost");
-    }
+        .change(PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) });
     if let Some(room) = parts.registry.room(&record.mesh) {
         room.mirror(record.clone());
     }
-    let mesh = record.mesh.clone();
-    let message = BusMessage::Presence { record: Box::new(record), event: None };
-    parts.cluster.publish(&mesh, &message);
+    // A session that came back meanwhile has a newer epoch, and neither the
+    // cluster nor a room takes this record then.
+    let PresenceRecord { mesh, id, epoch, .. } = &record;
+    let lease = LeaseRef { mesh: mesh.clone(), presence: id.clone(), epoch: *epoch };
+    changes::tell_others(parts, &lease, &record, None).await;
 }
 
-/// Takes over what the transcripts on this machine say of the sessions here
-/// about which nobody else has spoken.
-pub async fn infer(parts: &Arc<Parts>) {
-    let Some(home) = std::env::home_dir() else { return };
-    let stale_ms = parts.config.status_ttl_ms;
-    for room in parts.registry.rooms() {
-        for (session, record) in room.sessions() {
-            let others_spoke = record.status_source != StatusSource::Jsonl;
-            if others_spoke || record.cwd.is_empty() || record.visitor {
-                continue;
-            }
-            let (home, cwd) = (home.clone(), record.cwd.clone());
-            let reading =
-                tokio::task::spawn_blocking(move || transcript::infer(&home, &cwd, stale_ms));
-            if let Ok(Some(status)) = reading.await {
-                let (source, at) = (StatusSource::Jsonl, Timestamp::now());
-                let word = Word { status, source, at };
-                set_if(parts, &room, &session, word, |standing| may_infer(standing, status)).await;
-            }
-        }
-    }
-}
-
-/// Turns decayed statuses of the sessions here idle.
-pub async fn decay(parts: &Arc<Parts>) {
+/// Looks at the sessions here whose status a hook has set: it may have decayed.
+pub(crate) async fn decay(parts: &Arc<Parts>) {
     let now = Timestamp::now();
-    let ttl_ms = parts.config.status_ttl_ms;
     let mut flipped = false;
     for room in parts.registry.rooms() {
-        let (mut decayed, mut ahead) = (Vec::new(), Vec::new());
+        let mut old = Vec::new();
         room.for_each_session(|session, record| {
-            if has_decayed(standing(record), now, ttl_ms) {
-                decayed.push(Arc::clone(session));
-            } else if is_of_the_future(standing(record), now) {
-                ahead.push(Arc::clone(session));
+            let stands = (record.status, record.status_source, record.status_updated_at);
+            if decide(stands, Word::Silence, now, &parts.config).is_some() {
+                old.push(Arc::clone(session));
             }
         });
-        for session in ahead {
-            let lets = |standing| is_of_the_future(standing, now);
-            let word = Word { status: Status::Working, source: StatusSource::Hook, at: now };
-            set_if(parts, &room, &session, word, lets).await;
-        }
-        let word = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
-        for session in decayed {
-            let lets = |standing| has_decayed(standing, now, ttl_ms);
-            flipped |= set_if(parts, &room, &session, word, lets).await;
+        for session in old {
+            let made = apply(parts, &room, &session, Word::Silence, now).await;
+            flipped |= made == Some(Status::Idle);
         }
     }
     let flipped = Flipped { flipped: if flipped { "true" } else { "false" } };
@@ -264,97 +211,106 @@ pub async fn decay(parts: &Arc<Parts>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TranscriptStatus;
+    use StatusSource::{Hook, Jsonl, Manual};
 
     const FRESH_MS: i64 = 30_000;
+    const TTL_MS: i64 = 60_000;
 
     fn at(ms: i64) -> Timestamp {
         Timestamp::from_ms(ms)
     }
 
+    fn decided(stands: Standing, word: Word, at: Timestamp) -> Option<Standing> {
+        let config = PresenceConfig {
+            status_ttl_ms: TTL_MS,
+            hook_fresh_window_ms: FRESH_MS,
+            lease_grace_ms: 0,
+            lease_ttl_ms: 0,
+            connections_per_mesh_max: 1,
+            transcript_status: TranscriptStatus::Off,
+        };
+        decide(stands, word, at, &config)
+    }
+
     #[test]
     fn a_different_status_wins_whatever_said_it() {
-        let hook = (Status::Working, StatusSource::Hook, at(0));
-        let written = write(hook, Status::Idle, StatusSource::Jsonl, at(5), FRESH_MS);
-        assert_eq!(written, (Status::Idle, StatusSource::Jsonl, at(5)));
+        for source in [Manual, Hook, Jsonl] {
+            let idle = decided((Status::Working, source, at(0)), Word::Hook(Status::Idle), at(5));
+            assert_eq!(idle, Some((Status::Idle, Hook, at(5))), "{source:?}");
+            let dnd = decided((Status::Working, source, at(0)), Word::Peer(Status::Dnd), at(5));
+            assert_eq!(dnd, Some((Status::Dnd, Manual, at(5))), "{source:?}");
+        }
     }
 
     #[test]
     fn the_same_status_from_a_weaker_source_keeps_a_fresh_stronger_one() {
-        let hook = (Status::Working, StatusSource::Hook, at(0));
-        let fresh = write(hook, Status::Working, StatusSource::Jsonl, at(FRESH_MS), FRESH_MS);
-        assert_eq!(fresh, (Status::Working, StatusSource::Hook, at(FRESH_MS)));
-        let stale = write(hook, Status::Working, StatusSource::Jsonl, at(FRESH_MS + 1), FRESH_MS);
-        assert_eq!(stale, (Status::Working, StatusSource::Jsonl, at(FRESH_MS + 1)));
-        let future = write(
-            (Status::Working, StatusSource::Hook, at(10)),
-            Status::Working,
-            StatusSource::Jsonl,
-            at(0),
-            FRESH_MS,
-        );
-        assert_eq!(future.1, StatusSource::Jsonl, "a clock that went back keeps nothing");
-        let stronger = write(
-            (Status::Working, StatusSource::Jsonl, at(0)),
-            Status::Working,
-            StatusSource::Hook,
-            at(1),
-            FRESH_MS,
-        );
-        assert_eq!(stronger.1, StatusSource::Hook);
+        let manual = (Status::Working, Manual, at(0));
+        let hook = Word::Hook(Status::Working);
+        let fresh = decided(manual, hook, at(FRESH_MS));
+        assert_eq!(fresh, Some((Status::Working, Manual, at(FRESH_MS))));
+        let stale = decided(manual, hook, at(FRESH_MS + 1));
+        assert_eq!(stale, Some((Status::Working, Hook, at(FRESH_MS + 1))));
+        let back = decided((Status::Working, Manual, at(10)), hook, at(0));
+        assert_eq!(back, Some((Status::Working, Hook, at(0))), "a clock that went back");
+        let stronger = decided((Status::Working, Jsonl, at(0)), hook, at(1));
+        assert_eq!(stronger, Some((Status::Working, Hook, at(1))));
     }
 
     #[test]
     fn what_the_peer_says_itself_is_manual_also_while_a_hook_says_the_same() {
-        let hook = (Status::Working, StatusSource::Hook, at(0));
-        let written = write(hook, Status::Working, StatusSource::Manual, at(1), FRESH_MS);
-        assert_eq!(written, (Status::Working, StatusSource::Manual, at(1)));
-        assert!(!has_decayed(written, at(1_000_000), 1));
+        let hook = (Status::Working, Hook, at(0));
+        let said = decided(hook, Word::Peer(Status::Working), at(1)).expect("it counts");
+        assert_eq!(said, (Status::Working, Manual, at(1)));
+        assert_eq!(decided(said, Word::Silence, at(1_000_000)), None);
     }
 
     #[test]
     fn what_was_said_since_somebody_looked_stands() {
         let now = at(100_000);
-        let idle = Word { status: Status::Idle, source: StatusSource::Jsonl, at: now };
-        let hook = Word { status: Status::Working, source: StatusSource::Hook, at: now };
-        let decays = |standing| has_decayed(standing, now, 60_000);
-        let infers = |standing| may_infer(standing, Status::Idle);
         for said in [
-            (Status::Dnd, StatusSource::Manual, now),
-            (Status::Working, StatusSource::Manual, now),
-            (Status::Working, StatusSource::Hook, now),
+            (Status::Dnd, Manual, now),
+            (Status::Working, Manual, now),
+            (Status::Working, Hook, now),
         ] {
-            assert_eq!(rewrite(said, idle, FRESH_MS, decays), None, "{said:?}");
-            assert_eq!(rewrite(said, idle, FRESH_MS, infers), None, "{said:?}");
-            let by_hook = rewrite(said, hook, FRESH_MS, is_not_dnd);
+            assert_eq!(decided(said, Word::Silence, now), None, "{said:?}");
+            assert_eq!(decided(said, Word::Transcript(Status::Idle), now), None, "{said:?}");
+            let by_hook = decided(said, Word::Hook(Status::Working), now);
             assert_eq!(by_hook.is_none(), said.0 == Status::Dnd, "{said:?}");
         }
-        let old = (Status::Working, StatusSource::Hook, at(0));
-        let turned = Some((Status::Idle, StatusSource::Jsonl, now));
-        assert_eq!(rewrite(old, idle, FRESH_MS, decays), turned);
-        let inferred = (Status::Working, StatusSource::Jsonl, at(0));
-        assert_eq!(rewrite(inferred, idle, FRESH_MS, infers), turned);
+        let turned = Some((Status::Idle, Jsonl, now));
+        assert_eq!(decided((Status::Working, Hook, at(0)), Word::Silence, now), turned);
+        let inferred = (Status::Working, Jsonl, at(0));
+        assert_eq!(decided(inferred, Word::Transcript(Status::Idle), now), turned);
+        assert_eq!(decided(inferred, Word::Transcript(Status::Working), now), None);
     }
 
     #[test]
     fn what_a_hook_said_decays_also_after_the_clock_went_back() {
-        let ttl_ms = 60_000;
-        let said = (Status::Working, StatusSource::Hook, at(3_600_000));
+        let said = (Status::Working, Hook, at(3_600_000));
         let now = at(1_000);
-        assert!(is_of_the_future(said, now) && !has_decayed(said, now, ttl_ms));
-        let counted = write(said, Status::Working, StatusSource::Hook, now, FRESH_MS);
-        assert_eq!(counted, (Status::Working, StatusSource::Hook, now));
-        assert!(has_decayed(counted, now.plus_ms(ttl_ms + 1), ttl_ms));
-        let manual = (Status::Working, StatusSource::Manual, at(3_600_000));
-        assert!(!is_of_the_future(manual, now), "it stands whenever it was said");
+        let counted = decided(said, Word::Silence, now).expect("it counts as said now");
+        assert_eq!(counted, (Status::Working, Hook, now));
+        assert_eq!(decided(counted, Word::Silence, now.plus_ms(TTL_MS)), None);
+        let late = now.plus_ms(TTL_MS + 1);
+        assert_eq!(decided(counted, Word::Silence, late), Some((Status::Idle, Jsonl, late)));
+        let manual = (Status::Working, Manual, at(3_600_000));
+        assert_eq!(decided(manual, Word::Silence, now), None, "it stands whenever it was said");
     }
 
     #[test]
     fn only_what_a_hook_set_working_decays() {
-        let ttl_ms = 60_000;
-        let late = at(60_001);
-        assert!(has_decayed((Status::Working, StatusSource::Hook, at(0)), late, ttl_ms));
-        assert!(!has_decayed((Status::Working, StatusSource::Hook, at(1)), late, ttl_ms));
-        assert!(!has_decayed((Status::Working, StatusSource::Manual, at(0)), late, ttl_ms));
-        assert!(!has_decayed((Status::Dnd, StatusSource::Hook, at(0)), late, ttl_ms));
+        let late = at(TTL_MS + 1);
+        let idle = Some((Status::Idle, Jsonl, late));
+        assert_eq!(decided((Status::Working, Hook, at(0)), Word::Silence, late), idle);
+        for stands in [
+            (Status::Working, Hook, at(1)),
+            (Status::Working, Manual, at(0)),
+            (Status::Working, Jsonl, at(0)),
+            (Status::Dnd, Hook, at(0)),
+            (Status::Idle, Hook, at(0)),
+        ] {
+            assert_eq!(decided(stands, Word::Silence, late), None, "{stands:?}");
+        }
     }
 }

@@ -4,16 +4,21 @@
 //! whose status nobody has set: neither the peer nor a hook. The transcripts
 //! are JSON Lines files in `~/.claude/projects/<folder>/`, one per session,
 //! where `<folder>` is the working directory with everything but letters and
-//! digits replaced by dashes.
+//! digits replaced by dashes. Called by [`jobs`](crate::jobs) at their pace; never writes
+//! there, and never reads on a thread that others wait for.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use crate::protocol::Status;
+use super::Parts;
+use super::status::{self, Word};
+use crate::clock::Timestamp;
+use crate::protocol::{Status, StatusSource};
 
 /// The end of a transcript that is read: the last entry is in it, or is too
 /// long to be worth it.
@@ -33,11 +38,31 @@ struct Message {
     stop_reason: Option<String>,
 }
 
+/// Takes over what the transcripts on this machine say of the sessions here about which
+/// nobody else has spoken.
+pub(crate) async fn infer(parts: &Arc<Parts>) {
+    let Some(home) = std::env::home_dir() else { return };
+    let stale_ms = parts.config.status_ttl_ms;
+    for room in parts.registry.rooms() {
+        for (session, record) in room.sessions() {
+            let others_spoke = record.status_source != StatusSource::Jsonl;
+            if others_spoke || record.cwd.is_empty() || record.visitor {
+                continue;
+            }
+            let (home, cwd) = (home.clone(), record.cwd.clone());
+            let reading = tokio::task::spawn_blocking(move || shown(&home, &cwd, stale_ms));
+            if let Ok(Some(status)) = reading.await {
+                let word = Word::Transcript(status);
+                status::apply(parts, &room, &session, word, Timestamp::now()).await;
+            }
+        }
+    }
+}
+
 /// The status that the newest transcript of `cwd` shows; `None` without one.
-/// One that has not been written to for `stale_ms` shows an idle session. Reads
+/// A transcript that has not been written to for `stale_ms` shows an idle session. Reads
 /// the disk: call it where blocking is allowed.
-#[must_use]
-pub fn infer(home: &Path, cwd: &str, stale_ms: i64) -> Option<Status> {
+fn shown(home: &Path, cwd: &str, stale_ms: i64) -> Option<Status> {
     let mut names = folder_names(cwd);
     let (path, modified) = names.find_map(|name| newest(&folder_of(home, &name)))?;
     let stale = Duration::from_millis(u64::try_from(stale_ms).unwrap_or(0));
@@ -109,8 +134,8 @@ mod tests {
         home
     }
 
-    fn shown(lines: &str) -> Option<Status> {
-        infer(with_transcript(lines).path(), "/home/me/my.app", 60_000)
+    fn shown_by(lines: &str) -> Option<Status> {
+        shown(with_transcript(lines).path(), "/home/me/my.app", 60_000)
     }
 
     #[test]
@@ -126,7 +151,7 @@ mod tests {
             let folder = folder_of(home.path(), name);
             std::fs::create_dir_all(&folder).expect("a folder");
             std::fs::write(folder.join("session.jsonl"), PROMPT).expect("a file");
-            assert_eq!(infer(home.path(), cwd, 60_000), Some(Status::Working), "{cwd} as {name}");
+            assert_eq!(shown(home.path(), cwd, 60_000), Some(Status::Working), "{cwd} as {name}");
         }
     }
 
@@ -136,17 +161,17 @@ mod tests {
 
     #[test]
     fn the_last_entry_decides() {
-        assert_eq!(shown(&format!("{DONE}\n{PROMPT}\n")), Some(Status::Working));
-        assert_eq!(shown(&format!("{PROMPT}\n{TOOL}\n")), Some(Status::Working));
-        assert_eq!(shown(&format!("{PROMPT}\n{TOOL}\n{DONE}\n")), Some(Status::Idle));
-        assert_eq!(shown(&format!("{DONE}\n{PROMPT}\n{{\"type\":\"us")), Some(Status::Working));
-        assert_eq!(shown(""), Some(Status::Idle));
+        assert_eq!(shown_by(&format!("{DONE}\n{PROMPT}\n")), Some(Status::Working));
+        assert_eq!(shown_by(&format!("{PROMPT}\n{TOOL}\n")), Some(Status::Working));
+        assert_eq!(shown_by(&format!("{PROMPT}\n{TOOL}\n{DONE}\n")), Some(Status::Idle));
+        assert_eq!(shown_by(&format!("{DONE}\n{PROMPT}\n{{\"type\":\"us")), Some(Status::Working));
+        assert_eq!(shown_by(""), Some(Status::Idle));
     }
 
     #[test]
     fn one_that_is_not_written_to_is_idle_and_none_says_nothing() {
         let home = with_transcript(PROMPT);
-        assert_eq!(infer(home.path(), "/home/me/my.app", -1), Some(Status::Idle));
-        assert_eq!(infer(home.path(), "/elsewhere", 60_000), None);
+        assert_eq!(shown(home.path(), "/home/me/my.app", -1), Some(Status::Idle));
+        assert_eq!(shown(home.path(), "/elsewhere", 60_000), None);
     }
 }

@@ -60,7 +60,7 @@ impl Directory {
         self.addressed_by(record.member_key.as_str()).find(|Entry { record: daemon, .. }| {
             daemon.online
                 && record.shares_inbox_of(daemon)
-                && daemon.begins_after.is_some_and(|place| seq > place)
+                && daemon.begins_after.is_some_and(|after| seq > after)
                 && is_named(daemon)
         })
     }

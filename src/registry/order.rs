@@ -1,6 +1,6 @@
 //! A mesh's multicasts in the order of their commits. Pure.
 //!
-//! Each names its place and the place of the one before it, so a node that
+//! Each names its seq and the seq of the one before it, so a node that
 //! hears them from several others knows when one is missing: it is late (and
 //! the rest waits a moment) or lost (and the store has it).
 
@@ -27,12 +27,12 @@ pub enum Arrival<T> {
 pub struct Order<T> {
     /// The last that was delivered; 0: before the mesh's first.
     last: i64,
-    /// Those that came too early: place, place before, what.
+    /// Those that came too early: seq, seq before, what.
     waiting: BTreeMap<i64, (i64, T)>,
 }
 
 impl<T> Order<T> {
-    /// Begins after that place: what is up to there is in the store.
+    /// Begins after that seq: what is up to there is in the store.
     pub fn after(last: i64) -> Self {
         Self { last, waiting: BTreeMap::new() }
     }
@@ -42,7 +42,7 @@ impl<T> Order<T> {
         self.last = self.last.max(position);
     }
 
-    /// The store knows no place beyond `newest` any more: those that come next are
+    /// The store knows no seq beyond `newest` any more: those that come next are
     /// given away again. Whether any beyond it was believed in.
     pub fn rewind(&mut self, newest: i64) -> bool {
         let was_ahead = self.last > newest;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn places_that_are_given_away_again_are_new() {
+    fn seqs_that_are_given_away_again_are_new() {
         let mut order = Order::after(100);
         assert_eq!(order.arrive(120, 121, "old"), Arrival::Waits { first: true });
         assert!(!order.rewind(100), "the store is where it was");
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn too_many_early_ones_are_not_kept() {
         let mut order = Order::after(1);
-        for place in 0..i64::try_from(limits::EARLY_MULTICASTS_MAX).expect("small") {
-            order.arrive(place + 5, place + 6, ());
+        for seq in 0..i64::try_from(limits::EARLY_MULTICASTS_MAX).expect("small") {
+            order.arrive(seq + 5, seq + 6, ());
         }
         assert_eq!(order.arrive(9_000, 9_001, ()), Arrival::Lost);
         assert_eq!(order.last(), 9_001);

@@ -1,5 +1,7 @@
-//! One mesh as this node sees it.
+//! One mesh as this node sees it: its presences, and the sessions whose sockets are here.
 
+mod members;
+mod multicasts;
 mod state;
 
 use std::collections::HashMap;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::directory::{Directory, Entry};
-use super::order::{Arrival, Order};
+use super::order::Order;
 use super::reading::{Heard, Readings};
 use crate::clock::Timestamp;
 use crate::cluster::{Multicast, PresenceRecord};
@@ -35,7 +37,7 @@ pub struct Room {
     multicasts: Mutex<Order<Multicast>>,
     /// When the store was last known to be no further back than what is believed
     /// of it here.
-    places_known_ms: AtomicI64,
+    seqs_known_ms: AtomicI64,
     /// Set while that is looked at.
     looks: AtomicBool,
 }
@@ -113,7 +115,7 @@ impl From<&Entry> for Candidate {
 
 impl Room {
     /// One that has yet to be read.
-    pub(super) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
         Self {
             mesh,
             state: RwLock::default(),
@@ -122,7 +124,7 @@ impl Room {
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(0)),
-            places_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
+            seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
         }
     }
@@ -150,172 +152,6 @@ impl Room {
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         (self.accepted.load(Ordering::Relaxed), self.delivered.load(Ordering::Relaxed))
-    }
-
-    // --- the mesh's order of multicasts -------------------------------------
-
-    /// The place of the last multicast that was delivered here.
-    #[must_use]
-    pub fn last_multicast(&self) -> i64 {
-        self.multicasts.lock().last()
-    }
-
-    /// Sessions here read the store up to this place; `read` begins it.
-    pub fn skip_to(&self, position: i64, read: impl FnOnce()) {
-        let mut order = self.multicasts.lock();
-        order.skip_to(position);
-        // Under the lock: no later one is handed over before it has begun.
-        read();
-    }
-
-    /// A multicast arrives, from here or from another node: it and those that
-    /// waited for it are handed to `deliver` in the mesh's order, one at a
-    /// time; if too many wait, `read` begins to read all from the store. What
-    /// else is to be done is in the answer.
-    pub fn arrive(
-        &self,
-        multicast: Multicast,
-        mut deliver: impl FnMut(Multicast),
-        read: impl FnOnce(),
-    ) -> Arrival<Multicast> {
-        let mut order = self.multicasts.lock();
-        let arrival = order.arrive(multicast.previous, multicast.delivery.seq, multicast);
-        match arrival {
-            Arrival::Now(multicasts) => {
-                // Under the lock: two that arrive at once keep their order.
-                multicasts.into_iter().for_each(&mut deliver);
-                Arrival::Now(Vec::new())
-            }
-            Arrival::Lost => {
-                read();
-                Arrival::Lost
-            }
-            waits @ Arrival::Waits { .. } => waits,
-        }
-    }
-
-    /// Whether multicasts wait for one before them.
-    #[must_use]
-    pub fn multicasts_wait(&self) -> bool {
-        self.multicasts.lock().is_waiting()
-    }
-
-    /// What was waited for did not come: if anything waited, `read` sees to it
-    /// that it is read from the store.
-    pub fn give_up_waiting(&self, read: impl FnOnce()) {
-        let mut order = self.multicasts.lock();
-        if order.give_up() {
-            // Under the lock: whoever sees that nothing waits any more finds
-            // the sessions draining.
-            read();
-        }
-    }
-
-    /// The store, asked then, was where it was believed to be.
-    pub fn places_go_on(&self, asked_at: Timestamp) {
-        self.places_known_ms.fetch_max(asked_at.as_ms(), Ordering::Relaxed);
-    }
-
-    /// When that was last so.
-    #[must_use]
-    pub fn places_known_at(&self) -> Timestamp {
-        Timestamp::from_ms(self.places_known_ms.load(Ordering::Relaxed))
-    }
-
-    /// The store went back, and knows no place beyond `newest`: nobody here believes
-    /// in one any more, and sessions that did go on from `place`. Whether any did.
-    pub fn rewind(&self, newest: i64, place: i64) -> bool {
-        let mut order = self.multicasts.lock();
-        let mut was_ahead = order.rewind(newest);
-        // Under the lock: no later one is handed over to a session that is ahead.
-        self.for_each_session(|session, _| {
-            was_ahead |= session.inbox.lock().rewind(newest, place);
-        });
-        was_ahead
-    }
-
-    /// Whether the caller is to look if the store went back; until
-    /// [`Self::end_look`] nobody else is.
-    #[must_use]
-    pub fn begin_look(&self) -> bool {
-        !self.looks.swap(true, Ordering::AcqRel)
-    }
-
-    /// That is done.
-    pub fn end_look(&self) {
-        self.looks.store(false, Ordering::Release);
-    }
-
-    // --- members ----------------------------------------------------------
-
-    /// A number for a read of the members that begins now.
-    #[must_use]
-    pub fn begin_refresh(&self) -> u64 {
-        self.reads.fetch_add(1, Ordering::AcqRel) + 1
-    }
-
-    /// Takes over the active members as the store had them at that read;
-    /// `false` if a later read came first. What a hello read later by itself
-    /// stays.
-    pub fn set_members(&self, read: u64, members: Vec<Member>) -> bool {
-        let mut members: HashMap<MemberId, Arc<Member>> =
-            members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
-        let mut state = self.state.write();
-        if read < state.members_read {
-            return false;
-        }
-        state.members_read = read;
-        state.read_alone.retain(|_, alone| *alone > read);
-        for id in state.read_alone.keys() {
-            if let Some(member) = state.members.get(id) {
-                members.insert(id.clone(), Arc::clone(member));
-            }
-        }
-        state.member_by_key =
-            members.values().map(|member| (member.key.clone(), member.id.clone())).collect();
-        state.members = members;
-        state.forget_misfits(&self.mesh);
-        true
-    }
-
-    /// Takes over one member, as a hello found it at that read; `false` if a later
-    /// read came first: then what that one said of the member holds, also that it
-    /// is none.
-    pub fn set_member(&self, read: u64, member: Member) -> bool {
-        let mut state = self.state.write();
-        let alone = state.read_alone.get(&member.id).copied().unwrap_or(0);
-        if read < state.members_read.max(alone) {
-            return false;
-        }
-        state.read_alone.insert(member.id.clone(), read);
-        state.member_by_key.insert(member.key.clone(), member.id.clone());
-        state.members.insert(member.id.clone(), Arc::new(member));
-        true
-    }
-
-    /// Whether the caller is to find out if records that do not fit the members
-    /// do so after all; until [`Self::end_doubt`] nobody else is.
-    #[must_use]
-    pub fn begin_doubt(&self) -> bool {
-        !self.doubts.swap(true, Ordering::AcqRel)
-    }
-
-    /// That is done.
-    pub fn end_doubt(&self) {
-        self.doubts.store(false, Ordering::Release);
-    }
-
-    /// The active member with that id.
-    #[must_use]
-    pub fn member(&self, id: &MemberId) -> Option<Arc<Member>> {
-        self.state.read().members.get(id).cloned()
-    }
-
-    /// The active member with that key.
-    #[must_use]
-    pub fn member_by_key(&self, key: &str) -> Option<Arc<Member>> {
-        let state = self.state.read();
-        state.member_by_key.get(key).and_then(|id| state.members.get(id)).cloned()
     }
 
     // --- sessions of this node --------------------------------------------

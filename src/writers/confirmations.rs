@@ -1,6 +1,6 @@
 //! Deliveries that are done, on their way to the store, in batches.
 //!
-//! Nothing here is a queue of messages: the ledger lists *sessions* that have
+//! Nothing here is a queue of messages: what is listed are *sessions* that have
 //! something to report (each at most once), and the truth stays in their
 //! inboxes until the store has it. So it is bounded by the sockets, and a
 //! store that is away costs a retry, not a confirmation.
@@ -148,8 +148,8 @@ impl Batch {
         Self { strays: strays.len(), entries: strays }
     }
 
-    /// It could not be written: the strays go before those that came since. The
-    /// rest is where it was.
+    /// The batch could not be written: its strays go before those that came since,
+    /// and the rest is where it was.
     fn give_back(self, stray: &mut Vec<Confirm>) {
         let mut entries = self.entries;
         entries.truncate(self.strays);
@@ -182,7 +182,10 @@ fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Key, MeshId, PresenceId};
+    use crate::delivery::testing;
+    use crate::id::{Key, MeshId, MessageId, PresenceId};
+    use crate::registry::Room;
+    use crate::store::{MockMail, StoreError};
 
     fn confirm(id: &str) -> Confirm {
         Confirm::Message {
@@ -214,5 +217,128 @@ mod tests {
         let mut stray = vec![confirm("since")];
         batch.give_back(&mut stray);
         assert_eq!(stray, of(limits::CONFIRM_QUEUE_MAX), "the oldest stay");
+    }
+
+    /// A store that is away at first, for so many calls; and what it wrote then.
+    fn store(away: usize) -> (MockMail, Arc<Mutex<Vec<Vec<Confirm>>>>) {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let (mut store, noted) = (MockMail::new(), Arc::clone(&written));
+        let no = |_, _: &[Confirm]| Err(StoreError::Unavailable("away".to_owned()));
+        store.expect_confirm().times(away).returning(no);
+        store.expect_confirm().returning(move |_, batch| {
+            noted.lock().push(batch.to_vec());
+            Ok(())
+        });
+        (store, written)
+    }
+
+    /// A session of Bob that is done with that direct message.
+    fn done_with(id: &str) -> Arc<Session> {
+        let mut record = testing::record("bob");
+        record.has_confirmed = true;
+        let session = testing::session(&record);
+        let room = Room::new(MeshId::from("mesh"), Arc::default());
+        assert!(session.offer(&testing::delivery(&room, id, 1)));
+        assert!(session.inbox.lock().confirm(Some(id), None));
+        session
+    }
+
+    fn of_bob(id: &str) -> Confirm {
+        Confirm::Message {
+            mesh: MeshId::from("mesh"),
+            id: MessageId::from(id),
+            member_key: Key::from("bob-key"),
+            session_key: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_away_costs_a_retry_and_no_confirmation() {
+        let (store, written) = store(1);
+        let confirmations = Confirmations::default();
+        let session = done_with("own");
+        confirmations.report(&session);
+        confirmations.report_stray(confirm("stray"));
+        assert!(confirmations.flush(&store, true).await.is_err());
+        assert!(!session.inbox.lock().is_settled(), "the truth stays in the inbox");
+        assert!(matches!(confirmations.flush(&store, true).await, Ok(false)));
+        assert_eq!(*written.lock(), [[confirm("stray"), of_bob("own")]]);
+        assert!(session.inbox.lock().is_settled());
+        confirmations.flush(&store, true).await.expect("writable");
+        assert_eq!(written.lock().len(), 1, "and nothing twice");
+    }
+
+    #[tokio::test]
+    async fn a_session_is_listed_once_however_much_it_has_to_report() {
+        let (confirmations, session) = (Confirmations::default(), done_with("own"));
+        for _ in 0..3 {
+            confirmations.report(&session);
+        }
+        assert_eq!(confirmations.sessions.lock().len(), 1);
+        confirmations.flush(&store(0).0, true).await.expect("writable");
+        assert!(confirmations.sessions.lock().is_empty());
+        confirmations.report(&session);
+        assert_eq!(confirmations.sessions.lock().len(), 1, "it may report again");
+    }
+
+    #[tokio::test]
+    async fn a_position_waits_until_it_is_due_and_what_is_done_does_not() {
+        let (store, written) = store(0);
+        let (confirmations, session) = (Confirmations::default(), done_with("own"));
+        session.inbox.lock().pass_over(7);
+        confirmations.report(&session);
+        assert!(matches!(confirmations.flush(&store, false).await, Ok(false)));
+        assert_eq!(*written.lock(), [[of_bob("own")]]);
+        assert!(
+            matches!(confirmations.flush(&store, false).await, Ok(true)),
+            "the position is left"
+        );
+        assert_eq!(written.lock().len(), 1);
+        confirmations.flush(&store, true).await.expect("writable");
+        let (presence, position) = (session.presence.clone(), 7);
+        assert_eq!(written.lock()[1], [Confirm::MulticastsUpTo { presence, position }]);
+        assert!(session.inbox.lock().is_settled());
+    }
+
+    #[tokio::test]
+    async fn many_confirmations_are_written_some_at_a_time() {
+        let (store, written) = store(0);
+        let confirmations = Confirmations::default();
+        for number in 0..=limits::CONFIRM_BATCH_MAX {
+            confirmations.report_stray(confirm(&number.to_string()));
+        }
+        confirmations.flush(&store, true).await.expect("writable");
+        let counts: Vec<usize> = written.lock().iter().map(Vec::len).collect();
+        assert_eq!(counts, [limits::CONFIRM_BATCH_MAX, 1]);
+    }
+
+    #[test]
+    fn strays_that_come_while_as_many_wait_as_may_are_dropped() {
+        let confirmations = Confirmations::default();
+        for number in 0..=limits::CONFIRM_QUEUE_MAX {
+            confirmations.report_stray(confirm(&number.to_string()));
+        }
+        assert_eq!(confirmations.stray.lock().len(), limits::CONFIRM_QUEUE_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_moves_to_another_socket_is_settled_first_or_not_at_all() {
+        let (store, written) = store(1);
+        let (confirmations, session) = (Confirmations::default(), done_with("own"));
+        assert!(confirmations.settle(&store, &session).await.is_err());
+        assert!(!session.inbox.lock().is_settled(), "nothing is forgotten");
+        confirmations.settle(&store, &session).await.expect("writable");
+        assert_eq!(*written.lock(), [[of_bob("own")]]);
+        assert!(session.inbox.lock().is_settled());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_written_at_the_stop() {
+        let (store, written) = store(0);
+        let (confirmations, session) = (Confirmations::default(), done_with("own"));
+        session.inbox.lock().pass_over(7);
+        confirmations.report(&session);
+        confirmations.run(&store, std::future::ready(())).await;
+        assert_eq!(written.lock().concat().len(), 2, "the position too");
     }
 }

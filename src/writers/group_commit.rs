@@ -2,8 +2,8 @@
 //!
 //! The writer takes what has gathered while the last batch was written, so
 //! batches grow with load and nobody waits for company when there is none.
-//! What a batch's envelopes lead to (answers, deliveries) runs in a second
-//! task, in order, while the next batch is being written.
+//! Who waits for a batch's outcomes ([`Pending`]) learns them in a second task, in
+//! order, while the next batch is being written.
 //!
 //! Meshes are spread over a few lanes; a mesh stays in its lane, so its order
 //! is kept.
@@ -41,50 +41,53 @@ pub enum Refused {
     Full(Quota),
 }
 
-/// Called once the envelope's fate is known. Must not block.
-pub type Completion = Box<dyn FnOnce(NewEnvelope, Outcome) + Send>;
+/// Who waits for an outcome: goes to the disk with its envelope, and comes back
+/// with it.
+pub trait Pending: Send + 'static {
+    /// The envelope's fate is known. Must not block.
+    fn decided(self, envelope: NewEnvelope, outcome: Outcome);
+}
 
 /// An envelope on its way to the store.
-pub struct Submission {
+pub struct Submission<P> {
     /// The envelope.
     pub envelope: NewEnvelope,
     /// When its frame was read.
     pub received: Instant,
-    /// What follows.
-    pub done: Completion,
+    /// Who waits for its outcome.
+    pub pending: P,
 }
 
 /// The way into the writer. Bounded: a socket whose send finds it full stops
 /// reading until there is room.
-#[derive(Clone)]
-pub struct AcceptQueue {
-    lanes: Arc<[mpsc::Sender<Submission>]>,
+pub struct CommitQueue<P> {
+    lanes: Box<[mpsc::Sender<Submission<P>>]>,
     hasher: RandomState,
 }
 
 /// The writer's end of one lane.
-pub struct AcceptLane(mpsc::Receiver<Submission>);
+pub struct CommitLane<P>(mpsc::Receiver<Submission<P>>);
 
 /// A queue of that many lanes.
 #[must_use]
-pub fn lanes(count: usize) -> (AcceptQueue, Vec<AcceptLane>) {
+pub fn lanes<P: Pending>(count: usize) -> (CommitQueue<P>, Vec<CommitLane<P>>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
         .map(|_| {
             let (sender, receiver) = mpsc::channel(limits::ACCEPT_QUEUE_ENVELOPES_MAX);
-            (sender, AcceptLane(receiver))
+            (sender, CommitLane(receiver))
         })
         .unzip();
-    (AcceptQueue { lanes: senders.into(), hasher: RandomState::new() }, receivers)
+    (CommitQueue { lanes: senders.into(), hasher: RandomState::new() }, receivers)
 }
 
-impl AcceptQueue {
+impl<P: Pending> CommitQueue<P> {
     /// Hands an envelope over; waits while the lane is full. The lane's order
     /// is the order of calls.
-    pub async fn submit(&self, submission: Submission) {
+    pub async fn submit(&self, submission: Submission<P>) {
         let lane = &self.lanes[self.lane_of(&submission.envelope.mesh)];
         if let Err(mpsc::error::SendError(submission)) = lane.send(submission).await {
             // The writer is gone: the node has stopped.
-            (submission.done)(submission.envelope, Err(Refused::Unavailable));
+            submission.pending.decided(submission.envelope, Err(Refused::Unavailable));
         }
     }
 
@@ -95,29 +98,28 @@ impl AcceptQueue {
 }
 
 /// A batch whose fate is known.
-struct Decided {
+struct Decided<P> {
     outcomes: Vec<Outcome>,
     envelopes: Vec<NewEnvelope>,
-    completions: Vec<Completion>,
+    pending: Vec<P>,
 }
 
 /// Writes one lane until `stop`, and then what is left in it. Never cancelled:
 /// it holds transactions.
-pub async fn run(
-    lane: AcceptLane,
+pub async fn run<P: Pending>(
+    lane: CommitLane<P>,
     store: Arc<dyn Envelopes>,
     metrics: Arc<Metrics>,
     quotas: QuotaConfig,
     stop: CancellationToken,
 ) {
     let mut writer = Writer::new(quotas);
-    let AcceptLane(mut submissions) = lane;
-    let (decided, mut to_complete) = mpsc::channel::<Decided>(2);
+    let CommitLane(mut submissions) = lane;
+    let (decided, mut to_complete) = mpsc::channel::<Decided<P>>(2);
     let completer = tokio::spawn(async move {
-        while let Some(Decided { outcomes, envelopes, completions }) = to_complete.recv().await {
-            for ((done, envelope), outcome) in completions.into_iter().zip(envelopes).zip(outcomes)
-            {
-                complete(done, envelope, outcome);
+        while let Some(Decided { outcomes, envelopes, pending }) = to_complete.recv().await {
+            for ((pending, envelope), outcome) in pending.into_iter().zip(envelopes).zip(outcomes) {
+                complete(pending, envelope, outcome);
             }
         }
     });
@@ -125,11 +127,11 @@ pub async fn run(
     while gather(&mut submissions, &mut gathered, &stop).await {
         metrics.accept_batch_envelopes.observe(gathered.len());
         let mut envelopes = Vec::with_capacity(gathered.len());
-        let mut completions = Vec::with_capacity(gathered.len());
+        let mut pending = Vec::with_capacity(gathered.len());
         let mut received = Vec::with_capacity(gathered.len());
         for submission in gathered.drain(..) {
             envelopes.push(submission.envelope);
-            completions.push(submission.done);
+            pending.push(submission.pending);
             received.push(submission.received);
         }
         // Those that wait in the lane are younger.
@@ -141,7 +143,7 @@ pub async fn run(
         for at in received {
             metrics.accept_seconds.observe(at.elapsed().as_secs_f64());
         }
-        if decided.send(Decided { outcomes, envelopes, completions }).await.is_err() {
+        if decided.send(Decided { outcomes, envelopes, pending }).await.is_err() {
             break;
         }
     }
@@ -151,18 +153,18 @@ pub async fn run(
     }
 }
 
-/// A panic in a completion is a defect; it must not take the lane with it.
-fn complete(done: Completion, envelope: NewEnvelope, outcome: Outcome) {
+/// A panic in what follows from a send is a defect; it must not take the lane with it.
+fn complete(pending: impl Pending, envelope: NewEnvelope, outcome: Outcome) {
     let (id, mesh) = (envelope.id.clone(), envelope.mesh.clone());
-    if catch_unwind(AssertUnwindSafe(|| done(envelope, outcome))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| pending.decided(envelope, outcome))).is_err() {
         tracing::error!(message_id = %id, %mesh, "what follows from a send panicked");
     }
 }
 
 /// What has gathered; `false` once the lane is closed and empty.
-async fn gather(
-    submissions: &mut mpsc::Receiver<Submission>,
-    gathered: &mut Vec<Submission>,
+async fn gather<P>(
+    submissions: &mut mpsc::Receiver<Submission<P>>,
+    gathered: &mut Vec<Submission<P>>,
     stop: &CancellationToken,
 ) -> bool {
     let max = limits::ACCEPT_BATCH_ENVELOPES_MAX;
@@ -175,12 +177,15 @@ async fn gather(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::collections::HashSet;
+    use std::path::Path;
+
+    use parking_lot::Mutex;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::protocol::Priority;
-    use crate::store::Reach;
-    use crate::store::sqlite::SqliteStore;
+    use crate::store::{Holder, MockEnvelopes, Reach, WaitingLoad};
 
     /// From that member to that key.
     pub(super) fn direct(member: &str, key: &str) -> NewEnvelope {
@@ -201,31 +206,89 @@ mod tests {
         }
     }
 
+    /// Tells its outcome, unless it panics.
+    struct Told {
+        tell: oneshot::Sender<Outcome>,
+        panics: bool,
+    }
+
+    impl Pending for Told {
+        fn decided(self, _: NewEnvelope, outcome: Outcome) {
+            assert!(!self.panics, "a defect");
+            let _ = self.tell.send(outcome);
+        }
+    }
+
+    /// A store that takes all, and remembers the envelopes of each transaction.
+    fn store() -> (MockEnvelopes, Arc<Mutex<Vec<usize>>>) {
+        let transactions = Arc::new(Mutex::new(Vec::new()));
+        let mut store = MockEnvelopes::new();
+        let seen = Arc::clone(&transactions);
+        store.expect_accept().returning(move |now, batch| {
+            seen.lock().push(batch.len());
+            let new = Accepted::New { seq: 1, previous_multicast: 0, created_at: now };
+            Ok(vec![new; batch.len()])
+        });
+        let nothing = |asked: &[(Holder, u64)]| Ok(vec![WaitingLoad::default(); asked.len()]);
+        store.expect_waiting_load().returning(nothing);
+        (store, transactions)
+    }
+
+    async fn submit(queue: &CommitQueue<Told>, panics: bool) -> oneshot::Receiver<Outcome> {
+        let (tell, told) = oneshot::channel();
+        let (envelope, pending) = (direct("member", "key"), Told { tell, panics });
+        queue.submit(Submission { envelope, received: Instant::now(), pending }).await;
+        told
+    }
+
+    fn write(
+        lane: CommitLane<Told>,
+        store: MockEnvelopes,
+        stop: &CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let quotas = crate::config::Config::for_tests(Path::new("unused")).message.quotas;
+        run(lane, Arc::new(store), Arc::new(Metrics::new()), quotas, stop.clone())
+    }
+
     #[tokio::test]
-    async fn one_completion_that_panics_does_not_end_the_lane() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
+    async fn what_follows_from_one_send_may_panic_and_the_lane_goes_on() {
         let (queue, mut lanes) = lanes(1);
         let stop = CancellationToken::new();
-        let lane = lanes.remove(0);
-        let metrics = Arc::new(Metrics::new());
-        let quotas = crate::config::Config::for_tests(folder.path()).message.quotas;
-        let writer = tokio::spawn(run(lane, Arc::new(store), metrics, quotas, stop.clone()));
-        let completed = Arc::new(AtomicU32::new(0));
+        let writer = tokio::spawn(write(lanes.remove(0), store().0, &stop));
         for panics in [false, true, false] {
-            let (told, tell) = tokio::sync::oneshot::channel::<()>();
-            let count = Arc::clone(&completed);
-            let done: Completion = Box::new(move |_, _| {
-                let _told = told;
-                assert!(!panics, "a defect");
-                count.fetch_add(1, Ordering::Relaxed);
-            });
-            let envelope = direct("member", "key");
-            queue.submit(Submission { envelope, received: Instant::now(), done }).await;
-            assert!(tell.await.is_err(), "it ran, or was dropped");
+            let outcome = submit(&queue, panics).await.await;
+            assert_eq!(outcome.is_err(), panics, "who panics tells nothing");
         }
-        assert_eq!(completed.load(Ordering::Relaxed), 2);
         stop.cancel();
         writer.await.expect("the lane lives");
+    }
+
+    #[tokio::test]
+    async fn what_has_gathered_is_one_transaction_and_is_written_after_the_stop() {
+        let (queue, mut lanes) = lanes(1);
+        let stop = CancellationToken::new();
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.push(submit(&queue, false).await);
+        }
+        stop.cancel();
+        let (store, transactions) = store();
+        write(lanes.remove(0), store, &stop).await;
+        for told in told {
+            let outcome = told.await.expect("each is told before the lane ends");
+            assert!(matches!(outcome, Ok(Accepted::New { .. })));
+        }
+        assert_eq!(*transactions.lock(), [5]);
+        let late = submit(&queue, false).await.await.expect("told");
+        assert_eq!(late, Err(Refused::Unavailable), "the node has stopped");
+    }
+
+    #[test]
+    fn a_mesh_stays_in_its_lane() {
+        let (queue, _lanes) = lanes::<Told>(4);
+        let lane = |mesh: usize| queue.lane_of(&MeshId::from(mesh.to_string()));
+        assert!((0..100).all(|mesh| lane(mesh) == lane(mesh)));
+        let used: HashSet<usize> = (0..100).map(lane).collect();
+        assert_eq!(used.len(), 4, "all are used");
     }
 }

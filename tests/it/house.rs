@@ -94,6 +94,19 @@ fn the_wire_and_a_peer_know_nothing_of_the_broker() {
     assert!(wrong.is_empty(), "not for them to know:\n{}", wrong.join("\n"));
 }
 
+/// A room that names the node can reach everything, and has no unit tests for that.
+#[test]
+fn only_the_root_and_sockets_know_the_whole_node() {
+    let node = HOUSE.room("node");
+    let mut wrong = Vec::new();
+    for room in HOUSE.all.modules[0].children.values() {
+        if !["app", "socket"].contains(&HOUSE.all.name_of(*room)) {
+            wrong.extend(HOUSE.graph.places(&HOUSE.all, *room, node));
+        }
+    }
+    assert!(wrong.is_empty(), "take parts instead of the node:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn no_file_is_too_long_to_read() {
     let files: BTreeSet<&str> =

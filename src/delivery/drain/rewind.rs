@@ -1,12 +1,12 @@
 //! A database that went back: a failover to a standby that lagged, a restore.
 //!
-//! Places in a mesh only go up, and everything that is believed of them (the room's
-//! order, what a session has seen, what its row says) only moves forward. When the
-//! store's newest place is below what was believed a moment ago, the places in
-//! between are given away once more, and what has them must not be taken for what
-//! was seen under them before. So what was believed is forgotten, here and in the
-//! rows, back to the last instant at which the store was known to go on: what it
-//! acked since arrives, and what came in that last minute may come again.
+//! Sequence numbers in a mesh only go up, and everything that is believed of them
+//! (the room's order, what a session has seen, what its row says) only moves forward.
+//! When the store's newest number is below what was believed a moment ago, the
+//! numbers in between are given away once more, and what has them must not be taken
+//! for what was seen under them before. So what was believed is forgotten, here and
+//! in the rows, back to the last instant at which the store was known to go on: what
+//! was accepted since arrives, and what came in that last minute may come again.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::limits;
 use crate::registry::Room;
 use crate::store::Result;
 
-/// The mesh's newest place. `None`: it is below `believed`, and what was believed
-/// has been forgotten; the caller begins again. Everything up to `believed` was
-/// committed before the call.
+/// The mesh's newest sequence number. `None`: that is below `believed`, and what was
+/// believed has been forgotten; the caller begins again. Everything up to `believed`
+/// was committed before the call.
 pub(super) async fn newest(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
@@ -27,7 +27,7 @@ pub(super) async fn newest(
     let asked_at = Timestamp::now();
     let newest = parts.mail.newest_seq(room.mesh()).await?;
     if newest >= believed {
-        room.places_go_on(asked_at);
+        room.seqs_go_on(asked_at);
         return Ok(Some(newest));
     }
     // Where somebody deleted the newest rows of the chain, the messages are still
@@ -43,12 +43,12 @@ pub(super) async fn newest(
 
 async fn go_back(parts: &Arc<Parts>, room: &Arc<Room>, newest: i64, believed: i64) -> Result<()> {
     let mesh = room.mesh();
-    let since = room.places_known_at().plus_ms(-limits::CLOCKS_APART_MS);
-    let place = parts.mail.seq_before(mesh, since).await?.min(newest);
-    parts.mail.rewind(mesh, newest, place).await?;
-    if room.rewind(newest, place) {
+    let since = room.seqs_known_at().plus_ms(-limits::CLOCKS_APART_MS);
+    let seq = parts.mail.seq_before(mesh, since).await?.min(newest);
+    parts.mail.rewind(mesh, newest, seq).await?;
+    if room.rewind(newest, seq) {
         tracing::warn!(
-            %mesh, newest, believed, place,
+            %mesh, newest, believed, seq,
             "the database went back (a failover, a restore): messages to many are read again from \
              before that, and some may come twice"
         );
@@ -57,9 +57,9 @@ async fn go_back(parts: &Arc<Parts>, room: &Arc<Room>, newest: i64, believed: i6
     Ok(())
 }
 
-/// Something came under a place that was passed already: late, or given away once
-/// more. One look at a time.
-pub fn look(parts: &Arc<Parts>, room: &Arc<Room>) {
+/// Looks after something came under a number that was passed already: late, or given
+/// away once more. One look at a time.
+pub(crate) fn look(parts: &Arc<Parts>, room: &Arc<Room>) {
     if !room.begin_look() {
         return;
     }
@@ -72,8 +72,8 @@ pub fn look(parts: &Arc<Parts>, room: &Arc<Room>) {
 }
 
 /// Looks whether the store goes on from where it was.
-pub async fn check(parts: &Arc<Parts>, room: &Arc<Room>) {
+pub(crate) async fn check(parts: &Arc<Parts>, room: &Arc<Room>) {
     if let Err(error) = newest(parts, room, room.last_multicast()).await {
-        tracing::debug!(%error, mesh = %room.mesh(), "places could not be looked at");
+        tracing::debug!(%error, mesh = %room.mesh(), "sequence numbers could not be looked at");
     }
 }

@@ -135,7 +135,7 @@ impl Shown {
         let overview = overview::current(state).await?;
         let (detail, rows) = match &self.mesh {
             Some(mesh) => {
-                (Some(meshes::detail(&state, mesh).await?), self.new_rows(state, mesh).await?)
+                (Some(meshes::detail(state, mesh).await?), self.new_rows(state, mesh).await?)
             }
             None => (None, Vec::new()),
         };
@@ -182,13 +182,13 @@ impl Shown {
         mesh: &Mesh,
     ) -> Result<Vec<AuditView>, Refused> {
         if !self.began {
-            return audit::newest(&state, &mesh.id, AUDIT_ROWS).await;
+            return audit::newest(state, &mesh.id, AUDIT_ROWS).await;
         }
-        let rows = audit::after_row(&state, &mesh.id, self.audit_after, AUDIT_ROWS).await?;
+        let rows = audit::after_row(state, &mesh.id, self.audit_after, AUDIT_ROWS).await?;
         if (rows.len() as i64) < AUDIT_ROWS {
             return Ok(rows);
         }
-        audit::newest(&state, &mesh.id, AUDIT_ROWS).await
+        audit::newest(state, &mesh.id, AUDIT_ROWS).await
     }
 
     fn keep(

@@ -73,7 +73,7 @@ pub(super) async fn current(state: &Arc<HttpState>) -> Result<Arc<Overview>, Ref
             return Ok(Arc::clone(newest));
         }
     }
-    let made = make(&state, newest.as_deref()).await;
+    let made = make(state, newest.as_deref()).await;
     cache.refreshing.store(false, Ordering::Release);
     let made = Arc::new(made?);
     *cache.newest.lock() = Some(Arc::clone(&made));

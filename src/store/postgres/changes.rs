@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout_at};
 use tracing::{debug, warn};
 
 use super::error::{refused, unavailable};
-use super::pool::Db;
+use super::pool::Pool;
 use crate::id::MeshId;
 use crate::store::{Changes, Result};
 
@@ -38,7 +38,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 const MESHES_MAX: usize = 1000;
 
 /// The listener of one store; it begins with the first question.
-pub(super) struct Watch {
+pub(in crate::store) struct Watch {
     shared: Arc<Shared>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -61,7 +61,7 @@ struct News {
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         let news = News {
             meshes: BTreeSet::new(),
             unknown: false,
@@ -75,10 +75,10 @@ impl Watch {
     }
 
     /// Waits until there is something to tell, or for about a second.
-    pub(super) async fn changes(&self, db: &Arc<Db>, own_name: &str) -> Changes {
+    pub(in crate::store) async fn changes(&self, pool: &Arc<Pool>, own_name: &str) -> Changes {
         // A session that others share hears for whoever has it at the time, and
         // goes on listening for whoever has it next.
-        if !db.has_shared_sessions() {
+        if !pool.has_shared_sessions() {
             let mut task = self.task.lock();
             // One that panicked would be deaf without saying so.
             if task.as_ref().is_some_and(JoinHandle::is_finished) {
@@ -86,8 +86,8 @@ impl Watch {
                 *task = None;
             }
             if task.is_none() {
-                let (shared, db) = (Arc::clone(&self.shared), Arc::clone(db));
-                *task = Some(tokio::spawn(listen_for_ever(shared, db, own_name.to_owned())));
+                let (shared, pool) = (Arc::clone(&self.shared), Arc::clone(pool));
+                *task = Some(tokio::spawn(listen_for_ever(shared, pool, own_name.to_owned())));
             }
         }
         let until = tokio::time::Instant::now() + WAIT;
@@ -101,7 +101,7 @@ impl Watch {
         }
     }
 
-    pub(super) fn stop(&self) {
+    pub(in crate::store) fn stop(&self) {
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
@@ -155,10 +155,10 @@ impl News {
     }
 }
 
-async fn listen_for_ever(shared: Arc<Shared>, db: Arc<Db>, own_name: String) {
+async fn listen_for_ever(shared: Arc<Shared>, pool: Arc<Pool>, own_name: String) {
     let mut warned = false;
     loop {
-        let ended = listen(&shared, &db, &own_name).await;
+        let ended = listen(&shared, &pool, &own_name).await;
         let was_listening = {
             let mut news = shared.news.lock();
             let was_listening = news.listening;
@@ -178,20 +178,20 @@ async fn listen_for_ever(shared: Arc<Shared>, db: Arc<Db>, own_name: String) {
 }
 
 /// Listens until the connection ends or turns out deaf.
-async fn listen(shared: &Shared, db: &Db, own_name: &str) -> Result<()> {
+async fn listen(shared: &Shared, pool: &Pool, own_name: &str) -> Result<()> {
     // The listener wants a pool; this one holds its only connection.
-    let pool = PgPoolOptions::new()
+    let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(PROBE_PERIOD)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_lazy_with(db.options().clone());
-    let mut listener = PgListener::connect_with(&pool).await.map_err(refused)?;
+        .connect_lazy_with(pool.options().clone());
+    let mut listener = PgListener::connect_with(&own).await.map_err(refused)?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await.map_err(refused)?;
     tokio::select! {
         ended = receive(shared, &mut listener, own_name) => ended,
-        deaf = probe(shared, db, own_name) => deaf,
+        deaf = probe(shared, pool, own_name) => deaf,
     }
 }
 
@@ -213,10 +213,10 @@ async fn receive(shared: &Shared, listener: &mut PgListener, own_name: &str) -> 
     Err(unavailable("the connection that listens was lost"))
 }
 
-async fn probe(shared: &Shared, db: &Db, own_name: &str) -> Result<()> {
+async fn probe(shared: &Shared, pool: &Pool, own_name: &str) -> Result<()> {
     loop {
         let heard = shared.heard.load(Ordering::Relaxed);
-        db.execute(sqlx::query("select pg_notify($1, ' ' || $2)").bind(CHANNEL).bind(own_name))
+        pool.execute(sqlx::query("select pg_notify($1, ' ' || $2)").bind(CHANNEL).bind(own_name))
             .await?;
         sleep(PROBE_PERIOD).await;
         if shared.heard.load(Ordering::Relaxed) == heard {

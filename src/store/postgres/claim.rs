@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{sleep, timeout};
 
 use super::error::{refused, unavailable};
-use super::pool::{Db, PostgresSettings};
+use super::pool::{Pool, PostgresSettings};
 use crate::id::{self, NodeId};
 use crate::store::{Result, StoreError};
 
@@ -37,7 +37,7 @@ const NAME: &str = "claudemesh-owner";
 
 /// A claim on a database, as long as it lives.
 pub struct Claim {
-    db: Db,
+    pool: Pool,
     /// By which this claim knows itself.
     id: String,
     /// `None` while it is broken.
@@ -58,7 +58,7 @@ impl Claim {
         }
         let id = id::generate().split_off(20);
         let name = format!("{NAME} {} {id} {node}", std::process::id());
-        let mut claim = Self { db: Db::new(settings, &name)?, id, connection: None };
+        let mut claim = Self { pool: Pool::new(settings, &name)?, id, connection: None };
         match claim.try_again().await? {
             None => Ok(Some(claim)),
             Some(other) => Err(StoreError::Conflict(format!(
@@ -95,7 +95,7 @@ impl Claim {
     /// `None` if it is held now, else the name of the session that holds it.
     async fn try_again(&mut self) -> Result<Option<String>> {
         let work = async {
-            let mut connection = self.db.options().connect().await?;
+            let mut connection = self.pool.options().connect().await?;
             let is_ours: bool = sqlx::query_scalar(TRY).fetch_one(&mut connection).await?;
             if is_ours {
                 return Ok((Some(connection), None));

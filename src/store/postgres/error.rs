@@ -6,7 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 use crate::store::StoreError;
 
 /// A statement that did not work.
-pub(super) fn refused(error: sqlx::Error) -> StoreError {
+pub(in crate::store) fn refused(error: sqlx::Error) -> StoreError {
     use sqlx::Error;
     match error {
         Error::Database(error) => match error.try_downcast::<PgDatabaseError>() {
@@ -38,12 +38,12 @@ pub(super) fn refused(error: sqlx::Error) -> StoreError {
 }
 
 /// A state that may pass.
-pub(super) fn unavailable(sentence: &str) -> StoreError {
+pub(in crate::store) fn unavailable(sentence: &str) -> StoreError {
     StoreError::Unavailable(sentence.to_owned())
 }
 
 /// A column that holds what it must not.
-pub(super) fn unreadable(column: &str) -> StoreError {
+pub(in crate::store) fn unreadable(column: &str) -> StoreError {
     StoreError::Broken(format!("column `{column}` holds what this release cannot read"))
 }
 
@@ -100,7 +100,7 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
 }
 
 /// Two meshes of one name.
-pub(super) fn slug_taken() -> String {
+pub(in crate::store) fn slug_taken() -> String {
     "a mesh with this slug exists: choose another, or archive that one first".to_owned()
 }
 

@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::pool::Db;
+use super::pool::Pool;
 use super::row::get;
 use crate::store::{Result, StoreError};
 
@@ -145,13 +145,13 @@ impl Migration {
 /// # Errors
 ///
 /// `Broken` if one that has run was edited since.
-pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
-    check_encoding(db).await?;
-    let begun = db
+pub(in crate::store) async fn pending(pool: &Pool) -> Result<Vec<String>> {
+    check_encoding(pool).await?;
+    let begun = pool
         .fetch_one(sqlx::query("select to_regclass('mesh.broker_migration') is not null as begun"))
         .await?;
     let applied = if get(&begun, "begun")? {
-        db.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?
+        pool.fetch_all(sqlx::query("select version, checksum from mesh.broker_migration")).await?
     } else {
         Vec::new()
     };
@@ -160,9 +160,10 @@ pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
 
 /// A database of another encoding takes no name with an emoji, at any time later.
 /// `SQL_ASCII` keeps bytes as they come.
-async fn check_encoding(db: &Db) -> Result<()> {
-    let row =
-        db.fetch_one(sqlx::query("select current_setting('server_encoding') as encoding")).await?;
+async fn check_encoding(pool: &Pool) -> Result<()> {
+    let row = pool
+        .fetch_one(sqlx::query("select current_setting('server_encoding') as encoding"))
+        .await?;
     match get::<String>(&row, "encoding")?.as_str() {
         "UTF8" | "SQL_ASCII" => Ok(()),
         other => Err(StoreError::Broken(format!(
@@ -174,11 +175,11 @@ async fn check_encoding(db: &Db) -> Result<()> {
 
 /// Runs what has not run, in one transaction that holds the lock: it is
 /// released however the transaction ends.
-pub(super) async fn run(db: &Db) -> Result<()> {
-    if pending(db).await?.is_empty() {
+pub(in crate::store) async fn run(pool: &Pool) -> Result<()> {
+    if pending(pool).await?.is_empty() {
         return Ok(());
     }
-    let mut tx = db.long_call().await?;
+    let mut tx = pool.long_call().await?;
     tx.batch("begin").await?;
     tx.batch(PATIENT).await?;
     tx.batch(LOCK).await?;

@@ -75,7 +75,7 @@ pub struct PostgresSettings {
 }
 
 /// The connections of one store.
-pub(super) struct Db {
+pub(in crate::store) struct Pool {
     options: PgConnectOptions,
     /// Whether a pooler in between may give each transaction another session.
     shared_sessions: bool,
@@ -97,9 +97,12 @@ impl Idle {
     }
 }
 
-impl Db {
+impl Pool {
     /// Connects to nothing yet. `application_name` is what other sessions see.
-    pub(super) fn new(settings: &PostgresSettings, application_name: &str) -> Result<Self> {
+    pub(in crate::store) fn new(
+        settings: &PostgresSettings,
+        application_name: &str,
+    ) -> Result<Self> {
         // The driver's reason may quote the password.
         let options = PgConnectOptions::from_str(&settings.url).map_err(|_| {
             StoreError::Broken(
@@ -133,23 +136,23 @@ impl Db {
     }
 
     /// Whether a pooler in between may give each transaction another session.
-    pub(super) fn has_shared_sessions(&self) -> bool {
+    pub(in crate::store) fn has_shared_sessions(&self) -> bool {
         self.shared_sessions
     }
 
     /// How to connect, for whoever needs a connection of its own.
-    pub(super) fn options(&self) -> &PgConnectOptions {
+    pub(in crate::store) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
 
-    /// Without the connection that listens for changes.
-    pub(super) fn pool(&self) -> PoolUse {
+    /// How many connections are in use, without the one that listens for changes.
+    pub(in crate::store) fn in_use(&self) -> PoolUse {
         let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         PoolUse { in_use: self.permits_max.saturating_sub(free), max: self.permits_max }
     }
 
     /// A connection for one call.
-    pub(super) async fn call(&self) -> Result<Call> {
+    pub(in crate::store) async fn call(&self) -> Result<Call> {
         let permit = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| {
@@ -175,14 +178,14 @@ impl Db {
     }
 
     /// As [`Self::call`], for migrations: no time limits but a generous one.
-    pub(super) async fn long_call(&self) -> Result<Call> {
+    pub(in crate::store) async fn long_call(&self) -> Result<Call> {
         let mut call = self.call().await?;
         call.limit = MIGRATION_TIMEOUT;
         Ok(call)
     }
 
     /// One statement that returns rows.
-    pub(super) async fn fetch_all(
+    pub(in crate::store) async fn fetch_all(
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>> {
@@ -193,7 +196,7 @@ impl Db {
     }
 
     /// One statement that returns a row or none.
-    pub(super) async fn fetch_optional(
+    pub(in crate::store) async fn fetch_optional(
         &self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>> {
@@ -204,12 +207,18 @@ impl Db {
     }
 
     /// One statement that returns one row.
-    pub(super) async fn fetch_one(&self, query: Query<'_, Postgres, PgArguments>) -> Result<PgRow> {
+    pub(in crate::store) async fn fetch_one(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<PgRow> {
         self.fetch_optional(query).await?.ok_or_else(|| refused(sqlx::Error::RowNotFound))
     }
 
     /// One statement; says how many rows it touched.
-    pub(super) async fn execute(&self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+    pub(in crate::store) async fn execute(
+        &self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64> {
         let mut call = self.statement().await?;
         let touched = call.execute(query).await?;
         self.end_statement(call).await?;
@@ -217,7 +226,7 @@ impl Db {
     }
 
     /// A connection in a transaction.
-    pub(super) async fn begin(&self) -> Result<Call> {
+    pub(in crate::store) async fn begin(&self) -> Result<Call> {
         let mut call = self.call().await?;
         // Until it commits, whatever is lost was not done.
         call.in_transaction = true;
@@ -240,7 +249,7 @@ impl Db {
     }
 
     /// Lets nobody begin, waits for those that have, and ends the connections.
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         let work = Arc::clone(&self.permits).acquire_many_owned(self.permits_max);
         let all = timeout(CLOSE_TIMEOUT, work).await;
         self.permits.close();
@@ -280,7 +289,7 @@ impl Db {
 
 /// A connection in use. [`Call::finish`] or [`Call::commit`] gives it back;
 /// anything else closes it.
-pub(super) struct Call {
+pub(in crate::store) struct Call {
     connection: Option<PgConnection>,
     in_transaction: bool,
     born: Instant,
@@ -291,7 +300,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) async fn fetch_all(
+    pub(in crate::store) async fn fetch_all(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>> {
@@ -299,7 +308,7 @@ impl Call {
         call.within(query.fetch_all(self.connection())).await
     }
 
-    pub(super) async fn fetch_optional(
+    pub(in crate::store) async fn fetch_optional(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Option<PgRow>> {
@@ -307,33 +316,36 @@ impl Call {
         call.within(query.fetch_optional(self.connection())).await
     }
 
-    pub(super) async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+    pub(in crate::store) async fn execute(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<u64> {
         let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
         Ok(call.within(query.execute(self.connection())).await?.rows_affected())
     }
 
     /// Statements without parameters, separated by semicolons.
-    pub(super) async fn batch(&mut self, sql: &'static str) -> Result<()> {
+    pub(in crate::store) async fn batch(&mut self, sql: &'static str) -> Result<()> {
         let call = self.terms();
         call.within(sqlx::raw_sql(sql).execute(self.connection())).await?;
         Ok(())
     }
 
-    pub(super) async fn commit(mut self) -> Result<()> {
+    pub(in crate::store) async fn commit(mut self) -> Result<()> {
         self.in_transaction = false;
         self.batch("commit").await?;
         self.finish();
         Ok(())
     }
 
-    pub(super) async fn rollback(mut self) -> Result<()> {
+    pub(in crate::store) async fn rollback(mut self) -> Result<()> {
         self.batch("rollback").await?;
         self.finish();
         Ok(())
     }
 
     /// The call went well and left no transaction.
-    pub(super) fn finish(mut self) {
+    pub(in crate::store) fn finish(mut self) {
         if let Some(connection) = self.connection.take() {
             let idle = Idle { connection, born: self.born, since: Instant::now() };
             self.idle.lock().push_back(idle);

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::store::Result;
 
 /// A column as it is.
-pub(super) fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T>
+pub(in crate::store) fn get<'r, T>(row: &'r PgRow, column: &str) -> Result<T>
 where
     T: Decode<'r, Postgres> + Type<Postgres>,
 {
@@ -21,7 +21,7 @@ where
 }
 
 /// An id.
-pub(super) fn id<T>(row: &PgRow, column: &str) -> Result<T>
+pub(in crate::store) fn id<T>(row: &PgRow, column: &str) -> Result<T>
 where
     T: for<'a> From<&'a str>,
 {
@@ -29,7 +29,7 @@ where
 }
 
 /// An id that may be missing.
-pub(super) fn optional_id<T>(row: &PgRow, column: &str) -> Result<Option<T>>
+pub(in crate::store) fn optional_id<T>(row: &PgRow, column: &str) -> Result<Option<T>>
 where
     T: for<'a> From<&'a str>,
 {
@@ -37,17 +37,17 @@ where
 }
 
 /// An instant.
-pub(super) fn time(row: &PgRow, column: &str) -> Result<Timestamp> {
+pub(in crate::store) fn time(row: &PgRow, column: &str) -> Result<Timestamp> {
     get(row, column).map(Timestamp::from_naive)
 }
 
 /// An instant that may be missing.
-pub(super) fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>> {
+pub(in crate::store) fn optional_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>> {
     Ok(get::<Option<NaiveDateTime>>(row, column)?.map(Timestamp::from_naive))
 }
 
 /// A word of a closed list, selected as text.
-pub(super) fn word<T>(
+pub(in crate::store) fn word<T>(
     row: &PgRow,
     column: &str,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -57,19 +57,22 @@ pub(super) fn word<T>(
 
 /// JSON, selected as text, that decides something: it is right or the call
 /// fails.
-pub(super) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
+pub(in crate::store) fn json<T: DeserializeOwned>(row: &PgRow, column: &str) -> Result<T> {
     serde_json::from_str(get(row, column)?).map_err(|_| unreadable(column))
 }
 
 /// JSON, selected as text, that only describes: what is missing or cannot be
 /// read counts as not said.
-pub(super) fn described<T: DeserializeOwned + Default>(row: &PgRow, column: &str) -> Result<T> {
+pub(in crate::store) fn described<T: DeserializeOwned + Default>(
+    row: &PgRow,
+    column: &str,
+) -> Result<T> {
     let text: Option<&str> = get(row, column)?;
     Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
 }
 
 /// A JSON text to store.
-pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
+pub(in crate::store) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
     let text =
         serde_json::to_string(value).expect("records of text, numbers and string-keyed maps");
     clean_json(&text).into_owned()
@@ -77,17 +80,17 @@ pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
 
 /// Text that Postgres can hold: it knows no NUL. A peer may send one, and must
 /// not make the batch fail that it is in.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub(in crate::store) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 /// As [`clean`], for a text that may be missing.
-pub(super) fn clean_optional(text: Option<&str>) -> Option<Cow<'_, str>> {
+pub(in crate::store) fn clean_optional(text: Option<&str>) -> Option<Cow<'_, str>> {
     text.map(clean)
 }
 
 /// As [`clean`], inside of JSON text, where a NUL is written `\u0000`.
-pub(super) fn clean_json(json: &str) -> Cow<'_, str> {
+pub(in crate::store) fn clean_json(json: &str) -> Cow<'_, str> {
     if !json.contains("\\u0000") {
         return json.into();
     }

@@ -1,5 +1,6 @@
 //! The file and the connections to it: one that writes, a few that read.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
 
 use super::error::{is_busy, refused};
-use crate::store::{Changes, PoolUse, Result, StoreError};
+use crate::store::{Result, StoreError};
 
 /// How long a statement waits for another program that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,17 +21,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Readers that may work at once; each is opened when it is first needed.
-const READERS_MAX: u32 = 3;
+pub(in crate::store) const READERS_MAX: u32 = 3;
 
 /// Tries to put a new file into WAL mode while another program does the same:
 /// for that lock alone SQLite does not wait.
 const OPEN_TRIES: u32 = 100;
 const OPEN_RETRY: Duration = Duration::from_millis(20);
-
-/// How often a watcher looks for other programs' commits, and how many times
-/// before it says that there were none.
-const WATCH_PERIOD: Duration = Duration::from_millis(500);
-const WATCH_LOOKS: u32 = 2;
 
 /// Pages of the file that the writer keeps in memory, in KiB (SQLite wants it
 /// negative). All indexes of a busy queue fit.
@@ -42,7 +38,7 @@ const CHECKPOINT_PAGES: &str = "8000";
 
 /// Bytes that the WAL's file keeps once it has been folded in and nobody reads
 /// in it: a reader that stays for long makes it grow, and it would stay so.
-pub(super) const WAL_KEPT_BYTES: &str = "67108864";
+pub(in crate::store) const WAL_KEPT_BYTES: &str = "67108864";
 
 /// Begins a transaction whose commit waits until the disk has it. What a commit
 /// waits for is set with each: nothing has to remember what the one before set.
@@ -54,22 +50,35 @@ const BEGIN: &str = "pragma synchronous = full; begin immediate";
 const BEGIN_RELAXED: &str = "pragma synchronous = normal; begin immediate";
 
 /// A transaction that holds the file's write lock from its start.
-pub(super) type Tx = Transaction<'static, Sqlite>;
+pub(in crate::store) type Tx = Transaction<'static, Sqlite>;
 
-/// The connections to one file.
-pub(super) struct Db {
-    writer: SqlitePool,
-    reader: SqlitePool,
-    path: PathBuf,
+/// A store in one file: the connections to it.
+pub struct SqliteStore {
+    pub(in crate::store) writer: SqlitePool,
+    pub(in crate::store) reader: SqlitePool,
+    pub(in crate::store) path: PathBuf,
     /// Device and number of the file that was opened.
     opened: (u64, u64),
     /// The writer's `data_version` when its commits by others were last told.
     data_version: AtomicI64,
 }
 
-impl Db {
-    /// Opens the file; makes it, and its folder, if they are missing.
-    pub(super) async fn open(path: &Path) -> Result<Self> {
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file; makes it (mode 0600), and its folder, if they are
+    /// missing. Runs no migration. Another process that has the file open is
+    /// no error.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` with a sentence that names the path if it cannot be read
+    /// and written; `Broken` if it is no SQLite database.
+    pub async fn open(path: &Path) -> Result<Self> {
         prepare(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -90,82 +99,37 @@ impl Db {
             options.pragma("query_only", "on"),
         );
         let opened = identity(path)?;
-        let db =
+        let store =
             Self { writer, reader, path: path.to_owned(), opened, data_version: AtomicI64::new(0) };
-        db.data_version.store(db.read_data_version().await?, Ordering::Relaxed);
-        Ok(db)
+        store.data_version.store(store.read_data_version().await?, Ordering::Relaxed);
+        Ok(store)
     }
 
     /// For statements that only read.
-    pub(super) fn reader(&self) -> &SqlitePool {
+    pub(in crate::store) fn reader(&self) -> &SqlitePool {
         &self.reader
     }
 
     /// Takes the file's write lock. Dropping the transaction rolls it back.
-    pub(super) async fn begin(&self) -> Result<Tx> {
+    pub(in crate::store) async fn begin(&self) -> Result<Tx> {
         self.writer.begin_with(BEGIN).await.map_err(refused)
     }
 
     /// As [`Self::begin`], for what may be done again after a crash of the
     /// machine: the commit does not wait for the disk.
-    pub(super) async fn begin_relaxed(&self) -> Result<Tx> {
+    pub(in crate::store) async fn begin_relaxed(&self) -> Result<Tx> {
         self.writer.begin_with(BEGIN_RELAXED).await.map_err(refused)
     }
 
-    /// Whether another connection has committed since the last call; waits
-    /// about a second for one that does.
-    pub(super) async fn changes(&self) -> Result<Changes> {
-        for look in 0..=WATCH_LOOKS {
-            if look > 0 {
-                tokio::time::sleep(WATCH_PERIOD).await;
-            }
-            let version = self.read_data_version().await?;
-            if self.data_version.swap(version, Ordering::Relaxed) != version {
-                return Ok(Changes::Unknown);
-            }
-        }
-        Ok(Changes::None)
+    /// Whether another connection has committed since the last call.
+    pub(in crate::store) async fn has_news(&self) -> Result<bool> {
+        let version = self.read_data_version().await?;
+        Ok(self.data_version.swap(version, Ordering::Relaxed) != version)
     }
 
-    /// One look at the file, which must still be the one that was opened: what
-    /// is written to one that was removed or replaced is gone at the end.
-    pub(super) async fn ping(&self) -> Result<()> {
-        if identity(&self.path).ok() != Some(self.opened) {
-            return Err(StoreError::Unavailable(format!(
-                "{} was removed or replaced while the broker runs: start the broker again with \
-                 the file that is wanted",
-                self.path.display()
-            )));
-        }
-        sqlx::query("select 1 from sqlite_schema limit 1")
-            .fetch_optional(&self.reader)
-            .await
-            .map_err(refused)?;
-        Ok(())
-    }
-
-    /// Bytes of the file's free pages: they are written again before it grows.
-    pub(super) async fn free_inside(&self) -> Result<u64> {
-        let bytes: i64 = sqlx::query_scalar(
-            "select freelist_count * page_size from pragma_freelist_count, pragma_page_size",
-        )
-        .fetch_one(&self.reader)
-        .await
-        .map_err(refused)?;
-        Ok(bytes.unsigned_abs())
-    }
-
-    /// The writer counts as one of them.
-    pub(super) fn pool(&self) -> PoolUse {
-        let busy = |pool: &SqlitePool| pool.size().saturating_sub(idle_of(pool));
-        PoolUse { in_use: busy(&self.writer) + busy(&self.reader), max: READERS_MAX + 1 }
-    }
-
-    /// Ends every connection. The writer is last: whoever closes the file last
-    /// folds the WAL into it.
-    pub(super) async fn close(&self) {
-        self.reader.close().await;
-        self.writer.close().await;
+    /// Whether the path still names the file that was opened.
+    pub(in crate::store) fn is_in_place(&self) -> bool {
+        identity(&self.path).ok() == Some(self.opened)
     }
 
     /// Changes whenever anyone but the writer itself commits.
@@ -189,11 +153,6 @@ fn pool() -> SqlitePoolOptions {
         })
 }
 
-/// Connections of a pool that nobody uses.
-fn idle_of(pool: &SqlitePool) -> u32 {
-    u32::try_from(pool.num_idle()).unwrap_or(u32::MAX)
-}
-
 async fn open_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     let mut tries = 0;
     loop {
@@ -207,13 +166,18 @@ async fn open_writer(options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> 
     }
 }
 
+/// The folder that a file is in.
+pub(in crate::store) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
 /// Makes the file with mode 0600, so that nobody else can read the keys in it;
 /// SQLite gives its side files the same mode.
 fn prepare(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     let cannot = |what: &str, error: std::io::Error| {
         StoreError::Unavailable(format!("cannot {what}: {error}"))
     };

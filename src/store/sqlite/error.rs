@@ -21,7 +21,7 @@ const CONSTRAINT_PRIMARYKEY: i32 = CONSTRAINT | (6 << 8);
 const CONSTRAINT_UNIQUE: i32 = CONSTRAINT | (8 << 8);
 
 /// A statement that did not work.
-pub(super) fn refused(error: sqlx::Error) -> StoreError {
+pub(in crate::store) fn refused(error: sqlx::Error) -> StoreError {
     use sqlx::Error;
     let unavailable = |sentence: &str| StoreError::Unavailable(sentence.to_owned());
     match error {
@@ -41,14 +41,14 @@ pub(super) fn refused(error: sqlx::Error) -> StoreError {
 }
 
 /// Whether another program holds the file and the call may be tried again.
-pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_busy(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .is_some_and(|error| matches!(extended_code(error) & 0xff, BUSY | LOCKED))
 }
 
 /// A column that holds what it must not.
-pub(super) fn unreadable(column: &str) -> StoreError {
+pub(in crate::store) fn unreadable(column: &str) -> StoreError {
     StoreError::Broken(format!("column `{column}` holds what this release cannot read"))
 }
 

@@ -3,7 +3,7 @@
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 
-use super::connection::Db;
+use super::SqliteStore;
 use super::error::refused;
 use crate::store::{Result, StoreError};
 
@@ -29,7 +29,7 @@ const SCRIPTS: &[Script] = &[
 /// # Errors
 ///
 /// `Broken` if one that has run was edited since.
-pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
+pub(in crate::store) async fn pending(db: &SqliteStore) -> Result<Vec<String>> {
     let begun: i64 =
         sqlx::query_scalar("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
             .fetch_one(db.reader())
@@ -57,7 +57,7 @@ pub(super) async fn pending(db: &Db) -> Result<Vec<String>> {
 
 /// Runs what has not run. One transaction: of two programs that start at once
 /// on a new file, the second waits and finds nothing to do.
-pub(super) async fn run(db: &Db) -> Result<()> {
+pub(in crate::store) async fn run(db: &SqliteStore) -> Result<()> {
     if pending(db).await?.is_empty() {
         return Ok(());
     }
@@ -98,7 +98,6 @@ fn edited(version: i64) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SqliteStore;
     use super::*;
     use crate::store::Database as _;
 
@@ -106,17 +105,17 @@ mod tests {
     async fn a_file_of_the_first_script_alone_is_brought_up_to_date() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = SqliteStore::open(&folder.path().join("broker.db")).await.expect("a new file");
-        let mut tx = store.db.begin().await.expect("free");
+        let mut tx = store.begin().await.expect("free");
         migrator_of(&SCRIPTS[..1]).run_direct(None, &mut *tx, false).await.expect("as it was");
         tx.commit().await.expect("written");
         let indexes = async || -> i64 {
             let of_claims = "select count(*) from sqlite_schema where name like '%claim_idx'";
-            sqlx::query_scalar(of_claims).fetch_one(store.db.reader()).await.expect("readable")
+            sqlx::query_scalar(of_claims).fetch_one(store.reader()).await.expect("readable")
         };
         assert_eq!(indexes().await, 1);
-        assert_eq!(pending(&store.db).await.expect("readable")[0], "0003_claims");
+        assert_eq!(pending(&store).await.expect("readable")[0], "0003_claims");
         store.migrate().await.expect("the rest");
-        assert!(pending(&store.db).await.expect("readable").is_empty());
+        assert!(pending(&store).await.expect("readable").is_empty());
         assert_eq!(indexes().await, 0);
     }
 

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::store::Result;
 
 /// A column as it is.
-pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T>
+pub(in crate::store) fn get<'r, T>(row: &'r SqliteRow, column: &str) -> Result<T>
 where
     T: Decode<'r, Sqlite> + Type<Sqlite>,
 {
@@ -19,7 +19,7 @@ where
 }
 
 /// An id.
-pub(super) fn id<T>(row: &SqliteRow, column: &str) -> Result<T>
+pub(in crate::store) fn id<T>(row: &SqliteRow, column: &str) -> Result<T>
 where
     T: for<'a> From<&'a str>,
 {
@@ -27,7 +27,7 @@ where
 }
 
 /// An id that may be missing.
-pub(super) fn optional_id<T>(row: &SqliteRow, column: &str) -> Result<Option<T>>
+pub(in crate::store) fn optional_id<T>(row: &SqliteRow, column: &str) -> Result<Option<T>>
 where
     T: for<'a> From<&'a str>,
 {
@@ -35,17 +35,17 @@ where
 }
 
 /// An instant.
-pub(super) fn time(row: &SqliteRow, column: &str) -> Result<Timestamp> {
+pub(in crate::store) fn time(row: &SqliteRow, column: &str) -> Result<Timestamp> {
     get(row, column).map(Timestamp::from_ms)
 }
 
 /// An instant that may be missing.
-pub(super) fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>> {
+pub(in crate::store) fn optional_time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_ms))
 }
 
 /// A word of a closed list.
-pub(super) fn word<T>(
+pub(in crate::store) fn word<T>(
     row: &SqliteRow,
     column: &str,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -54,17 +54,20 @@ pub(super) fn word<T>(
 }
 
 /// JSON that decides something: it is right or the call fails.
-pub(super) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
+pub(in crate::store) fn json<T: DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T> {
     serde_json::from_str(get(row, column)?).map_err(|_| unreadable(column))
 }
 
 /// JSON that only describes: what cannot be read counts as not said.
-pub(super) fn described<T: DeserializeOwned + Default>(row: &SqliteRow, column: &str) -> Result<T> {
+pub(in crate::store) fn described<T: DeserializeOwned + Default>(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<T> {
     Ok(serde_json::from_str(get(row, column)?).unwrap_or_default())
 }
 
 /// A JSON text to store, or the parameter that a statement reads with
 /// `json_each`.
-pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
+pub(in crate::store) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("records of text, numbers and string-keyed maps")
 }

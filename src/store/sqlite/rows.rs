@@ -18,10 +18,10 @@ use crate::store::Result;
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
 /// A statement and its parameters.
-pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
+pub(in crate::store) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// The rows in groups, each with the statement that is to take it.
-pub(super) fn statements<'a, T>(
+pub(in crate::store) fn statements<'a, T>(
     one_row: &'static str,
     rows: &'a [T],
 ) -> impl Iterator<Item = (Statement, &'a [T])> {
@@ -35,7 +35,7 @@ pub(super) fn statements<'a, T>(
 }
 
 /// Executes the statement over all the rows; `bind` binds a group of them.
-pub(super) async fn execute<T>(
+pub(in crate::store) async fn execute<T>(
     tx: &mut Tx,
     one_row: &'static str,
     rows: &[T],

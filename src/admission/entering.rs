@@ -1,0 +1,215 @@
+//! A session that has a place in the mesh and enters it.
+//!
+//! Up to [`Entering::activate`] nobody delivers to it; from there on everybody may. What
+//! fails before gives its place back, and nobody was told of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::place::let_go;
+use super::record::{hello_ack, joined, opening};
+use super::{Active, Parts, Proven, Refusal, daemon};
+use crate::clock::Timestamp;
+use crate::cluster::{LeaseRef, PresenceRecord, Release};
+use crate::codec::Codec;
+use crate::delivery::drain;
+use crate::presence::changes;
+use crate::presence::status::{self, Word};
+use crate::protocol::{CloseReason, ServerMessage, Status};
+use crate::registry::RoomGuard;
+use crate::session::inbox::Inbox;
+use crate::session::outbox::Outbox;
+use crate::session::{Identity, Session};
+use crate::store::{EndPresence, PresenceChange};
+
+/// A proven peer, its socket, and the mesh that it enters.
+pub(super) struct Entering<'a> {
+    pub(super) parts: &'a Arc<Parts>,
+    pub(super) codec: Codec,
+    pub(super) outbox: &'a Outbox,
+    pub(super) room: RoomGuard,
+    pub(super) proven: Proven,
+}
+
+/// Whether peers know the session that enters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    Anew,
+    /// To the presence that it had.
+    Back,
+}
+
+impl Entering<'_> {
+    /// A visit: a connection that comes to do one thing. It has a place in the mesh
+    /// while its socket is open, and nothing else that a presence has: no row, no audit
+    /// rows, no events, no grace. The nodes are told of its key, so that answers find it.
+    pub(super) async fn visit(
+        self,
+        mut record: PresenceRecord,
+        lease: LeaseRef,
+    ) -> Result<Active, Box<Refusal>> {
+        let parts = self.parts;
+        record.epoch = lease.epoch;
+        let entered = self.activate(record, lease.clone(), 0, Comes::Anew);
+        if entered.is_err() {
+            let_go(parts, &lease, Release::Now).await;
+        }
+        entered
+    }
+
+    /// A new presence.
+    pub(super) async fn open(
+        self,
+        mut record: PresenceRecord,
+        lease: LeaseRef,
+    ) -> Result<Active, Box<Refusal>> {
+        let parts = self.parts;
+        if parts.presence.life.disk_low.load(Ordering::Relaxed) {
+            // A session that comes back writes little; a new one adds to the chain.
+            let_go(parts, &lease, Release::Now).await;
+            return Err(Refusal::unavailable());
+        }
+        apply_pending_status(parts, &mut record).await;
+        record.epoch = lease.epoch;
+        let opened = opening(parts, &self.proven, &record);
+        let position = match parts.presence.writer.open(opened).await {
+            Ok(position) => position,
+            Err(error) => {
+                tracing::warn!(%error, mesh = %record.mesh, "a presence could not be opened");
+                let_go(parts, &lease, Release::Now).await;
+                return Err(Refusal::unavailable());
+            }
+        };
+        let position = daemon::take_over(parts, &self.room, &record).await.unwrap_or(position);
+        record.begins_after = Some(position);
+        if !write_back(parts, &lease, &record).await && has_withdrawn(parts, &lease, &record).await
+        {
+            return Err(Refusal::unavailable());
+        }
+        let opened = record.clone();
+        let entered = self.activate(record, lease.clone(), position, Comes::Anew);
+        if entered.is_err() {
+            has_withdrawn(parts, &lease, &opened).await;
+        }
+        entered
+    }
+
+    /// The same session comes back: same presence, no event.
+    pub(super) async fn reattach(
+        self,
+        mut record: PresenceRecord,
+        lease: LeaseRef,
+        position: i64,
+    ) -> Result<Active, Box<Refusal>> {
+        let parts = self.parts;
+        let status = apply_pending_status(parts, &mut record).await;
+        if status.is_some() {
+            let id = record.id.clone();
+            parts.presence.writer.change(PresenceChange { status, ..PresenceChange::of(id) });
+        }
+        // Of an earlier life of the node is known only how far it was.
+        record.begins_after.get_or_insert(position);
+        write_back(parts, &lease, &record).await;
+        let ending = changes::Ending::of(&record, Some(CloseReason::BAD_SESSION_PUBKEY));
+        let entered = self.activate(record, lease, position, Comes::Back);
+        if entered.is_err() {
+            let mesh = &ending.record.mesh;
+            let removed = changes::remove(&parts.presence, mesh, std::slice::from_ref(&ending));
+            if let Err(error) = removed.await {
+                tracing::warn!(%error, "a claim of a proven session key waits for the sweep");
+            }
+        }
+        entered
+    }
+
+    /// From here on others deliver to it: `hello_ack` is queued first, so that
+    /// nothing precedes it.
+    ///
+    /// # Errors
+    ///
+    /// It names a session key that somebody else has proven meanwhile, and does not
+    /// enter: nobody was told of it.
+    fn activate(
+        self,
+        record: PresenceRecord,
+        lease: LeaseRef,
+        position: i64,
+        comes: Comes,
+    ) -> Result<Active, Box<Refusal>> {
+        let Self { parts, codec, outbox, room, proven } = self;
+        let ack = hello_ack(parts, &proven, &record, comes == Comes::Back);
+        let ack = ServerMessage::HelloAck(Box::new(ack));
+        let is_told = comes == Comes::Anew && record.visible && !record.visitor;
+        let announcement = is_told.then(|| joined(&proven, &record));
+        let mut inbox = Inbox::new(position, record.confirms());
+        inbox.hold(record.status != Status::Idle);
+        let identity = Identity {
+            mesh: proven.mesh,
+            member: proven.admitted.member.id,
+            member_key: proven.admitted.member.key,
+            session_key: proven.session_key,
+            role: proven.role,
+            visitor: proven.visitor,
+        };
+        let budget = parts.rates.session_budget();
+        let session = Arc::new(Session::new(identity, lease, codec, outbox.clone(), inbox, budget));
+        let greet = || outbox.say(codec.encode(&ack, None));
+        let entered = room.attach(record, Arc::clone(&session), greet);
+        if entered.is_refused {
+            return Err(Refusal::anothers_key());
+        }
+        if let Some(replaced) = entered.replaced {
+            replaced.outbox.close(CloseReason::SESSION_REPLACED);
+        }
+        changes::end_claims(&parts.presence, &room, entered.claims);
+        if comes == Comes::Back {
+            let claim = Duration::from_millis(u64::try_from(parts.claim_ms).unwrap_or(0));
+            session.resume(Instant::now() + claim);
+        }
+        if let Some(record) = room.record(&session.presence) {
+            changes::publish(&parts.presence, &room, &record, announcement);
+        }
+        drain::start(&parts.presence.delivery, &room, &session);
+        parts.presence.metrics.connections_active.inc();
+        parts.presence.metrics.connections.inc();
+        Ok(Active { session, room, saved: proven.admitted.saved.map(Box::new) })
+    }
+}
+
+/// Writes the record to the cluster's directory; whether the lease is held, as far
+/// as is known.
+async fn write_back(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+    parts.presence.cluster.write_record(lease, record).await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "a record waits for its renewal");
+        true
+    })
+}
+
+/// Another hello of the session came while the row of this one's presence was on
+/// its way, found none, and took a place of its own: nobody was told of this one,
+/// and its row ends. Not if the other went on with this presence.
+async fn has_withdrawn(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) -> bool {
+    let end = EndPresence { node: Some(record.node.clone()), ..changes::ended_row(record, &[]) };
+    match parts.presences.end(Timestamp::now(), &[end]).await {
+        Ok(ended) if ended.is_empty() => false,
+        Ok(_) => {
+            let_go(parts, lease, Release::Now).await;
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a presence without a lease waits for the sweep");
+            true
+        }
+    }
+}
+
+/// A hook may have spoken before the session came: what its word made of the status.
+async fn apply_pending_status(
+    parts: &Parts,
+    record: &mut PresenceRecord,
+) -> Option<status::Standing> {
+    let pending = parts.presence.cluster.take_pending_status(record.pid, &record.cwd).await;
+    let word = Word::Hook(pending.ok().flatten()?);
+    status::rewrite(record, word, Timestamp::now(), &parts.presence.config)
+}

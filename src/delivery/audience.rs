@@ -1,0 +1,40 @@
+//! Who a multicast is for, and what grants keep away.
+
+use super::Parts;
+use super::policy::{self, Capability, Target};
+use crate::cluster::{MulticastSender, PresenceRecord};
+use crate::id::MemberId;
+use crate::metrics;
+use crate::registry::Room;
+
+/// Whether a multicast of that number is to go to that presence, as far as its
+/// target goes: not if its daemon, which keeps one inbox for all its sessions,
+/// gets it too.
+#[must_use]
+pub(crate) fn includes(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
+    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
+    is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
+}
+
+/// Whether the recipient's grants let this sender's multicasts through.
+#[must_use]
+pub(crate) fn is_granted(
+    parts: &Parts,
+    room: &Room,
+    recipient: &MemberId,
+    sender: &MulticastSender,
+) -> bool {
+    let Some(member) = room.member(recipient) else { return false };
+    let session_key = sender.session_key.as_ref();
+    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
+    if !granted {
+        count_dropped(parts, Capability::Broadcast);
+    }
+    granted
+}
+
+/// A grant kept a delivery away.
+pub(crate) fn count_dropped(parts: &Parts, capability: Capability) {
+    let cap = metrics::Capability { cap: capability.as_str() };
+    parts.metrics.messages_dropped_by_grant.get_or_create(&cap).inc();
+}

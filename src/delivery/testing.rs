@@ -1,0 +1,284 @@
+//! The parts of this room over fakes, and a mesh with peers in it, for unit tests.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::send::PendingSend;
+use super::{Parts, push};
+use crate::clock::Timestamp;
+use crate::cluster::{BusMessage, ClusterHealth, LeaseRef, MockCluster, PresenceRecord};
+use crate::codec::Codec;
+use crate::config::{Config, MessageConfig};
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::life::Life;
+use crate::metrics::Metrics;
+use crate::protocol::Priority;
+use crate::rates::{Budget, Rates};
+use crate::registry::Room;
+use crate::session::inbox::{Delivery, Inbox, Route};
+use crate::session::outbox::Outbox;
+use crate::session::{Identity, Session};
+use crate::store::{Admission, ClaimRequest, Member, MockMail, MockMembers, Role, StoredEnvelope};
+use crate::writers::group_commit::{self, CommitLane};
+
+/// What the stores and the cluster answer. What a test expects of a mock comes first;
+/// all else is answered by what lies in the lists here.
+pub(crate) struct Fakes {
+    pub(crate) config: MessageConfig,
+    pub(crate) members: MockMembers,
+    pub(crate) mail: MockMail,
+    pub(crate) cluster: MockCluster,
+    pub(crate) directs: Vec<StoredEnvelope>,
+    pub(crate) multicasts: Vec<StoredEnvelope>,
+    pub(crate) newest: i64,
+}
+
+impl Default for Fakes {
+    fn default() -> Self {
+        Self {
+            config: Config::for_tests(Path::new("unused")).message,
+            members: MockMembers::new(),
+            mail: MockMail::new(),
+            cluster: MockCluster::new(),
+            directs: Vec::new(),
+            multicasts: Vec::new(),
+            newest: 0,
+        }
+    }
+}
+
+/// What the stores and the cluster were told.
+#[derive(Default)]
+struct Told {
+    claims: Vec<ClaimRequest>,
+    unclaimed: Vec<(PresenceId, Vec<MessageId>)>,
+    published: Vec<BusMessage>,
+}
+
+/// A mesh on this node.
+pub(crate) struct World {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) room: Arc<Room>,
+    /// Where sends go; without it the writer is gone.
+    pub(crate) lane: Option<CommitLane<PendingSend>>,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Fakes {
+    pub(crate) fn world(mut self) -> World {
+        let told = Arc::new(Mutex::new(Told::default()));
+        self.answer_members();
+        self.answer_mail(&told);
+        self.answer_cluster(&told);
+        let (group_commit, mut lanes) = group_commit::lanes(1);
+        let parts = Arc::new(Parts {
+            rates: Arc::new(Rates::new(&self.config, 0, 0)),
+            config: self.config,
+            members: Arc::new(self.members),
+            mail: Arc::new(self.mail),
+            cluster: Arc::new(self.cluster),
+            group_commit,
+            drains: Semaphore::new(4),
+            metrics: Arc::new(Metrics::new()),
+            life: Arc::new(Life::default()),
+        });
+        let room = Arc::new(Room::new(MeshId::from("mesh"), Arc::default()));
+        World { parts, room, lane: lanes.pop(), told }
+    }
+
+    fn answer_members(&mut self) {
+        self.members.expect_admit().returning(|_, _, _| Ok(Admission::Unknown));
+        self.members.expect_of_session_key().returning(|_, _, _| Ok(None));
+        self.members.expect_addressee_of_session_key().returning(|_, _, _| Ok(None));
+    }
+
+    fn answer_mail(&mut self, told: &Arc<Mutex<Told>>) {
+        let (newest, noted) = (self.newest, Arc::clone(told));
+        self.mail.expect_newest_seq().returning(move |_| Ok(newest));
+        let rows = std::mem::take(&mut self.directs);
+        self.mail.expect_claim().returning(move |_, ask| {
+            noted.lock().claims.push(ask.clone());
+            let is_asked = |row: &&StoredEnvelope| {
+                let mut keys = ask.member_key.iter().chain(&ask.session_key);
+                keys.any(|key| key.as_str() == row.target_spec) && !ask.in_flight.contains(&row.id)
+            };
+            Ok(rows.iter().filter(is_asked).take(ask.limit as usize).cloned().collect())
+        });
+        let rows = std::mem::take(&mut self.multicasts);
+        self.mail.expect_multicasts_after().returning(move |_, after, limit| {
+            let later = rows.iter().filter(|row| row.seq > after);
+            Ok(later.take(limit as usize).cloned().collect())
+        });
+        let noted = Arc::clone(told);
+        self.mail.expect_unclaim().returning(move |presence, messages| {
+            noted.lock().unclaimed.push((presence.clone(), messages.to_vec()));
+            Ok(())
+        });
+    }
+
+    fn answer_cluster(&mut self, told: &Arc<Mutex<Told>>) {
+        let noted = Arc::clone(told);
+        self.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+        self.cluster.expect_health().return_const(ClusterHealth::Single);
+        self.cluster.expect_publish().returning(move |_, message| {
+            noted.lock().published.push(message.clone());
+        });
+    }
+}
+
+impl World {
+    /// Enrols these members, and nobody else.
+    pub(crate) fn enrol(&self, members: &[&str]) {
+        self.enrol_as(members.iter().map(|id| member(id)).collect());
+    }
+
+    pub(crate) fn enrol_as(&self, members: Vec<Member>) {
+        assert!(self.room.set_members(self.room.begin_refresh(), members));
+    }
+
+    /// A live session of that member, whose socket is here.
+    pub(crate) fn enter(
+        &self,
+        member: &str,
+        change: impl FnOnce(&mut PresenceRecord),
+    ) -> Arc<Session> {
+        let mut record = record(member);
+        change(&mut record);
+        let session = session(&record);
+        assert!(!self.room.attach(record, Arc::clone(&session), || {}).is_refused);
+        session
+    }
+
+    /// A presence of that member, whose socket is on another node.
+    pub(crate) fn elsewhere(
+        &self,
+        member: &str,
+        change: impl FnOnce(&mut PresenceRecord),
+    ) -> PresenceId {
+        let mut record = record(member);
+        change(&mut record);
+        let id = record.id.clone();
+        assert!(!self.room.mirror(record).is_refused);
+        id
+    }
+
+    /// Waits for every task that was begun.
+    pub(crate) async fn settle(&self) {
+        self.parts.life.tasks.close();
+        self.parts.life.tasks.wait().await;
+    }
+
+    /// What was claimed since the last call.
+    pub(crate) fn claims(&self) -> Vec<ClaimRequest> {
+        std::mem::take(&mut self.told.lock().claims)
+    }
+
+    /// The claims that were taken back since the last call.
+    pub(crate) fn unclaimed(&self) -> Vec<(PresenceId, Vec<MessageId>)> {
+        std::mem::take(&mut self.told.lock().unclaimed)
+    }
+
+    /// What other nodes were told since the last call.
+    pub(crate) fn published(&self) -> Vec<BusMessage> {
+        std::mem::take(&mut self.told.lock().published)
+    }
+}
+
+/// A member whose key is `<id>-key`.
+pub(crate) fn member(id: &str) -> Member {
+    Member {
+        id: MemberId::from(id),
+        key: Key::from(format!("{id}-key")),
+        display_name: id.to_owned(),
+        role: Role::Member,
+        is_owner: false,
+        role_tag: None,
+        default_groups: Vec::new(),
+        message_mode: "push".to_owned(),
+        grants: HashMap::new(),
+        joined_at: Timestamp::default(),
+        revoked_at: None,
+    }
+}
+
+/// A member who allows that sender nothing.
+pub(crate) fn blocks(id: &str, sender: &str) -> Member {
+    let grants = HashMap::from([(format!("{sender}-key"), Vec::new())]);
+    Member { grants, ..member(id) }
+}
+
+/// An idle session of that member, whose socket is open.
+pub(crate) fn record(member: &str) -> PresenceRecord {
+    let key = Key::from(format!("{member}-key"));
+    let (mesh, now) = (MeshId::from("mesh"), Timestamp::default());
+    PresenceRecord {
+        display_name: member.to_owned(),
+        epoch: 1,
+        ..PresenceRecord::new(mesh, MemberId::from(member), key, now)
+    }
+}
+
+/// A live session with that record.
+pub(crate) fn session(record: &PresenceRecord) -> Arc<Session> {
+    let identity = Identity {
+        mesh: record.mesh.clone(),
+        member: record.member.clone(),
+        member_key: record.member_key.clone(),
+        session_key: record.session_key.clone(),
+        role: record.role,
+        visitor: record.visitor,
+    };
+    let lease =
+        LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
+    let inbox = Inbox::new(0, record.confirms());
+    let (outbox, budget) = (Outbox::new(), Budget::new(0, 0));
+    let session = Session::new(identity, lease, Codec::Json, outbox, inbox, budget);
+    assert!(session.plan_drain().is_some() && session.end_drain(true), "its first drain is over");
+    Arc::new(session)
+}
+
+/// An envelope as the store has it.
+pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEnvelope {
+    StoredEnvelope {
+        id: MessageId::from(id),
+        seq,
+        sender_member: MemberId::from(sender),
+        sender_key: Key::from(format!("{sender}-key")),
+        sender_name: sender.to_owned(),
+        sender_session_key: None,
+        target_spec: target.to_owned(),
+        priority: Priority::Next,
+        nonce: String::new(),
+        ciphertext: "c2VhbGVk".to_owned(),
+        created_at: Timestamp::default(),
+        client_message_id: Some(format!("client-{id}")),
+        request_fingerprint: None,
+        reply_to_id: Some("earlier".to_owned()),
+    }
+}
+
+/// A direct message from `ada`, on its way to a session.
+pub(crate) fn delivery(room: &Room, id: &str, seq: i64) -> Delivery {
+    let push = push::direct(room, stored(id, seq, "ada", "bob-key"), &MemberId::from("bob"));
+    push::delivery(push, Route::Direct)
+}
+
+/// The frames that wait for the peer.
+pub(crate) fn frames(session: &Session) -> Vec<Value> {
+    let mut frames = VecDeque::new();
+    let _ = session.outbox.take(&mut frames, usize::MAX).now_or_never();
+    let read = |bytes: &[u8]| serde_json::from_slice(bytes).expect("a frame is JSON");
+    frames.iter().map(|frame| read(&frame.bytes)).collect()
+}
+
+/// The ids of the messages that wait for the peer, in their order.
+pub(crate) fn received(session: &Session) -> Vec<String> {
+    let id = |frame: &Value| frame["messageId"].as_str().map(str::to_owned);
+    frames(session).iter().filter_map(id).collect()
+}

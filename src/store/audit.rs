@@ -1,0 +1,120 @@
+//! The audit chain of each mesh, read and appended to.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::audit::{AuditEvent, ChainRow};
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId};
+use crate::store::Result;
+
+/// The audit chain of each mesh.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait AuditTrail: Send + Sync + 'static {
+    /// Appends audit rows that stand for themselves.
+    async fn append(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()>;
+
+    /// Rows newest first, with the number of all that match.
+    async fn page<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<AuditRecord>, i64)>;
+
+    /// Rows before `before_id`, newest first: a page after the first, or with
+    /// `i64::MAX` the newest ones without counting the chain.
+    async fn before<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        before_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>>;
+
+    /// Rows after `after_id`, oldest first: what a verifier walks, from `i64::MIN`.
+    async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>>;
+}
+
+/// An audit row to append.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Who did it.
+    pub actor: Option<MemberId>,
+    /// The actor's name.
+    pub actor_name: Option<String>,
+    /// What.
+    pub event: AuditEvent,
+}
+
+/// An audit row as it stands.
+#[derive(Clone, Debug)]
+pub struct AuditRecord {
+    /// Its place.
+    pub id: i64,
+    /// The mesh.
+    pub mesh: MeshId,
+    /// What happened.
+    pub event_type: String,
+    /// Who did it.
+    pub actor: Option<String>,
+    /// The name that the actor's session had, or what an operator is called: the
+    /// actor's own choice.
+    pub actor_name: Option<String>,
+    /// The name that the actor is enrolled under, if it still is.
+    pub member_name: Option<String>,
+    /// The actor's member key, if it still is one.
+    pub member_key: Option<String>,
+    /// To what.
+    pub payload: Value,
+    /// The hash of the row before.
+    pub prev_hash: String,
+    /// This row's hash.
+    pub hash: String,
+    /// The second hash, over the name; none in rows of earlier releases.
+    pub name_hash: Option<Vec<u8>>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+impl AuditRecord {
+    /// Who did it, in one word: the enrolled name, never one that a session gave
+    /// itself.
+    #[must_use]
+    pub fn actor_label(&self) -> &str {
+        match (&self.actor, &self.member_name, &self.actor_name) {
+            (Some(_), Some(name), _) | (None, _, Some(name)) => name,
+            (Some(id), None, _) => id,
+            (None, _, None) => "system",
+        }
+    }
+
+    /// What the actor's session called itself.
+    #[must_use]
+    pub fn session_name(&self) -> Option<&str> {
+        self.actor_name.as_deref().filter(|_| self.actor.is_some())
+    }
+
+    /// The row as a verifier takes it.
+    #[must_use]
+    pub fn as_link(&self) -> ChainRow<'_> {
+        ChainRow {
+            id: self.id,
+            prev_hash: &self.prev_hash,
+            event_type: &self.event_type,
+            actor: self.actor.as_deref(),
+            payload: &self.payload,
+            created_at: self.created_at,
+            hash: &self.hash,
+            actor_name: self.actor_name.as_deref(),
+            name_hash: self.name_hash.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The audit chain: what is appended, and reading it.
+//!
+//! The functions `mesh.broker_append_v2` and its callers take the lock of each
+//! chain ([`chain_lock_key`]), read where it ends and append, all in one round
+//! trip: a chain cannot fork, and no lock is held while a node thinks.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Entries;
+use crate::store::postgres::row::{clean_optional, get, id, json, time};
+use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
+
+/// Rows with the names and keys of their actors, as they are enrolled now.
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "select a.id::bigint as id, a.mesh_id, a.event_type, a.actor_member_id,
+                a.actor_display_name, a.payload::text as payload, a.prev_hash, a.hash,
+                a.name_hash, a.created_at, m.display_name as member_name,
+                m.peer_pubkey as member_key
+             from mesh.audit_log a
+             left join mesh.member m on m.id = a.actor_member_id and m.mesh_id = a.mesh_id ",
+            $rest
+        )
+    };
+}
+
+#[async_trait]
+impl AuditTrail for PostgresStore {
+    async fn append(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        // Rows of one mesh stand together, each mesh's in their order.
+        let mut grouped: Vec<&AuditEntry> = entries.iter().collect();
+        grouped.sort_by_key(|entry| &entry.mesh);
+        let mut rows = Entries::default();
+        for AuditEntry { mesh, actor, actor_name, event } in grouped {
+            rows.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
+        }
+        self.pool
+            .execute(
+                sqlx::query("select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)")
+                    .bind(now.to_naive())
+                    .bind(now.to_string())
+                    .bind(rows.locks())
+                    .bind(rows.mesh)
+                    .bind(rows.actor)
+                    .bind(rows.name)
+                    .bind(rows.event)
+                    .bind(rows.payload),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn page<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<AuditRecord>, i64)> {
+        let event_type = clean_optional(event_type);
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_rows!(
+                    "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2)
+                     order by a.id desc limit $3 offset $4"
+                ))
+                .bind(mesh.as_str())
+                .bind(event_type.as_deref())
+                .bind(limit)
+                .bind(offset),
+            )
+            .await?;
+        let total = self
+            .pool
+            .fetch_one(
+                sqlx::query(
+                    "select count(*) as total from mesh.audit_log
+                     where mesh_id = $1 and ($2::text is null or event_type = $2)",
+                )
+                .bind(mesh.as_str())
+                .bind(event_type.as_deref()),
+            )
+            .await?;
+        Ok((rows.iter().map(record).collect::<Result<_>>()?, get(&total, "total")?))
+    }
+
+    async fn before<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        before_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_rows!(
+                    "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2) and a.id < $3
+                     order by a.id desc limit $4"
+                ))
+                .bind(mesh.as_str())
+                .bind(clean_optional(event_type))
+                .bind(before_id)
+                .bind(limit),
+            )
+            .await?;
+        rows.iter().map(record).collect()
+    }
+
+    async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_rows!(
+                    "where a.mesh_id = $1 and a.id > $2 order by a.id limit $3"
+                ))
+                .bind(mesh.as_str())
+                .bind(after_id)
+                .bind(limit),
+            )
+            .await?;
+        rows.iter().map(record).collect()
+    }
+}
+
+fn record(row: &PgRow) -> Result<AuditRecord> {
+    Ok(AuditRecord {
+        id: get(row, "id")?,
+        mesh: id(row, "mesh_id")?,
+        event_type: get(row, "event_type")?,
+        actor: get(row, "actor_member_id")?,
+        actor_name: get(row, "actor_display_name")?,
+        member_name: get(row, "member_name")?,
+        member_key: get(row, "member_key")?,
+        payload: json(row, "payload")?,
+        prev_hash: get(row, "prev_hash")?,
+        hash: get(row, "hash")?,
+        name_hash: get(row, "name_hash")?,
+        created_at: time(row, "created_at")?,
+    })
+}

@@ -1,0 +1,150 @@
+//! The audit chain: appending to it inside a transaction, and reading it.
+//!
+//! The write lock of the transaction is what keeps a chain from forking: the
+//! last hash is read after it was taken, also when another program appends.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::chain::Chains;
+use crate::store::sqlite::error::{refused, unreadable};
+use crate::store::sqlite::row::{get, id, time};
+use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
+
+/// Rows with the names and keys of their actors, as they are enrolled now.
+macro_rules! select_rows {
+    ($rest:literal) => {
+        concat!(
+            "select a.*, m.display_name as member_name, m.peer_pubkey as member_key
+             from audit_log a
+             left join member m on m.id = a.actor_member_id and m.mesh_id = a.mesh_id ",
+            $rest
+        )
+    };
+}
+
+#[async_trait]
+impl AuditTrail for SqliteStore {
+    async fn append(&self, now: Timestamp, entries: &[AuditEntry]) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        let mut chains =
+            Chains::read(&mut tx, now, entries.iter().map(|entry| &entry.mesh)).await?;
+        for AuditEntry { mesh, actor, actor_name, event } in entries {
+            chains.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
+        }
+        chains.write(&mut tx).await?;
+        tx.commit().await.map_err(refused)
+    }
+
+    async fn page<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<AuditRecord>, i64)> {
+        // Two statements each, so that both use their index.
+        let (rows, total) = match event_type {
+            None => (
+                select_rows!("where a.mesh_id = ?1 order by a.id desc limit 0 + ?3 offset ?4"),
+                "select count(*) from audit_log where mesh_id = ?1",
+            ),
+            Some(_) => (
+                select_rows!(
+                    "where a.mesh_id = ?1 and a.event_type = ?2
+                     order by a.id desc limit 0 + ?3 offset ?4"
+                ),
+                "select count(*) from audit_log where mesh_id = ?1 and event_type = ?2",
+            ),
+        };
+        let rows = sqlx::query(rows)
+            .bind(mesh.as_str())
+            .bind(event_type)
+            .bind(limit)
+            .bind(offset)
+            .fetch_all(self.reader())
+            .await
+            .map_err(refused)?;
+        let total: i64 = sqlx::query_scalar(total)
+            .bind(mesh.as_str())
+            .bind(event_type)
+            .fetch_one(self.reader())
+            .await
+            .map_err(refused)?;
+        Ok((rows.iter().map(record).collect::<Result<_>>()?, total))
+    }
+
+    async fn before<'a>(
+        &self,
+        mesh: &MeshId,
+        event_type: Option<&'a str>,
+        before_id: i64,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>> {
+        let rows = match event_type {
+            None => {
+                select_rows!("where a.mesh_id = ?1 and a.id < ?3 order by a.id desc limit 0 + ?4")
+            }
+            Some(_) => select_rows!(
+                "where a.mesh_id = ?1 and a.event_type = ?2 and a.id < ?3
+                 order by a.id desc limit 0 + ?4"
+            ),
+        };
+        let rows = sqlx::query(rows)
+            .bind(mesh.as_str())
+            .bind(event_type)
+            .bind(before_id)
+            .bind(limit)
+            .fetch_all(self.reader())
+            .await
+            .map_err(refused)?;
+        rows.iter().map(record).collect()
+    }
+
+    async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
+        let rows = sqlx::query(select_rows!(
+            "where a.mesh_id = ?1 and a.id > ?2 order by a.id limit 0 + ?3"
+        ))
+        .bind(mesh.as_str())
+        .bind(after_id)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        rows.iter().map(record).collect()
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<AuditRecord> {
+    Ok(AuditRecord {
+        id: get(row, "id")?,
+        mesh: id(row, "mesh_id")?,
+        event_type: get(row, "event_type")?,
+        actor: get(row, "actor_member_id")?,
+        actor_name: get(row, "actor_display_name")?,
+        member_name: get(row, "member_name")?,
+        member_key: get(row, "member_key")?,
+        payload: payload(get(row, "payload")?)?,
+        prev_hash: get(row, "prev_hash")?,
+        hash: get(row, "hash")?,
+        name_hash: get(row, "name_hash")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// A payload as it stands. One that names a key twice means something else to each
+/// reader, and nobody's hash covers that: it is given as the text that it is, and no
+/// longer fits its hash.
+fn payload(text: &str) -> Result<Value> {
+    if crate::auth::has_duplicate_keys(text) {
+        return Ok(Value::String(text.to_owned()));
+    }
+    serde_json::from_str(text).map_err(|_| unreadable("payload"))
+}

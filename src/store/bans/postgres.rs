@@ -1,0 +1,79 @@
+//! Memberships that were revoked.
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::members::postgres::{member, no_member, select_members};
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Entries;
+use crate::store::postgres::pool::Pool;
+use crate::store::postgres::row::get;
+use crate::store::{Bans, Member, Moderation, Result};
+
+#[async_trait]
+impl Bans for PostgresStore {
+    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool> {
+        set_revoked(&self.pool, now, ban, Some(now)).await
+    }
+
+    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool> {
+        set_revoked(&self.pool, now, unban, None).await
+    }
+
+    async fn banned(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_members!(
+                    "where m.mesh_id = $1 and m.revoked_at is not null order by m.revoked_at, m.id"
+                ))
+                .bind(mesh.as_str()),
+            )
+            .await?;
+        rows.iter().map(member).collect()
+    }
+}
+
+/// `false`, and no audit row, if the membership was so already.
+async fn set_revoked(
+    pool: &Pool,
+    now: Timestamp,
+    change: &Moderation,
+    revoked_at: Option<Timestamp>,
+) -> Result<bool> {
+    let Moderation { mesh, member, actor, actor_name, audit } = change;
+    let mut entry = Entries::default();
+    entry.push(mesh, actor.as_ref(), actor_name.as_deref(), audit);
+    let row = pool
+        .fetch_one(
+            sqlx::query(
+                "with locked as materialized (select mesh.broker_lock_v1($3)),
+                 changed as (
+                    update mesh.member m set revoked_at = $10 from locked
+                    where m.id = $9 and m.mesh_id = any ($4)
+                        and (m.revoked_at is null) = ($10::timestamp is not null)
+                    returning m.id
+                 ),
+                 appended as materialized (
+                    select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
+                    from changed
+                 )
+                 select (select count(*) from appended) > 0 as changed,
+                    exists (select from mesh.member m
+                        where m.id = $9 and m.mesh_id = any ($4)) as known",
+            )
+            .bind(now.to_naive())
+            .bind(now.to_string())
+            .bind(entry.locks())
+            .bind(entry.mesh)
+            .bind(entry.actor)
+            .bind(entry.name)
+            .bind(entry.event)
+            .bind(entry.payload)
+            .bind(member.as_str())
+            .bind(revoked_at.map(Timestamp::to_naive)),
+        )
+        .await?;
+    if get(&row, "known")? { get(&row, "changed") } else { Err(no_member()) }
+}

@@ -1,0 +1,67 @@
+//! Memberships that were revoked.
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::members::sqlite::{member, no_member, select_members};
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::chain::append_one;
+use crate::store::sqlite::error::refused;
+use crate::store::{Bans, Member, Moderation, Result};
+
+#[async_trait]
+impl Bans for SqliteStore {
+    async fn ban(&self, now: Timestamp, ban: &Moderation) -> Result<bool> {
+        set_revoked(self, now, ban, Some(now)).await
+    }
+
+    async fn unban(&self, now: Timestamp, unban: &Moderation) -> Result<bool> {
+        set_revoked(self, now, unban, None).await
+    }
+
+    async fn banned(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = sqlx::query(select_members!(
+            "where m.mesh_id = ?1 and m.revoked_at is not null order by m.revoked_at, m.id"
+        ))
+        .bind(mesh.as_str())
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        rows.iter().map(member).collect()
+    }
+}
+
+/// `false`, and no audit row, if the membership was so already.
+async fn set_revoked(
+    db: &SqliteStore,
+    now: Timestamp,
+    change: &Moderation,
+    revoked_at: Option<Timestamp>,
+) -> Result<bool> {
+    let Moderation { mesh, member, actor, actor_name, audit } = change;
+    let mut tx = db.begin().await?;
+    let changed = sqlx::query(
+        "update member set revoked_at = ?3
+         where id = ?1 and mesh_id = ?2 and (revoked_at is null) = (?3 is not null)",
+    )
+    .bind(member.as_str())
+    .bind(mesh.as_str())
+    .bind(revoked_at.map(Timestamp::as_ms))
+    .execute(&mut *tx)
+    .await
+    .map_err(refused)?
+    .rows_affected();
+    if changed == 0 {
+        let known = sqlx::query("select 1 from member where id = ?1 and mesh_id = ?2")
+            .bind(member.as_str())
+            .bind(mesh.as_str())
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(refused)?;
+        return known.map(|_| false).ok_or_else(no_member);
+    }
+    append_one(&mut tx, now, mesh, actor.as_ref(), actor_name.as_deref(), audit).await?;
+    tx.commit().await.map_err(refused)?;
+    Ok(true)
+}

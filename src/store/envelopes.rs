@@ -1,0 +1,126 @@
+//! The way in: envelopes that a batch of sends brings, and how much waits already.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::protocol::Priority;
+use crate::store::Result;
+
+/// The way in: envelopes that a batch of sends brings.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Envelopes: Send + Sync + 'static {
+    /// Takes envelopes: queue row and audit row each, all in one transaction.
+    /// The answers are in the order of the batch.
+    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>>;
+
+    /// How much undelivered direct mail each holder has; looks at no more than so
+    /// many rows of each. What other programs post to topics is no mail.
+    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>>;
+
+    /// For each envelope, the message that its sender's own id for it names
+    /// already. Takes nothing.
+    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>>;
+}
+
+/// How far an envelope reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One recipient. The claim says which presence is about to get it and
+    /// until when no other may.
+    Direct {
+        /// The presence and the end of its claim, if one is open and takes it.
+        claim: Option<(PresenceId, Timestamp)>,
+    },
+    /// Everyone connected or in grace that the target names.
+    Multicast,
+}
+
+/// An envelope to accept.
+#[derive(Clone, Debug)]
+pub struct NewEnvelope {
+    /// Its id, made here.
+    pub id: MessageId,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// The sender.
+    pub sender_member: MemberId,
+    /// The sender's name, for the audit row and for pushes from the store.
+    pub sender_name: String,
+    /// The sender's session key, if it has one.
+    pub sender_session_key: Option<Key>,
+    /// As sent.
+    pub target_spec: String,
+    /// How far it reaches.
+    pub reach: Reach,
+    /// As sent.
+    pub priority: Priority,
+    /// As sent (base64).
+    pub nonce: String,
+    /// As sent (base64).
+    pub ciphertext: String,
+    /// As sent.
+    pub client_message_id: Option<String>,
+    /// As sent.
+    pub request_fingerprint: Option<String>,
+    /// As sent.
+    pub reply_to_id: Option<String>,
+}
+
+/// What became of an envelope of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is on disk under its own id.
+    New {
+        /// Its place in its mesh's order of commits.
+        seq: i64,
+        /// For a multicast: the place of the multicast before it, 0 if none
+        /// is kept.
+        previous_multicast: i64,
+        /// When it was accepted.
+        created_at: Timestamp,
+    },
+    /// The same member has sent it before.
+    Duplicate {
+        /// The id it has.
+        id: MessageId,
+    },
+}
+
+/// Whose waiting mail is measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// What waits for one key.
+    Mailbox {
+        /// Its mesh.
+        mesh: MeshId,
+        /// The key, as in the rows.
+        target: String,
+    },
+    /// What waits of one member's direct sends.
+    Sender {
+        /// Its mesh.
+        mesh: MeshId,
+        /// The sender.
+        member: MemberId,
+    },
+    /// What waits in one mesh.
+    Mesh {
+        /// The mesh.
+        mesh: MeshId,
+    },
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitingLoad {
+    /// Envelopes.
+    pub messages: u64,
+    /// Bytes of nonce and ciphertext, each envelope counting for at least
+    /// [`WAITING_BYTES_MIN`](crate::limits::WAITING_BYTES_MIN).
+    pub bytes: u64,
+}

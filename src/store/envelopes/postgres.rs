@@ -1,0 +1,366 @@
+//! Taking envelopes: the hot path. One round trip per batch, `accept_v2` of
+//! `migrations/postgres/0004_audit_names/2_chain.sql`, holds the locks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+use sqlx::types::chrono::NaiveDateTime;
+
+use crate::audit::message_sent_payload;
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+use crate::limits::WAITING_BYTES_MIN;
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::locks;
+use crate::store::postgres::error::unreadable;
+use crate::store::postgres::pool::Pool;
+use crate::store::postgres::row::{clean, clean_json, clean_optional, get, optional_id};
+use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
+
+/// Envelopes as an array per column.
+#[derive(Default)]
+struct Columns<'a> {
+    id: Vec<&'a str>,
+    mesh: Vec<&'a str>,
+    member: Vec<&'a str>,
+    name: Vec<Cow<'a, str>>,
+    session_key: Vec<Option<Cow<'a, str>>>,
+    target: Vec<Cow<'a, str>>,
+    multicast: Vec<bool>,
+    priority: Vec<&'static str>,
+    nonce: Vec<Cow<'a, str>>,
+    ciphertext: Vec<Cow<'a, str>>,
+    client_id: Vec<Option<Cow<'a, str>>>,
+    fingerprint: Vec<Option<Cow<'a, str>>>,
+    reply_to: Vec<Option<Cow<'a, str>>>,
+    claim_id: Vec<Option<&'a str>>,
+    claim_until: Vec<Option<NaiveDateTime>>,
+    payload: Vec<String>,
+}
+
+impl<'a> Columns<'a> {
+    fn push(&mut self, envelope: &'a NewEnvelope) {
+        let claim = match &envelope.reach {
+            Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
+            Reach::Direct { claim: None } | Reach::Multicast => None,
+        };
+        let priority = envelope.priority.as_str();
+        let payload = message_sent_payload(&envelope.target_spec, priority);
+        self.id.push(envelope.id.as_str());
+        self.mesh.push(envelope.mesh.as_str());
+        self.member.push(envelope.sender_member.as_str());
+        self.name.push(clean(&envelope.sender_name));
+        let session_key = envelope.sender_session_key.as_ref();
+        self.session_key.push(clean_optional(session_key.map(|key| key.as_str())));
+        self.target.push(clean(&envelope.target_spec));
+        self.multicast.push(envelope.reach == Reach::Multicast);
+        self.priority.push(priority);
+        self.nonce.push(clean(&envelope.nonce));
+        self.ciphertext.push(clean(&envelope.ciphertext));
+        self.client_id.push(clean_optional(envelope.client_message_id.as_deref()));
+        self.fingerprint.push(clean_optional(envelope.request_fingerprint.as_deref()));
+        self.reply_to.push(clean_optional(envelope.reply_to_id.as_deref()));
+        self.claim_id.push(claim.map(|(presence, _)| presence));
+        self.claim_until.push(claim.map(|(_, until)| until.to_naive()));
+        self.payload.push(match clean_json(&payload) {
+            Cow::Borrowed(_) => payload,
+            Cow::Owned(cleaned) => cleaned,
+        });
+    }
+}
+
+/// What the statement answered, a place per row.
+struct Answers {
+    seq: Vec<Option<i64>>,
+    previous: Vec<i64>,
+    duplicate: Vec<Option<String>>,
+}
+
+impl Answers {
+    fn read(row: &PgRow) -> Result<Self> {
+        Ok(Self {
+            seq: get(row, "o_seq")?,
+            previous: get(row, "o_previous")?,
+            duplicate: get(row, "o_duplicate")?,
+        })
+    }
+
+    fn of(&self, row: usize, created_at: Timestamp) -> Result<Accepted> {
+        match (self.seq.get(row), self.previous.get(row), self.duplicate.get(row)) {
+            (Some(Some(seq)), Some(previous), _) => {
+                Ok(Accepted::New { seq: *seq, previous_multicast: *previous, created_at })
+            }
+            (_, _, Some(Some(id))) => Ok(Accepted::Duplicate { id: MessageId::from(id.as_str()) }),
+            _ => Err(unreadable("o_seq")),
+        }
+    }
+}
+
+/// Holders of one kind, an array per column.
+#[derive(Default)]
+struct Asked {
+    at: Vec<usize>,
+    mesh: Vec<String>,
+    name: Vec<String>,
+    rows_max: Vec<i64>,
+}
+
+impl Asked {
+    fn push(&mut self, at: usize, mesh: &str, name: &str, rows_max: u64) {
+        self.at.push(at);
+        self.mesh.push(mesh.to_owned());
+        self.name.push(name.to_owned());
+        self.rows_max.push(i64::try_from(rows_max).unwrap_or(i64::MAX));
+    }
+
+    async fn read(
+        self,
+        pool: &Pool,
+        statement: &'static str,
+        loads: &mut [WaitingLoad],
+    ) -> Result<()> {
+        if self.at.is_empty() {
+            return Ok(());
+        }
+        let bytes_min = i32::try_from(WAITING_BYTES_MIN).unwrap_or(i32::MAX);
+        let rows = pool
+            .fetch_all(
+                sqlx::query(statement)
+                    .bind(self.mesh)
+                    .bind(self.name)
+                    .bind(self.rows_max)
+                    .bind(bytes_min),
+            )
+            .await?;
+        if rows.len() != self.at.len() {
+            return Err(unreadable("bytes"));
+        }
+        for (at, row) in self.at.iter().zip(&rows) {
+            loads[*at] = load(row)?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Envelopes for PostgresStore {
+    async fn accept(&self, now: Timestamp, batch: &[NewEnvelope]) -> Result<Vec<Accepted>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (order, repeats) = arrange(batch);
+        let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
+        let mut columns = Columns::default();
+        for (row, at) in order.into_iter().enumerate() {
+            columns.push(&batch[at]);
+            fates[at] = Fate::Row(row);
+        }
+        for (at, first) in repeats {
+            fates[at] = Fate::Repeats(first);
+        }
+        let answers = Answers::read(&write(&self.pool, now, columns).await?)?;
+        let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
+        for fate in fates {
+            accepted.push(match fate {
+                Fate::Row(row) => answers.of(row, now)?,
+                Fate::Repeats(first) => Accepted::Duplicate {
+                    id: match &accepted[first] {
+                        Accepted::New { .. } => batch[first].id.clone(),
+                        Accepted::Duplicate { id } => id.clone(),
+                    },
+                },
+            });
+        }
+        Ok(accepted)
+    }
+
+    async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
+        let (mut mailboxes, mut senders, mut meshes) =
+            (Asked::default(), Asked::default(), Asked::default());
+        for (at, (holder, rows_max)) in asked.iter().enumerate() {
+            match holder {
+                Holder::Mailbox { mesh, target } => {
+                    mailboxes.push(at, mesh.as_str(), &clean(target), *rows_max);
+                }
+                Holder::Sender { mesh, member } => {
+                    senders.push(at, mesh.as_str(), member.as_str(), *rows_max);
+                }
+                Holder::Mesh { mesh } => meshes.push(at, mesh.as_str(), "", *rows_max),
+            }
+        }
+        let mut loads = vec![WaitingLoad::default(); asked.len()];
+        let statements = [
+            (
+                mailboxes,
+                "select load.messages, load.bytes
+                 from unnest($1::text[], $2::text[], $3::bigint[])
+                    with ordinality as box (mesh, name, most, at)
+                 cross join lateral (
+                    select count(*) as messages,
+                        coalesce(sum(counted.bytes), 0)::bigint as bytes
+                    from (
+                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
+                            as bytes
+                        from mesh.message_queue q
+                        where hashtextextended(q.target_spec, 0) = hashtextextended(box.name, 0)
+                            and q.mesh_id = box.mesh and q.target_spec = box.name
+                            and q.delivered_at is null
+                        limit box.most
+                    ) counted
+                 ) load order by box.at",
+            ),
+            (
+                senders,
+                "select load.messages, load.bytes
+                 from unnest($1::text[], $2::text[], $3::bigint[])
+                    with ordinality as box (mesh, name, most, at)
+                 cross join lateral (
+                    select count(*) as messages,
+                        coalesce(sum(counted.bytes), 0)::bigint as bytes
+                    from (
+                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
+                            as bytes
+                        from mesh.message_queue q
+                        where q.mesh_id = box.mesh and q.sender_member_id = box.name
+                            and q.delivered_at is null and left(q.target_spec, 1) <> '#'
+                        limit box.most
+                    ) counted
+                 ) load order by box.at",
+            ),
+            (
+                meshes,
+                "select load.messages, load.bytes
+                 from unnest($1::text[], $2::text[], $3::bigint[])
+                    with ordinality as box (mesh, name, most, at)
+                 cross join lateral (
+                    select count(*) as messages,
+                        coalesce(sum(counted.bytes), 0)::bigint as bytes
+                    from (
+                        select greatest(octet_length(q.nonce) + octet_length(q.ciphertext), $4)
+                            as bytes
+                        from mesh.message_queue q
+                        where q.mesh_id = box.mesh and q.delivered_at is null
+                            and left(q.target_spec, 1) <> '#'
+                        limit box.most
+                    ) counted
+                 ) load order by box.at",
+            ),
+        ];
+        for (asked, statement) in statements {
+            asked.read(&self.pool, statement, &mut loads).await?;
+        }
+        Ok(loads)
+    }
+
+    async fn repeats(&self, batch: &[NewEnvelope]) -> Result<Vec<Option<MessageId>>> {
+        let mesh: Vec<&str> = batch.iter().map(|envelope| envelope.mesh.as_str()).collect();
+        let member: Vec<&str> =
+            batch.iter().map(|envelope| envelope.sender_member.as_str()).collect();
+        let client_id: Vec<Option<Cow<'_, str>>> = batch
+            .iter()
+            .map(|envelope| clean_optional(envelope.client_message_id.as_deref()))
+            .collect();
+        // As `broker_accept_v1` looks for them.
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(
+                    "select coalesce(
+                        (select q.id from mesh.message_queue q
+                         where hashtextextended(q.client_message_id, 0)
+                                = hashtextextended(e.client_id, 0)
+                            and q.client_message_id = e.client_id and q.mesh_id = e.mesh
+                            and q.sender_member_id = e.member
+                         limit 1),
+                        (select s.message_id from mesh.send_key s
+                         where hashtextextended(s.client_message_id, 0)
+                                = hashtextextended(e.client_id, 0)
+                            and s.client_message_id = e.client_id and s.mesh_id = e.mesh
+                            and s.sender_member_id = e.member
+                         limit 1)) as known
+                     from unnest($1::text[], $2::text[], $3::text[])
+                        with ordinality as e (mesh, member, client_id, at)
+                     order by e.at",
+                )
+                .bind(mesh)
+                .bind(member)
+                .bind(client_id),
+            )
+            .await?;
+        rows.iter().map(|row| optional_id(row, "known")).collect()
+    }
+}
+
+/// Where an envelope's answer comes from.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// A row of the statement.
+    Row(usize),
+    /// The answer of an earlier envelope of the batch, whose key it repeats.
+    Repeats(usize),
+}
+
+/// The envelopes to write, those of one mesh together and in their order; and
+/// those that repeat the key of an earlier one, with that one.
+fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
+    let mut keys = HashMap::with_capacity(batch.len());
+    let mut order = Vec::with_capacity(batch.len());
+    let mut repeats = Vec::new();
+    for (at, envelope) in batch.iter().enumerate() {
+        if let Some(client_id) = envelope.client_message_id.as_deref() {
+            match keys.entry((&envelope.mesh, &envelope.sender_member, clean(client_id))) {
+                Entry::Occupied(first) => {
+                    repeats.push((at, *first.get()));
+                    continue;
+                }
+                Entry::Vacant(free) => {
+                    free.insert(at);
+                }
+            }
+        }
+        order.push(at);
+    }
+    order.sort_by_key(|&at| &batch[at].mesh);
+    (order, repeats)
+}
+
+async fn write(pool: &Pool, now: Timestamp, columns: Columns<'_>) -> Result<PgRow> {
+    let mut senders = columns.member.clone();
+    senders.sort_unstable();
+    senders.dedup();
+    pool.fetch_one(
+        sqlx::query(
+            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
+                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        )
+        .bind(now.to_naive())
+        .bind(now.to_string())
+        .bind(locks(columns.mesh.iter().copied()))
+        .bind(columns.id)
+        .bind(columns.mesh)
+        .bind(columns.member)
+        .bind(columns.name)
+        .bind(columns.session_key)
+        .bind(columns.target)
+        .bind(columns.multicast)
+        .bind(columns.priority)
+        .bind(columns.nonce)
+        .bind(columns.ciphertext)
+        .bind(columns.client_id)
+        .bind(columns.fingerprint)
+        .bind(columns.reply_to)
+        .bind(columns.claim_id)
+        .bind(columns.claim_until)
+        .bind(columns.payload)
+        .bind(senders),
+    )
+    .await
+}
+
+fn load(row: &PgRow) -> Result<WaitingLoad> {
+    let [messages, bytes] = [get::<i64>(row, "messages")?, get(row, "bytes")?];
+    Ok(WaitingLoad { messages: messages.unsigned_abs(), bytes: bytes.unsigned_abs() })
+}

@@ -1,0 +1,226 @@
+//! Invites, and members that they enrol.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId};
+use crate::limits;
+use crate::protocol::Group;
+use crate::store::{Result, Role};
+
+/// Invites, and members that they enrol.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Invites: Send + Sync + 'static {
+    /// Writes an invite.
+    async fn create(&self, now: Timestamp, invite: &NewInvite) -> Result<()>;
+
+    /// A mesh's invites, newest first.
+    async fn of_mesh(&self, mesh: &MeshId) -> Result<Vec<Invite>>;
+
+    /// Revokes the invite with that id or token. `false` if there is none
+    /// that could be used.
+    async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool>;
+
+    /// Enrols a member by invite, with its audit row; checks and use of the
+    /// invite are one transaction. The signature has been checked.
+    async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined>;
+}
+
+/// An invite to write.
+#[derive(Clone, Debug)]
+pub struct NewInvite {
+    /// Its id.
+    pub id: String,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// The token: base64url of the signed payload's JSON.
+    pub token: String,
+    /// The role it gives.
+    pub role: Role,
+    /// How often it may be used.
+    pub max_uses: i32,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// Who made it: a user id of the dashboard, or the owner's member id.
+    pub created_by: String,
+}
+
+/// An invite as it stands.
+#[derive(Clone, Debug)]
+pub struct Invite {
+    /// Its id.
+    pub id: String,
+    /// The role it gives.
+    pub role: Role,
+    /// How often it may be used.
+    pub max_uses: i32,
+    /// How often it was.
+    pub used_count: i32,
+    /// Until when.
+    pub expires_at: Timestamp,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A request to enrol. What it gives is in the invite's row, and nowhere else: its
+/// role, its expiry, its uses.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// The invite's token.
+    pub token: String,
+    /// The mesh that the payload names.
+    pub mesh: MeshId,
+    /// The owner's key that the payload names.
+    pub owner_key: String,
+    /// The new member's id.
+    pub member: MemberId,
+    /// The new member's key.
+    pub key: Key,
+    /// The new member's name.
+    pub display_name: String,
+}
+
+/// What became of a request to enrol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// A member now.
+    New(MemberId),
+    /// A member already; the invite was not used.
+    Already(MemberId),
+    /// No.
+    Refused(JoinRefusal),
+}
+
+/// Why an invite did not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinRefusal {
+    /// No such mesh, or archived.
+    MeshNotFound,
+    /// The mesh has no key to check invites against.
+    MeshMissingOwnerKey,
+    /// The payload was signed by somebody else.
+    OwnerMismatch,
+    /// No such invite.
+    NotFound,
+    /// It is another mesh's.
+    MeshMismatch,
+    /// It was revoked.
+    Revoked,
+    /// Its time is over.
+    Expired,
+    /// It was used as often as it may be.
+    Exhausted,
+    /// The key's membership was revoked, and the invite is older than that.
+    Banned,
+}
+
+impl JoinRefusal {
+    /// As `/join` answers it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::MeshNotFound => "mesh_not_found",
+            Self::MeshMissingOwnerKey => "mesh_missing_owner_key",
+            Self::OwnerMismatch => "invite_owner_mismatch",
+            Self::NotFound => "invite_not_found",
+            Self::MeshMismatch => "invite_mesh_mismatch",
+            Self::Revoked => "invite_revoked",
+            Self::Expired => "invite_expired",
+            Self::Exhausted => "invite_exhausted",
+            Self::Banned => "invite_banned",
+        }
+    }
+}
+
+/// What an invite that has neither expired nor been revoked can do still.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct OpenInvite {
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// Whether it has uses left.
+    pub has_uses: bool,
+}
+
+impl OpenInvite {
+    /// What becomes of a key that comes with it; `None`: it is enrolled.
+    pub(in crate::store) fn judge(
+        self,
+        now: Timestamp,
+        standing: Option<Standing>,
+    ) -> Option<Joined> {
+        let exhausted = Joined::Refused(JoinRefusal::Exhausted);
+        match standing {
+            Some(Standing { member, joined_at, revoked_at: None }) => {
+                // Whoever missed the answer may ask again. Later, an invite without
+                // uses tells nobody which keys are members.
+                let is_repeat =
+                    joined_at >= self.made_at && joined_at.plus_ms(limits::JOIN_REPEAT_MS) >= now;
+                Some(if self.has_uses || is_repeat { Joined::Already(member) } else { exhausted })
+            }
+            _ if !self.has_uses => Some(exhausted),
+            Some(Standing { revoked_at: Some(at), .. }) if self.made_at <= at => {
+                Some(Joined::Refused(JoinRefusal::Banned))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// How a key stands to the mesh that it wants to join: its active membership, else
+/// the one that was revoked last.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Standing {
+    pub member: MemberId,
+    pub joined_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What an invite fixes about whoever uses it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Preset {
+    pub(super) display_name: Option<String>,
+    pub(super) role_tag: Option<String>,
+    pub(super) groups: Option<Vec<Group>>,
+    pub(super) message_mode: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_invite_does_what_the_keys_standing_allows() {
+        let at = |hours: i64| Timestamp::from_ms(hours * 3_600_000);
+        let member = MemberId::generate();
+        let active = |joined_at| Standing { member: member.clone(), joined_at, revoked_at: None };
+        let banned = |revoked_at| Standing { revoked_at: Some(revoked_at), ..active(at(1)) };
+        let already = || Some(Joined::Already(member.clone()));
+        let refused = |refusal| Some(Joined::Refused(refusal));
+        let (fresh, used) = (
+            OpenInvite { made_at: at(10), has_uses: true },
+            OpenInvite { made_at: at(10), has_uses: false },
+        );
+        for (invite, now, standing, expected) in [
+            (fresh, at(11), None, None),
+            (used, at(11), None, refused(JoinRefusal::Exhausted)),
+            (fresh, at(11), Some(active(at(1))), already()),
+            (used, at(11), Some(active(at(10))), already()),
+            (used, at(11), Some(active(at(9))), refused(JoinRefusal::Exhausted)),
+            (used, at(100), Some(active(at(11))), refused(JoinRefusal::Exhausted)),
+            (fresh, at(11), Some(banned(at(9))), None),
+            (fresh, at(11), Some(banned(at(10))), refused(JoinRefusal::Banned)),
+            (used, at(11), Some(banned(at(10))), refused(JoinRefusal::Exhausted)),
+        ] {
+            let what = format!("{invite:?} at {now}: {standing:?}");
+            assert_eq!(invite.judge(now, standing), expected, "{what}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Invites, and enrolling by one.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use super::Preset;
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Entries;
+use crate::store::postgres::pool::Call;
+use crate::store::postgres::row::{
+    clean, clean_optional, described, get, id, optional_time, time, to_json, word,
+};
+use crate::store::{
+    Invite, Invites, Join, JoinRefusal, Joined, NewInvite, OpenInvite, Result, Role, Standing,
+    StoreError,
+};
+
+#[async_trait]
+impl Invites for PostgresStore {
+    async fn create(&self, now: Timestamp, invite: &NewInvite) -> Result<()> {
+        // Where invites must be made by a user of the dashboard, the mesh's owner
+        // stands for whoever is at the command line. A violated constraint would
+        // put the token into the log of Postgres: nothing is done instead.
+        let created = self
+            .pool
+            .execute(
+                sqlx::query(
+                    "insert into mesh.invite (id, mesh_id, token, role, max_uses, expires_at,
+                        created_by, created_at)
+                     select $1, m.id, $3, $4::mesh.role, $5, $6, case when exists (
+                            select from pg_catalog.pg_constraint c
+                            where c.conrelid = 'mesh.invite'::regclass and c.contype = 'f'
+                                and c.confrelid = to_regclass('public.\"user\"')
+                        ) then m.owner_user_id else $7 end, $8
+                     from mesh.mesh m where m.id = $2
+                     on conflict do nothing",
+                )
+                .bind(&invite.id)
+                .bind(invite.mesh.as_str())
+                .bind(&invite.token)
+                .bind(invite.role.as_str())
+                .bind(invite.max_uses)
+                .bind(invite.expires_at.to_naive())
+                .bind(&invite.created_by)
+                .bind(now.to_naive()),
+            )
+            .await?;
+        if created == 0 {
+            let mesh =
+                sqlx::query("select from mesh.mesh where id = $1").bind(invite.mesh.as_str());
+            return Err(match self.pool.fetch_optional(mesh).await? {
+                Some(_) => StoreError::Conflict("this invite is there already".to_owned()),
+                None => StoreError::NotFound("there is no such mesh".to_owned()),
+            });
+        }
+        Ok(())
+    }
+
+    async fn of_mesh(&self, mesh: &MeshId) -> Result<Vec<Invite>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(
+                    "select id, role::text as role, max_uses, used_count, expires_at, created_at,
+                        revoked_at
+                     from mesh.invite where mesh_id = $1 order by created_at desc, id desc",
+                )
+                .bind(mesh.as_str()),
+            )
+            .await?;
+        rows.iter().map(invite).collect()
+    }
+
+    async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
+        let revoked = self
+            .pool
+            .execute(
+                sqlx::query(
+                    "update mesh.invite set revoked_at = $2
+                     where (id = $1 or token = $1) and revoked_at is null and expires_at >= $2
+                        and used_count < max_uses",
+                )
+                .bind(clean(id_or_token))
+                .bind(now.to_naive()),
+            )
+            .await?;
+        Ok(revoked > 0)
+    }
+
+    async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined> {
+        let mut tx = self.pool.begin().await?;
+        let joined = join_in(&mut tx, now, join).await?;
+        match &joined {
+            Joined::New(_) => tx.commit().await?,
+            Joined::Already(_) | Joined::Refused(_) => tx.rollback().await?,
+        }
+        Ok(joined)
+    }
+}
+
+fn invite(row: &PgRow) -> Result<Invite> {
+    Ok(Invite {
+        id: get(row, "id")?,
+        role: word(row, "role", Role::parse)?,
+        max_uses: get(row, "max_uses")?,
+        used_count: get(row, "used_count")?,
+        expires_at: time(row, "expires_at")?,
+        created_at: time(row, "created_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    })
+}
+
+async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
+    if let Some(refusal) = check_mesh(tx, join).await? {
+        return Ok(Joined::Refused(refusal));
+    }
+    // The row's lock makes its uses wait for each other.
+    let row = tx
+        .fetch_optional(
+            sqlx::query(
+                "select id, mesh_id, role::text as role, preset::text as preset, expires_at,
+                    created_at, revoked_at, used_count < max_uses as usable
+                 from mesh.invite where token = $1 for update",
+            )
+            .bind(clean(&join.token)),
+        )
+        .await?;
+    let Some(row) = row else { return Ok(Joined::Refused(JoinRefusal::NotFound)) };
+    if let Some(refusal) = check_invite(&row, now, join)? {
+        return Ok(Joined::Refused(refusal));
+    }
+    let invite = OpenInvite { made_at: time(&row, "created_at")?, has_uses: get(&row, "usable")? };
+    if let Some(joined) = invite.judge(now, standing(tx, join).await?) {
+        return Ok(joined);
+    }
+    enrol(tx, now, join, &row).await?;
+    Ok(Joined::New(join.member.clone()))
+}
+
+async fn check_mesh(tx: &mut Call, join: &Join) -> Result<Option<JoinRefusal>> {
+    let row = tx
+        .fetch_optional(
+            sqlx::query("select owner_pubkey from mesh.mesh where id = $1 and archived_at is null")
+                .bind(clean(join.mesh.as_str())),
+        )
+        .await?;
+    let Some(row) = row else { return Ok(Some(JoinRefusal::MeshNotFound)) };
+    Ok(match get::<Option<&str>>(&row, "owner_pubkey")? {
+        None => Some(JoinRefusal::MeshMissingOwnerKey),
+        Some(owner_key) if owner_key != join.owner_key => Some(JoinRefusal::OwnerMismatch),
+        Some(_) => None,
+    })
+}
+
+fn check_invite(row: &PgRow, now: Timestamp, join: &Join) -> Result<Option<JoinRefusal>> {
+    Ok(if id::<MeshId>(row, "mesh_id")? != join.mesh {
+        Some(JoinRefusal::MeshMismatch)
+    } else if optional_time(row, "revoked_at")?.is_some() {
+        Some(JoinRefusal::Revoked)
+    } else if time(row, "expires_at")? < now {
+        Some(JoinRefusal::Expired)
+    } else {
+        None
+    })
+}
+
+/// No two transactions enrol one key at once: it may come with two invites.
+async fn standing(tx: &mut Call, join: &Join) -> Result<Option<Standing>> {
+    tx.execute(
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('join ' || $1 || $2, 0))")
+            .bind(join.mesh.as_str())
+            .bind(join.key.as_str()),
+    )
+    .await?;
+    let row = tx
+        .fetch_optional(
+            sqlx::query(
+                "select id, joined_at, revoked_at from mesh.member
+                 where mesh_id = $1 and peer_pubkey = $2
+                 order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
+            )
+            .bind(join.mesh.as_str())
+            .bind(join.key.as_str()),
+        )
+        .await?;
+    let standing = |row: &PgRow| {
+        Ok(Standing {
+            member: id(row, "id")?,
+            joined_at: time(row, "joined_at")?,
+            revoked_at: optional_time(row, "revoked_at")?,
+        })
+    };
+    row.as_ref().map(standing).transpose()
+}
+
+/// One statement: the chain's lock is held for it and the commit only.
+async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Result<()> {
+    let preset: Preset = described(invite, "preset")?;
+    let display_name = preset.display_name.as_ref().unwrap_or(&join.display_name);
+    let role = word(invite, "role", Role::parse)?.as_str();
+    let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role };
+    let mut entry = Entries::default();
+    entry.push(&join.mesh, Some(&join.member), Some(display_name), &event);
+    tx.execute(
+        sqlx::query(
+            "with used as (
+                update mesh.invite set used_count = used_count + 1 where id = $9
+             ),
+             enrolled as (
+                insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
+                    default_groups, message_mode, joined_at)
+                values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
+             )
+             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
+        )
+        .bind(now.to_naive())
+        .bind(now.to_string())
+        .bind(entry.locks())
+        .bind(entry.mesh)
+        .bind(entry.actor)
+        .bind(entry.name)
+        .bind(entry.event)
+        .bind(entry.payload)
+        .bind(get::<&str>(invite, "id")?)
+        .bind(join.member.as_str())
+        .bind(join.mesh.as_str())
+        .bind(join.key.as_str())
+        .bind(clean(display_name))
+        .bind(role)
+        .bind(clean_optional(preset.role_tag.as_deref()))
+        .bind(to_json(&preset.groups.unwrap_or_default()))
+        .bind(preset.message_mode.as_deref().unwrap_or("push")),
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The way out: who has what to read, and what is done.
+
+pub(super) mod postgres;
+pub(super) mod sqlite;
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::protocol::Priority;
+use crate::store::Result;
+
+/// The way out: who has what to read, and what is done.
+#[cfg_attr(test, mockall::automock)]
+#[async_trait]
+pub trait Mail: Send + Sync + 'static {
+    /// Marks deliveries done and moves multicast positions forward. Alone among
+    /// these methods it may return before the disk has it: a crash of the
+    /// machine brings such a delivery again, as one on its way.
+    async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()>;
+
+    /// Claims direct envelopes for a presence until `ask.until`, oldest
+    /// first. Those that it has claimed before are given again unless named
+    /// in `ask.in_flight`.
+    async fn claim(&self, now: Timestamp, ask: &ClaimRequest) -> Result<Vec<StoredEnvelope>>;
+
+    /// Takes back the claims of `presence` on these envelopes.
+    async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()>;
+
+    /// Multicasts of the mesh after that position, oldest first.
+    async fn multicasts_after(
+        &self,
+        mesh: &MeshId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEnvelope>>;
+
+    /// The newest place that the mesh has given away: every envelope up to it
+    /// can be read from now on. 0 in a mesh without a past.
+    async fn newest_seq(&self, mesh: &MeshId) -> Result<i64>;
+
+    /// The newest place that the mesh had given away before that instant, by the
+    /// clocks of those who asked for places. 0 if none.
+    async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64>;
+
+    /// Which of these (mesh, key) mailboxes hold an undelivered envelope that
+    /// nobody has a live claim on.
+    async fn waiting(
+        &self,
+        now: Timestamp,
+        mailboxes: &[(MeshId, Key)],
+    ) -> Result<Vec<(MeshId, Key)>>;
+
+    /// Which of these presences have a claim on an undelivered envelope in the
+    /// mailbox named with them.
+    async fn claimed(&self, mailboxes: &[(MeshId, Key, PresenceId)])
+    -> Result<HashSet<PresenceId>>;
+
+    /// Open presences of the mesh whose multicast position is beyond `newest`, which
+    /// no place is, go on from `place`.
+    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()>;
+}
+
+/// An envelope as the queue keeps it.
+#[derive(Clone, Debug)]
+pub struct StoredEnvelope {
+    /// Its id.
+    pub id: MessageId,
+    /// Its place in its mesh's order; 0 for rows that another program wrote.
+    pub seq: i64,
+    /// The sender.
+    pub sender_member: MemberId,
+    /// The sender's key.
+    pub sender_key: Key,
+    /// The sender's name.
+    pub sender_name: String,
+    /// The sender's session key, if it had one.
+    pub sender_session_key: Option<Key>,
+    /// As sent.
+    pub target_spec: String,
+    /// As sent.
+    pub priority: Priority,
+    /// As sent.
+    pub nonce: String,
+    /// As sent.
+    pub ciphertext: String,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// As sent.
+    pub client_message_id: Option<String>,
+    /// As sent.
+    pub request_fingerprint: Option<String>,
+    /// As sent.
+    pub reply_to_id: Option<String>,
+}
+
+/// A presence asks for its mail.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub presence: PresenceId,
+    /// In which mesh.
+    pub mesh: MeshId,
+    /// The member's key; `None`: only what is addressed to the session's own.
+    pub member_key: Option<Key>,
+    /// The session's own key.
+    pub session_key: Option<Key>,
+    /// Whether only [`Priority::Now`] may be given.
+    pub urgent_only: bool,
+    /// What is on its way to it already.
+    pub in_flight: Vec<MessageId>,
+    /// Until when nobody else may have them.
+    pub until: Timestamp,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// A delivery that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// A direct envelope, by its id. Only if it was addressed to one of the
+    /// keys.
+    Message {
+        /// Its mesh.
+        mesh: MeshId,
+        /// Its id.
+        id: MessageId,
+        /// The recipient's member key.
+        member_key: Key,
+        /// The recipient's session key.
+        session_key: Option<Key>,
+    },
+    /// A direct envelope, by the sender's own id for it.
+    ClientMessage {
+        /// Its mesh.
+        mesh: MeshId,
+        /// The sender's id for it.
+        client_message_id: String,
+        /// The recipient's member key.
+        member_key: Key,
+        /// The recipient's session key.
+        session_key: Option<Key>,
+    },
+    /// Every multicast of the mesh up to here, for one presence.
+    MulticastsUpTo {
+        /// The presence.
+        presence: PresenceId,
+        /// The position.
+        position: i64,
+    },
+}

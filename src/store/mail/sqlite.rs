@@ -1,0 +1,344 @@
+//! From the queue to a recipient: claiming, confirming, catching up.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+
+use crate::clock::Timestamp;
+use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::protocol::Priority;
+use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::error::refused;
+use crate::store::sqlite::row::{get, id, optional_id, time, to_json, word};
+use crate::store::sqlite::{SqliteStore, rows};
+use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
+
+/// A direct envelope to confirm: mesh, id, the recipient's keys.
+type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
+
+#[async_trait]
+impl Mail for SqliteStore {
+    async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {
+        let mut by_id: Vec<Done<'_>> = Vec::new();
+        let mut by_client_id: Vec<Done<'_>> = Vec::new();
+        let mut positions: HashMap<&PresenceId, i64> = HashMap::new();
+        for done in batch {
+            match done {
+                Confirm::Message { mesh, id, member_key, session_key } => {
+                    by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
+                }
+                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
+                    by_client_id.push((mesh, client_message_id, member_key, session_key.as_ref()));
+                }
+                Confirm::MulticastsUpTo { presence, position } => {
+                    let furthest = positions.entry(presence).or_insert(*position);
+                    *furthest = (*furthest).max(*position);
+                }
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        // A confirmation that is lost with the machine costs a second delivery, as
+        // one that was still on its way does.
+        let mut tx = self.begin_relaxed().await?;
+        confirm_by_id(&mut tx, now, &by_id).await?;
+        confirm_by_client_id(&mut tx, now, &by_client_id).await?;
+        move_positions(&mut tx, &positions).await?;
+        tx.commit().await.map_err(refused)
+    }
+
+    async fn claim(&self, now: Timestamp, ask: &ClaimRequest) -> Result<Vec<StoredEnvelope>> {
+        let member_key = ask.member_key.as_ref();
+        let session_key = ask.session_key.as_ref().filter(|key| Some(*key) != member_key);
+        let mut tx = self.begin().await?;
+        // Two mailboxes, each in the order of its index, merged: the end of a long
+        // queue is not looked at.
+        let rows = sqlx::query(
+            "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
+                coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
+                q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
+                q.client_message_id, q.request_fingerprint, q.reply_to_id
+             from (
+                select id, seq, created_at from message_queue
+                where mesh_id = ?1 and target_spec = ?2 and delivered_at is null
+                   and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+                   and (not ?6 or priority = 'now')
+                   and id not in (select value from json_each(?7))
+                union all
+                select id, seq, created_at from message_queue
+                where mesh_id = ?1 and target_spec = ?3 and delivered_at is null
+                   and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+                   and (not ?6 or priority = 'now')
+                   and id not in (select value from json_each(?7))
+                order by seq, created_at, id limit 0 + ?8
+             ) mail
+             cross join message_queue q on q.id = mail.id
+             cross join member m on m.id = q.sender_member_id
+             order by mail.seq, mail.created_at, mail.id",
+        )
+        .bind(ask.mesh.as_str())
+        .bind(member_key.map(Key::as_str))
+        .bind(session_key.map(Key::as_str))
+        .bind(ask.presence.as_str())
+        .bind(now.as_ms())
+        .bind(ask.urgent_only)
+        .bind(to_json(&ask.in_flight))
+        .bind(ask.limit)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(refused)?;
+        let given: Vec<StoredEnvelope> = rows.iter().map(envelope).collect::<Result<_>>()?;
+        if !given.is_empty() {
+            mark(&mut tx, now, ask, &given).await?;
+        }
+        tx.commit().await.map_err(refused)?;
+        Ok(given)
+    }
+
+    async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
+             where id in (select value from json_each(?1)) and +claim_id = ?2
+                and delivered_at is null",
+        )
+        .bind(to_json(messages))
+        .bind(presence.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(refused)?;
+        tx.commit().await.map_err(refused)
+    }
+
+    async fn multicasts_after(
+        &self,
+        mesh: &MeshId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredEnvelope>> {
+        let rows = sqlx::query(
+            "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
+                coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
+                q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
+                q.client_message_id, q.request_fingerprint, q.reply_to_id
+             from message_queue q
+             cross join member m on m.id = q.sender_member_id
+             where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2
+             order by q.seq limit 0 + ?3",
+        )
+        .bind(mesh.as_str())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        rows.iter().map(envelope).collect()
+    }
+
+    /// Places are the ids of audit rows.
+    async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
+        let newest: Option<i64> =
+            sqlx::query_scalar("select max(id) from audit_log where mesh_id = ?1")
+                .bind(mesh.as_str())
+                .fetch_one(self.reader())
+                .await
+                .map_err(refused)?;
+        Ok(newest.unwrap_or(0))
+    }
+
+    async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
+        let place: Option<i64> = sqlx::query_scalar(
+            "select id from audit_log where mesh_id = ?1 and created_at < ?2
+             order by id desc limit 1",
+        )
+        .bind(mesh.as_str())
+        .bind(before.as_ms())
+        .fetch_optional(self.reader())
+        .await
+        .map_err(refused)?;
+        Ok(place.unwrap_or(0))
+    }
+
+    async fn waiting(
+        &self,
+        now: Timestamp,
+        mailboxes: &[(MeshId, Key)],
+    ) -> Result<Vec<(MeshId, Key)>> {
+        if mailboxes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found: Vec<i64> = sqlx::query_scalar(
+            "select box.key from json_each(?1) box
+             where exists (
+                select 1 from message_queue
+                where mesh_id = box.value ->> 0 and target_spec = box.value ->> 1
+                   and delivered_at is null
+                   and (claim_expires_at is null or claim_expires_at <= ?2)
+             )
+             order by box.key",
+        )
+        .bind(to_json(mailboxes))
+        .bind(now.as_ms())
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        let found = found.into_iter();
+        Ok(found.filter_map(|at| mailboxes.get(usize::try_from(at).ok()?).cloned()).collect())
+    }
+
+    async fn claimed(
+        &self,
+        mailboxes: &[(MeshId, Key, PresenceId)],
+    ) -> Result<HashSet<PresenceId>> {
+        if mailboxes.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let found: Vec<i64> = sqlx::query_scalar(
+            "select box.key from json_each(?1) box
+             where exists (
+                select 1 from message_queue
+                where mesh_id = box.value ->> 0 and target_spec = box.value ->> 1
+                   and delivered_at is null and +claim_id = box.value ->> 2
+             )",
+        )
+        .bind(to_json(mailboxes))
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        let at = |at: i64| Some(mailboxes.get(usize::try_from(at).ok()?)?.2.clone());
+        Ok(found.into_iter().filter_map(at).collect())
+    }
+
+    async fn rewind(&self, mesh: &MeshId, newest: i64, place: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        sqlx::query(
+            "update presence set multicast_position = ?3
+             where disconnected_at is null and multicast_position > ?2
+                and member_id in (select id from member where mesh_id = ?1)",
+        )
+        .bind(mesh.as_str())
+        .bind(newest)
+        .bind(place)
+        .execute(&mut *tx)
+        .await
+        .map_err(refused)?;
+        tx.commit().await.map_err(refused)
+    }
+}
+
+async fn mark(
+    tx: &mut Tx,
+    now: Timestamp,
+    ask: &ClaimRequest,
+    given: &[StoredEnvelope],
+) -> Result<()> {
+    let ids: Vec<&MessageId> = given.iter().map(|envelope| &envelope.id).collect();
+    sqlx::query(
+        "update message_queue set claimed_at = ?2, claim_id = ?3, claim_expires_at = ?4
+         where id in (select value from json_each(?1))",
+    )
+    .bind(to_json(&ids))
+    .bind(now.as_ms())
+    .bind(ask.presence.as_str())
+    .bind(ask.until.as_ms())
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+async fn confirm_by_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
+    confirm_rows(
+        tx,
+        now,
+        "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
+         update message_queue set delivered_at = ?
+         where rowid in (
+            select q.rowid from done
+            cross join message_queue q on q.id = done.id
+            where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
+               and q.target_spec in (done.member_key, done.session_key)
+         )",
+        done,
+    )
+    .await
+}
+
+async fn confirm_by_client_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
+    confirm_rows(
+        tx,
+        now,
+        "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
+         update message_queue set delivered_at = ?
+         where rowid in (
+            select q.rowid from done
+            cross join message_queue q on q.mesh_id = done.mesh_id
+               and q.client_message_id = done.client_id and q.seq is not null
+            where q.delivered_at is null and q.multicast = 0
+               and q.target_spec in (done.member_key, done.session_key)
+         )",
+        done,
+    )
+    .await
+}
+
+async fn confirm_rows(
+    tx: &mut Tx,
+    now: Timestamp,
+    statement: &'static str,
+    done: &[Done<'_>],
+) -> Result<()> {
+    let bind = |mut query: rows::Statement, group: &[Done<'_>]| {
+        for (mesh, id, member_key, session_key) in group {
+            query = query
+                .bind(mesh.shared())
+                .bind(*id)
+                .bind(member_key.shared())
+                .bind(session_key.map(Key::shared));
+        }
+        query.bind(now.as_ms())
+    };
+    rows::execute(tx, statement, done, bind).await
+}
+
+async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> Result<()> {
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let positions: Vec<(&PresenceId, i64)> = positions.iter().map(|(id, at)| (*id, *at)).collect();
+    sqlx::query(
+        "update presence set multicast_position = moved.value ->> 1
+         from json_each(?1) moved
+         where presence.id = moved.value ->> 0
+            and presence.multicast_position < moved.value ->> 1",
+    )
+    .bind(to_json(&positions))
+    .execute(&mut **tx)
+    .await
+    .map_err(refused)?;
+    Ok(())
+}
+
+fn envelope(row: &SqliteRow) -> Result<StoredEnvelope> {
+    Ok(StoredEnvelope {
+        id: id(row, "id")?,
+        seq: get::<Option<i64>>(row, "seq")?.unwrap_or_default(),
+        sender_member: id(row, "sender_member_id")?,
+        sender_key: id(row, "sender_key")?,
+        sender_name: get(row, "sender_name")?,
+        sender_session_key: optional_id(row, "sender_session_pubkey")?,
+        target_spec: get(row, "target_spec")?,
+        priority: word(row, "priority", Priority::parse)?,
+        nonce: get(row, "nonce")?,
+        ciphertext: get(row, "ciphertext")?,
+        created_at: time(row, "created_at")?,
+        client_message_id: get(row, "client_message_id")?,
+        request_fingerprint: get(row, "request_fingerprint")?,
+        reply_to_id: get(row, "reply_to_id")?,
+    })
+}

@@ -1,0 +1,278 @@
+//! Who may enter: meshes, members, what a member's last session left.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId};
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Entries;
+use crate::store::postgres::row::{
+    clean, described, get, id, json, optional_time, time, to_json, word,
+};
+use crate::store::{
+    Admission, AdmittedMember, Member, Members, PeerState, Result, Role, StoreError, read_grants,
+};
+
+/// `select` for [`member`], with the conditions given.
+macro_rules! select_members {
+    ($conditions:literal) => {
+        concat!(
+            "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
+                m.default_groups::text as default_groups, m.message_mode,
+                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id,
+                    false) as is_owner
+             from mesh.member m join mesh.mesh on mesh.id = m.mesh_id ",
+            $conditions
+        )
+    };
+}
+pub(in crate::store) use select_members;
+
+#[async_trait]
+impl Members for PostgresStore {
+    async fn admit(&self, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
+        // An active membership wins over one of the same key that was revoked.
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query(
+                    "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
+                        m.default_groups::text as default_groups, m.message_mode,
+                        m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                        coalesce(m.peer_pubkey = mesh.owner_pubkey
+                            or m.user_id = mesh.owner_user_id, false) as is_owner,
+                        mesh.name, mesh.slug,
+                        coalesce(mesh.self_editable, '{}')::text as self_editable,
+                        s.id as state_id, s.groups::text as groups, s.profile::text as profile,
+                        s.visible, s.last_summary, s.last_display_name,
+                        s.cumulative_stats::text as cumulative_stats, s.last_seen_at
+                     from mesh.mesh
+                     join mesh.member m on m.mesh_id = mesh.id and m.peer_pubkey = $2
+                     left join mesh.peer_state s on s.mesh_id = mesh.id and s.member_id = m.id
+                     where mesh.id = $1 and mesh.archived_at is null
+                     order by m.revoked_at is not null, m.id <> $3, m.joined_at, m.id,
+                        s.last_seen_at desc nulls last
+                     limit 1",
+                )
+                .bind(clean(mesh.as_str()))
+                .bind(clean(key))
+                .bind(clean(preferred)),
+            )
+            .await?;
+        let Some(row) = row else { return Ok(Admission::Unknown) };
+        let member = member(&row)?;
+        if member.revoked_at.is_some() {
+            let names = [get::<String>(&row, "name")?, get(&row, "slug")?];
+            let mesh_label = names.into_iter().find(|name| !name.is_empty());
+            return Ok(Admission::Revoked {
+                mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
+            });
+        }
+        let saved = match get::<Option<&str>>(&row, "state_id")? {
+            Some(_) => Some(peer_state(&row)?),
+            None => None,
+        };
+        let self_editable = json(&row, "self_editable")?;
+        Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+    }
+
+    async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_members!(
+                    "where m.mesh_id = $1 and m.revoked_at is null order by m.joined_at, m.id"
+                ))
+                .bind(clean(mesh.as_str())),
+            )
+            .await?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        // A session key that a member has proven (`session`) wins over one that
+        // somebody merely named in a `hello`.
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query(
+                    "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
+                     where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
+                        and greatest(p.last_ping_at, p.disconnected_at) >= $3
+                     order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
+                     limit 1",
+                )
+                .bind(mesh.as_str())
+                .bind(clean(session_key))
+                .bind(since.to_naive()),
+            )
+            .await?;
+        row.as_ref().map(|row| id(row, "id")).transpose()
+    }
+
+    async fn addressee_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        // Rows of other programs name no role, or one that is not known here.
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query(
+                    "select m.id from mesh.presence p join mesh.member m on m.id = p.member_id
+                     where p.session_pubkey = $2 and m.mesh_id = $1 and m.revoked_at is null
+                        and greatest(p.last_ping_at, p.disconnected_at) >= $3
+                        and (p.role is distinct from 'control-plane' or p.disconnected_at is null)
+                     order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc
+                     limit 1",
+                )
+                .bind(mesh.as_str())
+                .bind(clean(session_key))
+                .bind(since.to_naive()),
+            )
+            .await?;
+        row.as_ref().map(|row| id(row, "id")).transpose()
+    }
+
+    async fn find(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
+        if target.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_members!(
+                    "where m.mesh_id = $1 and m.revoked_at is null
+                        and (m.display_name = $2 or left(m.peer_pubkey, length($2)) = $2)
+                     order by m.joined_at, m.id"
+                ))
+                .bind(mesh.as_str())
+                .bind(clean(target)),
+            )
+            .await?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(select_members!("where m.mesh_id = $1 order by m.joined_at, m.id"))
+                    .bind(mesh.as_str()),
+            )
+            .await?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query("select mesh_id, peer_pubkey from mesh.member where id = $1")
+                    .bind(clean(member.as_str())),
+            )
+            .await?
+            .ok_or_else(no_member)?;
+        let mesh: MeshId = id(&row, "mesh_id")?;
+        let target_pubkey = id(&row, "peer_pubkey")?;
+        let event = AuditEvent::MemberRoleChanged { target_pubkey, role: role.as_str() };
+        let mut entry = Entries::default();
+        entry.push(&mesh, None, None, &event);
+        self.pool
+            .execute(
+                sqlx::query(
+                    "with locked as materialized (select mesh.broker_lock_v1($3)),
+                 changed as (
+                    update mesh.member m set role = $10::mesh.role from locked
+                    where m.id = $9 and m.role <> $10::mesh.role
+                    returning m.id
+                 )
+                 select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null) from changed",
+                )
+                .bind(now.to_naive())
+                .bind(now.to_string())
+                .bind(entry.locks())
+                .bind(entry.mesh)
+                .bind(entry.actor)
+                .bind(entry.name)
+                .bind(entry.event)
+                .bind(entry.payload)
+                .bind(member.as_str())
+                .bind(role.as_str()),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn set_grant<'a>(
+        &self,
+        _now: Timestamp,
+        member: &MemberId,
+        sender_key: &str,
+        capabilities: Option<&'a [String]>,
+    ) -> Result<()> {
+        let touched = self
+            .pool
+            .execute(
+                sqlx::query(
+                    "update mesh.member set peer_grants = case
+                        when $3::jsonb is null then known.grants - $2
+                        else known.grants || jsonb_build_object($2, $3::jsonb) end
+                     from (
+                        select m.id, case jsonb_typeof(m.peer_grants) when 'object'
+                            then m.peer_grants else '{}' end as grants
+                        from mesh.member m where m.id = $1 for update
+                     ) known
+                     where member.id = known.id",
+                )
+                .bind(clean(member.as_str()))
+                .bind(clean(sender_key))
+                .bind(capabilities.map(to_json)),
+            )
+            .await?;
+        if touched == 0 { Err(no_member()) } else { Ok(()) }
+    }
+}
+
+/// A row of [`select_members`].
+pub(in crate::store) fn member(row: &PgRow) -> Result<Member> {
+    Ok(Member {
+        id: id(row, "id")?,
+        key: id(row, "peer_pubkey")?,
+        display_name: get(row, "display_name")?,
+        role: word(row, "role", Role::parse)?,
+        is_owner: get(row, "is_owner")?,
+        role_tag: get(row, "role_tag")?,
+        default_groups: described(row, "default_groups")?,
+        message_mode: get::<Option<_>>(row, "message_mode")?.unwrap_or_else(|| "push".to_owned()),
+        grants: read_grants(get(row, "peer_grants")?),
+        joined_at: time(row, "joined_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    })
+}
+
+fn peer_state(row: &PgRow) -> Result<PeerState> {
+    Ok(PeerState {
+        groups: described(row, "groups")?,
+        profile: described(row, "profile")?,
+        visible: get(row, "visible")?,
+        last_summary: get(row, "last_summary")?,
+        last_display_name: get(row, "last_display_name")?,
+        stats: described(row, "cumulative_stats")?,
+        last_seen_at: optional_time(row, "last_seen_at")?,
+    })
+}
+
+pub(in crate::store) fn no_member() -> StoreError {
+    StoreError::NotFound("there is no such member".to_owned())
+}

@@ -1,0 +1,251 @@
+//! Who may enter: meshes, members, what a member's last session left.
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use sqlx::sqlite::SqliteRow;
+
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::id::{MemberId, MeshId};
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::chain::append_one;
+use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::error::refused;
+use crate::store::sqlite::row::{described, get, id, json, optional_time, time, to_json, word};
+use crate::store::{
+    Admission, AdmittedMember, Member, Members, PeerState, Result, Role, StoreError, read_grants,
+};
+
+/// `select` for [`member`], with the conditions given.
+macro_rules! select_members {
+    ($conditions:literal) => {
+        concat!(
+            "select m.*,
+                coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id, 0)
+                    as is_owner
+             from member m join mesh on mesh.id = m.mesh_id ",
+            $conditions
+        )
+    };
+}
+pub(in crate::store) use select_members;
+
+#[async_trait]
+impl Members for SqliteStore {
+    async fn admit(&self, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
+        // An active membership wins over one of the same key that was revoked.
+        let row = sqlx::query(
+            "select m.*, mesh.name, mesh.slug, mesh.self_editable,
+                coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id, 0)
+                    as is_owner,
+                s.id as state_id, s.groups, s.profile, s.visible, s.last_summary,
+                s.last_display_name, s.cumulative_stats, s.last_seen_at
+             from mesh
+             join member m on m.mesh_id = mesh.id and m.peer_pubkey = ?2
+             left join peer_state s on s.mesh_id = mesh.id and s.member_id = m.id
+             where mesh.id = ?1 and mesh.archived_at is null
+             order by m.revoked_at is not null, m.id <> ?3, m.joined_at, m.id limit 1",
+        )
+        .bind(mesh.as_str())
+        .bind(key)
+        .bind(preferred)
+        .fetch_optional(self.reader())
+        .await
+        .map_err(refused)?;
+        let Some(row) = row else { return Ok(Admission::Unknown) };
+        let member = member(&row)?;
+        if member.revoked_at.is_some() {
+            let names = [get::<String>(&row, "name")?, get(&row, "slug")?];
+            let mesh_label = names.into_iter().find(|name| !name.is_empty());
+            return Ok(Admission::Revoked {
+                mesh_label: mesh_label.unwrap_or_else(|| mesh.as_str().to_owned()),
+            });
+        }
+        let saved = match get::<Option<&str>>(&row, "state_id")? {
+            Some(_) => Some(peer_state(&row)?),
+            None => None,
+        };
+        let self_editable = json(&row, "self_editable")?;
+        Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved })))
+    }
+
+    async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = sqlx::query(select_members!(
+            "where m.mesh_id = ?1 and m.revoked_at is null order by m.joined_at, m.id"
+        ))
+        .bind(mesh.as_str())
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        // A session key that a member has proven (`session`) wins over one that
+        // somebody merely named in a `hello`.
+        let row = sqlx::query(
+            "select m.id from presence p join member m on m.id = p.member_id
+             where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
+                and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
+             order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
+        )
+        .bind(mesh.as_str())
+        .bind(session_key)
+        .bind(since.as_ms())
+        .fetch_optional(self.reader())
+        .await
+        .map_err(refused)?;
+        row.as_ref().map(|row| id(row, "id")).transpose()
+    }
+
+    async fn addressee_of_session_key(
+        &self,
+        mesh: &MeshId,
+        session_key: &str,
+        since: Timestamp,
+    ) -> Result<Option<MemberId>> {
+        let row = sqlx::query(
+            "select m.id from presence p join member m on m.id = p.member_id
+             where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
+                and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
+                and (p.role = 'session' or p.disconnected_at is null)
+             order by p.role = 'session' desc, p.last_ping_at desc, p.connected_at desc limit 1",
+        )
+        .bind(mesh.as_str())
+        .bind(session_key)
+        .bind(since.as_ms())
+        .fetch_optional(self.reader())
+        .await
+        .map_err(refused)?;
+        row.as_ref().map(|row| id(row, "id")).transpose()
+    }
+
+    async fn find(&self, mesh: &MeshId, target: &str) -> Result<Vec<Member>> {
+        if target.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(select_members!(
+            "where m.mesh_id = ?1 and m.revoked_at is null
+                and (m.display_name = ?2 or substr(m.peer_pubkey, 1, length(?2)) = ?2)
+             order by m.joined_at, m.id"
+        ))
+        .bind(mesh.as_str())
+        .bind(target)
+        .fetch_all(self.reader())
+        .await
+        .map_err(refused)?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
+        let rows = sqlx::query(select_members!("where m.mesh_id = ?1 order by m.joined_at, m.id"))
+            .bind(mesh.as_str())
+            .fetch_all(self.reader())
+            .await
+            .map_err(refused)?;
+        rows.iter().map(member).collect()
+    }
+
+    async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let row = sqlx::query(
+            "select mesh_id, peer_pubkey, role = ?2 as unchanged from member where id = ?1",
+        )
+        .bind(member.as_str())
+        .bind(role.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(refused)?
+        .ok_or_else(no_member)?;
+        if get(&row, "unchanged")? {
+            return Ok(());
+        }
+        let mesh: MeshId = id(&row, "mesh_id")?;
+        let target_pubkey = id(&row, "peer_pubkey")?;
+        sqlx::query("update member set role = ?2 where id = ?1")
+            .bind(member.as_str())
+            .bind(role.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(refused)?;
+        let role = role.as_str();
+        let event = AuditEvent::MemberRoleChanged { target_pubkey, role };
+        append_one(&mut tx, now, &mesh, None, None, &event).await?;
+        tx.commit().await.map_err(refused)
+    }
+
+    async fn set_grant<'a>(
+        &self,
+        _now: Timestamp,
+        member: &MemberId,
+        sender_key: &str,
+        capabilities: Option<&'a [String]>,
+    ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let mut grants = grants(&mut tx, member).await?;
+        match capabilities {
+            Some(capabilities) => {
+                grants.insert(sender_key.to_owned(), Value::from(capabilities));
+            }
+            None => {
+                grants.remove(sender_key);
+            }
+        }
+        sqlx::query("update member set peer_grants = ?2 where id = ?1")
+            .bind(member.as_str())
+            .bind(to_json(&grants))
+            .execute(&mut *tx)
+            .await
+            .map_err(refused)?;
+        tx.commit().await.map_err(refused)
+    }
+}
+
+/// A row of `member` with `is_owner`.
+pub(in crate::store) fn member(row: &SqliteRow) -> Result<Member> {
+    Ok(Member {
+        id: id(row, "id")?,
+        key: id(row, "peer_pubkey")?,
+        display_name: get(row, "display_name")?,
+        role: word(row, "role", Role::parse)?,
+        is_owner: get(row, "is_owner")?,
+        role_tag: get(row, "role_tag")?,
+        default_groups: described(row, "default_groups")?,
+        message_mode: get(row, "message_mode")?,
+        grants: read_grants(get(row, "peer_grants")?),
+        joined_at: time(row, "joined_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    })
+}
+
+fn peer_state(row: &SqliteRow) -> Result<PeerState> {
+    Ok(PeerState {
+        groups: described(row, "groups")?,
+        profile: described(row, "profile")?,
+        visible: get(row, "visible")?,
+        last_summary: get(row, "last_summary")?,
+        last_display_name: get(row, "last_display_name")?,
+        stats: described(row, "cumulative_stats")?,
+        last_seen_at: optional_time(row, "last_seen_at")?,
+    })
+}
+
+async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
+    let row = sqlx::query("select peer_grants from member where id = ?1")
+        .bind(member.as_str())
+        .fetch_optional(&mut **tx)
+        .await
+        .map_err(refused)?
+        .ok_or_else(no_member)?;
+    // Read as [`read_grants`](crate::store::read_grants) reads it.
+    described(&row, "peer_grants")
+}
+
+pub(in crate::store) fn no_member() -> StoreError {
+    StoreError::NotFound("there is no such member".to_owned())
+}

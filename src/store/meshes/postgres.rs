@@ -1,0 +1,170 @@
+//! Meshes, as the command line sees them.
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+
+use crate::clock::Timestamp;
+use crate::id::MeshId;
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::error::slug_taken;
+use crate::store::postgres::row::{clean, get, id, json, optional_id, optional_time, time};
+use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
+
+/// `select` for [`mesh_of`], with the conditions given.
+macro_rules! select_mesh {
+    ($conditions:literal) => {
+        concat!(
+            "select id, slug, name, owner_pubkey, owner_secret_key, root_key,
+                coalesce(self_editable, '{}')::text as self_editable, created_at, archived_at
+             from mesh.mesh ",
+            $conditions
+        )
+    };
+}
+
+#[async_trait]
+impl Meshes for PostgresStore {
+    async fn get(&self, mesh: &MeshId) -> Result<Option<Mesh>> {
+        let row = self
+            .pool
+            .fetch_optional(sqlx::query(select_mesh!("where id = $1")).bind(clean(mesh.as_str())))
+            .await?;
+        row.as_ref().map(mesh_of).transpose()
+    }
+
+    async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        // Slugs are not unique in the table: archived meshes keep theirs.
+        tx.execute(
+            sqlx::query("select pg_advisory_xact_lock(hashtextextended('mesh slug ' || $1, 0))")
+                .bind(&mesh.slug),
+        )
+        .await?;
+        // No user of a dashboard owns it. Where one must, the table says so.
+        let created = tx
+            .execute(
+                sqlx::query(
+                    "insert into mesh.mesh (id, name, slug, owner_user_id, owner_pubkey, root_key,
+                        created_at)
+                     select $1, $2, $3, $4, $5, $6, $7
+                     where not exists (
+                        select from mesh.mesh where slug = $3 and archived_at is null)",
+                )
+                .bind(mesh.id.as_str())
+                .bind(clean(&mesh.name))
+                .bind(&mesh.slug)
+                .bind(mesh.owner_member.as_str())
+                .bind(mesh.owner_key.as_str())
+                .bind(&mesh.root_key)
+                .bind(now.to_naive()),
+            )
+            .await?;
+        if created == 0 {
+            tx.rollback().await?;
+            return Err(StoreError::Conflict(slug_taken()));
+        }
+        tx.execute(
+            sqlx::query(
+                "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
+                 values ($1, $2, $3, $4, 'admin', $5)",
+            )
+            .bind(mesh.owner_member.as_str())
+            .bind(mesh.id.as_str())
+            .bind(mesh.owner_key.as_str())
+            .bind(clean(&mesh.owner_name))
+            .bind(now.to_naive()),
+        )
+        .await?;
+        tx.commit().await
+    }
+
+    async fn all(&self) -> Result<Vec<MeshSummary>> {
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query(
+                "select mesh.id, mesh.slug, mesh.name, mesh.owner_pubkey, mesh.owner_secret_key,
+                    mesh.root_key, coalesce(mesh.self_editable, '{}')::text as self_editable,
+                    mesh.created_at, mesh.archived_at,
+                    (select count(*) from mesh.member m
+                     where m.mesh_id = mesh.id and m.revoked_at is null) as members,
+                    coalesce(open.presences, 0) as presences,
+                    coalesce(kept.queued, 0) as queued
+                 from mesh.mesh
+                 left join (
+                    select m.mesh_id, count(*) as presences
+                    from mesh.presence p join mesh.member m on m.id = p.member_id
+                    where p.disconnected_at is null group by m.mesh_id
+                 ) open on open.mesh_id = mesh.id
+                 left join (
+                    select q.mesh_id, count(*) as queued from mesh.message_queue q
+                    where q.delivered_at is null and left(q.target_spec, 1) <> '#'
+                    group by q.mesh_id
+                 ) kept on kept.mesh_id = mesh.id
+                 order by mesh.archived_at is not null, mesh.created_at, mesh.id",
+            ))
+            .await?;
+        rows.iter().map(summary).collect()
+    }
+
+    async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query(select_mesh!(
+                    "where (slug = $1 and archived_at is null) or id = $1
+                     order by (slug = $1 and archived_at is null) desc, created_at desc, id desc
+                     limit 1"
+                ))
+                .bind(clean(slug_or_id)),
+            )
+            .await?;
+        row.as_ref().map(mesh_of).transpose()
+    }
+
+    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
+        let row = self
+            .pool
+            .fetch_one(
+                sqlx::query(
+                    "with archived as (
+                        update mesh.mesh set archived_at = $2
+                        where id = $1 and archived_at is null returning id
+                     )
+                     select exists (select from archived) as archived,
+                        exists (select from mesh.mesh where id = $1) as known",
+                )
+                .bind(clean(mesh.as_str()))
+                .bind(now.to_naive()),
+            )
+            .await?;
+        if get(&row, "known")? {
+            get(&row, "archived")
+        } else {
+            Err(StoreError::NotFound("there is no such mesh".to_owned()))
+        }
+    }
+}
+
+fn summary(row: &PgRow) -> Result<MeshSummary> {
+    Ok(MeshSummary {
+        mesh: mesh_of(row)?,
+        members: get(row, "members")?,
+        presences: get(row, "presences")?,
+        queued: get(row, "queued")?,
+    })
+}
+
+/// A row of [`select_mesh`].
+pub(in crate::store) fn mesh_of(row: &PgRow) -> Result<Mesh> {
+    Ok(Mesh {
+        id: id(row, "id")?,
+        slug: get(row, "slug")?,
+        name: get(row, "name")?,
+        owner_key: optional_id(row, "owner_pubkey")?,
+        owner_secret_key: get(row, "owner_secret_key")?,
+        root_key: get(row, "root_key")?,
+        self_editable: json(row, "self_editable")?,
+        created_at: time(row, "created_at")?,
+        archived_at: optional_time(row, "archived_at")?,
+    })
+}

@@ -1,0 +1,452 @@
+//! Presences that lose their socket, and presences that end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::Attributes;
+use crate::clock::Timestamp;
+use crate::id::{self, MemberId, MeshId, PresenceId};
+use crate::protocol::{Group, Profile, Stats};
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::{Entries, locks};
+use crate::store::postgres::error::unreadable;
+use crate::store::postgres::row::{
+    clean, clean_optional, get, id, id as id_of, optional_time, to_json,
+};
+use crate::store::{
+    EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
+};
+
+/// One of the presences to open, as an element of the statement's JSON.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a PresenceId,
+    mesh: &'a MeshId,
+    member: &'a str,
+    session_id: &'a str,
+    session_key: Option<&'a str>,
+    display_name: Option<&'a str>,
+    pid: i32,
+    cwd: &'a str,
+    status: &'static str,
+    status_source: &'static str,
+    groups: &'a [Group],
+    role: &'static str,
+    node: &'a str,
+    attributes: Attributes,
+}
+
+type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// What changes about one presence, as an element of the statement's JSON.
+#[derive(Default, Serialize)]
+struct Change<'a> {
+    id: &'a str,
+    status: Option<&'static str>,
+    status_source: Option<&'static str>,
+    status_updated_ms: Option<i64>,
+    summary: Option<&'a str>,
+    groups: Option<&'a [Group]>,
+    attributes: ChangedAttributes<'a>,
+}
+
+/// What takes the place of its like in the column `attributes`.
+#[derive(Default, Serialize)]
+struct ChangedAttributes<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    visible: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a Profile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<&'a Stats>,
+}
+
+impl<'a> Change<'a> {
+    /// Takes over what `later` says.
+    fn merge(&mut self, later: &'a PresenceChange) {
+        self.id = later.id.as_str();
+        if let Some((status, source, since)) = later.status {
+            self.status = Some(status.as_str());
+            self.status_source = Some(source.as_str());
+            self.status_updated_ms = Some(since.as_ms());
+        }
+        self.summary = later.summary.as_deref().or(self.summary);
+        self.groups = later.groups.as_deref().or(self.groups);
+        let attributes = &mut self.attributes;
+        attributes.visible = later.visible.or(attributes.visible);
+        attributes.profile = later.profile.as_ref().or(attributes.profile);
+        attributes.stats = later.stats.as_ref().or(attributes.stats);
+    }
+}
+
+#[async_trait]
+impl Presences for PostgresStore {
+    async fn open(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
+        if opened.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut grouped: Vec<&OpenPresence> = opened.iter().collect();
+        grouped.sort_by_key(|presence| &presence.mesh);
+        let mut joined = Entries::default();
+        for OpenPresence { mesh, member, actor_name, audit, .. } in &grouped {
+            joined.push(mesh, Some(member), Some(actor_name), audit);
+        }
+        let rows: Vec<Row<'_>> = grouped.into_iter().map(row).collect();
+        let rows = self.pool.fetch_all(write(now, &rows, joined)).await?;
+        let mut positions: HashMap<MeshId, i64> = HashMap::new();
+        for row in &rows {
+            positions.insert(id(row, "mesh")?, get(row, "position")?);
+        }
+        let position = |presence: &OpenPresence| positions.get(&presence.mesh).copied();
+        opened
+            .iter()
+            .map(|presence| position(presence).ok_or_else(|| unreadable("position")))
+            .collect()
+    }
+
+    async fn reattach(
+        &self,
+        now: Timestamp,
+        presence: &PresenceId,
+        about: &ReattachPresence,
+    ) -> Result<Option<i64>> {
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query(
+                    "update mesh.presence set session_id = coalesce($2, session_id), cwd = $3,
+                        pid = $4, display_name = coalesce($5, display_name), node = $6,
+                        last_ping_at = greatest(last_ping_at, $7)
+                     where id = $1 and ($8 is null or member_id = $8)
+                        and disconnected_at is null
+                     returning coalesce(multicast_position, 0) as position",
+                )
+                .bind(presence.as_str())
+                .bind(clean_optional(about.session_id.as_deref()))
+                .bind(clean(&about.cwd))
+                .bind(about.pid)
+                .bind(clean_optional(about.display_name.as_deref()))
+                .bind(&about.node)
+                .bind(now.to_naive())
+                .bind(about.member.as_ref().map(MemberId::as_str)),
+            )
+            .await?;
+        row.map(|row| get(&row, "position")).transpose()
+    }
+
+    async fn update(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // The statement must find each presence once, and everybody's in one order.
+        let mut merged: BTreeMap<&PresenceId, Change<'_>> = BTreeMap::new();
+        for change in changes {
+            merged.entry(&change.id).or_default().merge(change);
+        }
+        let merged: Vec<Change<'_>> = merged.into_values().collect();
+        self.pool
+            .execute(
+                sqlx::query(
+                    "update mesh.presence p set
+                    status = coalesce(e.status::mesh.presence_status, p.status),
+                    status_source =
+                        coalesce(e.status_source::mesh.presence_status_source, p.status_source),
+                    status_updated_at = coalesce(
+                        timestamp 'epoch' + e.status_updated_ms * interval '1 millisecond',
+                        p.status_updated_at),
+                    summary = coalesce(e.summary, p.summary),
+                    groups = coalesce(e.groups, p.groups),
+                    attributes = coalesce(p.attributes, '{}') || e.attributes
+                 from jsonb_to_recordset($1::jsonb) as e (id text, status text,
+                    status_source text, status_updated_ms bigint, summary text, groups jsonb,
+                    attributes jsonb)
+                 where p.id = e.id and p.disconnected_at is null",
+                )
+                .bind(to_json(&merged)),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn touch(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
+        if presences.is_empty() {
+            return Ok(());
+        }
+        let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
+        // A row that somebody else is writing waits for the next time.
+        self.pool
+            .execute(
+                sqlx::query(
+                    "update mesh.presence set last_ping_at = $1
+                 where id in (
+                    select id from mesh.presence
+                    where id = any ($2) and disconnected_at is null and last_ping_at < $1
+                    for update skip locked
+                 )",
+                )
+                .bind(now.to_naive())
+                .bind(presences),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn suspend(&self, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
+        let state = &closed.state;
+        // Not `on conflict (mesh_id, member_id)`: an adopted table may have no
+        // unique index. Its grace counts from here: it was heard of until now.
+        self.pool
+            .execute(
+                sqlx::query(
+                    "with saved as (
+                    update mesh.peer_state set groups = $6::jsonb, profile = $7::jsonb,
+                        visible = $8, last_summary = $9, last_display_name = $10,
+                        cumulative_stats = $11::jsonb, last_seen_at = $12, updated_at = $1
+                    where mesh_id = $3 and member_id = $4 returning id
+                 ),
+                 created as (
+                    insert into mesh.peer_state (id, mesh_id, member_id, groups, profile, visible,
+                        last_summary, last_display_name, cumulative_stats, last_seen_at,
+                        created_at, updated_at)
+                    select $5, $3, $4, $6::jsonb, $7::jsonb, $8, $9, $10, $11::jsonb, $12, $1, $1
+                    where not exists (select from saved)
+                    on conflict do nothing
+                 ),
+                 kept as (
+                    update mesh.presence
+                    set multicast_position = greatest(multicast_position, $13),
+                        last_ping_at = greatest(last_ping_at, $1)
+                    where id = $2 and disconnected_at is null
+                 )
+                 update mesh.message_queue
+                 set claimed_at = null, claim_id = null, claim_expires_at = null
+                 where id in (
+                    select id from mesh.message_queue
+                    where hashtextextended(target_spec, 0) = hashtextextended($14, 0)
+                        and mesh_id = $3 and target_spec = $14 and delivered_at is null
+                        and claim_id = $2
+                    for update skip locked
+                 )",
+                )
+                .bind(now.to_naive())
+                .bind(closed.id.as_str())
+                .bind(closed.mesh.as_str())
+                .bind(closed.member.as_str())
+                .bind(id::generate())
+                .bind(to_json(&state.groups))
+                .bind(to_json(&state.profile))
+                .bind(state.visible)
+                .bind(clean_optional(state.last_summary.as_deref()))
+                .bind(clean_optional(state.last_display_name.as_deref()))
+                .bind(to_json(&state.stats))
+                .bind(state.last_seen_at.unwrap_or(now).to_naive())
+                .bind(closed.multicast_position)
+                .bind(closed.member_key.as_str()),
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn end(&self, now: Timestamp, ended: &[EndPresence]) -> Result<Vec<PresenceId>> {
+        // Named twice in one call, it still ends once.
+        let mut seen = HashSet::new();
+        let ended: Vec<&EndPresence> =
+            ended.iter().filter(|presence| seen.insert(&presence.id)).collect();
+        if ended.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&str> = ended.iter().map(|presence| presence.id.as_str()).collect();
+        let members: Vec<Option<&str>> =
+            ended.iter().map(|presence| presence.member.as_ref().map(MemberId::as_str)).collect();
+        let nodes: Vec<Option<&str>> =
+            ended.iter().map(|presence| presence.node.as_deref()).collect();
+        let mut owners: Vec<&str> = Vec::new();
+        let mut entries = Entries::default();
+        for presence in &ended {
+            for entry in &presence.audit {
+                owners.push(presence.id.as_str());
+                let actor_name = entry.actor_name.as_deref();
+                entries.push(&entry.mesh, entry.actor.as_ref(), actor_name, &entry.event);
+            }
+        }
+        let meshes: Vec<&str> = ended.iter().map(|presence| presence.mesh.as_str()).collect();
+        let locks = locks(meshes.iter().copied().chain(entries.mesh.iter().copied()));
+        // The chains' locks come first: everybody takes them before rows.
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(
+                    "with locked as materialized (select mesh.broker_lock_v1($3)),
+                     ended as (
+                        update mesh.presence p set disconnected_at = $1
+                        from locked cross join
+                            unnest($4::text[], $11::text[], $12::text[], $13::text[])
+                                as e (id, node, member, mesh)
+                        where p.id = e.id and p.disconnected_at is null
+                            and (e.member is null or p.member_id = e.member)
+                            and exists (
+                                select from mesh.member m
+                                where m.id = p.member_id and m.mesh_id = e.mesh
+                            )
+                            and (e.node is null or p.node is null or p.node = e.node)
+                        returning p.id, p.member_id, p.session_pubkey
+                     ),
+                     freed as (
+                        update mesh.message_queue
+                        set claimed_at = null, claim_id = null, claim_expires_at = null
+                        where id in (
+                            select claimed.id from ended
+                            join mesh.member m on m.id = ended.member_id
+                            cross join lateral (
+                                select q.id from mesh.message_queue q
+                                where hashtextextended(q.target_spec, 0) in (
+                                        hashtextextended(m.peer_pubkey, 0),
+                                        hashtextextended(ended.session_pubkey, 0))
+                                    and q.mesh_id = m.mesh_id and q.delivered_at is null
+                                    and q.claim_id = ended.id
+                                for update skip locked
+                            ) claimed
+                        )
+                     ),
+                     appended as materialized (
+                        select mesh.broker_append_v2($1, $2, $3, a.mesh, a.actor, a.name, a.event,
+                            a.payload, null)
+                        from (
+                            select array_agg(e.mesh order by e.mesh, e.at) as mesh,
+                                array_agg(e.actor order by e.mesh, e.at) as actor,
+                                array_agg(e.name order by e.mesh, e.at) as name,
+                                array_agg(e.event order by e.mesh, e.at) as event,
+                                array_agg(e.payload order by e.mesh, e.at) as payload
+                            from unnest($5::text[], $6::text[], $7::text[], $8::text[],
+                                    $9::text[], $10::text[])
+                                with ordinality as e (owner, mesh, actor, name, event, payload, at)
+                            join ended on ended.id = e.owner
+                        ) a
+                        where a.mesh is not null
+                     )
+                     select id, (select count(*) from appended) as appended from ended",
+                )
+                .bind(now.to_naive())
+                .bind(now.to_string())
+                .bind(locks)
+                .bind(ids)
+                .bind(owners)
+                .bind(entries.mesh)
+                .bind(entries.actor)
+                .bind(entries.name)
+                .bind(entries.event)
+                .bind(entries.payload)
+                .bind(nodes)
+                .bind(members)
+                .bind(meshes),
+            )
+            .await?;
+        let here: HashSet<PresenceId> =
+            rows.iter().map(|row| id_of(row, "id")).collect::<Result<_>>()?;
+        let ended = ended.into_iter().map(|presence| &presence.id);
+        Ok(ended.filter(|id| here.contains(*id)).cloned().collect())
+    }
+
+    async fn ended(
+        &self,
+        presences: &[PresenceId],
+    ) -> Result<Vec<(PresenceId, Option<Timestamp>)>> {
+        if presences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
+        let rows = self
+            .pool
+            .fetch_all(
+                sqlx::query(
+                    "select asked.id, p.disconnected_at from unnest($1::text[]) as asked (id)
+                     left join mesh.presence p on p.id = asked.id
+                     where p.id is null or p.disconnected_at is not null",
+                )
+                .bind(presences),
+            )
+            .await?;
+        rows.iter()
+            .map(|row| Ok((id_of(row, "id")?, optional_time(row, "disconnected_at")?)))
+            .collect()
+    }
+}
+
+fn row(presence: &OpenPresence) -> Row<'_> {
+    let about = &presence.about;
+    let attributes = Attributes {
+        hostname: about.hostname.clone(),
+        peer_type: about.peer_type.clone(),
+        channel: about.channel.clone(),
+        model: about.model.clone(),
+        visible: Some(presence.visible),
+        profile: Some(presence.profile.clone()),
+        stats: None,
+    };
+    Row {
+        id: &presence.id,
+        mesh: &presence.mesh,
+        member: presence.member.as_str(),
+        session_id: &about.session_id,
+        session_key: presence.session_key.as_ref().map(|key| key.as_str()),
+        display_name: about.display_name.as_deref(),
+        pid: about.pid,
+        cwd: &about.cwd,
+        status: presence.status.as_str(),
+        status_source: presence.status_source.as_str(),
+        groups: &presence.groups,
+        role: presence.role.as_str(),
+        node: &presence.node,
+        attributes,
+    }
+}
+
+/// The positions are read after the locks were taken: a multicast of the mesh
+/// is either before all of these presences or after them.
+fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query {
+    sqlx::query(
+        "with locked as materialized (select mesh.broker_lock_v1($3)),
+         places as materialized (
+            select box.mesh, mesh.broker_position_v1(box.mesh) as position
+            from locked cross join (select distinct unnest($4::text[]) as mesh) box
+         ),
+         appended as materialized (
+            select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
+         ),
+         opened as (
+            -- A presence that ended begins anew under its old id.
+            insert into mesh.presence as p (id, member_id, session_id, session_pubkey,
+                display_name, pid, cwd, status, status_source, status_updated_at, groups, role,
+                connected_at, last_ping_at, multicast_position, node, attributes)
+            select e.id, e.member, e.session_id, e.session_key, e.display_name, e.pid, e.cwd,
+                e.status::mesh.presence_status, e.status_source::mesh.presence_status_source,
+                $1, e.groups, e.role, $1, $1, places.position, e.node, e.attributes
+            from jsonb_to_recordset($9::jsonb) as e (id text, mesh text, member text,
+                session_id text, session_key text, display_name text, pid integer, cwd text,
+                status text, status_source text, groups jsonb, role text, node text,
+                attributes jsonb)
+            join places on places.mesh = e.mesh
+            on conflict (id) do update set member_id = excluded.member_id,
+                session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
+                display_name = excluded.display_name, pid = excluded.pid, cwd = excluded.cwd,
+                status = excluded.status, status_source = excluded.status_source,
+                status_updated_at = excluded.status_updated_at, summary = null,
+                groups = excluded.groups, role = excluded.role,
+                connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
+                disconnected_at = null, multicast_position = excluded.multicast_position,
+                node = excluded.node, attributes = excluded.attributes
+         )
+         select mesh, position, (select count(*) from appended) as appended from places",
+    )
+    .bind(now.to_naive())
+    .bind(now.to_string())
+    .bind(joined.locks())
+    .bind(joined.mesh)
+    .bind(joined.actor)
+    .bind(joined.name)
+    .bind(joined.event)
+    .bind(joined.payload)
+    .bind(to_json(rows))
+}
