@@ -98,7 +98,8 @@ impl Scene {
         let (node, _writers) = app::assemble(config, stores, cluster);
         let parts = Arc::clone(&node.features);
         let registry = &parts.presence.registry;
-        let room = registry.enter(&MeshId::from("mesh"), &*parts.stores.members, &*parts.stores.mail, &*parts.cluster).await;
+        let (mesh, stores) = (MeshId::from("mesh"), &parts.stores);
+        let room = registry.enter(&mesh, &*stores.members, &*stores.mail, &*parts.cluster).await;
         Self { room: room.expect("a room"), parts }
     }
 
