@@ -27,6 +27,7 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 pub mod sqlite;
+mod tidings;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::tidings::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]

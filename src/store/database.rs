@@ -5,8 +5,7 @@ pub(super) mod sqlite;
 
 use async_trait::async_trait;
 
-use crate::id::MeshId;
-use crate::store::Result;
+use crate::store::{Changes, PoolUse, Result};
 
 /// The database itself: its schema, its health, what other programs change in it.
 #[cfg_attr(test, mockall::automock)]
@@ -66,24 +65,4 @@ impl ClusterIdentity {
         let (id, secret): ([u8; 8], [u8; 32]) = (rand::random(), rand::random());
         Self { id: hex::encode(id), secret: secret.to_vec() }
     }
-}
-
-/// Connections to the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// In use now.
-    pub in_use: u32,
-    /// At most.
-    pub max: u32,
-}
-
-/// What another program changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changes {
-    /// Nothing.
-    None,
-    /// These meshes.
-    Meshes(Vec<MeshId>),
-    /// Something; the store cannot tell what.
-    Unknown,
 }
