@@ -29,7 +29,7 @@ pub(super) type Handler<R> = for<'a> fn(
 
 /// Where a handler runs.
 #[derive(Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum Turn {
     /// In the socket's own task, whose next frame waits.
     InTurn,
     /// In a task of its own: it may take minutes, in which the peer's pings and
@@ -47,23 +47,23 @@ pub(super) struct Entry {
 
 /// The list of requests: `Struct => handler, cost` and, for long work, `beside`.
 macro_rules! requests {
-    ($($ask:ident => $handler:path, $cost:expr $(, $place:ident)?;)*) => {
+    ($($ask:ident => $handler:path, $cost:expr $(, $turn:ident)?;)*) => {
         &[$($crate::features::dispatch::Entry {
             kind: <$ask as $crate::protocol::Ask>::TYPE,
             begin: |context, asked| {
-                let place = $crate::features::dispatch::requests!(@place $($place)?);
+                let turn = $crate::features::dispatch::requests!(@turn $($turn)?);
                 $crate::features::dispatch::begin::<$ask>(
                     context,
                     asked,
                     $cost,
                     |context, ask| Box::pin($handler(context, ask)),
-                    place,
+                    turn,
                 )
             },
         }),*]
     };
-    (@place) => { $crate::features::dispatch::Place::InTurn };
-    (@place beside) => { $crate::features::dispatch::Place::Beside };
+    (@turn) => { $crate::features::dispatch::Turn::InTurn };
+    (@turn beside) => { $crate::features::dispatch::Turn::Beside };
 }
 pub(super) use requests;
 
@@ -73,20 +73,20 @@ pub(super) fn begin<'a, R: Ask>(
     asked: &Asked<'_>,
     cost: Cost<R>,
     handler: Handler<R>,
-    place: Place,
+    turn: Turn,
 ) -> Option<Work<'a>> {
     let ask = match read::<R>(asked) {
         Ok(ask) => ask,
         Err(refusal) => return noise(&context, Unasked::Silent, refusal),
     };
     let cost = cost(&ask, context.room.presences());
-    Some(match place {
-        Place::InTurn => Box::pin(async move {
+    Some(match turn {
+        Turn::InTurn => Box::pin(async move {
             if pays(&context, cost).await {
                 answer(context, ask, handler).await;
             }
         }),
-        Place::Beside => Box::pin(async move {
+        Turn::Beside => Box::pin(async move {
             if pays(&context, cost).await {
                 answer_beside(&context, ask, handler);
             }

@@ -13,7 +13,7 @@ use crate::protocol::PeerRole;
 /// sessions before control planes, then the oldest first. Clients write to the first of
 /// a name. A cursor is one of these: a presence that goes into grace or comes back
 /// between two pages may be missed or shown twice.
-pub(super) type Place = (bool, bool, Timestamp, PresenceId);
+pub(super) type Cursor = (bool, bool, Timestamp, PresenceId);
 
 fn place(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
     (!record.online, record.role != PeerRole::Session, record.connected_at, &record.id)
@@ -22,7 +22,7 @@ fn place(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
 /// The presences that the asker may see, in the order in which they are listed; those
 /// after `after`. Hidden ones are seen by sessions of their member, visitors by
 /// themselves.
-pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<PresenceRecord>> {
+pub(super) fn listed(context: &Context<'_>, after: Option<&Cursor>) -> Vec<Arc<PresenceRecord>> {
     let (own, caller) = (&context.session.member, &context.session.presence);
     let mut records = context.room.records();
     records.retain(|record| record.visible || record.member == *own);
@@ -37,7 +37,7 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Place>) -> Vec<Arc<Pr
 }
 
 /// A presence's place, to be a cursor.
-pub(super) fn place_of(record: &PresenceRecord) -> Place {
+pub(super) fn cursor_of(record: &PresenceRecord) -> Cursor {
     let (away, control_plane, at, id) = place(record);
     (away, control_plane, at, id.clone())
 }

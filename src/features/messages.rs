@@ -1,6 +1,6 @@
 //! `client_ack` and `message_status`.
 
-use super::listing::{Place, listed, place_of};
+use super::listing::{Cursor, listed, cursor_of};
 use super::moderators::is_moderator;
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
@@ -88,7 +88,7 @@ pub(super) async fn status(
         let text = format!("messageId must be 8-32 base62 chars (got {length})");
         return Err(Refusal::invalid(text));
     }
-    let after = from_cursor::<Place>(cursor.as_deref())?;
+    let after = from_cursor::<Cursor>(cursor.as_deref())?;
     match find_visible(context, &message_id).await?.as_slice() {
         [] => Err(Refusal::new("not_found", "message not found")),
         [state] => Ok(describe(context, message_id, state, after.as_ref())),
@@ -142,7 +142,7 @@ fn describe(
     context: &Context<'_>,
     asked: String,
     state: &MessageState,
-    after: Option<&Place>,
+    after: Option<&Cursor>,
 ) -> MessageStatusResult {
     let expired = state.delivered_at.is_none()
         && Timestamp::now().ms_since(state.created_at) > limits::UNDELIVERED_RETENTION_MS;
@@ -191,12 +191,12 @@ fn is_seen(context: &Context<'_>, record: &PresenceRecord) -> bool {
 }
 
 /// Everybody whom the target names now. Those in grace get it on return.
-fn many(context: &Context<'_>, target: Target<'_>, after: Option<&Place>) -> Page<Recipient> {
+fn many(context: &Context<'_>, target: Target<'_>, after: Option<&Cursor>) -> Page<Recipient> {
     let mut records = listed(context, after);
     records.retain(|record| target.includes(record));
     page(
         records,
-        |record| place_of(record),
+        |record| cursor_of(record),
         |record| Recipient {
             name: record.display_name.clone(),
             pubkey: record.routing_key().to_string(),

@@ -1,6 +1,6 @@
 //! `list_peers` and the setters.
 
-use super::listing::{Place, listed, place_of};
+use super::listing::{Cursor, listed, cursor_of};
 use super::on_behalf::{pass_on, spoken_for};
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
@@ -18,10 +18,10 @@ pub(super) async fn list_peers(
     context: &Context<'_>,
     ask: ListPeers,
 ) -> Result<PeersList, Refusal> {
-    let after = from_cursor::<Place>(ask.cursor.as_deref())?;
+    let after = from_cursor::<Cursor>(ask.cursor.as_deref())?;
     let records = listed(context, after.as_ref());
     let Page { rows: peers, cursor } =
-        page(records, |record| place_of(record), |record| row(context, record));
+        page(records, |record| cursor_of(record), |record| row(context, record));
     Ok(PeersList { peers, more: cursor.is_some(), cursor })
 }
 

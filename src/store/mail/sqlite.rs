@@ -10,7 +10,7 @@ use crate::store::sqlite::connection::Tx;
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
-use crate::store::{ClaimRequest, Confirm, Envelope, Mail, Result, StoredEnvelope};
+use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
 /// A direct envelope to confirm: mesh, id, the recipient's keys.
 type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
