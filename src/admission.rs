@@ -39,7 +39,7 @@ use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presence
 use crate::writers::confirmations::Confirmations;
 
 /// What the functions of this room work with.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Who this node is.
     pub node: NodeConfig,
     /// How long a claim on a message holds, in milliseconds.

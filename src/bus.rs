@@ -14,7 +14,7 @@ use crate::registry::Room;
 
 /// Reads what arrives until the node stops or the cluster is closed. What it
 /// leads to is not cut off: it may be at work in the database.
-pub async fn run(parts: Arc<Parts>, mut events: ClusterEvents) {
+pub(crate) async fn run(parts: Arc<Parts>, mut events: ClusterEvents) {
     loop {
         let event = tokio::select! {
             event = events.recv() => event,

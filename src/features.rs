@@ -25,7 +25,7 @@ mod tests;
 
 use std::time::Instant;
 
-pub use self::context::{Context, Parts, Refusal, Work};
+pub(crate) use self::context::{Context, Parts, Refusal, Work};
 use self::dispatch::{Entry, noise, pays, requests};
 use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
@@ -59,7 +59,7 @@ const REQUESTS: &[Entry] = requests! {
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to
 /// its end, in a task that nobody cancels.
-pub fn handle<'a>(
+pub(crate) fn handle<'a>(
     context: Context<'a>,
     message: Result<ClientMessage<'a>, DecodeError>,
     received: Instant,

@@ -19,7 +19,7 @@ use crate::writers::confirmations::Confirmations;
 use crate::{admission, delivery, features, presence};
 
 /// One running node, shared by reference count.
-pub struct Node {
+pub(crate) struct Node {
     /// What the node was told from outside.
     pub(crate) config: Config,
     /// The durable side.

@@ -35,7 +35,7 @@ use crate::store::{Members, Presences};
 use crate::writers::presences::PresenceWriter;
 
 /// What the functions of this room work with.
-pub struct Parts {
+pub(crate) struct Parts {
     /// How long a status and a lease last.
     pub config: PresenceConfig,
     /// Who is a member.
@@ -64,7 +64,7 @@ pub struct Parts {
 /// The end of a presence whose answer the store's connection lost. If the row ended
 /// at that very instant, it was this call that ended it.
 #[derive(Clone, Debug)]
-pub struct UnsettledEnd {
+pub(crate) struct UnsettledEnd {
     /// What was known of it.
     pub record: PresenceRecord,
     /// What to close its socket with, if one is open.

@@ -2,7 +2,7 @@
 //! this node.
 
 mod budget;
-pub mod cost;
+pub(crate) mod cost;
 mod local;
 mod meter;
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-pub use self::budget::Budget;
+pub(crate) use self::budget::Budget;
 use self::local::LocalRate;
 use self::meter::Meter;
 use crate::cluster::Cluster;
@@ -28,7 +28,7 @@ const ADMIN_BLOCK: Duration = Duration::from_secs(60);
 /// of 64 bits: nobody is given less (RFC 6177), and one machine has all of it.
 /// An IPv4 address that is written as IPv6 is an IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Client(IpAddr);
+pub(crate) struct Client(IpAddr);
 
 impl From<IpAddr> for Client {
     fn from(address: IpAddr) -> Self {

@@ -37,64 +37,40 @@ pub struct Sealed {
 #[error("the recipient's key is not a valid public key; look it up again")]
 pub struct InvalidRecipient;
 
-/// Encrypts `plaintext` from `sender` to `recipient`, under a fresh nonce.
-///
-/// # Errors
-/// If `recipient` is no ed25519 key that converts to x25519.
-pub fn seal(
-    sender: &SecretKey,
-    recipient: &Key,
-    plaintext: &[u8],
-) -> Result<Sealed, InvalidRecipient> {
-    seal_with(sender, recipient, plaintext, rand::random())
-}
-
-/// Decrypts what `sender` sealed for `recipient`; `None` if it is for somebody
-/// else, from somebody else, altered, or no box at all.
-#[must_use]
-pub fn open(
-    recipient: &SecretKey,
-    sender: &Key,
-    nonce_b64: &str,
-    ciphertext_b64: &str,
-) -> Option<Vec<u8>> {
-    decrypt(&shared_box(recipient, sender)?, nonce_b64, ciphertext_b64)
-}
-
 /// An envelope for a group, a topic or everyone: anyone can read it.
 #[must_use]
-pub fn plain(text: &str) -> Sealed {
+pub(crate) fn plain(text: &str) -> Sealed {
     let nonce: [u8; NONCE_LEN] = rand::random();
     Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(text) }
 }
 
 /// The text of a [`plain`] envelope; `None` if it is not base64 of UTF-8.
 #[must_use]
-pub fn open_plain(ciphertext_b64: &str) -> Option<String> {
+pub(crate) fn open_plain(ciphertext_b64: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(ciphertext_b64).ok()?).ok()
 }
 
 /// What two identities share: made once, by far the dearest step, and good
 /// for every message between them, in both directions.
-pub struct BoxKey(SalsaBox);
+pub(crate) struct BoxKey(SalsaBox);
 
 impl BoxKey {
     /// Between one's own identity and another's; `None` if that one's key is
     /// none that a box can be made for.
     #[must_use]
-    pub fn between(mine: &SecretKey, theirs: &Key) -> Option<Self> {
+    pub(crate) fn between(mine: &SecretKey, theirs: &Key) -> Option<Self> {
         shared_box(mine, theirs).map(Self)
     }
 
-    /// As [`seal`]; `None` only if the text is longer than any box.
+    /// Encrypts under a fresh nonce; `None` only if the text is longer than any box.
     #[must_use]
-    pub fn seal(&self, plaintext: &[u8]) -> Option<Sealed> {
+    pub(crate) fn seal(&self, plaintext: &[u8]) -> Option<Sealed> {
         encrypt(&self.0, plaintext, rand::random())
     }
 
-    /// As [`open`].
+    /// Decrypts; `None` if the box is for or from somebody else, altered, or none at all.
     #[must_use]
-    pub fn open(&self, nonce_b64: &str, ciphertext_b64: &str) -> Option<Vec<u8>> {
+    pub(crate) fn open(&self, nonce_b64: &str, ciphertext_b64: &str) -> Option<Vec<u8>> {
         decrypt(&self.0, nonce_b64, ciphertext_b64)
     }
 }
@@ -103,17 +79,6 @@ impl fmt::Debug for BoxKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("BoxKey([redacted])")
     }
-}
-
-fn seal_with(
-    sender: &SecretKey,
-    recipient: &Key,
-    plaintext: &[u8],
-    nonce: [u8; NONCE_LEN],
-) -> Result<Sealed, InvalidRecipient> {
-    shared_box(sender, recipient)
-        .and_then(|shared| encrypt(&shared, plaintext, nonce))
-        .ok_or(InvalidRecipient)
 }
 
 fn encrypt(shared: &SalsaBox, plaintext: &[u8], nonce: [u8; NONCE_LEN]) -> Option<Sealed> {
@@ -137,6 +102,34 @@ fn shared_box(mine: &SecretKey, theirs: &Key) -> Option<SalsaBox> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seal(
+        sender: &SecretKey,
+        recipient: &Key,
+        plaintext: &[u8],
+    ) -> Result<Sealed, InvalidRecipient> {
+        seal_with(sender, recipient, plaintext, rand::random())
+    }
+
+    fn open(
+        recipient: &SecretKey,
+        sender: &Key,
+        nonce_b64: &str,
+        ciphertext_b64: &str,
+    ) -> Option<Vec<u8>> {
+        decrypt(&shared_box(recipient, sender)?, nonce_b64, ciphertext_b64)
+    }
+
+    fn seal_with(
+        sender: &SecretKey,
+        recipient: &Key,
+        plaintext: &[u8],
+        nonce: [u8; NONCE_LEN],
+    ) -> Result<Sealed, InvalidRecipient> {
+        shared_box(sender, recipient)
+            .and_then(|shared| encrypt(&shared, plaintext, nonce))
+            .ok_or(InvalidRecipient)
+    }
 
     // Made with libsodium 1.0.20: seeds of 32 bytes of 1 and of 2, nonce
     // 0, 1, ... 23.

@@ -8,8 +8,8 @@
 //! - [`tap`]: how much a socket has taken, seen below HTTP
 //! - [`connection`]: the read and write loops of a WebSocket
 
-pub mod address;
-pub mod connection;
-pub mod half_open;
-pub mod listener;
-pub mod tap;
+pub(crate) mod address;
+pub(crate) mod connection;
+pub(crate) mod half_open;
+pub(crate) mod listener;
+pub(crate) mod tap;

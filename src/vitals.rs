@@ -4,7 +4,7 @@
 //! Data and arithmetic only: nothing here looks at a node or a clock, and nothing is
 //! on a message's way. [`jobs`](crate::jobs) samples, the admin API shows.
 
-pub mod series;
+pub(crate) mod series;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::id::MeshId;
 use self::series::{Point, Series};
 
 /// Between two samples.
-pub const SAMPLE_INTERVAL_MS: u64 = 2_000;
+pub(crate) const SAMPLE_INTERVAL_MS: u64 = 2_000;
 /// A point of the series covers this many samples.
 const SAMPLES_PER_POINT: u64 = series::POINT_INTERVAL_MS / SAMPLE_INTERVAL_MS;
 

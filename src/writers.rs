@@ -10,6 +10,6 @@
 //! - [`confirmations`]: deliveries that their peers are done with
 //! - [`presences`]: rows of presences that begin or change
 
-pub mod confirmations;
-pub mod group_commit;
-pub mod presences;
+pub(crate) mod confirmations;
+pub(crate) mod group_commit;
+pub(crate) mod presences;

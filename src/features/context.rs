@@ -21,10 +21,10 @@ use crate::writers::confirmations::Confirmations;
 /// What is left to do for a request. In a box of its own: what requests need
 /// while they run would else be a part of every socket's task, for as long as
 /// that is open.
-pub type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+pub(crate) type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What the handlers of this room work with.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The durable side.
     pub stores: Stores,
     /// What peers are told of each other.
@@ -44,7 +44,7 @@ pub struct Parts {
 }
 
 /// A request's surroundings: the parts, the mesh, the session that asks.
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// What handlers work with.
     pub parts: &'a Arc<Parts>,
     /// The session's mesh.
@@ -58,7 +58,7 @@ pub struct Context<'a> {
 
 impl<'a> Context<'a> {
     /// The surroundings of one request.
-    pub fn new(
+    pub(crate) fn new(
         parts: &'a Arc<Parts>,
         room: &'a Arc<Room>,
         session: &'a Arc<Session>,
@@ -120,7 +120,7 @@ impl<'a> Context<'a> {
 
 /// Why a request is not answered.
 #[derive(Debug)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// Stable, for programs.
     pub code: &'static str,
     /// A sentence that says what to do.
@@ -133,32 +133,32 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal with a code and a sentence.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message, retry_after_ms: None, is_only_for_asked: false, cause: None }
     }
 
     /// The argument is none.
-    pub fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new("invalid_argument", message)
     }
 
     /// Older brokers did not refuse so: only a request with an id is told, whatever
     /// its kind.
     #[must_use]
-    pub fn only_for_asked(self) -> Self {
+    pub(crate) fn only_for_asked(self) -> Self {
         Self { is_only_for_asked: true, ..self }
     }
 
     /// A retry may help after so long.
     #[must_use]
-    pub fn after_ms(self, retry_after_ms: u64) -> Self {
+    pub(crate) fn after_ms(self, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
     /// What the store said, for the log.
     #[must_use]
-    pub fn because(self, error: StoreError) -> Self {
+    pub(crate) fn because(self, error: StoreError) -> Self {
         Self { cause: Some(error), ..self }
     }
 }

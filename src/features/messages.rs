@@ -1,6 +1,6 @@
 //! `client_ack` and `message_status`.
 
-use super::listing::{Cursor, listed, cursor_of};
+use super::listing::{Cursor, cursor_of, listed};
 use super::moderators::is_moderator;
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};

@@ -1,6 +1,6 @@
 //! `list_peers` and the setters.
 
-use super::listing::{Cursor, listed, cursor_of};
+use super::listing::{Cursor, cursor_of, listed};
 use super::on_behalf::{pass_on, spoken_for};
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};

@@ -5,11 +5,11 @@
 //! and confirmations that belong to a delivery are free.
 
 /// A frame that is no request, and a send over its rate.
-pub const OF_NOISE: u32 = 1;
+pub(crate) const OF_NOISE: u32 = 1;
 
 /// A confirmation of something that is not on its way on this socket: the store
 /// has to look for it.
-pub const OF_STRAY_CONFIRMATION: u32 = 1;
+pub(crate) const OF_STRAY_CONFIRMATION: u32 = 1;
 
 /// Peers that can be told, or listed, for one unit.
 const PEERS_PER_UNIT: usize = 25;
@@ -23,25 +23,25 @@ const WHOLE_ID_CHARS: usize = 32;
 
 /// What everybody is told of, in a mesh of that many presences.
 #[must_use]
-pub fn told_to(presences: usize, besides: u32) -> u32 {
+pub(crate) fn told_to(presences: usize, besides: u32) -> u32 {
     besides + of_all(presences)
 }
 
 /// A page of a list of that many presences.
 #[must_use]
-pub fn page_of(presences: usize) -> u32 {
+pub(crate) fn page_of(presences: usize) -> u32 {
     4 + of_all(presences).min(OF_FULL_PAGE)
 }
 
 /// What became of a message, told for each of that many presences.
 #[must_use]
-pub fn look_up(id: &str, presences: usize) -> u32 {
+pub(crate) fn look_up(id: &str, presences: usize) -> u32 {
     if id.len() < WHOLE_ID_CHARS { 20 } else { page_of(presences) }
 }
 
 /// A presence that begins: a row, an audit row, and everybody is told.
 #[must_use]
-pub fn of_new_presence(presences: usize) -> u32 {
+pub(crate) fn of_new_presence(presences: usize) -> u32 {
     told_to(presences, 10)
 }
 

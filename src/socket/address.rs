@@ -18,7 +18,7 @@ use crate::rates::{Client, Rates};
 
 /// The socket's own address, put there by the listener.
 #[derive(Clone, Copy, Debug)]
-pub struct SocketPeer(pub SocketAddr);
+pub(crate) struct SocketPeer(pub SocketAddr);
 
 /// The address of all whom nobody vouches for: they share one limit. It is no
 /// socket's.
@@ -41,14 +41,14 @@ const PROXY_HEADERS: [&str; 11] = [
 
 /// Whether a header says that the socket is a proxy's and not the client's.
 #[must_use]
-pub fn shows_proxy(headers: &HeaderMap) -> bool {
+pub(crate) fn shows_proxy(headers: &HeaderMap) -> bool {
     PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether a client's address, as [`Addresses::client`] has it, is its own and not that of
 /// all whom nobody vouches for.
 #[must_use]
-pub fn is_told_from_others(address: IpAddr) -> bool {
+pub(crate) fn is_told_from_others(address: IpAddr) -> bool {
     address != STRANGERS
 }
 
@@ -78,7 +78,7 @@ fn without_zone(text: &str) -> &str {
 
 /// Which address a request comes from, and the open sockets of each.
 #[derive(Clone)]
-pub struct Addresses(Arc<Shared>);
+pub(crate) struct Addresses(Arc<Shared>);
 
 struct Shared {
     http: HttpConfig,
@@ -87,13 +87,13 @@ struct Shared {
 }
 
 /// One of an address's sockets.
-pub struct AddressGuard {
+pub(crate) struct AddressGuard {
     addresses: Addresses,
     client: Client,
 }
 
 /// What a socket that has just come is to its address.
-pub enum Arrival {
+pub(crate) enum Arrival {
     /// It cannot be told whose it is before there is a request, or nothing is
     /// counted.
     Uncounted,
@@ -108,7 +108,7 @@ pub enum Arrival {
 impl Addresses {
     /// Counts as `MAX_CONNECTIONS_PER_IP` says.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let (http, on_fly) = (config.http.clone(), config.node.on_fly);
         Self(Arc::new(Shared { http, on_fly, counts: Mutex::default() }))
     }
@@ -152,7 +152,7 @@ impl Addresses {
 
     /// A socket from there has been accepted.
     #[must_use]
-    pub fn arrive(&self, socket: IpAddr) -> Arrival {
+    pub(crate) fn arrive(&self, socket: IpAddr) -> Arrival {
         let socket = socket.to_canonical();
         let max = self.0.http.connections_per_ip_max;
         let is_proxy = || self.0.http.trusts_proxy(socket);

@@ -43,17 +43,17 @@ impl Shared {
 
 /// All of them, oldest first.
 #[derive(Clone)]
-pub struct HalfOpen(Arc<Shared>);
+pub(crate) struct HalfOpen(Arc<Shared>);
 
 /// One of them. Dropped when it is one no more.
-pub struct HalfOpenGuard {
+pub(crate) struct HalfOpenGuard {
     socket: Arc<Socket>,
     shared: Arc<Shared>,
 }
 
 /// Files that the broker needs beside its sockets: the database, Redis, logs.
 #[must_use]
-pub fn reserved_files(config: &Config) -> u64 {
+pub(crate) fn reserved_files(config: &Config) -> u64 {
     let database = match &config.deployment {
         Deployment::Single { store: StoreConfig::Sqlite { .. } } => 0,
         Deployment::Single { store: StoreConfig::Postgres(postgres) }
@@ -65,7 +65,7 @@ pub fn reserved_files(config: &Config) -> u64 {
 /// How many sockets may be half open where that many files may be open, `None`
 /// without a limit: half of what is left, so that peers always find room.
 #[must_use]
-pub fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
+pub(crate) fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
     let most = limits::HALF_OPEN_SOCKETS_MAX;
     let half = open_files.map_or(u64::MAX, |files| files.saturating_sub(reserved) / 2);
     usize::try_from(half).unwrap_or(most).clamp(limits::HALF_OPEN_SOCKETS_MIN, most)
@@ -74,7 +74,7 @@ pub fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
 impl HalfOpen {
     /// As many as this process can afford.
     #[must_use]
-    pub fn for_process(config: &Config) -> Self {
+    pub(crate) fn for_process(config: &Config) -> Self {
         let open_files = getrlimit(Resource::Nofile).current;
         let max = affordable(open_files, reserved_files(config));
         tracing::info!(max, open_files, "room for sockets that have not said who they are");
@@ -83,13 +83,13 @@ impl HalfOpen {
 
     /// At most `max`.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(Shared { max, ..Shared::default() }))
     }
 
     /// One more; over the most, the oldest is told to go.
     #[must_use]
-    pub fn enter(&self) -> HalfOpenGuard {
+    pub(crate) fn enter(&self) -> HalfOpenGuard {
         let socket = Arc::new(Socket::default());
         let open = self.0.open.fetch_add(1, Ordering::AcqRel) + 1;
         let mut queue = self.0.queue.lock();
@@ -116,7 +116,7 @@ impl HalfOpen {
     }
 
     /// The oldest of them go, a sixteenth of what may be there.
-    pub fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         let mut queue = self.0.queue.lock();
         let mut wanted = (self.0.max / 16).max(1);
         while wanted > 0 {
@@ -130,7 +130,8 @@ impl HalfOpen {
 
     /// How many there are.
     #[must_use]
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
         self.0.open.load(Ordering::Acquire)
     }
 }
@@ -138,7 +139,7 @@ impl HalfOpen {
 impl HalfOpenGuard {
     /// Cancelled when it is told to go.
     #[must_use]
-    pub fn evicted(&self) -> CancellationToken {
+    pub(crate) fn evicted(&self) -> CancellationToken {
         self.socket.evicted.clone()
     }
 }

@@ -38,7 +38,7 @@ const HEAD_BYTES: usize = 8 * 1024;
 
 /// What a socket holds on its way from the accept to an answer or an upgrade.
 #[derive(Clone)]
-pub struct Entering(Arc<Held>);
+pub(crate) struct Entering(Arc<Held>);
 
 struct Held {
     half_open: HalfOpen,
@@ -128,7 +128,7 @@ fn due() -> Instant {
 
 /// Whom the accept loop lets in.
 #[derive(Clone)]
-pub struct Door {
+pub(crate) struct Door {
     /// What is served.
     pub routes: Router,
     /// Sockets that have not said who they are.
@@ -140,7 +140,7 @@ pub struct Door {
 }
 
 /// Accepts until `stopped`.
-pub async fn run(
+pub(crate) async fn run(
     listener: TcpListener,
     mut door: Door,
     tasks: TaskTracker,

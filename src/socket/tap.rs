@@ -17,7 +17,7 @@ const DISCARD_BYTES: usize = 4 * 1024;
 
 /// A handle to one socket; the socket itself is [`Tapped`].
 #[derive(Clone, Default)]
-pub struct Tap(Arc<State>);
+pub(crate) struct Tap(Arc<State>);
 
 #[derive(Default)]
 struct State {
@@ -33,7 +33,7 @@ impl Tap {
     /// A number that changes when the peer has taken some of what the kernel held
     /// for it, so that the kernel took more: the peer reads, however slowly.
     #[must_use]
-    pub fn taken(&self) -> u64 {
+    pub(crate) fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
     }
 
@@ -41,13 +41,13 @@ impl Tap {
     /// do not fail), and lasts until the peer has ended too. What it still sends
     /// is thrown away: a socket closed on top of that would be reset, and what
     /// was said last be lost with it.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.ends.store(true, Ordering::Relaxed);
     }
 }
 
 /// The socket.
-pub struct Tapped {
+pub(crate) struct Tapped {
     stream: TcpStream,
     tap: Tap,
     is_shut: bool,
@@ -56,7 +56,7 @@ pub struct Tapped {
 impl Tapped {
     /// That socket, with its handle.
     #[must_use]
-    pub fn new(stream: TcpStream) -> (Self, Tap) {
+    pub(crate) fn new(stream: TcpStream) -> (Self, Tap) {
         // A peer's progress shows when the kernel takes more; a socket that
         // cannot be set so still works.
         #[cfg(target_os = "linux")]
@@ -141,24 +141,24 @@ impl AsyncWrite for Tapped {
 
 /// Whether a peer that is behind comes forward, as [`Tap::taken`] tells.
 #[derive(Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     taken: u64,
     looks: u32,
 }
 
 impl Progress {
     /// Looks in a row without a change after which there is none.
-    pub const LOOKS: u32 = 8;
+    pub(crate) const LOOKS: u32 = 8;
 
     /// Begins with what it has taken before.
     #[must_use]
-    pub fn after(taken: u64) -> Self {
+    pub(crate) fn after(taken: u64) -> Self {
         Self { taken, looks: 0 }
     }
 
     /// Looks; whether it has stood still for too long.
     #[must_use]
-    pub fn is_over(&mut self, taken: u64) -> bool {
+    pub(crate) fn is_over(&mut self, taken: u64) -> bool {
         if taken != self.taken {
             *self = Self::after(taken);
             return false;

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
-use crate::store::{Envelope, Result};
 use crate::store::columns::Columns;
+use crate::store::{Envelope, Result};
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]

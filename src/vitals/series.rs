@@ -8,12 +8,12 @@ use crate::clock::Timestamp;
 use crate::limits;
 
 /// Between two points.
-pub const POINT_INTERVAL_MS: u64 = 10_000;
+pub(crate) const POINT_INTERVAL_MS: u64 = 10_000;
 
 /// What happened on this node in the time before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Point {
+pub(crate) struct Point {
     /// The end of that time.
     pub at: Timestamp,
     /// Messages accepted.
@@ -35,11 +35,11 @@ pub struct Point {
 
 /// The ring.
 #[derive(Debug, Default)]
-pub struct Series(VecDeque<Point>);
+pub(crate) struct Series(VecDeque<Point>);
 
 impl Series {
     /// One more; the oldest goes if there are too many.
-    pub fn push(&mut self, point: Point) {
+    pub(crate) fn push(&mut self, point: Point) {
         if self.0.len() >= limits::SERIES_POINTS_MAX {
             self.0.pop_front();
         }
@@ -48,13 +48,13 @@ impl Series {
 
     /// All of them, oldest first.
     #[must_use]
-    pub fn points(&self) -> Vec<Point> {
+    pub(crate) fn points(&self) -> Vec<Point> {
         self.0.iter().copied().collect()
     }
 
     /// The newest.
     #[must_use]
-    pub fn newest(&self) -> Option<Point> {
+    pub(crate) fn newest(&self) -> Option<Point> {
         self.0.back().copied()
     }
 }

@@ -29,7 +29,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where sessions report.
 #[derive(Default)]
-pub struct Confirmations {
+pub(crate) struct Confirmations {
     sessions: Mutex<Vec<Arc<Session>>>,
     /// Confirmations of deliveries that an earlier socket made.
     stray: Mutex<Vec<Confirm>>,
@@ -38,7 +38,7 @@ pub struct Confirmations {
 
 impl Confirmations {
     /// The session has something to report.
-    pub fn report(&self, session: &Arc<Session>) {
+    pub(crate) fn report(&self, session: &Arc<Session>) {
         if !session.is_in_confirmations.swap(true, Ordering::AcqRel) {
             self.sessions.lock().push(Arc::clone(session));
             self.wake.notify_one();
@@ -46,7 +46,7 @@ impl Confirmations {
     }
 
     /// A confirmation of something that is not on its way on this socket.
-    pub fn report_stray(&self, confirm: Confirm) {
+    pub(crate) fn report_stray(&self, confirm: Confirm) {
         let mut stray = self.stray.lock();
         if stray.len() < limits::CONFIRM_QUEUE_MAX {
             stray.push(confirm);
@@ -60,7 +60,11 @@ impl Confirmations {
     /// # Errors
     ///
     /// The store's; nothing is forgotten.
-    pub async fn settle(&self, store: &dyn Mail, session: &Session) -> crate::store::Result<()> {
+    pub(crate) async fn settle(
+        &self,
+        store: &dyn Mail,
+        session: &Session,
+    ) -> crate::store::Result<()> {
         let done = session.inbox.lock().done();
         write(store, &entries(session, &done)).await?;
         session.inbox.lock().saved(&done);
@@ -68,7 +72,7 @@ impl Confirmations {
     }
 
     /// Writes until `stop` is done, and then what is left.
-    pub async fn run(&self, store: &dyn Mail, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run(&self, store: &dyn Mail, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let mut positions_due = Instant::now();
         let mut stopping = false;

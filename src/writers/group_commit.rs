@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::batch::Writer;
-pub use self::quotas::Quota;
+pub(crate) use self::quotas::Quota;
 use crate::config::QuotaConfig;
 use crate::id::MeshId;
 use crate::limits;
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::store::{Accepted, Envelopes, NewEnvelope};
 
 /// What became of one envelope.
-pub type Outcome = Result<Accepted, Refused>;
+pub(crate) type Outcome = Result<Accepted, Refused>;
 
 /// Why an envelope is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,11 +66,11 @@ pub struct CommitQueue<P> {
 }
 
 /// The writer's end of one lane.
-pub struct CommitLane<P>(mpsc::Receiver<Submission<P>>);
+pub(crate) struct CommitLane<P>(mpsc::Receiver<Submission<P>>);
 
 /// A queue of that many lanes.
 #[must_use]
-pub fn lanes<P: Pending>(count: usize) -> (CommitQueue<P>, Vec<CommitLane<P>>) {
+pub(crate) fn lanes<P: Pending>(count: usize) -> (CommitQueue<P>, Vec<CommitLane<P>>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
         .map(|_| {
             let (sender, receiver) = mpsc::channel(limits::ACCEPT_QUEUE_ENVELOPES_MAX);
@@ -106,7 +106,7 @@ struct Decided<P> {
 
 /// Writes one lane until `stop`, and then what is left in it. Never cancelled:
 /// it holds transactions.
-pub async fn run<P: Pending>(
+pub(crate) async fn run<P: Pending>(
     lane: CommitLane<P>,
     store: Arc<dyn Envelopes>,
     metrics: Arc<Metrics>,

@@ -25,19 +25,19 @@ const GATHER: Duration = Duration::from_millis(10);
 type Opening = (OpenPresence, oneshot::Sender<Result<i64>>);
 
 /// Where presences report.
-pub struct PresenceWriter {
+pub(crate) struct PresenceWriter {
     openings: mpsc::Sender<Opening>,
     changes: Mutex<HashMap<PresenceId, PresenceChange>>,
     wake: Notify,
 }
 
 /// The writer's end.
-pub struct Openings(mpsc::Receiver<Opening>);
+pub(crate) struct Openings(mpsc::Receiver<Opening>);
 
 impl PresenceWriter {
     /// A journal and what its writer reads.
     #[must_use]
-    pub fn new() -> (Self, Openings) {
+    pub(crate) fn new() -> (Self, Openings) {
         let (openings, receiver) = mpsc::channel(limits::PRESENCE_QUEUE_MAX);
         let journal = Self { openings, changes: Mutex::default(), wake: Notify::new() };
         (journal, Openings(receiver))
@@ -49,7 +49,7 @@ impl PresenceWriter {
     /// # Errors
     ///
     /// As [`Presences::open`].
-    pub async fn open(&self, presence: OpenPresence) -> Result<i64> {
+    pub(crate) async fn open(&self, presence: OpenPresence) -> Result<i64> {
         let gone = || StoreError::Unavailable("the node is stopping".to_owned());
         let (reply, answer) = oneshot::channel();
         self.openings.send((presence, reply)).await.map_err(|_| gone())?;
@@ -57,7 +57,7 @@ impl PresenceWriter {
     }
 
     /// Something changed about a presence. Merged with what is waiting.
-    pub fn change(&self, change: PresenceChange) {
+    pub(crate) fn change(&self, change: PresenceChange) {
         let mut changes = self.changes.lock();
         match changes.get_mut(&change.id) {
             Some(waiting) => merge(waiting, change),
@@ -70,12 +70,12 @@ impl PresenceWriter {
     }
 
     /// A presence ended: what waits about it does not matter any more.
-    pub fn forget(&self, presence: &PresenceId) {
+    pub(crate) fn forget(&self, presence: &PresenceId) {
         self.changes.lock().remove(presence);
     }
 
     /// Writes changes until `stop` is done, and then what is left.
-    pub async fn run_changes(&self, store: &dyn Presences, stop: impl Future<Output = ()>) {
+    pub(crate) async fn run_changes(&self, store: &dyn Presences, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         loop {
             let stopping = tokio::select! {
@@ -160,7 +160,11 @@ async fn one_by_one(
 }
 
 /// Writes presences that begin, until `stop`, and then what is left.
-pub async fn run_openings(openings: Openings, store: &dyn Presences, stop: CancellationToken) {
+pub(crate) async fn run_openings(
+    openings: Openings,
+    store: &dyn Presences,
+    stop: CancellationToken,
+) {
     let Openings(mut receiver) = openings;
     let mut gathered = Vec::new();
     loop {
