@@ -60,7 +60,6 @@ pub(crate) struct Parts {
 
 /// A session and its hold on its mesh.
 pub(crate) struct Active {
-    /// The session.
     pub(crate) session: Arc<Session>,
     /// Its mesh; stays while this lives.
     pub(crate) room: RoomGuard,
@@ -99,10 +98,6 @@ impl MemberRead {
 }
 
 /// `hello`.
-///
-/// # Errors
-///
-/// The refusal to send.
 pub(crate) async fn hello(
     parts: &Arc<Parts>,
     codec: Codec,
@@ -137,10 +132,6 @@ pub(crate) async fn hello(
 }
 
 /// `session_hello`.
-///
-/// # Errors
-///
-/// The refusal to send.
 pub(crate) async fn session_hello(
     parts: &Arc<Parts>,
     codec: Codec,

@@ -98,9 +98,6 @@ pub(crate) enum Command {
 impl Cli {
     /// Parses arguments, the program's name first. When there is nothing to
     /// run (help, a mistake) that is said and the exit code is the error.
-    ///
-    /// # Errors
-    /// The exit code: 0 after `--help` and `--version`, 2 after a mistake.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let args: Vec<OsString> = args.into_iter().collect();
         // The text is asked, since nothing has been parsed when parsing fails.
@@ -113,7 +110,6 @@ impl Cli {
 
     /// How this command logs: `serve` as configured, all others only what
     /// is wrong, unless `LOG` or `RUST_LOG` asks for more.
-    #[must_use]
     pub fn log_config(&self, log: &LogConfig, env: Env<'_>) -> LogConfig {
         let mut log = log.clone();
         let serves = matches!(self.command, None | Some(Command::Serve));
@@ -127,9 +123,6 @@ impl Cli {
     }
 
     /// Runs the command.
-    ///
-    /// # Errors
-    /// What [`crate::cli::report`] says: a wrong configuration, or why the command failed.
     pub async fn run(self, config: Result<Config, ConfigErrors>) -> anyhow::Result<ExitCode> {
         let json = self.json;
         match self.command.unwrap_or(Command::Serve) {

@@ -18,7 +18,6 @@ use crate::registry::Room;
 use crate::session::outbox::Subject;
 
 /// An event about a presence. `to_own_member`: its member's other sessions are told too.
-#[must_use]
 pub(crate) fn announcement(
     event: &'static str,
     record: &PresenceRecord,

@@ -37,7 +37,7 @@ mod lab;
 mod life;
 pub mod limits;
 pub mod logging;
-pub mod metrics;
+mod metrics;
 mod node;
 mod presence;
 pub mod protocol;

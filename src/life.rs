@@ -43,13 +43,11 @@ impl Default for Life {
 
 impl Life {
     /// Whether new sockets are welcome.
-    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.unready_because().is_none()
     }
 
     /// Why new sockets are not welcome, in a word; `None` if they are.
-    #[must_use]
     pub fn unready_because(&self) -> Option<&'static str> {
         if self.draining.is_cancelled() {
             Some("draining")

@@ -15,12 +15,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-pub use histograms::{Quantiles, Sizes, Timing};
+pub(crate) use histograms::{Sizes, Timing};
 
 /// The commit this was built from, if the build knew it.
-pub const GIT_SHA: &str = env!("CLAUDEMESH_COMMIT");
-/// The version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const GIT_SHA: &str = env!("CLAUDEMESH_COMMIT");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A gauge with decimals.
 type Decimal = Gauge<f64, AtomicU64>;
@@ -179,7 +178,6 @@ impl Default for Metrics {
 
 impl Metrics {
     /// All at zero.
-    #[must_use]
     pub fn new() -> Self {
         let metrics = Self::registered();
         metrics.begin_at_zero();
@@ -235,14 +233,12 @@ impl Metrics {
     }
 
     /// For how long the oldest send that is being committed has waited.
-    #[must_use]
     pub fn oldest_wait(&self) -> Duration {
         let committing = self.committing.lock();
         committing.iter().min().map(Instant::elapsed).unwrap_or_default()
     }
 
     /// The text that a scrape gets.
-    #[must_use]
     pub fn render(&self) -> String {
         let mut out = String::new();
         // Writing to a string cannot fail.
@@ -251,7 +247,6 @@ impl Metrics {
     }
 
     /// The same in the text format that came before OpenMetrics.
-    #[must_use]
     pub fn render_plain(&self) -> String {
         plain::from_open_metrics(&self.render())
     }

@@ -58,7 +58,6 @@ pub struct Rates {
 
 impl Rates {
     /// Limits as configured.
-    #[must_use]
     pub fn new(message: &MessageConfig, hook_per_minute: u32, hello_per_minute: u32) -> Self {
         let of_addresses = |rate| LocalRate::new(rate, limits::TRACKED_ADDRESSES_MAX);
         Self {
@@ -77,10 +76,6 @@ impl Rates {
     }
 
     /// Takes the cost of a request from what its member may ask on all nodes.
-    ///
-    /// # Errors
-    ///
-    /// After how long the member may ask it.
     pub async fn may_ask(
         &self,
         cluster: &dyn Cluster,
@@ -91,14 +86,12 @@ impl Rates {
     }
 
     /// What one session may ask by itself: a part of what its member may.
-    #[must_use]
     pub fn session_budget(&self) -> Budget {
         let part = |all: u32| all.div_ceil(limits::SESSIONS_TO_SPEND_A_BUDGET);
         Budget::new(part(self.requests.per_minute()), part(self.requests.burst()))
     }
 
     /// The sentence for a member over its rate; clients show it.
-    #[must_use]
     pub fn send_refusal(&self) -> String {
         format!(
             "rate_limit: max {} msg/min (burst {}) — slow down",
@@ -122,7 +115,6 @@ impl Rates {
     }
 
     /// For how many seconds an address may not try admin tokens, right or wrong.
-    #[must_use]
     pub fn admin_blocked(&self, address: IpAddr) -> Option<u64> {
         let until = *self.admin_blocked.lock().get(&address.into())?;
         let left = until.checked_duration_since(Instant::now())?;

@@ -38,14 +38,12 @@ pub struct Sealed {
 pub struct InvalidRecipient;
 
 /// An envelope for a group, a topic or everyone: anyone can read it.
-#[must_use]
 pub(crate) fn plain(text: &str) -> Sealed {
     let nonce: [u8; NONCE_LEN] = rand::random();
     Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(text) }
 }
 
 /// The text of a [`plain`] envelope; `None` if it is not base64 of UTF-8.
-#[must_use]
 pub(crate) fn open_plain(ciphertext_b64: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(ciphertext_b64).ok()?).ok()
 }
@@ -57,19 +55,16 @@ pub(crate) struct BoxKey(SalsaBox);
 impl BoxKey {
     /// Between one's own identity and another's; `None` if that one's key is
     /// none that a box can be made for.
-    #[must_use]
     pub(crate) fn between(mine: &SecretKey, theirs: &Key) -> Option<Self> {
         shared_box(mine, theirs).map(Self)
     }
 
     /// Encrypts under a fresh nonce; `None` only if the text is longer than any box.
-    #[must_use]
     pub(crate) fn seal(&self, plaintext: &[u8]) -> Option<Sealed> {
         encrypt(&self.0, plaintext, rand::random())
     }
 
     /// Decrypts; `None` if the box is for or from somebody else, altered, or none at all.
-    #[must_use]
     pub(crate) fn open(&self, nonce_b64: &str, ciphertext_b64: &str) -> Option<Vec<u8>> {
         decrypt(&self.0, nonce_b64, ciphertext_b64)
     }

@@ -57,7 +57,6 @@ impl Supervisor {
     }
 
     /// Whether none has failed.
-    #[must_use]
     pub fn is_well(&self) -> bool {
         !self.0.failed.is_cancelled()
     }
@@ -68,7 +67,6 @@ impl Supervisor {
     }
 
     /// Which failed first, if any has.
-    #[must_use]
     pub fn failure(&self) -> Option<Failed> {
         self.0.failure.lock().clone()
     }

@@ -70,9 +70,6 @@ impl Check {
 }
 
 /// Runs every check. The exit code is 1 when one fails.
-///
-/// # Errors
-/// When nothing can be printed.
 pub(crate) async fn run(
     json: bool,
     config: Result<Config, ConfigErrors>,

@@ -64,9 +64,6 @@ pub struct CreatedInvite {
 }
 
 /// Creates a mesh with an owner of its own.
-///
-/// # Errors
-/// [`Failure`] `invalid_slug` or `slug_taken`, or the store's.
 pub(crate) async fn create_mesh(
     store: &Stores,
     slug: &str,
@@ -94,9 +91,6 @@ pub(crate) async fn create_mesh(
 }
 
 /// Creates an invite, signed by the mesh's owner.
-///
-/// # Errors
-/// `mesh_archived` or `wrong_owner_key`, or the store's.
 pub async fn create_invite(
     store: &Stores,
     mesh: &Mesh,
@@ -154,9 +148,6 @@ struct OwnerFile {
 
 /// Keeps the owner's secret for `invite create`, readable by this user alone.
 /// Returns where.
-///
-/// # Errors
-/// When the file cannot be written.
 pub(crate) fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyhow::Result<PathBuf> {
     let path = owner_file(data_dir, &created.mesh.id);
     let file = OwnerFile {
@@ -171,9 +162,6 @@ pub(crate) fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyho
 
 /// The owner's secret: as given (128 hex digits), else as kept by
 /// [`keep_owner_secret`], else as the mesh's row has it.
-///
-/// # Errors
-/// [`Failure`] `owner_key_missing`, `owner_key_invalid` or `wrong_owner_key`.
 pub(crate) fn owner_secret(
     data_dir: Option<&Path>,
     mesh: &Mesh,
@@ -213,9 +201,6 @@ pub(crate) fn owner_secret(
 
 /// The folder of keys and other things of this user: the broker's data folder,
 /// also where the broker itself keeps its data in Postgres.
-///
-/// # Errors
-/// [`Failure`] `no_data_dir`, if the user has no home folder and set none.
 pub(crate) fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
     let set = || process_env("CLAUDEMESH_DATA_DIR").filter(|folder| !folder.trim().is_empty());
     let configured = config.deployment.data_dir().map(Path::to_owned);
@@ -228,9 +213,6 @@ pub(crate) fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
 }
 
 /// Writes a file that only this user can read, whole or not at all.
-///
-/// # Errors
-/// When it cannot be written.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));

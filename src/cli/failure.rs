@@ -34,7 +34,6 @@ impl Failure {
 /// object on standard output. Returns the exit code.
 ///
 /// A reader that went away (`| head`) is no failure.
-#[must_use]
 pub fn report(json: bool, error: &anyhow::Error) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;

@@ -24,9 +24,6 @@ pub(crate) struct HealthArgs {
 }
 
 /// Asks once. The exit code is 0 when all is well, else 1.
-///
-/// # Errors
-/// When there is no answer, or none of a broker.
 pub(crate) async fn run(
     args: &HealthArgs,
     json: bool,

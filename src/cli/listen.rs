@@ -23,9 +23,6 @@ pub(crate) struct Bound {
 
 /// Binds what `config` says: without an address `[::]`, which takes IPv4 too,
 /// or `0.0.0.0` where there is no IPv6. Must run inside the runtime.
-///
-/// # Errors
-/// What the system said; [`explain`] makes a sentence of it.
 pub(crate) fn bind(config: &ListenConfig) -> io::Result<Bound> {
     let Some(address) = config.bind else {
         return match bind_to(IpAddr::V6(Ipv6Addr::UNSPECIFIED), config.port) {

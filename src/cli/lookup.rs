@@ -19,9 +19,6 @@ pub(crate) async fn with_store<T>(
 }
 
 /// The mesh with that slug or id.
-///
-/// # Errors
-/// [`Failure`] `mesh_not_found`, or the store's.
 pub(crate) async fn mesh(store: &Stores, slug_or_id: &str) -> anyhow::Result<Mesh> {
     store.meshes.find(slug_or_id).await?.ok_or_else(|| {
         let message = format!(
@@ -34,9 +31,6 @@ pub(crate) async fn mesh(store: &Stores, slug_or_id: &str) -> anyhow::Result<Mes
 /// The one of `members` that `target` means: an id, a key, the beginning of a
 /// key, or a name. An exact key or id wins over a name, a name over the
 /// beginning of a key.
-///
-/// # Errors
-/// `member_not_found` or `member_ambiguous`.
 pub(crate) fn member<'a>(members: &'a [Member], target: &str) -> Result<&'a Member, Failure> {
     let name = target.strip_prefix('@').unwrap_or(target);
     let exact = |member: &&Member| member.id.as_str() == target || member.key.as_str() == target;

@@ -178,9 +178,6 @@ impl From<StatusArg> for Status {
 }
 
 /// Runs a peer's command.
-///
-/// # Errors
-/// [`Failure`] or [`ClientError`], each a sentence that says what to do.
 pub(crate) async fn run(
     command: PeerCommand,
     json: bool,

@@ -19,9 +19,6 @@ const INTERRUPTED: u8 = 130;
 ///
 /// The first SIGTERM, SIGINT or SIGHUP drains; a SIGINT after that ends the broker at
 /// once.
-///
-/// # Errors
-/// When the port cannot be opened, or what [`app::open`] says.
 pub(crate) async fn run(json: bool, mut config: Config) -> anyhow::Result<ExitCode> {
     // Signals are caught before the port opens: each from here on is a request, not a death.
     let mut signals = Signals::listen()?;
@@ -85,9 +82,6 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Catches the signals from now on.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let hang_up = match ignores_hang_up() {
             true => None,

@@ -55,7 +55,12 @@ impl Heard {
         if self.kind != T::TYPE {
             return Err(ClientError::Unexpected(self.kind.clone()));
         }
-        self.read().map_err(|reason| ClientError::Unexpected(format!("{}: {reason}", self.kind)))
+        let unread = |reason| ClientError::Unexpected(format!("{}: {reason}", self.kind));
+        let answer: T = self.read().map_err(unread)?;
+        match answer.refusal() {
+            Some(refusal) => Err(ClientError::Rejected(refusal.to_owned())),
+            None => Ok(answer),
+        }
     }
 }
 
@@ -71,6 +76,16 @@ mod tests {
     fn read_back(encode: impl Fn(Codec) -> Bytes) -> [Heard; 2] {
         [Codec::Json, Codec::MsgPack]
             .map(|codec| Heard::head(codec, encode(codec)).expect("own frame"))
+    }
+
+    #[test]
+    fn an_ack_that_says_why_not_is_no_answer() {
+        let (id, message_id) = (String::new(), String::new());
+        let ack = Ack { id, message_id, queued: false, error: Some("no".to_owned()) };
+        for heard in read_back(|codec| codec.encode(&ServerMessage::Ack(ack.clone()), None)) {
+            let answer = heard.answer::<Ack>();
+            assert!(matches!(answer, Err(ClientError::Rejected(why)) if why == "no"));
+        }
     }
 
     #[test]

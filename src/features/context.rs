@@ -145,19 +145,16 @@ impl Refusal {
 
     /// Older brokers did not refuse so: only a request with an id is told, whatever
     /// its kind.
-    #[must_use]
     pub(crate) fn only_for_asked(self) -> Self {
         Self { is_only_for_asked: true, ..self }
     }
 
     /// A retry may help after so long.
-    #[must_use]
     pub(crate) fn after_ms(self, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
     /// What the store said, for the log.
-    #[must_use]
     pub(crate) fn because(self, error: StoreError) -> Self {
         Self { cause: Some(error), ..self }
     }

@@ -39,7 +39,6 @@ pub(super) enum Turn {
 
 /// A request that a peer may make.
 pub(super) struct Entry {
-    /// Its name.
     pub(super) kind: &'static str,
     /// Begins to answer it.
     pub(super) begin: for<'a> fn(Context<'a>, &Asked<'_>) -> Option<Work<'a>>,

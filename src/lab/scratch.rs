@@ -9,9 +9,6 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one in `parent`, or else where this machine keeps what is temporary.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub(crate) fn new(parent: Option<&Path>, what: &str) -> anyhow::Result<Self> {
         let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
         let path = parent.join(format!("claudemesh-{what}-{}", crate::id::generate()));

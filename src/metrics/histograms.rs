@@ -75,7 +75,6 @@ impl Timing {
     }
 
     /// What was observed since this was last called. For one caller.
-    #[must_use]
     pub fn take_recent(&self) -> Quantiles {
         let mut counts = [0; BUCKETS];
         for (count, recent) in counts.iter_mut().zip(&*self.recent) {

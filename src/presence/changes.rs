@@ -26,7 +26,6 @@ use crate::session::Session;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
 
 /// `peer_left` for a presence.
-#[must_use]
 pub(crate) fn peer_left(record: &PresenceRecord) -> Announcement {
     let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
     events::announcement("peer_left", record, data, false)
@@ -113,7 +112,6 @@ pub(crate) struct Ending {
 
 impl Ending {
     /// An end that nobody has to answer for.
-    #[must_use]
     pub(crate) fn of(record: &PresenceRecord, close: Option<CloseReason>) -> Self {
         Self { record: record.clone(), close, audit: Vec::new() }
     }
@@ -258,10 +256,6 @@ fn rehome_all(parts: &Arc<Parts>, mesh: &MeshId, endings: &[Ending], ended: &[Pr
 }
 
 /// Ends presences whoever holds them: their leases too.
-///
-/// # Errors
-///
-/// As [`end`].
 pub(crate) async fn remove(
     parts: &Arc<Parts>,
     mesh: &MeshId,
@@ -310,10 +304,6 @@ pub(crate) fn end_claims(parts: &Arc<Parts>, room: &Arc<Room>, claims: Vec<Candi
 }
 
 /// Whether the store still admits a presence's member.
-///
-/// # Errors
-///
-/// The store's.
 pub(crate) async fn is_admitted(
     parts: &Parts,
     record: &PresenceRecord,
@@ -324,7 +314,6 @@ pub(crate) async fn is_admitted(
 }
 
 /// The end of a presence, whichever node holds it: after `before`, its audit row.
-#[must_use]
 pub(crate) fn ended_row(record: &PresenceRecord, before: &[AuditEntry]) -> EndPresence {
     let left = AuditEntry {
         mesh: record.mesh.clone(),

@@ -38,10 +38,6 @@ pub(crate) fn begin(parts: &Arc<Parts>, room: &Arc<Room>, session: Arc<Session>,
 
 /// Changes the session's record everywhere, and tells its peers what they are told of.
 /// A session that has ended says nothing any more.
-///
-/// # Errors
-///
-/// The sentence for the peer: it is refused, and nothing was changed.
 pub(crate) async fn apply(
     parts: &Arc<Parts>,
     room: &Arc<Room>,
@@ -101,10 +97,6 @@ async fn set_groups(
 }
 
 /// The profile that a change makes.
-///
-/// # Errors
-///
-/// The sentence for the peer: it is too long.
 pub(crate) fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profile, String> {
     let mut profile = record.profile.clone();
     profile.merge(given);
@@ -115,10 +107,6 @@ pub(crate) fn merged(record: &PresenceRecord, given: SetProfile) -> Result<Profi
 }
 
 /// The groups with one more, or with another role in one of them.
-///
-/// # Errors
-///
-/// The sentence for the peer: it cannot be.
 pub(crate) fn with_group(record: &PresenceRecord, group: Group) -> Result<Vec<Group>, String> {
     let long = group.name.len() > limits::GROUP_NAME_BYTES_MAX
         || group.role.as_ref().is_some_and(|role| role.len() > limits::GROUP_NAME_BYTES_MAX);

@@ -42,7 +42,6 @@ pub(crate) enum Word {
 /// counts only where nobody else has spoken. What a hook said decays in silence; if it was
 /// said in the future, as of a clock that has gone back since, it counts as said now, or
 /// it would stand until that time comes again.
-#[must_use]
 pub(crate) fn decide(
     stands: Standing,
     word: Word,
@@ -79,7 +78,6 @@ fn write(stands: Standing, (status, source, at): Standing, fresh_ms: i64) -> Sta
 }
 
 /// Puts what a word makes of a record's status into it.
-#[must_use]
 pub(crate) fn rewrite(
     record: &mut PresenceRecord,
     word: Word,

@@ -20,6 +20,11 @@ pub trait Ask: Serialize + DeserializeOwned + Send + Sync + 'static {
 pub trait Answer: Serialize + DeserializeOwned + Send + 'static {
     /// The answer's `type`.
     const TYPE: &'static str;
+
+    /// Why what was asked for is not done, where the answer itself says so.
+    fn refusal(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a request without a `_reqId` is told: what older brokers told it. A stray

@@ -176,6 +176,10 @@ pub struct Ack {
 
 impl Answer for Ack {
     const TYPE: &'static str = "ack";
+
+    fn refusal(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
 }
 
 /// `push`: a message, or a system event.

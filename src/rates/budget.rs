@@ -21,17 +21,12 @@ pub struct Budget {
 
 impl Budget {
     /// A full budget; of 0 per minute, one that covers everything.
-    #[must_use]
     pub fn new(per_minute: u32, burst: u32) -> Self {
         Self { per_minute, burst, parts: i64::from(burst) * PARTS, at_ms: 0 }
     }
 
     /// Takes what a request costs, at most the burst. Times are milliseconds since
     /// the budget began, and never go back.
-    ///
-    /// # Errors
-    ///
-    /// After how long it will be covered; nothing was taken.
     pub fn take(&mut self, now_ms: i64, cost: u32) -> Result<(), Duration> {
         if self.per_minute == 0 {
             return Ok(());

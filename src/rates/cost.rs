@@ -22,25 +22,21 @@ const OF_FULL_PAGE: u32 = 50;
 const WHOLE_ID_CHARS: usize = 32;
 
 /// What everybody is told of, in a mesh of that many presences.
-#[must_use]
 pub(crate) fn told_to(presences: usize, besides: u32) -> u32 {
     besides + of_all(presences)
 }
 
 /// A page of a list of that many presences.
-#[must_use]
 pub(crate) fn page_of(presences: usize) -> u32 {
     4 + of_all(presences).min(OF_FULL_PAGE)
 }
 
 /// What became of a message, told for each of that many presences.
-#[must_use]
 pub(crate) fn look_up(id: &str, presences: usize) -> u32 {
     if id.len() < WHOLE_ID_CHARS { 20 } else { page_of(presences) }
 }
 
 /// A presence that begins: a row, an audit row, and everybody is told.
-#[must_use]
 pub(crate) fn of_new_presence(presences: usize) -> u32 {
     told_to(presences, 10)
 }

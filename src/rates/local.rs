@@ -22,10 +22,6 @@ impl LocalRate {
     }
 
     /// One more of that name.
-    ///
-    /// # Errors
-    ///
-    /// After how long it may be.
     pub(super) fn check(&self, name: &str) -> Result<(), Duration> {
         if self.per_minute == 0 {
             return Ok(());

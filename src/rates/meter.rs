@@ -54,10 +54,6 @@ impl Meter {
     ///
     /// A cluster that does not answer stops nobody: it decides by itself what its
     /// local share is, and an error means that even that could not be asked.
-    ///
-    /// # Errors
-    ///
-    /// After how long there will be enough, if nothing else is taken.
     pub(super) async fn take(
         &self,
         cluster: &dyn Cluster,

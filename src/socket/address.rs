@@ -40,14 +40,12 @@ const PROXY_HEADERS: [&str; 11] = [
 ];
 
 /// Whether a header says that the socket is a proxy's and not the client's.
-#[must_use]
 pub(crate) fn shows_proxy(headers: &HeaderMap) -> bool {
     PROXY_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether a client's address, as [`Addresses::client`] has it, is its own and not that of
 /// all whom nobody vouches for.
-#[must_use]
 pub(crate) fn is_told_from_others(address: IpAddr) -> bool {
     address != STRANGERS
 }
@@ -107,7 +105,6 @@ pub(crate) enum Arrival {
 
 impl Addresses {
     /// Counts as `MAX_CONNECTIONS_PER_IP` says.
-    #[must_use]
     pub(crate) fn new(config: &Config) -> Self {
         let (http, on_fly) = (config.http.clone(), config.node.on_fly);
         Self(Arc::new(Shared { http, on_fly, counts: Mutex::default() }))
@@ -151,7 +148,6 @@ impl Addresses {
     }
 
     /// A socket from there has been accepted.
-    #[must_use]
     pub(crate) fn arrive(&self, socket: IpAddr) -> Arrival {
         let socket = socket.to_canonical();
         let max = self.0.http.connections_per_ip_max;
@@ -169,10 +165,6 @@ impl Addresses {
     /// A place for an upgrade; `None` if the listener has counted the socket
     /// already, and for clients of this machine, which have no limits: there,
     /// everybody has the same address.
-    ///
-    /// # Errors
-    ///
-    /// The answer to send instead: 429.
     pub(crate) fn enter_upgrade(
         &self,
         rates: &Rates,
@@ -220,10 +212,6 @@ pub(crate) fn too_many_sockets() -> Response {
 }
 
 /// Whether a stranger at that address may ask for something that costs.
-///
-/// # Errors
-///
-/// The answer to send instead: 429.
 pub(crate) fn may_call(rates: &Rates, address: IpAddr) -> Result<(), Box<Response>> {
     if address.is_loopback() {
         return Ok(());

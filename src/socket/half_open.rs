@@ -52,7 +52,6 @@ pub(crate) struct HalfOpenGuard {
 }
 
 /// Files that the broker needs beside its sockets: the database, Redis, logs.
-#[must_use]
 pub(crate) fn reserved_files(config: &Config) -> u64 {
     let database = match &config.deployment {
         Deployment::Single { store: StoreConfig::Sqlite { .. } } => 0,
@@ -64,7 +63,6 @@ pub(crate) fn reserved_files(config: &Config) -> u64 {
 
 /// How many sockets may be half open where that many files may be open, `None`
 /// without a limit: half of what is left, so that peers always find room.
-#[must_use]
 pub(crate) fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
     let most = limits::HALF_OPEN_SOCKETS_MAX;
     let half = open_files.map_or(u64::MAX, |files| files.saturating_sub(reserved) / 2);
@@ -73,7 +71,6 @@ pub(crate) fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
 
 impl HalfOpen {
     /// As many as this process can afford.
-    #[must_use]
     pub(crate) fn for_process(config: &Config) -> Self {
         let open_files = getrlimit(Resource::Nofile).current;
         let max = affordable(open_files, reserved_files(config));
@@ -82,13 +79,11 @@ impl HalfOpen {
     }
 
     /// At most `max`.
-    #[must_use]
     pub(crate) fn new(max: usize) -> Self {
         Self(Arc::new(Shared { max, ..Shared::default() }))
     }
 
     /// One more; over the most, the oldest is told to go.
-    #[must_use]
     pub(crate) fn enter(&self) -> HalfOpenGuard {
         let socket = Arc::new(Socket::default());
         let open = self.0.open.fetch_add(1, Ordering::AcqRel) + 1;
@@ -129,7 +124,6 @@ impl HalfOpen {
     }
 
     /// How many there are.
-    #[must_use]
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.0.open.load(Ordering::Acquire)
@@ -138,7 +132,6 @@ impl HalfOpen {
 
 impl HalfOpenGuard {
     /// Cancelled when it is told to go.
-    #[must_use]
     pub(crate) fn evicted(&self) -> CancellationToken {
         self.socket.evicted.clone()
     }

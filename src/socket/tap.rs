@@ -32,7 +32,6 @@ struct State {
 impl Tap {
     /// A number that changes when the peer has taken some of what the kernel held
     /// for it, so that the kernel took more: the peer reads, however slowly.
-    #[must_use]
     pub(crate) fn taken(&self) -> u64 {
         self.0.taken.load(Ordering::Relaxed)
     }
@@ -46,7 +45,6 @@ impl Tap {
     }
 }
 
-/// The socket.
 pub(crate) struct Tapped {
     stream: TcpStream,
     tap: Tap,
@@ -55,7 +53,6 @@ pub(crate) struct Tapped {
 
 impl Tapped {
     /// That socket, with its handle.
-    #[must_use]
     pub(crate) fn new(stream: TcpStream) -> (Self, Tap) {
         // A peer's progress shows when the kernel takes more; a socket that
         // cannot be set so still works.
@@ -151,13 +148,11 @@ impl Progress {
     pub(crate) const LOOKS: u32 = 8;
 
     /// Begins with what it has taken before.
-    #[must_use]
     pub(crate) fn after(taken: u64) -> Self {
         Self { taken, looks: 0 }
     }
 
     /// Looks; whether it has stood still for too long.
-    #[must_use]
     pub(crate) fn is_over(&mut self, taken: u64) -> bool {
         if taken != self.taken {
             *self = Self::after(taken);

@@ -47,13 +47,10 @@ impl Series {
     }
 
     /// All of them, oldest first.
-    #[must_use]
     pub(crate) fn points(&self) -> Vec<Point> {
         self.0.iter().copied().collect()
     }
 
-    /// The newest.
-    #[must_use]
     pub(crate) fn newest(&self) -> Option<Point> {
         self.0.back().copied()
     }

@@ -56,10 +56,6 @@ impl Confirmations {
 
     /// Writes what one session is done with, now: before another socket of
     /// the same session reads its mail.
-    ///
-    /// # Errors
-    ///
-    /// The store's; nothing is forgotten.
     pub(crate) async fn settle(
         &self,
         store: &dyn Mail,

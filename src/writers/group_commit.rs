@@ -50,7 +50,6 @@ pub trait Pending: Send + 'static {
 
 /// An envelope on its way to the store.
 pub struct Submission<P> {
-    /// The envelope.
     pub envelope: NewEnvelope,
     /// When its frame was read.
     pub received: Instant,
@@ -69,7 +68,6 @@ pub struct CommitQueue<P> {
 pub(crate) struct CommitLane<P>(mpsc::Receiver<Submission<P>>);
 
 /// A queue of that many lanes.
-#[must_use]
 pub(crate) fn lanes<P: Pending>(count: usize) -> (CommitQueue<P>, Vec<CommitLane<P>>) {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
         .map(|_| {

@@ -36,7 +36,6 @@ pub(crate) struct Openings(mpsc::Receiver<Opening>);
 
 impl PresenceWriter {
     /// A journal and what its writer reads.
-    #[must_use]
     pub(crate) fn new() -> (Self, Openings) {
         let (openings, receiver) = mpsc::channel(limits::PRESENCE_QUEUE_MAX);
         let journal = Self { openings, changes: Mutex::default(), wake: Notify::new() };
@@ -45,10 +44,6 @@ impl PresenceWriter {
 
     /// Writes a presence that begins, with others that begin now; returns its
     /// multicast position.
-    ///
-    /// # Errors
-    ///
-    /// As [`Presences::open`].
     pub(crate) async fn open(&self, presence: OpenPresence) -> Result<i64> {
         let gone = || StoreError::Unavailable("the node is stopping".to_owned());
         let (reply, answer) = oneshot::channel();

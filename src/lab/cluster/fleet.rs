@@ -147,7 +147,6 @@ impl Fleet {
         &self.folder
     }
 
-    /// The servers.
     pub(super) fn services(&self) -> Vec<Running> {
         let servers = self.members.iter().filter(|member| !member.is_node());
         servers.map(Member::running).collect()
