@@ -6,7 +6,7 @@
 //! - [`backends`]: the store and the cluster that the configuration names
 //! - [`owner`]: whose store it is
 //! - [`assembly`]: the parts of a node
-//! - [`drain`]: how it ends
+//! - [`mod@drain`]: how it ends
 
 mod assembly;
 mod backends;

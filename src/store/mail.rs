@@ -97,7 +97,7 @@ pub struct ClaimRequest {
     pub member_key: Option<Key>,
     /// The session's own key.
     pub session_key: Option<Key>,
-    /// Whether only [`Priority::Now`](crate::protocol::Priority::Now) may be given.
+    /// Whether only [`Priority::Now`] may be given.
     pub urgent_only: bool,
     /// What is on its way to it already.
     pub in_flight: Vec<MessageId>,

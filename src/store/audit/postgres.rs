@@ -1,7 +1,7 @@
 //! The audit chain: what is appended, and reading it.
 //!
 //! The functions `mesh.broker_append_v2` and its callers take the lock of each
-//! chain ([`chain_lock_key`]), read where it ends and append, all in one round
+//! chain (`chain_lock_key`), read where it ends and append, all in one round
 //! trip: a chain cannot fork, and no lock is held while a node thinks.
 
 use async_trait::async_trait;

@@ -12,7 +12,7 @@ use crate::store::postgres::chain::Entries;
 use crate::store::postgres::row::{clean, to_json};
 use crate::store::{Admission, Member, Members, Result, Role};
 
-/// `select` for [`member`], with the conditions given.
+/// A `select` of members, with the conditions given.
 macro_rules! select_members {
     ($conditions:literal) => {
         concat!(

@@ -15,7 +15,7 @@ use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Admission, Member, Members, Result, Role};
 
-/// `select` for [`member`], with the conditions given.
+/// A `select` of members, with the conditions given.
 macro_rules! select_members {
     ($conditions:literal) => {
         concat!(

@@ -10,7 +10,7 @@ use crate::store::postgres::error::slug_taken;
 use crate::store::postgres::row::clean;
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
-/// `select` for [`mesh_of`], with the conditions given.
+/// A `select` of meshes, with the conditions given.
 macro_rules! select_mesh {
     ($conditions:literal) => {
         concat!(
