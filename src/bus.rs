@@ -181,9 +181,9 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::cluster::PresenceRecord;
     use crate::id::Key;
     use crate::presence::fakes::{Fakes, entered, member, mesh, record, settled};
+    use crate::record::PresenceRecord;
 
     #[tokio::test]
     async fn records_that_do_not_fit_their_members_are_looked_into_once_at_a_time() {

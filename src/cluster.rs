@@ -12,7 +12,6 @@
 pub mod books;
 pub(crate) mod bus;
 mod clock;
-mod record;
 pub mod redis;
 pub mod single;
 mod view;
@@ -25,11 +24,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender};
-pub use record::{PresenceRecord, SessionIdentity};
 pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
 
 use crate::id::{MeshId, PresenceId};
 use crate::protocol::Status;
+use crate::record::PresenceRecord;
 
 /// What the cluster answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -10,10 +10,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
 use crate::protocol::{ServerMessage, SystemEvent};
+use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::outbox::Subject;
 

@@ -5,6 +5,7 @@
 //! - words: [`id`], [`clock`], [`limits`], [`config`], [`metrics`], [`logging`]
 //! - the wire: [`protocol`], [`codec`]
 //! - proof and sealing: [`auth`], [`sealing`], [`audit`]
+//! - a presence as all of them know it: [`record`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
 //! - what a node knows: [`session`], [`registry`], [`rates`]
 //! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
@@ -42,6 +43,7 @@ mod node;
 mod presence;
 pub mod protocol;
 mod rates;
+pub mod record;
 pub mod registry;
 mod sealing;
 pub mod session;

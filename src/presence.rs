@@ -24,12 +24,13 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
-use crate::cluster::{Cluster, PresenceRecord};
+use crate::cluster::Cluster;
 use crate::config::PresenceConfig;
 use crate::delivery;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
+use crate::record::PresenceRecord;
 use crate::registry::Registry;
 use crate::store::{Members, Presences};
 use crate::writers::presences::PresenceWriter;

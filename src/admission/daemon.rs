@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::admission::Parts;
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::presence::changes;
+use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::store::ReattachPresence;
 

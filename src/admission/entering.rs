@@ -11,12 +11,13 @@ use super::place::let_go;
 use super::record::{hello_ack, joined, opening};
 use super::{Active, Parts, Proven, Refusal, daemon};
 use crate::clock::Timestamp;
-use crate::cluster::{LeaseRef, PresenceRecord, Release};
+use crate::cluster::{LeaseRef, Release};
 use crate::codec::Codec;
 use crate::delivery::drain;
 use crate::presence::changes;
 use crate::presence::status::{self, Word};
 use crate::protocol::{CloseReason, ServerMessage, Status};
+use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
@@ -72,7 +73,7 @@ impl Entering<'_> {
         }
         apply_pending_status(parts, &mut record).await;
         record.epoch = lease.epoch;
-        let opened = opening(parts, &self.proven, &record);
+        let opened = opening(&self.proven, &record);
         let position = match parts.presence.writer.open(opened).await {
             Ok(position) => position,
             Err(error) => {

@@ -6,10 +6,11 @@ use super::record::new_record;
 use super::{Proven, Refusal};
 use crate::admission::Parts;
 use crate::clock::Timestamp;
-use crate::cluster::{Acquired, LeaseRef, PresenceRecord, Release};
+use crate::cluster::{Acquired, LeaseRef, Release};
 use crate::id::MeshId;
 use crate::presence::changes;
 use crate::protocol::CloseReason;
+use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
 use crate::store::ReattachPresence;
 

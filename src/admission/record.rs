@@ -6,15 +6,14 @@ use super::Proven;
 use crate::admission::Parts;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::cluster::bus::Announcement;
 use crate::events;
 use crate::limits;
 use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
-use crate::protocol::handshake::About;
 use crate::protocol::{
     Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile,
 };
+use crate::record::PresenceRecord;
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
 pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
@@ -105,7 +104,7 @@ fn cut_option(text: Option<&str>) -> Option<String> {
     text.map(|text| cut(text, limits::HELLO_TEXT_BYTES_MAX).to_owned())
 }
 
-pub(super) fn opening(parts: &Parts, proven: &Proven, record: &PresenceRecord) -> OpenPresence {
+pub(super) fn opening(proven: &Proven, record: &PresenceRecord) -> OpenPresence {
     let groups = record.groups.clone();
     let audit = match (&record.session_key, record.role) {
         (Some(session_key), PeerRole::Session) => AuditEvent::SessionJoined {
@@ -119,32 +118,7 @@ pub(super) fn opening(parts: &Parts, proven: &Proven, record: &PresenceRecord) -
             restored: proven.admitted.saved.is_some(),
         },
     };
-    OpenPresence {
-        id: record.id.clone(),
-        mesh: record.mesh.clone(),
-        member: record.member.clone(),
-        session_key: record.session_key.clone(),
-        role: record.role,
-        about: About {
-            display_name: Some(record.display_name.clone()),
-            session_id: record.session_id.clone(),
-            pid: record.pid,
-            cwd: record.cwd.clone(),
-            hostname: record.hostname.clone(),
-            peer_type: record.peer_type.clone(),
-            channel: record.channel.clone(),
-            model: record.model.clone(),
-            groups: None,
-        },
-        groups: record.groups.clone(),
-        status: record.status,
-        status_source: record.status_source,
-        visible: record.visible,
-        profile: record.profile.clone(),
-        node: parts.node.id.to_string(),
-        actor_name: record.display_name.clone(),
-        audit,
-    }
+    OpenPresence { record: record.clone(), audit }
 }
 
 pub(super) fn joined(proven: &Proven, record: &PresenceRecord) -> Announcement {

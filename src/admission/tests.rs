@@ -10,7 +10,6 @@ use crate::admission::teardown;
 use crate::app;
 use crate::audit::AuditEvent;
 use crate::auth::SecretKey;
-use crate::cluster::PresenceRecord;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
@@ -18,6 +17,7 @@ use crate::id::{self, MemberId};
 use crate::node::Node;
 use crate::presence::{UnsettledEnd, changes};
 use crate::protocol::handshake::About;
+use crate::record::PresenceRecord;
 use crate::store::{Join, Joined, Moderation, NewInvite, NewMesh, Role};
 
 const CAP: u64 = 60_000;
@@ -182,13 +182,7 @@ async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
     let (here, _outbox) = scene.enters(owner).await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene
-        .node
-        .stores
-        .members
-        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
-        .await
-        .expect("a member");
+    scene.node.stores.members.set_grant(&bob.id, key, Some(&[])).await.expect("a member");
     members::refresh(&scene.node.presence, &here.room).await;
     let (active, outbox) = scene.enters(proven).await;
     let member = active.room.member(&bob.id).expect("a member");
@@ -202,13 +196,7 @@ async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
     let bob = scene.member().await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
     let key = scene.owner.key.as_str();
-    scene
-        .node
-        .stores
-        .members
-        .set_grant(Timestamp::now(), &bob.id, key, Some(&[]))
-        .await
-        .expect("a member");
+    scene.node.stores.members.set_grant(&bob.id, key, Some(&[])).await.expect("a member");
     // As where the store tells of a change in a mesh that has no room here.
     scene.node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
     let (active, _outbox) = scene.enters(proven).await;

@@ -232,8 +232,7 @@ async fn grant(
         let message = "a member needs no grant from itself; name two different members";
         return Err(Failure::new("own_grant", message).into());
     }
-    let now = Timestamp::now();
-    store.members.set_grant(now, &member.id, key.as_str(), capabilities.as_deref()).await?;
+    store.members.set_grant(&member.id, key.as_str(), capabilities.as_deref()).await?;
     let what = match capabilities.as_deref() {
         None => "the default".to_owned(),
         Some([]) => "nothing".to_owned(),

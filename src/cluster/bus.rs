@@ -6,10 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::PresenceRecord;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::{Push, Said, Status, SystemEvent};
+use crate::record::PresenceRecord;
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]

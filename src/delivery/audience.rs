@@ -2,9 +2,10 @@
 
 use super::Parts;
 use super::policy::{self, Capability, Target};
-use crate::cluster::{MulticastSender, PresenceRecord};
+use crate::cluster::MulticastSender;
 use crate::id::MemberId;
 use crate::metrics;
+use crate::record::PresenceRecord;
 use crate::registry::Room;
 
 /// Whether a multicast of that number is to go to that presence, as far as its

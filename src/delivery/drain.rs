@@ -9,11 +9,12 @@ pub(crate) mod rewind;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::{MulticastSender, PresenceRecord};
+use crate::cluster::MulticastSender;
 use crate::delivery::policy::{self, Capability, Target};
 use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
 use crate::limits;
+use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::inbox::{DrainPlan, Route};

@@ -1,8 +1,8 @@
 //! Targets, grants and holds. Pure.
 
-use crate::cluster::PresenceRecord;
 use crate::id::Key;
 use crate::protocol::{PeerRole, Priority, Status};
+use crate::record::PresenceRecord;
 use crate::registry::Candidate;
 use crate::store::Member;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::id::PresenceId;
 use crate::protocol::PeerRole;
+use crate::record::PresenceRecord;
 
 /// Where a presence stands in the list: those that are here before those in grace,
 /// sessions before control planes, then the oldest first. Clients write to the first of

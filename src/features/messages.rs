@@ -5,7 +5,6 @@ use super::moderators::is_moderator;
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::delivery::drain;
 use crate::delivery::policy::Target;
 use crate::limits;
@@ -15,6 +14,7 @@ use crate::protocol::{
     Ack, ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus,
 };
 use crate::rates::cost;
+use crate::record::PresenceRecord;
 use crate::store::{self, Confirm, MessageState};
 
 /// The peer is done with a delivery.

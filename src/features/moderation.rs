@@ -10,7 +10,6 @@ use super::paging::{Budget, Page, from_cursor, page};
 use super::{Context, Refusal};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::cluster::PresenceRecord;
 use crate::id::MemberId;
 use crate::limits;
 use crate::presence::changes::{Ending, remove};
@@ -20,6 +19,7 @@ use crate::protocol::{
     Ask, Ban, BanAck, BanEntry, BansList, CloseReason, Disconnect, DisconnectAck, Kick, KickAck,
     KickRequest, ListBans, PeerRole, TargetRequest, Unban, UnbanAck,
 };
+use crate::record::PresenceRecord;
 use crate::store::{AuditEntry, Member, Moderation};
 
 /// How sessions are removed.

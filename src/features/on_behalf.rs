@@ -6,9 +6,10 @@
 //! there is none, it is about the visitor.
 
 use super::{Context, Refusal};
-use crate::cluster::{BusMessage, ClusterHealth, PresenceRecord};
+use crate::cluster::{BusMessage, ClusterHealth};
 use crate::presence::said::{merged, with_group};
 use crate::protocol::{Ack, Said};
+use crate::record::PresenceRecord;
 use crate::registry::Candidate;
 
 /// The session that a visitor speaks for.

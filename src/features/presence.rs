@@ -4,12 +4,12 @@ use super::listing::{Cursor, cursor_of, listed};
 use super::on_behalf::{pass_on, spoken_for};
 use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
-use crate::cluster::PresenceRecord;
 use crate::limits;
 use crate::presence::changes::{change, replace};
 use crate::presence::said;
 use crate::protocol::budget::{cut, cut_string, groups_within, value_bytes};
 use crate::protocol::{Ack, ListPeers, PeerInfo, PeersList, Said, SetStats};
+use crate::record::PresenceRecord;
 use crate::registry::Candidate;
 use crate::store::PresenceChange;
 

@@ -179,7 +179,7 @@ fn failed(status: StatusCode, error: &str) -> Response {
 }
 
 fn applied(found: &Found) -> Response {
-    Json(json!({ "ok": true, "presence_id": found.at.id })).into_response()
+    Json(json!({ "ok": true, "presence_id": found.record.id })).into_response()
 }
 
 fn ambiguous() -> Response {
@@ -225,10 +225,10 @@ async fn apply_from(state: &HttpState, word: &Word, client: IpAddr) -> Response 
             return failed(StatusCode::SERVICE_UNAVAILABLE, "the database did not answer");
         }
     };
-    let named = found.into_iter().filter(|found| found.is_open() && found.is_called(word));
+    let named = found.into_iter().filter(|found| found.record.online && found.is_called(word));
     let Choice::One(found) = choice::choose(named.collect(), word) else { return forbidden() };
-    let (presence, status, at) = (found.at.id.clone(), word.status, Timestamp::now());
-    let room = state.registry.room(&found.at.mesh);
+    let (presence, status, at) = (found.record.id.clone(), word.status, Timestamp::now());
+    let room = state.registry.room(&found.record.mesh);
     match room.as_ref().and_then(|room| Some((room, room.session(&presence)?))) {
         Some((room, session)) if session.is_open_from(client) => {
             status::apply_hook(&state.presence, room, &presence, status, at).await;
@@ -238,7 +238,7 @@ async fn apply_from(state: &HttpState, word: &Word, client: IpAddr) -> Response 
         None => {
             let client = client.to_string();
             let message = BusMessage::HookFrom { presence, status, at, client };
-            state.cluster.publish(&found.at.mesh, &message);
+            state.cluster.publish(&found.record.mesh, &message);
             Json(json!({ "ok": true, "forwarded": true })).into_response()
         }
     }
@@ -247,22 +247,18 @@ async fn apply_from(state: &HttpState, word: &Word, client: IpAddr) -> Response 
 /// The node that holds the socket applies it; that of one in grace is written
 /// here, for when its session is back. The row's own status may be behind.
 async fn tell(state: &HttpState, found: &Found, status: Status) {
-    let (now, at) = (Timestamp::now(), &found.at);
-    if let Some(room) = state.registry.room(&at.mesh)
-        && room.session(&at.id).is_some()
+    let (now, record) = (Timestamp::now(), &found.record);
+    if let Some(room) = state.registry.room(&record.mesh)
+        && room.session(&record.id).is_some()
     {
-        return status::apply_hook(&state.presence, &room, &at.id, status, now).await;
+        return status::apply_hook(&state.presence, &room, &record.id, status, now).await;
     }
-    match &found.record {
-        Some(record) if !record.online => {
-            status::apply_hook_in_grace(&state.presence, record.as_ref().clone(), status, now)
-                .await;
-        }
-        _ => {
-            let message = BusMessage::HookStatus { presence: at.id.clone(), status, at: now };
-            state.cluster.publish(&at.mesh, &message);
-        }
+    if found.is_listed && !record.online {
+        let record = record.as_ref().clone();
+        return status::apply_hook_in_grace(&state.presence, record, status, now).await;
     }
+    let message = BusMessage::HookStatus { presence: record.id.clone(), status, at: now };
+    state.cluster.publish(&record.mesh, &message);
 }
 
 #[cfg(test)]

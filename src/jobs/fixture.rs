@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use crate::cluster::{ClusterError, MockCluster, PresenceRecord};
+use crate::cluster::{ClusterError, MockCluster};
 use crate::config::Config;
 use crate::delivery::testing;
 use crate::id::{Key, MeshId, PresenceId};
@@ -15,6 +15,7 @@ use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::rates::Rates;
+use crate::record::PresenceRecord;
 use crate::registry::{Registry, RoomGuard};
 use crate::session::Session;
 use crate::session::outbox::Taken;

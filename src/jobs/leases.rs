@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::STALE_MS;
 use crate::clock::Timestamp;
-use crate::cluster::{Cluster, ClusterHealth, HeldLease, PresenceRecord};
+use crate::cluster::{Cluster, ClusterHealth, HeldLease};
 use crate::id::MeshId;
 use crate::limits;
 use crate::presence::{self, changes};
 use crate::protocol::CloseReason;
-use crate::store::{OpenPresenceState, PresenceSearch, StoredPresence};
+use crate::store::PresenceSearch;
 
 /// Presences that one tick takes out.
 const REAP_MAX: usize = 500;
@@ -93,8 +93,7 @@ async fn adopt_unheard(
     cluster: &dyn Cluster,
     before: Timestamp,
 ) -> anyhow::Result<()> {
-    let stored = search.unheard(before).await?;
-    let records: Vec<PresenceRecord> = stored.into_iter().map(record_of).collect();
+    let records = search.unheard(before).await?;
     if !records.is_empty() {
         cluster.adopt(&records).await?;
     }
@@ -106,37 +105,6 @@ pub(super) async fn adopt_stale(search: &dyn PresenceSearch, cluster: &dyn Clust
     let before = Timestamp::now().plus_ms(-STALE_MS);
     if let Err(error) = adopt_unheard(search, cluster, before).await {
         tracing::debug!(%error, "stale presences wait");
-    }
-}
-
-fn record_of(stored: StoredPresence) -> PresenceRecord {
-    let StoredPresence { opened, member_key, member_name, connected_at, last_ping_at } = stored;
-    let OpenPresenceState { about, status: (status, status_source, status_updated_at), .. } =
-        opened;
-    PresenceRecord {
-        id: opened.id,
-        session_key: opened.session_key,
-        role: opened.role,
-        session_id: about.session_id,
-        display_name: about.display_name.unwrap_or(member_name),
-        status,
-        status_source,
-        status_updated_at,
-        summary: opened.summary,
-        groups: opened.groups,
-        last_seen_at: last_ping_at,
-        cwd: about.cwd,
-        pid: about.pid,
-        hostname: about.hostname,
-        peer_type: about.peer_type,
-        channel: about.channel,
-        model: about.model,
-        stats: opened.stats,
-        visible: opened.visible,
-        profile: opened.profile,
-        node: opened.node.unwrap_or_default(),
-        online: false,
-        ..PresenceRecord::new(opened.mesh, opened.member, member_key, connected_at)
     }
 }
 
@@ -162,8 +130,7 @@ mod tests {
     use super::*;
     use crate::id::PresenceId;
     use crate::jobs::fixture::{Mocks, Scene, closed_with, cluster_away, record, store_away};
-    use crate::protocol::handshake::About;
-    use crate::protocol::{PeerRole, Profile, Status, StatusSource};
+    use crate::record::PresenceRecord;
     use crate::store::MockPresenceSearch;
 
     fn ids<'a>(ids: impl Iterator<Item = &'a PresenceId>) -> Vec<String> {
@@ -245,30 +212,8 @@ mod tests {
         reap(&mocks.scene().presence).await;
     }
 
-    fn stored(id: &str, name: Option<&str>) -> StoredPresence {
-        let at = Timestamp::from_ms(1);
-        let about = About { display_name: name.map(str::to_owned), ..About::default() };
-        let opened = OpenPresenceState {
-            id: PresenceId::from(id),
-            mesh: MeshId::from("mesh"),
-            member: "member".into(),
-            session_key: None,
-            role: PeerRole::Session,
-            about,
-            groups: Vec::new(),
-            status: (Status::Working, StatusSource::Hook, at),
-            summary: Some("busy".to_owned()),
-            visible: false,
-            profile: Profile::default(),
-            stats: None,
-            node: Some("dead".to_owned()),
-        };
-        let (member_key, member_name) = ("key".into(), "ada".to_owned());
-        StoredPresence { opened, member_key, member_name, connected_at: at, last_ping_at: at }
-    }
-
     /// A store that is asked once for rows not heard of for so long, and finds these.
-    fn search(found: fn() -> Vec<StoredPresence>, age_ms: i64) -> MockPresenceSearch {
+    fn search(found: fn() -> Vec<PresenceRecord>, age_ms: i64) -> MockPresenceSearch {
         let (mut search, earliest) = (MockPresenceSearch::new(), Timestamp::now());
         search.expect_unheard().once().returning(move |before| {
             let asked_at = before.plus_ms(age_ms);
@@ -280,19 +225,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_stale_row_gets_its_grace_as_the_presence_that_it_was() {
-        let search = search(|| vec![stored("named", Some("Ada")), stored("plain", None)], STALE_MS);
+        let search = search(|| vec![record("mesh", "one"), record("mesh", "two")], STALE_MS);
         let mut mocks = Mocks::default();
         mocks.cluster.expect_adopt().once().returning(|records| {
-            let names: Vec<_> = records.iter().map(|it| it.display_name.as_str()).collect();
-            assert_eq!(names, ["Ada", "ada"], "the session's name, else the member's");
-            for record in records {
-                assert!(!record.online && !record.visible && !record.visitor);
-                assert_eq!((record.status, record.epoch), (Status::Working, 0));
-                assert_eq!(
-                    (record.node.as_str(), record.summary.as_deref()),
-                    ("dead", Some("busy"))
-                );
-            }
+            assert_eq!(ids(records.iter().map(|record| &record.id)), ["one", "two"]);
             Ok(())
         });
         adopt_stale(&search, &mocks.cluster).await;
@@ -318,7 +254,7 @@ mod tests {
             mocks.cluster.expect_health().return_const(health);
             mocks.cluster.expect_adopt().once().returning(|_| Err(cluster_away()));
             // A cluster that is away does not keep the node from starting.
-            resume(&search(|| vec![stored("one", None)], age_ms), &mocks.cluster).await;
+            resume(&search(|| vec![record("mesh", "one")], age_ms), &mocks.cluster).await;
         }
     }
 

@@ -116,12 +116,12 @@ mod tests {
     use std::collections::{HashSet, VecDeque};
 
     use super::*;
-    use crate::cluster::PresenceRecord;
     use crate::codec::SharedFrame;
     use crate::delivery::testing::stored;
     use crate::id::{MessageId, PresenceId};
     use crate::jobs::fixture::{Mocks, Scene, record, store_away};
     use crate::protocol::{ErrorFrame, Priority, ServerMessage};
+    use crate::record::PresenceRecord;
     use crate::session::Session;
     use crate::session::inbox::{Delivery, Route};
     use crate::session::outbox::Taken;

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::clock::Timestamp;
+use crate::cluster::MockCluster;
 use crate::cluster::bus::BusMessage;
-use crate::cluster::{MockCluster, PresenceRecord};
 use crate::config::Config;
 use crate::delivery;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
@@ -21,6 +21,7 @@ use crate::life::Life;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
+use crate::record::PresenceRecord;
 use crate::registry::{Registry, RoomGuard};
 use crate::store::{Member, MockMail, MockMembers, MockPresences, Role};
 use crate::writers::group_commit;

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use super::changes;
 use crate::clock::Timestamp;
-use crate::cluster::{LeaseRef, PresenceRecord};
+use crate::cluster::LeaseRef;
 use crate::config::PresenceConfig;
 use crate::delivery::drain;
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
 use crate::presence::Parts;
 use crate::protocol::{Status, StatusSource};
+use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::PresenceChange;

@@ -8,9 +8,10 @@ use super::changes::{self, Ending};
 use super::fakes::{Fakes, Told, entered, member, record, settled};
 use super::members;
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, PresenceRecord};
+use crate::cluster::BusMessage;
 use crate::id::{Key, PresenceId};
 use crate::protocol::CloseReason;
+use crate::record::PresenceRecord;
 use crate::store::{Admission, Member, StoreError};
 
 fn bob() -> Member {

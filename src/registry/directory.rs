@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cluster::PresenceRecord;
 use crate::id::{Key, PresenceId};
+use crate::record::PresenceRecord;
 use crate::session::Session;
 
 /// One presence: what the directory says, and its session if its socket is

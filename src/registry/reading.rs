@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::cluster::PresenceRecord;
 use crate::id::PresenceId;
+use crate::record::PresenceRecord;
 
 /// The readings of one mesh's directory.
 #[derive(Default)]

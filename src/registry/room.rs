@@ -14,9 +14,10 @@ use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};
 use crate::clock::Timestamp;
-use crate::cluster::{Multicast, PresenceRecord};
+use crate::cluster::Multicast;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::protocol::PeerRole;
+use crate::record::PresenceRecord;
 use crate::session::Session;
 use crate::store::Member;
 

@@ -1,9 +1,9 @@
 //! What is read and heard in orders that only a race brings about.
 
 use super::*;
-use crate::cluster::PresenceRecord;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::PeerRole;
+use crate::record::PresenceRecord;
 use crate::store::Member;
 
 fn member(id: &str, key: &str, mode: &str) -> Member {

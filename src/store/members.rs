@@ -58,7 +58,6 @@ pub trait Members: Send + Sync + 'static {
     /// Replaces one entry of a member's grants; `None` restores the defaults.
     async fn set_grant<'a>(
         &self,
-        now: Timestamp,
         member: &MemberId,
         sender_key: &str,
         capabilities: Option<&'a [String]>,

@@ -6,9 +6,8 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::protocol::handshake::About;
-use crate::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
+use crate::protocol::{PeerRole, Status, StatusSource};
+use crate::record::PresenceRecord;
 use crate::store::Result;
 use crate::store::columns::Columns;
 use crate::store::presences::Attributes;
@@ -18,139 +17,55 @@ use crate::store::presences::Attributes;
 #[async_trait]
 pub trait PresenceSearch: Send + Sync + 'static {
     /// Presences that are not ended and were last heard of before that
-    /// instant, with enough to list them and to let their sessions reattach.
-    async fn unheard(&self, before: Timestamp) -> Result<Vec<StoredPresence>>;
+    /// instant.
+    async fn unheard(&self, before: Timestamp) -> Result<Vec<PresenceRecord>>;
 
     /// Open presences in that directory, of any mesh: those with that process id
     /// first (0 is no process), then the newest first.
-    async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceAt>>;
+    async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceRecord>>;
 
     /// Open presences of sessions that call themselves so, of any mesh, newest
     /// first.
-    async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceAt>>;
+    async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceRecord>>;
 }
 
-/// A presence as the tables keep it.
-#[derive(Clone, Debug)]
-pub struct StoredPresence {
-    /// As it was opened, with its changes since.
-    pub opened: OpenPresenceState,
-    /// The member's key.
-    pub member_key: Key,
-    /// The member's name.
-    pub member_name: String,
-    /// When it began.
-    pub connected_at: Timestamp,
-    /// When it was last heard of.
-    pub last_ping_at: Timestamp,
-}
-
-/// The part of a presence that changes with its life.
-#[derive(Clone, Debug)]
-pub struct OpenPresenceState {
-    /// Its id.
-    pub id: PresenceId,
-    /// Its mesh.
-    pub mesh: MeshId,
-    /// Its member.
-    pub member: MemberId,
-    /// Its own key, if it has one.
-    pub session_key: Option<Key>,
-    /// What kind of connection it is.
-    pub role: PeerRole,
-    /// What it says of itself.
-    pub about: About,
-    /// The groups it is in.
-    pub groups: Vec<Group>,
-    /// Its status, where it came from, since when.
-    pub status: (Status, StatusSource, Timestamp),
-    /// What it says it is doing.
-    pub summary: Option<String>,
-    /// Whether others see it.
-    pub visible: bool,
-    /// What it says of itself.
-    pub profile: Profile,
-    /// Its counters.
-    pub stats: Option<Stats>,
-    /// The node that last held it.
-    pub node: Option<String>,
-}
-
-/// An open presence that a hook may mean.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PresenceAt {
-    /// The presence.
-    pub id: PresenceId,
-    /// Its mesh.
-    pub mesh: MeshId,
-    /// Its member.
-    pub member: MemberId,
-    /// The client's own name for the session.
-    pub session_id: String,
-    /// Its directory.
-    pub cwd: String,
-    /// Its process.
-    pub pid: i32,
-    /// When it began.
-    pub connected_at: Timestamp,
-}
-
-impl PresenceAt {
-    /// A row of `presence` with its mesh.
-    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
-        Ok(Self {
-            id: row.id("id")?,
-            mesh: row.id("mesh_id")?,
-            member: row.id("member_id")?,
-            session_id: row.text("session_id")?,
-            cwd: row.text("cwd")?,
-            pid: row.short("pid")?,
-            connected_at: row.time("connected_at")?,
-        })
-    }
-}
-
-impl StoredPresence {
-    /// A row of `presence` with its member.
-    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
-        let attributes: Attributes = row.described("attributes")?;
-        let about = About {
-            display_name: row.optional_text("display_name")?,
-            session_id: row.text("session_id")?,
-            pid: row.short("pid")?,
-            cwd: row.text("cwd")?,
-            hostname: attributes.hostname,
-            peer_type: attributes.peer_type,
-            channel: attributes.channel,
-            model: attributes.model,
-            groups: None,
-        };
-        let opened = OpenPresenceState {
-            id: row.id("id")?,
-            mesh: row.id("mesh_id")?,
-            member: row.id("member_id")?,
-            session_key: row.optional_id("session_pubkey")?,
-            // The column is plain text, and not only ours.
-            role: PeerRole::parse(row.str("role")?).unwrap_or(PeerRole::Session),
-            about,
-            groups: row.described("groups")?,
-            status: (
-                row.word("status", Status::parse)?,
-                row.word("status_source", StatusSource::parse)?,
-                row.time("status_updated_at")?,
-            ),
-            summary: row.optional_text("summary")?,
-            visible: attributes.visible.unwrap_or(true),
-            profile: attributes.profile.unwrap_or_default(),
-            stats: attributes.stats,
-            node: row.optional_text("node")?,
-        };
-        Ok(Self {
-            opened,
-            member_key: row.id("member_key")?,
-            member_name: row.text("member_name")?,
-            connected_at: row.time("connected_at")?,
-            last_ping_at: row.time("last_ping_at")?,
-        })
-    }
+/// A row of `presence` with its member, as of a presence in grace: the tables do not
+/// know who has a socket open.
+pub(in crate::store) fn read(row: &impl Columns) -> Result<PresenceRecord> {
+    let attributes: Attributes = row.described("attributes")?;
+    let display_name = match row.optional_text("display_name")? {
+        Some(name) => name,
+        None => row.text("member_name")?,
+    };
+    Ok(PresenceRecord {
+        id: row.id("id")?,
+        session_key: row.optional_id("session_pubkey")?,
+        // The column is plain text, and not only ours.
+        role: PeerRole::parse(row.str("role")?).unwrap_or(PeerRole::Session),
+        session_id: row.text("session_id")?,
+        display_name,
+        status: row.word("status", Status::parse)?,
+        status_source: row.word("status_source", StatusSource::parse)?,
+        status_updated_at: row.time("status_updated_at")?,
+        summary: row.optional_text("summary")?,
+        groups: row.described("groups")?,
+        last_seen_at: row.time("last_ping_at")?,
+        cwd: row.text("cwd")?,
+        pid: row.short("pid")?,
+        hostname: attributes.hostname,
+        peer_type: attributes.peer_type,
+        channel: attributes.channel,
+        model: attributes.model,
+        stats: attributes.stats,
+        visible: attributes.visible.unwrap_or(true),
+        profile: attributes.profile.unwrap_or_default(),
+        node: row.optional_text("node")?.unwrap_or_default(),
+        online: false,
+        ..PresenceRecord::new(
+            row.id("mesh_id")?,
+            row.id("member_id")?,
+            row.id("member_key")?,
+            row.time("connected_at")?,
+        )
+    })
 }

@@ -3,14 +3,16 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::protocol::handshake::About;
-use crate::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
+use crate::protocol::{Group, Profile, Stats, Status, StatusSource};
+use crate::record::PresenceRecord;
 use crate::store::{AuditEntry, PeerState, Result};
 
 /// Presences: rows that begin, change and end.
@@ -23,8 +25,7 @@ pub trait Presences: Send + Sync + 'static {
     async fn open(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>>;
 
     /// Brings a presence back that a new socket reattached to. Returns the
-    /// multicast position to go on from; `None` if the row is gone (the
-    /// caller opens a new one under the same id).
+    /// multicast position to go on from; `None` if the row is gone or ended.
     async fn reattach(
         &self,
         now: Timestamp,
@@ -33,7 +34,7 @@ pub trait Presences: Send + Sync + 'static {
     ) -> Result<Option<i64>>;
 
     /// Writes what changed about open presences.
-    async fn update(&self, now: Timestamp, changes: &[PresenceChange]) -> Result<()>;
+    async fn update(&self, changes: &[PresenceChange]) -> Result<()>;
 
     /// These presences were heard of, those among them that are open.
     async fn touch(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()>;
@@ -57,33 +58,9 @@ pub trait Presences: Send + Sync + 'static {
 /// A presence that begins.
 #[derive(Clone, Debug)]
 pub struct OpenPresence {
-    /// Its id, made by the lease.
-    pub id: PresenceId,
-    /// Its mesh.
-    pub mesh: MeshId,
-    /// Its member.
-    pub member: MemberId,
-    /// Its own key, if it has one.
-    pub session_key: Option<Key>,
-    /// What kind of connection it is.
-    pub role: PeerRole,
-    /// What it says of itself; `about.groups` is not read.
-    pub about: About,
-    /// The groups it starts in.
-    pub groups: Vec<Group>,
-    /// The status it starts with.
-    pub status: Status,
-    /// Where that came from.
-    pub status_source: StatusSource,
-    /// Whether others see it.
-    pub visible: bool,
-    /// What it said of itself before.
-    pub profile: Profile,
-    /// The node that holds it.
-    pub node: String,
-    /// The member's name, for the audit row.
-    pub actor_name: String,
-    /// The audit row.
+    /// The presence, which has no row yet.
+    pub record: PresenceRecord,
+    /// What the audit chain says of its beginning.
     pub audit: AuditEvent,
 }
 
@@ -137,6 +114,17 @@ impl PresenceChange {
             stats: None,
         }
     }
+
+    /// Takes over what a later change says.
+    pub fn merge(&mut self, later: Self) {
+        let Self { id: _, status, summary, groups, visible, profile, stats } = later;
+        self.status = status.or(self.status.take());
+        self.summary = summary.or(self.summary.take());
+        self.groups = groups.or(self.groups.take());
+        self.visible = visible.or(self.visible.take());
+        self.profile = profile.or(self.profile.take());
+        self.stats = stats.or(self.stats.take());
+    }
 }
 
 /// A presence whose socket closed.
@@ -171,15 +159,110 @@ pub struct EndPresence {
     pub audit: Vec<AuditEntry>,
 }
 
-/// The column `attributes`.
+/// The column `attributes`; what is not there is not known, or does not change.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(in crate::store) struct Attributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) peer_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) visible: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) profile: Option<Profile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) stats: Option<Stats>,
+}
+
+/// A presence to open, as an element of the statements' JSON.
+#[derive(Serialize)]
+struct NewRow<'a> {
+    id: &'a str,
+    mesh: &'a str,
+    member: &'a str,
+    session_id: &'a str,
+    session_key: Option<&'a str>,
+    display_name: &'a str,
+    pid: i32,
+    cwd: &'a str,
+    status: &'static str,
+    status_source: &'static str,
+    groups: &'a [Group],
+    role: &'static str,
+    node: &'a str,
+    attributes: Attributes,
+}
+
+impl<'a> From<&'a OpenPresence> for NewRow<'a> {
+    fn from(OpenPresence { record, .. }: &'a OpenPresence) -> Self {
+        Self {
+            id: record.id.as_str(),
+            mesh: record.mesh.as_str(),
+            member: record.member.as_str(),
+            session_id: &record.session_id,
+            session_key: record.session_key.as_ref().map(Key::as_str),
+            display_name: &record.display_name,
+            pid: record.pid,
+            cwd: &record.cwd,
+            status: record.status.as_str(),
+            status_source: record.status_source.as_str(),
+            groups: &record.groups,
+            role: record.role.as_str(),
+            node: &record.node,
+            attributes: Attributes {
+                hostname: record.hostname.clone(),
+                peer_type: record.peer_type.clone(),
+                channel: record.channel.clone(),
+                model: record.model.clone(),
+                visible: Some(record.visible),
+                profile: Some(record.profile.clone()),
+                stats: record.stats,
+            },
+        }
+    }
+}
+
+/// What changes about one presence, as an element of the statements' JSON.
+#[derive(Serialize)]
+struct ChangedRow {
+    id: PresenceId,
+    status: Option<&'static str>,
+    status_source: Option<&'static str>,
+    status_updated_ms: Option<i64>,
+    summary: Option<String>,
+    groups: Option<Vec<Group>>,
+    /// What takes the place of its like in the column.
+    attributes: Attributes,
+}
+
+impl From<PresenceChange> for ChangedRow {
+    fn from(change: PresenceChange) -> Self {
+        let PresenceChange { id, status, summary, groups, visible, profile, stats } = change;
+        Self {
+            id,
+            status: status.map(|(status, ..)| status.as_str()),
+            status_source: status.map(|(_, source, _)| source.as_str()),
+            status_updated_ms: status.map(|(.., since)| since.as_ms()),
+            summary,
+            groups,
+            attributes: Attributes { visible, profile, stats, ..Attributes::default() },
+        }
+    }
+}
+
+/// One row for each presence, as the statements must find it, and everybody's in one
+/// order, so that no two statements wait for each other.
+fn merged(changes: &[PresenceChange]) -> Vec<ChangedRow> {
+    let mut merged: BTreeMap<&PresenceId, PresenceChange> = BTreeMap::new();
+    for change in changes {
+        let known =
+            merged.entry(&change.id).or_insert_with(|| PresenceChange::of(change.id.clone()));
+        known.merge(change.clone());
+    }
+    merged.into_values().map(ChangedRow::from).collect()
 }

@@ -55,7 +55,7 @@ impl PresenceWriter {
     pub(crate) fn change(&self, change: PresenceChange) {
         let mut changes = self.changes.lock();
         match changes.get_mut(&change.id) {
-            Some(waiting) => merge(waiting, change),
+            Some(waiting) => waiting.merge(change),
             None => {
                 changes.insert(change.id.clone(), change);
             }
@@ -98,7 +98,7 @@ impl PresenceWriter {
             std::mem::take(&mut *self.changes.lock()).into_values().collect();
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(limits::PRESENCE_BATCH_MAX));
-            match store.update(Timestamp::now(), &changes).await {
+            match store.update(&changes).await {
                 Ok(()) => {}
                 Err(error) if error.is_retryable() => {
                     changes.extend(rest);
@@ -124,7 +124,7 @@ impl PresenceWriter {
         let mut waiting = self.changes.lock();
         for mut change in changes {
             if let Some(newer) = waiting.remove(&change.id) {
-                merge(&mut change, newer);
+                change.merge(newer);
             }
             waiting.insert(change.id.clone(), change);
         }
@@ -140,7 +140,7 @@ async fn one_by_one(
 ) -> std::result::Result<(), (StoreError, Vec<PresenceChange>)> {
     let mut changes = changes.into_iter();
     while let Some(change) = changes.next() {
-        let written = store.update(Timestamp::now(), std::slice::from_ref(&change)).await;
+        let written = store.update(std::slice::from_ref(&change)).await;
         match written {
             Ok(()) => {}
             Err(error) if error.is_retryable() => {
@@ -210,16 +210,6 @@ fn not_answered() -> StoreError {
     StoreError::Broken("the store did not answer for each presence".to_owned())
 }
 
-fn merge(older: &mut PresenceChange, newer: PresenceChange) {
-    let PresenceChange { id: _, status, summary, groups, visible, profile, stats } = newer;
-    older.status = status.or(older.status.take());
-    older.summary = summary.or(older.summary.take());
-    older.groups = groups.or(older.groups.take());
-    older.visible = visible.or(older.visible.take());
-    older.profile = profile.or(older.profile.take());
-    older.stats = stats.or(older.stats.take());
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -243,7 +233,7 @@ mod tests {
     ) -> (MockPresences, Arc<Mutex<Asked>>) {
         let asked = Arc::new(Mutex::new(Asked::default()));
         let (mut store, noted) = (MockPresences::new(), Arc::clone(&asked));
-        store.expect_update().returning(move |_, changes| {
+        store.expect_update().returning(move |changes| {
             let mut asked = noted.lock();
             asked.calls.push(changes.len());
             if asked.calls.len() > calls_max {

@@ -15,8 +15,8 @@ mod visitors;
 mod wire;
 
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::cluster::PresenceRecord;
 use claudemesh_broker::id::{Key, MemberId, MeshId};
+use claudemesh_broker::record::PresenceRecord;
 
 /// The session of that name, of the same member as all others, that has no socket yet.
 fn session(mesh: &MeshId, name: &str) -> PresenceRecord {

@@ -8,10 +8,11 @@ use serde_json::json;
 use super::super::*;
 use crate::admission::teardown::teardown;
 use crate::auth::{SecretKey, sign_attestation, sign_hello, sign_session_hello};
-use crate::cluster::{Acquired, BusMessage, ClusterError, LeaseRef, PresenceRecord, Release};
+use crate::cluster::{Acquired, BusMessage, ClusterError, LeaseRef, Release};
 use crate::config::Config;
 use crate::presence::fakes::{Fakes, Told, member, mesh, settled};
 use crate::protocol::handshake::Attestation;
+use crate::record::PresenceRecord;
 use crate::store::{Member, StoreError};
 
 fn parts(fakes: Fakes) -> Arc<Parts> {

@@ -24,10 +24,9 @@ use std::sync::Arc;
 use super::LeaseTimes;
 use super::tombstones::{End, Tombstones};
 use crate::clock::Timestamp;
-use crate::cluster::{
-    Acquired, HeldLease, LeaseRef, LeaseState, LeaseView, PresenceRecord, Release, SessionIdentity,
-};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseState, LeaseView, Release};
 use crate::id::PresenceId;
+use crate::record::{PresenceRecord, SessionIdentity};
 
 /// What became of an attempt to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

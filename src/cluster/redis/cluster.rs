@@ -28,11 +28,12 @@ use super::work::Work;
 use crate::cluster::books::{LeaseTimes, Renewal, close_ended};
 use crate::cluster::{
     Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
-    LeaseView, NodeRecord, PresenceRecord, Release, Result,
+    LeaseView, NodeRecord, Release, Result,
 };
 use crate::id::{MeshId, PresenceId};
 use crate::limits::BUS_INBOX_FRAMES_MAX;
 use crate::protocol::Status;
+use crate::record::PresenceRecord;
 
 /// How long a starting node waits for Redis. Later: it starts degraded.
 const START_TIMEOUT: Duration = Duration::from_secs(3);

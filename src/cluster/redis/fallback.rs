@@ -18,8 +18,9 @@ use crate::cluster::books::buckets::Buckets;
 use crate::cluster::books::once::Digests;
 use crate::cluster::books::pending::PendingStatuses;
 use crate::cluster::books::{LeaseTimes, Line, MeshBooks, Renewal};
-use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, Release};
 use crate::id::{MeshId, PresenceId};
+use crate::record::PresenceRecord;
 
 /// How far provisional epochs are ahead of the shared clock: a call that timed
 /// out may have run, and must not win against what was done instead.

@@ -17,8 +17,9 @@ use super::scripts::{self, Scripts};
 use super::seals::Seals;
 use crate::clock::Timestamp;
 use crate::cluster::books::LeaseTimes;
-use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, PresenceRecord, Release};
+use crate::cluster::{Acquired, HeldLease, LeaseRef, LeaseView, Release};
 use crate::id::{MeshId, PresenceId};
+use crate::record::PresenceRecord;
 
 /// Records of one call that adopts or restores. More: another call.
 const RECORDS_PER_CALL_MAX: usize = 256;

@@ -3,8 +3,9 @@
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::seals::Seals;
-use crate::cluster::{LeaseState, PresenceRecord};
+use crate::cluster::LeaseState;
 use crate::id::{MeshId, PresenceId};
+use crate::record::PresenceRecord;
 
 /// Groups positions by mesh, at most `per_group` in one.
 pub(super) fn by_mesh<'a>(

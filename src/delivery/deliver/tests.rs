@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::cluster::PresenceRecord;
 use crate::delivery::testing::{Fakes, World, blocks, delivery, frames, member, received, stored};
 use crate::protocol::{CloseReason, Group, Status};
+use crate::record::PresenceRecord;
 use crate::store::Member;
 
 fn idle(_: &mut PresenceRecord) {}

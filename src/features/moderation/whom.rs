@@ -1,9 +1,9 @@
 //! Whom a word means. Who is removed is never guessed: names are the peers' own
 //! choice, so a word that may mean two members means neither. Pure.
 
-use crate::cluster::PresenceRecord;
 use crate::id::{Key, MemberId};
 use crate::limits;
+use crate::record::PresenceRecord;
 use crate::store::Member;
 
 /// A member that the word may mean.

@@ -4,40 +4,33 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Word;
-use crate::cluster::PresenceRecord;
 use crate::http::HttpState;
 use crate::id::{MeshId, PresenceId};
 use crate::limits::HOOK_CANDIDATES_MAX;
 use crate::protocol::PeerRole;
-use crate::store::{PresenceAt, Result};
+use crate::record::PresenceRecord;
+use crate::store::Result;
 
 /// A presence that a hook may mean.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    /// What the tables, or the directory, say of it.
-    pub(super) at: PresenceAt,
-    /// What the directory says of it; `None` if it cannot be asked.
-    pub(super) record: Option<Arc<PresenceRecord>>,
+    /// What the directory says of it, else the tables.
+    pub(super) record: Arc<PresenceRecord>,
+    /// Whether the directory was asked. What the tables say may be behind, and they do
+    /// not know who has a socket open.
+    pub(super) is_listed: bool,
 }
 
 impl Found {
-    pub(super) fn is_open(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.online)
-    }
-
     pub(super) fn is_called(&self, word: &Word) -> bool {
-        !word.session_id.is_empty() && self.at.session_id == word.session_id
-    }
-
-    fn is_session(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.role == PeerRole::Session)
+        !word.session_id.is_empty() && self.record.session_id == word.session_id
     }
 
     fn fit(&self, word: &Word) -> Fit {
-        let in_folder = self.at.cwd == word.cwd;
+        let in_folder = self.record.cwd == word.cwd;
         if self.is_called(word) {
             Fit::Session
-        } else if in_folder && word.pid != 0 && self.at.pid == word.pid {
+        } else if in_folder && word.pid != 0 && self.record.pid == word.pid {
             Fit::Process
         } else if in_folder {
             Fit::Folder
@@ -70,60 +63,46 @@ pub(super) enum Choice {
 /// All that the hook may mean, in any mesh and on any node. By session id what is
 /// mirrored here is enough, unless nobody here is called so.
 pub(super) async fn find(state: &HttpState, word: &Word) -> Result<Vec<Found>> {
-    let mut all: HashMap<PresenceId, PresenceAt> = HashMap::new();
-    let in_folder =
-        state.stores.presence_search.in_folder(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
-    all.extend(in_folder.into_iter().map(|at| (at.id.clone(), at)));
+    let search = &state.stores.presence_search;
+    let by_id = |record: PresenceRecord| (record.id.clone(), Arc::new(record));
+    let in_folder = search.in_folder(&word.cwd, word.pid, HOOK_CANDIDATES_MAX).await?;
+    let mut all: HashMap<PresenceId, _> = in_folder.into_iter().map(by_id).collect();
     if !word.session_id.is_empty() {
         let rooms = state.registry.rooms();
         let here = rooms.iter().flat_map(|room| room.called(&word.session_id));
-        all.extend(here.map(|record| (record.id.clone(), at_of(&record))));
-        if all.values().all(|at| at.session_id != word.session_id) {
-            let elsewhere =
-                state.stores.presence_search.called(&word.session_id, HOOK_CANDIDATES_MAX);
-            all.extend(elsewhere.await?.into_iter().map(|at| (at.id.clone(), at)));
+        all.extend(here.map(|record| (record.id.clone(), record)));
+        if all.values().all(|record| record.session_id != word.session_id) {
+            let elsewhere = search.called(&word.session_id, HOOK_CANDIDATES_MAX).await?;
+            all.extend(elsewhere.into_iter().map(by_id));
         }
     }
-    Ok(with_records(state, all.into_values().collect()).await)
-}
-
-fn at_of(record: &PresenceRecord) -> PresenceAt {
-    PresenceAt {
-        id: record.id.clone(),
-        mesh: record.mesh.clone(),
-        member: record.member.clone(),
-        session_id: record.session_id.clone(),
-        cwd: record.cwd.clone(),
-        pid: record.pid,
-        connected_at: record.connected_at,
-    }
+    Ok(listed(state, all.into_values().collect()).await)
 }
 
 /// A row behind which there is no presence any more is passed over.
-async fn with_records(state: &HttpState, rows: Vec<PresenceAt>) -> Vec<Found> {
+async fn listed(state: &HttpState, rows: Vec<Arc<PresenceRecord>>) -> Vec<Found> {
     let mut directories: HashMap<MeshId, Option<Vec<PresenceRecord>>> = HashMap::new();
     let mut found = Vec::new();
-    for at in rows {
-        if let Some(room) = state.registry.room(&at.mesh) {
-            if let Some(record) = room.record(&at.id) {
-                found.push(Found { at, record: Some(record) });
-            }
+    for row in rows {
+        if let Some(room) = state.registry.room(&row.mesh) {
+            let record = room.record(&row.id);
+            found.extend(record.map(|record| Found { record, is_listed: true }));
             continue;
         }
-        if !directories.contains_key(&at.mesh) {
-            let read = state.cluster.directory(&at.mesh).await.inspect_err(|error| {
+        if !directories.contains_key(&row.mesh) {
+            let read = state.cluster.directory(&row.mesh).await.inspect_err(|error| {
                 tracing::debug!(%error, "a presence could not be looked up");
             });
-            directories.insert(at.mesh.clone(), read.ok());
+            directories.insert(row.mesh.clone(), read.ok());
         }
-        match directories.get(&at.mesh) {
+        match directories.get(&row.mesh) {
             Some(Some(records)) => {
-                let record = records.iter().find(|record| record.id == at.id);
+                let record = records.iter().find(|record| record.id == row.id);
                 let record = record.cloned().map(Arc::new);
-                found.extend(record.map(|record| Found { at, record: Some(record) }));
+                found.extend(record.map(|record| Found { record, is_listed: true }));
             }
             // The node that holds it, if one does, will know.
-            _ => found.push(Found { at, record: None }),
+            _ => found.push(Found { record: row, is_listed: false }),
         }
     }
     found
@@ -133,7 +112,7 @@ async fn with_records(state: &HttpState, rows: Vec<PresenceAt>) -> Vec<Found> {
 /// an open one before one in grace. If that leaves several members, none of them. Of
 /// one member a session before a control plane, then the newest.
 pub(super) fn choose(found: Vec<Found>, word: &Word) -> Choice {
-    let rank = |found: &Found| (found.fit(word), found.is_open());
+    let rank = |found: &Found| (found.fit(word), found.record.online);
     let Some(best) = found.iter().map(rank).max().filter(|(fit, _)| *fit > Fit::Not) else {
         return Choice::Nobody;
     };
@@ -145,15 +124,13 @@ pub(super) fn choose(found: Vec<Found>, word: &Word) -> Choice {
             .filter(|one| one.fit(word) < Fit::Session)
             .all(|one| one.fit(word) >= best.0);
     let best: Vec<Found> = found.into_iter().filter(|one| rank(one) == best).collect();
-    let is_of_one = best
-        .iter()
-        .all(|one| (&one.at.mesh, &one.at.member) == (&best[0].at.mesh, &best[0].at.member));
+    let member = |one: &Found| (one.record.mesh.clone(), one.record.member.clone());
+    let is_of_one = best.iter().all(|one| member(one) == member(&best[0]));
     if is_cut || !is_of_one {
         return Choice::Several;
     }
-    let newest = best.into_iter().max_by(|a, b| {
-        let order = |one: &Found| (one.is_session(), one.at.connected_at);
-        (order(a), &a.at.id).cmp(&(order(b), &b.at.id))
+    let newest = best.into_iter().max_by_key(|Found { record, .. }| {
+        (record.role == PeerRole::Session, record.connected_at, record.id.clone())
     });
     newest.map_or(Choice::Nobody, Choice::One)
 }
@@ -170,11 +147,10 @@ mod tests {
         let record = json!({
             "id": id, "mesh": "mesh", "member": member, "member_key": "key", "role": role,
             "session_id": session_id, "display_name": id, "cwd": "/p", "pid": pid,
-            "connected_at": "2026-01-01T00:00:00.000Z", "node": "", "online": open,
+            "connected_at": Timestamp::from_ms(i64::from(pid)), "node": "", "online": open,
         });
         let record: PresenceRecord = serde_json::from_value(record).expect("a record");
-        let at = PresenceAt { connected_at: Timestamp::from_ms(i64::from(pid)), ..at_of(&record) };
-        Found { at, record: Some(Arc::new(record)) }
+        Found { record: Arc::new(record), is_listed: true }
     }
 
     fn word(session_id: &str, pid: i32) -> Word {
@@ -184,7 +160,7 @@ mod tests {
 
     fn chosen(all: &[Found], word: &Word) -> Option<String> {
         match choose(all.to_vec(), word) {
-            Choice::One(found) => Some(found.at.id.to_string()),
+            Choice::One(found) => Some(found.record.id.to_string()),
             Choice::Nobody => None,
             Choice::Several => Some("several".to_owned()),
         }

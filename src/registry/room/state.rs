@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::super::directory::Entry;
 use super::super::reading::Heard;
 use super::{Candidate, State};
-use crate::cluster::PresenceRecord;
 use crate::id::{MeshId, PresenceId};
+use crate::record::PresenceRecord;
 
 impl State {
     /// Whether the members allow that a presence of that record exists: not under

@@ -162,7 +162,6 @@ impl Members for PostgresStore {
 
     async fn set_grant<'a>(
         &self,
-        _now: Timestamp,
         member: &MemberId,
         sender_key: &str,
         capabilities: Option<&'a [String]>,

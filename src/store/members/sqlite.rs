@@ -140,7 +140,6 @@ impl Members for SqliteStore {
 
     async fn set_grant<'a>(
         &self,
-        _now: Timestamp,
         member: &MemberId,
         sender_key: &str,
         capabilities: Option<&'a [String]>,

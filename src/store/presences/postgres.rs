@@ -1,14 +1,12 @@
 //! Presences that lose their socket, and presences that end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use serde::Serialize;
 
-use super::Attributes;
+use super::{NewRow, merged};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
-use crate::protocol::{Group, Profile, Stats};
 use crate::store::columns::Columns as _;
 use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
@@ -17,66 +15,6 @@ use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
     EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
 };
-
-/// One of the presences to open, as an element of the statement's JSON.
-#[derive(Serialize)]
-struct Row<'a> {
-    id: &'a PresenceId,
-    mesh: &'a MeshId,
-    member: &'a str,
-    session_id: &'a str,
-    session_key: Option<&'a str>,
-    display_name: Option<&'a str>,
-    pid: i32,
-    cwd: &'a str,
-    status: &'static str,
-    status_source: &'static str,
-    groups: &'a [Group],
-    role: &'static str,
-    node: &'a str,
-    attributes: Attributes,
-}
-
-/// What changes about one presence, as an element of the statement's JSON.
-#[derive(Default, Serialize)]
-struct Change<'a> {
-    id: &'a str,
-    status: Option<&'static str>,
-    status_source: Option<&'static str>,
-    status_updated_ms: Option<i64>,
-    summary: Option<&'a str>,
-    groups: Option<&'a [Group]>,
-    attributes: ChangedAttributes<'a>,
-}
-
-/// What takes the place of its like in the column `attributes`.
-#[derive(Default, Serialize)]
-struct ChangedAttributes<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    visible: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<&'a Profile>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stats: Option<&'a Stats>,
-}
-
-impl<'a> Change<'a> {
-    /// Takes over what `later` says.
-    fn merge(&mut self, later: &'a PresenceChange) {
-        self.id = later.id.as_str();
-        if let Some((status, source, since)) = later.status {
-            self.status = Some(status.as_str());
-            self.status_source = Some(source.as_str());
-            self.status_updated_ms = Some(since.as_ms());
-        }
-        self.summary = later.summary.as_deref().or(self.summary);
-        self.groups = later.groups.as_deref().or(self.groups);
-        let attributes = &mut self.attributes;
-        attributes.visible = later.visible.or(attributes.visible);
-        attributes.profile = later.profile.as_ref().or(attributes.profile);
-        attributes.stats = later.stats.as_ref().or(attributes.stats);
-    }
-}
 
 /// Ends presences. The chains' locks come first: everybody takes them before rows.
 const END: &str = concat!(
@@ -127,18 +65,18 @@ impl Presences for PostgresStore {
             return Ok(Vec::new());
         }
         let mut grouped: Vec<&OpenPresence> = opened.iter().collect();
-        grouped.sort_by_key(|presence| &presence.mesh);
+        grouped.sort_by_key(|presence| &presence.record.mesh);
         let mut joined = Entries::default();
-        for OpenPresence { mesh, member, actor_name, audit, .. } in &grouped {
-            joined.push(mesh, Some(member), Some(actor_name), audit);
+        for OpenPresence { record, audit } in &grouped {
+            joined.push(&record.mesh, Some(&record.member), Some(&record.display_name), audit);
         }
-        let rows: Vec<Row<'_>> = grouped.into_iter().map(row).collect();
+        let rows: Vec<NewRow<'_>> = grouped.into_iter().map(NewRow::from).collect();
         let rows = self.pool.fetch_all(write(now, &rows, joined)).await?;
         let mut positions: HashMap<MeshId, i64> = HashMap::new();
         for row in &rows {
             positions.insert(row.id("mesh")?, row.int("position")?);
         }
-        let position = |presence: &OpenPresence| positions.get(&presence.mesh).copied();
+        let position = |presence: &OpenPresence| positions.get(&presence.record.mesh).copied();
         opened
             .iter()
             .map(|presence| position(presence).ok_or_else(|| unreadable("position")))
@@ -175,16 +113,10 @@ impl Presences for PostgresStore {
         row.map(|row| row.int("position")).transpose()
     }
 
-    async fn update(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+    async fn update(&self, changes: &[PresenceChange]) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        // The statement must find each presence once, and everybody's in one order.
-        let mut merged: BTreeMap<&PresenceId, Change<'_>> = BTreeMap::new();
-        for change in changes {
-            merged.entry(&change.id).or_default().merge(change);
-        }
-        let merged: Vec<Change<'_>> = merged.into_values().collect();
         self.pool
             .execute(
                 sqlx::query(
@@ -203,7 +135,7 @@ impl Presences for PostgresStore {
                     attributes jsonb)
                  where p.id = e.id and p.disconnected_at is null",
                 )
-                .bind(to_json(&merged)),
+                .bind(to_json(&merged(changes))),
             )
             .await?;
         Ok(())
@@ -359,38 +291,9 @@ impl Presences for PostgresStore {
     }
 }
 
-fn row(presence: &OpenPresence) -> Row<'_> {
-    let about = &presence.about;
-    let attributes = Attributes {
-        hostname: about.hostname.clone(),
-        peer_type: about.peer_type.clone(),
-        channel: about.channel.clone(),
-        model: about.model.clone(),
-        visible: Some(presence.visible),
-        profile: Some(presence.profile.clone()),
-        stats: None,
-    };
-    Row {
-        id: &presence.id,
-        mesh: &presence.mesh,
-        member: presence.member.as_str(),
-        session_id: &about.session_id,
-        session_key: presence.session_key.as_ref().map(|key| key.as_str()),
-        display_name: about.display_name.as_deref(),
-        pid: about.pid,
-        cwd: &about.cwd,
-        status: presence.status.as_str(),
-        status_source: presence.status_source.as_str(),
-        groups: &presence.groups,
-        role: presence.role.as_str(),
-        node: &presence.node,
-        attributes,
-    }
-}
-
 /// The positions are read after the locks were taken: a multicast of the mesh
 /// is either before all of these presences or after them.
-fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query<'static> {
+fn write(now: Timestamp, rows: &[NewRow<'_>], joined: Entries<'_>) -> Query<'static> {
     joined
         .bind(
             sqlx::query(
@@ -403,8 +306,7 @@ fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query<'static
             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
          ),
          opened as (
-            -- A presence that ended begins anew under its old id.
-            insert into mesh.presence as p (id, member_id, session_id, session_pubkey,
+            insert into mesh.presence (id, member_id, session_id, session_pubkey,
                 display_name, pid, cwd, status, status_source, status_updated_at, groups, role,
                 connected_at, last_ping_at, multicast_position, node, attributes)
             select e.id, e.member, e.session_id, e.session_key, e.display_name, e.pid, e.cwd,
@@ -415,15 +317,6 @@ fn write(now: Timestamp, rows: &[Row<'_>], joined: Entries<'_>) -> Query<'static
                 status text, status_source text, groups jsonb, role text, node text,
                 attributes jsonb)
             join places on places.mesh = e.mesh
-            on conflict (id) do update set member_id = excluded.member_id,
-                session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
-                display_name = excluded.display_name, pid = excluded.pid, cwd = excluded.cwd,
-                status = excluded.status, status_source = excluded.status_source,
-                status_updated_at = excluded.status_updated_at, summary = null,
-                groups = excluded.groups, role = excluded.role,
-                connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
-                disconnected_at = null, multicast_position = excluded.multicast_position,
-                node = excluded.node, attributes = excluded.attributes
          )
          select mesh, position, (select count(*) from appended) as appended from places",
             ),

@@ -1,14 +1,12 @@
 //! Presences that lose their socket, and presences that end.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use serde::Serialize;
 
-use super::Attributes;
+use super::{NewRow, merged};
 use crate::clock::Timestamp;
-use crate::id::{self, MemberId, PresenceId};
-use crate::protocol::{Profile, Stats};
+use crate::id::{self, MemberId, MeshId, PresenceId};
 use crate::store::columns::Columns as _;
 use crate::store::envelopes::sqlite::multicast_positions;
 use crate::store::sqlite::SqliteStore;
@@ -20,54 +18,6 @@ use crate::store::{
     EndPresence, OpenPresence, PresenceChange, Presences, ReattachPresence, Result, SuspendPresence,
 };
 
-/// A row of `presence` to be written.
-#[derive(Serialize)]
-struct Row<'a> {
-    id: &'a PresenceId,
-    member_id: &'a MemberId,
-    session_id: &'a str,
-    session_pubkey: Option<&'a str>,
-    display_name: Option<&'a str>,
-    pid: i32,
-    cwd: &'a str,
-    status: &'static str,
-    status_source: &'static str,
-    groups: String,
-    role: &'static str,
-    multicast_position: i64,
-    node: &'a str,
-    attributes: String,
-}
-
-/// What changes about one presence, as the statement reads it.
-#[derive(Default, Serialize)]
-struct Change<'a> {
-    status: Option<&'static str>,
-    status_source: Option<&'static str>,
-    status_updated_at: Option<i64>,
-    summary: Option<&'a str>,
-    groups: Option<String>,
-    visible: Option<bool>,
-    profile: Option<&'a Profile>,
-    stats: Option<&'a Stats>,
-}
-
-impl<'a> Change<'a> {
-    /// Takes over what `later` says.
-    fn merge(&mut self, later: &'a PresenceChange) {
-        if let Some((status, source, since)) = later.status {
-            self.status = Some(status.as_str());
-            self.status_source = Some(source.as_str());
-            self.status_updated_at = Some(since.as_ms());
-        }
-        self.summary = later.summary.as_deref().or(self.summary);
-        self.groups = later.groups.as_ref().map(to_json).or(self.groups.take());
-        self.visible = later.visible.or(self.visible);
-        self.profile = later.profile.as_ref().or(self.profile);
-        self.stats = later.stats.as_ref().or(self.stats);
-    }
-}
-
 #[async_trait]
 impl Presences for SqliteStore {
     async fn open(&self, now: Timestamp, opened: &[OpenPresence]) -> Result<Vec<i64>> {
@@ -75,20 +25,16 @@ impl Presences for SqliteStore {
             return Ok(Vec::new());
         }
         let mut tx = self.begin().await?;
-        let kept = multicast_positions(&mut tx, opened.iter().map(|p| &p.mesh)).await?;
-        let positions: Vec<i64> =
-            opened.iter().map(|p| kept.get(&p.mesh).copied().unwrap_or_default()).collect();
-        let mut chains = Chains::read(&mut tx, now, opened.iter().map(|p| &p.mesh)).await?;
-        for presence in opened {
-            let OpenPresence { mesh, member, actor_name, audit, .. } = presence;
-            chains.push(mesh, Some(member), Some(actor_name), audit);
+        let meshes = || opened.iter().map(|presence| &presence.record.mesh);
+        let positions = multicast_positions(&mut tx, meshes()).await?;
+        let mut chains = Chains::read(&mut tx, now, meshes()).await?;
+        for OpenPresence { record, audit } in opened {
+            chains.push(&record.mesh, Some(&record.member), Some(&record.display_name), audit);
         }
         chains.write(&mut tx).await?;
-        let rows: Vec<Row<'_>> =
-            opened.iter().zip(&positions).map(|(presence, at)| row(presence, *at)).collect();
-        insert(&mut tx, now, &rows).await?;
+        insert(&mut tx, now, opened, &positions).await?;
         tx.commit().await.map_err(refused)?;
-        Ok(positions)
+        Ok(meshes().map(|mesh| positions.get(mesh).copied().unwrap_or_default()).collect())
     }
 
     async fn reattach(
@@ -120,35 +66,29 @@ impl Presences for SqliteStore {
         Ok(position)
     }
 
-    async fn update(&self, _now: Timestamp, changes: &[PresenceChange]) -> Result<()> {
+    async fn update(&self, changes: &[PresenceChange]) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        // The statement must find each presence once.
-        let mut merged: BTreeMap<&PresenceId, Change<'_>> = BTreeMap::new();
-        for change in changes {
-            merged.entry(&change.id).or_default().merge(change);
-        }
-        let merged: Vec<(&PresenceId, Change<'_>)> = merged.into_iter().collect();
         let mut tx = self.begin().await?;
         sqlx::query(
             "update presence set
                 status = coalesce(new ->> 'status', status),
                 status_source = coalesce(new ->> 'status_source', status_source),
-                status_updated_at = coalesce(new ->> 'status_updated_at', status_updated_at),
+                status_updated_at = coalesce(new ->> 'status_updated_ms', status_updated_at),
                 summary = coalesce(new ->> 'summary', summary),
                 groups = coalesce(new ->> 'groups', groups),
                 attributes = json_set(attributes,
-                   '$.visible', json(iif(new ->> 'visible' is null,
-                      attributes -> 'visible', new -> 'visible')),
-                   '$.profile', json(iif(new ->> 'profile' is null,
-                      attributes -> 'profile', new -> 'profile')),
-                   '$.stats', json(iif(new ->> 'stats' is null,
-                      attributes -> 'stats', new -> 'stats')))
-             from (select value ->> 0 as changed, value -> 1 as new from json_each(?1))
-             where presence.id = changed and presence.disconnected_at is null",
+                   '$.visible', json(iif(new -> '$.attributes.visible' is null,
+                      attributes -> 'visible', new -> '$.attributes.visible')),
+                   '$.profile', json(iif(new -> '$.attributes.profile' is null,
+                      attributes -> 'profile', new -> '$.attributes.profile')),
+                   '$.stats', json(iif(new -> '$.attributes.stats' is null,
+                      attributes -> 'stats', new -> '$.attributes.stats')))
+             from (select value as new from json_each(?1))
+             where presence.id = new ->> 'id' and presence.disconnected_at is null",
         )
-        .bind(to_json(&merged))
+        .bind(to_json(&merged(changes)))
         .execute(&mut *tx)
         .await
         .map_err(refused)?;
@@ -312,60 +252,27 @@ async fn save_state(tx: &mut Tx, now: Timestamp, closed: &SuspendPresence) -> Re
     Ok(())
 }
 
-fn row(presence: &OpenPresence, multicast_position: i64) -> Row<'_> {
-    let about = &presence.about;
-    let attributes = Attributes {
-        hostname: about.hostname.clone(),
-        peer_type: about.peer_type.clone(),
-        channel: about.channel.clone(),
-        model: about.model.clone(),
-        visible: Some(presence.visible),
-        profile: Some(presence.profile.clone()),
-        stats: None,
-    };
-    Row {
-        id: &presence.id,
-        member_id: &presence.member,
-        session_id: &about.session_id,
-        session_pubkey: presence.session_key.as_ref().map(|key| key.as_str()),
-        display_name: about.display_name.as_deref(),
-        pid: about.pid,
-        cwd: &about.cwd,
-        status: presence.status.as_str(),
-        status_source: presence.status_source.as_str(),
-        groups: to_json(&presence.groups),
-        role: presence.role.as_str(),
-        multicast_position,
-        node: &presence.node,
-        attributes: to_json(&attributes),
-    }
-}
-
-async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
-    // A presence that ended begins anew under its old id. `where true` keeps
-    // `on conflict` from being read as part of a join.
+async fn insert(
+    tx: &mut Tx,
+    now: Timestamp,
+    opened: &[OpenPresence],
+    positions: &HashMap<&MeshId, i64>,
+) -> Result<()> {
+    let rows: Vec<NewRow<'_>> = opened.iter().map(NewRow::from).collect();
     sqlx::query(
         "insert into presence (id, member_id, session_id, session_pubkey, display_name, pid,
             cwd, status, status_source, status_updated_at, groups, role, connected_at,
             last_ping_at, multicast_position, node, attributes)
-         select value ->> 'id', value ->> 'member_id', value ->> 'session_id',
-            value ->> 'session_pubkey', value ->> 'display_name', value ->> 'pid',
-            value ->> 'cwd', value ->> 'status', value ->> 'status_source', ?2,
-            value ->> 'groups', value ->> 'role', ?2, ?2, value ->> 'multicast_position',
-            value ->> 'node', value ->> 'attributes'
-         from json_each(?1) where true
-         on conflict (id) do update set member_id = excluded.member_id,
-            session_id = excluded.session_id, session_pubkey = excluded.session_pubkey,
-            display_name = excluded.display_name, pid = excluded.pid, cwd = excluded.cwd,
-            status = excluded.status, status_source = excluded.status_source,
-            status_updated_at = excluded.status_updated_at, summary = null,
-            groups = excluded.groups, role = excluded.role,
-            connected_at = excluded.connected_at, last_ping_at = excluded.last_ping_at,
-            disconnected_at = null, multicast_position = excluded.multicast_position,
-            node = excluded.node, attributes = excluded.attributes",
+         select new ->> 'id', new ->> 'member', new ->> 'session_id', new ->> 'session_key',
+            new ->> 'display_name', new ->> 'pid', new ->> 'cwd', new ->> 'status',
+            new ->> 'status_source', ?2, new ->> 'groups', new ->> 'role', ?2, ?2,
+            coalesce(known.value, 0), new ->> 'node', new ->> 'attributes'
+         from (select value as new from json_each(?1))
+         left join json_each(?3) known on known.key = new ->> 'mesh'",
     )
-    .bind(to_json(rows))
+    .bind(to_json(&rows))
     .bind(now.as_ms())
+    .bind(to_json(positions))
     .execute(&mut **tx)
     .await
     .map_err(refused)?;

@@ -24,11 +24,11 @@ use claudemesh_broker::cluster::books::LeaseTimes;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
 use claudemesh_broker::cluster::single::SingleCluster;
 use claudemesh_broker::cluster::{
-    Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
-    PresenceRecord, Release,
+    Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef, Release,
 };
 use claudemesh_broker::id::{MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{Status, StatusSource};
+use claudemesh_broker::record::PresenceRecord;
 
 use super::session;
 use crate::harness::redis::{PrivateRedis, test_key};

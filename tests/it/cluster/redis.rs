@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings, examine};
 use claudemesh_broker::cluster::{
-    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease,
-    PresenceRecord, Release,
+    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, Release,
 };
 use claudemesh_broker::id::{Key, MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::Status;
+use claudemesh_broker::record::PresenceRecord;
 
 use crate::harness::redis::{PrivateRedis, test_key};
 

@@ -2,9 +2,10 @@
 //! one. The later release is played by the test, on the same Redis and Postgres.
 
 use claudemesh_broker::client::{ClientOptions, Inbound};
+use claudemesh_broker::cluster::BusMessage;
 use claudemesh_broker::cluster::redis::seals::Seals;
-use claudemesh_broker::cluster::{BusMessage, PresenceRecord};
 use claudemesh_broker::protocol::Priority;
+use claudemesh_broker::record::PresenceRecord;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};

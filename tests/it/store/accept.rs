@@ -163,7 +163,7 @@ pub(crate) async fn an_empty_batch_is_accepted(store: Stores) {
     assert!(store.envelopes.accept(T0, &[]).await.expect("nothing").is_empty());
     store.mail.confirm(T0, &[]).await.expect("nothing");
     store.audit.append(T0, &[]).await.expect("nothing");
-    store.presences.update(T0, &[]).await.expect("nothing");
+    store.presences.update(&[]).await.expect("nothing");
     store.mail.unclaim(&PresenceId::generate(), &[]).await.expect("nothing");
     assert!(store.mail.waiting(T0, &[]).await.expect("nothing").is_empty());
 }

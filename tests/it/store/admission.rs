@@ -124,7 +124,8 @@ pub(crate) async fn a_session_key_leads_to_its_member(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, key) = (here.member("ada").await, fresh_key());
     let mut opening = here.opening(&peer);
-    (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
+    opening.record.session_key = Some(key.clone());
+    opening.record.role = PeerRole::Session;
     here.open(at(10), &opening).await;
     let found = Some(peer.id.to_string());
     assert_eq!(here.owner_of_session(&key, at(10)).await, found);
@@ -133,7 +134,7 @@ pub(crate) async fn a_session_key_leads_to_its_member(store: Stores) {
     assert_eq!(here.another().await.owner_of_session(&key, T0).await, None, "another mesh");
 
     let ended = EndPresence {
-        id: opening.id.clone(),
+        id: opening.record.id.clone(),
         mesh: here.mesh.clone(),
         member: None,
         node: None,
@@ -151,10 +152,11 @@ pub(crate) async fn a_proven_session_key_wins_over_a_claimed_one(store: Stores) 
     let (ada, eve) = (here.member("ada").await, here.member("eve").await);
     let key = fresh_key();
     let mut proven = here.opening(&ada);
-    (proven.session_key, proven.role) = (Some(key.clone()), PeerRole::Session);
+    proven.record.session_key = Some(key.clone());
+    proven.record.role = PeerRole::Session;
     here.open(at(1), &proven).await;
     let mut claimed = here.opening(&eve);
-    claimed.session_key = Some(key.clone());
+    claimed.record.session_key = Some(key.clone());
     here.open(at(2), &claimed).await;
     assert_eq!(here.owner_of_session(&key, T0).await, Some(ada.id.to_string()));
 }

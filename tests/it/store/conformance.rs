@@ -40,7 +40,7 @@ macro_rules! conformance {
                 presence::a_new_presence_starts_after_the_last_multicast
                 presence::a_reattach_goes_on_where_it_was
                 presence::an_ended_presence_does_not_reattach
-                presence::an_ended_presence_begins_anew_under_its_id
+                presence::an_id_is_one_presence_for_good
                 presence::a_change_changes_only_what_it_names
                 presence::later_changes_of_a_batch_win
                 presence::a_touched_presence_was_heard_of

@@ -4,11 +4,10 @@ use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::protocol::{Group, Profile, RestoredStats};
 use claudemesh_broker::store::{
-    Admission, AuditEntry, EndPresence, OpenPresence, PeerState, ReattachPresence, Stores,
-    SuspendPresence,
+    Admission, AuditEntry, EndPresence, PeerState, ReattachPresence, Stores, SuspendPresence,
 };
 
-use super::fixture::{Fixture, Peer, T0, at, fresh_key, taking_over};
+use super::fixture::{Fixture, Peer, T0, at, fresh_key, opening_with, taking_over};
 
 impl Fixture {
     pub(crate) fn closing(&self, presence: &PresenceId, peer: &Peer) -> SuspendPresence {
@@ -122,7 +121,7 @@ pub(crate) async fn grace_counts_from_the_suspension(store: Stores) {
     let presence = here.present(&here.owner).await;
     store.presences.suspend(at(40), &here.closing(&presence, &here.owner)).await.expect("ok");
     let stored = here.stored(&presence).await.expect("a presence in grace is not ended");
-    assert_eq!(stored.last_ping_at, at(40));
+    assert_eq!(stored.last_seen_at, at(40));
 }
 
 pub(crate) async fn a_presence_ends_once(store: Stores) {
@@ -226,10 +225,8 @@ pub(crate) async fn a_presence_named_twice_ends_once(store: Stores) {
 pub(crate) async fn an_ended_presence_lets_go_of_all_its_mail(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (peer, session_key) = (here.member("ada").await, fresh_key());
-    let opening = || OpenPresence {
-        session_key: Some(session_key.clone()),
-        id: PresenceId::generate(),
-        ..here.opening(&peer)
+    let opening = || {
+        opening_with(here.opening(&peer), |record| record.session_key = Some(session_key.clone()))
     };
     let (leaving, staying) = (here.open(T0, &opening()).await, here.open(T0, &opening()).await);
     let mut mail = here.mail(&peer.key, 1).await;

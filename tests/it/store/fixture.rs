@@ -3,11 +3,11 @@
 use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, Key, MemberId, MeshId, MessageId, PresenceId};
-use claudemesh_broker::protocol::handshake::About;
-use claudemesh_broker::protocol::{PeerRole, Priority, Profile, Status, StatusSource};
+use claudemesh_broker::protocol::{PeerRole, Priority};
+use claudemesh_broker::record::PresenceRecord;
 use claudemesh_broker::store::{
     Accepted, AuditRecord, ClaimRequest, Envelope, Join, Joined, MessageState, NewEnvelope,
-    NewInvite, NewMesh, OpenPresence, Reach, ReattachPresence, Role, StoredPresence, Stores,
+    NewInvite, NewMesh, OpenPresence, Reach, ReattachPresence, Role, Stores,
 };
 
 /// The instant at which everything begins.
@@ -99,7 +99,7 @@ impl Fixture {
     pub(crate) async fn open(&self, now: Timestamp, opening: &OpenPresence) -> PresenceId {
         let positions = self.store.presences.open(now, std::slice::from_ref(opening)).await;
         assert_eq!(positions.expect("a good presence").len(), 1);
-        opening.id.clone()
+        opening.record.id.clone()
     }
 
     /// A presence of that member, opened at [`T0`].
@@ -108,9 +108,9 @@ impl Fixture {
     }
 
     /// The presence as the store has it, if it is open.
-    pub(crate) async fn stored(&self, presence: &PresenceId) -> Option<StoredPresence> {
+    pub(crate) async fn stored(&self, presence: &PresenceId) -> Option<PresenceRecord> {
         let all = self.store.presence_search.unheard(at(1_000_000)).await.expect("readable");
-        all.into_iter().find(|stored| stored.opened.id == *presence)
+        all.into_iter().find(|stored| stored.id == *presence)
     }
 
     pub(crate) fn direct(&self, from: &Peer, to: &Key) -> NewEnvelope {
@@ -224,25 +224,28 @@ pub(crate) fn new_mesh(slug: &str, owner: &Peer) -> NewMesh {
 /// A presence of that member to open: `control-plane`, idle, of no group.
 pub(crate) fn opening(mesh: &MeshId, peer: &Peer) -> OpenPresence {
     OpenPresence {
-        id: PresenceId::generate(),
-        mesh: mesh.clone(),
-        member: peer.id.clone(),
-        session_key: None,
-        role: PeerRole::ControlPlane,
-        about: About { session_id: id::generate(), ..About::default() },
-        groups: Vec::new(),
-        status: Status::Idle,
-        status_source: StatusSource::Jsonl,
-        visible: true,
-        profile: Profile::default(),
-        node: "node-1".to_owned(),
-        actor_name: peer.name.clone(),
+        record: PresenceRecord {
+            role: PeerRole::ControlPlane,
+            session_id: id::generate(),
+            display_name: peer.name.clone(),
+            node: "node-1".to_owned(),
+            ..PresenceRecord::new(mesh.clone(), peer.id.clone(), peer.key.clone(), T0)
+        },
         audit: AuditEvent::PeerJoined {
             pubkey: peer.key.clone(),
             groups: Vec::new(),
             restored: false,
         },
     }
+}
+
+/// That opening, but for what is changed about its record.
+pub(crate) fn opening_with(
+    mut opening: OpenPresence,
+    change: impl FnOnce(&mut PresenceRecord),
+) -> OpenPresence {
+    change(&mut opening.record);
+    opening
 }
 
 /// What another node says of a presence that it takes over, whosever it is.

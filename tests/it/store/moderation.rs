@@ -119,14 +119,14 @@ pub(crate) async fn a_grant_is_replaced_and_restored(store: Stores) {
         serde_json::to_value(member.grants).expect("plain")
     };
     let caps = ["dm".to_owned(), "broadcast".to_owned()];
-    store.members.set_grant(T0, &peer.id, "k1", Some(&caps)).await.expect("a member");
-    store.members.set_grant(T0, &peer.id, odd, Some(&caps[..1])).await.expect("a member");
+    store.members.set_grant(&peer.id, "k1", Some(&caps)).await.expect("a member");
+    store.members.set_grant(&peer.id, odd, Some(&caps[..1])).await.expect("a member");
     assert_eq!(grants().await, json!({"k1": ["dm", "broadcast"], odd: ["dm"]}));
-    store.members.set_grant(T0, &peer.id, "k1", Some(&[])).await.expect("a member");
+    store.members.set_grant(&peer.id, "k1", Some(&[])).await.expect("a member");
     assert_eq!(grants().await, json!({"k1": [], odd: ["dm"]}), "nothing is not the default");
-    store.members.set_grant(T0, &peer.id, "k1", None).await.expect("a member");
-    store.members.set_grant(T0, &peer.id, "never given", None).await.expect("a member");
+    store.members.set_grant(&peer.id, "k1", None).await.expect("a member");
+    store.members.set_grant(&peer.id, "never given", None).await.expect("a member");
     assert_eq!(grants().await, json!({odd: ["dm"]}));
-    let nobody = store.members.set_grant(T0, &MemberId::generate(), "k", None).await;
+    let nobody = store.members.set_grant(&MemberId::generate(), "k", None).await;
     assert!(matches!(nobody, Err(StoreError::NotFound(_))), "{nobody:?}");
 }

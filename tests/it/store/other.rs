@@ -61,11 +61,7 @@ pub(crate) async fn odd_grants_keep_no_mesh_from_being_served(store: Stores, oth
             store.members.admit(&here.mesh, ada.key.as_str(), "").await.expect("readable");
         assert!(matches!(admitted, Admission::Member(_)), "{admitted:?}");
         let capabilities = ["broadcast".to_owned()];
-        store
-            .members
-            .set_grant(at(1), id, odd.as_str(), Some(&capabilities))
-            .await
-            .expect("mended");
+        store.members.set_grant(id, odd.as_str(), Some(&capabilities)).await.expect("mended");
         let members = store.members.active(&here.mesh).await.expect("readable");
         let member = members.iter().find(|member| member.id == *id).expect("she is there");
         assert_eq!(member.grants[odd.as_str()], capabilities, "{column}");
@@ -88,7 +84,7 @@ pub(crate) async fn odd_descriptions_count_as_not_given(store: Stores, other: Ot
     let Admission::Member(admitted) = admitted else { panic!("{admitted:?}") };
     assert!(admitted.member.default_groups.is_empty());
     let stored = here.stored(&presence).await.expect("open");
-    assert!(stored.opened.groups.is_empty());
+    assert!(stored.groups.is_empty());
     let mail = here.mail(&ada.key, 1).await;
     let queue = "{schema}message_queue";
     other

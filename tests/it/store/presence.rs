@@ -2,9 +2,10 @@
 
 use claudemesh_broker::id::{self, PresenceId};
 use claudemesh_broker::protocol::{Group, PeerRole, Profile, Stats, Status, StatusSource};
+use claudemesh_broker::record::PresenceRecord;
 use claudemesh_broker::store::{Confirm, EndPresence, PresenceChange, ReattachPresence, Stores};
 
-use super::fixture::{Fixture, T0, at, fresh_key, taking_over};
+use super::fixture::{Fixture, T0, at, fresh_key, opening_with, taking_over};
 
 impl Fixture {
     pub(crate) async fn end(&self, presence: &PresenceId) {
@@ -37,33 +38,32 @@ fn group(name: &str) -> Group {
 pub(crate) async fn an_opened_presence_is_kept_whole(store: Stores) {
     let here = Fixture::new(store).await;
     let peer = here.member("ada").await;
-    let mut opening = here.opening(&peer);
-    opening.session_key = Some(fresh_key());
-    opening.role = PeerRole::Session;
-    let about = &mut opening.about;
-    about.display_name = Some("it's \"ada\"".to_owned());
-    (about.pid, about.cwd) = (4711, "/home/ada/größe".to_owned());
-    about.hostname = Some("host".to_owned());
-    about.peer_type = Some("ai".to_owned());
-    about.channel = Some("claudemesh-session".to_owned());
-    about.model = Some("model".to_owned());
-    opening.groups = vec![Group { name: "a/b".to_owned(), role: Some("lead".to_owned()) }];
-    (opening.status, opening.status_source) = (Status::Working, StatusSource::Hook);
-    opening.visible = false;
-    opening.profile.title = Some("title".to_owned());
+    let opening = opening_with(here.opening(&peer), |record| {
+        record.session_key = Some(fresh_key());
+        record.role = PeerRole::Session;
+        record.display_name = "it's \"ada\"".to_owned();
+        (record.pid, record.cwd) = (4711, "/home/ada/größe".to_owned());
+        record.hostname = Some("host".to_owned());
+        record.peer_type = Some("ai".to_owned());
+        record.channel = Some("claudemesh-session".to_owned());
+        record.model = Some("model".to_owned());
+        record.groups = vec![Group { name: "a/b".to_owned(), role: Some("lead".to_owned()) }];
+        (record.status, record.status_source) = (Status::Working, StatusSource::Hook);
+        record.visible = false;
+        record.profile.title = Some("title".to_owned());
+        record.stats = Some(Stats { tool_calls: Some(3.0), ..Stats::default() });
+    });
     here.open(at(5), &opening).await;
 
-    let stored = here.stored(&opening.id).await.expect("it is open");
-    assert_eq!((&stored.member_key, stored.member_name.as_str()), (&peer.key, "ada"));
-    assert_eq!((stored.connected_at, stored.last_ping_at), (at(5), at(5)));
-    let kept = stored.opened;
-    assert_eq!((&kept.mesh, &kept.member), (&here.mesh, &peer.id));
-    assert_eq!((&kept.session_key, kept.role), (&opening.session_key, opening.role));
-    assert_eq!(format!("{:?}", kept.about), format!("{:?}", opening.about));
-    assert_eq!((&kept.groups, kept.visible), (&opening.groups, false));
-    assert_eq!(kept.status, (Status::Working, StatusSource::Hook, at(5)));
-    assert_eq!((&kept.profile, kept.stats, kept.summary), (&opening.profile, None, None));
-    assert_eq!(kept.node.as_deref(), Some("node-1"));
+    let stored = here.stored(&opening.record.id).await.expect("it is open");
+    let expected = PresenceRecord {
+        connected_at: at(5),
+        last_seen_at: at(5),
+        status_updated_at: at(5),
+        online: false,
+        ..opening.record
+    };
+    assert_eq!(stored, expected);
 }
 
 pub(crate) async fn opening_writes_an_audit_row(store: Stores) {
@@ -90,31 +90,30 @@ pub(crate) async fn a_new_presence_starts_after_the_last_multicast(store: Stores
     let both = [here.opening(&here.owner), elsewhere.opening(&elsewhere.owner)];
     let positions = store.presences.open(T0, &both).await.expect("two good presences");
     assert_eq!(positions, [last, 0]);
-    assert_eq!(here.position_of(&both[0].id).await, Some(last));
+    assert_eq!(here.position_of(&both[0].record.id).await, Some(last));
 }
 
 pub(crate) async fn a_reattach_goes_on_where_it_was(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let mut opening = here.opening(&here.owner);
-    opening.about.display_name = Some("before".to_owned());
+    opening.record.display_name = "before".to_owned();
     here.open(T0, &opening).await;
-    here.confirm_up_to(&opening.id, 77).await;
+    here.confirm_up_to(&opening.record.id, 77).await;
     let mut about = ReattachPresence { cwd: "/there".to_owned(), pid: 12, ..taking_over("node-2") };
-    let position = store.presences.reattach(at(9), &opening.id, &about).await.expect("writable");
+    let position =
+        store.presences.reattach(at(9), &opening.record.id, &about).await.expect("writable");
     assert_eq!(position, Some(77));
-    let stored = here.stored(&opening.id).await.expect("it is open");
-    assert_eq!((stored.connected_at, stored.last_ping_at), (T0, at(9)));
-    assert_eq!(stored.opened.node.as_deref(), Some("node-2"));
-    let kept = stored.opened.about;
-    assert_eq!((kept.cwd.as_str(), kept.pid), ("/there", 12));
-    assert_eq!(kept.session_id, opening.about.session_id, "not named, not changed");
-    assert_eq!(kept.display_name.as_deref(), Some("before"), "not named, not changed");
+    let stored = here.stored(&opening.record.id).await.expect("it is open");
+    assert_eq!((stored.connected_at, stored.last_seen_at), (T0, at(9)));
+    assert_eq!((stored.node.as_str(), stored.cwd.as_str(), stored.pid), ("node-2", "/there", 12));
+    assert_eq!(stored.session_id, opening.record.session_id, "not named, not changed");
+    assert_eq!(stored.display_name, "before", "not named, not changed");
 
     about.session_id = Some("other".to_owned());
     about.display_name = Some("after".to_owned());
-    store.presences.reattach(at(9), &opening.id, &about).await.expect("writable");
-    let kept = here.stored(&opening.id).await.expect("it is open").opened.about;
-    assert_eq!((kept.session_id.as_str(), kept.display_name.as_deref()), ("other", Some("after")));
+    store.presences.reattach(at(9), &opening.record.id, &about).await.expect("writable");
+    let kept = here.stored(&opening.record.id).await.expect("it is open");
+    assert_eq!((kept.session_id.as_str(), kept.display_name.as_str()), ("other", "after"));
     assert_eq!(here.audit_of("peer_joined").await.len(), 1, "a reattach is silent");
 }
 
@@ -127,37 +126,34 @@ pub(crate) async fn an_ended_presence_does_not_reattach(store: Stores) {
     assert_eq!(here.position_of(&PresenceId::generate()).await, None);
 }
 
-pub(crate) async fn an_ended_presence_begins_anew_under_its_id(store: Stores) {
+pub(crate) async fn an_id_is_one_presence_for_good(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let mut opening = here.opening(&here.owner);
+    let opening = here.opening(&here.owner);
     here.open(T0, &opening).await;
-    here.end(&opening.id).await;
-    let last = here.send(T0, &here.multicast(&here.owner)).await;
-    opening.about.cwd = "/anew".to_owned();
-    let positions = store.presences.open(at(5), std::slice::from_ref(&opening)).await;
-    assert_eq!(positions.expect("the id may be used again"), [last]);
-    let stored = here.stored(&opening.id).await.expect("it is open");
-    assert_eq!((stored.connected_at, stored.opened.about.cwd.as_str()), (at(5), "/anew"));
-    assert_eq!(here.position_of(&opening.id).await, Some(last));
-    assert_eq!(here.audit_of("peer_joined").await.len(), 2);
+    here.end(&opening.record.id).await;
+    let again = store.presences.open(at(5), std::slice::from_ref(&opening)).await;
+    again.expect_err("the id has been used");
+    assert!(here.stored(&opening.record.id).await.is_none(), "and it stays ended");
+    assert_eq!(here.audit_of("peer_joined").await.len(), 1);
 }
 
 pub(crate) async fn a_change_changes_only_what_it_names(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let mut opening = here.opening(&here.owner);
-    opening.groups = vec![group("a")];
-    opening.profile = Profile { title: Some("t".to_owned()), ..Profile::default() };
+    opening.record.groups = vec![group("a")];
+    opening.record.profile = Profile { title: Some("t".to_owned()), ..Profile::default() };
     here.open(T0, &opening).await;
     let untouched = here.present(&here.owner).await;
 
-    let nothing = PresenceChange::of(opening.id.clone());
+    let nothing = PresenceChange::of(opening.record.id.clone());
     let summary = PresenceChange { summary: Some("s".to_owned()), ..nothing.clone() };
-    store.presences.update(at(1), &[nothing.clone(), summary]).await.expect("writable");
-    let kept = here.stored(&opening.id).await.expect("open").opened;
+    store.presences.update(&[nothing.clone(), summary]).await.expect("writable");
+    let kept = here.stored(&opening.record.id).await.expect("open");
     assert_eq!(kept.summary.as_deref(), Some("s"));
-    assert_eq!((&kept.groups, kept.visible), (&opening.groups, true));
-    assert_eq!((&kept.profile, kept.stats), (&opening.profile, None));
-    assert_eq!(kept.status, (Status::Idle, StatusSource::Jsonl, T0));
+    assert_eq!((&kept.groups, kept.visible), (&opening.record.groups, true));
+    assert_eq!((&kept.profile, kept.stats), (&opening.record.profile, None));
+    let status = (kept.status, kept.status_source, kept.status_updated_at);
+    assert_eq!(status, (Status::Idle, StatusSource::Jsonl, T0));
 
     let stats = Stats { messages_in: Some(2.5), ..Stats::default() };
     let bio = Profile { bio: Some("b".to_owned()), ..Profile::default() };
@@ -169,21 +165,22 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Stores) {
         stats: Some(stats),
         ..nothing
     };
-    store.presences.update(at(4), &[all]).await.expect("writable");
-    let kept = here.stored(&opening.id).await.expect("open").opened;
-    assert_eq!(kept.status, (Status::Dnd, StatusSource::Manual, at(3)));
+    store.presences.update(&[all]).await.expect("writable");
+    let kept = here.stored(&opening.record.id).await.expect("open");
+    let status = (kept.status, kept.status_source, kept.status_updated_at);
+    assert_eq!(status, (Status::Dnd, StatusSource::Manual, at(3)));
     assert_eq!((kept.groups, kept.visible), (vec![group("b"), group("c")], false));
     assert_eq!((kept.profile, kept.stats), (bio, Some(stats)), "replaced, not merged");
     assert_eq!(kept.summary.as_deref(), Some("s"));
     let other = here.stored(&untouched).await.expect("open");
-    assert_eq!((other.last_ping_at, other.opened.summary), (T0, None));
+    assert_eq!((other.last_seen_at, other.summary), (T0, None));
 }
 
 pub(crate) async fn a_touched_presence_was_heard_of(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (one, two) = (here.present(&here.owner).await, here.present(&here.owner).await);
     let untouched = here.present(&here.owner).await;
-    let heard = async |id: &PresenceId| here.stored(id).await.expect("open").last_ping_at;
+    let heard = async |id: &PresenceId| here.stored(id).await.expect("open").last_seen_at;
     store.presences.touch(at(4), &[one.clone(), two.clone()]).await.expect("writable");
     assert_eq!((heard(&one).await, heard(&two).await, heard(&untouched).await), (at(4), at(4), T0));
     store.presences.touch(at(2), std::slice::from_ref(&one)).await.expect("writable");
@@ -200,10 +197,10 @@ pub(crate) async fn later_changes_of_a_batch_win(store: Stores) {
     };
     let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(one.clone()) };
     let batch = [says(&one, "first"), says(&two, "other"), hides, says(&one, "last")];
-    store.presences.update(T0, &batch).await.expect("writable");
-    let kept = here.stored(&one).await.expect("open").opened;
+    store.presences.update(&batch).await.expect("writable");
+    let kept = here.stored(&one).await.expect("open");
     assert_eq!((kept.summary.as_deref(), kept.visible), (Some("last"), false));
-    let kept = here.stored(&two).await.expect("open").opened;
+    let kept = here.stored(&two).await.expect("open");
     assert_eq!((kept.summary.as_deref(), kept.visible), (Some("other"), true));
 }
 
@@ -211,13 +208,14 @@ pub(crate) async fn an_ended_presence_does_not_change(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let key = fresh_key();
     let mut opening = here.opening(&here.owner);
-    (opening.session_key, opening.role) = (Some(key.clone()), PeerRole::Session);
+    (opening.record.session_key, opening.record.role) = (Some(key.clone()), PeerRole::Session);
     here.open(T0, &opening).await;
-    here.end(&opening.id).await;
-    store.presences.touch(at(9), std::slice::from_ref(&opening.id)).await.expect("writable");
-    let hides = PresenceChange { visible: Some(false), ..PresenceChange::of(opening.id.clone()) };
-    store.presences.update(at(9), &[hides]).await.expect("writable");
-    assert!(here.stored(&opening.id).await.is_none());
+    here.end(&opening.record.id).await;
+    store.presences.touch(at(9), std::slice::from_ref(&opening.record.id)).await.expect("writable");
+    let hides =
+        PresenceChange { visible: Some(false), ..PresenceChange::of(opening.record.id.clone()) };
+    store.presences.update(&[hides]).await.expect("writable");
+    assert!(here.stored(&opening.record.id).await.is_none());
     let seen = store.members.of_session_key(&here.mesh, key.as_str(), at(9)).await;
     assert_eq!(seen.expect("readable"), None, "it was not heard of again");
 }
@@ -231,7 +229,7 @@ pub(crate) async fn only_unheard_open_presences_are_listed(store: Stores) {
     let unheard = store.presence_search.unheard(at(2)).await.expect("readable");
     let mine: Vec<&PresenceId> = unheard
         .iter()
-        .map(|stored| &stored.opened.id)
+        .map(|stored| &stored.id)
         .filter(|id| [&early, &late, &ended].contains(id))
         .collect();
     assert_eq!(mine, [&early]);
@@ -243,9 +241,9 @@ pub(crate) async fn a_directory_leads_to_the_newest_presence(store: Stores) {
     let mut ids = Vec::new();
     for (pid, seconds) in [(1, 10), (2, 30), (3, 20), (2, 5), (0, 15)] {
         let mut opening = here.opening(&here.owner);
-        (opening.about.pid, opening.about.cwd) = (pid, cwd.clone());
+        (opening.record.pid, opening.record.cwd) = (pid, cwd.clone());
         if seconds == 20 || seconds == 30 {
-            opening.about.session_id = cwd.clone();
+            opening.record.session_id = cwd.clone();
         }
         ids.push(here.open(at(seconds), &opening).await);
     }

@@ -6,14 +6,13 @@ use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::client::{ClientOptions, HelloKind};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::limits;
-use claudemesh_broker::protocol::handshake::About;
 use claudemesh_broker::protocol::{AuditQuery, PeerRole};
 use claudemesh_broker::store::{AuditEntry, OpenPresence, Role};
 use serde_json::{Value, json};
 
 use crate::harness::raw::session_hello_frame;
 use crate::harness::{Member, Node, Raw};
-use crate::store::fixture::{Peer, opening};
+use crate::store::fixture::{Peer, opening, opening_with};
 
 /// A byte that takes six where it is written.
 fn noise(bytes: usize) -> String {
@@ -213,15 +212,11 @@ async fn thousands_of_ordinary_rows_are_listed_in_pages() {
 
 fn ordinary(node: &Node, member: &Member, n: usize) -> OpenPresence {
     let peer = Peer { id: member.id.clone(), key: member.pubkey(), name: member.name.clone() };
-    OpenPresence {
-        session_key: Some(format!("{n:064x}").as_str().into()),
-        role: PeerRole::Session,
-        about: About {
-            session_id: format!("launch-{n}"),
-            display_name: Some(format!("{n:0>200}")),
-            ..About::default()
-        },
-        node: node.config.node.id.to_string(),
-        ..opening(&node.mesh, &peer)
-    }
+    opening_with(opening(&node.mesh, &peer), |record| {
+        record.session_key = Some(format!("{n:064x}").as_str().into());
+        record.role = PeerRole::Session;
+        record.session_id = format!("launch-{n}");
+        record.display_name = format!("{n:0>200}");
+        record.node = node.config.node.id.to_string();
+    })
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use claudemesh_broker::auth::SecretKey;
-use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::Key;
 use claudemesh_broker::limits;
 use serde_json::json;
@@ -18,11 +17,8 @@ const PICKUP: Duration = Duration::from_secs(3);
 async fn grant(node: &Node, member: &Member, sender: &Key, capabilities: Option<&[&str]>) {
     let capabilities: Option<Vec<String>> =
         capabilities.map(|given| given.iter().map(|name| (*name).to_owned()).collect());
-    let granted = node
-        .store
-        .members
-        .set_grant(Timestamp::now(), &member.id, sender.as_str(), capabilities.as_deref())
-        .await;
+    let granted =
+        node.store.members.set_grant(&member.id, sender.as_str(), capabilities.as_deref()).await;
     granted.expect("the store answers");
 }
 

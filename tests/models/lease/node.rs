@@ -2,7 +2,8 @@
 
 use claudemesh_broker::cluster::books::Renewal;
 use claudemesh_broker::cluster::redis::fallback::{Ended, Reseed};
-use claudemesh_broker::cluster::{Acquired, HeldLease, LeaseState, PresenceRecord, Release};
+use claudemesh_broker::cluster::{Acquired, HeldLease, LeaseState, Release};
+use claudemesh_broker::record::PresenceRecord;
 
 use super::Model;
 use super::steps::Step;

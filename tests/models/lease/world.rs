@@ -8,8 +8,9 @@ use std::sync::{Arc, LazyLock};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::cluster::books::{LeaseTimes, MeshBooks};
 use claudemesh_broker::cluster::redis::fallback::Fallback;
-use claudemesh_broker::cluster::{HeldLease, LeaseRef, PresenceRecord};
+use claudemesh_broker::cluster::{HeldLease, LeaseRef};
 use claudemesh_broker::id::{Key, MemberId, MeshId, PresenceId};
+use claudemesh_broker::record::PresenceRecord;
 
 /// A tick: a little longer than a provisional epoch is ahead of the clock.
 pub const TICK_MS: u64 = 10_500;

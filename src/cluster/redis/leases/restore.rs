@@ -6,7 +6,8 @@ use redis::RedisResult;
 use super::{CALLS_PER_BATCH_MAX, Leases, RECORDS_PER_CALL_MAX};
 use crate::cluster::redis::fallback::{Ended, lease_of};
 use crate::cluster::redis::rows::{by_mesh, encode};
-use crate::cluster::{LeaseRef, PresenceRecord, Release};
+use crate::cluster::{LeaseRef, Release};
+use crate::record::PresenceRecord;
 
 impl Leases {
     /// Puts presences into grace that this node let go and Redis may not know

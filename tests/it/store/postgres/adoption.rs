@@ -131,8 +131,7 @@ async fn its_members_enter(here: &Fixture) {
     assert_eq!(mesh.id, here.mesh);
     let open = store.presence_search.unheard(at(1_000_000_000)).await.expect("readable");
     assert_eq!(open.len(), 1);
-    let opened = &open[0].opened;
-    assert_eq!((opened.about.cwd.as_str(), opened.visible), ("/work", true));
+    assert_eq!((open[0].cwd.as_str(), open[0].visible), ("/work", true));
 }
 
 async fn its_queue_goes_on(here: &Fixture, other: &mut PgConnection) {

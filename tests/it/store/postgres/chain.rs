@@ -182,7 +182,7 @@ async fn nul_is_stored_as_a_replacement() {
     let rows = here.audit_of("message_sent").await;
     assert_eq!(rows[0].payload["targetSpec"], "@\\\u{fffd}u");
     let mut opening = here.opening(&peer);
-    opening.about.cwd = "/\0".to_owned();
+    opening.record.cwd = "/\0".to_owned();
     let presence = here.open(T0, &opening).await;
     let found = here.store.presence_search.in_folder("/\0", 0, 1).await.expect("readable");
     assert_eq!(found[0].id, presence);

@@ -99,7 +99,7 @@ async fn a_busy_minute(here: &Fixture, peer: &Peer, round: usize) {
         .expect("readable");
     let mut change = PresenceChange::of(presence.clone());
     change.status = Some((Status::Working, StatusSource::Hook, at(1)));
-    store.presences.update(at(1), &[change]).await.expect("open");
+    store.presences.update(&[change]).await.expect("open");
     store.presences.touch(at(1), std::slice::from_ref(&presence)).await.expect("open");
     store.presence_search.in_folder("/100", 1, 9).await.expect("readable");
     store.presence_search.called("100", 9).await.expect("readable");

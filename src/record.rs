@@ -1,4 +1,7 @@
-//! What the directory says of one presence.
+//! One presence: as its node, the mirrors of the others, the shared state and the
+//! tables know it.
+//!
+//! A record only says; who changes it, [`presence`](crate::presence) knows.
 
 use std::sync::Arc;
 
