@@ -26,6 +26,10 @@ const OF_A_PEER: [&str; 10] = [
 ];
 const WORDS: [&str; 6] = ["id", "clock", "limits", "config", "metrics", "logging"];
 
+/// The rooms below `features` that hold no request.
+const SHARED_BY_FEATURES: [&str; 6] =
+    ["context", "dispatch", "listing", "moderators", "on_behalf", "paging"];
+
 const LINES_MAX: usize = 500;
 
 struct House {
@@ -105,6 +109,25 @@ fn only_the_root_and_sockets_know_the_whole_node() {
         }
     }
     assert!(wrong.is_empty(), "take parts instead of the node:\n{}", wrong.join("\n"));
+}
+
+/// What features share is in rooms of its own, so that one can go without another.
+#[test]
+fn no_feature_imports_a_feature() {
+    let children = &HOUSE.all.modules[HOUSE.room("features")].children;
+    let features: Vec<Id> = children
+        .iter()
+        .filter(|(name, _)| !SHARED_BY_FEATURES.contains(&name.as_str()))
+        .map(|(_, module)| *module)
+        .collect();
+    assert!(features.len() >= 4, "there are features: {features:?}");
+    let mut wrong = Vec::new();
+    for from in &features {
+        for to in features.iter().filter(|to| *to != from) {
+            wrong.extend(HOUSE.graph.places(&HOUSE.all, *from, *to));
+        }
+    }
+    assert!(wrong.is_empty(), "share it in a room that is no feature:\n{}", wrong.join("\n"));
 }
 
 #[test]
