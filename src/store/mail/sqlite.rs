@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
-use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
@@ -100,18 +100,15 @@ impl Mail for SqliteStore {
         if messages.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
              where id in (select value from json_each(?1)) and +claim_id = ?2
                 and delivered_at is null",
         )
         .bind(to_json(messages))
-        .bind(presence.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        tx.commit().await.map_err(refused)
+        .bind(presence.as_str());
+        self.write(query).await?;
+        Ok(())
     }
 
     async fn multicasts_after(
@@ -120,7 +117,7 @@ impl Mail for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
@@ -132,11 +129,8 @@ impl Mail for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(after)
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(|row| StoredEnvelope::read(row, mesh)).collect()
+        .bind(limit);
+        self.records(query, |row| StoredEnvelope::read(row, mesh)).await
     }
 
     /// Sequence numbers are the ids of audit rows.
@@ -214,19 +208,16 @@ impl Mail for SqliteStore {
     }
 
     async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update presence set multicast_position = ?3
              where disconnected_at is null and multicast_position > ?2
                 and member_id in (select id from member where mesh_id = ?1)",
         )
         .bind(mesh.as_str())
         .bind(newest)
-        .bind(seq)
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        tx.commit().await.map_err(refused)
+        .bind(seq);
+        self.write(query).await?;
+        Ok(())
     }
 }
 
@@ -237,17 +228,15 @@ async fn mark(
     given: &[StoredEnvelope],
 ) -> Result<()> {
     let ids: Vec<&MessageId> = given.iter().map(|envelope| &envelope.id).collect();
-    sqlx::query(
+    let query = sqlx::query(
         "update message_queue set claimed_at = ?2, claim_id = ?3, claim_expires_at = ?4
          where id in (select value from json_each(?1))",
     )
     .bind(to_json(&ids))
     .bind(now.as_ms())
     .bind(ask.presence.as_str())
-    .bind(ask.until.as_ms())
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(ask.until.as_ms());
+    execute(tx, query).await?;
     Ok(())
 }
 
@@ -310,15 +299,13 @@ async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> R
         return Ok(());
     }
     let positions: Vec<(&PresenceId, i64)> = positions.iter().map(|(id, at)| (*id, *at)).collect();
-    sqlx::query(
+    let query = sqlx::query(
         "update presence set multicast_position = moved.value ->> 1
          from json_each(?1) moved
          where presence.id = moved.value ->> 0
             and presence.multicast_position < moved.value ->> 1",
     )
-    .bind(to_json(&positions))
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(to_json(&positions));
+    execute(tx, query).await?;
     Ok(())
 }
