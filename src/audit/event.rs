@@ -176,16 +176,16 @@ pub fn message_sent_payload(target: &str, priority: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn sent(target: &str) -> AuditEvent {
+    pub(in crate::audit) fn sent(target: &str) -> AuditEvent {
         AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
     }
 
-    fn joined() -> AuditEvent {
+    pub(in crate::audit) fn joined() -> AuditEvent {
         let groups = vec![Group { name: "a/b".to_owned(), role: None }];
         AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
     }

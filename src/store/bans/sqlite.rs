@@ -8,7 +8,7 @@ use crate::store::members::no_member;
 use crate::store::members::sqlite::select_members;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
-use crate::store::sqlite::connection::execute;
+use crate::store::sqlite::connection::{execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::{Bans, Member, Moderation, Result};
 
@@ -49,12 +49,10 @@ async fn set_revoked(
     .bind(revoked_at.map(Timestamp::as_ms));
     let changed = execute(&mut tx, query).await?;
     if changed == 0 {
-        let known = sqlx::query("select 1 from member where id = ?1 and mesh_id = ?2")
+        let query = sqlx::query("select 1 from member where id = ?1 and mesh_id = ?2")
             .bind(member.as_str())
-            .bind(mesh.as_str())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(refused)?;
+            .bind(mesh.as_str());
+        let known = fetch_optional(&mut tx, query).await?;
         return known.map(|_| false).ok_or_else(no_member);
     }
     append_one(&mut tx, now, mesh, actor.as_ref(), actor_name.as_deref(), audit).await?;

@@ -9,7 +9,7 @@ use crate::id::MeshId;
 use crate::store::columns::Columns as _;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
-use crate::store::sqlite::connection::{Tx, execute};
+use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{
@@ -62,15 +62,13 @@ impl Invites for SqliteStore {
         if let Some(refusal) = check_mesh(&mut tx, join).await? {
             return Ok(Joined::Refused(refusal));
         }
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select id, mesh_id, role, preset, expires_at, created_at, revoked_at,
                 used_count < max_uses as usable
              from invite where token = ?1",
         )
-        .bind(&join.token)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(refused)?;
+        .bind(&join.token);
+        let row = fetch_optional(&mut tx, query).await?;
         let Some(row) = row else { return Ok(Joined::Refused(JoinRefusal::NotFound)) };
         if let Some(refusal) = join.refused_by_invite(&row, now)? {
             return Ok(Joined::Refused(refusal));
@@ -90,24 +88,20 @@ impl Invites for SqliteStore {
 }
 
 async fn check_mesh(tx: &mut Tx, join: &Join) -> Result<Option<JoinRefusal>> {
-    let row = sqlx::query("select owner_pubkey from mesh where id = ?1 and archived_at is null")
-        .bind(join.mesh.as_str())
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(refused)?;
+    let query = sqlx::query("select owner_pubkey from mesh where id = ?1 and archived_at is null")
+        .bind(join.mesh.as_str());
+    let row = fetch_optional(tx, query).await?;
     join.refused_by_mesh(row.as_ref())
 }
 
 async fn standing(tx: &mut Tx, join: &Join) -> Result<Option<Standing>> {
-    let row = sqlx::query(
+    let query = sqlx::query(
         "select id, joined_at, revoked_at from member where mesh_id = ?1 and peer_pubkey = ?2
          order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
     )
     .bind(join.mesh.as_str())
-    .bind(join.key.as_str())
-    .fetch_optional(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(join.key.as_str());
+    let row = fetch_optional(tx, query).await?;
     row.as_ref().map(Standing::read).transpose()
 }
 

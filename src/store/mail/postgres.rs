@@ -1,10 +1,11 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 
+use super::{Confirmed, Done};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -14,19 +15,23 @@ use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
 /// Direct envelopes to confirm, an array per column.
 #[derive(Default)]
-struct Done<'a> {
+struct DoneColumns<'a> {
     id: Vec<Cow<'a, str>>,
     mesh: Vec<&'a str>,
     member_key: Vec<&'a str>,
     session_key: Vec<Option<&'a str>>,
 }
 
-impl<'a> Done<'a> {
-    fn push(&mut self, id: &'a str, mesh: &'a MeshId, member: &'a Key, session: Option<&'a Key>) {
-        self.id.push(clean(id));
-        self.mesh.push(mesh.as_str());
-        self.member_key.push(member.as_str());
-        self.session_key.push(session.map(Key::as_str));
+impl<'a> FromIterator<Done<'a>> for DoneColumns<'a> {
+    fn from_iter<I: IntoIterator<Item = Done<'a>>>(done: I) -> Self {
+        let mut columns = Self::default();
+        for (mesh, id, member, session) in done {
+            columns.id.push(clean(id));
+            columns.mesh.push(mesh.as_str());
+            columns.member_key.push(member.as_str());
+            columns.session_key.push(session.map(Key::as_str));
+        }
+        columns
     }
 }
 
@@ -36,24 +41,11 @@ impl Mail for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut by_id = Done::default();
-        let mut by_client_id = Done::default();
-        let mut furthest: BTreeMap<&str, i64> = BTreeMap::new();
-        for done in batch {
-            match done {
-                Confirm::Message { mesh, id, member_key, session_key } => {
-                    by_id.push(id.as_str(), mesh, member_key, session_key.as_ref());
-                }
-                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
-                    by_client_id.push(client_message_id, mesh, member_key, session_key.as_ref());
-                }
-                Confirm::MulticastsUpTo { presence, position } => {
-                    let furthest = furthest.entry(presence.as_str()).or_insert(*position);
-                    *furthest = (*furthest).max(*position);
-                }
-            }
-        }
-        let (presences, positions): (Vec<&str>, Vec<i64>) = furthest.into_iter().unzip();
+        let Confirmed { by_id, by_client_id, positions } = batch.iter().collect();
+        let [by_id, by_client_id]: [DoneColumns<'_>; 2] =
+            [by_id, by_client_id].map(|done| done.into_iter().collect());
+        let (presences, positions): (Vec<&str>, Vec<i64>) =
+            positions.into_iter().map(|(presence, at)| (presence.as_str(), at)).unzip();
         let query = sqlx::query(
             "select mesh.broker_confirm_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         )

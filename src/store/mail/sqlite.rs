@@ -1,49 +1,54 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 
+use super::{Confirmed, Done};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::store::columns::Columns as _;
 use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
 use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
-/// A direct envelope to confirm: mesh, id, the recipient's keys.
-type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
+/// Confirms by the message's id.
+const BY_ID: &str = "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
+     update message_queue set delivered_at = ?
+     where rowid in (
+        select q.rowid from done
+        cross join message_queue q on q.id = done.id
+        where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
+           and q.target_spec in (done.member_key, done.session_key)
+     )";
+
+/// Confirms by the sender's own id.
+const BY_CLIENT_ID: &str =
+    "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
+     update message_queue set delivered_at = ?
+     where rowid in (
+        select q.rowid from done
+        cross join message_queue q on q.mesh_id = done.mesh_id
+           and q.client_message_id = done.client_id and q.seq is not null
+        where q.delivered_at is null and q.multicast = 0
+           and q.target_spec in (done.member_key, done.session_key)
+     )";
 
 #[async_trait]
 impl Mail for SqliteStore {
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {
-        let mut by_id: Vec<Done<'_>> = Vec::new();
-        let mut by_client_id: Vec<Done<'_>> = Vec::new();
-        let mut positions: HashMap<&PresenceId, i64> = HashMap::new();
-        for done in batch {
-            match done {
-                Confirm::Message { mesh, id, member_key, session_key } => {
-                    by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
-                }
-                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
-                    by_client_id.push((mesh, client_message_id, member_key, session_key.as_ref()));
-                }
-                Confirm::MulticastsUpTo { presence, position } => {
-                    let furthest = positions.entry(presence).or_insert(*position);
-                    *furthest = (*furthest).max(*position);
-                }
-            }
-        }
         if batch.is_empty() {
             return Ok(());
         }
+        let confirmed: Confirmed<'_> = batch.iter().collect();
         // A confirmation that is lost with the machine costs a second delivery, as
         // one that was still on its way does.
         let mut tx = self.begin_relaxed().await?;
-        confirm_by_id(&mut tx, now, &by_id).await?;
-        confirm_by_client_id(&mut tx, now, &by_client_id).await?;
-        move_positions(&mut tx, &positions).await?;
+        confirm_rows(&mut tx, now, BY_ID, &confirmed.by_id).await?;
+        confirm_rows(&mut tx, now, BY_CLIENT_ID, &confirmed.by_client_id).await?;
+        move_positions(&mut tx, confirmed.positions).await?;
         tx.commit().await.map_err(refused)
     }
 
@@ -135,26 +140,20 @@ impl Mail for SqliteStore {
 
     /// Sequence numbers are the ids of audit rows.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
-        let newest: Option<i64> =
-            sqlx::query_scalar("select max(id) from audit_log where mesh_id = ?1")
-                .bind(mesh.as_str())
-                .fetch_one(self.reader())
-                .await
-                .map_err(refused)?;
-        Ok(newest.unwrap_or(0))
+        let query = sqlx::query("select max(id) as place from audit_log where mesh_id = ?1")
+            .bind(mesh.as_str());
+        let newest = self.record(query, |row| row.optional_int("place")).await?;
+        Ok(newest.flatten().unwrap_or(0))
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
-        let seq: Option<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select id from audit_log where mesh_id = ?1 and created_at < ?2
              order by id desc limit 1",
         )
         .bind(mesh.as_str())
-        .bind(before.as_ms())
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        Ok(seq.unwrap_or(0))
+        .bind(before.as_ms());
+        Ok(self.record(query, |row| row.int("id")).await?.unwrap_or(0))
     }
 
     async fn waiting(
@@ -165,7 +164,7 @@ impl Mail for SqliteStore {
         if mailboxes.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select box.key from json_each(?1) box
              where exists (
                 select 1 from message_queue
@@ -176,10 +175,8 @@ impl Mail for SqliteStore {
              order by box.key",
         )
         .bind(to_json(mailboxes))
-        .bind(now.as_ms())
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
+        .bind(now.as_ms());
+        let found: Vec<i64> = self.records(query, |row| row.int("key")).await?;
         let found = found.into_iter();
         Ok(found.filter_map(|at| mailboxes.get(usize::try_from(at).ok()?).cloned()).collect())
     }
@@ -191,7 +188,7 @@ impl Mail for SqliteStore {
         if mailboxes.is_empty() {
             return Ok(HashSet::new());
         }
-        let found: Vec<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select box.key from json_each(?1) box
              where exists (
                 select 1 from message_queue
@@ -199,10 +196,8 @@ impl Mail for SqliteStore {
                    and delivered_at is null and +claim_id = box.value ->> 2
              )",
         )
-        .bind(to_json(mailboxes))
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
+        .bind(to_json(mailboxes));
+        let found: Vec<i64> = self.records(query, |row| row.int("key")).await?;
         let at = |at: i64| Some(mailboxes.get(usize::try_from(at).ok()?)?.2.clone());
         Ok(found.into_iter().filter_map(at).collect())
     }
@@ -240,41 +235,6 @@ async fn mark(
     Ok(())
 }
 
-async fn confirm_by_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    confirm_rows(
-        tx,
-        now,
-        "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
-         update message_queue set delivered_at = ?
-         where rowid in (
-            select q.rowid from done
-            cross join message_queue q on q.id = done.id
-            where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.member_key, done.session_key)
-         )",
-        done,
-    )
-    .await
-}
-
-async fn confirm_by_client_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    confirm_rows(
-        tx,
-        now,
-        "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
-         update message_queue set delivered_at = ?
-         where rowid in (
-            select q.rowid from done
-            cross join message_queue q on q.mesh_id = done.mesh_id
-               and q.client_message_id = done.client_id and q.seq is not null
-            where q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.member_key, done.session_key)
-         )",
-        done,
-    )
-    .await
-}
-
 async fn confirm_rows(
     tx: &mut Tx,
     now: Timestamp,
@@ -294,11 +254,11 @@ async fn confirm_rows(
     rows::execute(tx, statement, done, bind).await
 }
 
-async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> Result<()> {
+async fn move_positions(tx: &mut Tx, positions: BTreeMap<&PresenceId, i64>) -> Result<()> {
     if positions.is_empty() {
         return Ok(());
     }
-    let positions: Vec<(&PresenceId, i64)> = positions.iter().map(|(id, at)| (*id, *at)).collect();
+    let positions: Vec<(&PresenceId, i64)> = positions.into_iter().collect();
     let query = sqlx::query(
         "update presence set multicast_position = moved.value ->> 1
          from json_each(?1) moved

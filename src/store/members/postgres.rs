@@ -54,9 +54,8 @@ impl Members for PostgresStore {
         .bind(clean(mesh.as_str()))
         .bind(clean(key))
         .bind(clean(preferred));
-        let row = self.pool.fetch_optional(query).await?;
-        let Some(row) = row else { return Ok(Admission::Unknown) };
-        Admission::read(&row, mesh)
+        let found = self.pool.record(query, |row| Admission::read(row, mesh)).await?;
+        Ok(found.unwrap_or(Admission::Unknown))
     }
 
     async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {

@@ -10,7 +10,7 @@ use crate::store::columns::Columns as _;
 use crate::store::members::no_member;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
-use crate::store::sqlite::connection::{Tx, execute};
+use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Admission, Member, Members, Result, Role};
@@ -33,7 +33,7 @@ pub(in crate::store) use select_members;
 impl Members for SqliteStore {
     async fn admit(&self, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
         // An active membership wins over one of the same key that was revoked.
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select m.*, mesh.name, mesh.slug, mesh.self_editable,
                 coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id, 0)
                     as is_owner,
@@ -47,12 +47,9 @@ impl Members for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(key)
-        .bind(preferred)
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        let Some(row) = row else { return Ok(Admission::Unknown) };
-        Admission::read(&row, mesh)
+        .bind(preferred);
+        let found = self.record(query, |row| Admission::read(row, mesh)).await?;
+        Ok(found.unwrap_or(Admission::Unknown))
     }
 
     async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
@@ -103,15 +100,12 @@ impl Members for SqliteStore {
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select mesh_id, peer_pubkey, role = ?2 as unchanged from member where id = ?1",
         )
         .bind(member.as_str())
-        .bind(role.as_str())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(refused)?
-        .ok_or_else(no_member)?;
+        .bind(role.as_str());
+        let row = fetch_optional(&mut tx, query).await?.ok_or_else(no_member)?;
         if row.flag("unchanged")? {
             return Ok(());
         }
@@ -152,12 +146,8 @@ impl Members for SqliteStore {
 }
 
 async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
-    let row = sqlx::query("select peer_grants from member where id = ?1")
-        .bind(member.as_str())
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(refused)?
-        .ok_or_else(no_member)?;
+    let query = sqlx::query("select peer_grants from member where id = ?1").bind(member.as_str());
+    let row = fetch_optional(tx, query).await?.ok_or_else(no_member)?;
     // Read as [`read_grants`](crate::store::read_grants) reads it.
     row.described("peer_grants")
 }

@@ -15,6 +15,20 @@ use crate::store::postgres::pool::Pool;
 use crate::store::postgres::row::clean;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
 
+/// A `select` of queued messages without what is in them.
+macro_rules! select_states {
+    ($conditions:literal) => {
+        concat!(
+            "select id, seq, sender_member_id, target_spec, priority::text as priority,
+                coalesce(multicast, false) as multicast,
+                octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
+                delivered_at, claim_id
+             from mesh.message_queue ",
+            $conditions
+        )
+    };
+}
+
 /// Deletes what is past its time, each row once however many nodes try.
 const DELETE_OVERDUE: &str = concat!(
     "with locked as materialized (select mesh.broker_lock_v1($3)),
@@ -52,16 +66,11 @@ impl Messages for PostgresStore {
         }
         // Ids are letters and digits: in every collation those that begin so lie in
         // this range, among few others.
-        let query = sqlx::query(
-            "select id, seq, sender_member_id, target_spec, priority::text as priority,
-                coalesce(multicast, false) as multicast,
-                octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
-                delivered_at, claim_id
-             from mesh.message_queue
-             where id between $2 and $2 || repeat('z', 40)
+        let query = sqlx::query(select_states!(
+            "where id between $2 and $2 || repeat('z', 40)
                 and left(id, length($2)) = $2 and mesh_id = $1 and id > $3
-             order by id limit $4",
-        )
+             order by id limit $4"
+        ))
         .bind(mesh.as_str())
         .bind(clean(id_prefix))
         .bind(after.map_or("", MessageId::as_str))
@@ -89,15 +98,10 @@ impl Messages for PostgresStore {
     }
 
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
-        let query = sqlx::query(
-            "select id, seq, sender_member_id, target_spec, priority::text as priority,
-                coalesce(multicast, false) as multicast,
-                octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
-                delivered_at, claim_id
-             from mesh.message_queue
-             where mesh_id = $1 and delivered_at is null and left(target_spec, 1) <> '#'
-             order by seq nulls first, created_at, id limit $2",
-        )
+        let query = sqlx::query(select_states!(
+            "where mesh_id = $1 and delivered_at is null and left(target_spec, 1) <> '#'
+             order by seq nulls first, created_at, id limit $2"
+        ))
         .bind(mesh.as_str())
         .bind(limit);
         self.pool.records(query, MessageState::read).await

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{NewRow, merged};
+use super::{NewRow, end_of, merged};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -243,9 +243,7 @@ impl Presences for PostgresStore {
             .bind(nodes)
             .bind(members)
             .bind(meshes);
-        let rows = self.pool.fetch_all(query).await?;
-        let here: HashSet<PresenceId> =
-            rows.iter().map(|row| row.id("id")).collect::<Result<_>>()?;
+        let here: HashSet<PresenceId> = self.pool.records(query, |row| row.id("id")).await?;
         let ended = ended.into_iter().map(|presence| &presence.id);
         Ok(ended.filter(|id| here.contains(*id)).cloned().collect())
     }
@@ -264,8 +262,7 @@ impl Presences for PostgresStore {
              where p.id is null or p.disconnected_at is not null",
         )
         .bind(presences);
-        let rows = self.pool.fetch_all(query).await?;
-        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
+        self.pool.records(query, end_of).await
     }
 }
 

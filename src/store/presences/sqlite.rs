@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{NewRow, merged};
+use super::{NewRow, end_of, merged};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
-use crate::store::columns::Columns as _;
 use crate::store::envelopes::sqlite::multicast_positions;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
@@ -197,16 +196,13 @@ impl Presences for SqliteStore {
         if presences.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select asked.value as id, p.disconnected_at from json_each(?1) asked
              left join presence p on p.id = asked.value
              where p.id is null or p.disconnected_at is not null",
         )
-        .bind(to_json(presences))
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
+        .bind(to_json(presences));
+        self.records(query, end_of).await
     }
 }
 

@@ -65,6 +65,14 @@ pub(in crate::store) async fn execute(tx: &mut Tx, query: Statement<'_>) -> Resu
     Ok(done.rows_affected())
 }
 
+/// As [`execute`], for one that returns a row or none.
+pub(in crate::store) async fn fetch_optional(
+    tx: &mut Tx,
+    query: Statement<'_>,
+) -> Result<Option<SqliteRow>> {
+    query.fetch_optional(&mut **tx).await.map_err(refused)
+}
+
 /// A store in one file: the connections to it.
 pub struct SqliteStore {
     pub(in crate::store) writer: SqlitePool,
