@@ -184,7 +184,8 @@ mod tests {
 
     use super::*;
     use crate::audit::AuditEvent;
-    use crate::audit::event::tests::{joined, sent};
+    use crate::id::Key;
+    use crate::protocol::{Group, Priority};
 
     const MESH: &str = "mesh-1";
     const START: Timestamp = Timestamp::from_ms(1_700_000_000_120);
@@ -246,6 +247,15 @@ mod tests {
             verifier.push(row.read());
         }
         verifier.finish()
+    }
+
+    fn sent(target: &str) -> AuditEvent {
+        AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
+    }
+
+    fn joined() -> AuditEvent {
+        let groups = vec![Group { name: "a/b".to_owned(), role: None }];
+        AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
     }
 
     /// The hashes that node 20 computes from the recorded recipe.

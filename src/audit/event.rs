@@ -176,16 +176,16 @@ pub fn message_sent_payload(target: &str, priority: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    pub(in crate::audit) fn sent(target: &str) -> AuditEvent {
+    fn sent(target: &str) -> AuditEvent {
         AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
     }
 
-    pub(in crate::audit) fn joined() -> AuditEvent {
+    fn joined() -> AuditEvent {
         let groups = vec![Group { name: "a/b".to_owned(), role: None }];
         AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
     }

@@ -14,18 +14,6 @@ use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
 
-/// A `select` of queued messages without what is in them.
-macro_rules! select_states {
-    ($rest:literal) => {
-        concat!(
-            "select id, seq, sender_member_id, target_spec, priority, multicast,
-                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
-             from message_queue ",
-            $rest
-        )
-    };
-}
-
 #[async_trait]
 impl Messages for SqliteStore {
     async fn find<'a>(
@@ -37,10 +25,13 @@ impl Messages for SqliteStore {
         if id_prefix.is_empty() {
             return Ok(Vec::new());
         }
-        let query = sqlx::query(select_states!(
-            "where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) and id > ?3
-             order by id limit 0 + ?4"
-        ))
+        let query = sqlx::query(
+            "select id, seq, sender_member_id, target_spec, priority, multicast,
+                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
+             from message_queue
+             where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) and id > ?3
+             order by id limit 0 + ?4",
+        )
         .bind(mesh.as_str())
         .bind(id_prefix)
         .bind(after.map_or("", MessageId::as_str))
@@ -74,11 +65,13 @@ impl Messages for SqliteStore {
     }
 
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
-        let query = sqlx::query(select_states!(
-            "indexed by message_queue_mailbox_idx
+        let query = sqlx::query(
+            "select id, seq, sender_member_id, target_spec, priority, multicast,
+                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
+             from message_queue indexed by message_queue_mailbox_idx
              where mesh_id = ?1 and delivered_at is null and target_spec not like '#%'
-             order by seq, created_at, id limit 0 + ?2"
-        ))
+             order by seq, created_at, id limit 0 + ?2",
+        )
         .bind(mesh.as_str())
         .bind(limit);
         self.records(query, MessageState::read).await
