@@ -235,9 +235,7 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
             common: args.common,
         },
         Scenario::Failover(args) if args.common.floor => {
-            drop(args);
-            let message = "the floor is one node: failover has none";
-            return Err(Failure::new("usage", message).into());
+            return Err(usage("the floor is one node: failover has none"));
         }
         Scenario::Failover(args) => Plan {
             name: "failover",
@@ -256,9 +254,7 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
             common: args.common,
         },
         Scenario::Churn(args) if args.common.floor => {
-            drop(args);
-            let message = "the floor keeps nothing for a peer that is away: churn has none";
-            return Err(Failure::new("usage", message).into());
+            return Err(usage("the floor keeps nothing for a peer that is away: churn has none"));
         }
         Scenario::Churn(args) => Plan {
             name: "churn",
@@ -300,10 +296,14 @@ fn pace(pace: &args::Pace) -> Value {
     })
 }
 
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    Failure::new("usage", message).into()
+}
+
 fn spread(sockets: usize, meshes: usize) -> anyhow::Result<Size> {
     if meshes == 0 || sockets == 0 || !sockets.is_multiple_of(meshes) {
         let message = format!("{sockets} sockets cannot be shared out among {meshes} meshes");
-        return Err(Failure::new("usage", message).into());
+        return Err(usage(message));
     }
     let peers = sockets / meshes;
     Ok(Size { meshes, peers, sessions_per_member: SESSIONS_PER_MEMBER })

@@ -90,6 +90,31 @@ pub(in crate::store) trait Columns {
     }
 }
 
+/// Reads the rows of a driver, each of which keeps instants in its own way.
+macro_rules! columns_of {
+    ($row:ty, $refused:path, $instant:ty => $time:path) => {
+        impl $crate::store::columns::Columns for $row {
+            columns_of!(@get $refused, optional_str: &str);
+            columns_of!(@get $refused, optional_int: i64);
+            columns_of!(@get $refused, optional_short: i32);
+            columns_of!(@get $refused, optional_flag: bool);
+            columns_of!(@get $refused, optional_bytes: Vec<u8>);
+
+            fn optional_time(&self, column: &str) -> $crate::store::Result<Option<Timestamp>> {
+                let time: Option<$instant> =
+                    sqlx::Row::try_get(self, column).map_err($refused)?;
+                Ok(time.map($time))
+            }
+        }
+    };
+    (@get $refused:path, $name:ident: $value:ty) => {
+        fn $name(&self, column: &str) -> $crate::store::Result<Option<$value>> {
+            sqlx::Row::try_get(self, column).map_err($refused)
+        }
+    };
+}
+pub(in crate::store) use columns_of;
+
 /// A column that holds what it must not.
 pub(in crate::store) fn unreadable(column: &str) -> StoreError {
     StoreError::Broken(format!("column `{column}` holds what this release cannot read"))

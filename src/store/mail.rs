@@ -3,7 +3,7 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Deref;
 
 use async_trait::async_trait;
@@ -140,6 +140,40 @@ pub enum Confirm {
         /// The position.
         position: i64,
     },
+}
+
+/// A direct envelope to confirm: mesh, id, the recipient's keys.
+type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
+
+/// Confirmations by what they name.
+#[derive(Default)]
+struct Confirmed<'a> {
+    by_id: Vec<Done<'a>>,
+    by_client_id: Vec<Done<'a>>,
+    /// For each presence, the furthest of its positions.
+    positions: BTreeMap<&'a PresenceId, i64>,
+}
+
+impl<'a> FromIterator<&'a Confirm> for Confirmed<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a Confirm>>(batch: I) -> Self {
+        let mut all = Self::default();
+        for done in batch {
+            match done {
+                Confirm::Message { mesh, id, member_key, session_key } => {
+                    all.by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
+                }
+                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
+                    let session_key = session_key.as_ref();
+                    all.by_client_id.push((mesh, client_message_id, member_key, session_key));
+                }
+                Confirm::MulticastsUpTo { presence, position } => {
+                    let furthest = all.positions.entry(presence).or_insert(*position);
+                    *furthest = (*furthest).max(*position);
+                }
+            }
+        }
+        all
+    }
 }
 
 impl StoredEnvelope {

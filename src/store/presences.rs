@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::protocol::{Group, Profile, Stats, Status, StatusSource};
 use crate::record::PresenceRecord;
+use crate::store::columns::Columns;
 use crate::store::{AuditEntry, PeerState, Result};
 
 /// Presences: rows that begin, change and end.
@@ -53,6 +54,11 @@ pub trait Presences: Send + Sync + 'static {
     /// end; `None` where there is no row at all.
     async fn ended(&self, presences: &[PresenceId])
     -> Result<Vec<(PresenceId, Option<Timestamp>)>>;
+}
+
+/// A row of `ended`.
+fn end_of(row: &impl Columns) -> Result<(PresenceId, Option<Timestamp>)> {
+    Ok((row.id("id")?, row.optional_time("disconnected_at")?))
 }
 
 /// A presence that begins.

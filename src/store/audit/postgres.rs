@@ -59,30 +59,22 @@ impl AuditTrail for PostgresStore {
         limit: i64,
     ) -> Result<(Vec<AuditRecord>, i64)> {
         let event_type = clean_optional(event_type);
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(select_rows!(
-                    "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2)
-                     order by a.id desc limit $3 offset $4"
-                ))
-                .bind(mesh.as_str())
-                .bind(event_type.as_deref())
-                .bind(limit)
-                .bind(offset),
-            )
-            .await?;
-        let total = self
-            .pool
-            .fetch_one(
-                sqlx::query(
-                    "select count(*) as total from mesh.audit_log
-                     where mesh_id = $1 and ($2::text is null or event_type = $2)",
-                )
-                .bind(mesh.as_str())
-                .bind(event_type.as_deref()),
-            )
-            .await?;
+        let query = sqlx::query(select_rows!(
+            "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2)
+             order by a.id desc limit $3 offset $4"
+        ))
+        .bind(mesh.as_str())
+        .bind(event_type.as_deref())
+        .bind(limit)
+        .bind(offset);
+        let rows = self.pool.fetch_all(query).await?;
+        let query = sqlx::query(
+            "select count(*) as total from mesh.audit_log
+             where mesh_id = $1 and ($2::text is null or event_type = $2)",
+        )
+        .bind(mesh.as_str())
+        .bind(event_type.as_deref());
+        let total = self.pool.fetch_one(query).await?;
         Ok((rows.iter().map(AuditRecord::read).collect::<Result<_>>()?, total.int("total")?))
     }
 
@@ -93,34 +85,23 @@ impl AuditTrail for PostgresStore {
         before_id: i64,
         limit: i64,
     ) -> Result<Vec<AuditRecord>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(select_rows!(
-                    "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2) and a.id < $3
-                     order by a.id desc limit $4"
-                ))
-                .bind(mesh.as_str())
-                .bind(clean_optional(event_type))
-                .bind(before_id)
-                .bind(limit),
-            )
-            .await?;
-        rows.iter().map(AuditRecord::read).collect()
+        let query = sqlx::query(select_rows!(
+            "where a.mesh_id = $1 and ($2::text is null or a.event_type = $2) and a.id < $3
+             order by a.id desc limit $4"
+        ))
+        .bind(mesh.as_str())
+        .bind(clean_optional(event_type))
+        .bind(before_id)
+        .bind(limit);
+        self.pool.records(query, AuditRecord::read).await
     }
 
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(select_rows!(
-                    "where a.mesh_id = $1 and a.id > $2 order by a.id limit $3"
-                ))
+        let query =
+            sqlx::query(select_rows!("where a.mesh_id = $1 and a.id > $2 order by a.id limit $3"))
                 .bind(mesh.as_str())
                 .bind(after_id)
-                .bind(limit),
-            )
-            .await?;
-        rows.iter().map(AuditRecord::read).collect()
+                .bind(limit);
+        self.pool.records(query, AuditRecord::read).await
     }
 }

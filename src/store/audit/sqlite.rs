@@ -94,27 +94,18 @@ impl AuditTrail for SqliteStore {
                  order by a.id desc limit 0 + ?4"
             ),
         };
-        let rows = sqlx::query(rows)
-            .bind(mesh.as_str())
-            .bind(event_type)
-            .bind(before_id)
-            .bind(limit)
-            .fetch_all(self.reader())
-            .await
-            .map_err(refused)?;
-        rows.iter().map(AuditRecord::read).collect()
+        let query =
+            sqlx::query(rows).bind(mesh.as_str()).bind(event_type).bind(before_id).bind(limit);
+        self.records(query, AuditRecord::read).await
     }
 
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>> {
-        let rows = sqlx::query(select_rows!(
+        let query = sqlx::query(select_rows!(
             "where a.mesh_id = ?1 and a.id > ?2 order by a.id limit 0 + ?3"
         ))
         .bind(mesh.as_str())
         .bind(after_id)
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(AuditRecord::read).collect()
+        .bind(limit);
+        self.records(query, AuditRecord::read).await
     }
 }

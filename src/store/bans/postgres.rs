@@ -23,16 +23,11 @@ impl Bans for PostgresStore {
     }
 
     async fn banned(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(select_members!(
-                    "where m.mesh_id = $1 and m.revoked_at is not null order by m.revoked_at, m.id"
-                ))
-                .bind(mesh.as_str()),
-            )
-            .await?;
-        rows.iter().map(Member::read).collect()
+        let query = sqlx::query(select_members!(
+            "where m.mesh_id = $1 and m.revoked_at is not null order by m.revoked_at, m.id"
+        ))
+        .bind(mesh.as_str());
+        self.pool.records(query, Member::read).await
     }
 }
 
@@ -46,31 +41,28 @@ async fn set_revoked(
     let Moderation { mesh, member, actor, actor_name, audit } = change;
     let mut entry = Entries::default();
     entry.push(mesh, actor.as_ref(), actor_name.as_deref(), audit);
-    let row = pool
-        .fetch_one(
-            entry
-                .bind(
-                    sqlx::query(
-                        "with locked as materialized (select mesh.broker_lock_v1($3)),
-                 changed as (
-                    update mesh.member m set revoked_at = $10 from locked
-                    where m.id = $9 and m.mesh_id = any ($4)
-                        and (m.revoked_at is null) = ($10::timestamp is not null)
-                    returning m.id
-                 ),
-                 appended as materialized (
-                    select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
-                    from changed
-                 )
-                 select (select count(*) from appended) > 0 as changed,
-                    exists (select from mesh.member m
-                        where m.id = $9 and m.mesh_id = any ($4)) as known",
-                    ),
-                    now,
-                )
-                .bind(member.as_str())
-                .bind(revoked_at.map(Timestamp::to_naive)),
+    let query = entry
+        .bind(
+            sqlx::query(
+                "with locked as materialized (select mesh.broker_lock_v1($3)),
+         changed as (
+            update mesh.member m set revoked_at = $10 from locked
+            where m.id = $9 and m.mesh_id = any ($4)
+                and (m.revoked_at is null) = ($10::timestamp is not null)
+            returning m.id
+         ),
+         appended as materialized (
+            select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
+            from changed
+         )
+         select (select count(*) from appended) > 0 as changed,
+            exists (select from mesh.member m
+                where m.id = $9 and m.mesh_id = any ($4)) as known",
+            ),
+            now,
         )
-        .await?;
+        .bind(member.as_str())
+        .bind(revoked_at.map(Timestamp::to_naive));
+    let row = pool.fetch_one(query).await?;
     if row.flag("known")? { row.flag("changed") } else { Err(no_member()) }
 }

@@ -8,6 +8,7 @@ use crate::store::members::no_member;
 use crate::store::members::sqlite::select_members;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
+use crate::store::sqlite::connection::{execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::{Bans, Member, Moderation, Result};
 
@@ -22,14 +23,11 @@ impl Bans for SqliteStore {
     }
 
     async fn banned(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        let rows = sqlx::query(select_members!(
+        let query = sqlx::query(select_members!(
             "where m.mesh_id = ?1 and m.revoked_at is not null order by m.revoked_at, m.id"
         ))
-        .bind(mesh.as_str())
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(Member::read).collect()
+        .bind(mesh.as_str());
+        self.records(query, Member::read).await
     }
 }
 
@@ -42,24 +40,19 @@ async fn set_revoked(
 ) -> Result<bool> {
     let Moderation { mesh, member, actor, actor_name, audit } = change;
     let mut tx = db.begin().await?;
-    let changed = sqlx::query(
+    let query = sqlx::query(
         "update member set revoked_at = ?3
          where id = ?1 and mesh_id = ?2 and (revoked_at is null) = (?3 is not null)",
     )
     .bind(member.as_str())
     .bind(mesh.as_str())
-    .bind(revoked_at.map(Timestamp::as_ms))
-    .execute(&mut *tx)
-    .await
-    .map_err(refused)?
-    .rows_affected();
+    .bind(revoked_at.map(Timestamp::as_ms));
+    let changed = execute(&mut tx, query).await?;
     if changed == 0 {
-        let known = sqlx::query("select 1 from member where id = ?1 and mesh_id = ?2")
+        let query = sqlx::query("select 1 from member where id = ?1 and mesh_id = ?2")
             .bind(member.as_str())
-            .bind(mesh.as_str())
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(refused)?;
+            .bind(mesh.as_str());
+        let known = fetch_optional(&mut tx, query).await?;
         return known.map(|_| false).ok_or_else(no_member);
     }
     append_one(&mut tx, now, mesh, actor.as_ref(), actor_name.as_deref(), audit).await?;

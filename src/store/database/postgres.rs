@@ -27,19 +27,15 @@ impl Database for PostgresStore {
             return Ok(ClusterIdentity { id: row.text("id")?, secret: row.bytes("secret")? });
         }
         let new = ClusterIdentity::generate();
-        let row = self
-            .pool
-            .fetch_one(
-                sqlx::query(
-                    "insert into mesh.broker_cluster (id, secret) values ($1, $2)
-                     on conflict (single) do update
-                        set secret = coalesce(broker_cluster.secret, excluded.secret)
-                     returning id, secret",
-                )
-                .bind(new.id)
-                .bind(new.secret),
-            )
-            .await?;
+        let query = sqlx::query(
+            "insert into mesh.broker_cluster (id, secret) values ($1, $2)
+             on conflict (single) do update
+                set secret = coalesce(broker_cluster.secret, excluded.secret)
+             returning id, secret",
+        )
+        .bind(new.id)
+        .bind(new.secret);
+        let row = self.pool.fetch_one(query).await?;
         Ok(ClusterIdentity { id: row.text("id")?, secret: row.bytes("secret")? })
     }
 

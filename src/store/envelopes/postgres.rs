@@ -150,15 +150,12 @@ impl Asked {
             return Ok(());
         }
         let bytes_min = i32::try_from(WAITING_BYTES_MIN).unwrap_or(i32::MAX);
-        let rows = pool
-            .fetch_all(
-                sqlx::query(statement)
-                    .bind(self.mesh)
-                    .bind(self.name)
-                    .bind(self.rows_max)
-                    .bind(bytes_min),
-            )
-            .await?;
+        let query = sqlx::query(statement)
+            .bind(self.mesh)
+            .bind(self.name)
+            .bind(self.rows_max)
+            .bind(bytes_min);
+        let rows = pool.fetch_all(query).await?;
         if rows.len() != self.at.len() {
             return Err(unreadable("bytes"));
         }
@@ -255,33 +252,28 @@ impl Envelopes for PostgresStore {
             .map(|envelope| clean_optional(envelope.client_message_id.as_deref()))
             .collect();
         // As `broker_accept_v1` looks for them.
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select coalesce(
-                        (select q.id from mesh.message_queue q
-                         where hashtextextended(q.client_message_id, 0)
-                                = hashtextextended(e.client_id, 0)
-                            and q.client_message_id = e.client_id and q.mesh_id = e.mesh
-                            and q.sender_member_id = e.member
-                         limit 1),
-                        (select s.message_id from mesh.send_key s
-                         where hashtextextended(s.client_message_id, 0)
-                                = hashtextextended(e.client_id, 0)
-                            and s.client_message_id = e.client_id and s.mesh_id = e.mesh
-                            and s.sender_member_id = e.member
-                         limit 1)) as known
-                     from unnest($1::text[], $2::text[], $3::text[])
-                        with ordinality as e (mesh, member, client_id, at)
-                     order by e.at",
-                )
-                .bind(mesh)
-                .bind(member)
-                .bind(client_id),
-            )
-            .await?;
-        rows.iter().map(|row| row.optional_id("known")).collect()
+        let query = sqlx::query(
+            "select coalesce(
+                (select q.id from mesh.message_queue q
+                 where hashtextextended(q.client_message_id, 0)
+                        = hashtextextended(e.client_id, 0)
+                    and q.client_message_id = e.client_id and q.mesh_id = e.mesh
+                    and q.sender_member_id = e.member
+                 limit 1),
+                (select s.message_id from mesh.send_key s
+                 where hashtextextended(s.client_message_id, 0)
+                        = hashtextextended(e.client_id, 0)
+                    and s.client_message_id = e.client_id and s.mesh_id = e.mesh
+                    and s.sender_member_id = e.member
+                 limit 1)) as known
+             from unnest($1::text[], $2::text[], $3::text[])
+                with ordinality as e (mesh, member, client_id, at)
+             order by e.at",
+        )
+        .bind(mesh)
+        .bind(member)
+        .bind(client_id);
+        self.pool.records(query, |row| row.optional_id("known")).await
     }
 }
 
@@ -322,33 +314,31 @@ async fn write(pool: &Pool, now: Timestamp, columns: Arrays<'_>) -> Result<PgRow
     let mut senders = columns.member.clone();
     senders.sort_unstable();
     senders.dedup();
-    pool.fetch_one(
-        sqlx::query(
-            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
-                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-        )
-        .bind(now.to_naive())
-        .bind(now.to_string())
-        .bind(locks(columns.mesh.iter().copied()))
-        .bind(columns.id)
-        .bind(columns.mesh)
-        .bind(columns.member)
-        .bind(columns.name)
-        .bind(columns.session_key)
-        .bind(columns.target)
-        .bind(columns.multicast)
-        .bind(columns.priority)
-        .bind(columns.nonce)
-        .bind(columns.ciphertext)
-        .bind(columns.client_id)
-        .bind(columns.fingerprint)
-        .bind(columns.reply_to)
-        .bind(columns.claim_id)
-        .bind(columns.claim_until)
-        .bind(columns.payload)
-        .bind(senders),
+    let query = sqlx::query(
+        "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
+            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
     )
-    .await
+    .bind(now.to_naive())
+    .bind(now.to_string())
+    .bind(locks(columns.mesh.iter().copied()))
+    .bind(columns.id)
+    .bind(columns.mesh)
+    .bind(columns.member)
+    .bind(columns.name)
+    .bind(columns.session_key)
+    .bind(columns.target)
+    .bind(columns.multicast)
+    .bind(columns.priority)
+    .bind(columns.nonce)
+    .bind(columns.ciphertext)
+    .bind(columns.client_id)
+    .bind(columns.fingerprint)
+    .bind(columns.reply_to)
+    .bind(columns.claim_id)
+    .bind(columns.claim_until)
+    .bind(columns.payload)
+    .bind(senders);
+    pool.fetch_one(query).await
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {

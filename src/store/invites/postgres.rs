@@ -23,30 +23,26 @@ impl Invites for PostgresStore {
         // Where invites must be made by a user of the dashboard, the mesh's owner
         // stands for whoever is at the command line. A violated constraint would
         // put the token into the log of Postgres: nothing is done instead.
-        let created = self
-            .pool
-            .execute(
-                sqlx::query(
-                    "insert into mesh.invite (id, mesh_id, token, role, max_uses, expires_at,
-                        created_by, created_at)
-                     select $1, m.id, $3, $4::mesh.role, $5, $6, case when exists (
-                            select from pg_catalog.pg_constraint c
-                            where c.conrelid = 'mesh.invite'::regclass and c.contype = 'f'
-                                and c.confrelid = to_regclass('public.\"user\"')
-                        ) then m.owner_user_id else $7 end, $8
-                     from mesh.mesh m where m.id = $2
-                     on conflict do nothing",
-                )
-                .bind(&invite.id)
-                .bind(invite.mesh.as_str())
-                .bind(&invite.token)
-                .bind(invite.role.as_str())
-                .bind(invite.max_uses)
-                .bind(invite.expires_at.to_naive())
-                .bind(&invite.created_by)
-                .bind(now.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "insert into mesh.invite (id, mesh_id, token, role, max_uses, expires_at,
+                created_by, created_at)
+             select $1, m.id, $3, $4::mesh.role, $5, $6, case when exists (
+                    select from pg_catalog.pg_constraint c
+                    where c.conrelid = 'mesh.invite'::regclass and c.contype = 'f'
+                        and c.confrelid = to_regclass('public.\"user\"')
+                ) then m.owner_user_id else $7 end, $8
+             from mesh.mesh m where m.id = $2
+             on conflict do nothing",
+        )
+        .bind(&invite.id)
+        .bind(invite.mesh.as_str())
+        .bind(&invite.token)
+        .bind(invite.role.as_str())
+        .bind(invite.max_uses)
+        .bind(invite.expires_at.to_naive())
+        .bind(&invite.created_by)
+        .bind(now.to_naive());
+        let created = self.pool.execute(query).await?;
         if created == 0 {
             let mesh =
                 sqlx::query("select from mesh.mesh where id = $1").bind(invite.mesh.as_str());
@@ -59,33 +55,24 @@ impl Invites for PostgresStore {
     }
 
     async fn of_mesh(&self, mesh: &MeshId) -> Result<Vec<Invite>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select id, role::text as role, max_uses, used_count, expires_at, created_at,
-                        revoked_at
-                     from mesh.invite where mesh_id = $1 order by created_at desc, id desc",
-                )
-                .bind(mesh.as_str()),
-            )
-            .await?;
-        rows.iter().map(Invite::read).collect()
+        let query = sqlx::query(
+            "select id, role::text as role, max_uses, used_count, expires_at, created_at,
+                revoked_at
+             from mesh.invite where mesh_id = $1 order by created_at desc, id desc",
+        )
+        .bind(mesh.as_str());
+        self.pool.records(query, Invite::read).await
     }
 
     async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {
-        let revoked = self
-            .pool
-            .execute(
-                sqlx::query(
-                    "update mesh.invite set revoked_at = $2
-                     where (id = $1 or token = $1) and revoked_at is null and expires_at >= $2
-                        and used_count < max_uses",
-                )
-                .bind(clean(id_or_token))
-                .bind(now.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "update mesh.invite set revoked_at = $2
+             where (id = $1 or token = $1) and revoked_at is null and expires_at >= $2
+                and used_count < max_uses",
+        )
+        .bind(clean(id_or_token))
+        .bind(now.to_naive());
+        let revoked = self.pool.execute(query).await?;
         Ok(revoked > 0)
     }
 
@@ -105,16 +92,13 @@ async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
         return Ok(Joined::Refused(refusal));
     }
     // The row's lock makes its uses wait for each other.
-    let row = tx
-        .fetch_optional(
-            sqlx::query(
-                "select id, mesh_id, role::text as role, preset::text as preset, expires_at,
-                    created_at, revoked_at, used_count < max_uses as usable
-                 from mesh.invite where token = $1 for update",
-            )
-            .bind(clean(&join.token)),
-        )
-        .await?;
+    let query = sqlx::query(
+        "select id, mesh_id, role::text as role, preset::text as preset, expires_at,
+            created_at, revoked_at, used_count < max_uses as usable
+         from mesh.invite where token = $1 for update",
+    )
+    .bind(clean(&join.token));
+    let row = tx.fetch_optional(query).await?;
     let Some(row) = row else { return Ok(Joined::Refused(JoinRefusal::NotFound)) };
     if let Some(refusal) = join.refused_by_invite(&row, now)? {
         return Ok(Joined::Refused(refusal));
@@ -128,34 +112,28 @@ async fn join_in(tx: &mut Call, now: Timestamp, join: &Join) -> Result<Joined> {
 }
 
 async fn check_mesh(tx: &mut Call, join: &Join) -> Result<Option<JoinRefusal>> {
-    let row = tx
-        .fetch_optional(
-            sqlx::query("select owner_pubkey from mesh.mesh where id = $1 and archived_at is null")
-                .bind(clean(join.mesh.as_str())),
-        )
-        .await?;
+    let query =
+        sqlx::query("select owner_pubkey from mesh.mesh where id = $1 and archived_at is null")
+            .bind(clean(join.mesh.as_str()));
+    let row = tx.fetch_optional(query).await?;
     join.refused_by_mesh(row.as_ref())
 }
 
 /// No two transactions enrol one key at once: it may come with two invites.
 async fn standing(tx: &mut Call, join: &Join) -> Result<Option<Standing>> {
-    tx.execute(
+    let query =
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('join ' || $1 || $2, 0))")
             .bind(join.mesh.as_str())
-            .bind(join.key.as_str()),
+            .bind(join.key.as_str());
+    tx.execute(query).await?;
+    let query = sqlx::query(
+        "select id, joined_at, revoked_at from mesh.member
+         where mesh_id = $1 and peer_pubkey = $2
+         order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
     )
-    .await?;
-    let row = tx
-        .fetch_optional(
-            sqlx::query(
-                "select id, joined_at, revoked_at from mesh.member
-                 where mesh_id = $1 and peer_pubkey = $2
-                 order by revoked_at is not null, revoked_at desc, joined_at, id limit 1",
-            )
-            .bind(join.mesh.as_str())
-            .bind(join.key.as_str()),
-        )
-        .await?;
+    .bind(join.mesh.as_str())
+    .bind(join.key.as_str());
+    let row = tx.fetch_optional(query).await?;
     row.as_ref().map(Standing::read).transpose()
 }
 
@@ -167,32 +145,30 @@ async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Re
     let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role };
     let mut entry = Entries::default();
     entry.push(&join.mesh, Some(&join.member), Some(display_name), &event);
-    tx.execute(
-        entry
-            .bind(
-                sqlx::query(
-                    "with used as (
-                update mesh.invite set used_count = used_count + 1 where id = $9
-             ),
-             enrolled as (
-                insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
-                    default_groups, message_mode, joined_at)
-                values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
-             )
-             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
-                ),
-                now,
-            )
-            .bind(invite.str("id")?)
-            .bind(join.member.as_str())
-            .bind(join.mesh.as_str())
-            .bind(join.key.as_str())
-            .bind(clean(display_name))
-            .bind(role)
-            .bind(clean_optional(preset.role_tag.as_deref()))
-            .bind(to_json(&preset.groups.unwrap_or_default()))
-            .bind(preset.message_mode.as_deref().unwrap_or("push")),
-    )
-    .await?;
+    let query = entry
+        .bind(
+            sqlx::query(
+                "with used as (
+            update mesh.invite set used_count = used_count + 1 where id = $9
+         ),
+         enrolled as (
+            insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
+                default_groups, message_mode, joined_at)
+            values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
+         )
+         select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
+            ),
+            now,
+        )
+        .bind(invite.str("id")?)
+        .bind(join.member.as_str())
+        .bind(join.mesh.as_str())
+        .bind(join.key.as_str())
+        .bind(clean(display_name))
+        .bind(role)
+        .bind(clean_optional(preset.role_tag.as_deref()))
+        .bind(to_json(&preset.groups.unwrap_or_default()))
+        .bind(preset.message_mode.as_deref().unwrap_or("push"));
+    tx.execute(query).await?;
     Ok(())
 }

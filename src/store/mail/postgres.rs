@@ -1,10 +1,11 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 
+use super::{Confirmed, Done};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -14,19 +15,23 @@ use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
 /// Direct envelopes to confirm, an array per column.
 #[derive(Default)]
-struct Done<'a> {
+struct DoneColumns<'a> {
     id: Vec<Cow<'a, str>>,
     mesh: Vec<&'a str>,
     member_key: Vec<&'a str>,
     session_key: Vec<Option<&'a str>>,
 }
 
-impl<'a> Done<'a> {
-    fn push(&mut self, id: &'a str, mesh: &'a MeshId, member: &'a Key, session: Option<&'a Key>) {
-        self.id.push(clean(id));
-        self.mesh.push(mesh.as_str());
-        self.member_key.push(member.as_str());
-        self.session_key.push(session.map(Key::as_str));
+impl<'a> FromIterator<Done<'a>> for DoneColumns<'a> {
+    fn from_iter<I: IntoIterator<Item = Done<'a>>>(done: I) -> Self {
+        let mut columns = Self::default();
+        for (mesh, id, member, session) in done {
+            columns.id.push(clean(id));
+            columns.mesh.push(mesh.as_str());
+            columns.member_key.push(member.as_str());
+            columns.session_key.push(session.map(Key::as_str));
+        }
+        columns
     }
 }
 
@@ -36,42 +41,26 @@ impl Mail for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let mut by_id = Done::default();
-        let mut by_client_id = Done::default();
-        let mut furthest: BTreeMap<&str, i64> = BTreeMap::new();
-        for done in batch {
-            match done {
-                Confirm::Message { mesh, id, member_key, session_key } => {
-                    by_id.push(id.as_str(), mesh, member_key, session_key.as_ref());
-                }
-                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
-                    by_client_id.push(client_message_id, mesh, member_key, session_key.as_ref());
-                }
-                Confirm::MulticastsUpTo { presence, position } => {
-                    let furthest = furthest.entry(presence.as_str()).or_insert(*position);
-                    *furthest = (*furthest).max(*position);
-                }
-            }
-        }
-        let (presences, positions): (Vec<&str>, Vec<i64>) = furthest.into_iter().unzip();
-        self.pool
-            .execute(
-                sqlx::query(
-                    "select mesh.broker_confirm_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-                )
-                .bind(now.to_naive())
-                .bind(by_id.id)
-                .bind(by_id.mesh)
-                .bind(by_id.member_key)
-                .bind(by_id.session_key)
-                .bind(by_client_id.id)
-                .bind(by_client_id.mesh)
-                .bind(by_client_id.member_key)
-                .bind(by_client_id.session_key)
-                .bind(presences)
-                .bind(positions),
-            )
-            .await?;
+        let Confirmed { by_id, by_client_id, positions } = batch.iter().collect();
+        let [by_id, by_client_id]: [DoneColumns<'_>; 2] =
+            [by_id, by_client_id].map(|done| done.into_iter().collect());
+        let (presences, positions): (Vec<&str>, Vec<i64>) =
+            positions.into_iter().map(|(presence, at)| (presence.as_str(), at)).unzip();
+        let query = sqlx::query(
+            "select mesh.broker_confirm_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind(now.to_naive())
+        .bind(by_id.id)
+        .bind(by_id.mesh)
+        .bind(by_id.member_key)
+        .bind(by_id.session_key)
+        .bind(by_client_id.id)
+        .bind(by_client_id.mesh)
+        .bind(by_client_id.member_key)
+        .bind(by_client_id.session_key)
+        .bind(presences)
+        .bind(positions);
+        self.pool.execute(query).await?;
         Ok(())
     }
 
@@ -81,55 +70,50 @@ impl Mail for PostgresStore {
         let in_flight: Vec<&str> = ask.in_flight.iter().map(MessageId::as_str).collect();
         // Two mailboxes, each in the order of its index, merged: the end of a long
         // queue is not looked at. A row that somebody else is taking is skipped.
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "with mail as materialized (
-                        select found.id from (values ($2::text), ($3)) as box (target)
-                        cross join lateral (
-                            select q.id, q.seq, q.created_at from mesh.message_queue q
-                            where hashtextextended(q.target_spec, 0)
-                                    = hashtextextended(box.target, 0)
-                                and q.mesh_id = $1 and q.target_spec = box.target
-                                and q.delivered_at is null
-                                and (q.claim_id = $4 or q.claim_expires_at is null
-                                    or q.claim_expires_at <= $5)
-                                and (not $6 or q.priority = 'now') and q.id <> all ($7)
-                            order by q.seq nulls first, q.created_at, q.id limit $8
-                            for update skip locked
-                        ) found
-                        order by found.seq nulls first, found.created_at, found.id limit $8
-                     ),
-                     taken as (
-                        update mesh.message_queue q
-                        set claimed_at = $5, claim_id = $4, claim_expires_at = $9
-                        from mail where q.id = mail.id
-                        returning q.id, q.seq, q.sender_member_id, q.sender_name,
-                            q.sender_session_pubkey, q.target_spec, q.priority, q.nonce,
-                            q.ciphertext, q.created_at, q.client_message_id,
-                            q.request_fingerprint, q.reply_to_id
-                     )
-                     select t.id, t.seq, t.sender_member_id, m.peer_pubkey as sender_key,
-                        coalesce(t.sender_name, m.display_name) as sender_name,
-                        t.sender_session_pubkey, t.target_spec, t.priority::text as priority,
-                        t.nonce, t.ciphertext, t.created_at, t.client_message_id,
-                        t.request_fingerprint, t.reply_to_id
-                     from taken t join mesh.member m on m.id = t.sender_member_id
-                     order by t.seq nulls first, t.created_at, t.id",
-                )
-                .bind(ask.mesh.as_str())
-                .bind(member_key.map(Key::as_str))
-                .bind(session_key.map(Key::as_str))
-                .bind(ask.presence.as_str())
-                .bind(now.to_naive())
-                .bind(ask.urgent_only)
-                .bind(in_flight)
-                .bind(i64::from(ask.limit))
-                .bind(ask.until.to_naive()),
-            )
-            .await?;
-        rows.iter().map(|row| StoredEnvelope::read(row, &ask.mesh)).collect()
+        let query = sqlx::query(
+            "with mail as materialized (
+                select found.id from (values ($2::text), ($3)) as box (target)
+                cross join lateral (
+                    select q.id, q.seq, q.created_at from mesh.message_queue q
+                    where hashtextextended(q.target_spec, 0)
+                            = hashtextextended(box.target, 0)
+                        and q.mesh_id = $1 and q.target_spec = box.target
+                        and q.delivered_at is null
+                        and (q.claim_id = $4 or q.claim_expires_at is null
+                            or q.claim_expires_at <= $5)
+                        and (not $6 or q.priority = 'now') and q.id <> all ($7)
+                    order by q.seq nulls first, q.created_at, q.id limit $8
+                    for update skip locked
+                ) found
+                order by found.seq nulls first, found.created_at, found.id limit $8
+             ),
+             taken as (
+                update mesh.message_queue q
+                set claimed_at = $5, claim_id = $4, claim_expires_at = $9
+                from mail where q.id = mail.id
+                returning q.id, q.seq, q.sender_member_id, q.sender_name,
+                    q.sender_session_pubkey, q.target_spec, q.priority, q.nonce,
+                    q.ciphertext, q.created_at, q.client_message_id,
+                    q.request_fingerprint, q.reply_to_id
+             )
+             select t.id, t.seq, t.sender_member_id, m.peer_pubkey as sender_key,
+                coalesce(t.sender_name, m.display_name) as sender_name,
+                t.sender_session_pubkey, t.target_spec, t.priority::text as priority,
+                t.nonce, t.ciphertext, t.created_at, t.client_message_id,
+                t.request_fingerprint, t.reply_to_id
+             from taken t join mesh.member m on m.id = t.sender_member_id
+             order by t.seq nulls first, t.created_at, t.id",
+        )
+        .bind(ask.mesh.as_str())
+        .bind(member_key.map(Key::as_str))
+        .bind(session_key.map(Key::as_str))
+        .bind(ask.presence.as_str())
+        .bind(now.to_naive())
+        .bind(ask.urgent_only)
+        .bind(in_flight)
+        .bind(i64::from(ask.limit))
+        .bind(ask.until.to_naive());
+        self.pool.records(query, |row| StoredEnvelope::read(row, &ask.mesh)).await
     }
 
     async fn unclaim(&self, presence: &PresenceId, messages: &[MessageId]) -> Result<()> {
@@ -137,17 +121,14 @@ impl Mail for PostgresStore {
             return Ok(());
         }
         let messages: Vec<&str> = messages.iter().map(MessageId::as_str).collect();
-        self.pool
-            .execute(
-                sqlx::query(
-                    "update mesh.message_queue
-                 set claimed_at = null, claim_id = null, claim_expires_at = null
-                 where id = any ($1) and claim_id = $2 and delivered_at is null",
-                )
-                .bind(messages)
-                .bind(presence.as_str()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "update mesh.message_queue
+             set claimed_at = null, claim_id = null, claim_expires_at = null
+             where id = any ($1) and claim_id = $2 and delivered_at is null",
+        )
+        .bind(messages)
+        .bind(presence.as_str());
+        self.pool.execute(query).await?;
         Ok(())
     }
 
@@ -157,55 +138,42 @@ impl Mail for PostgresStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
-                        coalesce(q.sender_name, m.display_name) as sender_name,
-                        q.sender_session_pubkey, q.target_spec, q.priority::text as priority,
-                        q.nonce, q.ciphertext, q.created_at, q.client_message_id,
-                        q.request_fingerprint, q.reply_to_id
-                     from mesh.message_queue q join mesh.member m on m.id = q.sender_member_id
-                     where q.mesh_id = $1 and q.multicast and q.seq > $2
-                     order by q.seq limit $3",
-                )
-                .bind(mesh.as_str())
-                .bind(after)
-                .bind(i64::from(limit)),
-            )
-            .await?;
-        rows.iter().map(|row| StoredEnvelope::read(row, mesh)).collect()
+        let query = sqlx::query(
+            "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
+                coalesce(q.sender_name, m.display_name) as sender_name,
+                q.sender_session_pubkey, q.target_spec, q.priority::text as priority,
+                q.nonce, q.ciphertext, q.created_at, q.client_message_id,
+                q.request_fingerprint, q.reply_to_id
+             from mesh.message_queue q join mesh.member m on m.id = q.sender_member_id
+             where q.mesh_id = $1 and q.multicast and q.seq > $2
+             order by q.seq limit $3",
+        )
+        .bind(mesh.as_str())
+        .bind(after)
+        .bind(i64::from(limit));
+        self.pool.records(query, |row| StoredEnvelope::read(row, mesh)).await
     }
 
     /// Sequence numbers are the ids of audit rows, which a mesh gives away in the order of
     /// its commits.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
-        let row = self
-            .pool
-            .fetch_one(
-                sqlx::query(
-                    "select coalesce(max(id), 0)::bigint as place from mesh.audit_log
-                     where mesh_id = $1",
-                )
-                .bind(mesh.as_str()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "select coalesce(max(id), 0)::bigint as place from mesh.audit_log
+             where mesh_id = $1",
+        )
+        .bind(mesh.as_str());
+        let row = self.pool.fetch_one(query).await?;
         row.int("place")
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
-        let row = self
-            .pool
-            .fetch_optional(
-                sqlx::query(
-                    "select id::bigint as place from mesh.audit_log
-                     where mesh_id = $1 and created_at < $2 order by id desc limit 1",
-                )
-                .bind(mesh.as_str())
-                .bind(before.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "select id::bigint as place from mesh.audit_log
+             where mesh_id = $1 and created_at < $2 order by id desc limit 1",
+        )
+        .bind(mesh.as_str())
+        .bind(before.to_naive());
+        let row = self.pool.fetch_optional(query).await?;
         row.map_or(Ok(0), |row| row.int("place"))
     }
 
@@ -220,27 +188,23 @@ impl Mail for PostgresStore {
         let meshes: Vec<&str> = mailboxes.iter().map(|(mesh, _)| mesh.as_str()).collect();
         let keys: Vec<&str> = mailboxes.iter().map(|(_, key)| key.as_str()).collect();
         // `limit 1` keeps it a look into each mailbox.
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select box.at from unnest($1::text[], $2::text[])
-                        with ordinality as box (mesh, target, at)
-                     cross join lateral (
-                        select 1 from mesh.message_queue q
-                        where hashtextextended(q.target_spec, 0) = hashtextextended(box.target, 0)
-                           and q.mesh_id = box.mesh and q.target_spec = box.target
-                           and q.delivered_at is null
-                           and (q.claim_expires_at is null or q.claim_expires_at <= $3)
-                        limit 1
-                     ) as found
-                     order by box.at",
-                )
-                .bind(meshes)
-                .bind(keys)
-                .bind(now.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "select box.at from unnest($1::text[], $2::text[])
+                with ordinality as box (mesh, target, at)
+             cross join lateral (
+                select 1 from mesh.message_queue q
+                where hashtextextended(q.target_spec, 0) = hashtextextended(box.target, 0)
+                   and q.mesh_id = box.mesh and q.target_spec = box.target
+                   and q.delivered_at is null
+                   and (q.claim_expires_at is null or q.claim_expires_at <= $3)
+                limit 1
+             ) as found
+             order by box.at",
+        )
+        .bind(meshes)
+        .bind(keys)
+        .bind(now.to_naive());
+        let rows = self.pool.fetch_all(query).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in &rows {
             let at: i64 = row.int("at")?;
@@ -260,42 +224,34 @@ impl Mail for PostgresStore {
         let meshes: Vec<&str> = mailboxes.iter().map(|(mesh, _, _)| mesh.as_str()).collect();
         let keys: Vec<&str> = mailboxes.iter().map(|(_, key, _)| key.as_str()).collect();
         let presences: Vec<&str> = mailboxes.iter().map(|(_, _, id)| id.as_str()).collect();
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select distinct box.presence from unnest($1::text[], $2::text[], $3::text[])
-                        as box (mesh, target, presence)
-                     cross join lateral (
-                        select 1 from mesh.message_queue q
-                        where hashtextextended(q.target_spec, 0) = hashtextextended(box.target, 0)
-                           and q.mesh_id = box.mesh and q.target_spec = box.target
-                           and q.delivered_at is null and q.claim_id = box.presence
-                        limit 1
-                     ) as found",
-                )
-                .bind(meshes)
-                .bind(keys)
-                .bind(presences),
-            )
-            .await?;
-        rows.iter().map(|row| row.id("presence")).collect()
+        let query = sqlx::query(
+            "select distinct box.presence from unnest($1::text[], $2::text[], $3::text[])
+                as box (mesh, target, presence)
+             cross join lateral (
+                select 1 from mesh.message_queue q
+                where hashtextextended(q.target_spec, 0) = hashtextextended(box.target, 0)
+                   and q.mesh_id = box.mesh and q.target_spec = box.target
+                   and q.delivered_at is null and q.claim_id = box.presence
+                limit 1
+             ) as found",
+        )
+        .bind(meshes)
+        .bind(keys)
+        .bind(presences);
+        self.pool.records(query, |row| row.id("presence")).await
     }
 
     async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
-        self.pool
-            .execute(
-                sqlx::query(
-                    "update mesh.presence p set multicast_position = $3
-                 from mesh.member m
-                 where m.id = p.member_id and m.mesh_id = $1 and p.disconnected_at is null
-                    and p.multicast_position > $2",
-                )
-                .bind(mesh.as_str())
-                .bind(newest)
-                .bind(seq),
-            )
-            .await?;
+        let query = sqlx::query(
+            "update mesh.presence p set multicast_position = $3
+             from mesh.member m
+             where m.id = p.member_id and m.mesh_id = $1 and p.disconnected_at is null
+                and p.multicast_position > $2",
+        )
+        .bind(mesh.as_str())
+        .bind(newest)
+        .bind(seq);
+        self.pool.execute(query).await?;
         Ok(())
     }
 }

@@ -1,49 +1,54 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 
+use super::{Confirmed, Done};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
-use crate::store::sqlite::connection::Tx;
+use crate::store::columns::Columns as _;
+use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
 use crate::store::{ClaimRequest, Confirm, Mail, Result, StoredEnvelope};
 
-/// A direct envelope to confirm: mesh, id, the recipient's keys.
-type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
+/// Confirms by the message's id.
+const BY_ID: &str = "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
+     update message_queue set delivered_at = ?
+     where rowid in (
+        select q.rowid from done
+        cross join message_queue q on q.id = done.id
+        where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
+           and q.target_spec in (done.member_key, done.session_key)
+     )";
+
+/// Confirms by the sender's own id.
+const BY_CLIENT_ID: &str =
+    "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
+     update message_queue set delivered_at = ?
+     where rowid in (
+        select q.rowid from done
+        cross join message_queue q on q.mesh_id = done.mesh_id
+           and q.client_message_id = done.client_id and q.seq is not null
+        where q.delivered_at is null and q.multicast = 0
+           and q.target_spec in (done.member_key, done.session_key)
+     )";
 
 #[async_trait]
 impl Mail for SqliteStore {
     async fn confirm(&self, now: Timestamp, batch: &[Confirm]) -> Result<()> {
-        let mut by_id: Vec<Done<'_>> = Vec::new();
-        let mut by_client_id: Vec<Done<'_>> = Vec::new();
-        let mut positions: HashMap<&PresenceId, i64> = HashMap::new();
-        for done in batch {
-            match done {
-                Confirm::Message { mesh, id, member_key, session_key } => {
-                    by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
-                }
-                Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
-                    by_client_id.push((mesh, client_message_id, member_key, session_key.as_ref()));
-                }
-                Confirm::MulticastsUpTo { presence, position } => {
-                    let furthest = positions.entry(presence).or_insert(*position);
-                    *furthest = (*furthest).max(*position);
-                }
-            }
-        }
         if batch.is_empty() {
             return Ok(());
         }
+        let confirmed: Confirmed<'_> = batch.iter().collect();
         // A confirmation that is lost with the machine costs a second delivery, as
         // one that was still on its way does.
         let mut tx = self.begin_relaxed().await?;
-        confirm_by_id(&mut tx, now, &by_id).await?;
-        confirm_by_client_id(&mut tx, now, &by_client_id).await?;
-        move_positions(&mut tx, &positions).await?;
+        confirm_rows(&mut tx, now, BY_ID, &confirmed.by_id).await?;
+        confirm_rows(&mut tx, now, BY_CLIENT_ID, &confirmed.by_client_id).await?;
+        move_positions(&mut tx, confirmed.positions).await?;
         tx.commit().await.map_err(refused)
     }
 
@@ -100,18 +105,15 @@ impl Mail for SqliteStore {
         if messages.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
              where id in (select value from json_each(?1)) and +claim_id = ?2
                 and delivered_at is null",
         )
         .bind(to_json(messages))
-        .bind(presence.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        tx.commit().await.map_err(refused)
+        .bind(presence.as_str());
+        self.write(query).await?;
+        Ok(())
     }
 
     async fn multicasts_after(
@@ -120,7 +122,7 @@ impl Mail for SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
@@ -132,35 +134,26 @@ impl Mail for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(after)
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(|row| StoredEnvelope::read(row, mesh)).collect()
+        .bind(limit);
+        self.records(query, |row| StoredEnvelope::read(row, mesh)).await
     }
 
     /// Sequence numbers are the ids of audit rows.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
-        let newest: Option<i64> =
-            sqlx::query_scalar("select max(id) from audit_log where mesh_id = ?1")
-                .bind(mesh.as_str())
-                .fetch_one(self.reader())
-                .await
-                .map_err(refused)?;
-        Ok(newest.unwrap_or(0))
+        let query = sqlx::query("select max(id) as place from audit_log where mesh_id = ?1")
+            .bind(mesh.as_str());
+        let newest = self.record(query, |row| row.optional_int("place")).await?;
+        Ok(newest.flatten().unwrap_or(0))
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
-        let seq: Option<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select id from audit_log where mesh_id = ?1 and created_at < ?2
              order by id desc limit 1",
         )
         .bind(mesh.as_str())
-        .bind(before.as_ms())
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        Ok(seq.unwrap_or(0))
+        .bind(before.as_ms());
+        Ok(self.record(query, |row| row.int("id")).await?.unwrap_or(0))
     }
 
     async fn waiting(
@@ -171,7 +164,7 @@ impl Mail for SqliteStore {
         if mailboxes.is_empty() {
             return Ok(Vec::new());
         }
-        let found: Vec<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select box.key from json_each(?1) box
              where exists (
                 select 1 from message_queue
@@ -182,10 +175,8 @@ impl Mail for SqliteStore {
              order by box.key",
         )
         .bind(to_json(mailboxes))
-        .bind(now.as_ms())
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
+        .bind(now.as_ms());
+        let found: Vec<i64> = self.records(query, |row| row.int("key")).await?;
         let found = found.into_iter();
         Ok(found.filter_map(|at| mailboxes.get(usize::try_from(at).ok()?).cloned()).collect())
     }
@@ -197,7 +188,7 @@ impl Mail for SqliteStore {
         if mailboxes.is_empty() {
             return Ok(HashSet::new());
         }
-        let found: Vec<i64> = sqlx::query_scalar(
+        let query = sqlx::query(
             "select box.key from json_each(?1) box
              where exists (
                 select 1 from message_queue
@@ -205,28 +196,23 @@ impl Mail for SqliteStore {
                    and delivered_at is null and +claim_id = box.value ->> 2
              )",
         )
-        .bind(to_json(mailboxes))
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
+        .bind(to_json(mailboxes));
+        let found: Vec<i64> = self.records(query, |row| row.int("key")).await?;
         let at = |at: i64| Some(mailboxes.get(usize::try_from(at).ok()?)?.2.clone());
         Ok(found.into_iter().filter_map(at).collect())
     }
 
     async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update presence set multicast_position = ?3
              where disconnected_at is null and multicast_position > ?2
                 and member_id in (select id from member where mesh_id = ?1)",
         )
         .bind(mesh.as_str())
         .bind(newest)
-        .bind(seq)
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        tx.commit().await.map_err(refused)
+        .bind(seq);
+        self.write(query).await?;
+        Ok(())
     }
 }
 
@@ -237,53 +223,16 @@ async fn mark(
     given: &[StoredEnvelope],
 ) -> Result<()> {
     let ids: Vec<&MessageId> = given.iter().map(|envelope| &envelope.id).collect();
-    sqlx::query(
+    let query = sqlx::query(
         "update message_queue set claimed_at = ?2, claim_id = ?3, claim_expires_at = ?4
          where id in (select value from json_each(?1))",
     )
     .bind(to_json(&ids))
     .bind(now.as_ms())
     .bind(ask.presence.as_str())
-    .bind(ask.until.as_ms())
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(ask.until.as_ms());
+    execute(tx, query).await?;
     Ok(())
-}
-
-async fn confirm_by_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    confirm_rows(
-        tx,
-        now,
-        "with done (mesh_id, id, member_key, session_key) as (values (?, ?, ?, ?))
-         update message_queue set delivered_at = ?
-         where rowid in (
-            select q.rowid from done
-            cross join message_queue q on q.id = done.id
-            where q.mesh_id = done.mesh_id and q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.member_key, done.session_key)
-         )",
-        done,
-    )
-    .await
-}
-
-async fn confirm_by_client_id(tx: &mut Tx, now: Timestamp, done: &[Done<'_>]) -> Result<()> {
-    confirm_rows(
-        tx,
-        now,
-        "with done (mesh_id, client_id, member_key, session_key) as (values (?, ?, ?, ?))
-         update message_queue set delivered_at = ?
-         where rowid in (
-            select q.rowid from done
-            cross join message_queue q on q.mesh_id = done.mesh_id
-               and q.client_message_id = done.client_id and q.seq is not null
-            where q.delivered_at is null and q.multicast = 0
-               and q.target_spec in (done.member_key, done.session_key)
-         )",
-        done,
-    )
-    .await
 }
 
 async fn confirm_rows(
@@ -305,20 +254,18 @@ async fn confirm_rows(
     rows::execute(tx, statement, done, bind).await
 }
 
-async fn move_positions(tx: &mut Tx, positions: &HashMap<&PresenceId, i64>) -> Result<()> {
+async fn move_positions(tx: &mut Tx, positions: BTreeMap<&PresenceId, i64>) -> Result<()> {
     if positions.is_empty() {
         return Ok(());
     }
-    let positions: Vec<(&PresenceId, i64)> = positions.iter().map(|(id, at)| (*id, *at)).collect();
-    sqlx::query(
+    let positions: Vec<(&PresenceId, i64)> = positions.into_iter().collect();
+    let query = sqlx::query(
         "update presence set multicast_position = moved.value ->> 1
          from json_each(?1) moved
          where presence.id = moved.value ->> 0
             and presence.multicast_position < moved.value ->> 1",
     )
-    .bind(to_json(&positions))
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(to_json(&positions));
+    execute(tx, query).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::store::columns::Columns as _;
 use crate::store::members::no_member;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
-use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Admission, Member, Members, Result, Role};
@@ -33,7 +33,7 @@ pub(in crate::store) use select_members;
 impl Members for SqliteStore {
     async fn admit(&self, mesh: &MeshId, key: &str, preferred: &str) -> Result<Admission> {
         // An active membership wins over one of the same key that was revoked.
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select m.*, mesh.name, mesh.slug, mesh.self_editable,
                 coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id, 0)
                     as is_owner,
@@ -47,23 +47,17 @@ impl Members for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(key)
-        .bind(preferred)
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        let Some(row) = row else { return Ok(Admission::Unknown) };
-        Admission::read(&row, mesh)
+        .bind(preferred);
+        let found = self.record(query, |row| Admission::read(row, mesh)).await?;
+        Ok(found.unwrap_or(Admission::Unknown))
     }
 
     async fn active(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        let rows = sqlx::query(select_members!(
+        let query = sqlx::query(select_members!(
             "where m.mesh_id = ?1 and m.revoked_at is null order by m.joined_at, m.id"
         ))
-        .bind(mesh.as_str())
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(Member::read).collect()
+        .bind(mesh.as_str());
+        self.records(query, Member::read).await
     }
 
     async fn of_session_key(
@@ -88,50 +82,39 @@ impl Members for SqliteStore {
         if target.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(select_members!(
+        let query = sqlx::query(select_members!(
             "where m.mesh_id = ?1 and m.revoked_at is null
                 and (m.display_name = ?2 or substr(m.peer_pubkey, 1, length(?2)) = ?2)
              order by m.joined_at, m.id"
         ))
         .bind(mesh.as_str())
-        .bind(target)
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(Member::read).collect()
+        .bind(target);
+        self.records(query, Member::read).await
     }
 
     async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>> {
-        let rows = sqlx::query(select_members!("where m.mesh_id = ?1 order by m.joined_at, m.id"))
-            .bind(mesh.as_str())
-            .fetch_all(self.reader())
-            .await
-            .map_err(refused)?;
-        rows.iter().map(Member::read).collect()
+        let query = sqlx::query(select_members!("where m.mesh_id = ?1 order by m.joined_at, m.id"))
+            .bind(mesh.as_str());
+        self.records(query, Member::read).await
     }
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select mesh_id, peer_pubkey, role = ?2 as unchanged from member where id = ?1",
         )
         .bind(member.as_str())
-        .bind(role.as_str())
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(refused)?
-        .ok_or_else(no_member)?;
+        .bind(role.as_str());
+        let row = fetch_optional(&mut tx, query).await?.ok_or_else(no_member)?;
         if row.flag("unchanged")? {
             return Ok(());
         }
         let mesh: MeshId = row.id("mesh_id")?;
         let target_pubkey = row.id("peer_pubkey")?;
-        sqlx::query("update member set role = ?2 where id = ?1")
+        let query = sqlx::query("update member set role = ?2 where id = ?1")
             .bind(member.as_str())
-            .bind(role.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(refused)?;
+            .bind(role.as_str());
+        execute(&mut tx, query).await?;
         let role = role.as_str();
         let event = AuditEvent::MemberRoleChanged { target_pubkey, role };
         append_one(&mut tx, now, &mesh, None, None, &event).await?;
@@ -154,23 +137,17 @@ impl Members for SqliteStore {
                 grants.remove(sender_key);
             }
         }
-        sqlx::query("update member set peer_grants = ?2 where id = ?1")
+        let query = sqlx::query("update member set peer_grants = ?2 where id = ?1")
             .bind(member.as_str())
-            .bind(to_json(&grants))
-            .execute(&mut *tx)
-            .await
-            .map_err(refused)?;
+            .bind(to_json(&grants));
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }
 }
 
 async fn grants(tx: &mut Tx, member: &MemberId) -> Result<Map<String, Value>> {
-    let row = sqlx::query("select peer_grants from member where id = ?1")
-        .bind(member.as_str())
-        .fetch_optional(&mut **tx)
-        .await
-        .map_err(refused)?
-        .ok_or_else(no_member)?;
+    let query = sqlx::query("select peer_grants from member where id = ?1").bind(member.as_str());
+    let row = fetch_optional(tx, query).await?.ok_or_else(no_member)?;
     // Read as [`read_grants`](crate::store::read_grants) reads it.
     row.described("peer_grants")
 }
@@ -185,7 +162,7 @@ async fn member_of_session_key(
     since: Timestamp,
     if_ended: bool,
 ) -> Result<Option<MemberId>> {
-    let row = sqlx::query(
+    let query = sqlx::query(
         "select m.id from presence p join member m on m.id = p.member_id
          where p.session_pubkey = ?2 and m.mesh_id = ?1 and m.revoked_at is null
             and max(p.last_ping_at, coalesce(p.disconnected_at, 0)) >= ?3
@@ -195,9 +172,6 @@ async fn member_of_session_key(
     .bind(mesh.as_str())
     .bind(session_key)
     .bind(since.as_ms())
-    .bind(if_ended)
-    .fetch_optional(store.reader())
-    .await
-    .map_err(refused)?;
-    row.as_ref().map(|row| row.id("id")).transpose()
+    .bind(if_ended);
+    store.record(query, |row| row.id("id")).await
 }

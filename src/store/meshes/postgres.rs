@@ -35,46 +35,40 @@ impl Meshes for PostgresStore {
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
         let mut tx = self.pool.begin().await?;
         // Slugs are not unique in the table: archived meshes keep theirs.
-        tx.execute(
+        let query =
             sqlx::query("select pg_advisory_xact_lock(hashtextextended('mesh slug ' || $1, 0))")
-                .bind(&mesh.slug),
-        )
-        .await?;
+                .bind(&mesh.slug);
+        tx.execute(query).await?;
         // No user of a dashboard owns it. Where one must, the table says so.
-        let created = tx
-            .execute(
-                sqlx::query(
-                    "insert into mesh.mesh (id, name, slug, owner_user_id, owner_pubkey, root_key,
-                        created_at)
-                     select $1, $2, $3, $4, $5, $6, $7
-                     where not exists (
-                        select from mesh.mesh where slug = $3 and archived_at is null)",
-                )
-                .bind(mesh.id.as_str())
-                .bind(clean(&mesh.name))
-                .bind(&mesh.slug)
-                .bind(mesh.owner_member.as_str())
-                .bind(mesh.owner_key.as_str())
-                .bind(&mesh.root_key)
-                .bind(now.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "insert into mesh.mesh (id, name, slug, owner_user_id, owner_pubkey, root_key,
+                created_at)
+             select $1, $2, $3, $4, $5, $6, $7
+             where not exists (
+                select from mesh.mesh where slug = $3 and archived_at is null)",
+        )
+        .bind(mesh.id.as_str())
+        .bind(clean(&mesh.name))
+        .bind(&mesh.slug)
+        .bind(mesh.owner_member.as_str())
+        .bind(mesh.owner_key.as_str())
+        .bind(&mesh.root_key)
+        .bind(now.to_naive());
+        let created = tx.execute(query).await?;
         if created == 0 {
             tx.rollback().await?;
             return Err(StoreError::Conflict(slug_taken()));
         }
-        tx.execute(
-            sqlx::query(
-                "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
-                 values ($1, $2, $3, $4, 'admin', $5)",
-            )
-            .bind(mesh.owner_member.as_str())
-            .bind(mesh.id.as_str())
-            .bind(mesh.owner_key.as_str())
-            .bind(clean(&mesh.owner_name))
-            .bind(now.to_naive()),
+        let query = sqlx::query(
+            "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
+             values ($1, $2, $3, $4, 'admin', $5)",
         )
-        .await?;
+        .bind(mesh.owner_member.as_str())
+        .bind(mesh.id.as_str())
+        .bind(mesh.owner_key.as_str())
+        .bind(clean(&mesh.owner_name))
+        .bind(now.to_naive());
+        tx.execute(query).await?;
         tx.commit().await
     }
 
@@ -107,36 +101,27 @@ impl Meshes for PostgresStore {
     }
 
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
-        let row = self
-            .pool
-            .fetch_optional(
-                sqlx::query(select_mesh!(
-                    "where (slug = $1 and archived_at is null) or id = $1
-                     order by (slug = $1 and archived_at is null) desc, created_at desc, id desc
-                     limit 1"
-                ))
-                .bind(clean(slug_or_id)),
-            )
-            .await?;
-        row.as_ref().map(Mesh::read).transpose()
+        let query = sqlx::query(select_mesh!(
+            "where (slug = $1 and archived_at is null) or id = $1
+             order by (slug = $1 and archived_at is null) desc, created_at desc, id desc
+             limit 1"
+        ))
+        .bind(clean(slug_or_id));
+        self.pool.record(query, Mesh::read).await
     }
 
     async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
-        let row = self
-            .pool
-            .fetch_one(
-                sqlx::query(
-                    "with archived as (
-                        update mesh.mesh set archived_at = $2
-                        where id = $1 and archived_at is null returning id
-                     )
-                     select exists (select from archived) as archived,
-                        exists (select from mesh.mesh where id = $1) as known",
-                )
-                .bind(clean(mesh.as_str()))
-                .bind(now.to_naive()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "with archived as (
+                update mesh.mesh set archived_at = $2
+                where id = $1 and archived_at is null returning id
+             )
+             select exists (select from archived) as archived,
+                exists (select from mesh.mesh where id = $1) as known",
+        )
+        .bind(clean(mesh.as_str()))
+        .bind(now.to_naive());
+        let row = self.pool.fetch_one(query).await?;
         if row.flag("known")? {
             row.flag("archived")
         } else {

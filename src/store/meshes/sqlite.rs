@@ -5,23 +5,20 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::connection::execute;
 use crate::store::sqlite::error::refused;
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 #[async_trait]
 impl Meshes for SqliteStore {
     async fn get(&self, mesh: &MeshId) -> Result<Option<Mesh>> {
-        let row = sqlx::query("select * from mesh where id = ?1")
-            .bind(mesh.as_str())
-            .fetch_optional(self.reader())
-            .await
-            .map_err(refused)?;
-        row.as_ref().map(Mesh::read).transpose()
+        let query = sqlx::query("select * from mesh where id = ?1").bind(mesh.as_str());
+        self.record(query, Mesh::read).await
     }
 
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
         let mut tx = self.begin().await?;
-        let created = sqlx::query(
+        let query = sqlx::query(
             "insert into mesh (id, name, slug, owner_pubkey, root_key, created_at)
              select ?1, ?2, ?3, ?4, ?5, ?6
              where not exists (select 1 from mesh where slug = ?3 and archived_at is null)",
@@ -31,17 +28,14 @@ impl Meshes for SqliteStore {
         .bind(&mesh.slug)
         .bind(mesh.owner_key.as_str())
         .bind(&mesh.root_key)
-        .bind(now.as_ms())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?
-        .rows_affected();
+        .bind(now.as_ms());
+        let created = execute(&mut tx, query).await?;
         if created == 0 {
             let sentence =
                 "a mesh with this slug exists: choose another, or archive that one first";
             return Err(StoreError::Conflict(sentence.to_owned()));
         }
-        sqlx::query(
+        let query = sqlx::query(
             "insert into member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
              values (?1, ?2, ?3, ?4, 'admin', ?5)",
         )
@@ -49,15 +43,13 @@ impl Meshes for SqliteStore {
         .bind(mesh.id.as_str())
         .bind(mesh.owner_key.as_str())
         .bind(&mesh.owner_name)
-        .bind(now.as_ms())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
+        .bind(now.as_ms());
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }
 
     async fn all(&self) -> Result<Vec<MeshSummary>> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select mesh.*,
                 (select count(*) from member m
                  where m.mesh_id = mesh.id and m.revoked_at is null) as members,
@@ -68,23 +60,17 @@ impl Meshes for SqliteStore {
                  where q.mesh_id = mesh.id and q.delivered_at is null
                     and q.target_spec not like '#%') as queued
              from mesh order by mesh.archived_at is not null, mesh.created_at, mesh.id",
-        )
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(MeshSummary::read).collect()
+        );
+        self.records(query, MeshSummary::read).await
     }
 
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>> {
-        let row = sqlx::query(
+        let query = sqlx::query(
             "select * from mesh where (slug = ?1 and archived_at is null) or id = ?1
              order by (slug = ?1 and archived_at is null) desc, created_at desc, id desc limit 1",
         )
-        .bind(slug_or_id)
-        .fetch_optional(self.reader())
-        .await
-        .map_err(refused)?;
-        row.as_ref().map(Mesh::read).transpose()
+        .bind(slug_or_id);
+        self.record(query, Mesh::read).await
     }
 
     async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
@@ -100,12 +86,10 @@ impl Meshes for SqliteStore {
             Some(true) => return Ok(false),
             Some(false) => {}
         }
-        sqlx::query("update mesh set archived_at = ?2 where id = ?1")
+        let query = sqlx::query("update mesh set archived_at = ?2 where id = ?1")
             .bind(mesh.as_str())
-            .bind(now.as_ms())
-            .execute(&mut *tx)
-            .await
-            .map_err(refused)?;
+            .bind(now.as_ms());
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)?;
         Ok(true)
     }

@@ -15,6 +15,20 @@ use crate::store::postgres::pool::Pool;
 use crate::store::postgres::row::clean;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
 
+/// A `select` of queued messages without what is in them.
+macro_rules! select_states {
+    ($conditions:literal) => {
+        concat!(
+            "select id, seq, sender_member_id, target_spec, priority::text as priority,
+                coalesce(multicast, false) as multicast,
+                octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
+                delivered_at, claim_id
+             from mesh.message_queue ",
+            $conditions
+        )
+    };
+}
+
 /// Deletes what is past its time, each row once however many nodes try.
 const DELETE_OVERDUE: &str = concat!(
     "with locked as materialized (select mesh.broker_lock_v1($3)),
@@ -52,26 +66,16 @@ impl Messages for PostgresStore {
         }
         // Ids are letters and digits: in every collation those that begin so lie in
         // this range, among few others.
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select id, seq, sender_member_id, target_spec, priority::text as priority,
-                        coalesce(multicast, false) as multicast,
-                        octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
-                        delivered_at, claim_id
-                     from mesh.message_queue
-                     where id between $2 and $2 || repeat('z', 40)
-                        and left(id, length($2)) = $2 and mesh_id = $1 and id > $3
-                     order by id limit $4",
-                )
-                .bind(mesh.as_str())
-                .bind(clean(id_prefix))
-                .bind(after.map_or("", MessageId::as_str))
-                .bind(i64::from(limits::FIND_MESSAGES_MAX)),
-            )
-            .await?;
-        rows.iter().map(MessageState::read).collect()
+        let query = sqlx::query(select_states!(
+            "where id between $2 and $2 || repeat('z', 40)
+                and left(id, length($2)) = $2 and mesh_id = $1 and id > $3
+             order by id limit $4"
+        ))
+        .bind(mesh.as_str())
+        .bind(clean(id_prefix))
+        .bind(after.map_or("", MessageId::as_str))
+        .bind(i64::from(limits::FIND_MESSAGES_MAX));
+        self.pool.records(query, MessageState::read).await
     }
 
     async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {
@@ -94,50 +98,37 @@ impl Messages for PostgresStore {
     }
 
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select id, seq, sender_member_id, target_spec, priority::text as priority,
-                        coalesce(multicast, false) as multicast,
-                        octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
-                        delivered_at, claim_id
-                     from mesh.message_queue
-                     where mesh_id = $1 and delivered_at is null and left(target_spec, 1) <> '#'
-                     order by seq nulls first, created_at, id limit $2",
-                )
-                .bind(mesh.as_str())
-                .bind(limit),
-            )
-            .await?;
-        rows.iter().map(MessageState::read).collect()
+        let query = sqlx::query(select_states!(
+            "where mesh_id = $1 and delivered_at is null and left(target_spec, 1) <> '#'
+             order by seq nulls first, created_at, id limit $2"
+        ))
+        .bind(mesh.as_str())
+        .bind(limit);
+        self.pool.records(query, MessageState::read).await
     }
 }
 
 async fn delivered(pool: &Pool, limits: &Retention) -> Result<u64> {
-    let row = pool
-        .fetch_one(
-            sqlx::query(
-                "with gone as (
-                    delete from mesh.message_queue
-                    where id in (
-                        select id from mesh.message_queue where delivered_at < $1
-                        order by delivered_at limit $2 for update skip locked
-                    )
-                    returning id, mesh_id, sender_member_id, client_message_id, created_at, seq
-                 ),
-                 kept as (
-                    insert into mesh.send_key
-                        (mesh_id, sender_member_id, client_message_id, message_id, created_at)
-                    select mesh_id, sender_member_id, client_message_id, id, created_at
-                    from gone where client_message_id is not null and seq is not null
-                 )
-                 select count(*) as gone from gone",
+    let query = sqlx::query(
+        "with gone as (
+            delete from mesh.message_queue
+            where id in (
+                select id from mesh.message_queue where delivered_at < $1
+                order by delivered_at limit $2 for update skip locked
             )
-            .bind(limits.delivered_before.to_naive())
-            .bind(limits.limit),
-        )
-        .await?;
+            returning id, mesh_id, sender_member_id, client_message_id, created_at, seq
+         ),
+         kept as (
+            insert into mesh.send_key
+                (mesh_id, sender_member_id, client_message_id, message_id, created_at)
+            select mesh_id, sender_member_id, client_message_id, id, created_at
+            from gone where client_message_id is not null and seq is not null
+         )
+         select count(*) as gone from gone",
+    )
+    .bind(limits.delivered_before.to_naive())
+    .bind(limits.limit);
+    let row = pool.fetch_one(query).await?;
     Ok(row.int("gone")?.unsigned_abs())
 }
 
@@ -155,49 +146,40 @@ async fn undelivered(pool: &Pool, now: Timestamp, limits: &Retention) -> Result<
         entries.push(mesh, Some(sender), sender_name.as_deref(), &event);
     }
     let locks = entries.locks();
-    let row = pool
-        .fetch_one(
-            entries
-                .bind_rows(
-                    sqlx::query(DELETE_OVERDUE)
-                        .bind(now.to_naive())
-                        .bind(now.to_string())
-                        .bind(locks)
-                        .bind(told_ids),
-                )
-                .bind(ids),
+    let query = entries
+        .bind_rows(
+            sqlx::query(DELETE_OVERDUE)
+                .bind(now.to_naive())
+                .bind(now.to_string())
+                .bind(locks)
+                .bind(told_ids),
         )
-        .await?;
+        .bind(ids);
+    let row = pool.fetch_one(query).await?;
     Ok(row.int("gone")?.unsigned_abs())
 }
 
 async fn overdue(pool: &Pool, limits: &Retention) -> Result<Vec<Overdue>> {
-    let rows = pool
-        .fetch_all(
-            sqlx::query(
-                "select q.id, q.mesh_id, q.sender_member_id, q.target_spec,
-                    coalesce(q.sender_name, m.display_name) as sender_name
-                 from mesh.message_queue q
-                 left join mesh.member m on m.id = q.sender_member_id
-                 where q.delivered_at is null and q.created_at < $1
-                 order by q.created_at, q.id limit $2",
-            )
-            .bind(limits.undelivered_before.to_naive())
-            .bind(limits.limit),
-        )
-        .await?;
-    rows.iter().map(Overdue::read).collect()
+    let query = sqlx::query(
+        "select q.id, q.mesh_id, q.sender_member_id, q.target_spec,
+            coalesce(q.sender_name, m.display_name) as sender_name
+         from mesh.message_queue q
+         left join mesh.member m on m.id = q.sender_member_id
+         where q.delivered_at is null and q.created_at < $1
+         order by q.created_at, q.id limit $2",
+    )
+    .bind(limits.undelivered_before.to_naive())
+    .bind(limits.limit);
+    pool.records(query, Overdue::read).await
 }
 
 async fn keys(pool: &Pool, limits: &Retention) -> Result<u64> {
-    pool.execute(
-        sqlx::query(
-            "delete from mesh.send_key where ctid = any (array(
-                select ctid from mesh.send_key where created_at < $1
-                order by created_at limit $2))",
-        )
-        .bind(limits.keys_before.to_naive())
-        .bind(limits.limit),
+    let query = sqlx::query(
+        "delete from mesh.send_key where ctid = any (array(
+            select ctid from mesh.send_key where created_at < $1
+            order by created_at limit $2))",
     )
-    .await
+    .bind(limits.keys_before.to_naive())
+    .bind(limits.limit);
+    pool.execute(query).await
 }

@@ -9,7 +9,7 @@ use crate::id::{MeshId, MessageId};
 use crate::limits;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
-use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Expired, MessageState, Messages, Result, Retention, is_topic_post};
@@ -25,7 +25,7 @@ impl Messages for SqliteStore {
         if id_prefix.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select id, seq, sender_member_id, target_spec, priority, multicast,
                 octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
              from message_queue
@@ -35,29 +35,23 @@ impl Messages for SqliteStore {
         .bind(mesh.as_str())
         .bind(id_prefix)
         .bind(after.map_or("", MessageId::as_str))
-        .bind(i64::from(limits::FIND_MESSAGES_MAX))
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(MessageState::read).collect()
+        .bind(i64::from(limits::FIND_MESSAGES_MAX));
+        self.records(query, MessageState::read).await
     }
 
     async fn expire(&self, now: Timestamp, limits: &Retention) -> Result<Expired> {
         let mut tx = self.begin().await?;
         let delivered = delivered(&mut tx, limits).await?;
         let undelivered = undelivered(&mut tx, now, limits).await?;
-        let keys = sqlx::query(
+        let query = sqlx::query(
             "delete from send_key where (mesh_id, sender_member_id, client_message_id) in (
                 select mesh_id, sender_member_id, client_message_id from send_key
                 where created_at < ?1 order by created_at limit 0 + ?2
              )",
         )
         .bind(limits.keys_before.as_ms())
-        .bind(limits.limit)
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?
-        .rows_affected();
+        .bind(limits.limit);
+        let keys = execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)?;
         Ok(Expired { delivered, undelivered, keys })
     }
@@ -71,7 +65,7 @@ impl Messages for SqliteStore {
     }
 
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select id, seq, sender_member_id, target_spec, priority, multicast,
                 octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
              from message_queue indexed by message_queue_mailbox_idx
@@ -79,11 +73,8 @@ impl Messages for SqliteStore {
              order by seq, created_at, id limit 0 + ?2",
         )
         .bind(mesh.as_str())
-        .bind(limit)
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(MessageState::read).collect()
+        .bind(limit);
+        self.records(query, MessageState::read).await
     }
 }
 
@@ -127,7 +118,7 @@ async fn undelivered(tx: &mut Tx, now: Timestamp, limits: &Retention) -> Result<
 
 /// Deletes queue rows and keeps their idempotence keys.
 async fn delete(tx: &mut Tx, ids: &str) -> Result<u64> {
-    sqlx::query(
+    let query = sqlx::query(
         "insert or ignore into send_key
             (mesh_id, sender_member_id, client_message_id, message_id, created_at)
          select mesh_id, sender_member_id, client_message_id, id, created_at
@@ -135,15 +126,10 @@ async fn delete(tx: &mut Tx, ids: &str) -> Result<u64> {
          where id in (select value from json_each(?1))
             and +client_message_id is not null and seq is not null",
     )
-    .bind(ids)
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
-    let deleted =
+    .bind(ids);
+    execute(tx, query).await?;
+    let query =
         sqlx::query("delete from message_queue where id in (select value from json_each(?1))")
-            .bind(ids)
-            .execute(&mut **tx)
-            .await
-            .map_err(refused)?;
-    Ok(deleted.rows_affected())
+            .bind(ids);
+    execute(tx, query).await
 }

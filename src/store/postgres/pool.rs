@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
-use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::log::LevelFilter;
 
+use super::chain::Query;
 use super::error::{refused, unavailable};
 use crate::store::{PoolUse, Result, StoreError};
 
@@ -185,21 +185,33 @@ impl Pool {
     }
 
     /// One statement that returns rows.
-    pub(in crate::store) async fn fetch_all(
-        &self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Vec<PgRow>> {
+    pub(in crate::store) async fn fetch_all(&self, query: Query<'_>) -> Result<Vec<PgRow>> {
         let mut call = self.statement().await?;
         let rows = call.fetch_all(query).await?;
         self.end_statement(call).await?;
         Ok(rows)
     }
 
-    /// One statement that returns a row or none.
-    pub(in crate::store) async fn fetch_optional(
+    /// What a statement returns, a record for each row.
+    pub(in crate::store) async fn records<T, C: FromIterator<T>>(
         &self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Option<PgRow>> {
+        query: Query<'_>,
+        read: impl Fn(&PgRow) -> Result<T> + Send,
+    ) -> Result<C> {
+        self.fetch_all(query).await?.iter().map(read).collect()
+    }
+
+    /// What a statement returns, if it finds a row.
+    pub(in crate::store) async fn record<T>(
+        &self,
+        query: Query<'_>,
+        read: impl Fn(&PgRow) -> Result<T> + Send,
+    ) -> Result<Option<T>> {
+        self.fetch_optional(query).await?.as_ref().map(read).transpose()
+    }
+
+    /// One statement that returns a row or none.
+    pub(in crate::store) async fn fetch_optional(&self, query: Query<'_>) -> Result<Option<PgRow>> {
         let mut call = self.statement().await?;
         let row = call.fetch_optional(query).await?;
         self.end_statement(call).await?;
@@ -207,18 +219,12 @@ impl Pool {
     }
 
     /// One statement that returns one row.
-    pub(in crate::store) async fn fetch_one(
-        &self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<PgRow> {
+    pub(in crate::store) async fn fetch_one(&self, query: Query<'_>) -> Result<PgRow> {
         self.fetch_optional(query).await?.ok_or_else(|| refused(sqlx::Error::RowNotFound))
     }
 
     /// One statement; says how many rows it touched.
-    pub(in crate::store) async fn execute(
-        &self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<u64> {
+    pub(in crate::store) async fn execute(&self, query: Query<'_>) -> Result<u64> {
         let mut call = self.statement().await?;
         let touched = call.execute(query).await?;
         self.end_statement(call).await?;
@@ -300,26 +306,20 @@ pub(in crate::store) struct Call {
 }
 
 impl Call {
-    pub(in crate::store) async fn fetch_all(
-        &mut self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<Vec<PgRow>> {
+    pub(in crate::store) async fn fetch_all(&mut self, query: Query<'_>) -> Result<Vec<PgRow>> {
         let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
         call.within(query.fetch_all(self.connection())).await
     }
 
     pub(in crate::store) async fn fetch_optional(
         &mut self,
-        query: Query<'_, Postgres, PgArguments>,
+        query: Query<'_>,
     ) -> Result<Option<PgRow>> {
         let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
         call.within(query.fetch_optional(self.connection())).await
     }
 
-    pub(in crate::store) async fn execute(
-        &mut self,
-        query: Query<'_, Postgres, PgArguments>,
-    ) -> Result<u64> {
+    pub(in crate::store) async fn execute(&mut self, query: Query<'_>) -> Result<u64> {
         let (call, query) = (self.terms(), query.persistent(!self.shared_sessions));
         Ok(call.within(query.execute(self.connection())).await?.rows_affected())
     }

@@ -3,41 +3,14 @@
 use std::borrow::Cow;
 
 use serde::Serialize;
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
 
 use super::error::refused;
 use crate::clock::Timestamp;
-use crate::store::Result;
-use crate::store::columns::Columns;
+use crate::store::columns::columns_of;
 
-impl Columns for PgRow {
-    fn optional_str(&self, column: &str) -> Result<Option<&str>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_int(&self, column: &str) -> Result<Option<i64>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_short(&self, column: &str) -> Result<Option<i32>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_flag(&self, column: &str) -> Result<Option<bool>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_time(&self, column: &str) -> Result<Option<Timestamp>> {
-        let time: Option<NaiveDateTime> = self.try_get(column).map_err(refused)?;
-        Ok(time.map(Timestamp::from_naive))
-    }
-}
+columns_of!(PgRow, refused, NaiveDateTime => Timestamp::from_naive);
 
 /// A JSON text to store.
 pub(in crate::store) fn to_json<T: Serialize + ?Sized>(value: &T) -> String {

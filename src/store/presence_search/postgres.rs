@@ -32,8 +32,7 @@ impl PresenceSearch for PostgresStore {
             "where p.disconnected_at is null and p.last_ping_at < $1
              order by p.connected_at, p.id"
         ));
-        let rows = self.pool.fetch_all(query.bind(before.to_naive())).await?;
-        rows.iter().map(read).collect()
+        self.pool.records(query.bind(before.to_naive()), read).await
     }
 
     async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceRecord>> {
@@ -43,7 +42,7 @@ impl PresenceSearch for PostgresStore {
              limit $3"
         ));
         let query = query.bind(clean(cwd)).bind(pid).bind(i64::from(limit));
-        self.pool.fetch_all(query).await?.iter().map(read).collect()
+        self.pool.records(query, read).await
     }
 
     async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceRecord>> {
@@ -52,6 +51,6 @@ impl PresenceSearch for PostgresStore {
              order by p.connected_at desc, p.id desc limit $2"
         ));
         let query = query.bind(clean(session_id)).bind(i64::from(limit));
-        self.pool.fetch_all(query).await?.iter().map(read).collect()
+        self.pool.records(query, read).await
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{NewRow, merged};
+use super::{NewRow, end_of, merged};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -89,55 +89,47 @@ impl Presences for PostgresStore {
         presence: &PresenceId,
         about: &ReattachPresence,
     ) -> Result<Option<i64>> {
-        let row = self
-            .pool
-            .fetch_optional(
-                sqlx::query(
-                    "update mesh.presence set session_id = coalesce($2, session_id), cwd = $3,
-                        pid = $4, display_name = coalesce($5, display_name), node = $6,
-                        last_ping_at = greatest(last_ping_at, $7)
-                     where id = $1 and ($8 is null or member_id = $8)
-                        and disconnected_at is null
-                     returning coalesce(multicast_position, 0) as position",
-                )
-                .bind(presence.as_str())
-                .bind(clean_optional(about.session_id.as_deref()))
-                .bind(clean(&about.cwd))
-                .bind(about.pid)
-                .bind(clean_optional(about.display_name.as_deref()))
-                .bind(&about.node)
-                .bind(now.to_naive())
-                .bind(about.member.as_ref().map(MemberId::as_str)),
-            )
-            .await?;
-        row.map(|row| row.int("position")).transpose()
+        let query = sqlx::query(
+            "update mesh.presence set session_id = coalesce($2, session_id), cwd = $3,
+                pid = $4, display_name = coalesce($5, display_name), node = $6,
+                last_ping_at = greatest(last_ping_at, $7)
+             where id = $1 and ($8 is null or member_id = $8)
+                and disconnected_at is null
+             returning coalesce(multicast_position, 0) as position",
+        )
+        .bind(presence.as_str())
+        .bind(clean_optional(about.session_id.as_deref()))
+        .bind(clean(&about.cwd))
+        .bind(about.pid)
+        .bind(clean_optional(about.display_name.as_deref()))
+        .bind(&about.node)
+        .bind(now.to_naive())
+        .bind(about.member.as_ref().map(MemberId::as_str));
+        self.pool.record(query, |row| row.int("position")).await
     }
 
     async fn update(&self, changes: &[PresenceChange]) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.pool
-            .execute(
-                sqlx::query(
-                    "update mesh.presence p set
-                    status = coalesce(e.status::mesh.presence_status, p.status),
-                    status_source =
-                        coalesce(e.status_source::mesh.presence_status_source, p.status_source),
-                    status_updated_at = coalesce(
-                        timestamp 'epoch' + e.status_updated_ms * interval '1 millisecond',
-                        p.status_updated_at),
-                    summary = coalesce(e.summary, p.summary),
-                    groups = coalesce(e.groups, p.groups),
-                    attributes = coalesce(p.attributes, '{}') || e.attributes
-                 from jsonb_to_recordset($1::jsonb) as e (id text, status text,
-                    status_source text, status_updated_ms bigint, summary text, groups jsonb,
-                    attributes jsonb)
-                 where p.id = e.id and p.disconnected_at is null",
-                )
-                .bind(to_json(&merged(changes))),
-            )
-            .await?;
+        let query = sqlx::query(
+            "update mesh.presence p set
+                status = coalesce(e.status::mesh.presence_status, p.status),
+                status_source =
+                    coalesce(e.status_source::mesh.presence_status_source, p.status_source),
+                status_updated_at = coalesce(
+                    timestamp 'epoch' + e.status_updated_ms * interval '1 millisecond',
+                    p.status_updated_at),
+                summary = coalesce(e.summary, p.summary),
+                groups = coalesce(e.groups, p.groups),
+                attributes = coalesce(p.attributes, '{}') || e.attributes
+             from jsonb_to_recordset($1::jsonb) as e (id text, status text,
+                status_source text, status_updated_ms bigint, summary text, groups jsonb,
+                attributes jsonb)
+             where p.id = e.id and p.disconnected_at is null",
+        )
+        .bind(to_json(&merged(changes)));
+        self.pool.execute(query).await?;
         Ok(())
     }
 
@@ -147,20 +139,17 @@ impl Presences for PostgresStore {
         }
         let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
         // A row that somebody else is writing waits for the next time.
-        self.pool
-            .execute(
-                sqlx::query(
-                    "update mesh.presence set last_ping_at = $1
-                 where id in (
-                    select id from mesh.presence
-                    where id = any ($2) and disconnected_at is null and last_ping_at < $1
-                    for update skip locked
-                 )",
-                )
-                .bind(now.to_naive())
-                .bind(presences),
-            )
-            .await?;
+        let query = sqlx::query(
+            "update mesh.presence set last_ping_at = $1
+             where id in (
+                select id from mesh.presence
+                where id = any ($2) and disconnected_at is null and last_ping_at < $1
+                for update skip locked
+             )",
+        )
+        .bind(now.to_naive())
+        .bind(presences);
+        self.pool.execute(query).await?;
         Ok(())
     }
 
@@ -168,55 +157,52 @@ impl Presences for PostgresStore {
         let state = &closed.state;
         // Not `on conflict (mesh_id, member_id)`: an adopted table may have no
         // unique index. Its grace counts from here: it was heard of until now.
-        self.pool
-            .execute(
-                sqlx::query(
-                    "with saved as (
-                    update mesh.peer_state set groups = $6::jsonb, profile = $7::jsonb,
-                        visible = $8, last_summary = $9, last_display_name = $10,
-                        cumulative_stats = $11::jsonb, last_seen_at = $12, updated_at = $1
-                    where mesh_id = $3 and member_id = $4 returning id
-                 ),
-                 created as (
-                    insert into mesh.peer_state (id, mesh_id, member_id, groups, profile, visible,
-                        last_summary, last_display_name, cumulative_stats, last_seen_at,
-                        created_at, updated_at)
-                    select $5, $3, $4, $6::jsonb, $7::jsonb, $8, $9, $10, $11::jsonb, $12, $1, $1
-                    where not exists (select from saved)
-                    on conflict do nothing
-                 ),
-                 kept as (
-                    update mesh.presence
-                    set multicast_position = greatest(multicast_position, $13),
-                        last_ping_at = greatest(last_ping_at, $1)
-                    where id = $2 and disconnected_at is null
-                 )
-                 update mesh.message_queue
-                 set claimed_at = null, claim_id = null, claim_expires_at = null
-                 where id in (
-                    select id from mesh.message_queue
-                    where hashtextextended(target_spec, 0) = hashtextextended($14, 0)
-                        and mesh_id = $3 and target_spec = $14 and delivered_at is null
-                        and claim_id = $2
-                    for update skip locked
-                 )",
-                )
-                .bind(now.to_naive())
-                .bind(closed.id.as_str())
-                .bind(closed.mesh.as_str())
-                .bind(closed.member.as_str())
-                .bind(id::generate())
-                .bind(to_json(&state.groups))
-                .bind(to_json(&state.profile))
-                .bind(state.visible)
-                .bind(clean_optional(state.last_summary.as_deref()))
-                .bind(clean_optional(state.last_display_name.as_deref()))
-                .bind(to_json(&state.stats))
-                .bind(state.last_seen_at.unwrap_or(now).to_naive())
-                .bind(closed.multicast_position)
-                .bind(closed.member_key.as_str()),
-            )
-            .await?;
+        let query = sqlx::query(
+            "with saved as (
+                update mesh.peer_state set groups = $6::jsonb, profile = $7::jsonb,
+                    visible = $8, last_summary = $9, last_display_name = $10,
+                    cumulative_stats = $11::jsonb, last_seen_at = $12, updated_at = $1
+                where mesh_id = $3 and member_id = $4 returning id
+             ),
+             created as (
+                insert into mesh.peer_state (id, mesh_id, member_id, groups, profile, visible,
+                    last_summary, last_display_name, cumulative_stats, last_seen_at,
+                    created_at, updated_at)
+                select $5, $3, $4, $6::jsonb, $7::jsonb, $8, $9, $10, $11::jsonb, $12, $1, $1
+                where not exists (select from saved)
+                on conflict do nothing
+             ),
+             kept as (
+                update mesh.presence
+                set multicast_position = greatest(multicast_position, $13),
+                    last_ping_at = greatest(last_ping_at, $1)
+                where id = $2 and disconnected_at is null
+             )
+             update mesh.message_queue
+             set claimed_at = null, claim_id = null, claim_expires_at = null
+             where id in (
+                select id from mesh.message_queue
+                where hashtextextended(target_spec, 0) = hashtextextended($14, 0)
+                    and mesh_id = $3 and target_spec = $14 and delivered_at is null
+                    and claim_id = $2
+                for update skip locked
+             )",
+        )
+        .bind(now.to_naive())
+        .bind(closed.id.as_str())
+        .bind(closed.mesh.as_str())
+        .bind(closed.member.as_str())
+        .bind(id::generate())
+        .bind(to_json(&state.groups))
+        .bind(to_json(&state.profile))
+        .bind(state.visible)
+        .bind(clean_optional(state.last_summary.as_deref()))
+        .bind(clean_optional(state.last_display_name.as_deref()))
+        .bind(to_json(&state.stats))
+        .bind(state.last_seen_at.unwrap_or(now).to_naive())
+        .bind(closed.multicast_position)
+        .bind(closed.member_key.as_str());
+        self.pool.execute(query).await?;
         Ok(())
     }
 
@@ -245,25 +231,19 @@ impl Presences for PostgresStore {
         let meshes: Vec<&str> = ended.iter().map(|presence| presence.mesh.as_str()).collect();
         let locks = locks(meshes.iter().copied().chain(entries.mesh.iter().copied()));
         // The chains' locks come first: everybody takes them before rows.
-        let rows = self
-            .pool
-            .fetch_all(
-                entries
-                    .bind_rows(
-                        sqlx::query(END)
-                            .bind(now.to_naive())
-                            .bind(now.to_string())
-                            .bind(locks)
-                            .bind(ids)
-                            .bind(owners),
-                    )
-                    .bind(nodes)
-                    .bind(members)
-                    .bind(meshes),
+        let query = entries
+            .bind_rows(
+                sqlx::query(END)
+                    .bind(now.to_naive())
+                    .bind(now.to_string())
+                    .bind(locks)
+                    .bind(ids)
+                    .bind(owners),
             )
-            .await?;
-        let here: HashSet<PresenceId> =
-            rows.iter().map(|row| row.id("id")).collect::<Result<_>>()?;
+            .bind(nodes)
+            .bind(members)
+            .bind(meshes);
+        let here: HashSet<PresenceId> = self.pool.records(query, |row| row.id("id")).await?;
         let ended = ended.into_iter().map(|presence| &presence.id);
         Ok(ended.filter(|id| here.contains(*id)).cloned().collect())
     }
@@ -276,18 +256,13 @@ impl Presences for PostgresStore {
             return Ok(Vec::new());
         }
         let presences: Vec<&str> = presences.iter().map(PresenceId::as_str).collect();
-        let rows = self
-            .pool
-            .fetch_all(
-                sqlx::query(
-                    "select asked.id, p.disconnected_at from unnest($1::text[]) as asked (id)
-                     left join mesh.presence p on p.id = asked.id
-                     where p.id is null or p.disconnected_at is not null",
-                )
-                .bind(presences),
-            )
-            .await?;
-        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
+        let query = sqlx::query(
+            "select asked.id, p.disconnected_at from unnest($1::text[]) as asked (id)
+             left join mesh.presence p on p.id = asked.id
+             where p.id is null or p.disconnected_at is not null",
+        )
+        .bind(presences);
+        self.pool.records(query, end_of).await
     }
 }
 

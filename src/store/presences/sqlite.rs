@@ -4,14 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{NewRow, merged};
+use super::{NewRow, end_of, merged};
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, PresenceId};
-use crate::store::columns::Columns as _;
 use crate::store::envelopes::sqlite::multicast_positions;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
-use crate::store::sqlite::connection::Tx;
+use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{
@@ -70,8 +69,7 @@ impl Presences for SqliteStore {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut tx = self.begin().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update presence set
                 status = coalesce(new ->> 'status', status),
                 status_source = coalesce(new ->> 'status_source', status_source),
@@ -88,11 +86,9 @@ impl Presences for SqliteStore {
              from (select value as new from json_each(?1))
              where presence.id = new ->> 'id' and presence.disconnected_at is null",
         )
-        .bind(to_json(&merged(changes)))
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        tx.commit().await.map_err(refused)
+        .bind(to_json(&merged(changes)));
+        self.write(query).await?;
+        Ok(())
     }
 
     async fn touch(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()> {
@@ -101,16 +97,14 @@ impl Presences for SqliteStore {
         }
         // Lost with the machine, it would be as stale as everything else.
         let mut tx = self.begin_relaxed().await?;
-        sqlx::query(
+        let query = sqlx::query(
             "update presence set last_ping_at = ?2
              where id in (select value from json_each(?1)) and disconnected_at is null
                 and last_ping_at < ?2",
         )
         .bind(to_json(&presences))
-        .bind(now.as_ms())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
+        .bind(now.as_ms());
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }
 
@@ -120,27 +114,23 @@ impl Presences for SqliteStore {
         let mut tx = self.begin_relaxed().await?;
         save_state(&mut tx, now, closed).await?;
         // Its grace counts from here: it was heard of until now.
-        sqlx::query(
+        let query = sqlx::query(
             "update presence set multicast_position = max(multicast_position, ?2),
                 last_ping_at = max(last_ping_at, ?3)
              where id = ?1 and disconnected_at is null",
         )
         .bind(closed.id.as_str())
         .bind(closed.multicast_position)
-        .bind(now.as_ms())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
-        sqlx::query(
+        .bind(now.as_ms());
+        execute(&mut tx, query).await?;
+        let query = sqlx::query(
             "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
              where mesh_id = ?3 and target_spec = ?2 and delivered_at is null and claim_id = ?1",
         )
         .bind(closed.id.as_str())
         .bind(closed.member_key.as_str())
-        .bind(closed.mesh.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
+        .bind(closed.mesh.as_str());
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }
 
@@ -171,7 +161,7 @@ impl Presences for SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .map_err(refused)?;
-        sqlx::query(
+        let query = sqlx::query(
             "update message_queue set claimed_at = null, claim_id = null, claim_expires_at = null
              where rowid in (
                 select q.rowid from json_each(?1) ended
@@ -182,10 +172,8 @@ impl Presences for SqliteStore {
                 where q.delivered_at is null and q.claim_id = p.id
              )",
         )
-        .bind(to_json(&here))
-        .execute(&mut *tx)
-        .await
-        .map_err(refused)?;
+        .bind(to_json(&here));
+        execute(&mut tx, query).await?;
         // Named twice in one call, it still ends once.
         let mut left: HashSet<&str> = here.iter().map(String::as_str).collect();
         let ended: Vec<&EndPresence> =
@@ -208,22 +196,19 @@ impl Presences for SqliteStore {
         if presences.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select asked.value as id, p.disconnected_at from json_each(?1) asked
              left join presence p on p.id = asked.value
              where p.id is null or p.disconnected_at is not null",
         )
-        .bind(to_json(presences))
-        .fetch_all(self.reader())
-        .await
-        .map_err(refused)?;
-        rows.iter().map(|row| Ok((row.id("id")?, row.optional_time("disconnected_at")?))).collect()
+        .bind(to_json(presences));
+        self.records(query, end_of).await
     }
 }
 
 async fn save_state(tx: &mut Tx, now: Timestamp, closed: &SuspendPresence) -> Result<()> {
     let state = &closed.state;
-    sqlx::query(
+    let query = sqlx::query(
         "insert into peer_state (id, mesh_id, member_id, groups, profile, visible,
             last_summary, last_display_name, cumulative_stats, last_seen_at,
             created_at, updated_at)
@@ -245,10 +230,8 @@ async fn save_state(tx: &mut Tx, now: Timestamp, closed: &SuspendPresence) -> Re
     .bind(&state.last_display_name)
     .bind(to_json(&state.stats))
     .bind(state.last_seen_at.unwrap_or(now).as_ms())
-    .bind(now.as_ms())
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(now.as_ms());
+    execute(tx, query).await?;
     Ok(())
 }
 
@@ -259,7 +242,7 @@ async fn insert(
     positions: &HashMap<&MeshId, i64>,
 ) -> Result<()> {
     let rows: Vec<NewRow<'_>> = opened.iter().map(NewRow::from).collect();
-    sqlx::query(
+    let query = sqlx::query(
         "insert into presence (id, member_id, session_id, session_pubkey, display_name, pid,
             cwd, status, status_source, status_updated_at, groups, role, connected_at,
             last_ping_at, multicast_position, node, attributes)
@@ -272,9 +255,7 @@ async fn insert(
     )
     .bind(to_json(&rows))
     .bind(now.as_ms())
-    .bind(to_json(positions))
-    .execute(&mut **tx)
-    .await
-    .map_err(refused)?;
+    .bind(to_json(positions));
+    execute(tx, query).await?;
     Ok(())
 }

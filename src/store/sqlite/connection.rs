@@ -8,7 +8,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::Access;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
 use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
 
 use super::error::{is_busy, refused};
@@ -51,6 +55,23 @@ const BEGIN_RELAXED: &str = "pragma synchronous = normal; begin immediate";
 
 /// A transaction that holds the file's write lock from its start.
 pub(in crate::store) type Tx = Transaction<'static, Sqlite>;
+
+/// A statement and its parameters.
+pub(in crate::store) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// One statement of a transaction; says how many rows it touched.
+pub(in crate::store) async fn execute(tx: &mut Tx, query: Statement<'_>) -> Result<u64> {
+    let done = query.execute(&mut **tx).await.map_err(refused)?;
+    Ok(done.rows_affected())
+}
+
+/// As [`execute`], for one that returns a row or none.
+pub(in crate::store) async fn fetch_optional(
+    tx: &mut Tx,
+    query: Statement<'_>,
+) -> Result<Option<SqliteRow>> {
+    query.fetch_optional(&mut **tx).await.map_err(refused)
+}
 
 /// A store in one file: the connections to it.
 pub struct SqliteStore {
@@ -119,6 +140,34 @@ impl SqliteStore {
     /// machine: the commit does not wait for the disk.
     pub(in crate::store) async fn begin_relaxed(&self) -> Result<Tx> {
         self.writer.begin_with(BEGIN_RELAXED).await.map_err(refused)
+    }
+
+    /// What a statement reads, a record for each row.
+    pub(in crate::store) async fn records<T, C: FromIterator<T>>(
+        &self,
+        query: Statement<'_>,
+        read: impl Fn(&SqliteRow) -> Result<T> + Send,
+    ) -> Result<C> {
+        let rows = query.fetch_all(self.reader()).await.map_err(refused)?;
+        rows.iter().map(read).collect()
+    }
+
+    /// What a statement reads, if it finds a row.
+    pub(in crate::store) async fn record<T>(
+        &self,
+        query: Statement<'_>,
+        read: impl Fn(&SqliteRow) -> Result<T> + Send,
+    ) -> Result<Option<T>> {
+        let row = query.fetch_optional(self.reader()).await.map_err(refused)?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// A transaction of one statement; says how many rows it touched.
+    pub(in crate::store) async fn write(&self, query: Statement<'_>) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let touched = execute(&mut tx, query).await?;
+        tx.commit().await.map_err(refused)?;
+        Ok(touched)
     }
 
     /// Whether another connection has committed since the last call.

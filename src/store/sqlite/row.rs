@@ -2,40 +2,13 @@
 //! statement.
 
 use serde::Serialize;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::refused;
 use crate::clock::Timestamp;
-use crate::store::Result;
-use crate::store::columns::Columns;
+use crate::store::columns::columns_of;
 
-impl Columns for SqliteRow {
-    fn optional_str(&self, column: &str) -> Result<Option<&str>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_int(&self, column: &str) -> Result<Option<i64>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_short(&self, column: &str) -> Result<Option<i32>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_flag(&self, column: &str) -> Result<Option<bool>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_bytes(&self, column: &str) -> Result<Option<Vec<u8>>> {
-        self.try_get(column).map_err(refused)
-    }
-
-    fn optional_time(&self, column: &str) -> Result<Option<Timestamp>> {
-        let time: Option<i64> = self.try_get(column).map_err(refused)?;
-        Ok(time.map(Timestamp::from_ms))
-    }
-}
+columns_of!(SqliteRow, refused, i64 => Timestamp::from_ms);
 
 /// A JSON text to store, or the parameter that a statement reads with
 /// `json_each`.
@@ -48,7 +21,7 @@ mod tests {
     use serde_json::Value;
     use sqlx::Connection as _;
 
-    use super::*;
+    use crate::store::columns::Columns as _;
     use crate::store::{Member, Role};
 
     #[tokio::test]

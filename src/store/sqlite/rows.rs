@@ -6,8 +6,6 @@
 //! connection and then kept.
 
 use sqlx::AssertSqlSafe;
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments};
 
 use super::connection::Tx;
 use super::error::refused;
@@ -17,8 +15,8 @@ use crate::store::Result;
 /// 32,766 parameters.
 const SIZES: [usize; 5] = [256, 64, 16, 4, 1];
 
-/// A statement and its parameters.
-pub(in crate::store) type Statement = Query<'static, Sqlite, SqliteArguments>;
+/// A statement over rows and its parameters.
+pub(in crate::store) type Statement = super::connection::Statement<'static>;
 
 /// The rows in groups, each with the statement that is to take it.
 pub(in crate::store) fn statements<'a, T>(
