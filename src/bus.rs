@@ -182,16 +182,17 @@ mod tests {
 
     use super::*;
     use crate::id::Key;
-    use crate::presence::fakes::{Fakes, entered, member, mesh, record, settled};
+    use crate::presence::fakes::{Fakes, entered, record};
     use crate::record::PresenceRecord;
+    use crate::store::testing::{member, mesh};
 
     #[tokio::test]
     async fn records_that_do_not_fit_their_members_are_looked_into_once_at_a_time() {
         let mut fakes = Fakes::new();
-        let bob = member("bob", Key::from("bob-key"));
+        let bob = member("bob");
         let (known, again) = (record(&bob), bob.clone());
         fakes.has(vec![bob], vec![known.clone()]);
-        fakes.members.expect_active().times(1).return_once(move |_| Ok(vec![again]));
+        fakes.stores.members.expect_active().times(1).return_once(move |_| Ok(vec![again]));
         let listed = vec![known.clone()];
         fakes.cluster.expect_directory().times(1).return_once(move |_| Ok(listed));
         let parts = fakes.parts();
@@ -205,7 +206,7 @@ mod tests {
         }
         drop(sender);
         run(Arc::clone(&parts), events).await;
-        settled(&parts).await;
+        parts.life.settled().await;
         assert_eq!(room.record(&known.id).expect("it is listed").member_key, known.member_key);
         assert!(room.begin_doubt(), "the next of them is looked into again");
     }

@@ -59,4 +59,12 @@ impl Life {
             None
         }
     }
+
+    /// Waits for every task that was begun, as a unit test does before it looks.
+    #[cfg(test)]
+    pub(crate) async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
 }

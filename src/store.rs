@@ -27,6 +27,8 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 pub mod sqlite;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tidings;
 
 use std::sync::Arc;

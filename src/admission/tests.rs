@@ -13,6 +13,7 @@ use crate::auth::SecretKey;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::config::Config;
+use crate::delivery::testing::heard;
 use crate::id::{self, MemberId};
 use crate::node::Node;
 use crate::presence::{UnsettledEnd, changes};
@@ -25,6 +26,12 @@ const CAP: u64 = 60_000;
 struct Peer {
     id: MemberId,
     key: Key,
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self { id: MemberId::generate(), key: SecretKey::generate().public_key() }
+    }
 }
 
 /// A node on SQLite, with a mesh; none of its jobs run.
@@ -42,7 +49,7 @@ impl Scene {
         let store = app::open_store(&config).await.expect("a store");
         let (cluster, _events) = SingleCluster::new(LeaseTimes { grace_ms: CAP, ttl_ms: CAP });
         let (node, _writers) = app::assemble(config, store, cluster);
-        let owner = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
+        let owner = Peer::new();
         let mesh = NewMesh {
             id: MeshId::generate(),
             slug: "test".to_owned(),
@@ -68,7 +75,7 @@ impl Scene {
             created_by: self.owner.id.to_string(),
         };
         self.node.stores.invites.create(now, &invite).await.expect("an invite");
-        let peer = Peer { id: MemberId::generate(), key: SecretKey::generate().public_key() };
+        let peer = Peer::new();
         let join = Join {
             token: invite.token,
             mesh: self.mesh.clone(),
@@ -123,6 +130,11 @@ impl Scene {
         }
     }
 
+    /// A hello of the member's own, from its first step to its last.
+    async fn arrives(&self, peer: &Peer) -> (Active, Outbox) {
+        self.enters(self.proven(peer, PeerRole::ControlPlane, None).await).await
+    }
+
     async fn bans(&self, peer: &Peer) {
         let ban = Moderation {
             mesh: self.mesh.clone(),
@@ -131,31 +143,30 @@ impl Scene {
             actor_name: None,
             audit: AuditEvent::PeerLeft,
         };
-        assert!(
-            self.node.stores.bans.ban(Timestamp::now(), &ban).await.expect("the store answers")
-        );
+        let banned = self.node.stores.bans.ban(Timestamp::now(), &ban).await;
+        assert!(banned.expect("the store answers"));
+    }
+
+    /// That member lets the owner do nothing, says the store.
+    async fn blocks_owner(&self, peer: &Peer) {
+        let (members, owner) = (&self.node.stores.members, self.owner.key.as_str());
+        members.set_grant(&peer.id, owner, Some(&[])).await.expect("a member");
+    }
+
+    /// Whether that member lets the owner do nothing, as far as the room knows.
+    fn is_owner_blocked(&self, room: &RoomGuard, peer: &Peer) -> bool {
+        let member = room.member(&peer.id).expect("a member");
+        member.grants.get(self.owner.key.as_str()).is_some_and(Vec::is_empty)
     }
 
     async fn leases(&self) -> usize {
         self.node.presence.cluster.leases(&self.mesh).await.expect("in memory").len()
     }
-
-    /// Waits for what the node does besides.
-    async fn settles(&self) {
-        self.node.presence.life.tasks.close();
-        self.node.presence.life.tasks.wait().await;
-        self.node.presence.life.tasks.reopen();
-    }
 }
 
-async fn closed_with(outbox: &Outbox) -> CloseReason {
-    let mut frames = std::collections::VecDeque::new();
-    loop {
-        match outbox.take(&mut frames, usize::MAX).await {
-            crate::session::outbox::Taken::Close(reason) => return reason,
-            crate::session::outbox::Taken::Frames => frames.clear(),
-        }
-    }
+/// How many events of that name wait for a peer, which reads them.
+fn events(outbox: &Outbox, name: &str) -> usize {
+    heard(outbox).0.iter().filter(|frame| frame["event"] == name).count()
 }
 
 // --- bans and grants ---------------------------------------------------------------------
@@ -168,7 +179,8 @@ async fn a_ban_between_the_read_of_a_member_and_that_of_its_room_is_not_lost() {
     // By another program, and nobody is told: there is no room here yet.
     scene.bans(&bob).await;
     let (active, outbox) = scene.enters(proven).await;
-    assert_eq!(closed_with(&outbox).await, CloseReason::BANNED);
+    scene.node.life.settled().await;
+    assert_eq!(heard(&outbox).1, Some(CloseReason::BANNED));
     assert!(active.room.member(&bob.id).is_none());
     assert!(active.room.records().is_empty());
     assert_eq!(scene.leases().await, 0);
@@ -178,15 +190,12 @@ async fn a_ban_between_the_read_of_a_member_and_that_of_its_room_is_not_lost() {
 async fn a_grant_that_was_read_during_a_hello_is_not_overwritten_by_it() {
     let scene = Scene::new().await;
     let bob = scene.member().await;
-    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
-    let (here, _outbox) = scene.enters(owner).await;
+    let (here, _outbox) = scene.arrives(&scene.owner).await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
-    let key = scene.owner.key.as_str();
-    scene.node.stores.members.set_grant(&bob.id, key, Some(&[])).await.expect("a member");
+    scene.blocks_owner(&bob).await;
     members::refresh(&scene.node.presence, &here.room).await;
     let (active, outbox) = scene.enters(proven).await;
-    let member = active.room.member(&bob.id).expect("a member");
-    assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
+    assert!(scene.is_owner_blocked(&active.room, &bob), "the block holds");
     assert!(outbox.is_open());
 }
 
@@ -195,44 +204,53 @@ async fn a_grant_that_nobody_read_during_a_hello_is_read_by_it() {
     let scene = Scene::new().await;
     let bob = scene.member().await;
     let proven = scene.proven(&bob, PeerRole::ControlPlane, None).await;
-    let key = scene.owner.key.as_str();
-    scene.node.stores.members.set_grant(&bob.id, key, Some(&[])).await.expect("a member");
+    scene.blocks_owner(&bob).await;
     // As where the store tells of a change in a mesh that has no room here.
     scene.node.presence.member_changes.fetch_add(1, Ordering::AcqRel);
     let (active, _outbox) = scene.enters(proven).await;
-    let member = active.room.member(&bob.id).expect("a member");
-    assert_eq!(member.grants.get(key), Some(&Vec::new()), "the block holds");
+    assert!(scene.is_owner_blocked(&active.room, &bob), "the block holds");
 }
 
 // --- claims ------------------------------------------------------------------------------
 
+/// Two hellos with one session key, which Ada's proves and Eve's merely names; both have
+/// passed the check of it.
+struct Contest {
+    ada: Peer,
+    key: Key,
+    claim: Proven,
+    proof: Proven,
+}
+
+impl Contest {
+    async fn new() -> (Scene, Self) {
+        let scene = Scene::new().await;
+        let (ada, eve) = (scene.member().await, scene.member().await);
+        let key = SecretKey::generate().public_key();
+        let claim = scene.proven(&eve, PeerRole::ControlPlane, Some(&key)).await;
+        let proof = scene.proven(&ada, PeerRole::Session, Some(&key)).await;
+        (scene, Self { ada, key, claim, proof })
+    }
+}
+
 #[tokio::test]
 async fn a_claim_that_enters_at_the_same_moment_does_not_survive_the_proof() {
-    let scene = Scene::new().await;
-    let (ada, eve) = (scene.member().await, scene.member().await);
-    let key = SecretKey::generate().public_key();
-    // Both have passed the check of their session keys.
-    let claim = scene.proven(&eve, PeerRole::ControlPlane, Some(&key)).await;
-    let proof = scene.proven(&ada, PeerRole::Session, Some(&key)).await;
+    let (scene, Contest { ada, key, claim, proof }) = Contest::new().await;
     let (claims, proves) = (Outbox::new(), Outbox::new());
     let _claim = scene.enters_unchecked(claim, &claims).await.expect("nobody has it yet");
     let proof = scene.enters_unchecked(proof, &proves).await.expect("it is its own");
-    assert_eq!(closed_with(&claims).await, CloseReason::BAD_SESSION_PUBKEY);
+    scene.node.life.settled().await;
+    assert_eq!(heard(&claims).1, Some(CloseReason::BAD_SESSION_PUBKEY));
     let addressed = proof.room.addressed_by(key.as_str());
     assert_eq!(addressed.len(), 1, "nothing goes to the claim any more");
     assert_eq!(addressed[0].record.member, ada.id);
-    scene.settles().await;
     assert_eq!(scene.leases().await, 1);
     assert!(proves.is_open());
 }
 
 #[tokio::test]
 async fn a_claim_that_enters_just_after_the_proof_is_refused() {
-    let scene = Scene::new().await;
-    let (ada, eve) = (scene.member().await, scene.member().await);
-    let key = SecretKey::generate().public_key();
-    let claim = scene.proven(&eve, PeerRole::ControlPlane, Some(&key)).await;
-    let proof = scene.proven(&ada, PeerRole::Session, Some(&key)).await;
+    let (scene, Contest { key, claim, proof, .. }) = Contest::new().await;
     let (claims, proves) = (Outbox::new(), Outbox::new());
     let proof = scene.enters_unchecked(proof, &proves).await.expect("it is its own");
     let Err(refusal) = scene.enters_unchecked(claim, &claims).await else { panic!("it is in") };
@@ -260,8 +278,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
         &|record| record.role = PeerRole::Session,
     ];
     for (at, edit) in edits.iter().enumerate() {
-        let (active, _) =
-            scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
+        let (active, _) = scene.arrives(&eve).await;
         let lease = active.session.lease.clone();
         let record = active.room.record(&lease.presence).expect("it is here");
         teardown::teardown(&scene.node.admission, active).await;
@@ -271,7 +288,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
             scene.node.presence.cluster.write_record(&lease, &record).await.expect("in memory")
         );
 
-        let (back, _) = scene.enters(scene.proven(&eve, PeerRole::ControlPlane, None).await).await;
+        let (back, _) = scene.arrives(&eve).await;
         let session = &back.session;
         assert_eq!((&session.member, &session.member_key), (&eve.id, &eve.key), "edit {at}");
         assert_eq!((&session.session_key, session.role), (&None, PeerRole::ControlPlane));
@@ -287,7 +304,7 @@ async fn a_session_that_comes_back_is_who_it_proves_to_be_whatever_the_directory
 async fn a_session_does_not_come_back_to_another_members_row() {
     let scene = Scene::new().await;
     let (ada, eve) = (scene.member().await, scene.member().await);
-    let (adas, _) = scene.enters(scene.proven(&ada, PeerRole::ControlPlane, None).await).await;
+    let (adas, _) = scene.arrives(&ada).await;
     let room = &adas.room;
     let forged = PresenceRecord {
         member: eve.id.clone(),
@@ -305,9 +322,8 @@ async fn a_session_does_not_come_back_to_another_members_row() {
 async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     let scene = Scene::new().await;
     let bob = scene.member().await;
-    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
-    let (here, outbox) = scene.enters(owner).await;
-    let (bobs, _) = scene.enters(scene.proven(&bob, PeerRole::ControlPlane, None).await).await;
+    let (here, outbox) = scene.arrives(&scene.owner).await;
+    let (bobs, _) = scene.arrives(&bob).await;
     let record = bobs.room.record(&bobs.session.presence).expect("it is here");
     let at = Timestamp::now();
     let end = changes::ended_row(&record, &[]);
@@ -325,31 +341,21 @@ async fn an_end_whose_answer_was_lost_is_told_once_by_who_ended_it() {
     changes::settle_ends(&scene.node.presence).await;
     changes::settle_ends(&scene.node.presence).await;
     assert_eq!(here.room.records().len(), 1);
-    let mut frames = std::collections::VecDeque::new();
-    outbox.take(&mut frames, usize::MAX).await;
-    let told =
-        frames.iter().filter(|frame| String::from_utf8_lossy(&frame.bytes).contains("peer_left"));
-    assert_eq!(told.count(), 1);
+    assert_eq!(events(&outbox, "peer_left"), 1);
 }
 
 #[tokio::test]
 async fn a_session_comes_back_to_its_presence_and_its_peers_hear_nothing() {
     let scene = Scene::new().await;
     let bob = scene.member().await;
-    let owner = scene.proven(&scene.owner, PeerRole::ControlPlane, None).await;
-    let (_here, outbox) = scene.enters(owner).await;
-    let mut frames = std::collections::VecDeque::new();
-    let proven = || scene.proven(&bob, PeerRole::ControlPlane, None);
-    let (first, _) = scene.enters(proven().await).await;
+    let (_here, outbox) = scene.arrives(&scene.owner).await;
+    let (first, _) = scene.arrives(&bob).await;
     let lease = first.session.lease.clone();
-    outbox.take(&mut frames, usize::MAX).await;
-    let is_joined = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains("peer_joined");
-    assert!(frames.iter().any(|frame| is_joined(&frame.bytes)));
+    assert_eq!(events(&outbox, "peer_joined"), 1);
     teardown::teardown(&scene.node.admission, first).await;
-    let before = outbox.bytes();
-    let (back, _) = scene.enters(proven().await).await;
+    let (back, _) = scene.arrives(&bob).await;
     assert_eq!(back.session.presence, lease.presence);
     assert!(back.session.lease.epoch > lease.epoch);
-    assert_eq!(outbox.bytes(), before, "nobody is told");
+    assert_eq!(heard(&outbox), (Vec::new(), None), "nobody is told");
     assert_eq!(scene.leases().await, 2);
 }

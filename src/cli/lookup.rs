@@ -74,24 +74,10 @@ pub(crate) fn sender_key(members: &[Member], sender: &str) -> Result<Key, Failur
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::id::MemberId;
-    use crate::store::Role;
+    use crate::store::testing;
 
     pub(in crate::cli) fn named(id: &str, key: &str, name: &str) -> Member {
-        Member {
-            id: MemberId::from(id),
-            key: Key::from(key),
-            display_name: name.to_owned(),
-            role: Role::Member,
-            is_owner: false,
-            role_tag: None,
-            default_groups: Vec::new(),
-            message_mode: "push".to_owned(),
-            grants: Default::default(),
-            joined_at: Timestamp::from_ms(0),
-            revoked_at: None,
-        }
+        Member { key: Key::from(key), display_name: name.to_owned(), ..testing::member(id) }
     }
 
     #[test]

@@ -130,17 +130,15 @@ pub fn takers(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::Arc;
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::id::{MemberId, PresenceId};
+    use crate::id::PresenceId;
     use crate::protocol::Group;
-    use crate::store::Role;
+    use crate::store::testing;
 
     fn record(id: &str, role: PeerRole, status: Status, online: bool, seen: i64) -> Candidate {
-        let (mesh, member, key) = ("mesh".into(), "member".into(), "key".into());
         Candidate {
             record: Arc::new(PresenceRecord {
                 id: PresenceId::from(id),
@@ -148,9 +146,8 @@ mod tests {
                 status,
                 groups: vec![Group { name: "a/b".to_owned(), role: None }],
                 last_seen_at: Timestamp::from_ms(seen),
-                epoch: 1,
                 online,
-                ..PresenceRecord::new(mesh, member, key, Timestamp::default())
+                ..testing::record(&testing::member("member"))
             }),
             session: None,
         }
@@ -249,19 +246,7 @@ mod tests {
 
     #[test]
     fn an_entry_replaces_the_defaults_and_the_member_key_comes_first() {
-        let mut member = Member {
-            id: MemberId::from("m"),
-            key: Key::from("k"),
-            display_name: String::new(),
-            role: Role::Member,
-            is_owner: false,
-            role_tag: None,
-            default_groups: Vec::new(),
-            message_mode: "push".to_owned(),
-            grants: HashMap::new(),
-            joined_at: Timestamp::default(),
-            revoked_at: None,
-        };
+        let mut member = testing::member("m");
         let (key, session) = (Key::from("sender"), Key::from("session"));
         let may = |member: &Member, capability| grants(member, &key, Some(&session), capability);
         assert!(may(&member, Capability::Dm) && may(&member, Capability::Broadcast));

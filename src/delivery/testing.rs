@@ -12,21 +12,23 @@ use tokio::sync::Semaphore;
 use super::send::PendingSend;
 use super::{Parts, push};
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, ClusterHealth, LeaseRef, MockCluster};
+use crate::cluster::{BusMessage, Cluster, ClusterHealth, LeaseRef, MockCluster};
 use crate::codec::Codec;
 use crate::config::{Config, MessageConfig};
-use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::life::Life;
+use crate::limits;
 use crate::metrics::Metrics;
-use crate::protocol::Priority;
+use crate::protocol::{CloseReason, Priority};
 use crate::rates::{Budget, Rates};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::inbox::{Delivery, Inbox, Route};
-use crate::session::outbox::Outbox;
+use crate::session::outbox::{Outbox, Outgoing, Taken};
 use crate::session::{Identity, Session};
+use crate::store::testing::{self, mesh, record};
 use crate::store::{
-    Admission, ClaimRequest, Envelope, Member, MockMail, MockMembers, Role, StoredEnvelope,
+    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, StoredEnvelope,
 };
 use crate::writers::group_commit::{self, CommitLane};
 
@@ -64,6 +66,28 @@ struct Told {
     published: Vec<BusMessage>,
 }
 
+/// The parts over those stores, and where sends go.
+pub(crate) fn parts(
+    config: MessageConfig,
+    members: Arc<dyn Members>,
+    mail: Arc<dyn Mail>,
+    cluster: Arc<dyn Cluster>,
+) -> (Parts, CommitLane<PendingSend>) {
+    let (group_commit, mut lanes) = group_commit::lanes(1);
+    let parts = Parts {
+        rates: Arc::new(Rates::new(&config, 1_000, 1_000)),
+        config,
+        members,
+        mail,
+        cluster,
+        group_commit,
+        drains: Semaphore::new(limits::DRAINS_READING_MAX),
+        metrics: Arc::new(Metrics::new()),
+        life: Arc::new(Life::default()),
+    };
+    (parts, lanes.pop().expect("a lane"))
+}
+
 /// A mesh on this node.
 pub(crate) struct World {
     pub(crate) parts: Arc<Parts>,
@@ -79,20 +103,10 @@ impl Fakes {
         self.answer_members();
         self.answer_mail(&told);
         self.answer_cluster(&told);
-        let (group_commit, mut lanes) = group_commit::lanes(1);
-        let parts = Arc::new(Parts {
-            rates: Arc::new(Rates::new(&self.config, 0, 0)),
-            config: self.config,
-            members: Arc::new(self.members),
-            mail: Arc::new(self.mail),
-            cluster: Arc::new(self.cluster),
-            group_commit,
-            drains: Semaphore::new(4),
-            metrics: Arc::new(Metrics::new()),
-            life: Arc::new(Life::default()),
-        });
-        let room = Arc::new(Room::new(MeshId::from("mesh"), Arc::default()));
-        World { parts, room, lane: lanes.pop(), told }
+        let (members, mail) = (Arc::new(self.members), Arc::new(self.mail));
+        let (parts, lane) = parts(self.config, members, mail, Arc::new(self.cluster));
+        let room = Arc::new(Room::new(mesh(), Arc::default()));
+        World { parts: Arc::new(parts), room, lane: Some(lane), told }
     }
 
     fn answer_members(&mut self) {
@@ -138,7 +152,7 @@ impl Fakes {
 impl World {
     /// Enrols these members, and nobody else.
     pub(crate) fn enrol(&self, members: &[&str]) {
-        self.enrol_as(members.iter().map(|id| member(id)).collect());
+        self.enrol_as(members.iter().map(|id| testing::member(id)).collect());
     }
 
     pub(crate) fn enrol_as(&self, members: Vec<Member>) {
@@ -151,7 +165,7 @@ impl World {
         member: &str,
         change: impl FnOnce(&mut PresenceRecord),
     ) -> Arc<Session> {
-        let mut record = record(member);
+        let mut record = record(&testing::member(member));
         change(&mut record);
         let session = session(&record);
         assert!(!self.room.attach(record, Arc::clone(&session), || {}).is_refused);
@@ -164,7 +178,7 @@ impl World {
         member: &str,
         change: impl FnOnce(&mut PresenceRecord),
     ) -> PresenceId {
-        let mut record = record(member);
+        let mut record = record(&testing::member(member));
         change(&mut record);
         let id = record.id.clone();
         assert!(!self.room.mirror(record).is_refused);
@@ -173,8 +187,7 @@ impl World {
 
     /// Waits for every task that was begun.
     pub(crate) async fn settle(&self) {
-        self.parts.life.tasks.close();
-        self.parts.life.tasks.wait().await;
+        self.parts.life.settled().await;
     }
 
     /// What was claimed since the last call.
@@ -193,42 +206,19 @@ impl World {
     }
 }
 
-/// A member whose key is `<id>-key`.
-pub(crate) fn member(id: &str) -> Member {
-    Member {
-        id: MemberId::from(id),
-        key: Key::from(format!("{id}-key")),
-        display_name: id.to_owned(),
-        role: Role::Member,
-        is_owner: false,
-        role_tag: None,
-        default_groups: Vec::new(),
-        message_mode: "push".to_owned(),
-        grants: HashMap::new(),
-        joined_at: Timestamp::default(),
-        revoked_at: None,
-    }
-}
-
 /// A member who allows that sender nothing.
 pub(crate) fn blocks(id: &str, sender: &str) -> Member {
     let grants = HashMap::from([(format!("{sender}-key"), Vec::new())]);
-    Member { grants, ..member(id) }
+    Member { grants, ..testing::member(id) }
 }
 
-/// An idle session of that member, whose socket is open.
-pub(crate) fn record(member: &str) -> PresenceRecord {
-    let key = Key::from(format!("{member}-key"));
-    let (mesh, now) = (MeshId::from("mesh"), Timestamp::default());
-    PresenceRecord {
-        display_name: member.to_owned(),
-        epoch: 1,
-        ..PresenceRecord::new(mesh, MemberId::from(member), key, now)
-    }
-}
-
-/// A live session with that record.
+/// A live session with that record, whose first drain is over.
 pub(crate) fn session(record: &PresenceRecord) -> Arc<Session> {
+    session_with(record, Budget::new(0, 0))
+}
+
+/// As [`session`], and may send as much as that.
+pub(crate) fn session_with(record: &PresenceRecord, budget: Budget) -> Arc<Session> {
     let identity = Identity {
         mesh: record.mesh.clone(),
         member: record.member.clone(),
@@ -240,8 +230,7 @@ pub(crate) fn session(record: &PresenceRecord) -> Arc<Session> {
     let lease =
         LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };
     let inbox = Inbox::new(0, record.confirms());
-    let (outbox, budget) = (Outbox::new(), Budget::new(0, 0));
-    let session = Session::new(identity, lease, Codec::Json, outbox, inbox, budget);
+    let session = Session::new(identity, lease, Codec::Json, Outbox::new(), inbox, budget);
     assert!(session.plan_drain().is_some() && session.end_drain(true), "its first drain is over");
     Arc::new(session)
 }
@@ -251,7 +240,7 @@ pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEn
     StoredEnvelope {
         envelope: Envelope {
             id: MessageId::from(id),
-            mesh: MeshId::from("mesh"),
+            mesh: mesh(),
             sender_member: MemberId::from(sender),
             sender_name: sender.to_owned(),
             sender_session_key: None,
@@ -275,12 +264,25 @@ pub(crate) fn delivery(id: &str, seq: i64) -> Delivery {
     push::delivery(push, Route::Direct)
 }
 
+/// What waits for the peer, and how its socket closes after that, if it does.
+pub(crate) fn heard(outbox: &Outbox) -> (Vec<Value>, Option<CloseReason>) {
+    let (mut frames, mut heard) = (VecDeque::new(), Vec::new());
+    loop {
+        let taken = outbox.take(&mut frames, usize::MAX).now_or_never();
+        outbox.written(&frames);
+        let read = |frame: Outgoing| Codec::Json.read::<Value>(&frame.bytes).expect("JSON");
+        heard.extend(frames.drain(..).map(read));
+        match taken {
+            Some(Taken::Frames) => {}
+            Some(Taken::Close(reason)) => return (heard, Some(reason)),
+            None => return (heard, None),
+        }
+    }
+}
+
 /// The frames that wait for the peer.
 pub(crate) fn frames(session: &Session) -> Vec<Value> {
-    let mut frames = VecDeque::new();
-    let _ = session.outbox.take(&mut frames, usize::MAX).now_or_never();
-    let read = |bytes: &[u8]| serde_json::from_slice(bytes).expect("a frame is JSON");
-    frames.iter().map(|frame| read(&frame.bytes)).collect()
+    heard(&session.outbox).0
 }
 
 /// The ids of the messages that wait for the peer, in their order.

@@ -3,46 +3,30 @@
 mod dispatching;
 mod handling;
 
-use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::dispatch::Entry;
 use super::{Context, Parts, REQUESTS, asked_for, handle};
-use crate::app;
 use crate::clock::Timestamp;
-use crate::cluster::LeaseRef;
 use crate::cluster::books::LeaseTimes;
 use crate::cluster::single::SingleCluster;
 use crate::codec::{ClientMessage, Codec, Request};
 use crate::config::Config;
-use crate::id::{Key, MemberId, MeshId};
-use crate::protocol::{CloseReason, PeerRole};
+use crate::delivery::testing::heard;
+use crate::id::{Key, MemberId};
+use crate::presence::fakes::entered;
+use crate::protocol::CloseReason;
 use crate::rates::Budget;
-use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
-use crate::session::inbox::Inbox;
-use crate::session::outbox::{Outbox, Outgoing, Taken};
-use crate::session::{Identity, Session};
-use crate::store::{
-    Member, MockAuditTrail, MockBans, MockDatabase, MockEnvelopes, MockInvites, MockMail,
-    MockMembers, MockMeshes, MockMessages, MockPresenceSearch, MockPresences, Role, Stores,
-};
-
-/// The stores that requests ask; what is not expected of them is a failure.
-#[derive(Default)]
-struct Fakes {
-    members: MockMembers,
-    bans: MockBans,
-    presences: MockPresences,
-    messages: MockMessages,
-    audit: MockAuditTrail,
-}
+use crate::session::Session;
+use crate::store::testing::{self, MockStores};
+use crate::store::{Member, Role};
+use crate::{app, delivery};
 
 struct Scene {
     parts: Arc<Parts>,
@@ -51,19 +35,8 @@ struct Scene {
 
 /// The member with that name, whose key is of sixteen digits that begin alike.
 fn member(name: &str, digits: &str, role: Role) -> Member {
-    Member {
-        id: MemberId::from(name),
-        key: Key::from(digits.repeat(8)),
-        display_name: name.to_owned(),
-        role,
-        is_owner: name == "olga",
-        role_tag: None,
-        default_groups: Vec::new(),
-        message_mode: "push".to_owned(),
-        grants: HashMap::new(),
-        joined_at: Timestamp::default(),
-        revoked_at: None,
-    }
+    let (key, is_owner) = (Key::from(digits.repeat(8)), name == "olga");
+    Member { key, role, is_owner, ..testing::member(name) }
 }
 
 fn members() -> Vec<Member> {
@@ -76,32 +49,16 @@ fn members() -> Vec<Member> {
 }
 
 impl Scene {
-    async fn new(mut fakes: Fakes) -> Self {
-        fakes.members.expect_active().returning(|_| Ok(members()));
-        let mut mail = MockMail::new();
-        mail.expect_newest_seq().returning(|_| Ok(0));
-        let stores = Stores {
-            database: Arc::new(MockDatabase::new()),
-            members: Arc::new(fakes.members),
-            bans: Arc::new(fakes.bans),
-            presences: Arc::new(fakes.presences),
-            presence_search: Arc::new(MockPresenceSearch::new()),
-            envelopes: Arc::new(MockEnvelopes::new()),
-            mail: Arc::new(mail),
-            messages: Arc::new(fakes.messages),
-            audit: Arc::new(fakes.audit),
-            meshes: Arc::new(MockMeshes::new()),
-            invites: Arc::new(MockInvites::new()),
-        };
+    /// What is not expected of the stores is a failure.
+    async fn new(mut stores: MockStores) -> Self {
+        stores.members.expect_active().returning(|_| Ok(members()));
+        stores.mail.expect_newest_seq().returning(|_| Ok(0));
         let config = Config::for_tests(Path::new("/nowhere"));
         let times = LeaseTimes { grace_ms: 60_000, ttl_ms: 60_000 };
         let (cluster, _events) = SingleCluster::new(times);
-        let (node, _writers) = app::assemble(config, stores, cluster);
+        let (node, _writers) = app::assemble(config, stores.stores(), cluster);
         let parts = Arc::clone(&node.features);
-        let registry = &parts.presence.registry;
-        let (mesh, stores) = (MeshId::from("mesh"), &parts.stores);
-        let room = registry.enter(&mesh, &*stores.members, &*stores.mail, &*parts.cluster).await;
-        Self { room: room.expect("a room"), parts }
+        Self { room: entered(&parts.presence).await, parts }
     }
 
     /// An open session of that member, called as the member is.
@@ -111,22 +68,8 @@ impl Scene {
 
     fn session_with(&self, name: &str, budget: Budget) -> Arc<Session> {
         let member = self.room.member(&MemberId::from(name)).expect("a member");
-        let (mesh, now) = (self.room.mesh().clone(), Timestamp::now());
-        let mut record =
-            PresenceRecord::new(mesh.clone(), member.id.clone(), member.key.clone(), now);
-        record.display_name = name.to_owned();
-        let lease = LeaseRef { mesh: mesh.clone(), presence: record.id.clone(), epoch: 1 };
-        let identity = Identity {
-            mesh,
-            member: member.id.clone(),
-            member_key: member.key.clone(),
-            session_key: None,
-            role: PeerRole::Session,
-            visitor: false,
-        };
-        let (outbox, inbox) = (Outbox::new(), Inbox::new(0, true));
-        let session = Session::new(identity, lease, Codec::Json, outbox, inbox, budget);
-        let session = Arc::new(session);
+        let record = testing::record(&member);
+        let session = delivery::testing::session_with(&record, budget);
         self.room.attach(record, Arc::clone(&session), || {});
         session
     }
@@ -152,10 +95,8 @@ impl Scene {
             work.await;
         }
         // What has a task of its own.
-        self.parts.life.tasks.close();
-        self.parts.life.tasks.wait().await;
-        self.parts.life.tasks.reopen();
-        heard(session).0
+        self.parts.life.settled().await;
+        heard(&session.outbox).0
     }
 
     /// Has a session ask under an id; there is one answer, which carries it.
@@ -165,22 +106,6 @@ impl Scene {
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0]["_reqId"], "r");
         told.remove(0)
-    }
-}
-
-/// What waits for a session, and how it ends, if it does.
-fn heard(session: &Session) -> (Vec<Value>, Option<CloseReason>) {
-    let (mut frames, mut told) = (VecDeque::new(), Vec::new());
-    loop {
-        let taken = session.outbox.take(&mut frames, usize::MAX).now_or_never();
-        session.outbox.written(&frames);
-        let read = |frame: Outgoing| Codec::Json.read::<Value>(&frame.bytes).expect("JSON");
-        told.extend(frames.drain(..).map(read));
-        match taken {
-            Some(Taken::Frames) => {}
-            Some(Taken::Close(reason)) => return (told, Some(reason)),
-            None => return (told, None),
-        }
     }
 }
 

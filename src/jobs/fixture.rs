@@ -1,32 +1,19 @@
 //! Parts of mocks, for the tests of the jobs: what a test expects of the store and the
 //! cluster, and rooms with sessions whose mail is read from them.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-
 use crate::cluster::{ClusterError, MockCluster};
 use crate::config::Config;
-use crate::delivery::testing;
 use crate::id::{Key, MeshId, PresenceId};
-use crate::life::Life;
-use crate::metrics::Metrics;
-use crate::protocol::CloseReason;
-use crate::rates::Rates;
+use crate::presence::fakes;
 use crate::record::PresenceRecord;
 use crate::registry::{Registry, RoomGuard};
 use crate::session::Session;
-use crate::session::outbox::Taken;
-use crate::store::*;
-use crate::writers::group_commit;
-use crate::writers::presences::PresenceWriter;
+use crate::store::testing::{self, MockStores};
+use crate::store::{Member, MockMail, MockMembers, Stores};
 use crate::{delivery, presence};
-
-pub(super) fn store_away() -> StoreError {
-    StoreError::Unavailable("on purpose".to_owned())
-}
 
 pub(super) fn cluster_away() -> ClusterError {
     ClusterError::Unavailable("on purpose".to_owned())
@@ -39,7 +26,7 @@ pub(super) fn record(mesh: &str, id: &str) -> PresenceRecord {
         mesh: MeshId::from(mesh),
         session_key: Some(Key::from(format!("{id}-key"))),
         has_confirmed: true,
-        ..testing::record(&format!("{id}-member"))
+        ..testing::record(&member(id))
     }
 }
 
@@ -48,24 +35,11 @@ pub(super) fn member(of: &str) -> Member {
     testing::member(&format!("{of}-member"))
 }
 
-/// What a session's socket is to be closed with, if it is.
-pub(super) fn closed_with(session: &Session) -> Option<CloseReason> {
-    let mut frames = VecDeque::new();
-    match session.outbox.take(&mut frames, usize::MAX).now_or_never()? {
-        Taken::Close(reason) => Some(reason),
-        Taken::Frames => None,
-    }
-}
-
-/// What is asked of the store and the cluster; whatever a test does not expect is a
+/// What is asked of the stores and the cluster; whatever a test does not expect is a
 /// failure.
 #[derive(Default)]
 pub(super) struct Mocks {
-    pub(super) database: MockDatabase,
-    pub(super) members: MockMembers,
-    pub(super) presences: MockPresences,
-    pub(super) mail: MockMail,
-    pub(super) messages: MockMessages,
+    pub(super) stores: MockStores,
     pub(super) cluster: MockCluster,
 }
 
@@ -83,48 +57,9 @@ impl Mocks {
     pub(super) fn scene_with(self, edit: impl FnOnce(&mut Config)) -> Scene {
         let mut config = Config::for_tests(Path::new("."));
         edit(&mut config);
-        let cluster = Arc::new(self.cluster);
-        let stores = Stores {
-            database: Arc::new(self.database),
-            members: Arc::new(self.members),
-            presences: Arc::new(self.presences),
-            mail: Arc::new(self.mail),
-            messages: Arc::new(self.messages),
-            bans: Arc::new(MockBans::new()),
-            presence_search: Arc::new(MockPresenceSearch::new()),
-            envelopes: Arc::new(MockEnvelopes::new()),
-            audit: Arc::new(MockAuditTrail::new()),
-            meshes: Arc::new(MockMeshes::new()),
-            invites: Arc::new(MockInvites::new()),
-        };
-        let (metrics, life) = (Arc::new(Metrics::new()), Arc::new(Life::default()));
-        let (group_commit, _lanes) = group_commit::lanes(1);
-        let (writer, _openings) = PresenceWriter::new();
-        let delivery = Arc::new(delivery::Parts {
-            config: config.message.clone(),
-            members: Arc::clone(&stores.members),
-            mail: Arc::clone(&stores.mail),
-            cluster: cluster.clone(),
-            group_commit,
-            drains: tokio::sync::Semaphore::new(1),
-            rates: Arc::new(Rates::new(&config.message, 1, 1)),
-            metrics: Arc::clone(&metrics),
-            life: Arc::clone(&life),
-        });
-        let presence = Arc::new(presence::Parts {
-            config: config.presence,
-            members: Arc::clone(&stores.members),
-            presences: Arc::clone(&stores.presences),
-            cluster,
-            registry: Arc::default(),
-            writer,
-            delivery,
-            metrics,
-            life,
-            member_changes: Default::default(),
-            unsettled_ends: Default::default(),
-        });
-        Scene { stores, presence }
+        let stores = self.stores.stores();
+        let (presence, _openings) = fakes::parts(&config, &stores, Arc::new(self.cluster));
+        Scene { stores, presence: Arc::new(presence) }
     }
 }
 
@@ -151,7 +86,7 @@ impl Scene {
     }
 
     pub(super) fn attach(&self, room: &RoomGuard, record: PresenceRecord) -> Arc<Session> {
-        let session = testing::session(&record);
+        let session = delivery::testing::session(&record);
         let entered = room.attach(record, Arc::clone(&session), || {});
         assert!(!entered.is_refused);
         session
@@ -159,10 +94,7 @@ impl Scene {
 
     /// How many drains were begun, once all that was begun has ended.
     pub(super) async fn drains(&self) -> u64 {
-        let tasks = &self.presence.life.tasks;
-        tasks.close();
-        tasks.wait().await;
-        tasks.reopen();
+        self.presence.life.settled().await;
         self.presence.metrics.drains.get()
     }
 }

@@ -128,10 +128,12 @@ pub(super) async fn touch(parts: &presence::Parts) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::testing::heard;
     use crate::id::PresenceId;
-    use crate::jobs::fixture::{Mocks, Scene, closed_with, cluster_away, record, store_away};
+    use crate::jobs::fixture::{Mocks, Scene, cluster_away, record};
     use crate::record::PresenceRecord;
     use crate::store::MockPresenceSearch;
+    use crate::store::testing::unavailable;
 
     fn ids<'a>(ids: impl Iterator<Item = &'a PresenceId>) -> Vec<String> {
         let mut ids: Vec<String> = ids.map(ToString::to_string).collect();
@@ -152,8 +154,8 @@ mod tests {
         let (mine, lost) = (scene.session(&room, "mine"), scene.session(&room, "lost"));
         let other = scene.session(&scene.enter("another").await, "other");
         renew(&scene.presence).await;
-        assert_eq!(closed_with(&lost), Some(CloseReason::SESSION_REPLACED));
-        assert_eq!((closed_with(&mine), closed_with(&other)), (None, None));
+        assert_eq!(heard(&lost.outbox).1, Some(CloseReason::SESSION_REPLACED));
+        assert_eq!((heard(&mine.outbox).1, heard(&other.outbox).1), (None, None));
     }
 
     #[tokio::test]
@@ -168,7 +170,7 @@ mod tests {
         let scene = mocks.scene();
         let session = scene.session(&scene.enter("mesh").await, "mine");
         renew(&scene.presence).await;
-        assert_eq!(closed_with(&session), None);
+        assert_eq!(heard(&session.outbox).1, None);
     }
 
     fn reaping(records: [(&'static str, &'static str); 2]) -> Mocks {
@@ -183,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_reaped_ends_in_its_mesh_and_its_peers_hear_of_it() {
         let mut mocks = reaping([("a", "one"), ("b", "two")]);
-        mocks.presences.expect_end().times(2).returning(|_, ended| {
+        mocks.stores.presences.expect_end().times(2).returning(|_, ended| {
             assert_eq!(ended.len(), 1);
             Ok(ended.iter().map(|row| row.id.clone()).collect())
         });
@@ -196,9 +198,11 @@ mod tests {
     #[tokio::test]
     async fn what_the_store_could_not_end_goes_back_into_grace_and_nobody_hears_of_it() {
         let mut mocks = reaping([("away", "kept"), ("here", "ended")]);
-        mocks.presences.expect_end().times(2).returning(|_, ended| match ended[0].mesh.as_str() {
-            "away" => Err(store_away()),
-            _ => Ok(vec![ended[0].id.clone()]),
+        mocks.stores.presences.expect_end().times(2).returning(|_, ended| {
+            match ended[0].mesh.as_str() {
+                "away" => Err(unavailable()),
+                _ => Ok(vec![ended[0].id.clone()]),
+            }
         });
         mocks
             .cluster
@@ -239,7 +243,7 @@ mod tests {
         let nothing = Mocks::default();
         adopt_stale(&search(Vec::new, STALE_MS), &nothing.cluster).await;
         let mut away = MockPresenceSearch::new();
-        away.expect_unheard().once().returning(|_| Err(store_away()));
+        away.expect_unheard().once().returning(|_| Err(unavailable()));
         adopt_stale(&away, &nothing.cluster).await;
     }
 
@@ -271,7 +275,7 @@ mod tests {
         let mut mocks = Mocks::default();
         let (first, rest) = (limits::PRESENCE_BATCH_MAX, 3);
         for size in [first, rest] {
-            let touch = mocks.presences.expect_touch().once();
+            let touch = mocks.stores.presences.expect_touch().once();
             touch.withf(move |_, batch| batch.len() == size).returning(|_, batch| {
                 assert!(batch.iter().all(|presence| presence.as_str() != "visitor"));
                 Ok(())
@@ -285,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_away_is_not_asked_for_every_batch() {
         let mut mocks = Mocks::default();
-        mocks.presences.expect_touch().once().returning(|_, _| Err(store_away()));
+        mocks.stores.presences.expect_touch().once().returning(|_, _| Err(unavailable()));
         let scene = mocks.scene();
         crowd(&scene, limits::PRESENCE_BATCH_MAX + 1).await;
         touch(&scene.presence).await;

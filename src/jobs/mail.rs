@@ -119,19 +119,20 @@ mod tests {
     use crate::codec::SharedFrame;
     use crate::delivery::testing::stored;
     use crate::id::{MessageId, PresenceId};
-    use crate::jobs::fixture::{Mocks, Scene, record, store_away};
+    use crate::jobs::fixture::{Mocks, Scene, record};
     use crate::protocol::{ErrorFrame, Priority, ServerMessage};
     use crate::record::PresenceRecord;
     use crate::session::Session;
     use crate::session::inbox::{Delivery, Route};
     use crate::session::outbox::Taken;
     use crate::store::StoredEnvelope;
+    use crate::store::testing::unavailable;
 
     /// Mocks whose store is away for every drain: a session that was asked to drain is
     /// then one that wants to.
     fn mocks() -> Mocks {
         let mut mocks = Mocks::default();
-        mocks.mail.expect_newest_seq().returning(|_| Err(store_away()));
+        mocks.stores.mail.expect_newest_seq().returning(|_| Err(unavailable()));
         mocks
     }
 
@@ -185,11 +186,11 @@ mod tests {
     #[tokio::test]
     async fn mail_is_looked_for_once_per_key_and_drains_those_whom_it_is_for() {
         let mut mocks = mocks();
-        mocks.mail.expect_multicasts_after().once().returning(|_, after, limit| {
+        mocks.stores.mail.expect_multicasts_after().once().returning(|_, after, limit| {
             assert_eq!((after, limit), (0, MISSED_MAX));
             Ok(Vec::new())
         });
-        mocks.mail.expect_waiting().once().returning(|_, mailboxes| {
+        mocks.stores.mail.expect_waiting().once().returning(|_, mailboxes| {
             let keys: Vec<&str> = mailboxes.iter().map(|(_, key)| key.as_str()).collect();
             assert_eq!(keys, ["a-key", "b-key", "shared"], "sorted, each once");
             Ok(vec![mailboxes[1].clone(), (MeshId::from("left meanwhile"), Key::from("b-key"))])
@@ -210,10 +211,10 @@ mod tests {
     #[tokio::test]
     async fn a_multicast_that_was_missed_drains_everybody_once() {
         let mut mocks = mocks();
-        mocks.mail.expect_multicasts_after().times(2).returning(|_, after, _| {
+        mocks.stores.mail.expect_multicasts_after().times(2).returning(|_, after, _| {
             Ok(if after < 7 { vec![envelope(5), envelope(7)] } else { Vec::new() })
         });
-        mocks.mail.expect_waiting().times(2).returning(|_, _| Ok(Vec::new()));
+        mocks.stores.mail.expect_waiting().times(2).returning(|_, _| Ok(Vec::new()));
         let scene = mocks.scene();
         let room = scene.enter("mesh").await;
         let sessions = [scene.session(&room, "a"), scene.session(&room, "b")];
@@ -234,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn mail_that_was_claimed_elsewhere_drains_the_session_that_it_was_claimed_for() {
         let mut mocks = mocks();
-        mocks.mail.expect_claimed().once().returning(|mailboxes| {
+        mocks.stores.mail.expect_claimed().once().returning(|mailboxes| {
             let asked: HashSet<&str> = mailboxes.iter().map(|(_, _, id)| id.as_str()).collect();
             assert_eq!(asked, HashSet::from(["mine", "other"]));
             assert_eq!(mailboxes.len(), 4, "a session's own key, and its member's");
@@ -251,9 +252,9 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_is_away_drains_nobody() {
         let mut mocks = mocks();
-        mocks.mail.expect_multicasts_after().once().returning(|_, _, _| Err(store_away()));
-        mocks.mail.expect_waiting().once().returning(|_, _| Err(store_away()));
-        mocks.mail.expect_claimed().once().returning(|_| Err(store_away()));
+        mocks.stores.mail.expect_multicasts_after().once().returning(|_, _, _| Err(unavailable()));
+        mocks.stores.mail.expect_waiting().once().returning(|_, _| Err(unavailable()));
+        mocks.stores.mail.expect_claimed().once().returning(|_| Err(unavailable()));
         let scene = mocks.scene();
         let _session = scene.session(&scene.enter("mesh").await, "mine");
         look_in(&scene).await;

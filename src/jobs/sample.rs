@@ -163,3 +163,113 @@ impl Sampler {
         metrics.audit_lag_seconds.set(metrics.oldest_wait().as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use axum::body::Bytes;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::jobs::fixture::{Mocks, Scene, cluster_away};
+    use crate::store::PoolUse;
+
+    fn sampler(scene: &Scene) -> Sampler {
+        let presence = &scene.presence;
+        Sampler {
+            node: Config::for_tests(Path::new("/nowhere")).node,
+            database: Arc::clone(&scene.stores.database),
+            cluster: Arc::clone(&presence.cluster),
+            registry: Arc::clone(&presence.registry),
+            metrics: Arc::clone(&presence.metrics),
+            life: Arc::clone(&presence.life),
+            vitals: Vitals::new(presence.life.started),
+        }
+    }
+
+    /// A node whose cluster does so.
+    fn node(health: ClusterHealth) -> Mocks {
+        let mut mocks = Mocks::default();
+        mocks.cluster.expect_health().return_const(health);
+        mocks.cluster.expect_bus_lag().return_const(Some(Duration::from_millis(3)));
+        mocks
+    }
+
+    #[tokio::test]
+    async fn a_node_that_lacks_something_is_degraded_and_one_that_stops_is_draining() {
+        use NodeState::{Degraded, Draining, Ready};
+        for (health, store_up, disk_low, state) in [
+            (ClusterHealth::Single, true, false, Ready),
+            (ClusterHealth::Up, true, false, Ready),
+            (ClusterHealth::Degraded, true, false, Degraded),
+            (ClusterHealth::Up, false, false, Degraded),
+            (ClusterHealth::Up, true, true, Degraded),
+        ] {
+            let sampler = sampler(&node(health).scene());
+            sampler.life.store_up.store(store_up, Ordering::Relaxed);
+            sampler.life.disk_low.store(disk_low, Ordering::Relaxed);
+            let record = sampler.record();
+            assert_eq!((record.state, record.bus_lag_ms), (state, Some(3.0)), "{health:?}");
+            sampler.life.draining.cancel();
+            assert_eq!(sampler.record().state, Draining, "whatever else is wrong");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_meshes_the_busiest_are_listed_and_all_are_counted() {
+        const MESHES: usize = limits::NODE_RECORD_MESHES_MAX + 2;
+        let scene = node(ClusterHealth::Up).scene();
+        let mut rooms = Vec::new();
+        for number in 0..MESHES {
+            rooms.push(scene.enter(&format!("mesh-{number}")).await);
+        }
+        for (room, sessions) in [(0, 1), (1, 2)] {
+            for number in 0..sessions {
+                scene.session(&rooms[room], &format!("session-{room}-{number}"));
+            }
+        }
+        // Nobody is there any more to whom it is sent.
+        (0..1_000).for_each(|_| rooms[MESHES - 1].note_accepted());
+        rooms[MESHES - 2].note_delivered(500);
+        let sampler = sampler(&scene);
+        sampler.measure_traffic();
+        let record = sampler.record();
+        assert_eq!((record.meshes, record.sockets), (MESHES as u64, 3));
+        assert_eq!(record.loads.len(), limits::NODE_RECORD_MESHES_MAX);
+        let listed: Vec<_> = record.loads[..4].iter().map(|load| load.mesh.as_str()).collect();
+        let (accepts, delivers) = (format!("mesh-{}", MESHES - 1), format!("mesh-{}", MESHES - 2));
+        assert_eq!(listed, [accepts.as_str(), &delivers, "mesh-1", "mesh-0"]);
+        assert_eq!(record.accepted_per_second, record.loads[0].accepted_per_second);
+        assert_eq!(record.delivered_per_second, record.loads[1].delivered_per_second);
+    }
+
+    #[tokio::test]
+    async fn gauges_are_set_however_often_the_cluster_is_away() {
+        let mut mocks = node(ClusterHealth::Degraded);
+        let pool = PoolUse { in_use: 2, max: 9 };
+        mocks.stores.database.expect_pool().returning(move || pool);
+        mocks.cluster.expect_refused().return_const(5_u64);
+        mocks.cluster.expect_announce_node().times(2).returning(|record, ttl_ms| {
+            assert_eq!((record.state, ttl_ms), (NodeState::Degraded, NODE_TTL_MS));
+            Err(cluster_away())
+        });
+        let scene = mocks.scene();
+        let room = scene.enter("mesh").await;
+        let (one, other) = (scene.session(&room, "one"), scene.session(&room, "other"));
+        one.outbox.say(Bytes::from_static(b"a short answer"));
+        other.outbox.say(Bytes::from_static(b"an answer that is longer than the other"));
+        let (sampler, metrics) = (sampler(&scene), &scene.presence.metrics);
+        for _ in 0..2 {
+            sampler.sample().await;
+            let waiting = [one.outbox.bytes(), other.outbox.bytes()].map(|bytes| bytes as i64);
+            assert_eq!(metrics.leases_held.get(), 2);
+            assert_eq!(metrics.outbox_bytes.get(), waiting.iter().sum::<i64>());
+            assert_eq!(metrics.outbox_largest_bytes.get(), waiting[1]);
+            assert_eq!((metrics.db_pool_in_use.get(), metrics.db_pool_max.get()), (2, 9));
+            assert_eq!((metrics.ready.get(), metrics.cluster_degraded.get()), (1, 1));
+            assert_eq!(metrics.cluster_refused.get(), 5, "each is counted once");
+        }
+    }
+}

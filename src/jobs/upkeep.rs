@@ -137,7 +137,8 @@ mod tests {
 
     use super::*;
     use crate::id::MeshId;
-    use crate::jobs::fixture::{Mocks, Scene, member, store_away};
+    use crate::jobs::fixture::{Mocks, Scene, member};
+    use crate::store::testing::unavailable;
     use crate::store::{Expired, MockMessages};
 
     const PAGE: u64 = RETENTION_ROWS.unsigned_abs();
@@ -162,7 +163,7 @@ mod tests {
     async fn a_node_that_stops_and_a_store_that_is_away_end_the_deleting() {
         let mut messages = MockMessages::new();
         messages.expect_expire().once().returning(|_, _| Ok(expired(PAGE, PAGE, PAGE)));
-        messages.expect_expire().once().returning(|_, _| Err(store_away()));
+        messages.expect_expire().once().returning(|_, _| Err(unavailable()));
         let scene = Mocks::default().scene();
         scene.presence.life.stopped.cancel();
         expire(&messages, &scene.presence).await;
@@ -195,9 +196,9 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_does_not_answer_is_down_until_it_does() {
         let mut mocks = Mocks::default();
-        mocks.database.expect_ping().times(2).returning(|| Err(store_away()));
-        mocks.database.expect_ping().once().returning(|| Ok(()));
-        mocks.database.expect_room().times(3).returning(|| Err(store_away()));
+        mocks.stores.database.expect_ping().times(2).returning(|| Err(unavailable()));
+        mocks.stores.database.expect_ping().once().returning(|| Ok(()));
+        mocks.stores.database.expect_room().times(3).returning(|| Err(unavailable()));
         let scene = mocks.scene();
         let (life, metrics) = (&scene.presence.life, &scene.presence.metrics);
         for up in [false, false, true] {
@@ -223,12 +224,13 @@ mod tests {
             (Ok(Some(0)), true),
         ];
         let mut rooms = looks.map(|(room, _)| room).into_iter();
-        mocks.database.expect_ping().returning(|| Ok(()));
+        mocks.stores.database.expect_ping().returning(|| Ok(()));
         mocks
+            .stores
             .database
             .expect_room()
-            .returning(move || rooms.next().expect("a look").map_err(|()| store_away()));
-        mocks.messages.expect_expire().times(2).returning(|_, _| Ok(expired(0, 0, 0)));
+            .returning(move || rooms.next().expect("a look").map_err(|()| unavailable()));
+        mocks.stores.messages.expect_expire().times(2).returning(|_, _| Ok(expired(0, 0, 0)));
         let scene = mocks.scene_with(|config| config.message.disk_free_min_bytes = floor);
         for (at, (_, is_low)) in looks.into_iter().enumerate() {
             check_store(&scene.stores, &scene.presence).await;
@@ -240,7 +242,7 @@ mod tests {
     async fn a_queue_that_cannot_be_measured_keeps_its_last_depth() {
         let mut messages = MockMessages::new();
         messages.expect_depth().once().returning(|| Ok(7));
-        messages.expect_depth().once().returning(|| Err(store_away()));
+        messages.expect_depth().once().returning(|| Err(unavailable()));
         let metrics = Metrics::new();
         for _ in 0..2 {
             measure_queue(&messages, &metrics).await;
@@ -254,12 +256,12 @@ mod tests {
         let mut mocks = Mocks::default();
         let read = Arc::new(Mutex::new(HashSet::new()));
         let noted = Arc::clone(&read);
-        mocks.members.expect_active().returning(move |mesh| {
+        mocks.stores.members.expect_active().returning(move |mesh| {
             assert!(noted.lock().insert(mesh.to_string()), "each once");
             Ok(vec![member(mesh.as_str())])
         });
-        mocks.mail.expect_newest_seq().returning(|_| Err(store_away()));
-        mocks.database.expect_changes().once().return_once(|| Ok(changes));
+        mocks.stores.mail.expect_newest_seq().returning(|_| Err(unavailable()));
+        mocks.stores.database.expect_changes().once().return_once(|| Ok(changes));
         let scene = mocks.scene();
         let rooms = [scene.enter("one").await, scene.enter("two").await];
         for room in &rooms {
@@ -302,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn a_database_that_does_not_tell_of_changes_is_not_asked_at_once_again() {
         let mut mocks = Mocks::default();
-        mocks.database.expect_changes().once().returning(|| Err(store_away()));
+        mocks.stores.database.expect_changes().once().returning(|| Err(unavailable()));
         let scene = mocks.scene();
         let watching = watch_changes(&*scene.stores.database, &scene.presence);
         assert!(watching.now_or_never().is_none(), "it pauses");

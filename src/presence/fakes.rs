@@ -1,38 +1,29 @@
-//! This room's parts with fakes behind them, for unit tests here and further up. What a
-//! test does not expect of a fake, nothing may ask of it.
+//! This room's parts with mocks behind them, for unit tests here and further up. What a
+//! test does not expect of a mock, nothing may ask of it.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use crate::clock::Timestamp;
-use crate::cluster::MockCluster;
 use crate::cluster::bus::BusMessage;
+use crate::cluster::{Cluster, MockCluster};
 use crate::config::Config;
 use crate::delivery;
-use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::life::Life;
-use crate::limits;
-use crate::metrics::Metrics;
-use crate::rates::Rates;
+use crate::id::PresenceId;
 use crate::record::PresenceRecord;
-use crate::registry::{Registry, RoomGuard};
-use crate::store::{Member, MockMail, MockMembers, MockPresences, Role};
-use crate::writers::group_commit;
-use crate::writers::presences::{self, PresenceWriter};
+use crate::registry::RoomGuard;
+use crate::store::testing::{self, MockStores};
+use crate::store::{Member, Stores};
+use crate::writers::presences::{self, Openings, PresenceWriter};
 
 /// What stands behind the parts; an expectation is set before they are made.
 #[derive(Default)]
 pub(crate) struct Fakes {
-    pub(crate) members: MockMembers,
-    pub(crate) presences: MockPresences,
-    pub(crate) mail: MockMail,
+    pub(crate) stores: MockStores,
     pub(crate) cluster: MockCluster,
     /// What happened, in its order: frames, and the ends of leases.
     pub(crate) told: Arc<Mutex<Vec<Told>>>,
@@ -62,91 +53,62 @@ impl Fakes {
 
     /// The mesh is read once, and has those members and presences.
     pub(crate) fn has(&mut self, members: Vec<Member>, records: Vec<PresenceRecord>) {
-        self.members.expect_active().times(1).return_once(move |_| Ok(members));
+        self.stores.members.expect_active().times(1).return_once(move |_| Ok(members));
         self.cluster.expect_join_mesh().times(1).return_once(move |_| Ok(records));
-        self.mail.expect_newest_seq().returning(|_| Ok(0));
+        self.stores.mail.expect_newest_seq().returning(|_| Ok(0));
     }
 
+    /// The parts, whose writer of new presences runs.
     pub(crate) fn parts(self) -> Arc<Parts> {
         let config = Config::for_tests(Path::new("/nowhere"));
-        let (members, presences) = (Arc::new(self.members), Arc::new(self.presences));
-        let (mail, cluster) = (Arc::new(self.mail), Arc::new(self.cluster));
-        let (metrics, life) = (Arc::new(Metrics::new()), Arc::new(Life::default()));
-        let rates = Arc::new(Rates::new(&config.message, 1_000, 1_000));
-        let (writer, openings) = PresenceWriter::new();
-        let opened_in = Arc::clone(&presences);
+        let stores = self.stores.stores();
+        let (parts, openings) = parts(&config, &stores, Arc::new(self.cluster));
         tokio::spawn(async move {
-            presences::run_openings(openings, &*opened_in, CancellationToken::new()).await;
+            let stop = CancellationToken::new();
+            presences::run_openings(openings, &*stores.presences, stop).await;
         });
-        let delivery = delivery::Parts {
-            config: config.message.clone(),
-            members: members.clone(),
-            mail,
-            cluster: cluster.clone(),
-            group_commit: group_commit::lanes(1).0,
-            drains: Semaphore::new(limits::DRAINS_READING_MAX),
-            rates,
-            metrics: Arc::clone(&metrics),
-            life: Arc::clone(&life),
-        };
-        Arc::new(Parts {
-            config: config.presence,
-            members,
-            presences,
-            cluster,
-            registry: Arc::default(),
-            writer,
-            delivery: Arc::new(delivery),
-            metrics,
-            life,
-            member_changes: AtomicU64::new(0),
-            unsettled_ends: Mutex::default(),
-        })
+        Arc::new(parts)
     }
+}
+
+/// The parts over those stores, and what the writer of new presences would read.
+pub(crate) fn parts(
+    config: &Config,
+    stores: &Stores,
+    cluster: Arc<dyn Cluster>,
+) -> (Parts, Openings) {
+    let (members, mail) = (Arc::clone(&stores.members), Arc::clone(&stores.mail));
+    let message = config.message.clone();
+    let (delivery, _lane) = delivery::testing::parts(message, members, mail, Arc::clone(&cluster));
+    let (writer, openings) = PresenceWriter::new();
+    let parts = Parts {
+        config: config.presence.clone(),
+        members: Arc::clone(&stores.members),
+        presences: Arc::clone(&stores.presences),
+        cluster,
+        registry: Arc::default(),
+        writer,
+        metrics: Arc::clone(&delivery.metrics),
+        life: Arc::clone(&delivery.life),
+        delivery: Arc::new(delivery),
+        member_changes: AtomicU64::new(0),
+        unsettled_ends: Mutex::default(),
+    };
+    (parts, openings)
 }
 
 /// A hold on the mesh's room, as [`Fakes::has`] has it.
 pub(crate) async fn entered(parts: &Parts) -> RoomGuard {
-    let registry: &Arc<Registry> = &parts.registry;
     let (members, mail) = (&*parts.members, &*parts.delivery.mail);
-    registry.enter(&mesh(), members, mail, &*parts.cluster).await.expect("a room")
-}
-
-/// Waits for what goes on besides.
-pub(crate) async fn settled(parts: &Parts) {
-    parts.life.tasks.close();
-    parts.life.tasks.wait().await;
-    parts.life.tasks.reopen();
-}
-
-pub(crate) fn mesh() -> MeshId {
-    MeshId::from("mesh")
-}
-
-pub(crate) fn member(name: &str, key: Key) -> Member {
-    Member {
-        id: MemberId::from(name),
-        key,
-        display_name: name.to_owned(),
-        role: Role::Member,
-        is_owner: false,
-        role_tag: None,
-        default_groups: Vec::new(),
-        message_mode: "push".to_owned(),
-        grants: HashMap::new(),
-        joined_at: Timestamp::default(),
-        revoked_at: None,
-    }
+    let room = parts.registry.enter(&testing::mesh(), members, mail, &*parts.cluster).await;
+    room.expect("a room")
 }
 
 /// A presence of that member on another node, under an id that is its name.
 pub(crate) fn record(member: &Member) -> PresenceRecord {
-    let (id, key) = (member.id.clone(), member.key.clone());
     PresenceRecord {
         id: PresenceId::from(member.id.as_str()),
-        display_name: member.display_name.clone(),
         node: "elsewhere".to_owned(),
-        epoch: 1,
-        ..PresenceRecord::new(mesh(), id, key, Timestamp::default())
+        ..testing::record(member)
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::changes::{self, Ending};
-use super::fakes::{Fakes, Told, entered, member, record, settled};
+use super::fakes::{Fakes, Told, entered, record};
 use super::members;
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
-use crate::id::{Key, PresenceId};
+use crate::id::PresenceId;
 use crate::protocol::CloseReason;
 use crate::record::PresenceRecord;
+use crate::store::testing::{admission, member, unavailable};
 use crate::store::{Admission, Member, StoreError};
 
 fn bob() -> Member {
-    member("bob", Key::from("bob-key"))
+    member("bob")
 }
 
 fn ids(records: &[Arc<PresenceRecord>]) -> Vec<&str> {
@@ -35,10 +36,6 @@ fn ends(told: &Mutex<Vec<Told>>) -> Vec<(String, Option<String>, bool)> {
     ended.collect()
 }
 
-fn away(what: &str) -> StoreError {
-    StoreError::Unavailable(what.to_owned())
-}
-
 // --- ends --------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -54,9 +51,9 @@ async fn peers_hear_of_an_end_from_whoever_ended_the_row_and_of_a_hidden_one_not
     ] {
         let mut fakes = Fakes::new();
         let ended = if is_won { vec![record.id.clone()] } else { Vec::new() };
-        fakes.presences.expect_end().times(1).return_once(move |_, _| Ok(ended));
+        fakes.stores.presences.expect_end().times(1).return_once(move |_, _| Ok(ended));
         let over = vec![(record.id.clone(), Some(Timestamp::default()))];
-        fakes.presences.expect_ended().returning(move |_| Ok(over.clone()));
+        fakes.stores.presences.expect_ended().returning(move |_| Ok(over.clone()));
         let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
         let ending = Ending::of(record, None);
         changes::end(&parts, &record.mesh, &[ending]).await.expect("the store answers");
@@ -69,8 +66,8 @@ async fn peers_hear_of_an_end_from_whoever_ended_the_row_and_of_a_hidden_one_not
 async fn a_presence_that_another_node_holds_by_now_is_not_ended_for_it() {
     let mut fakes = Fakes::new();
     fakes.has(vec![bob()], vec![record(&bob())]);
-    fakes.presences.expect_end().return_once(|_, _| Ok(Vec::new()));
-    fakes.presences.expect_ended().return_once(|_| Ok(Vec::new()));
+    fakes.stores.presences.expect_end().return_once(|_, _| Ok(Vec::new()));
+    fakes.stores.presences.expect_ended().return_once(|_| Ok(Vec::new()));
     let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
     let room = entered(&parts).await;
     let ending = Ending::of(&record(&bob()), None);
@@ -84,12 +81,13 @@ async fn an_end_whose_answer_was_lost_is_asked_for_until_it_is_known_and_told_on
     let mut fakes = Fakes::new();
     let at = Arc::new(Mutex::new(Timestamp::default()));
     let called_at = Arc::clone(&at);
-    fakes.presences.expect_end().times(1).returning(move |now, _| {
+    fakes.stores.presences.expect_end().times(1).returning(move |now, _| {
         *called_at.lock() = now;
         Err(StoreError::Unknown("it broke off".to_owned()))
     });
-    fakes.presences.expect_ended().times(1).returning(|_| Err(away("the rows")));
+    fakes.stores.presences.expect_ended().times(1).returning(|_| Err(unavailable()));
     fakes
+        .stores
         .presences
         .expect_ended()
         .times(1)
@@ -110,7 +108,7 @@ async fn an_end_whose_answer_was_lost_is_asked_for_until_it_is_known_and_told_on
 #[tokio::test]
 async fn what_is_removed_is_told_why_before_its_lease_is_gone() {
     let mut fakes = Fakes::new();
-    fakes.presences.expect_end().return_once(|_, _| Ok(vec![PresenceId::from("bob")]));
+    fakes.stores.presences.expect_end().return_once(|_, _| Ok(vec![PresenceId::from("bob")]));
     let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
     let ending = Ending::of(&record(&bob()), Some(CloseReason::BANNED));
     let mesh = ending.record.mesh.clone();
@@ -128,25 +126,31 @@ async fn what_is_removed_is_told_why_before_its_lease_is_gone() {
 #[tokio::test]
 async fn a_ban_ends_its_members_presences_however_often_the_store_does_not_answer() {
     let mut fakes = Fakes::new();
-    let ada = member("ada", Key::from("ada-key"));
+    let ada = member("ada");
     fakes.has(vec![ada.clone(), bob()], vec![record(&ada), record(&bob())]);
-    fakes.members.expect_active().times(1).return_once(|_| Err(away("the members")));
+    fakes.stores.members.expect_active().times(1).return_once(|_| Err(unavailable()));
     let left = ada.clone();
-    fakes.members.expect_active().returning(move |_| Ok(vec![left.clone()]));
-    fakes.members.expect_admit().times(1).return_once(|_, _, _| Err(away("the member")));
+    fakes.stores.members.expect_active().returning(move |_| Ok(vec![left.clone()]));
+    fakes.stores.members.expect_admit().times(1).return_once(|_, _, _| Err(unavailable()));
     fakes
+        .stores
         .members
         .expect_admit()
         .times(1..)
         .withf(|_, _, member| member == "bob")
         .returning(|_, _, _| Ok(Admission::Revoked { mesh_label: "mesh".to_owned() }));
-    fakes.presences.expect_end().times(1).return_once(|_, _| Err(away("the rows")));
-    fakes.presences.expect_end().times(1).return_once(|_, rows| Ok(vec![rows[0].id.clone()]));
+    fakes.stores.presences.expect_end().times(1).return_once(|_, _| Err(unavailable()));
+    fakes
+        .stores
+        .presences
+        .expect_end()
+        .times(1)
+        .return_once(|_, rows| Ok(vec![rows[0].id.clone()]));
     let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
     let room = entered(&parts).await;
     members::refresh(&parts, &room).await;
     assert_eq!(ids(&room.records()), ["ada", "bob"]);
-    settled(&parts).await;
+    parts.life.settled().await;
     assert_eq!(ids(&room.records()), ["ada"]);
     let banned = CloseReason::BANNED.reason.to_owned();
     assert_eq!(ends(&told), [("bob".to_owned(), Some(banned), true)]);
@@ -156,12 +160,8 @@ async fn a_ban_ends_its_members_presences_however_often_the_store_does_not_answe
 async fn who_joined_since_the_members_were_read_stays() {
     let mut fakes = Fakes::new();
     fakes.has(vec![bob()], vec![record(&bob())]);
-    fakes.members.expect_active().times(1).return_once(|_| Ok(Vec::new()));
-    fakes.members.expect_admit().times(1).return_once(|_, _, _| {
-        let (member, self_editable) = (bob(), serde_json::Value::Null);
-        let admitted = crate::store::AdmittedMember { member, self_editable, saved: None };
-        Ok(Admission::Member(Box::new(admitted)))
-    });
+    fakes.stores.members.expect_active().times(1).return_once(|_| Ok(Vec::new()));
+    fakes.stores.members.expect_admit().times(1).return_once(|_, _, _| Ok(admission(bob())));
     let parts = fakes.parts();
     let room = entered(&parts).await;
     members::refresh(&parts, &room).await;

@@ -4,36 +4,21 @@ use super::*;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::PeerRole;
 use crate::record::PresenceRecord;
-use crate::store::Member;
+use crate::store::{Member, testing};
 
 fn member(id: &str, key: &str, mode: &str) -> Member {
-    Member {
-        id: MemberId::from(id),
-        key: Key::from(key),
-        display_name: id.to_owned(),
-        role: crate::store::Role::Member,
-        is_owner: false,
-        role_tag: None,
-        default_groups: Vec::new(),
-        message_mode: mode.to_owned(),
-        grants: HashMap::new(),
-        joined_at: crate::clock::Timestamp::default(),
-        revoked_at: None,
-    }
+    Member { key: Key::from(key), message_mode: mode.to_owned(), ..testing::member(id) }
 }
 
 /// Of that member, whose key is `<member>-key`; with the role of a session it has proven
 /// its session key, with another it merely names it.
 fn record(id: &str, member: &str, role: PeerRole, session_key: &str) -> PresenceRecord {
-    let key = Key::from(format!("{member}-key"));
-    let began = crate::clock::Timestamp::default();
     PresenceRecord {
         id: PresenceId::from(id),
         session_key: Some(Key::from(session_key)),
         role,
         display_name: id.to_owned(),
-        epoch: 1,
-        ..PresenceRecord::new(MeshId::from("mesh"), MemberId::from(member), key, began)
+        ..testing::record(&testing::member(member))
     }
 }
 

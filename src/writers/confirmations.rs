@@ -184,6 +184,8 @@ mod tests {
     use super::*;
     use crate::delivery::testing;
     use crate::id::{Key, MeshId, MessageId, PresenceId};
+    use crate::record::PresenceRecord;
+    use crate::store::testing::{member, record};
     use crate::store::{MockMail, StoreError};
 
     fn confirm(id: &str) -> Confirm {
@@ -233,8 +235,7 @@ mod tests {
 
     /// A session of Bob that is done with that direct message.
     fn done_with(id: &str) -> Arc<Session> {
-        let mut record = testing::record("bob");
-        record.has_confirmed = true;
+        let record = PresenceRecord { has_confirmed: true, ..record(&member("bob")) };
         let session = testing::session(&record);
         assert!(session.offer(&testing::delivery(id, 1)));
         assert!(session.inbox.lock().confirm(Some(id), None));

@@ -214,9 +214,14 @@ fn not_answered() -> StoreError {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::future::{join, join_all};
+
     use super::*;
+    use crate::audit::AuditEvent;
     use crate::protocol::{Status, StatusSource};
+    use crate::record::PresenceRecord;
     use crate::store::MockPresences;
+    use crate::store::testing::{member, record, unavailable};
 
     /// What a store was asked.
     #[derive(Default)]
@@ -303,5 +308,71 @@ mod tests {
         assert_eq!(written[&waiting[0]].summary.as_deref(), Some("text"), "both are kept");
         assert!(written[&waiting[0]].status.is_some());
         assert_eq!(written[&waiting[1]].summary.as_deref(), Some("newer"));
+    }
+
+    fn opening(id: &str) -> OpenPresence {
+        let record = PresenceRecord { id: id.into(), ..record(&member("bob")) };
+        OpenPresence { record, audit: AuditEvent::PeerLeft }
+    }
+
+    /// What presences that begin at the same moment are answered.
+    async fn opened(store: &MockPresences, ids: &[&str]) -> Vec<Result<i64>> {
+        let ((writer, openings), stop) = (PresenceWriter::new(), CancellationToken::new());
+        let answers = async {
+            let answers = join_all(ids.iter().map(|id| writer.open(opening(id)))).await;
+            stop.cancel();
+            answers
+        };
+        // All of them wait before the writer looks.
+        join(answers, run_openings(openings, store, stop.clone())).await.0
+    }
+
+    #[tokio::test]
+    async fn one_presence_that_is_never_taken_costs_the_others_nothing() {
+        let (mut store, calls) = (MockPresences::new(), Arc::new(Mutex::new(Vec::new())));
+        let noted = Arc::clone(&calls);
+        store.expect_open().returning(move |_, opened| {
+            noted.lock().push(opened.len());
+            let position = |opened: &OpenPresence| opened.record.id.as_str().parse();
+            let positions = opened.iter().map(position).collect::<std::result::Result<_, _>>();
+            positions.map_err(|_| StoreError::Broken("never".to_owned()))
+        });
+        let answers = opened(&store, &["1", "bad", "3"]).await;
+        assert!(matches!(answers[..], [Ok(1), Err(StoreError::Broken(_)), Ok(3)]), "{answers:?}");
+        assert_eq!(*calls.lock(), [3, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn where_the_store_is_away_all_that_begin_are_told_so_and_it_is_asked_once() {
+        let mut store = MockPresences::new();
+        store.expect_open().times(1).returning(|_, _| Err(unavailable()));
+        let answers = opened(&store, &["1", "2", "3"]).await;
+        assert_eq!(answers.len(), 3);
+        for answer in answers {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_answers_for_fewer_leaves_nobody_without_an_answer() {
+        let mut store = MockPresences::new();
+        store.expect_open().times(1).returning(|_, _| Ok(vec![7]));
+        let answers = opened(&store, &["1", "2", "3"]).await;
+        let [Ok(7), Err(StoreError::Broken(_)), Err(StoreError::Broken(_))] = answers[..] else {
+            panic!("{answers:?}")
+        };
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_node_stops_is_written_and_what_comes_later_is_refused() {
+        let mut store = MockPresences::new();
+        store.expect_open().times(1).returning(|_, opened| Ok(vec![7; opened.len()]));
+        let ((writer, openings), stop) = (PresenceWriter::new(), CancellationToken::new());
+        stop.cancel();
+        let waiting = writer.open(opening("1"));
+        let (answer, ()) = join(waiting, run_openings(openings, &store, stop)).await;
+        assert!(matches!(answer, Ok(7)), "{answer:?}");
+        let late = writer.open(opening("2")).await;
+        assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
     }
 }

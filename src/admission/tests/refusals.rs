@@ -10,10 +10,11 @@ use crate::admission::teardown::teardown;
 use crate::auth::{SecretKey, sign_attestation, sign_hello, sign_session_hello};
 use crate::cluster::{Acquired, BusMessage, ClusterError, LeaseRef, Release};
 use crate::config::Config;
-use crate::presence::fakes::{Fakes, Told, member, mesh, settled};
+use crate::presence::fakes::{Fakes, Told};
 use crate::protocol::handshake::Attestation;
 use crate::record::PresenceRecord;
-use crate::store::{Member, StoreError};
+use crate::store::Member;
+use crate::store::testing::{admission, member, mesh, unavailable};
 
 fn parts(fakes: Fakes) -> Arc<Parts> {
     let presence = fakes.parts();
@@ -37,7 +38,7 @@ struct Peer {
 impl Peer {
     fn new() -> Self {
         let key = SecretKey::generate();
-        let member = member("ada", key.public_key());
+        let member = Member { key: key.public_key(), ..member("ada") };
         Self { key, member }
     }
 
@@ -76,14 +77,13 @@ impl Peer {
     }
 
     fn admitted(&self) -> Admission {
-        let (member, self_editable) = (self.member.clone(), serde_json::Value::Null);
-        Admission::Member(Box::new(AdmittedMember { member, self_editable, saved: None }))
+        admission(self.member.clone())
     }
 
     /// It is admitted by a hello that nobody used before.
     fn is_admitted(&self, fakes: &mut Fakes) {
         let admitted = self.admitted();
-        fakes.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admitted));
+        fakes.stores.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admitted));
         fakes.cluster.expect_use_once().times(1).return_once(|_, _| Ok(true));
     }
 
@@ -106,13 +106,13 @@ fn gives_its_place_back(fakes: &mut Fakes) {
 }
 
 fn has_no_mail(fakes: &mut Fakes) {
-    fakes.mail.expect_claim().returning(|_, _| Ok(Vec::new()));
-    fakes.mail.expect_multicasts_after().returning(|_, _, _| Ok(Vec::new()));
-    fakes.mail.expect_confirm().returning(|_, _| Ok(()));
+    fakes.stores.mail.expect_claim().returning(|_, _| Ok(Vec::new()));
+    fakes.stores.mail.expect_multicasts_after().returning(|_, _, _| Ok(Vec::new()));
+    fakes.stores.mail.expect_confirm().returning(|_, _| Ok(()));
 }
 
 fn away<T>() -> crate::store::Result<T> {
-    Err(StoreError::Unavailable("away".to_owned()))
+    Err(unavailable())
 }
 
 fn apart<T>() -> crate::cluster::Result<T> {
@@ -203,7 +203,7 @@ async fn a_hello_of_nobody_here_uses_its_signature_up_for_nothing() {
         (away(), "unavailable"),
     ] {
         let mut fakes = Fakes::new();
-        fakes.members.expect_admit().times(1).return_once(move |_, _, _| admission);
+        fakes.stores.members.expect_admit().times(1).return_once(move |_, _, _| admission);
         let refusal = refused(fakes, peer.hello()).await;
         assert_eq!(refusal.error.code, code);
         match code {
@@ -224,7 +224,7 @@ async fn a_session_hello_names_the_member_whose_key_it_has() {
         [(Admission::Unknown, "unauthorized"), (peer.admitted(), "parent_member_id_mismatch")]
     {
         let mut fakes = Fakes::new();
-        fakes.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admission));
+        fakes.stores.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admission));
         let hello = SessionHello { parent_member_id: "other".to_owned(), ..peer.session_hello() };
         assert_eq!(refused_session(fakes, hello).await.error.code, code);
     }
@@ -237,7 +237,7 @@ async fn a_hello_is_good_once_and_not_while_nobody_knows() {
         let is_known = is_first.is_ok();
         let mut fakes = Fakes::new();
         let admitted = peer.admitted();
-        fakes.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admitted));
+        fakes.stores.members.expect_admit().times(1).return_once(move |_, _, _| Ok(admitted));
         fakes.cluster.expect_use_once().times(1).return_once(move |_, _| is_first);
         let refusal = refused(fakes, peer.hello()).await;
         match is_known {
@@ -274,7 +274,7 @@ async fn a_full_mesh_says_how_many_it_takes_and_when_to_come_again() {
 async fn a_presence_whose_row_cannot_be_written_gives_its_place_back() {
     let (peer, mut fakes) = (Peer::new(), Fakes::new());
     peer.has_a_place(&mut fakes);
-    fakes.presences.expect_open().returning(|_, _| away());
+    fakes.stores.presences.expect_open().returning(|_, _| away());
     gives_its_place_back(&mut fakes);
     let told = Arc::clone(&fakes.told);
     is_unavailable(&refused(fakes, peer.hello()).await);
@@ -298,9 +298,9 @@ async fn a_presence_that_lost_its_lease_to_a_later_hello_withdraws_unheard() {
     for is_ended in [true, false] {
         let (peer, mut fakes) = (Peer::new(), Fakes::new());
         peer.has_a_place(&mut fakes);
-        fakes.presences.expect_open().times(1).return_once(|_, _| Ok(vec![3]));
+        fakes.stores.presences.expect_open().times(1).return_once(|_, _| Ok(vec![3]));
         fakes.cluster.expect_write_record().times(1).return_once(|_, _| Ok(false));
-        fakes.presences.expect_end().times(1).return_once(move |_, rows| {
+        fakes.stores.presences.expect_end().times(1).return_once(move |_, rows| {
             Ok(rows.iter().map(|row| row.id.clone()).filter(|_| is_ended).collect())
         });
         if is_ended {
@@ -315,7 +315,7 @@ async fn a_presence_that_lost_its_lease_to_a_later_hello_withdraws_unheard() {
             Ok(_) => assert!(!is_ended, "the other went on with this very presence"),
             Err(refusal) => is_unavailable(&refusal),
         }
-        settled(&parts.presence).await;
+        parts.presence.life.settled().await;
     }
 }
 
@@ -331,7 +331,7 @@ async fn a_visit_leaves_nothing_and_only_nodes_hear_of_it() {
     let active = hello(&parts, Codec::Json, &Outbox::new(), said).await;
     let Ok(active) = active else { panic!("it is refused") };
     assert!(active.session.visitor);
-    settled(&parts.presence).await;
+    parts.presence.life.settled().await;
     teardown(&parts, active).await;
     let told = told.lock();
     let [Told::Frame(came), Told::Frame(went)] = &told[..] else { panic!("{told:?}") };

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::delivery::testing::{Fakes, World, blocks, delivery, frames, member, received, stored};
+use crate::delivery::testing::{Fakes, World, blocks, delivery, frames, received, stored};
 use crate::protocol::{CloseReason, Group, Status};
 use crate::record::PresenceRecord;
 use crate::store::Member;
+use crate::store::testing::member;
 
 fn idle(_: &mut PresenceRecord) {}
 

@@ -1,8 +1,9 @@
 use super::*;
-use crate::delivery::testing::{Fakes, World, blocks, delivery, member, received, stored};
+use crate::delivery::testing::{Fakes, World, blocks, delivery, received, stored};
 use crate::id::MemberId;
 use crate::protocol::{Group, PeerRole, Status};
 use crate::store::StoreError;
+use crate::store::testing::member;
 
 #[test]
 fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {

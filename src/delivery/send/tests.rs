@@ -2,12 +2,10 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
-use crate::delivery::testing::{
-    Fakes, World, blocks, frames, member, received, record, session, stored,
-};
+use crate::delivery::testing::{Fakes, World, blocks, frames, received, session, stored};
 use crate::id::MemberId;
 use crate::protocol::{Blob, PeerRole, Status};
-use crate::store::AdmittedMember;
+use crate::store::testing::{admission, member, record};
 
 /// A key that nobody here has.
 const UNKNOWN: &str = "abababababababababababababababababababababababababababababababab";
@@ -77,7 +75,7 @@ async fn what_is_wrong_is_found_in_the_recorded_order() {
     fakes.config.message_bytes_max = 1_000;
     let (world, _ada) = world(fakes);
     world.enrol_as(vec![member("ada"), blocks("bob", "ada")]);
-    let record = record("ada");
+    let record = record(&member("ada"));
     let ada = session(&record);
     world.parts.life.disk_low.store(true, Ordering::Relaxed);
 
@@ -212,11 +210,11 @@ async fn a_member_who_is_away_gets_mail_that_waits() {
 #[tokio::test]
 async fn who_was_enrolled_a_moment_ago_is_found_in_the_store() {
     let mut fakes = Fakes::default();
-    fakes.members.expect_admit().withf(|_, key, _| key == UNKNOWN).returning(|_, _, _| {
-        let member = member("new");
-        let self_editable = serde_json::Value::Null;
-        Ok(Admission::Member(Box::new(AdmittedMember { member, self_editable, saved: None })))
-    });
+    fakes
+        .members
+        .expect_admit()
+        .withf(|_, key, _| key == UNKNOWN)
+        .returning(|_, _, _| Ok(admission(member("new"))));
     let (world, ada) = world(fakes);
     assert_eq!(chosen(&world, &ada, to(UNKNOWN)).await, None);
     assert_eq!(reason(&world, &ada, to("no key")).await, "no_peer", "nor is it looked for");

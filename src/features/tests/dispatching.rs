@@ -5,14 +5,14 @@ use crate::features::{empty, example};
 use crate::limits;
 use crate::store::StoreError;
 
-fn nobody_is_banned() -> Fakes {
-    let mut fakes = Fakes::default();
+fn nobody_is_banned() -> MockStores {
+    let mut fakes = MockStores::default();
     fakes.bans.expect_banned().returning(|_| Ok(Vec::new()));
     fakes
 }
 
-fn the_store_is_away(error: fn() -> StoreError) -> Fakes {
-    let mut fakes = Fakes::default();
+fn the_store_is_away(error: fn() -> StoreError) -> MockStores {
+    let mut fakes = MockStores::default();
     fakes.bans.expect_banned().returning(move |_| Err(error()));
     fakes
 }
@@ -28,7 +28,7 @@ fn each_request_is_listed_once_and_is_no_question_without_an_answer() {
 
 #[tokio::test]
 async fn the_example_is_answered() {
-    let scene = Scene::new(Fakes::default()).await;
+    let scene = Scene::new(MockStores::default()).await;
     let bob = scene.session("bob");
     let frame = json!({ "type": "whoami", "_reqId": 7 });
     let told = scene.says_of(example::REQUESTS, &bob, frame).await;
@@ -81,7 +81,7 @@ async fn a_store_that_fails_is_a_refusal_for_who_can_be_told() {
 
 #[tokio::test]
 async fn a_request_over_budget_is_refused_and_not_handled() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     fakes.bans.expect_banned().times(1).returning(|_| Ok(Vec::new()));
     let scene = Scene::new(fakes).await;
     let bob = scene.session_with("bob", Budget::new(1, 10));
@@ -93,7 +93,7 @@ async fn a_request_over_budget_is_refused_and_not_handled() {
 
 #[tokio::test]
 async fn what_is_no_request_is_refused_as_what_it_is() {
-    let scene = Scene::new(Fakes::default()).await;
+    let scene = Scene::new(MockStores::default()).await;
     let bob = scene.session("bob");
     for (frame, code, text) in [
         (json!({ "type": "x".repeat(500) }), "unknown_type", "this broker does not know that type"),

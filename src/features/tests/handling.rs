@@ -9,8 +9,8 @@ use crate::store::{MessageState, StoreError};
 // --- moderation ------------------------------------------------------------------------
 
 /// Finds members as the database does, and notes who is banned.
-fn banning() -> (Fakes, Noted<MemberId>) {
-    let (mut fakes, banned) = (Fakes::default(), Noted::default());
+fn banning() -> (MockStores, Noted<MemberId>) {
+    let (mut fakes, banned) = (MockStores::default(), Noted::default());
     fakes.members.expect_find().returning(|_, target| {
         let is_meant = |member: &Member| {
             member.display_name == target || member.key.as_str().starts_with(target)
@@ -56,7 +56,7 @@ async fn only_whom_a_word_can_but_mean_is_banned() {
 
 #[tokio::test]
 async fn who_kicks_itself_is_answered_before_it_is_closed() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     let ended =
         |_, ends: &[crate::store::EndPresence]| Ok(ends.iter().map(|end| end.id.clone()).collect());
     fakes.presences.expect_end().returning(ended);
@@ -64,14 +64,14 @@ async fn who_kicks_itself_is_answered_before_it_is_closed() {
     let (ada, bob) = (scene.session("ada"), scene.session("bob"));
     let ack = scene.asks(&ada, json!({ "type": "kick", "target": "ada" })).await;
     assert_eq!(ack["kicked"], json!(["ada"]));
-    assert_eq!(heard(&ada).1, Some(CloseReason::KICKED));
-    assert_eq!(heard(&bob).1, None);
+    assert_eq!(heard(&ada.outbox).1, Some(CloseReason::KICKED));
+    assert_eq!(heard(&bob.outbox).1, None);
 }
 
 #[tokio::test]
 async fn bans_are_paged_with_the_oldest_first_and_each_once() {
     const BANS: usize = 3_000;
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     fakes.bans.expect_banned().returning(|_| {
         let banned = |at: usize| Member {
             id: MemberId::from(format!("{at:05}")),
@@ -118,7 +118,7 @@ fn message(id: &str, from: &str, target: &str) -> MessageState {
 
 #[tokio::test]
 async fn a_message_is_shown_to_its_sender_its_recipient_and_moderators() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     fakes.messages.expect_find().returning(|_, _, _| {
         let of_bob = message("message1", "bob", &"ee".repeat(8));
         Ok(vec![of_bob, message("message2", "ada", &"00".repeat(8))])
@@ -137,7 +137,7 @@ async fn a_message_is_shown_to_its_sender_its_recipient_and_moderators() {
 
 #[tokio::test]
 async fn a_message_that_one_may_not_see_is_not_found() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     fakes.messages.expect_find().returning(|_, _, _| Ok(vec![message("message1", "ada", "@a")]));
     let scene = Scene::new(fakes).await;
     let ask = json!({ "type": "message_status", "messageId": "message1" });
@@ -148,7 +148,7 @@ async fn a_message_that_one_may_not_see_is_not_found() {
 
 #[tokio::test]
 async fn the_audit_trail_is_for_moderators() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     fakes.audit.expect_page().returning(|_, _, _, _| Ok((Vec::new(), 0)));
     fakes.audit.expect_after().returning(|_, _, _| Ok(Vec::new()));
     let scene = Scene::new(fakes).await;
@@ -168,7 +168,7 @@ async fn the_audit_trail_is_for_moderators() {
 
 #[tokio::test]
 async fn an_audit_trail_that_cannot_be_read_is_told_with_and_without_an_id() {
-    let mut fakes = Fakes::default();
+    let mut fakes = MockStores::default();
     let away = || StoreError::Unavailable("away".to_owned());
     fakes.audit.expect_page().returning(move |_, _, _, _| Err(away()));
     fakes.audit.expect_after().returning(move |_, _, _| Err(away()));
