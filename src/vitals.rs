@@ -162,7 +162,9 @@ mod tests {
             // The first point is of a busy time, the second of a quiet one.
             let accepted = round.min(SAMPLES_PER_POINT) * 4;
             due.extend(
-                vitals.note(now, counts(&[("a", accepted, 2 * accepted)])).map(|it| (round, it)),
+                vitals
+                    .note(now, counts(&[("a", accepted, 2 * accepted)]))
+                    .map(|point| (round, point)),
             );
         }
         let point = |accepted_per_second, delivered_per_second| Throughput {

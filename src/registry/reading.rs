@@ -92,7 +92,7 @@ mod tests {
     /// Id, epoch, whether online.
     fn seen(room: &Room) -> Vec<(String, u64, bool)> {
         let records = room.records();
-        records.iter().map(|it| (it.id.to_string(), it.epoch, it.online)).collect()
+        records.iter().map(|read| (read.id.to_string(), read.epoch, read.online)).collect()
     }
 
     #[test]

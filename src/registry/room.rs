@@ -171,7 +171,7 @@ impl Room {
             return Entered::refused();
         }
         greet();
-        let here = state.directory.get(&session.presence).and_then(|it| it.session.as_ref());
+        let here = state.directory.get(&session.presence).and_then(|entry| entry.session.as_ref());
         if here.is_some_and(|here| here.lease.epoch > session.lease.epoch) {
             return Entered { replaced: Some(session), ..Entered::default() };
         }
@@ -361,8 +361,12 @@ impl Room {
                 && record.session_id == visitor.session_id
                 && session.as_ref().is_none_or(|session| session.outbox.is_open())
         });
-        own.into_iter().max_by_key(|it| {
-            (it.record.role == PeerRole::Session, it.record.last_seen_at, it.record.id.clone())
+        own.into_iter().max_by_key(|peer| {
+            (
+                peer.record.role == PeerRole::Session,
+                peer.record.last_seen_at,
+                peer.record.id.clone(),
+            )
         })
     }
 

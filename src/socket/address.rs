@@ -236,7 +236,8 @@ mod tests {
 
     fn config(proxies: &[&str]) -> Config {
         let mut config = Config::for_tests(std::path::Path::new("."));
-        config.http.trusted_proxies = proxies.iter().map(|it| it.parse().expect("a net")).collect();
+        config.http.trusted_proxies =
+            proxies.iter().map(|net| net.parse().expect("a net")).collect();
         config
     }
 

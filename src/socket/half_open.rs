@@ -161,7 +161,7 @@ mod tests {
         let half_open = HalfOpen::new(32);
         let guards: Vec<_> = (0..5).map(|_| half_open.enter()).collect();
         half_open.make_room();
-        let evicted: Vec<_> = guards.iter().map(|it| it.evicted().is_cancelled()).collect();
+        let evicted: Vec<_> = guards.iter().map(|guard| guard.evicted().is_cancelled()).collect();
         assert_eq!(evicted, [true, true, false, false, false]);
         assert_eq!(half_open.count(), 3);
     }
