@@ -46,7 +46,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
-/// Between two looks whether the database went back. What arrives under a place
+/// Between two looks whether the database went back. What arrives under a seq
 /// that was passed, and every drain, look at once.
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.

@@ -58,7 +58,7 @@ struct State {
 }
 
 impl Vitals {
-    /// Those of a node that began then.
+    /// Vitals of a node that began then.
     pub(crate) fn new(began: Instant) -> Self {
         let state = State {
             counts: HashMap::new(),
@@ -100,7 +100,7 @@ impl Vitals {
         self.state.lock().rates.get(mesh).copied().unwrap_or_default()
     }
 
-    /// One more point of the series.
+    /// Adds a point to the series.
     pub(crate) fn push(&self, point: Point) {
         self.series.lock().push(point);
     }

@@ -33,7 +33,7 @@ pub struct InvitePayload {
     pub v: u32,
     /// The mesh to join.
     pub mesh_id: String,
-    /// Its short name.
+    /// The mesh's short name.
     pub mesh_slug: String,
     /// Where its broker listens, as a `ws:` or `wss:` URL.
     pub broker_url: String,

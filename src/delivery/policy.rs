@@ -52,7 +52,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// As in the tables and in metrics.
+    /// The word in the tables and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -163,8 +163,9 @@ async fn a_mesh_is_shown_with_its_peers_leases_and_what_waits() {
     b.goodbye().await;
     until("the lease is let go", async || {
         let mesh = get(&node, &path).await;
-        let lease =
-            mesh["leases"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "bob"));
+        let lease = mesh["leases"]
+            .as_array()
+            .and_then(|all| all.iter().find(|lease| lease["name"] == "bob"));
         lease.is_some_and(|lease| lease["state"] == "released")
     })
     .await;
