@@ -38,30 +38,23 @@ use crate::session::outbox::Outbox;
 use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences};
 use crate::writers::confirmations::Confirmations;
 
-/// What the functions of this room work with.
 pub(crate) struct Parts {
-    /// Who this node is.
     pub node: NodeConfig,
     /// How long a claim on a message holds, in milliseconds.
     pub claim_ms: i64,
-    /// Who is a member.
     pub members: Arc<dyn Members>,
-    /// Who has what to read.
     pub mail: Arc<dyn Mail>,
-    /// The rows of presences.
     pub presences: Arc<dyn Presences>,
     /// What peers are told, and through it delivery, the registry and the cluster.
     pub presence: Arc<presence::Parts>,
-    /// Deliveries that are done.
     pub confirmations: Arc<Confirmations>,
-    /// How much a member may ask.
     pub rates: Arc<Rates>,
 }
 
 /// A session and its hold on its mesh.
 pub(crate) struct Active {
     pub(crate) session: Arc<Session>,
-    /// Its mesh; stays while this lives.
+    /// The session's mesh, which the node serves while this lives.
     pub(crate) room: RoomGuard,
     /// What the member's last session left, to go on from.
     pub(crate) saved: Option<Box<PeerState>>,
@@ -71,7 +64,6 @@ pub(crate) struct Active {
 /// identity is taken from here alone: what the cluster says of a presence is a
 /// hint about where somebody is, never about who.
 struct Proven {
-    /// When the member was read.
     read: MemberRead,
     mesh: MeshId,
     role: PeerRole,
@@ -86,7 +78,7 @@ struct Proven {
 struct MemberRead {
     /// [`presence::Parts::member_changes`] before.
     changes: u64,
-    /// Which of the node's reads of members it is.
+    /// The number of the read among the node's reads of members.
     number: u64,
 }
 
@@ -97,7 +89,6 @@ impl MemberRead {
     }
 }
 
-/// `hello`.
 pub(crate) async fn hello(
     parts: &Arc<Parts>,
     codec: Codec,
@@ -131,7 +122,6 @@ pub(crate) async fn hello(
     enter(parts, codec, outbox, proven).await
 }
 
-/// `session_hello`.
 pub(crate) async fn session_hello(
     parts: &Arc<Parts>,
     codec: Codec,

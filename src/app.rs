@@ -88,7 +88,6 @@ pub async fn run_on(
     Running::start(backends, config, listener).await.until(shutdown).await
 }
 
-/// A node that serves.
 struct Running {
     node: Arc<Node>,
     owner: Owner,

@@ -49,7 +49,7 @@ pub struct LeaseRef {
     pub mesh: MeshId,
     /// The presence.
     pub presence: PresenceId,
-    /// Which holding.
+    /// The epoch of this holding.
     pub epoch: u64,
 }
 
@@ -67,7 +67,7 @@ pub struct HeldLease {
 pub enum Acquired {
     /// A new presence, as the request named it.
     New {
-        /// Its lease.
+        /// The lease of the new presence.
         lease: LeaseRef,
         /// Presences that gave up their place in grace for it: the caller
         /// ends them.
@@ -83,7 +83,7 @@ pub enum Acquired {
     },
     /// Every place is taken by an open socket.
     AtCapacity {
-        /// Places taken.
+        /// How many places open sockets hold.
         current: u32,
         /// When the first lease can expire at the earliest.
         retry_after_ms: u64,
@@ -95,18 +95,18 @@ pub enum Acquired {
 pub enum Release {
     /// The socket is gone; its session may come back within the grace window.
     Grace,
-    /// It will not come back.
+    /// The session will not come back.
     Now,
 }
 
 /// How the shared state does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterHealth {
-    /// One node: nothing to reach.
+    /// The node is alone and has nothing to reach.
     Single,
-    /// Reached.
+    /// The shared state is reached.
     Up,
-    /// Not reached; local work goes on.
+    /// The shared state is not reached; local work goes on.
     Degraded,
 }
 
@@ -117,7 +117,7 @@ pub enum ClusterEvent {
     Message {
         /// The mesh.
         mesh: MeshId,
-        /// What it says.
+        /// The frame's message.
         message: Box<BusMessage>,
     },
     /// Frames for this mesh may have been missed: fetch its directory again

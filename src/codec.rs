@@ -68,7 +68,7 @@ impl SharedFrame {
 pub struct Request<'a> {
     /// The `_reqId`, if there was one.
     pub req_id: Option<RequestId>,
-    /// What it says.
+    /// The frame's message.
     pub message: ClientMessage<'a>,
 }
 
@@ -123,10 +123,8 @@ pub(crate) struct Frame<'a, T: ?Sized, I> {
     /// Its `type`.
     #[serde(rename = "type")]
     pub(crate) kind: &'a str,
-    /// Its fields.
     #[serde(flatten)]
     pub(crate) fields: &'a T,
-    /// Its `_reqId`, if it has one.
     #[serde(rename = "_reqId", skip_serializing_if = "Option::is_none")]
     pub(crate) req_id: Option<I>,
 }

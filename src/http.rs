@@ -49,9 +49,7 @@ const METRICS: &str = "/metrics";
 
 /// What the routes share.
 pub struct HttpState {
-    /// Who may call.
     pub(crate) http: HttpConfig,
-    /// Who this node is.
     pub(crate) node: NodeConfig,
     /// `single` or `clustered`.
     pub(crate) mode: &'static str,
@@ -75,7 +73,6 @@ pub struct HttpState {
     pub(crate) admin: Admin,
 }
 
-/// Every route.
 pub(crate) fn routes(state: Arc<HttpState>) -> Router {
     let body_max = state.body_bytes_max;
     Router::new()

@@ -46,7 +46,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
-/// Between two looks whether the database went back. What arrives under a place
+/// Between two looks whether the database went back. What arrives under a seq
 /// that was passed, and every drain, look at once.
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.
@@ -67,55 +67,67 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     let presence = &parts.presence;
     let (life, message) = (&presence.life, &presence.delivery.config);
     let renewal = Duration::from_millis(presence.config.lease_renewal_ms());
-    every(life, tasks, renewal, presence, |it| async move { leases::renew(&it).await });
-    every(life, tasks, REAP_INTERVAL, presence, |it| async move { leases::reap(&it).await });
-    every(life, tasks, STALE_INTERVAL, parts, |it| async move {
-        leases::adopt_stale(&*it.stores.presence_search, &*it.presence.cluster).await;
+    every(life, tasks, renewal, presence, |presence| async move { leases::renew(&presence).await });
+    every(
+        life,
+        tasks,
+        REAP_INTERVAL,
+        presence,
+        |presence| async move { leases::reap(&presence).await },
+    );
+    every(life, tasks, STALE_INTERVAL, parts, |parts| async move {
+        leases::adopt_stale(&*parts.stores.presence_search, &*parts.presence.cluster).await;
     });
-    every(life, tasks, TOUCH_INTERVAL, presence, |it| async move { leases::touch(&it).await });
-    every(life, tasks, SETTLE_INTERVAL, presence, |it| async move {
-        changes::settle_ends(&it).await;
+    every(life, tasks, TOUCH_INTERVAL, presence, |presence| async move {
+        leases::touch(&presence).await
     });
-    every(life, tasks, DECAY_INTERVAL, presence, |it| async move { status::decay(&it).await });
+    every(life, tasks, SETTLE_INTERVAL, presence, |presence| async move {
+        changes::settle_ends(&presence).await;
+    });
+    every(life, tasks, DECAY_INTERVAL, presence, |presence| async move {
+        status::decay(&presence).await
+    });
     if parts.infers_status {
-        every(
-            life,
-            tasks,
-            INFER_INTERVAL,
-            presence,
-            |it| async move { transcript::infer(&it).await },
-        );
+        every(life, tasks, INFER_INTERVAL, presence, |presence| async move {
+            transcript::infer(&presence).await
+        });
     }
-    every(life, tasks, REDELIVERY_INTERVAL, presence, |it| async move {
-        mail::redeliver(&it.registry, &it.delivery);
+    every(life, tasks, REDELIVERY_INTERVAL, presence, |presence| async move {
+        mail::redeliver(&presence.registry, &presence.delivery);
     });
     let claim = Duration::from_millis(message.claim_ms.unsigned_abs());
     let look = claim.clamp(*MAIL_INTERVAL.start(), *MAIL_INTERVAL.end());
-    every(life, tasks, look, presence, |it| async move {
-        mail::look_for_mail(&it.registry, &it.delivery).await;
+    every(life, tasks, look, presence, |presence| async move {
+        mail::look_for_mail(&presence.registry, &presence.delivery).await;
     });
-    every(life, tasks, POLL_INTERVAL, presence, |it| async move {
+    every(life, tasks, POLL_INTERVAL, presence, |presence| async move {
         // Without the bus the store is the only way between nodes.
-        if it.cluster.health() == ClusterHealth::Degraded {
-            mail::look_for_claimed(&it.registry, &it.delivery).await;
-            mail::look_for_mail(&it.registry, &it.delivery).await;
+        if presence.cluster.health() == ClusterHealth::Degraded {
+            mail::look_for_claimed(&presence.registry, &presence.delivery).await;
+            mail::look_for_mail(&presence.registry, &presence.delivery).await;
         }
     });
-    every(life, tasks, REWIND_INTERVAL, presence, |it| async move {
-        mail::look_for_rewinds(&it.registry, &it.delivery).await;
+    every(life, tasks, REWIND_INTERVAL, presence, |presence| async move {
+        mail::look_for_rewinds(&presence.registry, &presence.delivery).await;
     });
-    every(life, tasks, VITALS_INTERVAL, &parts.sampler, |it| async move { it.sample().await });
-    every(life, tasks, HEALTH_INTERVAL, parts, |it| async move {
-        upkeep::check_store(&it.stores, &it.presence).await;
+    every(
+        life,
+        tasks,
+        VITALS_INTERVAL,
+        &parts.sampler,
+        |sampler| async move { sampler.sample().await },
+    );
+    every(life, tasks, HEALTH_INTERVAL, parts, |parts| async move {
+        upkeep::check_store(&parts.stores, &parts.presence).await;
     });
-    every(life, tasks, DEPTH_INTERVAL, parts, |it| async move {
-        upkeep::measure_queue(&*it.stores.messages, &it.presence.metrics).await;
+    every(life, tasks, DEPTH_INTERVAL, parts, |parts| async move {
+        upkeep::measure_queue(&*parts.stores.messages, &parts.presence.metrics).await;
     });
-    every(life, tasks, RETENTION_INTERVAL, parts, |it| async move {
-        upkeep::expire(&*it.stores.messages, &it.presence).await;
+    every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
+        upkeep::expire(&*parts.stores.messages, &parts.presence).await;
     });
-    every(life, tasks, SWEEP_INTERVAL, presence, |it| async move {
-        upkeep::sweep(&it, Instant::now()).await;
+    every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
+        upkeep::sweep(&presence, Instant::now()).await;
     });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {

@@ -47,7 +47,7 @@ impl Life {
         self.unready_because().is_none()
     }
 
-    /// Why new sockets are not welcome, in a word; `None` if they are.
+    /// The reason why new sockets are not welcome, in a word; `None` if they are.
     pub fn unready_because(&self) -> Option<&'static str> {
         if self.draining.is_cancelled() {
             Some("draining")

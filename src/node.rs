@@ -20,29 +20,18 @@ use crate::{admission, delivery, features, presence};
 
 /// One running node, shared by reference count.
 pub(crate) struct Node {
-    /// What the node was told from outside.
     pub(crate) config: Config,
-    /// The durable side.
     pub(crate) stores: Stores,
-    /// What nodes share.
     pub(crate) cluster: Arc<dyn Cluster>,
-    /// Live sessions and the mirrored directory.
     pub(crate) registry: Arc<Registry>,
-    /// How messages come to their peers.
     pub(crate) delivery: Arc<delivery::Parts>,
-    /// What peers are told of each other.
     pub(crate) presence: Arc<presence::Parts>,
-    /// How a hello becomes a session.
     pub(crate) admission: Arc<admission::Parts>,
-    /// How requests are answered.
     pub(crate) features: Arc<features::Parts>,
-    /// Deliveries that are done.
     pub(crate) confirmations: Arc<Confirmations>,
     /// The turn to walk an audit chain, of which there is one.
     pub(crate) verifying: Arc<Semaphore>,
-    /// Rate limits.
     pub(crate) rates: Arc<Rates>,
-    /// What `/metrics` exports.
     pub(crate) metrics: Arc<Metrics>,
     /// How the node does, for operators and the other nodes.
     pub(crate) sampler: Arc<Sampler>,

@@ -35,13 +35,9 @@ use crate::registry::Registry;
 use crate::store::{Members, Presences};
 use crate::writers::presences::PresenceWriter;
 
-/// What the functions of this room work with.
 pub(crate) struct Parts {
-    /// How long a status and a lease last.
     pub config: PresenceConfig,
-    /// Who is a member.
     pub members: Arc<dyn Members>,
-    /// The rows of presences.
     pub presences: Arc<dyn Presences>,
     /// The way to the other nodes, and the directory that they share.
     pub cluster: Arc<dyn Cluster>,
@@ -51,9 +47,7 @@ pub(crate) struct Parts {
     pub writer: PresenceWriter,
     /// The way of mail to whom a change concerns.
     pub delivery: Arc<delivery::Parts>,
-    /// What operators see.
     pub metrics: Arc<Metrics>,
-    /// How the node does.
     pub life: Arc<Life>,
     /// Counts what changes about members: a hello that read them before looks
     /// again after.
@@ -66,11 +60,9 @@ pub(crate) struct Parts {
 /// at that very instant, it was this call that ended it.
 #[derive(Clone, Debug)]
 pub(crate) struct UnsettledEnd {
-    /// What was known of it.
     pub record: PresenceRecord,
     /// What to close its socket with, if one is open.
     pub close: Option<CloseReason>,
-    /// The call's instant.
     pub at: Timestamp,
 }
 

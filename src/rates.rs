@@ -52,7 +52,7 @@ pub struct Rates {
     hook: LocalRate,
     hello: LocalRate,
     admin_failures: LocalRate,
-    /// Those who tried too many wrong admin tokens, each until when.
+    /// Addresses that tried too many wrong admin tokens, each until when.
     admin_blocked: Mutex<HashMap<Client, Instant>>,
 }
 

@@ -31,15 +31,15 @@ impl SessionIdentity {
 /// cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PresenceRecord {
-    /// Its id; a reattach keeps it.
+    /// The presence's id, which a reattach keeps.
     pub id: PresenceId,
-    /// Its mesh.
+    /// The presence's mesh.
     pub mesh: MeshId,
-    /// Its member.
+    /// The presence's member.
     pub member: MemberId,
     /// The member's key.
     pub member_key: Key,
-    /// Its own key, if it has one.
+    /// The session's own key, if it has one.
     #[serde(default)]
     pub session_key: Option<Key>,
     /// What kind of connection it is.
@@ -51,10 +51,10 @@ pub struct PresenceRecord {
     /// What it is doing.
     #[serde(default)]
     pub status: Status,
-    /// Where that came from.
+    /// Where the status came from.
     #[serde(default)]
     pub status_source: StatusSource,
-    /// Since when.
+    /// When the status was set.
     #[serde(default)]
     pub status_updated_at: Timestamp,
     /// What it says it is doing.
@@ -69,25 +69,25 @@ pub struct PresenceRecord {
     /// heard of, as far as its node could tell the others.
     #[serde(default)]
     pub last_seen_at: Timestamp,
-    /// Its working directory.
+    /// The peer's working directory.
     #[serde(default)]
     pub cwd: String,
-    /// Its process.
+    /// The peer's process.
     #[serde(default)]
     pub pid: i32,
-    /// Its machine.
+    /// The peer's machine.
     #[serde(default)]
     pub hostname: Option<String>,
     /// `ai`, `human`, `connector` ...
     #[serde(default)]
     pub peer_type: Option<String>,
-    /// Which client it is.
+    /// The client program.
     #[serde(default)]
     pub channel: Option<String>,
     /// The model it runs.
     #[serde(default)]
     pub model: Option<String>,
-    /// Its counters, once it reported some.
+    /// The peer's counters, once it reported some.
     #[serde(default)]
     pub stats: Option<Stats>,
     /// Whether others see it.
@@ -98,7 +98,7 @@ pub struct PresenceRecord {
     pub profile: Profile,
     /// The node that holds its socket, or last held it.
     pub node: String,
-    /// Which holding of the lease this is.
+    /// The epoch of the lease's holding.
     #[serde(default)]
     pub epoch: u64,
     /// Whether a socket is open; `false` in grace.

@@ -31,25 +31,25 @@ use self::resumption::Resumption;
 
 /// An active session.
 pub struct Session {
-    /// Its presence.
+    /// The session's presence.
     pub presence: PresenceId,
-    /// Its mesh.
+    /// The session's mesh.
     pub mesh: MeshId,
-    /// Its member.
+    /// The session's member.
     pub member: MemberId,
     /// The member's key.
     pub member_key: Key,
-    /// Its own key, if it has one.
+    /// The session's own key, if it has one.
     pub session_key: Option<Key>,
     /// What kind of connection it is.
     pub role: PeerRole,
     /// Whether it only visits.
     pub visitor: bool,
-    /// Its lease, under this socket's epoch.
+    /// The lease, under this socket's epoch.
     pub lease: LeaseRef,
     /// How its messages are coded.
     pub codec: Codec,
-    /// Its send queue.
+    /// The socket's send queue.
     pub outbox: Outbox,
     /// What is on its way to it. Locked briefly, and always before the outbox.
     pub inbox: Mutex<Inbox>,
@@ -73,13 +73,13 @@ pub struct Session {
 
 /// Who a session is, as its hello has proven.
 pub struct Identity {
-    /// Its mesh.
+    /// The session's mesh.
     pub mesh: MeshId,
-    /// Its member.
+    /// The session's member.
     pub member: MemberId,
     /// The member's key.
     pub member_key: Key,
-    /// Its own key, if it has one.
+    /// The session's own key, if it has one.
     pub session_key: Option<Key>,
     /// What kind of connection it is.
     pub role: PeerRole,
@@ -128,7 +128,7 @@ impl Session {
         self.session_key.as_ref().unwrap_or(&self.member_key)
     }
 
-    /// Its socket comes from that client address.
+    /// Notes the client address of the session's socket.
     pub fn comes_from(&self, client: IpAddr) {
         let _ = self.client.set(client);
     }
@@ -306,9 +306,9 @@ impl Session {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Queued {
     Yes,
-    /// It stays in the store, for a drain when there is room.
+    /// The message stays in the store, for a drain when there is room.
     Full,
-    /// It stays in the store, for the next socket.
+    /// The message stays in the store, for the next socket.
     Closed,
 }
 

@@ -58,7 +58,7 @@ struct State {
 }
 
 impl Vitals {
-    /// Those of a node that began then.
+    /// Vitals of a node that began then.
     pub(crate) fn new(began: Instant) -> Self {
         let state = State {
             counts: HashMap::new(),
@@ -100,7 +100,7 @@ impl Vitals {
         self.state.lock().rates.get(mesh).copied().unwrap_or_default()
     }
 
-    /// One more point of the series.
+    /// Adds a point to the series.
     pub(crate) fn push(&self, point: Point) {
         self.series.lock().push(point);
     }
@@ -162,7 +162,9 @@ mod tests {
             // The first point is of a busy time, the second of a quiet one.
             let accepted = round.min(SAMPLES_PER_POINT) * 4;
             due.extend(
-                vitals.note(now, counts(&[("a", accepted, 2 * accepted)])).map(|it| (round, it)),
+                vitals
+                    .note(now, counts(&[("a", accepted, 2 * accepted)]))
+                    .map(|point| (round, point)),
             );
         }
         let point = |accepted_per_second, delivered_per_second| Throughput {

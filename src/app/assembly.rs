@@ -178,7 +178,6 @@ fn start_followers(node: &Arc<Node>, writers: &Writers) {
     });
 }
 
-/// What the routes share.
 pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpState> {
     let config = &node.config;
     Arc::new(HttpState {

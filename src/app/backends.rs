@@ -110,7 +110,7 @@ pub fn redis_settings(
 /// The secrets that are set, in their order, or the one in the database.
 fn cluster_key(redis: &RedisConfig, identity: ClusterIdentity) -> ClusterKey {
     let ClusterIdentity { id, secret } = identity;
-    let mut secrets = redis.secrets.iter().map(|one| match one {
+    let mut secrets = redis.secrets.iter().map(|named| match named {
         ClusterSecret::OfDatabase => secret.clone(),
         ClusterSecret::Given(given) => given.expose().as_bytes().to_vec(),
     });

@@ -90,7 +90,7 @@ pub struct ChainRow<'a> {
     pub actor: Option<&'a str>,
     /// The details.
     pub payload: &'a Value,
-    /// When.
+    /// When the event happened.
     pub created_at: Timestamp,
     /// This row's hash.
     pub hash: &'a str,

@@ -16,7 +16,7 @@ pub enum AuditEvent {
     PeerJoined {
         /// The member's key.
         pubkey: Key,
-        /// Its groups.
+        /// The session's groups.
         groups: Vec<Group>,
         /// Whether it found its last-known state again.
         restored: bool,
@@ -27,7 +27,7 @@ pub enum AuditEvent {
         pubkey: Key,
         /// The session's key.
         session_pubkey: Key,
-        /// Its groups.
+        /// The session's groups.
         groups: Vec<Group>,
     },
     /// A presence ended, whatever ended it.
@@ -36,7 +36,7 @@ pub enum AuditEvent {
     MessageSent {
         /// The target as the sender spelled it.
         target: String,
-        /// As sent.
+        /// The message's priority.
         priority: Priority,
     },
     /// Connections of a member were closed; it may come back.
@@ -69,7 +69,7 @@ pub enum AuditEvent {
     MemberJoined {
         /// The new member's key.
         pubkey: Key,
-        /// Its role's name.
+        /// The new member's role.
         role: &'static str,
     },
     /// An envelope was given up undelivered; the actor is its sender.

@@ -57,7 +57,7 @@ pub fn verify_hello(proof: HelloProof<'_>, now: Timestamp) -> Result<(), ProofEr
 /// member's word for the session key is [`verify_attestation`]'s part.
 ///
 /// # Errors
-/// As [`verify_hello`].
+/// Verifies a `session_hello`, as [`verify_hello`] does a `hello`.
 ///
 /// [`verify_attestation`]: super::verify_attestation
 pub fn verify_session_hello(

@@ -33,7 +33,7 @@ pub struct InvitePayload {
     pub v: u32,
     /// The mesh to join.
     pub mesh_id: String,
-    /// Its short name.
+    /// The mesh's short name.
     pub mesh_slug: String,
     /// Where its broker listens, as a `ws:` or `wss:` URL.
     pub broker_url: String,
@@ -174,15 +174,15 @@ mod tests {
     #[test]
     fn every_field_is_signed() {
         let changes: [fn(&mut InvitePayload); 9] = [
-            |it| it.v = 2,
-            |it| it.mesh_id.push('x'),
-            |it| it.mesh_slug.push('x'),
-            |it| it.broker_url.push('x'),
-            |it| it.expires_at += 1,
-            |it| it.mesh_root_key.push('x'),
-            |it| it.role = "admin".to_owned(),
-            |it| it.owner_pubkey = SecretKey::generate().public_key().to_string(),
-            |it| it.signature.clear(),
+            |invite| invite.v = 2,
+            |invite| invite.mesh_id.push('x'),
+            |invite| invite.mesh_slug.push('x'),
+            |invite| invite.broker_url.push('x'),
+            |invite| invite.expires_at += 1,
+            |invite| invite.mesh_root_key.push('x'),
+            |invite| invite.role = "admin".to_owned(),
+            |invite| invite.owner_pubkey = SecretKey::generate().public_key().to_string(),
+            |invite| invite.signature.clear(),
         ];
         for (at, change) in changes.iter().enumerate() {
             let mut changed = invite();

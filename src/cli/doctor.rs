@@ -21,9 +21,9 @@ const OPEN_FILES_WANTED: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// As it should be.
+    /// The finding is as it should be.
     Ok,
-    /// It works, and will hurt some day.
+    /// The broker works, and the finding will hurt some day.
     Warn,
     /// The broker cannot do its work.
     Fail,
@@ -34,7 +34,6 @@ enum Status {
 struct Check {
     name: &'static str,
     status: Status,
-    /// What was found.
     found: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]

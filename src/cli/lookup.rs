@@ -18,7 +18,6 @@ pub(crate) async fn with_store<T>(
     result
 }
 
-/// The mesh with that slug or id.
 pub(crate) async fn mesh(store: &Stores, slug_or_id: &str) -> anyhow::Result<Mesh> {
     store.meshes.find(slug_or_id).await?.ok_or_else(|| {
         let message = format!(

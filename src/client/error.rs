@@ -19,9 +19,9 @@ pub enum ClientError {
     /// Nobody answers there, or not in this protocol.
     #[error("no broker answers at {url}: {reason}")]
     Unreachable {
-        /// Where.
+        /// The address that was tried.
         url: String,
-        /// Why.
+        /// What went wrong.
         reason: String,
     },
     /// The broker refused before the upgrade, or answered an HTTP request so.
@@ -29,7 +29,7 @@ pub enum ClientError {
     Http {
         /// The status.
         status: u16,
-        /// What it said.
+        /// The broker's answer.
         message: String,
     },
     /// An `error` frame: a refused hello or request.

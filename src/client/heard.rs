@@ -16,7 +16,7 @@ use crate::protocol::{Answer, RequestId};
 pub(super) struct Heard {
     /// The request that it answers, if it answers one.
     pub(super) req_id: Option<RequestId>,
-    /// Its `type`.
+    /// The frame's `type`.
     pub(super) kind: String,
     codec: Codec,
     frame: Bytes,

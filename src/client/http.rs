@@ -20,7 +20,7 @@ use super::socket::{dial, tls_config};
 use crate::auth::{InvitePayload, SecretKey};
 use crate::id::{MemberId, MeshId};
 
-/// For a whole call.
+/// The bound of a whole call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer. More: an error.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -37,7 +37,7 @@ pub struct Enrolled {
     pub mesh_slug: String,
     /// Where the mesh's broker listens.
     pub broker_url: String,
-    /// It was a member before; the invite was not used.
+    /// Whether the key was a member before, so that the invite was not used.
     pub already_member: bool,
 }
 

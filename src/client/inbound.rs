@@ -13,25 +13,25 @@ use crate::protocol::{ErrorFrame, Push};
 pub enum Inbound {
     /// A message.
     Message {
-        /// As it came.
+        /// The push, as it came.
         push: Box<Push>,
         /// What it says; `None` if it is for none of this client's keys.
         plaintext: Option<Vec<u8>>,
     },
     /// A system event: `peer_joined`, `peer_left` ...
     Event {
-        /// Its name.
+        /// The event's name.
         event: String,
-        /// Its data.
+        /// The event's data.
         data: Value,
     },
     /// An error that answers no request of this client.
     Error(ErrorFrame),
     /// A frame that this client has no type for.
     Other {
-        /// Its `type`.
+        /// The frame's `type`.
         kind: String,
-        /// All of it.
+        /// The whole frame.
         body: Value,
     },
     /// The connection was lost; the client tries to come back.
@@ -43,7 +43,7 @@ pub enum Inbound {
     },
     /// The client is back.
     Reconnected {
-        /// Its presence.
+        /// The presence that the client has now.
         presence_id: String,
         /// Whether that is the one it had. If not, nobody knows its status,
         /// summary and groups any more: say them again.

@@ -21,7 +21,7 @@ pub(super) struct PendingSend {
     /// Whether it has an idempotence key, and so may be sent again.
     pub(super) repeatable: bool,
     pub(super) done: AckSlot,
-    /// Its place among those in flight.
+    /// The permit that bounds sends in flight.
     pub(super) _place: OwnedSemaphorePermit,
 }
 

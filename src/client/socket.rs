@@ -43,7 +43,6 @@ pub(crate) struct Opened {
     pub(crate) early: Vec<Message>,
 }
 
-/// Connects and says hello.
 pub(crate) async fn open(
     url: &str,
     options: &ClientOptions,

@@ -27,7 +27,7 @@ pub enum BusMessage {
     },
     /// A presence ended.
     Ended {
-        /// Which.
+        /// The presence that ended.
         presence: PresenceId,
         /// What to close its socket with, by reason, if one is open.
         #[serde(default)]
@@ -38,14 +38,14 @@ pub enum BusMessage {
     },
     /// Close the socket and keep the lease in grace.
     Close {
-        /// Whose.
+        /// The presence whose socket closes.
         presence: PresenceId,
-        /// With which reason.
+        /// The reason that the peer reads.
         close: String,
     },
     /// A direct message for a session.
     Direct {
-        /// For whom.
+        /// The presence that gets the message.
         presence: PresenceId,
         /// The message.
         delivery: BusDelivery,
@@ -54,39 +54,39 @@ pub enum BusMessage {
     Multicast(Box<Multicast>),
     /// Mail lies in the store.
     MailFor {
-        /// For these member or session keys.
+        /// The member or session keys that have mail.
         keys: Vec<Key>,
-        /// For many, of whom it may have reached none.
+        /// Whether the mail is for many, of whom it may have reached none.
         #[serde(default)]
         many: bool,
     },
     /// A hook speaks about a presence: its holder applies it.
     HookStatus {
-        /// About whom.
+        /// The presence that the hook speaks about.
         presence: PresenceId,
-        /// What it says.
+        /// The status that the hook gives.
         status: Status,
-        /// When.
+        /// The instant of the hook's call.
         at: Timestamp,
     },
     /// As above, by a caller that has only shown that it knows the session's id:
     /// its holder applies it if its socket comes from the same client address. A
     /// kind of its own, so that no older release takes it without looking.
     HookFrom {
-        /// About whom.
+        /// The presence that the hook speaks about.
         presence: PresenceId,
-        /// What it says.
+        /// The status that the hook gives.
         status: Status,
-        /// When.
+        /// The instant of the hook's call.
         at: Timestamp,
-        /// Where the caller is, as text. Kept nowhere.
+        /// The caller's address as text, kept nowhere.
         client: String,
     },
     /// A visitor speaks for a session of its member: its holder applies it.
     Said {
-        /// For whom.
+        /// The presence that the visitor speaks for.
         presence: PresenceId,
-        /// What.
+        /// The visitor's words.
         said: Box<Said>,
     },
     /// Members, roles or grants changed in the store: read them again.
@@ -101,28 +101,28 @@ pub struct Multicast {
     pub group: Option<String>,
     /// Who sent it.
     pub sender: MulticastSender,
-    /// The place of the multicast before it in the mesh.
+    /// The seq of the multicast before this one in the mesh.
     pub previous: i64,
-    /// The message, with its own place.
+    /// The message, with its own seq.
     pub delivery: BusDelivery,
 }
 
 /// Who sent a multicast: decides who is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MulticastSender {
-    /// Its own sessions do not get it.
+    /// The member, whose own sessions do not get the message.
     pub member: MemberId,
-    /// For grants.
+    /// The member's key, by which grants name a sender.
     pub member_key: Key,
-    /// For grants.
+    /// The session's key, by which grants may name it too.
     #[serde(default)]
     pub session_key: Option<Key>,
 }
 
-/// A message with its place in the mesh's order.
+/// A message with its seq in the mesh's order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BusDelivery {
-    /// Its place.
+    /// The message's seq.
     pub seq: i64,
     /// The push, whole.
     pub push: Box<Push>,

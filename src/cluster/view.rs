@@ -10,9 +10,9 @@ use crate::id::{MeshId, NodeId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeState {
-    /// It serves.
+    /// The node serves.
     Ready,
-    /// It is stopping, and takes no new sockets.
+    /// The node is stopping, and takes no new sockets.
     Draining,
     /// It serves without its database or without the cluster's shared state;
     /// also what a newer release calls by a name that is not known here.
@@ -22,7 +22,7 @@ pub enum NodeState {
 }
 
 impl NodeState {
-    /// As operators read it.
+    /// The word that operators read.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,12 +55,12 @@ pub struct MeshLoad {
 /// ignored and missing ones default, so that two releases can share a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeRecord {
-    /// Which node.
+    /// The node's id.
     pub id: NodeId,
     /// Where it runs.
     #[serde(default)]
     pub region: Option<String>,
-    /// Which release it is.
+    /// The node's release.
     #[serde(default)]
     pub version: String,
     /// Whether it wants to be used.
@@ -96,16 +96,16 @@ pub struct NodeRecord {
 /// How a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseState {
-    /// Its socket is open.
+    /// The presence's socket is open.
     Online,
-    /// Its socket closed; the session may come back.
+    /// The socket closed; the session may come back.
     Released,
     /// Its node went silent; the session may come back, or the node.
     Lost,
 }
 
 impl LeaseState {
-    /// As operators read it.
+    /// The word that operators read.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -121,7 +121,7 @@ impl LeaseState {
 pub struct LeaseView {
     /// What the directory says of its presence.
     pub record: PresenceRecord,
-    /// How it stands.
+    /// How the lease stands.
     pub state: LeaseState,
     /// When it ends unless it is renewed or its session comes back.
     pub expires_at: Timestamp,

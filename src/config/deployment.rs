@@ -79,7 +79,7 @@ pub struct RedisConfig {
 pub enum ClusterSecret {
     /// The key that is kept in Postgres.
     OfDatabase,
-    /// This.
+    /// The secret that the configuration gives.
     Given(Secret),
 }
 

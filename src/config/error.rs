@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct ConfigError {
     /// The variable.
     pub name: &'static str,
-    /// Its value, redacted if secret; `None` when it is not set.
+    /// The value, redacted if secret; `None` when it is not set.
     pub value: Option<String>,
     /// What is wrong with it, and what to set.
     pub problem: String,

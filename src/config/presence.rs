@@ -32,9 +32,9 @@ pub enum TranscriptStatus {
     /// Where broker and peers are sure to share a machine: a single node that
     /// listens on loopback.
     Auto,
-    /// Always.
+    /// A status is always inferred.
     On,
-    /// Never.
+    /// A status is never inferred.
     Off,
 }
 

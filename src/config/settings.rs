@@ -8,11 +8,11 @@ pub use table::SETTINGS;
 /// How a setting's value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privacy {
-    /// As it is.
+    /// The value is shown as it is.
     Open,
     /// A URL: with its password redacted.
     Url,
-    /// Not at all.
+    /// The value is not shown at all.
     Secret,
 }
 

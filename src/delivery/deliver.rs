@@ -15,9 +15,8 @@ use crate::store::StoredEnvelope;
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Recipient {
-    /// Everyone that the target names.
+    /// Everyone that the target names gets the message.
     Many,
-    /// One.
     One {
         /// The key it is addressed to.
         key: Key,
@@ -32,9 +31,7 @@ pub(crate) enum Recipient {
 pub(crate) struct Sent {
     /// The sender's mesh.
     pub(crate) room: Arc<Room>,
-    /// The sender.
     pub(crate) sender: Arc<Session>,
-    /// Whom it is for.
     pub(crate) recipient: Recipient,
 }
 

@@ -115,7 +115,7 @@ fn bytes_of(envelope: &StoredEnvelope) -> usize {
     envelope.ciphertext.len() + envelope.nonce.len() + limits::ENVELOPE_BYTES
 }
 
-/// One thing that a drain found, in the mesh's order.
+/// A message that a drain found, in the mesh's order.
 enum Found {
     Direct(StoredEnvelope),
     Multicast(StoredEnvelope),
@@ -186,18 +186,18 @@ async fn round(
     // More must not go out than is worth remembering: going round again would
     // find the same messages again. The multicasts among them go on.
     let mut gives_up = false;
-    for one in found {
-        if gives_up && matches!(one, Found::Direct(_)) {
+    for message in found {
+        if gives_up && matches!(message, Found::Direct(_)) {
             continue;
         }
-        if one.seq() > until.min(newest) {
-            if one.seq() <= until && one.comes_live(session) {
+        if message.seq() > until.min(newest) {
+            if message.seq() <= until && message.comes_live(session) {
                 continue;
             }
             sent_all = false;
             break;
         }
-        match send(parts, room, session, one) {
+        match send(parts, room, session, message) {
             Sent::Yes => {}
             Sent::Full => {
                 sent_all = false;
@@ -330,7 +330,7 @@ fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -
 
 /// What became of one thing found.
 enum Sent {
-    /// It went out, or it is not for this session.
+    /// The message went out, or is not for this session.
     Yes,
     /// The session takes no more now.
     Full,

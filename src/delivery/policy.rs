@@ -52,7 +52,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// As in the tables and in metrics.
+    /// The word in the tables and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -124,8 +124,10 @@ pub fn takers(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
             && record.status == Status::Idle
             && session.as_ref().is_none_or(|s| s.outbox.is_open() && !s.inbox.lock().is_full())
     });
-    let best = idle.map(|it| rank(&it.record)).max();
-    candidates.iter().filter(move |it| best.is_none_or(|best| rank(&it.record) >= best))
+    let best = idle.map(|candidate| rank(&candidate.record)).max();
+    candidates
+        .iter()
+        .filter(move |candidate| best.is_none_or(|best| rank(&candidate.record) >= best))
 }
 
 #[cfg(test)]
@@ -181,9 +183,9 @@ mod tests {
     fn one_that_confirms_comes_before_all_that_do_not() {
         use PeerRole::{ControlPlane, Session};
         use Status::{Dnd, Idle};
-        let on = |mut it: Candidate, channel: &str| {
-            Arc::make_mut(&mut it.record).channel = Some(channel.to_owned());
-            it
+        let on = |mut candidate: Candidate, channel: &str| {
+            Arc::make_mut(&mut candidate.record).channel = Some(channel.to_owned());
+            candidate
         };
         let daemon = on(record("daemon", ControlPlane, Idle, true, 1), "claudemesh-daemon");
         let silent = on(record("silent", Session, Idle, true, 9), "sdk");
@@ -194,18 +196,18 @@ mod tests {
         Arc::make_mut(&mut shown.record).has_confirmed = true;
         let all = [silent.clone(), shown];
         assert_eq!(chosen(&all, Priority::Next), Some("shown"));
-        let taken = takers(&all).map(|it| it.record.id.to_string()).collect::<Vec<_>>();
+        let taken = takers(&all).map(|taker| taker.record.id.to_string()).collect::<Vec<_>>();
         assert_eq!(taken, ["shown"], "what waits is left to it");
         let busy = on(record("busy", Session, Dnd, true, 1), "claudemesh-session");
         let all = [silent, busy, daemon];
-        let taken = takers(&all).map(|it| it.record.id.to_string()).collect::<Vec<_>>();
+        let taken = takers(&all).map(|taker| taker.record.id.to_string()).collect::<Vec<_>>();
         assert_eq!(taken, ["busy", "daemon"]);
     }
 
     #[test]
     fn visitors_are_named_by_nothing_but_their_own_key() {
-        let mut it = record("v", PeerRole::ControlPlane, Status::Idle, true, 0);
-        let visitor = Arc::make_mut(&mut it.record);
+        let mut candidate = record("v", PeerRole::ControlPlane, Status::Idle, true, 0);
+        let visitor = Arc::make_mut(&mut candidate.record);
         (visitor.visitor, visitor.session_key) = (true, Some(Key::from("own")));
         for target in ["*", "@all", "@a", "@a/b"] {
             assert!(!Target::parse(target).includes(visitor), "{target}");

@@ -21,7 +21,6 @@ pub(crate) fn direct(envelope: StoredEnvelope, recipient: &MemberId) -> Push {
     push
 }
 
-/// The push of a multicast.
 #[must_use]
 pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
     let mut push = of(envelope);
@@ -52,7 +51,6 @@ fn of(stored: StoredEnvelope) -> Push {
     }
 }
 
-/// A delivery of a push.
 #[must_use]
 pub(crate) fn delivery(push: Push, route: Route) -> Delivery {
     Delivery {

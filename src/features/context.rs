@@ -25,21 +25,14 @@ pub(crate) type Work<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What the handlers of this room work with.
 pub(crate) struct Parts {
-    /// The durable side.
     pub stores: Stores,
-    /// What peers are told of each other.
     pub presence: Arc<presence::Parts>,
-    /// What nodes share.
     pub cluster: Arc<dyn Cluster>,
-    /// Deliveries that are done.
     pub confirmations: Arc<Confirmations>,
-    /// How much a member may ask.
     pub rates: Arc<Rates>,
-    /// What operators see.
     pub metrics: Arc<Metrics>,
     /// The turn to walk an audit chain, of which there is one.
     pub verifying: Arc<Semaphore>,
-    /// How the node does.
     pub life: Arc<Life>,
 }
 
@@ -47,17 +40,13 @@ pub(crate) struct Parts {
 pub(crate) struct Context<'a> {
     /// What handlers work with.
     pub parts: &'a Arc<Parts>,
-    /// The session's mesh.
     pub room: &'a Arc<Room>,
-    /// Who asks.
     pub session: &'a Arc<Session>,
-    /// The request's id.
     pub req_id: Option<RequestId>,
     afterwards: Mutex<Option<Work<'static>>>,
 }
 
 impl<'a> Context<'a> {
-    /// The surroundings of one request.
     pub(crate) fn new(
         parts: &'a Arc<Parts>,
         room: &'a Arc<Room>,
@@ -121,9 +110,7 @@ impl<'a> Context<'a> {
 /// Why a request is not answered.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    /// Stable, for programs.
     pub code: &'static str,
-    /// A sentence that says what to do.
     pub message: String,
     /// When a retry may help.
     pub retry_after_ms: Option<u64>,
@@ -132,7 +119,6 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a code and a sentence.
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message, retry_after_ms: None, is_only_for_asked: false, cause: None }

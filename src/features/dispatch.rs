@@ -27,7 +27,6 @@ pub(super) type Handler<R> = for<'a> fn(
     Box<dyn Future<Output = Result<<R as Ask>::Answer, Refusal>> + Send + 'a>,
 >;
 
-/// Where a handler runs.
 #[derive(Clone, Copy)]
 pub(super) enum Turn {
     /// In the socket's own task, whose next frame waits.

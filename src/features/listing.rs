@@ -15,7 +15,7 @@ use crate::record::PresenceRecord;
 /// between two pages may be missed or shown twice.
 pub(super) type Cursor = (bool, bool, Timestamp, PresenceId);
 
-fn place(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
+fn position(record: &PresenceRecord) -> (bool, bool, Timestamp, &PresenceId) {
     (!record.online, record.role != PeerRole::Session, record.connected_at, &record.id)
 }
 
@@ -27,17 +27,17 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Cursor>) -> Vec<Arc<P
     let mut records = context.room.records();
     records.retain(|record| record.visible || record.member == *own);
     records.retain(|record| !record.visitor || record.id == *caller);
-    records.sort_by(|a, b| place(a).cmp(&place(b)));
+    records.sort_by(|a, b| position(a).cmp(&position(b)));
     if let Some((away, control_plane, at, id)) = after {
         let last = (*away, *control_plane, *at, id);
-        let done = records.partition_point(|record| place(record) <= last);
+        let done = records.partition_point(|record| position(record) <= last);
         records.drain(..done);
     }
     records
 }
 
-/// A presence's place, to be a cursor.
+/// A presence's position, to be a cursor.
 pub(super) fn cursor_of(record: &PresenceRecord) -> Cursor {
-    let (away, control_plane, at, id) = place(record);
+    let (away, control_plane, at, id) = position(record);
     (away, control_plane, at, id.clone())
 }

@@ -54,7 +54,6 @@ pub(super) async fn kick(context: &Context<'_>, ask: Kick) -> Result<KickAck, Re
     end_sessions(context, &ask.0, Removal::Kick).await
 }
 
-/// `disconnect`.
 pub(super) async fn disconnect(
     context: &Context<'_>,
     ask: Disconnect,
@@ -263,10 +262,10 @@ fn name_of(member: &Member) -> String {
 pub(super) async fn list_bans(context: &Context<'_>, ask: ListBans) -> Result<BansList, Refusal> {
     let after = from_cursor::<(Timestamp, MemberId)>(ask.cursor.as_deref())?;
     let mut members = context.parts.stores.bans.banned(context.room.mesh()).await?;
-    let place = |member: &Member| (member.revoked_at.unwrap_or_default(), member.id.clone());
-    members.sort_by_cached_key(place);
-    members.retain(|member| after.as_ref().is_none_or(|after| place(member) > *after));
-    let Page { rows: bans, cursor } = page(members, place, |member| BanEntry {
+    let position = |member: &Member| (member.revoked_at.unwrap_or_default(), member.id.clone());
+    members.sort_by_cached_key(position);
+    members.retain(|member| after.as_ref().is_none_or(|after| position(member) > *after));
+    let Page { rows: bans, cursor } = page(members, position, |member| BanEntry {
         name: name_of(member),
         pubkey: member.key.to_string(),
         revoked_at: member.revoked_at.unwrap_or_default(),

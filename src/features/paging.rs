@@ -43,11 +43,11 @@ impl Budget {
     }
 }
 
-/// As many rows as an answer holds. Each item comes with its place in the list,
+/// As many rows as an answer holds. Each item comes with its position in the list,
 /// which becomes the cursor of the page that ends with it.
 pub(super) fn page<K: Serialize, I, T: Serialize>(
     items: impl IntoIterator<Item = I>,
-    place: impl Fn(&I) -> K,
+    position: impl Fn(&I) -> K,
     row: impl Fn(&I) -> T,
 ) -> Page<T> {
     let mut budget = Budget::default();
@@ -56,7 +56,7 @@ pub(super) fn page<K: Serialize, I, T: Serialize>(
     for item in items {
         let row = row(&item);
         if !budget.takes(value_bytes(&row)) {
-            return Page { rows, cursor: last.map(|last| to_cursor(&place(&last))) };
+            return Page { rows, cursor: last.map(|last| to_cursor(&position(&last))) };
         }
         rows.push(row);
         last = Some(item);
@@ -64,13 +64,13 @@ pub(super) fn page<K: Serialize, I, T: Serialize>(
     Page { rows, cursor: None }
 }
 
-/// A place as clients carry it; they do not look inside.
-pub(super) fn to_cursor<K: Serialize>(place: &K) -> String {
-    let text = serde_json::to_vec(place).unwrap_or_default();
+/// A position as clients carry it; they do not look inside.
+pub(super) fn to_cursor<K: Serialize>(position: &K) -> String {
+    let text = serde_json::to_vec(position).unwrap_or_default();
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// The place after which the asker goes on. Refused: the cursor is of no such list.
+/// The position after which the asker goes on. Refused: the cursor is of no such list.
 pub(super) fn from_cursor<K: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<K>, Refusal> {
     let Some(cursor) = cursor else { return Ok(None) };
     let read = |cursor: &str| {
@@ -98,7 +98,7 @@ mod tests {
             seen.extend(page.rows);
             let Some(cursor) = page.cursor else { break };
             let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("base64");
-            after = serde_json::from_slice::<usize>(&bytes).expect("a place") + 1;
+            after = serde_json::from_slice::<usize>(&bytes).expect("a position") + 1;
         }
         assert_eq!(seen, rows);
         assert_eq!(pages, 4);

@@ -43,7 +43,6 @@ pub(crate) const PREFIX: &str = "/admin/v1";
 /// The description of all this.
 pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
-/// What the routes of the API share.
 pub(crate) struct Admin {
     cache: Cache,
     streams: Arc<Semaphore>,
@@ -76,7 +75,6 @@ pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)
     ]
 }
 
-/// The routes, behind the token.
 pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
     let routes = table()
         .into_iter()

@@ -62,7 +62,6 @@ pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Response {
     }
 }
 
-/// Prometheus.
 pub(super) async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let accepted = accepted.collect::<Vec<_>>().join(",");

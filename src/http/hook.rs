@@ -27,7 +27,7 @@ use crate::protocol::Status;
 use crate::protocol::budget::cut;
 use crate::socket::address::{SocketPeer, is_told_from_others, shows_proxy};
 
-/// As sent: each field may be of any kind.
+/// The body as sent: each field may be of any kind.
 #[derive(Deserialize)]
 struct Call {
     #[serde(default)]
@@ -42,7 +42,7 @@ struct Call {
 
 /// What a hook says, and of whom.
 pub(super) struct Word {
-    /// Its folder, cut as those of hellos are.
+    /// The session's folder, cut as those of hellos are.
     pub(super) cwd: String,
     /// 0: not said.
     pub(super) pid: i32,

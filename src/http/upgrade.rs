@@ -47,7 +47,7 @@ pub(super) async fn upgrade(
         Err(refused) => return *refused,
     };
     let (half_open, counted) = entering.take();
-    let place = entered.or(counted);
+    let guard = entered.or(counted);
     // A hello may be this large, whatever is allowed later.
     let bytes_max = state.body_bytes_max;
     let upgrade = upgrade
@@ -66,6 +66,6 @@ pub(super) async fn upgrade(
     upgrade.on_upgrade(move |socket| async move {
         // A task of its own, which nobody cancels and the drain waits for.
         let serving = sockets.serve(socket, codec, address, half_open, tap);
-        tasks.spawn(serving.map(|()| drop(place)));
+        tasks.spawn(serving.map(|()| drop(guard)));
     })
 }

@@ -25,7 +25,6 @@ const NODE_TTL_MS: u64 = 5 * SAMPLE_INTERVAL_MS;
 
 /// Looks at one node's parts, and keeps what it found.
 pub(crate) struct Sampler {
-    /// Who this node is.
     pub(crate) node: NodeConfig,
     pub(crate) database: Arc<dyn Database>,
     pub(crate) cluster: Arc<dyn Cluster>,

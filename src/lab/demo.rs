@@ -79,7 +79,6 @@ impl Stage {
     }
 }
 
-/// One of the four peers.
 struct Peer {
     name: &'static str,
     client: Client,
@@ -208,9 +207,9 @@ async fn gather(
         options.about.groups = groups;
         options.identity.session_key = Some(SecretKey::generate());
         let peer = Peer::connect(&stage.url, name, options).await?;
-        let place = group.map(|group| format!(", in @{group}")).unwrap_or_default();
+        let of_group = group.map(|group| format!(", in @{group}")).unwrap_or_default();
         let key = secret.public_key();
-        transcript.note(name, &format!("is a member with the key {}...{place}", key.short()))?;
+        transcript.note(name, &format!("is a member with the key {}...{of_group}", key.short()))?;
         for earlier in &mut peers {
             earlier.sees("peer_joined", name).await?;
         }

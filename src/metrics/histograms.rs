@@ -20,7 +20,6 @@ impl Default for Sizes {
 }
 
 impl Sizes {
-    /// One more, of that size.
     pub fn observe(&self, size: usize) {
         self.0.observe(size as f64);
     }
@@ -68,7 +67,6 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// One more.
     pub fn observe(&self, seconds: f64) {
         self.histogram.observe(seconds);
         self.recent[bucket_of(seconds)].fetch_add(1, Ordering::Relaxed);

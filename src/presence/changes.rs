@@ -26,7 +26,6 @@ use crate::registry::{Candidate, Room};
 use crate::session::Session;
 use crate::store::{Admission, AuditEntry, EndPresence, PresenceChange, StoreError};
 
-/// `peer_left` for a presence.
 pub(crate) fn peer_left(record: &PresenceRecord) -> Announcement {
     let data = json!({ "name": record.display_name, "pubkey": record.routing_key() });
     events::announcement("peer_left", record, data, false)
@@ -103,7 +102,6 @@ pub(crate) async fn tell_others(
 /// A presence to end, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
-    /// What was known of it.
     pub(crate) record: PresenceRecord,
     /// What to close its socket with, if one is open.
     pub(crate) close: Option<CloseReason>,
@@ -203,8 +201,9 @@ pub(crate) async fn settle_ends(parts: &Arc<Parts>) {
     if unsettled.is_empty() {
         return;
     }
-    for (done, some) in unsettled.chunks(limits::PRESENCE_BATCH_MAX).enumerate() {
-        let ids: Vec<PresenceId> = some.iter().map(|one| one.record.id.clone()).collect();
+    for (done, batch) in unsettled.chunks(limits::PRESENCE_BATCH_MAX).enumerate() {
+        let ids: Vec<PresenceId> =
+            batch.iter().map(|unsettled| unsettled.record.id.clone()).collect();
         let ended: HashMap<PresenceId, _> = match parts.presences.ended(&ids).await {
             Ok(ended) => ended.into_iter().collect(),
             Err(error) => {
@@ -214,7 +213,7 @@ pub(crate) async fn settle_ends(parts: &Arc<Parts>) {
                 return;
             }
         };
-        for UnsettledEnd { record, close, at } in some {
+        for UnsettledEnd { record, close, at } in batch {
             if ended.get(&record.id) == Some(&Some(*at)) {
                 let (ending, room) =
                     (Ending::of(record, *close), parts.registry.room(&record.mesh));
@@ -233,8 +232,8 @@ pub(crate) async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
     let mesh = room.mesh();
     let away = room.records().into_iter().filter(|record| room.session(&record.id).is_none());
     let away: Vec<PresenceId> = away.map(|record| record.id.clone()).collect();
-    for some in away.chunks(limits::PRESENCE_BATCH_MAX) {
-        let ended = match parts.presences.ended(some).await {
+    for batch in away.chunks(limits::PRESENCE_BATCH_MAX) {
+        let ended = match parts.presences.ended(batch).await {
             Ok(ended) => ended,
             Err(error) => return tracing::debug!(%error, "ended presences are listed for now"),
         };

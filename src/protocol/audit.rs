@@ -55,7 +55,7 @@ impl Answer for AuditResult {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRow {
-    /// Its place in the chain.
+    /// The row's seq in the chain.
     pub id: i64,
     /// What happened.
     pub event_type: String,
@@ -71,11 +71,11 @@ pub struct AuditRow {
     /// What the member's session called itself: its own choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
-    /// To what.
+    /// The event's details.
     pub payload: serde_json::Value,
     /// The chain's hash up to and with this row.
     pub hash: String,
-    /// When.
+    /// When the event happened.
     pub created_at: Timestamp,
 }
 

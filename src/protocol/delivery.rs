@@ -26,7 +26,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// As on the wire and in the tables.
+    /// The word on the wire and in the tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -169,7 +169,7 @@ pub struct Ack {
     pub message_id: String,
     /// Whether it was accepted: on disk, and with its audit row.
     pub queued: bool,
-    /// Why not.
+    /// Why the send was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -204,21 +204,21 @@ pub struct Push {
     pub sender_name: Option<String>,
     /// How urgent.
     pub priority: Priority,
-    /// As sent.
+    /// The nonce, as sent.
     #[serde(deserialize_with = "owned_blob")]
     pub nonce: Blob<'static>,
-    /// As sent.
+    /// The ciphertext, as sent.
     #[serde(deserialize_with = "owned_blob")]
     pub ciphertext: Blob<'static>,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// As sent.
+    /// The sender's own id of the message, as sent.
     #[serde(default, rename = "client_message_id", skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<String>,
-    /// As sent.
+    /// The sender's fingerprint, as sent.
     #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
     pub request_fingerprint: Option<String>,
-    /// As sent; multicasts only.
+    /// The message that this one answers; multicasts only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<String>,
     /// `system` for events.
@@ -300,13 +300,13 @@ impl Ask for MessageStatus {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageStatusResult {
-    /// As asked.
+    /// The message's id, as asked.
     pub message_id: String,
-    /// As sent.
+    /// The target, as sent.
     pub target_spec: String,
     /// Whether every recipient is done with it.
     pub delivered: bool,
-    /// When that was.
+    /// When the last recipient was done.
     pub delivered_at: Option<Timestamp>,
     /// One entry per recipient known now.
     pub recipients: Vec<Recipient>,
@@ -337,9 +337,9 @@ pub struct Recipient {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecipientStatus {
-    /// Done.
+    /// The recipient is done with the message.
     Delivered,
-    /// Kept for it.
+    /// The message is kept for the recipient.
     Held,
     /// Kept; the recipient is not here.
     Disconnected,

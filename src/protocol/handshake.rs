@@ -82,7 +82,7 @@ pub struct About {
     /// `ai`, `human`, `connector`, `bridge` ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_type: Option<String>,
-    /// Which client it is; decides who confirms.
+    /// The client program, which decides who confirms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// The model that the session runs.
@@ -266,7 +266,7 @@ pub struct MemberProfile {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MeshPolicy {
-    /// Which of its own fields a member may edit.
+    /// The own fields that a member may edit.
     pub self_editable: serde_json::Value,
 }
 

@@ -69,7 +69,7 @@ pub struct TargetRequest {
     /// A name, a key, or at least eight digits that begin one.
     #[serde(default)]
     pub target: Option<String>,
-    /// Why; carried into the audit trail by nobody.
+    /// The caller's reason, which the audit trail does not keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -165,6 +165,6 @@ pub struct BanEntry {
     pub name: String,
     /// The member's key.
     pub pubkey: String,
-    /// Since when.
+    /// When the membership was revoked.
     pub revoked_at: Timestamp,
 }

@@ -20,7 +20,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// As on the wire and in the tables.
+    /// The word on the wire and in the tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -58,7 +58,7 @@ pub enum StatusSource {
 }
 
 impl StatusSource {
-    /// As in the tables.
+    /// The word in the tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ pub enum PeerRole {
 }
 
 impl PeerRole {
-    /// As on the wire and in the tables.
+    /// The word on the wire and in the tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -168,27 +168,27 @@ pub type SetProfile = Profile;
 pub enum Said {
     /// `set_status`.
     Status {
-        /// As there.
+        /// The status to take.
         status: Status,
     },
     /// `set_summary`.
     Summary {
-        /// As there.
+        /// The summary to show.
         summary: String,
     },
     /// `set_visible`.
     Visible {
-        /// As there.
+        /// Whether others see the session.
         visible: bool,
     },
     /// `set_profile`.
     Profile {
-        /// As there.
+        /// The profile's fields to replace.
         profile: SetProfile,
     },
     /// `join_group`.
     JoinGroup {
-        /// As there.
+        /// The group to be in.
         group: Group,
     },
     /// `leave_group`.
@@ -395,23 +395,23 @@ pub struct PeerInfo {
     pub session_id: String,
     /// When the presence began.
     pub connected_at: Timestamp,
-    /// Its working directory.
+    /// The peer's working directory.
     pub cwd: String,
     /// What kind of connection it is.
     pub peer_role: PeerRole,
-    /// Its machine.
+    /// The peer's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// `ai`, `human`, `connector` ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_type: Option<String>,
-    /// Which client it is.
+    /// The client program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// The model it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Its counters, once it reported some.
+    /// The peer's counters, once it reported some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<Stats>,
     /// Whether others see it.

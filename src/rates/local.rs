@@ -21,7 +21,7 @@ impl LocalRate {
         Self { per_minute, began: Instant::now(), buckets }
     }
 
-    /// One more of that name.
+    /// Counts one more of that name.
     pub(super) fn check(&self, name: &str) -> Result<(), Duration> {
         if self.per_minute == 0 {
             return Ok(());

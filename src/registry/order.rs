@@ -13,7 +13,7 @@ use crate::limits;
 pub enum Arrival<T> {
     /// Deliver these, in this order.
     Now(Vec<T>),
-    /// It waits for the one before it; the first to wait starts a timer.
+    /// The message waits for the one before it; the first to wait starts a timer.
     Waits {
         /// Whether the caller must give up waiting after a moment.
         first: bool,
@@ -27,7 +27,7 @@ pub enum Arrival<T> {
 pub struct Order<T> {
     /// The last that was delivered; 0: before the mesh's first.
     last: i64,
-    /// Those that came too early: seq, seq before, what.
+    /// Messages that came too early, by seq, each with the seq before it.
     waiting: BTreeMap<i64, (i64, T)>,
 }
 
@@ -65,9 +65,9 @@ impl<T> Order<T> {
         !self.waiting.is_empty()
     }
 
-    /// One arrives. A late one is delivered too: sessions that have read it
+    /// A message arrives. A late one is delivered too: sessions that have read it
     /// from the store skip it.
-    pub fn arrive(&mut self, previous: i64, seq: i64, one: T) -> Arrival<T> {
+    pub fn arrive(&mut self, previous: i64, seq: i64, message: T) -> Arrival<T> {
         if previous > self.last {
             let first = self.waiting.is_empty();
             if self.waiting.len() >= limits::EARLY_MULTICASTS_MAX {
@@ -75,18 +75,18 @@ impl<T> Order<T> {
                 self.last = self.last.max(seq);
                 return Arrival::Lost;
             }
-            self.waiting.insert(seq, (previous, one));
+            self.waiting.insert(seq, (previous, message));
             return Arrival::Waits { first };
         }
         self.last = self.last.max(seq);
-        let mut now = vec![one];
+        let mut now = vec![message];
         while let Some(next) = self.waiting.first_entry() {
             if next.get().0 > self.last {
                 break;
             }
-            let (seq, (_, one)) = next.remove_entry();
+            let (seq, (_, message)) = next.remove_entry();
             self.last = self.last.max(seq);
-            now.push(one);
+            now.push(message);
         }
         Arrival::Now(now)
     }

@@ -29,21 +29,19 @@ struct Change {
 
 /// What became of a presence.
 pub(super) enum Heard {
-    /// It is so.
     Is(Arc<PresenceRecord>),
-    /// It has ended.
     Ended,
 }
 
 impl Readings {
-    /// One begins; its number.
+    /// Begins a reading and returns its number.
     pub(super) fn begin(&mut self) -> u64 {
         self.open += 1;
         self.begun += 1;
         self.begun
     }
 
-    /// One is over, whether it was taken over or failed.
+    /// Ends a reading, whether it was taken over or failed.
     pub(super) fn end(&mut self) {
         self.open -= 1;
         if self.open == 0 {
@@ -51,7 +49,6 @@ impl Readings {
         }
     }
 
-    /// Something was heard of a presence.
     pub(super) fn note(&mut self, presence: &PresenceId, to: Heard) {
         if self.open > 0 {
             self.changes.insert(presence.clone(), Change { during: self.begun, to });
@@ -92,7 +89,7 @@ mod tests {
     /// Id, epoch, whether online.
     fn seen(room: &Room) -> Vec<(String, u64, bool)> {
         let records = room.records();
-        records.iter().map(|it| (it.id.to_string(), it.epoch, it.online)).collect()
+        records.iter().map(|read| (read.id.to_string(), read.epoch, read.online)).collect()
     }
 
     #[test]

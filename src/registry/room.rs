@@ -49,7 +49,6 @@ struct State {
     readings: Readings,
     members: HashMap<MemberId, Arc<Member>>,
     member_by_key: HashMap<Key, MemberId>,
-    /// Which read of the members this is.
     members_read: u64,
     /// Members that a hello read by itself since then, and which read that was.
     /// No more than there are members.
@@ -104,7 +103,7 @@ impl Drop for Reading {
 pub struct Candidate {
     /// What the directory says of it.
     pub record: Arc<PresenceRecord>,
-    /// Its session, if its socket is here.
+    /// The presence's session, if its socket is here.
     pub session: Option<Arc<Session>>,
 }
 
@@ -115,7 +114,7 @@ impl From<&Entry> for Candidate {
 }
 
 impl Room {
-    /// One that has yet to be read.
+    /// A room that has yet to be read.
     pub(crate) fn new(mesh: MeshId, reads: Arc<AtomicU64>) -> Self {
         Self {
             mesh,
@@ -130,7 +129,7 @@ impl Room {
         }
     }
 
-    /// Which mesh it is.
+    /// The room's mesh.
     #[must_use]
     pub fn mesh(&self) -> &MeshId {
         &self.mesh
@@ -138,7 +137,7 @@ impl Room {
 
     // --- traffic, for those who look -----------------------------------------
 
-    /// One more message was accepted here.
+    /// Counts a message that was accepted here.
     pub fn note_accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
     }
@@ -171,7 +170,7 @@ impl Room {
             return Entered::refused();
         }
         greet();
-        let here = state.directory.get(&session.presence).and_then(|it| it.session.as_ref());
+        let here = state.directory.get(&session.presence).and_then(|entry| entry.session.as_ref());
         if here.is_some_and(|here| here.lease.epoch > session.lease.epoch) {
             return Entered { replaced: Some(session), ..Entered::default() };
         }
@@ -339,7 +338,7 @@ impl Room {
             && self.state.read().directory.daemon_of(record, is_named, seq).is_some()
     }
 
-    /// Those that call their session so, but for visitors.
+    /// Presences that call their session so, but for visitors.
     #[must_use]
     pub fn called(&self, session_id: &str) -> Vec<Arc<PresenceRecord>> {
         let state = self.state.read();
@@ -361,8 +360,12 @@ impl Room {
                 && record.session_id == visitor.session_id
                 && session.as_ref().is_none_or(|session| session.outbox.is_open())
         });
-        own.into_iter().max_by_key(|it| {
-            (it.record.role == PeerRole::Session, it.record.last_seen_at, it.record.id.clone())
+        own.into_iter().max_by_key(|peer| {
+            (
+                peer.record.role == PeerRole::Session,
+                peer.record.last_seen_at,
+                peer.record.id.clone(),
+            )
         })
     }
 

@@ -38,7 +38,7 @@ pub enum Route {
 /// One message on its way to a session.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its id.
+    /// The message's id.
     pub id: MessageId,
     /// Whether it is for this session alone.
     pub route: Route,
@@ -55,7 +55,7 @@ pub struct Delivery {
 pub enum Offer {
     /// Write it.
     Send,
-    /// Nothing: it waits, or it went out before, or the store keeps it.
+    /// Write nothing: the message waits, or went out before, or the store keeps it.
     Keep,
 }
 

@@ -92,14 +92,14 @@ pub(crate) struct AddressGuard {
 
 /// What a socket that has just come is to its address.
 pub(crate) enum Arrival {
-    /// It cannot be told whose it is before there is a request, or nothing is
+    /// The socket cannot be told whose it is before there is a request, or nothing is
     /// counted.
     Uncounted,
-    /// One of those that the address may have.
+    /// The socket is within what the address may have.
     Counted(AddressGuard),
-    /// One too many: it is told so, and closed.
+    /// The socket is one too many: its peer is told so, and it is closed.
     Crowded(AddressGuard),
-    /// More than are worth an answer.
+    /// The address has opened more than are worth an answer.
     Refused,
 }
 
@@ -236,7 +236,8 @@ mod tests {
 
     fn config(proxies: &[&str]) -> Config {
         let mut config = Config::for_tests(std::path::Path::new("."));
-        config.http.trusted_proxies = proxies.iter().map(|it| it.parse().expect("a net")).collect();
+        config.http.trusted_proxies =
+            proxies.iter().map(|net| net.parse().expect("a net")).collect();
         config
     }
 

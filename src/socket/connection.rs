@@ -42,7 +42,6 @@ use self::writing::write_loop;
 pub(crate) struct Sockets(Arc<Node>);
 
 impl Sockets {
-    /// Those of that node.
     pub(crate) fn new(node: Arc<Node>) -> Self {
         Self(node)
     }

@@ -18,7 +18,7 @@ use crate::limits;
 
 #[derive(Default)]
 struct Socket {
-    /// It said hello, is gone, or was told to go.
+    /// The socket said hello, is gone, or was told to go.
     done: AtomicBool,
     evicted: CancellationToken,
 }
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// It is none of them any more; whether it was until now.
+    /// Takes the socket out; whether it was half open until now.
     fn leave(&self, socket: &Socket) -> bool {
         let was_one = !socket.done.swap(true, Ordering::AcqRel);
         if was_one {
@@ -45,7 +45,7 @@ impl Shared {
 #[derive(Clone)]
 pub(crate) struct HalfOpen(Arc<Shared>);
 
-/// One of them. Dropped when it is one no more.
+/// A half-open socket. Dropped when it is half open no more.
 pub(crate) struct HalfOpenGuard {
     socket: Arc<Socket>,
     shared: Arc<Shared>,
@@ -70,7 +70,7 @@ pub(crate) fn affordable(open_files: Option<u64>, reserved: u64) -> usize {
 }
 
 impl HalfOpen {
-    /// As many as this process can afford.
+    /// Bounds for what this process can afford.
     pub(crate) fn for_process(config: &Config) -> Self {
         let open_files = getrlimit(Resource::Nofile).current;
         let max = affordable(open_files, reserved_files(config));
@@ -83,7 +83,7 @@ impl HalfOpen {
         Self(Arc::new(Shared { max, ..Shared::default() }))
     }
 
-    /// One more; over the most, the oldest is told to go.
+    /// Counts one more socket; over the most, the oldest is told to go.
     pub(crate) fn enter(&self) -> HalfOpenGuard {
         let socket = Arc::new(Socket::default());
         let open = self.0.open.fetch_add(1, Ordering::AcqRel) + 1;
@@ -161,7 +161,7 @@ mod tests {
         let half_open = HalfOpen::new(32);
         let guards: Vec<_> = (0..5).map(|_| half_open.enter()).collect();
         half_open.make_room();
-        let evicted: Vec<_> = guards.iter().map(|it| it.evicted().is_cancelled()).collect();
+        let evicted: Vec<_> = guards.iter().map(|guard| guard.evicted().is_cancelled()).collect();
         assert_eq!(evicted, [true, true, false, false, false]);
         assert_eq!(half_open.count(), 3);
     }

@@ -47,11 +47,11 @@ struct Held {
 }
 
 struct State {
-    /// Its place among those that have not said who they are.
+    /// The socket's guard while it has not said who it is.
     guard: Option<HalfOpenGuard>,
-    /// Its place among its address's.
+    /// The socket's guard among those of its address.
     place: Option<AddressGuard>,
-    /// It is one of too many from its address.
+    /// Whether the address has too many sockets.
     is_crowded: bool,
     /// Until when what it does now must be over.
     due: Option<Instant>,
@@ -70,7 +70,7 @@ impl Entering {
         self.0.changed.notify_one();
     }
 
-    /// It has shown that it is an operator's: it may take its time.
+    /// Notes that the socket is an operator's, which may take its time.
     pub(crate) fn leave(&self) {
         let mut state = self.0.state.lock();
         (state.guard, state.due) = (None, None);

@@ -28,7 +28,6 @@ pub(in crate::store) trait Columns {
         there(self.optional_str(column), column)
     }
 
-    /// A text.
     fn text(&self, column: &str) -> Result<String> {
         self.str(column).map(str::to_owned)
     }
@@ -63,7 +62,6 @@ pub(in crate::store) trait Columns {
         there(self.optional_flag(column), column)
     }
 
-    /// Bytes.
     fn bytes(&self, column: &str) -> Result<Vec<u8>> {
         there(self.optional_bytes(column), column)
     }

@@ -59,7 +59,7 @@ impl std::fmt::Debug for ClusterIdentity {
 }
 
 impl ClusterIdentity {
-    /// One that nobody had before.
+    /// A key that nobody had before.
     #[must_use]
     pub fn generate() -> Self {
         let (id, secret): ([u8; 8], [u8; 32]) = (rand::random(), rand::random());

@@ -46,9 +46,9 @@ pub enum Reach {
 /// from there to the store and into the push.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// Its id, made here.
+    /// The envelope's id, made here.
     pub id: MessageId,
-    /// Its mesh.
+    /// The sender's mesh.
     pub mesh: MeshId,
     /// The sender.
     pub sender_member: MemberId,
@@ -56,19 +56,19 @@ pub struct Envelope {
     pub sender_name: String,
     /// The sender's session key, if it has one.
     pub sender_session_key: Option<Key>,
-    /// As sent.
+    /// The target, as sent.
     pub target_spec: String,
-    /// As sent.
+    /// The priority, as sent.
     pub priority: Priority,
-    /// As sent (base64).
+    /// The nonce, base64 as sent.
     pub nonce: String,
-    /// As sent (base64).
+    /// The ciphertext, base64 as sent.
     pub ciphertext: String,
-    /// As sent.
+    /// The sender's own id of the message.
     pub client_message_id: Option<String>,
-    /// As sent.
+    /// The sender's fingerprint of the request.
     pub request_fingerprint: Option<String>,
-    /// As sent.
+    /// The message that this one answers.
     pub reply_to_id: Option<String>,
 }
 
@@ -98,9 +98,9 @@ impl DerefMut for NewEnvelope {
 /// What became of an envelope of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// It is on disk under its own id.
+    /// The envelope is on disk under its own id.
     New {
-        /// Its place in its mesh's order of commits.
+        /// The seq in the mesh's order of commits.
         seq: i64,
         /// For a multicast: the place of the multicast before it, 0 if none
         /// is kept.
@@ -120,14 +120,14 @@ pub enum Accepted {
 pub enum Holder {
     /// What waits for one key.
     Mailbox {
-        /// Its mesh.
+        /// The sender's mesh.
         mesh: MeshId,
         /// The key, as in the rows.
         target: String,
     },
     /// What waits of one member's direct sends.
     Sender {
-        /// Its mesh.
+        /// The sender's mesh.
         mesh: MeshId,
         /// The sender.
         member: MemberId,

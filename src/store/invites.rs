@@ -35,9 +35,9 @@ pub trait Invites: Send + Sync + 'static {
 /// An invite to write.
 #[derive(Clone, Debug)]
 pub struct NewInvite {
-    /// Its id.
+    /// The invite's id.
     pub id: String,
-    /// Its mesh.
+    /// The mesh that the invite leads to.
     pub mesh: MeshId,
     /// The token: base64url of the signed payload's JSON.
     pub token: String,
@@ -54,7 +54,7 @@ pub struct NewInvite {
 /// An invite as it stands.
 #[derive(Clone, Debug)]
 pub struct Invite {
-    /// Its id.
+    /// The invite's id.
     pub id: String,
     /// The role it gives.
     pub role: Role,
@@ -91,11 +91,11 @@ pub struct Join {
 /// What became of a request to enrol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// A member now.
+    /// The key is a member now.
     New(MemberId),
-    /// A member already; the invite was not used.
+    /// The key was a member already; the invite was not used.
     Already(MemberId),
-    /// No.
+    /// The key was not enrolled.
     Refused(JoinRefusal),
 }
 
@@ -110,20 +110,20 @@ pub enum JoinRefusal {
     OwnerMismatch,
     /// No such invite.
     NotFound,
-    /// It is another mesh's.
+    /// The invite is another mesh's.
     MeshMismatch,
-    /// It was revoked.
+    /// The invite was revoked.
     Revoked,
-    /// Its time is over.
+    /// The invite's time is over.
     Expired,
-    /// It was used as often as it may be.
+    /// The invite was used as often as it may be.
     Exhausted,
     /// The key's membership was revoked, and the invite is older than that.
     Banned,
 }
 
 impl JoinRefusal {
-    /// As `/join` answers it.
+    /// The code that `/join` answers.
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
@@ -143,7 +143,6 @@ impl JoinRefusal {
 /// What an invite that has neither expired nor been revoked can do still.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct OpenInvite {
-    /// When it was made.
     pub made_at: Timestamp,
     /// Whether it has uses left.
     pub has_uses: bool,
@@ -194,7 +193,6 @@ pub(super) struct Preset {
 }
 
 impl Invite {
-    /// A row of `invite`.
     pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
         Ok(Self {
             id: row.text("id")?,

@@ -35,11 +35,11 @@ pub trait Meshes: Send + Sync + 'static {
 /// A mesh.
 #[derive(Clone, Debug)]
 pub struct Mesh {
-    /// Its id.
+    /// The mesh's id.
     pub id: MeshId,
-    /// Its short name, as commands take it. Not unique among archived ones.
+    /// The short name that commands take, not unique among archived meshes.
     pub slug: String,
-    /// Its name.
+    /// The mesh's name.
     pub name: String,
     /// The key that signs its invites.
     pub owner_key: Option<Key>,
@@ -48,7 +48,7 @@ pub struct Mesh {
     pub owner_secret_key: Option<String>,
     /// A shared secret that invites carry to clients. Never printed.
     pub root_key: Option<String>,
-    /// Which of its own fields a member may edit.
+    /// The own fields that a member may edit.
     pub self_editable: Value,
     /// When it was made.
     pub created_at: Timestamp,
@@ -72,11 +72,11 @@ pub struct MeshSummary {
 /// A mesh to create.
 #[derive(Clone, Debug)]
 pub struct NewMesh {
-    /// Its id.
+    /// The mesh's id.
     pub id: MeshId,
-    /// Its short name.
+    /// The mesh's short name.
     pub slug: String,
-    /// Its name.
+    /// The mesh's name.
     pub name: String,
     /// The owner's key.
     pub owner_key: Key,
@@ -89,7 +89,6 @@ pub struct NewMesh {
 }
 
 impl Mesh {
-    /// A row of `mesh`.
     pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
         Ok(Self {
             id: row.id("id")?,

@@ -37,7 +37,7 @@ pub trait Presences: Send + Sync + 'static {
     /// Writes what changed about open presences.
     async fn update(&self, changes: &[PresenceChange]) -> Result<()>;
 
-    /// These presences were heard of, those among them that are open.
+    /// Notes that these presences were heard of; ended ones stay ended.
     async fn touch(&self, now: Timestamp, presences: &[PresenceId]) -> Result<()>;
 
     /// A presence's socket closed and its grace began: saves the member's
@@ -75,11 +75,11 @@ pub struct OpenPresence {
 pub struct ReattachPresence {
     /// The client's own name for the session, if it is to change.
     pub session_id: Option<String>,
-    /// Its directory.
+    /// The session's working directory.
     pub cwd: String,
-    /// Its process.
+    /// The session's process.
     pub pid: i32,
-    /// Its name, if it gave one.
+    /// The session's name, if it gave one.
     pub display_name: Option<String>,
     /// The node that holds it now.
     pub node: String,
@@ -90,9 +90,9 @@ pub struct ReattachPresence {
 /// Something changed about an open presence; `None` leaves a field.
 #[derive(Clone, Debug)]
 pub struct PresenceChange {
-    /// Which.
+    /// The presence's id.
     pub id: PresenceId,
-    /// Its status, with where it came from and since when.
+    /// The status, with where it came from and since when.
     pub status: Option<(Status, StatusSource, Timestamp)>,
     /// What it says it is doing.
     pub summary: Option<String>,
@@ -102,7 +102,7 @@ pub struct PresenceChange {
     pub visible: Option<bool>,
     /// What it says of itself.
     pub profile: Option<Profile>,
-    /// Its counters.
+    /// The session's counters.
     pub stats: Option<Stats>,
 }
 
@@ -136,11 +136,11 @@ impl PresenceChange {
 /// A presence whose socket closed.
 #[derive(Clone, Debug)]
 pub struct SuspendPresence {
-    /// Which.
+    /// The presence's id.
     pub id: PresenceId,
-    /// Its mesh.
+    /// The presence's mesh.
     pub mesh: MeshId,
-    /// Its member.
+    /// The presence's member.
     pub member: MemberId,
     /// The member's key: claims on it are let go.
     pub member_key: Key,
@@ -153,9 +153,9 @@ pub struct SuspendPresence {
 /// A presence that ends.
 #[derive(Clone, Debug)]
 pub struct EndPresence {
-    /// Which.
+    /// The presence's id.
     pub id: PresenceId,
-    /// Its mesh: a row of another is not touched.
+    /// The presence's mesh; a row of another mesh is not touched.
     pub mesh: MeshId,
     /// Only if it is this member's; `None`: whosever it is.
     pub member: Option<MemberId>,

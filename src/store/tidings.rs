@@ -14,10 +14,10 @@ pub struct PoolUse {
 /// What another program changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Changes {
-    /// Nothing.
+    /// Nothing changed.
     None,
-    /// These meshes.
+    /// Something changed in these meshes.
     Meshes(Vec<MeshId>),
-    /// Something; the store cannot tell what.
+    /// Something changed, and the store cannot tell what.
     Unknown,
 }

@@ -38,7 +38,7 @@ pub(crate) struct Point {
 pub(crate) struct Series(VecDeque<Point>);
 
 impl Series {
-    /// One more; the oldest goes if there are too many.
+    /// Adds a point; the oldest goes if there are too many.
     pub(crate) fn push(&mut self, point: Point) {
         if self.0.len() >= limits::SERIES_POINTS_MAX {
             self.0.pop_front();

@@ -37,7 +37,6 @@ pub(crate) struct Confirmations {
 }
 
 impl Confirmations {
-    /// The session has something to report.
     pub(crate) fn report(&self, session: &Arc<Session>) {
         if !session.is_in_confirmations.swap(true, Ordering::AcqRel) {
             self.sessions.lock().push(Arc::clone(session));

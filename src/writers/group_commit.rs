@@ -37,7 +37,7 @@ pub enum Refused {
     Unavailable,
     /// The store will never take it.
     Rejected,
-    /// As much waits already as may.
+    /// The queue is full.
     Full(Quota),
 }
 

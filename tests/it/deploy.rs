@@ -65,7 +65,7 @@ fn unit() -> BTreeMap<String, Vec<(String, String)>> {
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
-        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        if let Some(name) = line.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
             current = Some(name.to_owned());
             continue;
         }
@@ -87,7 +87,7 @@ fn unit_values<'a>(
 
 fn strings(list: &Yaml) -> Vec<String> {
     let list = list.as_sequence().unwrap_or_else(|| panic!("a list: {list:?}"));
-    list.iter().map(|it| it.as_str().expect("text").to_owned()).collect()
+    list.iter().map(|text| text.as_str().expect("text").to_owned()).collect()
 }
 
 fn mapping(of: &Yaml) -> Env {
@@ -169,10 +169,11 @@ fn environments() -> Vec<(&'static str, Env)> {
         (name.to_owned(), value.to_owned())
     });
     all.push(("systemd", of_unit.collect()));
-    let of_image = dockerfile().instructions.into_iter().filter_map(|it| match it {
-        Instruction::Env(env) => Some(env.vars),
-        _ => None,
-    });
+    let of_image =
+        dockerfile().instructions.into_iter().filter_map(|instruction| match instruction {
+            Instruction::Env(env) => Some(env.vars),
+            _ => None,
+        });
     let of_image = of_image.flatten().map(|var| (var.key.content, var.value.to_string()));
     all.push(("Dockerfile", of_image.filter(|(name, _)| name != "PATH").collect()));
     all
@@ -183,7 +184,7 @@ fn every_variable_is_a_setting_and_all_values_are_valid_together() {
     for (file, env) in environments() {
         assert!(!env.is_empty(), "{file}");
         for name in env.keys() {
-            assert!(SETTINGS.iter().any(|it| it.name == name), "{file} sets {name}");
+            assert!(SETTINGS.iter().any(|setting| setting.name == name), "{file} sets {name}");
         }
         let home = |name: &str| (name == "CLAUDEMESH_DATA_DIR").then(|| "/data".to_owned());
         let config = Config::load(&|name| env.get(name).cloned().or_else(|| home(name)));
@@ -237,8 +238,10 @@ fn every_path_that_is_copied_or_mounted_is_there() {
     let mut paths: Vec<PathBuf> = Vec::new();
     for path in ["fly.toml", "deploy/fly/valkey.toml"] {
         let config = fly(path);
-        paths.extend(config["build"].get("dockerfile").and_then(|it| it.as_str()).map(Into::into));
-        for file in config.get("files").and_then(|it| it.as_array()).into_iter().flatten() {
+        paths.extend(
+            config["build"].get("dockerfile").and_then(|path| path.as_str()).map(Into::into),
+        );
+        for file in config.get("files").and_then(|files| files.as_array()).into_iter().flatten() {
             paths.push(file["local_path"].as_str().expect("a path").into());
         }
     }
@@ -266,7 +269,7 @@ fn every_path_that_is_copied_or_mounted_is_there() {
         }
         for source in copy.sources {
             let line = format!("!{}", source.content);
-            assert!(ignored.lines().any(|it| it == line), "{line} in .dockerignore");
+            assert!(ignored.lines().any(|entry| entry == line), "{line} in .dockerignore");
             paths.push(source.content.into());
         }
     }
@@ -278,7 +281,8 @@ fn every_path_that_is_copied_or_mounted_is_there() {
 
 #[test]
 fn there_is_time_to_drain() {
-    let default = SETTINGS.iter().find(|it| it.name == "DRAIN_SECONDS").expect("a setting").default;
+    let default =
+        SETTINGS.iter().find(|setting| setting.name == "DRAIN_SECONDS").expect("a setting").default;
     let drain = |env: &Env| -> i64 {
         env.get("DRAIN_SECONDS").map_or(default, String::as_str).parse().expect("seconds")
     };
@@ -291,14 +295,17 @@ fn there_is_time_to_drain() {
     let given = pod["terminationGracePeriodSeconds"].as_i64().expect("seconds");
     assert!(given > before.expect("seconds") + drain(&environments["kubernetes"]));
     let unit = unit();
-    let stop: i64 =
-        unit_values(&unit, "TimeoutStopSec").next().and_then(|it| it.parse().ok()).expect("it");
+    let stop: i64 = unit_values(&unit, "TimeoutStopSec")
+        .next()
+        .and_then(|seconds| seconds.parse().ok())
+        .expect("it");
     assert!(stop > drain(&environments["systemd"]));
     for (name, service) in broker_services(&compose()) {
         let env = mapping(&service["environment"]);
         if name != "migrate" {
-            let given = service["stop_grace_period"].as_str().and_then(|it| it.strip_suffix('s'));
-            let given: i64 = given.and_then(|it| it.parse().ok()).expect("seconds");
+            let given =
+                service["stop_grace_period"].as_str().and_then(|span| span.strip_suffix('s'));
+            let given: i64 = given.and_then(|seconds| seconds.parse().ok()).expect("seconds");
             assert!(given > drain(&env), "{name}");
         }
     }
@@ -349,7 +356,7 @@ fn the_balancer_and_the_scrapes_know_every_node_and_the_port() {
     assert_eq!(nodes.len(), 3);
     let caddy = text_of("deploy/compose/Caddyfile");
     let line = caddy.lines().find_map(|line| line.trim().strip_prefix("reverse_proxy "));
-    let line = line.and_then(|it| it.strip_suffix(" {")).expect("a proxy");
+    let line = line.and_then(|opening| opening.strip_suffix(" {")).expect("a proxy");
     assert_eq!(line.split(' ').collect::<Vec<_>>(), nodes);
     assert_eq!(caddy.matches('{').count(), caddy.matches('}').count());
     let scrape = yaml("deploy/compose/prometheus.yml").remove(0);
@@ -361,7 +368,7 @@ fn the_balancer_and_the_scrapes_know_every_node_and_the_port() {
     let config = fly("fly.toml");
     let port = config["http_service"]["internal_port"].as_integer();
     assert_eq!(port, config["metrics"]["port"].as_integer());
-    assert_eq!(port.map(|it| it.to_string()).as_deref(), config["env"]["BROKER_PORT"].as_str());
+    assert_eq!(port.map(|port| port.to_string()).as_deref(), config["env"]["BROKER_PORT"].as_str());
 }
 
 #[test]

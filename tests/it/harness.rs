@@ -47,7 +47,9 @@ pub async fn until_in_grace(raw: &mut Raw, probe: &str, name: &str) {
         let asked = json!({ "type": "message_status", "messageId": probe });
         let recipients = raw.ask(asked).await["recipients"].clone();
         let recipients = recipients.as_array().expect("recipients");
-        recipients.iter().any(|one| one["name"] == name && one["status"] == "held")
+        recipients
+            .iter()
+            .any(|recipient| recipient["name"] == name && recipient["status"] == "held")
     })
     .await;
 }

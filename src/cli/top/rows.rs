@@ -34,7 +34,7 @@ pub(super) fn print(shown: &Shown) -> anyhow::Result<()> {
         }
         if !mesh.held.is_empty() {
             output::line("")?;
-            output::table(HELD_HEADINGS, mesh.held.iter().map(|one| held(one, shown.at)))?;
+            output::table(HELD_HEADINGS, mesh.held.iter().map(|waiting| held(waiting, shown.at)))?;
         }
     }
     if let Some(point) = &shown.point {

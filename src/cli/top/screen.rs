@@ -222,14 +222,13 @@ fn draw_mesh(frame: &mut Frame<'_>, area: Rect, shown: &Shown) {
     let title = format!(" {}: peers {} ", printable(&mesh.slug), mesh.peers.len());
     let of_peers = table(title, &rows::PEER_HEADINGS, rows.collect(), &[3, 2, 1, 2, 2, 2, 2]);
     frame.render_widget(of_peers, peers);
-    let rows = mesh.held.iter().map(|one| row(&rows::held(one, shown.at), 1, Color::Reset));
+    let rows = mesh.held.iter().map(|held| row(&rows::held(held, shown.at), 1, Color::Reset));
     frame.render_widget(
         table(" held ".to_owned(), &rows::HELD_HEADINGS, rows.collect(), &[4, 1, 2]),
         held,
     );
 }
 
-/// A row of which one cell has a colour of its own.
 fn row(cells: &[String], coloured: usize, color: Color) -> Row<'static> {
     Row::new(cells.iter().enumerate().map(|(index, text)| {
         let color = if index == coloured { color } else { Color::Reset };

@@ -12,7 +12,6 @@ use crate::vitals::series::Point;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Shown {
     pub(super) at: Timestamp,
-    /// The node that answers.
     pub(super) node: NodeId,
     pub(super) nodes: Vec<NodeView>,
     pub(super) meshes: Vec<MeshView>,

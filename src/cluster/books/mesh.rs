@@ -35,7 +35,7 @@ pub enum Renewal {
     Held,
     /// Another holder has it, or it was revoked.
     Replaced,
-    /// It ended meanwhile: its peers were told that it left.
+    /// The presence ended meanwhile: its peers were told that it left.
     Ended,
 }
 
@@ -285,7 +285,8 @@ impl MeshBooks {
     /// Every lease, in the order of the presences' ids.
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
-        let mut lines: Vec<_> = self.leases.keys().filter_map(|one| self.line(one)).collect();
+        let mut lines: Vec<_> =
+            self.leases.keys().filter_map(|presence| self.line(presence)).collect();
         lines.sort_by(|a, b| a.presence.cmp(&b.presence));
         lines
     }

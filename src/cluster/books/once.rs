@@ -33,7 +33,7 @@ impl Digests {
         true
     }
 
-    /// As `use_once`, for one that was used before.
+    /// Notes a digest that an earlier life has used.
     pub(in crate::cluster) fn remember(&mut self, now_ms: u64, digest: [u8; 32], expires_ms: u64) {
         if expires_ms > now_ms && self.expiries.insert(digest, expires_ms).is_none() {
             self.by_expiry.insert((expires_ms, digest));

@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Later: the connection counts as dead and is replaced.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// As above with the wait for a turn.
+/// The bound of a call together with its wait for a turn.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Calls of one connection under way. More: they wait, within [`CALL_TIMEOUT`].

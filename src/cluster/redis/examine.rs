@@ -58,8 +58,8 @@ pub enum Need {
 /// the reason.
 pub async fn examine(settings: &RedisSettings) -> Result<RedisFacts> {
     // The servers of a Redis Cluster are set up alike: one of them is asked.
-    let one = RedisSettings { cluster_mode: false, ..settings.clone() };
-    let opener = Opener::new(&one).map_err(unavailable)?;
+    let plain = RedisSettings { cluster_mode: false, ..settings.clone() };
+    let opener = Opener::new(&plain).map_err(unavailable)?;
     let mut facts = ask(&mut opener.open().await.map_err(unavailable)?).await?;
     let opener = Opener::new(settings).map_err(unavailable)?;
     let connection = opener.open().await.map_err(unavailable)?;

@@ -47,7 +47,7 @@ impl Clone for Fallback {
 /// What a node knows of one mesh by itself: for whoever checks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Knowledge {
-    /// Its own leases.
+    /// The node's own leases.
     pub lines: Vec<Line>,
     /// Leases of the whole mesh when Redis last said, and this node's then.
     pub seen: Option<(u32, u32)>,
@@ -337,9 +337,9 @@ impl Fallback {
         Reseed { open: open.collect(), in_grace, ended }
     }
 
-    /// These could not be told yet.
+    /// Keeps ends that could not be told yet, to be told later.
     pub fn put_back_ended(&self, ended: &[Ended]) {
-        ended.iter().for_each(|one| self.note_ended(one.clone()));
+        ended.iter().for_each(|presence| self.note_ended(presence.clone()));
     }
 
     pub(super) fn with_extras<T>(

@@ -43,7 +43,7 @@ pub(super) struct Keeper {
     pub(super) bus: Arc<Bus>,
     /// Nodes that gave a sign lately, this one included.
     pub(super) nodes: AtomicU32,
-    /// Those that sign otherwise, or were never there.
+    /// Nodes that sign otherwise, or were never there.
     pub(super) strangers: AtomicU32,
     /// The link has a new connection.
     pub(super) link_is_up: Notify,

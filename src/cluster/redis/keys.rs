@@ -61,7 +61,6 @@ impl Keys {
         self.of_mesh(mesh, "nodes")
     }
 
-    /// All nodes.
     pub(super) fn nodes(&self) -> String {
         format!("{}nodes", self.prefix)
     }
@@ -98,7 +97,6 @@ impl Keys {
         self.of_mesh(mesh, "bus")
     }
 
-    /// The mesh whose channel this is.
     pub(super) fn mesh_of_channel(&self, channel: &str) -> Option<MeshId> {
         let tagged = channel.strip_prefix(&self.prefix)?.strip_suffix(":bus")?;
         Some(MeshId::from(tagged.strip_prefix('{')?.strip_suffix('}')?))

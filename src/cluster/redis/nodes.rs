@@ -17,7 +17,7 @@ const KIND: &str = "node";
 /// This node's word, and those of the others.
 pub(super) struct Nodes {
     leases: Arc<Leases>,
-    /// As it stands in the set of nodes.
+    /// This node's text in the set of nodes.
     origin: String,
     /// What this node said last: all there is while Redis is away.
     own: Mutex<Option<NodeRecord>>,

@@ -51,17 +51,17 @@ impl fmt::Debug for ClusterKey {
 pub struct FrameWords<'a> {
     /// Where it was published.
     pub channel: &'a str,
-    /// By which node.
+    /// The node that published.
     pub node: &'a str,
-    /// By which process of it.
+    /// The process of that node.
     pub incarnation: u64,
-    /// Its number.
+    /// The frame's number.
     pub seq: u64,
     /// Whether the channel is new to its origin.
     pub first: bool,
-    /// For the mesh's nodes.
+    /// The part for the mesh's nodes.
     pub body: Option<&'a [u8]>,
-    /// For the buses.
+    /// The part for the buses.
     pub control: Option<&'a [u8]>,
 }
 
@@ -96,7 +96,7 @@ impl Signer {
 }
 
 impl Seals {
-    /// Under that key.
+    /// Seals under that key.
     #[must_use]
     pub fn new(key: &ClusterKey) -> Self {
         Self {
@@ -179,7 +179,7 @@ impl Seals {
         self.signing.over(kind, parts).finalize().into_bytes().into()
     }
 
-    /// In constant time.
+    /// Whether the signature fits, compared in constant time.
     fn is_signed(&self, kind: &str, parts: &[&[u8]], signature: &[u8]) -> bool {
         std::iter::once(&self.signing)
             .chain(&self.others)

@@ -25,6 +25,6 @@ pub struct RedisSettings {
     pub lease_ttl_ms: u64,
     /// What every key and channel begins with, before the cluster's id.
     pub key_prefix: String,
-    /// Which cluster it is, and what its nodes sign by.
+    /// The cluster's id, and what its nodes sign by.
     pub cluster_key: ClusterKey,
 }

@@ -18,7 +18,6 @@ pub(super) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// A member, here or not.
     pub(super) fn of_member(member: &'a Member) -> Self {
         Self {
             member: &member.id,
@@ -28,7 +27,6 @@ impl<'a> Candidate<'a> {
         }
     }
 
-    /// A presence, and the member whose it is.
     pub(super) fn of_presence(record: &'a PresenceRecord, member: Option<&'a Member>) -> Self {
         Self {
             member: &record.member,
@@ -59,9 +57,8 @@ impl<'a> Candidate<'a> {
 /// What a word means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning<T> {
-    /// These, all of one member.
+    /// The presences or members meant, all of one member.
     These(Vec<T>),
-    /// Nobody.
     Nobody,
     /// More than one member: the sentence that says so.
     Ambiguous(String),
@@ -98,7 +95,7 @@ pub(super) fn meant<'a, T>(
 }
 
 fn ambiguous(word: &str, members: &[&Candidate<'_>]) -> String {
-    let shown = members.iter().take(limits::CANDIDATES_MAX).map(|one| one.describe());
+    let shown = members.iter().take(limits::CANDIDATES_MAX).map(|candidate| candidate.describe());
     let mut list = shown.collect::<Vec<_>>().join(", ");
     if members.len() > limits::CANDIDATES_MAX {
         list.push_str(", and others");

@@ -117,7 +117,6 @@ async fn produce(
     }
 }
 
-/// What the reader has been told.
 #[derive(Default)]
 struct Shown {
     mesh: Option<Mesh>,
@@ -130,7 +129,6 @@ struct Shown {
 }
 
 impl Shown {
-    /// The next event, if anything is new.
     async fn next(&mut self, state: &Arc<HttpState>) -> Result<Option<Event>, Refused> {
         let overview = overview::current(state).await?;
         let (detail, rows) = match &self.mesh {

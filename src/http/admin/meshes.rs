@@ -32,7 +32,6 @@ pub(super) async fn mesh(State(state): State<Arc<HttpState>>, Path(id): Path<Str
     .await
 }
 
-/// The mesh with that id or slug.
 pub(super) async fn find(state: &HttpState, id_or_slug: &str) -> Result<Mesh, Refused> {
     // No text in Postgres holds it, so nothing is called so.
     if id_or_slug.contains('\0') {
@@ -51,7 +50,6 @@ pub(super) async fn leases(state: &HttpState, mesh: &Mesh) -> Result<Vec<LeaseVi
     Ok(leases)
 }
 
-/// All of it.
 pub(super) async fn detail(state: &HttpState, mesh: &Mesh) -> Result<MeshDetail, Refused> {
     let leases = leases(state, mesh).await?;
     let queued = state.stores.messages.queued(&mesh.id, limits::ADMIN_QUEUED_MAX).await?;
@@ -81,7 +79,7 @@ fn names<'a>(members: &'a [Member], leases: &'a [LeaseView]) -> HashMap<&'a str,
         let key = lease.record.session_key.as_ref()?;
         Some((key.as_str(), lease.record.display_name.as_str()))
     });
-    let members = members.iter().map(|one| (one.key.as_str(), one.display_name.as_str()));
+    let members = members.iter().map(|member| (member.key.as_str(), member.display_name.as_str()));
     sessions.chain(members).collect()
 }
 

@@ -17,7 +17,6 @@ use crate::vitals::series::Point;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Nodes {
     pub(crate) at: Timestamp,
-    /// The node that answers.
     pub(crate) node: NodeId,
     pub(crate) nodes: Vec<NodeView>,
 }
@@ -40,7 +39,6 @@ pub(crate) struct Series {
     pub(crate) points: Vec<Point>,
 }
 
-/// A node, as it last said.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct NodeView {
@@ -75,7 +73,6 @@ impl From<&NodeRecord> for NodeView {
     }
 }
 
-/// A mesh in a listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MeshView {
@@ -96,7 +93,6 @@ pub(crate) struct MeshView {
     pub(crate) nodes: Vec<NodeId>,
 }
 
-/// A presence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PeerView {
@@ -136,7 +132,6 @@ impl From<&LeaseView> for PeerView {
     }
 }
 
-/// A lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LeaseRow {
@@ -165,7 +160,6 @@ impl From<&LeaseView> for LeaseRow {
     }
 }
 
-/// What waits for one recipient.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct HeldView {
@@ -175,16 +169,15 @@ pub(crate) struct HeldView {
     pub(crate) name: Option<String>,
     pub(crate) messages: u64,
     pub(crate) ciphertext_bytes: i64,
-    /// Those of each priority.
+    /// Envelopes of each priority.
     pub(crate) now: u64,
     pub(crate) next: u64,
     pub(crate) low: u64,
-    /// Those that some presence is about to get.
+    /// Envelopes that some presence is about to get.
     pub(crate) claimed: u64,
     pub(crate) oldest_at: Timestamp,
 }
 
-/// One mesh, in full.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct MeshDetail {
@@ -200,7 +193,6 @@ pub(crate) struct MeshDetail {
     pub(crate) held_truncated: bool,
 }
 
-/// A row of the audit chain.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AuditView {

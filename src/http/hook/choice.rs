@@ -52,9 +52,7 @@ enum Fit {
 /// Whom a hook means.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This one.
     One(Found),
-    /// Nobody that is here.
     Nobody,
     /// Presences of several members, of whom none may be guessed.
     Several,
@@ -121,11 +119,11 @@ pub(super) fn choose(found: Vec<Found>, word: &Word) -> Choice {
         && best.0 < Fit::Session
         && found
             .iter()
-            .filter(|one| one.fit(word) < Fit::Session)
-            .all(|one| one.fit(word) >= best.0);
-    let best: Vec<Found> = found.into_iter().filter(|one| rank(one) == best).collect();
+            .filter(|found| found.fit(word) < Fit::Session)
+            .all(|found| found.fit(word) >= best.0);
+    let best: Vec<Found> = found.into_iter().filter(|found| rank(found) == best).collect();
     let member = |one: &Found| (one.record.mesh.clone(), one.record.member.clone());
-    let is_of_one = best.iter().all(|one| member(one) == member(&best[0]));
+    let is_of_one = best.iter().all(|found| member(found) == member(&best[0]));
     if is_cut || !is_of_one {
         return Choice::Several;
     }

@@ -34,7 +34,6 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(30);
 /// first to the second.
 const RESTART_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// One of the programs.
 #[derive(Debug)]
 pub(super) enum Service {
     Postgres(Postgres),
@@ -326,7 +325,6 @@ impl Member {
     }
 }
 
-/// The member that ends next.
 async fn next_end(members: &mut [Member]) -> (usize, String) {
     let mut ends: FuturesUnordered<_> = members
         .iter_mut()

@@ -16,7 +16,6 @@ use crate::config::process_env;
 /// Variables that the nodes get besides those of this process.
 pub(super) type Environment = BTreeMap<&'static str, String>;
 
-/// A node, and how to run it.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) name: String,

@@ -18,7 +18,6 @@ const DATABASE: &str = "claudemesh";
 /// Connections for sixteen nodes with the default pool, and some for people.
 const CONNECTIONS_MAX: u32 = 200;
 
-/// The server, and how to run it.
 #[derive(Debug)]
 pub(super) struct Postgres {
     programs: PathBuf,

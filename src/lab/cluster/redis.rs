@@ -24,7 +24,6 @@ timeout 0
 tcp-keepalive 60
 ";
 
-/// The server, and how to run it.
 #[derive(Debug)]
 pub(super) struct Redis {
     program: PathBuf,
@@ -51,12 +50,12 @@ impl Redis {
         format!("redis://:{}@127.0.0.1:{}/", self.password, self.port.number())
     }
 
-    /// Writes the configuration: a password has no place in a command line.
+    /// Writes the configuration: a password does not belong in a command line.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         make_folder(&self.folder, self.user)?;
         let (port, password) = (self.port.number(), &self.password);
-        let place = format!("bind 127.0.0.1\nport {port}\nrequirepass {password}\n");
-        write_for(&self.configuration, &format!("{place}{CONFIGURATION}"), self.user)
+        let listening = format!("bind 127.0.0.1\nport {port}\nrequirepass {password}\n");
+        write_for(&self.configuration, &format!("{listening}{CONFIGURATION}"), self.user)
     }
 
     /// The command that runs the server.

@@ -49,7 +49,6 @@ impl Transcript {
         self.print(&if self.steps.len() == 1 { heading } else { format!("\n{heading}") })
     }
 
-    /// Notes something that is so.
     pub(super) fn note(&mut self, who: &str, text: &str) -> io::Result<()> {
         self.line(who, "note", text, "0")
     }

@@ -65,7 +65,7 @@ impl Room {
         !self.doubts.swap(true, Ordering::AcqRel)
     }
 
-    /// That is done.
+    /// Notes that the reading of members is done.
     pub fn end_doubt(&self) {
         self.doubts.store(false, Ordering::Release);
     }

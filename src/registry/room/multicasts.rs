@@ -96,7 +96,7 @@ impl Room {
         !self.looks.swap(true, Ordering::AcqRel)
     }
 
-    /// That is done.
+    /// Notes that the look at the store is done.
     pub fn end_look(&self) {
         self.looks.store(false, Ordering::Release);
     }

@@ -65,7 +65,7 @@ impl Directs {
         self.open += 1;
     }
 
-    /// As `fly`, for one that a drain found.
+    /// Lets a message fly that a drain found.
     pub(super) fn fly_found(&mut self, delivery: &Delivery) {
         if self.found.len() >= limits::FOUND_DELIVERIES_MAX {
             self.found.pop_front();

@@ -19,7 +19,7 @@ impl Pings {
         Self { left: limits::PINGS_PER_SECOND_MAX, since: Instant::now() }
     }
 
-    /// One more, now; until when nothing more is to be read.
+    /// Counts a ping that came now; returns until when nothing more is to be read.
     fn add(&mut self, now: Instant) -> Option<Instant> {
         const SECOND: Duration = Duration::from_secs(1);
         if now.saturating_duration_since(self.since) >= SECOND {

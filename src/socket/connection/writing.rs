@@ -111,7 +111,8 @@ enum Unwritten {
 impl Unwritten {
     fn of(error: axum::Error) -> Self {
         use tokio_tungstenite::tungstenite::Error;
-        let source = std::error::Error::source(&error).and_then(|it| it.downcast_ref::<Error>());
+        let source =
+            std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Error>());
         match source {
             Some(Error::WriteBufferFull(message)) => Self::TooLarge(message.len()),
             _ => Self::Gone,

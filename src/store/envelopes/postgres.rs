@@ -96,7 +96,7 @@ impl<'a> Arrays<'a> {
     }
 }
 
-/// What the statement answered, a place per row.
+/// What the statement answered, an element of each list per row.
 struct Answers {
     seq: Vec<Option<i64>>,
     previous: Vec<i64>,

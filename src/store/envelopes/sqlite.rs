@@ -22,7 +22,7 @@ use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, Wait
 /// An idempotence key: mesh, sender, the sender's own id for the message.
 type SendKey<'a> = (&'a MeshId, &'a MemberId, &'a str);
 
-/// An envelope to be written, and its place in its mesh.
+/// An envelope to be written, with its seq in its mesh.
 type Row<'a> = (&'a NewEnvelope, i64);
 
 /// Mesh, the name within it, the most rows to look at.
@@ -131,7 +131,7 @@ impl Envelopes for SqliteStore {
     }
 }
 
-/// For each mesh that has one, the place of its last multicast that is kept.
+/// For each mesh that has one, the seq of its last multicast that is kept.
 pub(in crate::store) async fn multicast_positions<'a>(
     tx: &mut Tx,
     meshes: impl IntoIterator<Item = &'a MeshId>,

@@ -39,7 +39,6 @@ const AGE_MAX: Duration = Duration::from_secs(540);
 /// One statement, from sending it to its answer. Later: `Unavailable`. Above
 /// the server's own `statement_timeout`, which cancels cleanly.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// A migration.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// Work under way when the store is closed. Later: it is cut off.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);

@@ -19,7 +19,7 @@ pub(super) struct Writer {
     unknown: HashMap<(MeshId, MemberId), Instant>,
 }
 
-/// Some envelopes of a batch, in its order, with their places in it.
+/// Some envelopes of a batch, in its order, with their positions in it.
 type Part = Vec<(usize, NewEnvelope)>;
 
 /// The fates of a batch, a slot per envelope.
@@ -31,8 +31,8 @@ impl Fates {
     }
 
     fn decide_all(&mut self, part: Part, outcome: &Outcome) {
-        for placed in part {
-            self.decide(placed, outcome.clone());
+        for positioned in part {
+            self.decide(positioned, outcome.clone());
         }
     }
 }
@@ -66,7 +66,7 @@ impl Writer {
         self.in_parts(store, envelopes, refusals, None).await
     }
 
-    /// Those of the batch that are refused without being written, by place.
+    /// Envelopes that are refused without being written, by position.
     async fn weigh(
         &mut self,
         store: &dyn Envelopes,
@@ -148,14 +148,14 @@ impl Writer {
             if part.is_empty() {
                 continue;
             }
-            let (places, envelopes): (Vec<usize>, Vec<NewEnvelope>) = part.into_iter().unzip();
+            let (positions, envelopes): (Vec<usize>, Vec<NewEnvelope>) = part.into_iter().unzip();
             let accepted = store.accept(Timestamp::now(), &envelopes).await;
             let settled = settled(accepted, envelopes.len());
-            let part: Part = places.into_iter().zip(envelopes).collect();
+            let part: Part = positions.into_iter().zip(envelopes).collect();
             match settled {
                 Ok(outcomes) => {
-                    for (placed, outcome) in part.into_iter().zip(outcomes) {
-                        fates.decide(placed, outcome);
+                    for (positioned, outcome) in part.into_iter().zip(outcomes) {
+                        fates.decide(positioned, outcome);
                     }
                 }
                 Err(error) => parts = self.split(part, &error, parts, fates),
@@ -264,17 +264,17 @@ async fn repeat_or_refuse(
     if over.is_empty() {
         return;
     }
-    let (places, envelopes): (Vec<usize>, Vec<NewEnvelope>) = over.into_iter().unzip();
+    let (positions, envelopes): (Vec<usize>, Vec<NewEnvelope>) = over.into_iter().unzip();
     let mut known = match store.repeats(&envelopes).await {
         Ok(known) => known,
         Err(error) => {
             tracing::warn!(%error, "sends over a quota could not be looked up");
-            let over = places.into_iter().zip(envelopes).collect();
+            let over = positions.into_iter().zip(envelopes).collect();
             return fates.decide_all(over, &Err(Refused::Unavailable));
         }
     };
     known.resize(envelopes.len(), None);
-    for ((at, envelope), known) in places.into_iter().zip(envelopes).zip(known) {
+    for ((at, envelope), known) in positions.into_iter().zip(envelopes).zip(known) {
         let outcome = match known {
             Some(id) => Ok(Accepted::Duplicate { id }),
             None => Err(refusals.get(&at).copied().unwrap_or(Refused::Rejected)),

@@ -38,9 +38,8 @@ const ALL: [Quota; 3] = [Quota::Mailbox, Quota::Sender, Quota::Mesh];
 /// What may become of a send, as far as quotas are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It was taken from the allowances.
+    /// The send was taken from the allowances.
     Taken,
-    /// That one is full.
     Full(Quota),
     /// Some allowance does not reach: measure first.
     Unmeasured,

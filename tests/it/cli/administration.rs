@@ -3,8 +3,8 @@
 use super::*;
 
 fn is_hex(value: &Value, digits: usize) -> bool {
-    value.as_str().is_some_and(|it| {
-        it.len() == digits && it.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    value.as_str().is_some_and(|hex| {
+        hex.len() == digits && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
@@ -148,13 +148,16 @@ fn an_invite_is_revoked_by_link_token_or_id_and_once() {
     assert_eq!(again.0, "invite_not_found");
     place.json(&["invite", "create", "team"]);
     let list = place.json(&["invite", "list", "team"]);
-    let state = |it: &Value| text(&it["state"]);
+    let state = |invite: &Value| text(&invite["state"]);
     let invites = list["invites"].as_array().expect("a list");
-    let newest = invites.iter().find(|it| state(it) == "usable").expect("the third");
+    let newest = invites.iter().find(|invite| state(invite) == "usable").expect("the third");
     place.json(&["invite", "revoke", &text(&newest["id"])]);
     let list = place.json(&["invite", "list", "team"]);
     let invites = list["invites"].as_array().expect("a list");
-    assert!(invites.len() == 3 && invites.iter().all(|it| state(it) == "revoked"), "{list}");
+    assert!(
+        invites.len() == 3 && invites.iter().all(|invite| state(invite) == "revoked"),
+        "{list}"
+    );
 }
 
 #[test]
@@ -217,7 +220,7 @@ async fn the_owner_stays_admin_and_cannot_be_banned() {
     assert_eq!(again["changed"], false);
     let list = place.json(&["member", "list", "team"]);
     let members = list["members"].as_array().expect("a list");
-    assert!(members.iter().all(|it| it["role"] == "admin"), "{list}");
+    assert!(members.iter().all(|member| member["role"] == "admin"), "{list}");
 }
 
 #[tokio::test]
@@ -229,7 +232,7 @@ async fn grants_are_set_emptied_and_restored() {
     let kept = || {
         let list = place.json(&["member", "list", "team"]);
         let members = list["members"].as_array().expect("a list");
-        let ada = members.iter().find(|it| it["displayName"] == "ada").expect("listed");
+        let ada = members.iter().find(|member| member["displayName"] == "ada").expect("listed");
         ada["grants"][&owner].clone()
     };
 

@@ -27,7 +27,7 @@ fn good(args: &[&str]) -> (Value, Value) {
         assert_eq!(checks[count], 0, "{count} in {checks}");
     }
     let left = std::fs::read_dir(place.path()).expect("readable").flatten();
-    let left: Vec<_> = left.map(|it| it.file_name()).collect();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("bench")), "left: {left:?}");
     (summary, round)
 }

@@ -33,7 +33,8 @@ async fn next(inbox: &mut Inbox, what: &str, wanted: impl Fn(&Inbound) -> bool) 
 }
 
 async fn text(inbox: &mut Inbox) -> String {
-    let message = next(inbox, "message", |it| matches!(it, Inbound::Message { .. })).await;
+    let message =
+        next(inbox, "message", |inbound| matches!(inbound, Inbound::Message { .. })).await;
     message.text().expect("a text for this peer").to_owned()
 }
 
@@ -85,7 +86,7 @@ async fn requests_are_answered_by_their_kind() {
     assert_eq!(ada.groups[0].name, "dev");
     admin.ask(&LeaveGroup { name: "dev".to_owned() }).await.expect("left");
     admin.ask(&SetVisible { visible: false }).await.expect("hidden");
-    assert!(!bob.list_peers().await.expect("a list").iter().any(|it| it.display_name == "ada"));
+    assert!(!bob.list_peers().await.expect("a list").iter().any(|peer| peer.display_name == "ada"));
     let ack = admin.send(bob.pubkey().as_str(), Priority::Now, "hi").await.expect("accepted");
     assert_eq!(text(&mut bob_inbox).await, "hi");
     until("the delivery is confirmed", async || {
@@ -109,12 +110,14 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
 
     let (client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
     admin.ask(&Disconnect(whom.clone())).await.expect("an admin may");
-    next(&mut inbox, "disconnect", |it| matches!(it, Inbound::Disconnected { code: 1000, .. }))
-        .await;
-    next(&mut inbox, "return", |it| matches!(it, Inbound::Reconnected { .. })).await;
+    next(&mut inbox, "disconnect", |inbound| {
+        matches!(inbound, Inbound::Disconnected { code: 1000, .. })
+    })
+    .await;
+    next(&mut inbox, "return", |inbound| matches!(inbound, Inbound::Reconnected { .. })).await;
 
     admin.ask(&Kick(whom)).await.expect("an admin may");
-    next(&mut inbox, "end", |it| matches!(it, Inbound::Closed { code: 4001, .. })).await;
+    next(&mut inbox, "end", |inbound| matches!(inbound, Inbound::Closed { code: 4001, .. })).await;
     assert!(inbox.recv().await.is_none());
     let refused = client.send("*", Priority::Now, "hi").await.expect_err("closed");
     assert!(matches!(refused, ClientError::Gone | ClientError::Closed { .. }), "{refused}");
@@ -123,7 +126,7 @@ async fn a_ban_and_a_kick_are_the_end_and_a_disconnect_is_not() {
     let (_client, mut inbox) = node.connect(ClientOptions::session(bob.clone())).await;
     let whom = TargetRequest { target: Some("bob".to_owned()), reason: None };
     admin.ask(&Ban(whom)).await.expect("an admin may");
-    next(&mut inbox, "end", |it| matches!(it, Inbound::Closed { code: 4002, .. })).await;
+    next(&mut inbox, "end", |inbound| matches!(inbound, Inbound::Closed { code: 4002, .. })).await;
     let refused = Client::connect(&node.url(), ClientOptions::session(bob)).await;
     let error = refused.expect_err("banned");
     assert_eq!(error.code(), Some("revoked"));
@@ -142,7 +145,8 @@ async fn a_restart_of_the_broker_is_a_blip() {
     let ended = broker.sigterm().await;
     assert!(ended.success(), "{ended}: {}", broker.log());
     broker.start_again().await;
-    let back = next(&mut inbox, "return", |it| matches!(it, Inbound::Reconnected { .. })).await;
+    let back =
+        next(&mut inbox, "return", |inbound| matches!(inbound, Inbound::Reconnected { .. })).await;
     assert!(matches!(back, Inbound::Reconnected { same_presence: true, .. }), "{back:?}");
     assert_eq!(bob.presence_id(), presence);
     alice.send(bob.pubkey().as_str(), Priority::Now, "still here").await.expect("accepted");

@@ -70,7 +70,8 @@ impl Up {
     fn pids(&self) -> Vec<i32> {
         let nodes = self.said["nodes"].as_array().expect("nodes").iter();
         let all = nodes.chain([&self.said["postgres"], &self.said["redis"]]);
-        all.map(|it| i32::try_from(it["pid"].as_i64().expect("a pid")).expect("small")).collect()
+        all.map(|process| i32::try_from(process["pid"].as_i64().expect("a pid")).expect("small"))
+            .collect()
     }
 
     /// Another command of the program, on this cluster.
@@ -223,7 +224,7 @@ fn server_user() -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").expect("users");
     let line = |name: &str| users.lines().find(|line| line.starts_with(&format!("{name}:")));
     let line = line("postgres").or_else(|| line("nobody")).expect("a user");
-    let field = |at: usize| line.split(':').nth(at).and_then(|it| it.parse().ok()).expect("an id");
+    let field = |at: usize| line.split(':').nth(at).and_then(|id| id.parse().ok()).expect("an id");
     (field(2), field(3))
 }
 

@@ -132,8 +132,12 @@ fn a_doctor_finds_a_fresh_place_well() {
     let well = look();
     assert_eq!(well.code, 0, "{well:?}");
     let object = well.object();
-    let names: Vec<String> =
-        object["checks"].as_array().expect("a list").iter().map(|it| text(&it["name"])).collect();
+    let names: Vec<String> = object["checks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|check| text(&check["name"]))
+        .collect();
     assert_eq!(names, ["settings", "port", "limits", "data", "database", "clock"]);
     assert_eq!(object["ok"], true);
     place.json(&["mesh", "create", "team"]);

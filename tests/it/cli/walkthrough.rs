@@ -197,7 +197,8 @@ fn the_demo_shows_what_each_peer_saw_and_what_the_broker_saw() {
     assert!(noted("bob", "nobody noticed that he was away"), "the same presence: {transcript}");
     let rows = lines.iter().filter(|line| line["who"] == "chain").count();
     assert_eq!(transcript["audit"]["entries"], rows);
-    let sent = |line: &&&Value| line["text"].as_str().is_some_and(|it| it.contains("message_sent"));
+    let sent =
+        |line: &&&Value| line["text"].as_str().is_some_and(|text| text.contains("message_sent"));
     assert_eq!(lines.iter().filter(sent).count(), 4, "one row per message");
 
     let people = demo(&["demo"]).out;

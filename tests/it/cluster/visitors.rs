@@ -45,7 +45,8 @@ async fn a_visitor_is_answered_from_another_node_and_forgotten_by_all() {
         a.send(key.public_key().as_str(), "next", "bGF0ZQ==").await["queued"] == false
     })
     .await;
-    let events = |raw: Vec<Value>| raw.into_iter().filter(|it| it["subtype"] == "system").count();
+    let events =
+        |raw: Vec<Value>| raw.into_iter().filter(|push| push["subtype"] == "system").count();
     a.heard();
     assert_eq!((events(a.so_far().await), events(b.so_far().await)), (0, 0));
 }

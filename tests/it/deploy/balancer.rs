@@ -20,7 +20,8 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 fn installed() -> Option<(u32, u32)> {
     let said = Command::new("caddy").arg("version").output().ok()?;
     let text = String::from_utf8(said.stdout).ok()?;
-    let mut numbers = text.trim().trim_start_matches('v').split('.').map(|it| it.parse().ok());
+    let mut numbers =
+        text.trim().trim_start_matches('v').split('.').map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 

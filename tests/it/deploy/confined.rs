@@ -8,16 +8,16 @@ use super::{compose, pod, strings, text_of, yaml};
 fn variables(text: &str) -> BTreeSet<String> {
     let references = text.split("${").skip(1);
     references
-        .map(|it| it.chars().take_while(|it| it.is_ascii_uppercase() || *it == '_').collect())
+        .map(|rest| rest.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect())
         .collect()
 }
 
 #[test]
 fn what_compose_wants_to_be_told_stands_in_the_example() {
     let example = text_of("deploy/compose/example.env");
-    let lines = example.lines().filter(|it| !it.starts_with('#'));
+    let lines = example.lines().filter(|line| !line.starts_with('#'));
     let named: BTreeSet<String> =
-        lines.filter_map(|it| Some(it.split_once('=')?.0.to_owned())).collect();
+        lines.filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
     assert_eq!(variables(&text_of("deploy/compose.yaml")), named);
 }
 
@@ -42,7 +42,9 @@ fn nothing_from_inside_is_published_by_the_ingress_and_who_may_connect_is_named(
     let paths = ingress["spec"]["rules"][0]["http"]["paths"].as_sequence().expect("paths");
     let published: BTreeMap<&str, &str> = paths
         .iter()
-        .map(|it| (it["path"].as_str().expect("a path"), it["pathType"].as_str().expect("a kind")))
+        .map(|path| {
+            (path["path"].as_str().expect("a path"), path["pathType"].as_str().expect("a kind"))
+        })
         .collect();
     let is_published = |route: &str| {
         published.iter().any(|(path, kind)| match *kind {
@@ -67,5 +69,8 @@ fn nothing_from_inside_is_published_by_the_ingress_and_who_may_connect_is_named(
     assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], selector);
     let rule = &policy["spec"]["ingress"][0];
     assert_eq!(rule["ports"][0]["port"], pod()["containers"][0]["ports"][0]["name"]);
-    assert!(rule["from"].as_sequence().is_some_and(|it| !it.is_empty()), "not from everywhere");
+    assert!(
+        rule["from"].as_sequence().is_some_and(|peers| !peers.is_empty()),
+        "not from everywhere"
+    );
 }

@@ -34,7 +34,7 @@ fn command(line: &str) -> Option<Vec<String>> {
         ["$", "sudo", "node-1", "--", "-C"].contains(&word.as_str()) || word.contains('=')
     };
     let at = (0..all.len()).find(|at| {
-        let program = all[*at].split(' ').next().and_then(|it| it.rsplit('/').next());
+        let program = all[*at].split(' ').next().and_then(|path| path.rsplit('/').next());
         let is_run = all[..*at].last().is_none_or(leads_on);
         program == Some("claudemesh-broker") && is_run
     })?;
@@ -42,8 +42,8 @@ fn command(line: &str) -> Option<Vec<String>> {
         // A whole command in one word, for another shell.
         return Some(words(&all[at]));
     }
-    let is_redirected = |it: &String| it.starts_with(['<', '>']) && !it.ends_with('>');
-    Some(all[at..].iter().take_while(|it| !is_redirected(it)).cloned().collect())
+    let is_redirected = |word: &String| word.starts_with(['<', '>']) && !word.ends_with('>');
+    Some(all[at..].iter().take_while(|word| !is_redirected(word)).cloned().collect())
 }
 
 #[test]

@@ -43,12 +43,13 @@ struct Pattern {
 
 fn patterns() -> Vec<Pattern> {
     let text = text_of(".dockerignore");
-    let lines = text.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#'));
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             assert!(!line.contains(['?', '[', '\\']), "not understood here: {line}");
             let (is_exception, path) =
-                line.strip_prefix('!').map_or((false, line), |it| (true, it));
+                line.strip_prefix('!').map_or((false, line), |rest| (true, rest));
             let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
             Pattern { parts: parts.map(str::to_owned).collect(), is_exception }
         })
@@ -79,8 +80,8 @@ fn is_about(pattern: &[String], path: &[&str]) -> bool {
 /// Whether the engine leaves it out: the last pattern that is about it decides.
 fn is_left_out(path: &str, patterns: &[Pattern]) -> bool {
     let path: Vec<&str> = path.split('/').collect();
-    let about = patterns.iter().rev().find(|it| is_about(&it.parts, &path));
-    about.is_some_and(|it| !it.is_exception)
+    let about = patterns.iter().rev().find(|pattern| is_about(&pattern.parts, &path));
+    about.is_some_and(|pattern| !pattern.is_exception)
 }
 
 /// The files under a folder that the engine would be given.
@@ -91,9 +92,9 @@ fn context(folder: &str, patterns: &[Pattern], files: &mut Vec<String>) {
         let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         let is_out = is_left_out(&path, patterns);
         if entry.file_type().expect("a kind").is_dir() {
-            let has_exceptions = patterns
-                .iter()
-                .any(|it| it.is_exception && it.parts.join("/").starts_with(&format!("{path}/")));
+            let has_exceptions = patterns.iter().any(|pattern| {
+                pattern.is_exception && pattern.parts.join("/").starts_with(&format!("{path}/"))
+            });
             if !is_out || has_exceptions {
                 context(&path, patterns, files);
             }
@@ -136,7 +137,8 @@ fn copy(instruction: &CopyInstruction, context: &[String], to: &Path) {
             };
             std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
             std::fs::copy(root().join(file), &target).expect("copied");
-            let changed = std::fs::metadata(root().join(file)).and_then(|it| it.modified());
+            let changed =
+                std::fs::metadata(root().join(file)).and_then(|metadata| metadata.modified());
             let to = std::fs::File::options().write(true).open(&target).expect("a file");
             to.set_modified(changed.expect("a time")).expect("ours");
             copied += 1;
@@ -168,7 +170,7 @@ fn run(command: &str, place: &Path, env: &BTreeMap<String, String>) -> Output {
     for (name, _) in std::env::vars_os() {
         let of_cargo = name.to_str().and_then(|name| name.strip_prefix("CARGO_"));
         let about_a_test = ["MANIFEST_", "PKG_", "BIN_", "CRATE_", "PRIMARY_", "TARGET_TMPDIR"];
-        if of_cargo.is_some_and(|it| about_a_test.iter().any(|start| it.starts_with(start))) {
+        if of_cargo.is_some_and(|path| about_a_test.iter().any(|start| path.starts_with(start))) {
             shell.env_remove(&name);
         }
     }
@@ -204,7 +206,10 @@ fn what_the_image_build_sees_is_enough_to_compile_the_program() {
         match instruction {
             Instruction::Copy(instruction) => copy(&instruction, &files, &place.join("src")),
             Instruction::Arg(arg) => {
-                env.insert(arg.name.content, arg.value.map_or_else(String::new, |it| it.content));
+                env.insert(
+                    arg.name.content,
+                    arg.value.map_or_else(String::new, |value| value.content),
+                );
             }
             Instruction::Run(command) => {
                 let command = command.as_shell().expect("a shell's").to_string();
@@ -239,11 +244,11 @@ impl Image {
         std::fs::create_dir_all(place.join("src/target/release")).expect("a folder");
         std::os::unix::fs::symlink(PROGRAM, place.join("src/target/release/claudemesh-broker"))
             .expect("a link");
-        let commands = stage(1).into_iter().filter_map(|it| match it {
+        let commands = stage(1).into_iter().filter_map(|instruction| match instruction {
             Instruction::Run(command) => command.as_shell().map(ToString::to_string),
             _ => None,
         });
-        for command in commands.filter(|it| !it.contains("cargo")) {
+        for command in commands.filter(|command| !command.contains("cargo")) {
             run(&command, place, &BTreeMap::new());
         }
         let mut env = Vec::new();
@@ -252,8 +257,8 @@ impl Image {
             match instruction {
                 Instruction::Copy(copy) => {
                     let flag = |name: &str| {
-                        let flag = copy.flags.iter().find(|it| it.name.content == name);
-                        flag.map(|it| it.value.content.clone())
+                        let flag = copy.flags.iter().find(|flag| flag.name.content == name);
+                        flag.map(|flag| flag.value.content.clone())
                     };
                     assert_eq!(flag("from").as_deref(), Some("build"));
                     let source = copy.sources[0].content.trim_start_matches('/');
@@ -310,7 +315,7 @@ impl Image {
         assert_eq!(serving.next()["port"], self.port);
         let check = words_of("HEALTHCHECK");
         ask_until("the image's check is content", || {
-            self.command(&check).output().is_ok_and(|it| it.status.success())
+            self.command(&check).output().is_ok_and(|output| output.status.success())
         });
         self.runs(&["claudemesh-broker", "health", "--live"]);
         serving.signal(rustix::process::Signal::TERM);
@@ -321,10 +326,10 @@ impl Image {
 
 /// The words of the last stage's `CMD`, or those of its `HEALTHCHECK`.
 fn words_of(wanted: &str) -> Vec<&'static str> {
-    let words = stage(2).into_iter().find_map(|it| match it {
+    let words = stage(2).into_iter().find_map(|instruction| match instruction {
         Instruction::Cmd(cmd) if wanted == "CMD" => {
             let list = cmd.into_exec().expect("a list");
-            Some(list.elements.into_iter().map(|it| it.content).collect::<Vec<_>>())
+            Some(list.elements.into_iter().map(|element| element.content).collect::<Vec<_>>())
         }
         Instruction::Misc(misc) if misc.instruction.content == wanted => {
             let text = misc.arguments.to_string();
@@ -332,7 +337,7 @@ fn words_of(wanted: &str) -> Vec<&'static str> {
         }
         _ => None,
     });
-    words.expect(wanted).into_iter().map(|it| &*it.leak()).collect()
+    words.expect(wanted).into_iter().map(|word| &*word.leak()).collect()
 }
 
 /// Whether this may change its root; said where it may not.
@@ -351,9 +356,9 @@ fn the_last_stage_runs_alone_in_an_empty_root_as_its_user() {
     }
     let image = Image::assemble();
     let entries = std::fs::read_dir(image.folder.path().join("root")).expect("a root");
-    let names: Vec<_> = entries.map(|it| it.expect("an entry").file_name()).collect();
+    let names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
     assert!(
-        names.iter().all(|it| ["usr", "lib", "lib64", "data"].iter().any(|known| it == known)),
+        names.iter().all(|name| ["usr", "lib", "lib64", "data"].iter().any(|known| name == known)),
         "{names:?}"
     );
     image.runs(&["claudemesh-broker", "migrate"]);

@@ -40,7 +40,10 @@ fn a_database_that_is_still_being_made_does_not_count_as_ready() {
     assert!(is_content(&check("postgres"), PrivatePostgres::shared()));
     // Should it be slow all the same: nodes wait for this one.
     let restart = compose()["services"]["migrate"]["restart"].clone();
-    assert!(restart.as_str().is_some_and(|it| it.starts_with("on-failure:")), "{restart:?}");
+    assert!(
+        restart.as_str().is_some_and(|policy| policy.starts_with("on-failure:")),
+        "{restart:?}"
+    );
 }
 
 #[test]
@@ -58,11 +61,12 @@ fn valkey_takes_its_password_unseen_and_counts_as_ready_with_it_only() {
     let command = |words: &[String], password: Option<&str>| {
         let mut command = Command::new("env");
         command.args(words).current_dir(folder.path()).env_clear().env("PATH", &path);
-        command.envs(password.map(|it| ("REDISCLI_AUTH", it)));
+        command.envs(password.map(|password| ("REDISCLI_AUTH", password)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    let words: Vec<String> = strings(&service["command"]).iter().map(|it| filled_in(it)).collect();
+    let words: Vec<String> =
+        strings(&service["command"]).iter().map(|word| filled_in(word)).collect();
     assert!(!words.concat().contains(&password), "it is no argument of the shell either");
     let server = ChildProcess::start(&mut command(&words, Some(&password)));
     let is_well = |password: Option<&str>| {

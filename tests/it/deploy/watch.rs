@@ -133,7 +133,10 @@ impl Prometheus {
     async fn rules(&self) -> Vec<Value> {
         let data = self.ask("rules", &[]).await.unwrap_or_default();
         let groups = data["groups"].as_array().cloned().unwrap_or_default();
-        groups.iter().flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default()).collect()
+        groups
+            .iter()
+            .flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default())
+            .collect()
     }
 }
 
@@ -144,13 +147,13 @@ async fn three_nodes_are_scraped_every_rule_is_evaluated_and_a_dead_node_is_told
     until("all three nodes are scraped", async || {
         let targets = prometheus.ask("targets", &[("state", "active")]).await.unwrap_or_default();
         let targets = targets["activeTargets"].as_array().cloned().unwrap_or_default();
-        targets.len() == 3 && targets.iter().all(|it| it["health"] == "up")
+        targets.len() == 3 && targets.iter().all(|target| target["health"] == "up")
     })
     .await;
     let written = text_of("deploy/prometheus/alerts.yml").matches("- alert: ").count();
     until("every rule has been evaluated", async || {
         let rules = prometheus.rules().await;
-        rules.len() == written && rules.iter().all(|it| it["health"] != "unknown")
+        rules.len() == written && rules.iter().all(|rule| rule["health"] != "unknown")
     })
     .await;
     for rule in prometheus.rules().await {
@@ -163,7 +166,8 @@ async fn three_nodes_are_scraped_every_rule_is_evaluated_and_a_dead_node_is_told
         for expression in expressions_of_dashboard() {
             let query = expression.replace("$__rate_interval", "5s").replace("$instance", ".*");
             let data = prometheus.ask("query", &[("query", &query)]).await.expect("it runs");
-            shown += usize::from(data["result"].as_array().is_some_and(|it| !it.is_empty()));
+            shown +=
+                usize::from(data["result"].as_array().is_some_and(|series| !series.is_empty()));
         }
         shown > expressions_of_dashboard().len() / 2
     })
@@ -173,10 +177,10 @@ async fn three_nodes_are_scraped_every_rule_is_evaluated_and_a_dead_node_is_told
     let dead = cluster.nodes[2].address.to_string();
     until("the dead node is told of", async || {
         let rules = prometheus.rules().await;
-        let down = rules.iter().find(|it| it["name"] == "BrokerDown").expect("a rule");
+        let down = rules.iter().find(|rule| rule["name"] == "BrokerDown").expect("a rule");
         let alerts = down["alerts"].as_array().cloned().unwrap_or_default();
-        assert!(alerts.iter().all(|it| it["labels"]["instance"] == *dead), "{alerts:?}");
-        alerts.iter().any(|it| it["state"] == "firing")
+        assert!(alerts.iter().all(|alert| alert["labels"]["instance"] == *dead), "{alerts:?}");
+        alerts.iter().any(|alert| alert["state"] == "firing")
     })
     .await;
     let log = std::fs::read_to_string(prometheus.folder.path().join("log")).expect("a log");
@@ -190,7 +194,7 @@ async fn who_asks_for_plain_text_gets_metrics_that_promtool_reads() {
     let accept = [("accept", "text/plain;version=0.0.4")];
     let reply = plain::request(&node, "GET", "/metrics", &accept, "").await;
     assert_eq!(reply.status, 200);
-    if !reply.header("content-type").is_some_and(|it| it.starts_with("text/plain")) {
+    if !reply.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")) {
         eprintln!("not run: this build answers OpenMetrics only");
         return;
     }

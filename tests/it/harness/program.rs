@@ -159,7 +159,8 @@ impl Serving {
         command.env("BROKER_PORT", "0");
         let mut child = Printing::start(command);
         let banner = child.next();
-        let port = banner["port"].as_u64().and_then(|it| u16::try_from(it).ok()).expect("a port");
+        let port =
+            banner["port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
         Self { banner, port, child }
     }
 

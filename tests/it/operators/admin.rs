@@ -113,7 +113,7 @@ async fn an_address_that_guesses_is_kept_out_even_when_it_guesses_right() {
         (429, &json!("too_many_failures"))
     );
     let seconds: u64 =
-        kept_out.header("retry-after").and_then(|it| it.parse().ok()).expect("a number");
+        kept_out.header("retry-after").and_then(|seconds| seconds.parse().ok()).expect("a number");
     assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(from("203.0.113.10", TOKEN).await.status, 200, "the others are not");
 }
@@ -163,8 +163,9 @@ async fn a_mesh_is_shown_with_its_peers_leases_and_what_waits() {
     b.goodbye().await;
     until("the lease is let go", async || {
         let mesh = get(&node, &path).await;
-        let lease =
-            mesh["leases"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "bob"));
+        let lease = mesh["leases"]
+            .as_array()
+            .and_then(|all| all.iter().find(|lease| lease["name"] == "bob"));
         lease.is_some_and(|lease| lease["state"] == "released")
     })
     .await;

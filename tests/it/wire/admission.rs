@@ -79,7 +79,8 @@ async fn an_address_may_call_so_often() {
     assert_eq!([call(&node, &one).await, call(&node, &one).await], [400, 400]);
     let refused = http::request(&node, "POST", "/join", &one, "{}").await;
     assert_eq!(refused.status, 429);
-    let seconds: u64 = refused.header("retry-after").and_then(|it| it.parse().ok()).expect("when");
+    let seconds: u64 =
+        refused.header("retry-after").and_then(|seconds| seconds.parse().ok()).expect("when");
     assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(upgrade(&node, &one).await.expect_err("the same limit"), 429);
     assert_eq!(call(&node, &[("x-forwarded-for", "203.0.113.2")]).await, 400);

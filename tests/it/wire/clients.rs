@@ -130,9 +130,9 @@ impl Names {
                     text.is_some_and(is_id)
                 }
             },
-            Value::Object(fields) => fields
-                .iter()
-                .all(|(name, expected)| self.fits(expected, heard.and_then(|it| it.get(name)))),
+            Value::Object(fields) => fields.iter().all(|(name, expected)| {
+                self.fits(expected, heard.and_then(|frame| frame.get(name)))
+            }),
             Value::Array(items) => heard.and_then(Value::as_array).is_some_and(|heard| {
                 items.len() == heard.len()
                     && items.iter().zip(heard).all(|(item, heard)| self.fits(item, Some(heard)))

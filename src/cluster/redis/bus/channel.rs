@@ -37,11 +37,11 @@ pub(super) enum Arrival {
     InOrder,
     /// Some before it are missing.
     AfterGap,
-    /// It, or a later one, was here already.
+    /// This frame, or a later one, was here already.
     Old,
 }
 
-/// The place of an outgoing frame.
+/// The number of an outgoing frame, and what goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) seq: u64,

@@ -20,7 +20,7 @@ pub(in crate::cluster::redis) struct Origin {
 }
 
 impl Origin {
-    /// As it stands in the sets of nodes.
+    /// The origin's text in the sets of nodes.
     pub(in crate::cluster::redis) fn to_text(&self) -> String {
         format!("{:016x}:{}", self.incarnation, self.node)
     }

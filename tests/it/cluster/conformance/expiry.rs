@@ -31,7 +31,7 @@ pub(super) async fn a_presence_is_reaped_exactly_once<S: Subject>() {
         let node = subject.nodes()[number % 2].clone();
         tasks.spawn(async move { node.reap(4).await.unwrap() });
     }
-    let mut reaped: Vec<_> = tasks.join_all().await.iter().flat_map(|it| ids(it)).collect();
+    let mut reaped: Vec<_> = tasks.join_all().await.iter().flat_map(|ended| ids(ended)).collect();
     while let rest @ [_, ..] = &node.reap(4).await.unwrap()[..] {
         assert!(rest.len() <= 4);
         reaped.extend(ids(rest));

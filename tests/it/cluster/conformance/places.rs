@@ -12,7 +12,8 @@ pub(super) async fn the_cap_is_exact_under_a_burst<S: Subject>() {
         tasks.spawn(async move { node.acquire(&record, CAP).await.unwrap() });
     }
     let outcomes = tasks.join_all().await;
-    let admitted = outcomes.iter().filter(|it| matches!(it, Acquired::New { .. })).count();
+    let admitted =
+        outcomes.iter().filter(|outcome| matches!(outcome, Acquired::New { .. })).count();
     assert_eq!(admitted, CAP as usize, "{outcomes:?}");
     assert_eq!(directory(&subject, &mesh).await.len(), CAP as usize);
     subject.check_invariants();
@@ -141,7 +142,7 @@ pub(super) async fn those_of_one_instant_yield_in_the_order_of_their_ids<S: Subj
     let subject = S::start(LONG).await;
     let [node, _] = subject.nodes();
     let mesh = MeshId::generate();
-    let mut graced: Vec<_> = (0..9).map(|it| session(&mesh, &format!("s{it}"))).collect();
+    let mut graced: Vec<_> = (0..9).map(|number| session(&mesh, &format!("s{number}"))).collect();
     graced.sort_by(|a, b| a.id.cmp(&b.id));
     node.adopt(&graced).await.unwrap();
     match node.acquire(&session(&mesh, "newcomer"), 1).await.unwrap() {

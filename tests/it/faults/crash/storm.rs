@@ -91,7 +91,7 @@ impl Storm {
             let heard = heard.lock();
             let mut by_sender: HashMap<usize, Vec<String>> = HashMap::new();
             for text in &heard.texts {
-                let sender = text.split(' ').next().and_then(|it| it.parse().ok());
+                let sender = text.split(' ').next().and_then(|number| number.parse().ok());
                 by_sender.entry(sender.expect("a sender")).or_default().push(text.clone());
             }
             for (sender, expected) in &expected {

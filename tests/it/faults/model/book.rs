@@ -294,7 +294,7 @@ impl Book {
         (0..number).find(|earlier| {
             let other = &self.messages[*earlier];
             let shared = matches!(other.target, Target::Member(_))
-                && self.sessions.iter().filter(|it| it.member == session.member).count() > 1;
+                && self.sessions.iter().filter(|other| other.member == session.member).count() > 1;
             let was_held =
                 other.can_be_held() && (session.is_busy() || *earlier < session.busy_until);
             other.by == message.by

@@ -194,7 +194,7 @@ impl World {
         self.note(format!("{who} sends {number} to {target:?} as {priority}: {ack}"));
         if !self.book.is_known(target) {
             assert_eq!(ack["queued"], false, "{ack}");
-            assert!(ack["error"].as_str().is_some_and(|it| it.contains("no connected peer")));
+            assert!(ack["error"].as_str().is_some_and(|error| error.contains("no connected peer")));
             return;
         }
         assert_eq!(ack["queued"], true, "{ack}");
@@ -443,7 +443,7 @@ impl World {
     async fn settle_in_full(&mut self) {
         self.settle().await;
         self.absorb_all().await;
-        let left: Vec<_> = self.book.sessions.iter().map(|it| it.in_hand.len()).collect();
+        let left: Vec<_> = self.book.sessions.iter().map(|session| session.in_hand.len()).collect();
         assert_eq!(left, [0; MEMBERS.len()]);
     }
 
@@ -452,7 +452,7 @@ impl World {
         until("every event has come", async || {
             self.absorb_all().await;
             let seen = |event: &str| -> i64 {
-                self.events.iter().filter(|((name, _), _)| name == event).map(|it| it.1).sum()
+                self.events.iter().filter(|((name, _), _)| name == event).map(|count| count.1).sum()
             };
             (seen("peer_joined"), seen("peer_left")) == (begun - 1, over)
         })

@@ -70,7 +70,8 @@ fn the_description_names_nothing_that_it_does_not_describe() {
         for operation in path.as_object().expect("operations").values() {
             for response in operation["responses"].as_object().expect("responses").values() {
                 let reference = response["$ref"].as_str();
-                let found = reference.is_none_or(|it| description.pointer(&it[1..]).is_some());
+                let found =
+                    reference.is_none_or(|pointer| description.pointer(&pointer[1..]).is_some());
                 assert!(found, "{reference:?}");
             }
         }
