@@ -369,15 +369,28 @@ const SOURCES: [&str; 11] = [
     include_str!("../presences/sqlite.rs"),
 ];
 
-/// The string literals of these sources that are statements.
-fn statements() -> Vec<&'static str> {
-    let literals = SOURCES.into_iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    literals
-        .filter(|text| {
-            ["select ", "insert ", "update ", "delete "].iter().any(|verb| text.starts_with(verb))
-        })
-        .filter(|text| text.contains(" from ") || text.contains(" into ") || text.contains(" set "))
-        .collect()
+/// The string literals of these sources that are statements. One that ends in a space
+/// is a beginning that the conditions of its source complete.
+fn statements() -> Vec<String> {
+    let mut statements = Vec::new();
+    for source in SOURCES {
+        let literals = || source.split('"').skip(1).step_by(2);
+        for text in literals() {
+            if !["select ", "insert ", "update ", "delete "]
+                .iter()
+                .any(|verb| text.starts_with(verb))
+            {
+                continue;
+            }
+            if text.ends_with(' ') {
+                let conditions = literals().filter(|text| text.starts_with("where "));
+                statements.extend(conditions.map(|rest| format!("{text}{rest}")));
+            } else if [" from ", " into ", " set "].iter().any(|word| text.contains(word)) {
+                statements.push(text.to_owned());
+            }
+        }
+    }
+    statements
 }
 
 #[tokio::test]
