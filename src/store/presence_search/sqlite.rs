@@ -8,33 +8,26 @@ use crate::record::PresenceRecord;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{PresenceSearch, Result};
 
-/// A `select` of presences with their members, with the conditions given.
-macro_rules! select_presences {
-    ($conditions:literal) => {
-        concat!(
-            "select p.*, m.mesh_id, m.peer_pubkey as member_key, m.display_name as member_name
-             from presence p join member m on m.id = p.member_id ",
-            $conditions
-        )
-    };
-}
-
 #[async_trait]
 impl PresenceSearch for SqliteStore {
     async fn unheard(&self, before: Timestamp) -> Result<Vec<PresenceRecord>> {
-        let query = sqlx::query(select_presences!(
-            "where p.disconnected_at is null and p.last_ping_at < ?1
-             order by p.connected_at, p.id"
-        ))
+        let query = sqlx::query(
+            "select p.*, m.mesh_id, m.peer_pubkey as member_key, m.display_name as member_name
+             from presence p join member m on m.id = p.member_id
+             where p.disconnected_at is null and p.last_ping_at < ?1
+             order by p.connected_at, p.id",
+        )
         .bind(before.as_ms());
         self.records(query, read).await
     }
 
     async fn in_folder(&self, cwd: &str, pid: i32, limit: u32) -> Result<Vec<PresenceRecord>> {
-        let query = sqlx::query(select_presences!(
-            "where p.cwd = ?1 and p.disconnected_at is null
-             order by (?2 <> 0 and p.pid = ?2) desc, p.connected_at desc, p.id desc limit 0 + ?3"
-        ))
+        let query = sqlx::query(
+            "select p.*, m.mesh_id, m.peer_pubkey as member_key, m.display_name as member_name
+             from presence p join member m on m.id = p.member_id
+             where p.cwd = ?1 and p.disconnected_at is null
+             order by (?2 <> 0 and p.pid = ?2) desc, p.connected_at desc, p.id desc limit 0 + ?3",
+        )
         .bind(cwd)
         .bind(pid)
         .bind(limit);
@@ -42,10 +35,12 @@ impl PresenceSearch for SqliteStore {
     }
 
     async fn called(&self, session_id: &str, limit: u32) -> Result<Vec<PresenceRecord>> {
-        let query = sqlx::query(select_presences!(
-            "where p.session_id = ?1 and p.disconnected_at is null
-             order by p.connected_at desc, p.id desc limit 0 + ?2"
-        ))
+        let query = sqlx::query(
+            "select p.*, m.mesh_id, m.peer_pubkey as member_key, m.display_name as member_name
+             from presence p join member m on m.id = p.member_id
+             where p.session_id = ?1 and p.disconnected_at is null
+             order by p.connected_at desc, p.id desc limit 0 + ?2",
+        )
         .bind(session_id)
         .bind(limit);
         self.records(query, read).await
