@@ -70,7 +70,7 @@ pub trait Mail: Send + Sync + 'static {
 pub struct StoredEnvelope {
     /// The envelope.
     pub envelope: Envelope,
-    /// Its place in its mesh's order; 0 for rows that another program wrote.
+    /// Its seq: where it stands in its mesh's order; 0 for rows that another program wrote.
     pub seq: i64,
     /// The sender's key.
     pub sender_key: Key,

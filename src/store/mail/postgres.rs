@@ -158,23 +158,23 @@ impl Mail for PostgresStore {
     /// its commits.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
         let query = sqlx::query(
-            "select coalesce(max(id), 0)::bigint as place from mesh.audit_log
+            "select coalesce(max(id), 0)::bigint as seq from mesh.audit_log
              where mesh_id = $1",
         )
         .bind(mesh.as_str());
         let row = self.pool.fetch_one(query).await?;
-        row.int("place")
+        row.int("seq")
     }
 
     async fn seq_before(&self, mesh: &MeshId, before: Timestamp) -> Result<i64> {
         let query = sqlx::query(
-            "select id::bigint as place from mesh.audit_log
+            "select id::bigint as seq from mesh.audit_log
              where mesh_id = $1 and created_at < $2 order by id desc limit 1",
         )
         .bind(mesh.as_str())
         .bind(before.to_naive());
         let row = self.pool.fetch_optional(query).await?;
-        row.map_or(Ok(0), |row| row.int("place"))
+        row.map_or(Ok(0), |row| row.int("seq"))
     }
 
     async fn waiting(

@@ -140,9 +140,9 @@ impl Mail for SqliteStore {
 
     /// Sequence numbers are the ids of audit rows.
     async fn newest_seq(&self, mesh: &MeshId) -> Result<i64> {
-        let query = sqlx::query("select max(id) as place from audit_log where mesh_id = ?1")
+        let query = sqlx::query("select max(id) as seq from audit_log where mesh_id = ?1")
             .bind(mesh.as_str());
-        let newest = self.record(query, |row| row.optional_int("place")).await?;
+        let newest = self.record(query, |row| row.optional_int("seq")).await?;
         Ok(newest.flatten().unwrap_or(0))
     }
 
