@@ -327,14 +327,28 @@ fn ctrl_c_stops_it_too() {
     assert_eq!(broker.wait().code(), Some(0));
 }
 
+/// A broker that another program becomes: what that does with signals is passed on.
+fn begun_by(place: &Place, program: &str, args: &[&str]) -> (Printing, String) {
+    let mut command = std::process::Command::new(program);
+    command.args(args).env_clear();
+    let of_place = place.command(&[]);
+    command.envs(of_place.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("BROKER_PORT", "0").stdin(std::process::Stdio::null());
+    let mut broker = Printing::start(command);
+    let url = format!("http://127.0.0.1:{}", broker.next()["port"]);
+    (broker, url)
+}
+
 #[test]
 fn a_terminal_that_closes_stops_it_in_order_and_other_signals_do_not() {
     let place = Place::new();
-    let broker = Serving::start(&place);
+    let program = env!("CARGO_BIN_EXE_claudemesh-broker");
+    // The tests themselves may run under nohup.
+    let args = ["--default-signal=HUP", program, "--json"];
+    let (mut broker, url) = begun_by(&place, "/usr/bin/env", &args);
     for ignored in [Signal::USR1, Signal::USR2] {
         broker.signal(ignored);
     }
-    let url = format!("http://127.0.0.1:{}", broker.port);
     assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
     broker.signal(Signal::HUP);
     assert_eq!(broker.wait().code(), Some(0), "drained, not killed");
@@ -344,14 +358,8 @@ fn a_terminal_that_closes_stops_it_in_order_and_other_signals_do_not() {
 fn under_nohup_a_terminal_that_closes_is_ignored() {
     let place = Place::new();
     let program = env!("CARGO_BIN_EXE_claudemesh-broker");
-    let mut command = place.command(&[]);
-    let mut shell = std::process::Command::new("/bin/sh");
-    shell.args(["-c", "trap '' HUP; exec \"$0\" --json", program]).env_clear();
-    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.env("BROKER_PORT", "0").stdin(std::process::Stdio::null());
-    command = shell;
-    let mut broker = Printing::start(command);
-    let url = format!("http://127.0.0.1:{}", broker.next()["port"]);
+    let args = ["-c", "trap '' HUP; exec \"$0\" --json", program];
+    let (mut broker, url) = begun_by(&place, "/bin/sh", &args);
     broker.signal(Signal::HUP);
     assert_eq!(place.json(&["health", "--url", &url])["ok"], true);
     broker.signal(Signal::TERM);
