@@ -12,20 +12,24 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod accounts;
 mod audit;
 mod bans;
 pub mod chain;
 mod columns;
 mod database;
+mod device_codes;
 mod envelopes;
 mod invites;
 mod mail;
 mod members;
 mod meshes;
 mod messages;
+mod ownership;
 pub mod postgres;
 mod presence_search;
 mod presences;
+mod profiles;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,17 +37,21 @@ mod tidings;
 
 use std::sync::Arc;
 
+pub use self::accounts::*;
 pub use self::audit::*;
 pub use self::bans::*;
 pub use self::database::*;
+pub use self::device_codes::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
 pub use self::members::*;
 pub use self::meshes::*;
 pub use self::messages::*;
+pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::profiles::*;
 pub use self::tidings::*;
 
 /// What a store answers when it cannot do what it was asked.
@@ -105,6 +113,14 @@ pub struct Stores {
     pub meshes: Arc<dyn Meshes>,
     /// Invites, and members that they enrol.
     pub invites: Arc<dyn Invites>,
+    /// Accounts of people, and the sessions of their command lines.
+    pub accounts: Arc<dyn Accounts>,
+    /// Codes by which command lines sign in.
+    pub device_codes: Arc<dyn DeviceCodes>,
+    /// Members as they describe themselves, and as accounts have them.
+    pub profiles: Arc<dyn Profiles>,
+    /// Meshes as the accounts of their members and owners see them.
+    pub ownership: Arc<dyn Ownership>,
 }
 
 impl Stores {
@@ -122,7 +138,11 @@ impl Stores {
             + Messages
             + AuditTrail
             + Meshes
-            + Invites,
+            + Invites
+            + Accounts
+            + DeviceCodes
+            + Profiles
+            + Ownership,
     {
         Self {
             database: database.clone(),
@@ -135,7 +155,11 @@ impl Stores {
             messages: database.clone(),
             audit: database.clone(),
             meshes: database.clone(),
-            invites: database,
+            invites: database.clone(),
+            accounts: database.clone(),
+            device_codes: database.clone(),
+            profiles: database.clone(),
+            ownership: database,
         }
     }
 }

@@ -84,6 +84,7 @@ pub(crate) async fn create_mesh(
         root_key: random_root_key(),
         owner_member: MemberId::generate(),
         owner_name: OWNER_NAME.to_owned(),
+        founder: None,
     };
     store.meshes.create(now, &new).await?;
     let mesh = store.meshes.get(&new.id).await?.context("the mesh just created is not there")?;
@@ -127,6 +128,7 @@ pub async fn create_invite(
         mesh: mesh.id.clone(),
         token: token.clone(),
         role: terms.role,
+        code: None,
         max_uses: terms.max_uses,
         expires_at,
         created_by: owner

@@ -69,6 +69,10 @@ pub(crate) struct MockStores {
     pub(crate) audit: MockAuditTrail,
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
+    pub(crate) accounts: MockAccounts,
+    pub(crate) device_codes: MockDeviceCodes,
+    pub(crate) profiles: MockProfiles,
+    pub(crate) ownership: MockOwnership,
 }
 
 impl MockStores {
@@ -85,6 +89,10 @@ impl MockStores {
             audit: Arc::new(self.audit),
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
+            accounts: Arc::new(self.accounts),
+            device_codes: Arc::new(self.device_codes),
+            profiles: Arc::new(self.profiles),
+            ownership: Arc::new(self.ownership),
         }
     }
 }

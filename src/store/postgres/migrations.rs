@@ -94,6 +94,15 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 12,
+        name: "accounts",
+        scripts: &[(
+            "1_accounts",
+            include_str!("../../../migrations/postgres/0012_accounts/1_accounts.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.
