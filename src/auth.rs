@@ -9,6 +9,7 @@
 //! - [`verify_hello`], [`verify_session_hello`]: the proofs that open a session
 //! - [`verify_attestation`]: a member vouches for a session key
 //! - [`InvitePayload`]: an owner lets somebody join
+//! - [`TokenKey`]: what an account's command line proves itself by
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript
 
@@ -17,6 +18,7 @@ mod hello;
 mod invite;
 mod json;
 mod key;
+mod token;
 
 use std::fmt;
 
@@ -29,11 +31,12 @@ pub use hello::{
     verify_session_hello,
 };
 pub(crate) use invite::LINK_PREFIX;
-pub use invite::{InviteError, InvitePayload};
+pub use invite::{InviteCapability, InviteError, InvitePayload};
 pub(crate) use json::push_string;
 pub use json::{canonical_json, has_duplicate_keys, js_number};
 pub(crate) use key::agreement_key;
 pub use key::{SecretKey, SecretKeyError};
+pub use token::{ClaimedMesh, Claims, TokenError, TokenKey, secret_hash};
 
 /// Why a proof was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
