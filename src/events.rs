@@ -1,10 +1,14 @@
 //! Events: what the peers of a mesh are told of each other.
 //!
+//! - [`shared`]: what a mesh shares is otherwise
+//!
 //! One word for every feature: an [`Announcement`] is an event, the presence that it is
 //! about, and who is not told. Each node tells the sessions that it has; what carries an
 //! announcement to the other nodes is the frame of whoever makes it. Called by
 //! [`presence`](crate::presence) and [`bus`](crate::bus); an event must never cost a
 //! reader its socket.
+
+pub(crate) mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
+use crate::id::MemberId;
 use crate::protocol::{ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
@@ -35,10 +40,8 @@ pub(crate) fn announcement(
 /// is told the newest of each kind about each presence, as far as there is room for
 /// events.
 pub(crate) fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Arc::new(Subject {
-        about: announcement.about.clone(),
-        event: announcement.event.event.clone(),
-    });
+    let subject = Subject::new(announcement.about.as_str(), announcement.event.event.clone());
+    let subject = Arc::new(subject);
     let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
     let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
     for (session, _) in room.sessions() {
@@ -46,6 +49,19 @@ pub(crate) fn announce(room: &Room, announcement: &Announcement) {
             && session.presence != announcement.about
             && announcement.except_member.as_ref() != Some(&session.member);
         if told {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
+    }
+}
+
+/// Tells the sessions of one member here, visitors excepted: of events of one kind, one
+/// that is behind with reading is told the newest.
+pub(crate) fn tell_member(room: &Room, member: &MemberId, event: &SystemEvent) {
+    let subject = Arc::new(Subject::new(member.as_str(), event.event.clone()));
+    let push = event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    for (session, _) in room.sessions() {
+        if !session.visitor && session.member == *member {
             session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }

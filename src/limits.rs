@@ -5,6 +5,9 @@
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
 mod relations;
+mod shared;
+
+pub use self::shared::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -164,8 +167,9 @@ pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
 /// id and target, totals, the cursor.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 8 * 1024;
 
-/// A cursor. Longer: refused as `invalid_argument`.
-pub const CURSOR_BYTES_MAX: usize = 512;
+/// A cursor, which may hold a name as JSON in base64. Longer: refused as
+/// `invalid_argument`.
+pub const CURSOR_BYTES_MAX: usize = 2560;
 
 /// Members that an `ambiguous` refusal names. More: it says that there are more.
 pub const CANDIDATES_MAX: usize = 8;

@@ -3,10 +3,13 @@
 //!
 //! A record only says; who changes it, [`presence`](crate::presence) knows.
 
+mod shared;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::shared::{Shared, SharedChange};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::protocol::{Group, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};
@@ -115,6 +118,10 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// What stands for the client address of its socket, where other nodes have to
+    /// tell whether a call comes from there. Of a single node, `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_mark: Option<String>,
 }
 
 /// The channel of a member's daemon.
@@ -162,6 +169,7 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            client_mark: None,
         }
     }
 

@@ -14,6 +14,7 @@
 
 mod accounts;
 mod audit;
+mod author;
 mod bans;
 pub mod chain;
 mod columns;
@@ -31,14 +32,17 @@ mod presence_search;
 mod presences;
 mod profiles;
 pub mod sqlite;
+mod states;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod usage;
 
 use std::sync::Arc;
 
 pub use self::accounts::*;
 pub use self::audit::*;
+pub use self::author::*;
 pub use self::bans::*;
 pub use self::database::*;
 pub use self::device_codes::*;
@@ -52,7 +56,9 @@ pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::profiles::*;
+pub use self::states::*;
 pub use self::tidings::*;
+pub use self::usage::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +81,9 @@ pub enum StoreError {
     /// What the call is about does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A bound of what a mesh may keep would be passed. Nothing was done.
+    #[error(transparent)]
+    Full(Full),
 }
 
 impl StoreError {
@@ -121,6 +130,8 @@ pub struct Stores {
     pub profiles: Arc<dyn Profiles>,
     /// Meshes as the accounts of their members and owners see them.
     pub ownership: Arc<dyn Ownership>,
+    /// Shared state.
+    pub states: Arc<dyn States>,
 }
 
 impl Stores {
@@ -142,7 +153,8 @@ impl Stores {
             + Accounts
             + DeviceCodes
             + Profiles
-            + Ownership,
+            + Ownership
+            + States,
     {
         Self {
             database: database.clone(),
@@ -159,7 +171,8 @@ impl Stores {
             accounts: database.clone(),
             device_codes: database.clone(),
             profiles: database.clone(),
-            ownership: database,
+            ownership: database.clone(),
+            states: database,
         }
     }
 }

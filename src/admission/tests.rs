@@ -104,6 +104,7 @@ impl Scene {
             session_key: session_key.cloned(),
             visitor: false,
             about,
+            client_mark: None,
             admitted: admitted.expect("the store answers").expect("a member"),
         }
     }

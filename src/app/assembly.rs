@@ -11,9 +11,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Keys;
 use crate::cluster::Cluster;
 use crate::config::{Config, Deployment, StoreConfig};
+use crate::events::shared;
 use crate::http::HttpState;
+use crate::http::accounts::Stats;
 use crate::http::admin::Admin;
 use crate::jobs::sample::Sampler;
 use crate::life::Life;
@@ -29,6 +32,7 @@ use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
+use crate::writers::states::{self, StateWrites};
 use crate::{admission, delivery, features, presence};
 
 /// The tasks that write, which end last.
@@ -66,8 +70,15 @@ pub(crate) fn assemble(
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
     });
-    start_leaders(lanes, openings, &stores, &delivery, &writers);
+    let (states, state_writes) = states::writer();
+    let gathered = Gathered { lanes, openings, state_writes };
+    start_leaders(gathered, &stores, &delivery, &writers);
     let registry = Arc::new(Registry::default());
+    let shared = Arc::new(shared::Parts {
+        states: Arc::clone(&stores.states),
+        cluster: Arc::clone(&cluster),
+        life: Arc::clone(&life),
+    });
     let presence = Arc::new(presence::Parts {
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
@@ -76,21 +87,25 @@ pub(crate) fn assemble(
         registry: Arc::clone(&registry),
         writer,
         delivery: Arc::clone(&delivery),
+        shared: Arc::clone(&shared),
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
         member_changes: AtomicU64::new(0),
         unsettled_ends: Mutex::default(),
     });
     let confirmations = Arc::new(Confirmations::default());
+    let keys = Arc::new(Keys::new(Arc::clone(&stores.accounts)));
     let admission = Arc::new(admission::Parts {
         node: config.node.clone(),
         claim_ms: config.message.claim_ms,
         members: Arc::clone(&stores.members),
+        invites: Arc::clone(&stores.invites),
         mail: Arc::clone(&stores.mail),
         presences: Arc::clone(&stores.presences),
         presence: Arc::clone(&presence),
         confirmations: Arc::clone(&confirmations),
         rates: Arc::clone(&rates),
+        marks: matches!(config.deployment, Deployment::Clustered { .. }).then(|| Arc::clone(&keys)),
     });
     let verifying = Arc::new(Semaphore::new(1));
     let features = Arc::new(features::Parts {
@@ -98,6 +113,7 @@ pub(crate) fn assemble(
         presence: Arc::clone(&presence),
         cluster: Arc::clone(&cluster),
         confirmations: Arc::clone(&confirmations),
+        states,
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
         verifying: Arc::clone(&verifying),
@@ -115,6 +131,7 @@ pub(crate) fn assemble(
     let node = Arc::new(Node {
         config,
         stores,
+        keys,
         cluster,
         registry,
         delivery,
@@ -132,10 +149,16 @@ pub(crate) fn assemble(
     (node, writers)
 }
 
-/// The writers that peers wait for: sends and new presences.
-fn start_leaders(
+/// What the writers read.
+struct Gathered {
     lanes: Vec<CommitLane<delivery::send::PendingSend>>,
     openings: Openings,
+    state_writes: StateWrites,
+}
+
+/// The writers that peers wait for: sends, new presences, shared state.
+fn start_leaders(
+    Gathered { lanes, openings, state_writes }: Gathered,
     stores: &Stores,
     parts: &delivery::Parts,
     Writers { tasks, stop }: &Writers,
@@ -146,9 +169,13 @@ fn start_leaders(
         let lane = group_commit::run(lane, store, metrics, parts.config.quotas, stop.clone());
         supervisor.spawn(tasks, "the writer of sends", lane);
     }
-    let (store, stop) = (Arc::clone(&stores.presences), stop.clone());
+    let (store, ends) = (Arc::clone(&stores.presences), stop.clone());
     supervisor.spawn(tasks, "the writer of new presences", async move {
-        presences::run_openings(openings, &*store, stop).await;
+        presences::run_openings(openings, &*store, ends).await;
+    });
+    let (store, ends) = (Arc::clone(&stores.states), stop.clone());
+    supervisor.spawn(tasks, "the writer of shared state", async move {
+        states::run(state_writes, &*store, ends).await;
     });
 }
 
@@ -182,6 +209,8 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
     let config = &node.config;
     Arc::new(HttpState {
         http: config.http.clone(),
+        accounts: config.accounts.clone(),
+        has_accounts: config.has_accounts(),
         node: config.node.clone(),
         mode: match config.deployment {
             Deployment::Single { .. } => "single",
@@ -189,6 +218,7 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         },
         body_bytes_max: config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR),
         stores: node.stores.clone(),
+        keys: Arc::clone(&node.keys),
         cluster: Arc::clone(&node.cluster),
         registry: Arc::clone(&node.registry),
         presence: Arc::clone(&node.presence),
@@ -200,5 +230,6 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         addresses,
         sockets: Sockets::new(Arc::clone(node)),
         admin: Admin::default(),
+        stats: Stats::default(),
     })
 }

@@ -91,6 +91,11 @@ pub enum AuditEvent {
         /// Under which key; the value is nobody's business.
         key: String,
     },
+    /// A shared state value was removed.
+    StateRemoved {
+        /// Its key.
+        key: String,
+    },
 }
 
 impl AuditEvent {
@@ -109,6 +114,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StateRemoved { .. } => "state_removed",
         }
     }
 
@@ -146,7 +152,7 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } => json!({"key": key}),
+            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
         }
     }
 

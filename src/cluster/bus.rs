@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::{Push, Said, Status, SystemEvent};
-use crate::record::PresenceRecord;
+use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,6 +91,15 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// What all sessions of one member are told.
+    ToMember {
+        /// The member.
+        member: MemberId,
+        /// What it is told.
+        event: SystemEvent,
+    },
+    /// Something that the mesh shares is otherwise now.
+    Shared(Box<SharedChange>),
 }
 
 /// A message for everyone that its target names.

@@ -30,7 +30,7 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-pub(super) use self::stats::Stats;
+pub(crate) use self::stats::Stats;
 use super::{HttpState, read_body, to_its_end};
 use crate::socket::address::{SocketPeer, may_call};
 use crate::store::StoreError;

@@ -73,6 +73,7 @@ pub(crate) struct MockStores {
     pub(crate) device_codes: MockDeviceCodes,
     pub(crate) profiles: MockProfiles,
     pub(crate) ownership: MockOwnership,
+    pub(crate) states: MockStates,
 }
 
 impl MockStores {
@@ -93,6 +94,7 @@ impl MockStores {
             device_codes: Arc::new(self.device_codes),
             profiles: Arc::new(self.profiles),
             ownership: Arc::new(self.ownership),
+            states: Arc::new(self.states),
         }
     }
 }

@@ -20,3 +20,4 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod states;

@@ -1,5 +1,6 @@
 //! One broker, as its peers find it: the sockets and the HTTP side of its port.
 
+mod accounts;
 mod admission;
 mod answers;
 mod attribution;
@@ -25,5 +26,6 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod state;
 mod status;
 pub(crate) mod visitors;

@@ -216,7 +216,7 @@ struct UserCall {
     user_id: Option<String>,
 }
 
-/// `DELETE /cli/mesh/{slug}`: archived, and its sockets closed.
+/// `DELETE /cli/mesh/{slug}`: archived, so that nobody enters it any more.
 pub(super) async fn archive(call: Arc<Call>) -> Answer {
     let named = call.json::<UserCall>().and_then(|body| body.user_id);
     let account = call.account(named.as_deref()).await?;
@@ -245,9 +245,7 @@ pub(super) async fn rename(call: Arc<Call>) -> Answer {
         && slug.chars().all(is_slug_char)
         && !slug.starts_with('-');
     if !fits || slug == "create" {
-        return Err(bad(
-            "slug must be 2-32 chars, lowercase alnum + hyphens, start with alnum",
-        ));
+        return Err(bad("slug must be 2-32 chars, lowercase alnum + hyphens, start with alnum"));
     }
     let old = call.part("slug");
     let missing = format!("mesh \"{old}\" not found");

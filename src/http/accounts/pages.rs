@@ -271,18 +271,14 @@ fn is_from_own_page(call: &Call) -> bool {
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
-        pair.trim().split_once('=')
-    });
+    let mut pairs =
+        lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
 /// The account whose key it is; the admin token speaks for any, and makes one that is
 /// not there yet.
-async fn account_of(
-    call: &Call,
-    form: &Form,
-) -> Result<Result<Account, &'static str>, Refused> {
+async fn account_of(call: &Call, form: &Form) -> Result<Result<Account, &'static str>, Refused> {
     let accounts = &call.state.stores.accounts;
     if !any_matches(&call.state.http.admin_tokens, &form.key) {
         let found = accounts.of_key(&secret_hash(&form.key)).await?;

@@ -204,8 +204,7 @@ pub(super) async fn edit(call: Arc<Call>) -> Answer {
         fields.iter().map(|field| ((*field).to_owned(), described[*field].clone())).collect();
     members::changed(&call.state.presence, &mesh.id).await;
     if !changes.is_empty() {
-        let event =
-            SystemEvent { event: "profile_updated".into(), data: changes.clone().into() };
+        let event = SystemEvent { event: "profile_updated".into(), data: changes.clone().into() };
         members::tell(&call.state.presence, &mesh.id, &member.id, event);
     }
     ok(json!({ "ok": true, "member": described, "changes": changes }))
@@ -243,11 +242,7 @@ fn check(body: &EditCall) -> Result<(), Refused> {
 }
 
 /// What the mesh lets its members say of themselves.
-fn check_policy(
-    edit: &ProfileEdit,
-    edits_permission: bool,
-    policy: &Value,
-) -> Result<(), Refused> {
+fn check_policy(edit: &ProfileEdit, edits_permission: bool, policy: &Value) -> Result<(), Refused> {
     let is_managed = |field: &&str| policy.get(*field) == Some(&Value::Bool(false));
     let mut managed: Vec<&str> = edit.fields().into_iter().filter(|f| is_managed(f)).collect();
     managed.extend(edits_permission.then_some("permission"));

@@ -20,8 +20,7 @@ impl Call {
     /// The account's membership of the mesh with that slug.
     async fn membership(&self) -> Result<(AccountMesh, Member), Refused> {
         let account = self.account(None).await?;
-        let refused =
-            || Refused::new(StatusCode::FORBIDDEN, "Not a member of this mesh");
+        let refused = || Refused::new(StatusCode::FORBIDDEN, "Not a member of this mesh");
         let found = self.mesh_of(&account, self.part("slug")).await?.ok_or_else(refused)?;
         let member = self.state.stores.profiles.of_account(&found.mesh.id, &account.id).await?;
         Ok((found, member.ok_or_else(refused)?))

@@ -16,7 +16,7 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// The last answer, and when it was made.
 #[derive(Default)]
-pub(in crate::http) struct Stats(Mutex<Option<(Instant, Value)>>);
+pub(crate) struct Stats(Mutex<Option<(Instant, Value)>>);
 
 /// `GET /api/public/stats`. Messages are those that this node has accepted since it
 /// started: rows are deleted, and counting all of them takes long.

@@ -38,8 +38,7 @@ pub(super) async fn sync(call: Arc<Call>) -> Answer {
     let body = call.json().filter(|body: &SyncCall| {
         !(body.sync_token.is_empty() || body.peer_pubkey.is_empty() || body.display_name.is_empty())
     });
-    let body =
-        body.ok_or_else(|| bad("sync_token, peer_pubkey, display_name required"))?;
+    let body = body.ok_or_else(|| bad("sync_token, peer_pubkey, display_name required"))?;
     let key = body.peer_pubkey.to_ascii_lowercase();
     if !is_public_key(&key) || !can_sign(&key) {
         return Err(bad("peer_pubkey must be 64 hex chars (32 bytes)"));
@@ -57,8 +56,7 @@ pub(super) async fn sync(call: Arc<Call>) -> Answer {
             display_name: name.to_owned(),
             role: found.role,
         };
-        let enrolled =
-            call.state.stores.profiles.enrol(Timestamp::now(), &enrolment).await?;
+        let enrolled = call.state.stores.profiles.enrol(Timestamp::now(), &enrolment).await?;
         let (member, role) = match enrolled {
             Enrolled::New(member) => {
                 members::changed(&call.state.presence, &mesh.id).await;

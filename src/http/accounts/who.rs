@@ -83,9 +83,8 @@ impl Call {
         let socket = self.peer.0.ip().to_canonical();
         let address = self.state.addresses.client(&self.headers, self.peer);
         let http = &self.state.http;
-        let is_named = !shows_proxy(&self.headers)
-            || http.trusts_proxy(socket)
-            || self.state.node.on_fly;
+        let is_named =
+            !shows_proxy(&self.headers) || http.trusts_proxy(socket) || self.state.node.on_fly;
         let is_own = is_named && is_told_from_others(address) && !http.trusts_proxy(address);
         is_own.then_some(address)
     }
@@ -109,9 +108,10 @@ impl Call {
                 && is_meant(&record.member)
                 && record.client_mark.as_deref() == Some(mark.as_str())
         };
-        if room.as_deref().is_some_and(|room: &Room| {
-            room.records().iter().any(|record| is_it(record))
-        }) {
+        if room
+            .as_deref()
+            .is_some_and(|room: &Room| room.records().iter().any(|record| is_it(record)))
+        {
             return true;
         }
         match self.state.cluster.directory(mesh).await {
