@@ -105,7 +105,10 @@ async fn a_terminal_signs_in_by_a_code_that_a_person_approves() {
     let out = done(&node, "POST", "/cli/session/revoke", "", json!({ "token": token })).await;
     assert_eq!(out, json!({ "ok": true, "found": true }));
     let gone = call(&node, "GET", "/api/my/profile", token, Value::Null).await;
-    assert_eq!((gone.status, gone.json()["error"].clone()), (401, "invalid_or_revoked_token".into()));
+    assert_eq!(
+        (gone.status, gone.json()["error"].clone()),
+        (401, "invalid_or_revoked_token".into())
+    );
     done(&node, "GET", "/api/my/profile", &account, Value::Null).await;
 }
 
@@ -141,7 +144,10 @@ async fn what_a_web_application_may_do_needs_its_token() {
         assert_eq!(call(&node, "POST", code, token, user.clone()).await.status, 401);
     }
     let missing = call(&node, "POST", "/cli/token", SERVICE, json!({ "user_id": "ada" })).await;
-    assert_eq!((missing.status, missing.json()["error"].clone()), (400, "user_id and email required".into()));
+    assert_eq!(
+        (missing.status, missing.json()["error"].clone()),
+        (400, "user_id and email required".into())
+    );
     let code = done(&node, "POST", "/cli/device-code", "", json!({})).await;
     let approve = format!("/cli/device-code/{}/approve", text(&code["user_code"]));
     done(&node, "POST", &approve, SERVICE, user.clone()).await;
@@ -159,7 +165,8 @@ async fn what_a_web_application_may_do_needs_its_token() {
 #[tokio::test]
 async fn without_accounts_the_routes_say_which_setting_turns_them_on() {
     let node = Node::start_with(|config| config.accounts.mode = AccountsMode::Off).await;
-    for path in ["/cli/meshes", "/cli-auth", "/i/ABCDEFGH", "/api/public/stats", "/api/my/profile"] {
+    for path in ["/cli/meshes", "/cli-auth", "/i/ABCDEFGH", "/api/public/stats", "/api/my/profile"]
+    {
         let reply = http::get(&node, path).await;
         assert_eq!(reply.status, 404, "{path}");
         assert!(reply.body.contains("ACCOUNTS=on"), "{path}: {reply:?}");
@@ -177,13 +184,19 @@ async fn an_account_makes_finds_renames_and_archives_its_meshes() {
     assert_eq!(mesh_of(&node, &bob, "My Team").await.0["slug"], "my-team-2");
     let bad = json!({ "name": "x", "pubkey": "zz" });
     let reply = call(&node, "POST", "/cli/mesh/create", &ada, bad).await;
-    assert_eq!((reply.status, reply.json()["error"].clone()), (400, "pubkey required (64 hex chars)".into()));
+    assert_eq!(
+        (reply.status, reply.json()["error"].clone()),
+        (400, "pubkey required (64 hex chars)".into())
+    );
 
     let listed = done(&node, "GET", "/cli/meshes", &ada, Value::Null).await;
     let listed = listed["meshes"].as_array().expect("a list");
     assert_eq!(listed.len(), 1, "one was refused before it was made");
     let row = &listed[0];
-    assert_eq!((&row["id"], &row["is_owner"], &row["role"]), (&mesh["id"], &json!(true), &json!("admin")));
+    assert_eq!(
+        (&row["id"], &row["is_owner"], &row["role"]),
+        (&mesh["id"], &json!(true), &json!("admin"))
+    );
     assert_eq!((&row["member_count"], &row["active_peers"]), (&json!(1), &json!(0)));
     assert_eq!(row["broker_url"], format!("ws://{}/ws", node.address));
     let mine = done(&node, "GET", "/api/my/meshes", &ada, Value::Null).await;
@@ -210,7 +223,10 @@ async fn an_account_makes_finds_renames_and_archives_its_meshes() {
         let reply = call(&node, "PATCH", path, token, rename(slug)).await;
         assert_eq!(reply.status, status, "{slug}: {reply:?}");
     }
-    assert_eq!(call(&node, "PATCH", "/api/cli/meshes/none", &ada, rename("crew")).await.status, 404);
+    assert_eq!(
+        call(&node, "PATCH", "/api/cli/meshes/none", &ada, rename("crew")).await.status,
+        404
+    );
     assert_eq!(done(&node, "PATCH", path, &ada, rename("crew")).await, rename("crew"));
     assert_eq!(call(&node, "DELETE", "/cli/mesh/crew", &bob, Value::Null).await.status, 403);
     assert_eq!(call(&node, "DELETE", "/cli/mesh/my-team", &ada, Value::Null).await.status, 404);
@@ -252,7 +268,10 @@ async fn an_owners_invite_lets_a_peer_in_by_its_link_and_by_its_code() {
     assert_eq!((&shown["valid"], &shown["meshSlug"]), (&json!(true), &json!("team")));
     for page in [format!("/i/{code}"), format!("/join/{token}")] {
         let page = http::get(&node, &page).await;
-        assert!(page.status == 200 && page.body.contains(&format!("claudemesh join {url}")), "{page:?}");
+        assert!(
+            page.status == 200 && page.body.contains(&format!("claudemesh join {url}")),
+            "{page:?}"
+        );
     }
     let key = SecretKey::generate();
     let join = json!({
@@ -323,7 +342,18 @@ async fn a_claim_enrols_the_key_that_it_brings_or_the_first_that_says_hello() {
     let late = hello_frame(&here.mesh, &member(&claimed, &second));
     assert_eq!(Raw::refused(&here, late).await.0["code"], "unauthorized", "once");
     assert_eq!(call(&node, "POST", &path, "", body).await.status, 410);
-    assert_eq!(call(&node, "POST", "/invites/none/claim", "", json!({ "recipient_x25519_pubkey": RECIPIENT })).await.status, 404);
+    assert_eq!(
+        call(
+            &node,
+            "POST",
+            "/invites/none/claim",
+            "",
+            json!({ "recipient_x25519_pubkey": RECIPIENT })
+        )
+        .await
+        .status,
+        404
+    );
     let bad = json!({ "recipient_x25519_pubkey": "short" });
     let path = format!("/invites/{}/claim", code().await);
     assert_eq!(call(&node, "POST", &path, "", bad).await.status, 400);
@@ -336,9 +366,7 @@ async fn an_account_fetches_its_meshes_once_by_a_token_and_takes_nobodys_key() {
     let (mesh, _) = mesh_of(&node, &ada, "team").await;
     // A session's token is none to fetch meshes by.
     let key = SecretKey::generate();
-    let sync = |token: &str, key: &SecretKey| {
-        json!({ "sync_token": token, "peer_pubkey": key.public_key(), "display_name": "ada" })
-    };
+    let sync = |token: &str, key: &SecretKey| json!({ "sync_token": token, "peer_pubkey": key.public_key(), "display_name": "ada" });
     let reply = call(&node, "POST", "/cli-sync", "", sync(&ada, &key)).await;
     assert_eq!(reply.json()["error"], "sync token invalid: missing meshes array");
     let reply = call(&node, "POST", "/cli-sync", "", sync("a.b.c", &key)).await;
@@ -363,7 +391,10 @@ async fn an_account_fetches_its_meshes_once_by_a_token_and_takes_nobodys_key() {
     };
     let signed = |jti: &str| TokenKey::new(secret.clone()).sign(&claims(jti));
     let synced = done(&node, "POST", "/cli-sync", "", sync(&signed("1"), &key)).await;
-    assert_eq!((&synced["account_id"], &synced["meshes"][0]["mesh_id"]), (&json!("ada"), &mesh["id"]));
+    assert_eq!(
+        (&synced["account_id"], &synced["meshes"][0]["mesh_id"]),
+        (&json!("ada"), &mesh["id"])
+    );
     assert_eq!(synced["meshes"][0]["role"], "admin");
     assert_eq!(synced["meshes"].as_array().map(Vec::len), Some(1), "not the node's own mesh");
     let again = call(&node, "POST", "/cli-sync", "", sync(&signed("1"), &key)).await;
@@ -383,7 +414,8 @@ async fn edit(node: &Node, caller: &str, member: &str, body: Value) -> Reply {
 async fn a_profile_is_changed_from_beside_the_members_own_socket() {
     let node = node().await;
     let (ada, bob) = (node.member("ada").await, node.member("bob").await);
-    let lead = json!({ "displayName": "Ada L.", "roleTag": "lead", "groups": [{ "name": "team" }] });
+    let lead =
+        json!({ "displayName": "Ada L.", "roleTag": "lead", "groups": [{ "name": "team" }] });
     let members = format!("/mesh/{}/members", node.mesh);
     let refused = edit(&node, ada.id.as_str(), ada.id.as_str(), lead.clone()).await;
     assert_eq!(refused.status, 401, "no socket is open: {refused:?}");
@@ -398,19 +430,32 @@ async fn a_profile_is_changed_from_beside_the_members_own_socket() {
     let done = edit(&node, ada.id.as_str(), ada.id.as_str(), lead.clone()).await;
     assert_eq!(done.status, 200, "{done:?}");
     let done = done.json();
-    assert_eq!(done["changes"], json!({
-        "displayName": "Ada L.", "roleTag": "lead", "groups": [{ "name": "team" }],
-    }));
-    assert_eq!((&done["member"]["messageMode"], &done["member"]["permission"]), (&json!("push"), &json!("member")));
+    assert_eq!(
+        done["changes"],
+        json!({
+            "displayName": "Ada L.", "roleTag": "lead", "groups": [{ "name": "team" }],
+        })
+    );
+    assert_eq!(
+        (&done["member"]["messageMode"], &done["member"]["permission"]),
+        (&json!("push"), &json!("member"))
+    );
     let told = a.event("profile_updated").await;
     assert_eq!(told["eventData"], done["changes"]);
     let listed = http::get(&node, &members).await.json();
     let row = listed["members"].as_array().expect("a list").iter();
     let row = row.into_iter().find(|row| row["id"] == ada.id.as_str()).expect("listed");
-    assert_eq!((&row["displayName"], &row["online"], &row["sessionCount"]), (&json!("Ada L."), &json!(true), &json!(1)));
+    assert_eq!(
+        (&row["displayName"], &row["online"], &row["sessionCount"]),
+        (&json!("Ada L."), &json!(true), &json!(1))
+    );
     // Names that others see follow on the live connection's node.
     let refusals = [
-        (bob.id.as_str(), json!({ "roleTag": "x" }), "not authorized — only admins or self can edit"),
+        (
+            bob.id.as_str(),
+            json!({ "roleTag": "x" }),
+            "not authorized — only admins or self can edit",
+        ),
         (ada.id.as_str(), json!({ "permission": "admin" }), "admin-managed fields: permission"),
         (ada.id.as_str(), json!({}), "no fields to update"),
         (ada.id.as_str(), json!({ "messageMode": "loud" }), "messageMode is push, inbox or off"),
@@ -432,7 +477,9 @@ async fn a_profile_is_changed_from_beside_the_members_own_socket() {
     assert_eq!(set(&node.owner.id).await, json!({ "ok": true }));
     let managed = edit(&node, ada.id.as_str(), ada.id.as_str(), json!({ "roleTag": "x" })).await;
     assert_eq!(managed.json()["error"], "admin-managed fields: roleTag");
-    let by_admin = edit(&node, node.owner.id.as_str(), ada.id.as_str(), json!({ "permission": "admin" })).await;
+    let by_admin =
+        edit(&node, node.owner.id.as_str(), ada.id.as_str(), json!({ "permission": "admin" }))
+            .await;
     assert_eq!(by_admin.json()["member"]["permission"], "admin");
 }
 
@@ -463,7 +510,10 @@ async fn grants_and_permissions_are_set_by_an_accounts_own_membership() {
 async fn the_numbers_for_everybody_are_a_minute_old_at_most() {
     let node = node().await;
     let first = http::get(&node, "/api/public/stats").await;
-    assert_eq!((first.header("x-cache"), &first.json()["meshesCreated"]), (Some("MISS"), &json!(1)));
+    assert_eq!(
+        (first.header("x-cache"), &first.json()["meshesCreated"]),
+        (Some("MISS"), &json!(1))
+    );
     assert_eq!(http::get(&node, "/api/public/stats").await.header("x-cache"), Some("HIT"));
 }
 
