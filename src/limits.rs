@@ -182,6 +182,31 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Such names, keys or tags in one request. More: refused as `invalid_argument`.
+pub const SHARED_NAMES_MAX: usize = 64;
+
+/// Each text beside a vault entry's ciphertext: its nonce, its sealed key, its path, its
+/// description. Longer: refused as `invalid_argument`.
+pub const VAULT_TEXT_BYTES_MAX: usize = 1024;
+
+/// How long an API key that was revoked or has run out is still listed. Later: deleted
+/// when the mesh's next one is made.
+pub const API_KEY_KEPT_MS: i64 = DAY_MS;
+
+/// How exactly it is known when an API key was last used. Uses within so long of the
+/// last that was noted are not noted.
+pub const API_KEY_USE_MS: i64 = 60_000;
+
+/// How long whoever called by an API key counts as a peer.
+pub const API_CALLER_MS: i64 = 5 * 60_000;
+
+/// Calls of the HTTP API per minute and address, with whatever key. More: refused with
+/// 429.
+pub const API_CALLS_PER_MINUTE: u32 = 600;
+
+/// Shared values in one answer of the HTTP API. More: the answer says so.
+pub const API_STATES_MAX: i64 = 500;
+
 /// Rows of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_ROWS_MAX: i64 = 10_000;
 

@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -26,4 +28,5 @@ mod requests;
 mod send;
 mod sessions;
 mod status;
+mod vault;
 pub(crate) mod visitors;
