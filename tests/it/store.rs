@@ -22,3 +22,4 @@ mod queue;
 mod retention;
 mod vault;
 mod workspaces;
+mod states;

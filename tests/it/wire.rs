@@ -27,6 +27,7 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod state;
 mod status;
 mod vault;
 pub(crate) mod visitors;

@@ -154,11 +154,11 @@ macro_rules! conformance {
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
 
-                vault::an_entry_is_its_members_only
-                vault::a_later_entry_stands_in_place_of_an_earlier_one
-                vault::a_change_has_one_audit_row_that_names_the_key
-                vault::entries_are_listed_by_key_some_at_a_time
-                vault::a_mesh_keeps_no_more_than_it_may
+                vault::a_vault_is_its_members_only
+                vault::a_later_vault_entry_stands_in_place_of_an_earlier_one
+                vault::a_change_of_a_vault_has_one_audit_row
+                vault::a_vault_is_listed_by_key_some_at_a_time
+                vault::a_vault_has_a_bound
 
                 api_keys::a_key_is_found_by_the_beginning_of_its_secret
                 api_keys::a_key_is_good_until_it_ends
@@ -174,6 +174,14 @@ macro_rules! conformance {
                 workspaces::whose_keys_called_is_known
                 workspaces::a_member_without_a_user_is_one_by_itself
                 workspaces::values_of_meshes_come_newest_first_within_bounds
+                states::a_value_is_kept_whole
+                states::versions_count_and_decide
+                states::each_change_has_one_audit_row_without_the_value
+                states::one_of_many_writers_with_the_same_version_wins
+                states::values_are_listed_by_key_from_anywhere
+                states::who_missed_changes_reads_the_last_of_each
+                states::a_mesh_keeps_no_more_than_it_may
+                states::a_batch_may_hold_any_text
             );
         }
     };

@@ -1,25 +1,13 @@
 //! The vault: sealed entries of members.
 
-use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::limits;
 use claudemesh_broker::protocol::{VaultEntryType, VaultSealed, VaultSet};
-use claudemesh_broker::store::{Author, Kind, StoreError, Stores};
+use claudemesh_broker::store::{Kind, StoreError, Stores};
 use serde_json::json;
 
 use super::fixture::{Fixture, Peer, T0, at};
 
 impl Fixture {
-    /// That member at work.
-    pub(crate) fn author(&self, peer: &Peer) -> Author {
-        Author {
-            mesh: self.mesh.clone(),
-            member: peer.id.clone(),
-            member_name: peer.name.clone(),
-            session_name: format!("{}'s session", peer.name),
-            presence: PresenceId::generate(),
-        }
-    }
-
     async fn sealed(&self, peer: &Peer, keys: &[&str]) -> Vec<VaultSealed> {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         self.store.vault.get(&self.mesh, &peer.id, &keys).await.expect("readable")
@@ -43,7 +31,7 @@ fn entry(key: &str, ciphertext: &str) -> VaultSet {
     }
 }
 
-pub(crate) async fn an_entry_is_its_members_only(store: Stores) {
+pub(crate) async fn a_vault_is_its_members_only(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     store.vault.put(T0, &here.author(&ada), &entry("k", "YWRh")).await.expect("writable");
@@ -66,7 +54,7 @@ pub(crate) async fn an_entry_is_its_members_only(store: Stores) {
     assert!(here.vault_keys(&bob, None, 10).await.is_empty());
 }
 
-pub(crate) async fn a_later_entry_stands_in_place_of_an_earlier_one(store: Stores) {
+pub(crate) async fn a_later_vault_entry_stands_in_place_of_an_earlier_one(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let author = here.author(&here.owner);
     store.vault.put(at(1), &author, &entry("k", "b25l")).await.expect("writable");
@@ -84,7 +72,7 @@ pub(crate) async fn a_later_entry_stands_in_place_of_an_earlier_one(store: Store
     assert_eq!(here.sealed(&here.owner, &["k"]).await[0].ciphertext, "dHdv");
 }
 
-pub(crate) async fn a_change_has_one_audit_row_that_names_the_key(store: Stores) {
+pub(crate) async fn a_change_of_a_vault_has_one_audit_row(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let author = here.author(&here.owner);
     store.vault.put(at(1), &author, &entry("k", "c2VjcmV0")).await.expect("writable");
@@ -98,7 +86,7 @@ pub(crate) async fn a_change_has_one_audit_row_that_names_the_key(store: Stores)
     }
 }
 
-pub(crate) async fn entries_are_listed_by_key_some_at_a_time(store: Stores) {
+pub(crate) async fn a_vault_is_listed_by_key_some_at_a_time(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let author = here.author(&here.owner);
     for key in ["c", "a", "d", "b"] {
@@ -111,7 +99,7 @@ pub(crate) async fn entries_are_listed_by_key_some_at_a_time(store: Stores) {
     assert_eq!(keys, ["a", "d"]);
 }
 
-pub(crate) async fn a_mesh_keeps_no_more_than_it_may(store: Stores) {
+pub(crate) async fn a_vault_has_a_bound(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let author = here.author(&here.owner);
     let large = "x".repeat(usize::try_from(limits::SHARED_BYTES_MAX / 2).expect("a size"));
