@@ -121,5 +121,5 @@ async fn members_see_and_revoke_their_own_keys_and_admins_all() {
     assert_eq!(bob.ask(json!({ "type": "apikey_list" })).await["keys"].as_array().map(Vec::len), Some(1));
     assert_eq!(ada.ask(revoke).await["status"], "revoked");
     let rows = ada.ask(json!({ "type": "audit_query", "eventType": "apikey_revoked" })).await;
-    assert_eq!(rows["rows"][0]["payload"], json!({ "keyId": id }), "{rows}");
+    assert_eq!(rows["entries"][0]["payload"], json!({ "keyId": id }), "{rows}");
 }
