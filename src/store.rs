@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod api_keys;
 mod audit;
 mod author;
 mod bans;
@@ -33,9 +34,12 @@ mod states;
 pub(crate) mod testing;
 mod tidings;
 mod usage;
+mod vault;
+mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
@@ -51,6 +55,8 @@ pub use self::presences::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
+pub use self::vault::*;
+pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +122,12 @@ pub struct Stores {
     pub invites: Arc<dyn Invites>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// What members keep for themselves.
+    pub vault: Arc<dyn Vault>,
+    /// Keys by which programs call.
+    pub api_keys: Arc<dyn ApiKeys>,
+    /// Reads across members and meshes, for those programs.
+    pub workspaces: Arc<dyn Workspaces>,
 }
 
 impl Stores {
@@ -134,7 +146,10 @@ impl Stores {
             + AuditTrail
             + Meshes
             + Invites
-            + States,
+            + States
+            + Vault
+            + ApiKeys
+            + Workspaces,
     {
         Self {
             database: database.clone(),
@@ -148,7 +163,10 @@ impl Stores {
             audit: database.clone(),
             meshes: database.clone(),
             invites: database.clone(),
-            states: database,
+            states: database.clone(),
+            vault: database.clone(),
+            api_keys: database.clone(),
+            workspaces: database,
         }
     }
 }

@@ -70,6 +70,9 @@ pub(crate) struct MockStores {
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
     pub(crate) states: MockStates,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -87,6 +90,9 @@ impl MockStores {
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
             states: Arc::new(self.states),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }
