@@ -6,6 +6,7 @@
 
 pub(crate) mod accounts;
 pub mod admin;
+mod api;
 mod dashboard;
 pub(crate) mod health;
 mod hook;
@@ -93,6 +94,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route("/join", post(join::join))
         .merge(accounts::routes(&state))
         .merge(accounts::profile_routes())
+        .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), cors))

@@ -13,6 +13,7 @@
 //!   inside a transaction.
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod author;
 mod bans;
@@ -37,10 +38,13 @@ mod states;
 pub(crate) mod testing;
 mod tidings;
 mod usage;
+mod vault;
+mod workspaces;
 
 use std::sync::Arc;
 
 pub use self::accounts::*;
+pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
@@ -59,6 +63,8 @@ pub use self::profiles::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
+pub use self::vault::*;
+pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +138,12 @@ pub struct Stores {
     pub ownership: Arc<dyn Ownership>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// What members keep for themselves.
+    pub vault: Arc<dyn Vault>,
+    /// Keys by which programs call.
+    pub api_keys: Arc<dyn ApiKeys>,
+    /// Reads across members and meshes, for those programs.
+    pub workspaces: Arc<dyn Workspaces>,
 }
 
 impl Stores {
@@ -154,7 +166,10 @@ impl Stores {
             + DeviceCodes
             + Profiles
             + Ownership
-            + States,
+            + States
+            + Vault
+            + ApiKeys
+            + Workspaces,
     {
         Self {
             database: database.clone(),
@@ -172,7 +187,10 @@ impl Stores {
             device_codes: database.clone(),
             profiles: database.clone(),
             ownership: database.clone(),
-            states: database,
+            states: database.clone(),
+            vault: database.clone(),
+            api_keys: database.clone(),
+            workspaces: database,
         }
     }
 }

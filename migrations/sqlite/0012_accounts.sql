@@ -54,7 +54,7 @@ create table cli_session (
 create index cli_session_user_idx on cli_session (user_id);
 
 alter table member add column dashboard_user_id text;
-create index member_user_idx on member (user_id) where user_id is not null;
+create index if not exists member_user_idx on member (user_id) where user_id is not null;
 create index member_dashboard_user_idx on member (dashboard_user_id)
     where dashboard_user_id is not null;
 create index mesh_owner_user_idx on mesh (owner_user_id) where owner_user_id is not null;

@@ -74,6 +74,9 @@ pub(crate) struct MockStores {
     pub(crate) profiles: MockProfiles,
     pub(crate) ownership: MockOwnership,
     pub(crate) states: MockStates,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -95,6 +98,9 @@ impl MockStores {
             profiles: Arc::new(self.profiles),
             ownership: Arc::new(self.ownership),
             states: Arc::new(self.states),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }

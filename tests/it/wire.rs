@@ -3,6 +3,8 @@
 mod accounts;
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -28,4 +30,5 @@ mod send;
 mod sessions;
 mod state;
 mod status;
+mod vault;
 pub(crate) mod visitors;
