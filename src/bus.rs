@@ -105,6 +105,12 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, has_ticked } => {
+            room.see_clock(clock, !has_ticked);
+            if has_ticked {
+                events::tick(room, &clock);
+            }
+        }
     }
 }
 
@@ -118,6 +124,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             room.end(&presence);
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, .. } => room.see_clock(clock, true),
         // Of sessions here, or to them: they will read the store.
         BusMessage::Close { .. }
         | BusMessage::Direct { .. }

@@ -20,6 +20,7 @@ mod moderators;
 mod on_behalf;
 mod paging;
 mod presence;
+mod sim_clock;
 #[cfg(test)]
 mod tests;
 
@@ -31,8 +32,9 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, Disconnect, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    MessageStatus, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, Disconnect, GetClock, JoinGroup, Kick, LeaveGroup, ListBans,
+    ListPeers, MessageStatus, PauseClock, ResumeClock, SetClock, SetProfile, SetStats, SetStatus,
+    SetSummary, SetVisible, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -43,12 +45,16 @@ const REQUESTS: &[Entry] = requests! {
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    GetClock => sim_clock::get, |_, _| 4;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    PauseClock => sim_clock::pause, |_, _| 10;
+    ResumeClock => sim_clock::resume, |_, _| 10;
+    SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;

@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
+pub mod sim_clock;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -36,6 +37,7 @@ pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 
 /// The only protocol version there is.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sim_clock::SimClock;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::{Push, Said, Status, SystemEvent};
@@ -91,6 +92,14 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// The mesh's simulation clock is so now.
+    SimClock {
+        /// The clock.
+        clock: SimClock,
+        /// Whether it has just ticked: peers are told.
+        #[serde(default)]
+        has_ticked: bool,
+    },
 }
 
 /// A message for everyone that its target names.

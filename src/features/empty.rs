@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::dispatch::{noise, pays, read};
 use super::{Context, Work};
-use crate::clock::Timestamp;
 use crate::codec::Asked;
 use crate::protocol::Unasked;
 use crate::rates::cost;
@@ -29,7 +28,7 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 24] = [
+const QUESTIONS: [Question; 23] = [
     (
         "get_state",
         "state_result",
@@ -65,11 +64,6 @@ const QUESTIONS: [Question; 24] = [
     ("list_collections", "collection_list", |_| json!({ "collections": [] })),
     ("mesh_schema", "mesh_schema_result", |_| json!({ "tables": [] })),
     ("watch_list", "watch_list_result", |_| json!({ "watches": [] })),
-    // Whose clock nobody has set, it stands still.
-    ("get_clock", "clock_status", |_| {
-        let now = Timestamp::now();
-        json!({ "speed": 0, "paused": true, "tick": 0, "simTime": now, "startedAt": now })
-    }),
 ];
 
 /// Daemons wait for names of their own.

@@ -25,5 +25,6 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod sim_clock;
 mod status;
 pub(crate) mod visitors;

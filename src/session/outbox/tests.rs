@@ -9,7 +9,7 @@ fn frame(bytes: usize) -> Outgoing {
 }
 
 fn subject(about: usize, event: &'static str) -> Arc<Subject> {
-    Arc::new(Subject { about: PresenceId::from(about.to_string()), event: event.into() })
+    Arc::new(Subject::Presence { about: PresenceId::from(about.to_string()), event: event.into() })
 }
 
 fn event(bytes: usize) -> Bytes {
@@ -86,7 +86,10 @@ async fn events_have_a_part_of_their_own_and_close_nobody() {
     let told: Vec<_> = out
         .iter()
         .filter_map(|frame| match &frame.content {
-            Content::Event(subject) => Some(subject.about.to_string()),
+            Content::Event(subject) => match &**subject {
+                Subject::Presence { about, .. } => Some(about.to_string()),
+                Subject::SimClock => None,
+            },
             _ => None,
         })
         .collect();

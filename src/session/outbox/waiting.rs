@@ -14,11 +14,16 @@ use crate::limits;
 /// What an event is about. Of two that wait with the same subject, the newer is
 /// told.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// The presence.
-    pub about: PresenceId,
-    /// The event's name.
-    pub event: Cow<'static, str>,
+pub enum Subject {
+    /// Something happened to a presence.
+    Presence {
+        /// The presence.
+        about: PresenceId,
+        /// The event's name.
+        event: Cow<'static, str>,
+    },
+    /// The mesh's simulation clock ticked.
+    SimClock,
 }
 
 /// What a frame is.

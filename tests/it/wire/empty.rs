@@ -80,9 +80,6 @@ async fn questions_about_what_there_is_none_of_are_answered() {
         expected["_reqId"] = answer["_reqId"].clone();
         assert_eq!(answer, expected, "{question}");
     }
-    let clock = cold.ask(json!({ "type": "get_clock" })).await;
-    assert_eq!((&clock["type"], &clock["paused"]), (&json!("clock_status"), &json!(true)));
-    assert_eq!(clock["simTime"].as_str().map(str::len), Some(24), "{clock}");
     // Without an id, as older brokers did.
     cold.say(json!({ "type": "list_state" })).await;
     assert_eq!(cold.hear("state_list").await, json!({ "type": "state_list", "entries": [] }));
@@ -138,7 +135,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "vault_set",
         "mcp_register",
         "watch",
-        "set_clock",
         "mesh_execute",
     ] {
         let answer = cold.ask(json!({ "type": kind, "key": "k", "value": 1 })).await;
