@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`]). Called by
+//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
 mod audit;
@@ -20,7 +20,9 @@ mod moderators;
 mod on_behalf;
 mod paging;
 mod presence;
+mod shapes;
 mod sim_clock;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -32,9 +34,9 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, Disconnect, GetClock, JoinGroup, Kick, LeaveGroup, ListBans,
-    ListPeers, MessageStatus, PauseClock, ResumeClock, SetClock, SetProfile, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListPeers, ListState, MessageStatus, PauseClock, ResumeClock, SetClock,
+    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -44,18 +46,22 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     GetClock => sim_clock::get, |_, _| 4;
+    GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListState => state::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
     ResumeClock => sim_clock::resume, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
+    SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;

@@ -84,6 +84,11 @@ pub enum AuditEvent {
         /// Under which key; the value is nobody's business.
         key: String,
     },
+    /// A shared state value was removed.
+    StateRemoved {
+        /// Its key.
+        key: String,
+    },
 }
 
 impl AuditEvent {
@@ -101,6 +106,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StateRemoved { .. } => "state_removed",
         }
     }
 
@@ -135,7 +141,7 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } => json!({"key": key}),
+            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
         }
     }
 

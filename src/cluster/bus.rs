@@ -10,7 +10,7 @@ use super::sim_clock::SimClock;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::{Push, Said, Status, SystemEvent};
-use crate::record::PresenceRecord;
+use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,6 +100,8 @@ pub enum BusMessage {
         #[serde(default)]
         has_ticked: bool,
     },
+    /// Something that the mesh shares is otherwise now.
+    Shared(Box<SharedChange>),
 }
 
 /// A message for everyone that its target names.

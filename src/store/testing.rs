@@ -69,6 +69,7 @@ pub(crate) struct MockStores {
     pub(crate) audit: MockAuditTrail,
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
+    pub(crate) states: MockStates,
 }
 
 impl MockStores {
@@ -85,6 +86,7 @@ impl MockStores {
             audit: Arc::new(self.audit),
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
+            states: Arc::new(self.states),
         }
     }
 }
