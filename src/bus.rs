@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain};
-use crate::events::{self, shared};
+use crate::events::{self, shared, streams};
 use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
@@ -113,6 +113,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
+        BusMessage::Published(published) => streams::tell(room, published),
     }
 }
 
@@ -135,7 +136,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
-        | BusMessage::Shared(_) => {}
+        | BusMessage::Shared(_)
+        | BusMessage::Published(_) => {}
     }
 }
 

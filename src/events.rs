@@ -1,6 +1,7 @@
 //! Events: what the peers of a mesh are told of each other.
 //!
 //! - [`shared`]: what a mesh shares is otherwise
+//! - [`streams`]: what is published to a stream
 //!
 //! One word for every feature: an [`Announcement`] is an event, the presence that it is
 //! about, and who is not told. Each node tells the sessions that it has; what carries an
@@ -9,6 +10,7 @@
 //! must never cost a reader its socket.
 
 pub(crate) mod shared;
+pub(crate) mod streams;
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ mod presence;
 mod shapes;
 mod sim_clock;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -34,9 +35,10 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick,
-    LeaveGroup, ListBans, ListPeers, ListState, MessageStatus, PauseClock, ResumeClock, SetClock,
-    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, CreateStream, DeleteState, Disconnect, GetClock, GetState,
+    JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, MessageStatus,
+    PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe,
 };
 use crate::rates::cost;
 
@@ -46,6 +48,7 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CreateStream => streams::create, |_, _| 10;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     GetClock => sim_clock::get, |_, _| 4;
@@ -56,8 +59,10 @@ const REQUESTS: &[Entry] = requests! {
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListState => state::list, |_, _| 20;
+    ListStreams => streams::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
+    Publish => streams::publish, |_, all| cost::told_to(all, 2);
     ResumeClock => sim_clock::resume, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
@@ -66,7 +71,9 @@ const REQUESTS: &[Entry] = requests! {
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

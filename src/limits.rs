@@ -182,6 +182,9 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Streams that one presence subscribes to. More: refused as `quota`.
+pub const STREAMS_PER_PRESENCE_MAX: usize = 64;
+
 /// Rows of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_ROWS_MAX: i64 = 10_000;
 

@@ -13,6 +13,7 @@ pub mod moderation;
 pub mod presence;
 pub mod sim_clock;
 pub mod state;
+pub mod streams;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -42,6 +43,10 @@ pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Sp
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use streams::{
+    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
+    Subscribe, Subscribed, Unsubscribe,
 };
 
 /// The only protocol version there is.
@@ -94,6 +99,8 @@ pub enum ServerMessage {
     Push(Box<Push>),
     /// A value of the shared state is otherwise.
     StateChange(Box<StateChange>),
+    /// Somebody published to a stream.
+    StreamData(Box<StreamData>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

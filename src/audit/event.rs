@@ -79,6 +79,11 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -106,6 +111,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
         }
     }
@@ -142,6 +148,7 @@ impl AuditEvent {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

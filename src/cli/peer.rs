@@ -16,11 +16,13 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod clock;
 mod contacts;
 mod control;
 mod keyring;
 mod listen;
 mod send;
+mod stream;
 
 use keyring::{Kept, KeyFile};
 
@@ -39,6 +41,10 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Look at the mesh's simulation clock, or move it
+    Clock(clock::ClockArgs),
+    /// Publish to streams, and show what is published
+    Stream(stream::StreamArgs),
 }
 
 /// Arguments of `peer join`.
@@ -191,6 +197,8 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
+        PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
     }
 }
 

@@ -5,6 +5,7 @@ mod members;
 mod multicasts;
 mod shared;
 mod state;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::Arc;

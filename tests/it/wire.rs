@@ -27,4 +27,5 @@ mod send;
 mod sessions;
 mod sim_clock;
 mod status;
+mod streams;
 pub(crate) mod visitors;

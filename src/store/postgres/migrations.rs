@@ -103,6 +103,15 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 10,
+        name: "streams",
+        scripts: &[(
+            "1_streams",
+            include_str!("../../../migrations/postgres/0010_streams/1_streams.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -90,6 +90,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
         "0009_state",
+        "0010_streams",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -356,7 +357,7 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
     include_str!("../audit/sqlite.rs"),
@@ -370,6 +371,7 @@ const SOURCES: [&str; 13] = [
     include_str!("../presence_search/sqlite.rs"),
     include_str!("../presences/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
+    include_str!("../streams/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -416,6 +418,7 @@ async fn no_statement_walks_through_a_large_table() {
                 "send_key",
                 "state",
                 "removed",
+                "stream",
                 "usage",
                 "q",
                 "p",

@@ -153,6 +153,10 @@ macro_rules! conformance {
                 retention::a_key_is_forgotten_in_the_end
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
+
+                streams::a_stream_is_made_once_whoever_asks
+                streams::streams_are_listed_from_anywhere_the_oldest_first
+                streams::a_mesh_has_no_more_streams_than_it_may
             );
         }
     };

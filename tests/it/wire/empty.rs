@@ -34,7 +34,6 @@ fn questions() -> Vec<(Value, Value)> {
             json!({ "type": "context_results", "contexts": [] }),
         ),
         of(json!({ "type": "list_contexts" }), json!({ "type": "context_list", "contexts": [] })),
-        of(json!({ "type": "list_streams" }), json!({ "type": "stream_list", "streams": [] })),
         of(
             json!({ "type": "list_scheduled" }),
             json!({ "type": "scheduled_list", "messages": [] }),
@@ -120,8 +119,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "claim_task",
         "complete_task",
         "share_context",
-        "create_stream",
-        "publish",
         "schedule",
         "cancel_scheduled",
         "topic_create",
