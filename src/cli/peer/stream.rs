@@ -95,7 +95,7 @@ pub(super) async fn run(
 
 async fn create(args: &CreateArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
     let stream = client.ask(&CreateStream { name: args.name.clone() }).await?;
-    output::answer(json, &stream, &format!("there is a stream {}", stream.name))?;
+    output::answer(json, &stream, &format!("there is a stream {}", output::printable(&stream.name)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -173,5 +173,7 @@ fn show(json: bool, body: Value) -> anyhow::Result<()> {
         return output::json(&body);
     }
     let StreamData { stream, data, published_by, .. } = serde_json::from_value(body)?;
-    output::line(&format!("{stream} {published_by}: {data}"))
+    // Peers choose the names, and the data.
+    let line = format!("{stream} {published_by}: {data}");
+    Ok(output::line(&output::printable(&line))?)
 }
