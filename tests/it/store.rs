@@ -19,4 +19,5 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod states;
 mod streams;

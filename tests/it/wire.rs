@@ -26,6 +26,7 @@ mod requests;
 mod send;
 mod sessions;
 mod sim_clock;
+mod state;
 mod status;
 mod streams;
 pub(crate) mod visitors;

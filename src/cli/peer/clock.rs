@@ -40,11 +40,7 @@ pub(crate) struct SetArgs {
     pub(crate) who: WhoArgs,
 }
 
-pub(super) async fn run(
-    args: &ClockArgs,
-    json: bool,
-    data_dir: &Path,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &ClockArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let who = match &args.verb {
         ClockVerb::Show(who) | ClockVerb::Pause(who) | ClockVerb::Resume(who) => who,
         ClockVerb::Set(args) => &args.who,

@@ -95,7 +95,11 @@ pub(super) async fn run(
 
 async fn create(args: &CreateArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
     let stream = client.ask(&CreateStream { name: args.name.clone() }).await?;
-    output::answer(json, &stream, &format!("there is a stream {}", output::printable(&stream.name)))?;
+    output::answer(
+        json,
+        &stream,
+        &format!("there is a stream {}", output::printable(&stream.name)),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,12 +126,7 @@ async fn list(json: bool, client: &Client) -> anyhow::Result<ExitCode> {
 fn row(stream: &StreamInfo) -> [String; 4] {
     let StreamInfo { name, subscriber_count, created_by, created_at, .. } = stream;
     let made_by = Some(created_by.as_str()).filter(|name| !name.is_empty());
-    [
-        name.clone(),
-        subscriber_count.to_string(),
-        output::or_dash(made_by),
-        created_at.to_string(),
-    ]
+    [name.clone(), subscriber_count.to_string(), output::or_dash(made_by), created_at.to_string()]
 }
 
 async fn publish(args: &PublishArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {

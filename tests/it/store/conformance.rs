@@ -157,6 +157,14 @@ macro_rules! conformance {
                 streams::a_stream_is_made_once_whoever_asks
                 streams::streams_are_listed_from_anywhere_the_oldest_first
                 streams::a_mesh_has_no_more_streams_than_it_may
+                states::a_value_is_kept_whole
+                states::versions_count_and_decide
+                states::each_change_has_one_audit_row_without_the_value
+                states::one_of_many_writers_with_the_same_version_wins
+                states::values_are_listed_by_key_from_anywhere
+                states::who_missed_changes_reads_the_last_of_each
+                states::a_mesh_keeps_no_more_than_it_may
+                states::a_batch_may_hold_any_text
             );
         }
     };
