@@ -122,6 +122,9 @@ pub struct PresenceRecord {
     /// tell whether a call comes from there. Of a single node, `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_mark: Option<String>,
+    /// The streams that it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
 }
 
 /// The channel of a member's daemon.
@@ -170,6 +173,7 @@ impl PresenceRecord {
             has_confirmed: false,
             begins_after: None,
             client_mark: None,
+            streams: Vec::new(),
         }
     }
 

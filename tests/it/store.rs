@@ -22,5 +22,6 @@ mod presence;
 mod queue;
 mod retention;
 mod states;
+mod streams;
 mod vault;
 mod workspaces;
