@@ -137,7 +137,7 @@ pub(super) async fn a_clock_that_was_lost_goes_on_from_what_a_node_knows<S: Subj
     subject.lose_everything().await;
     let [first, second] = subject.nodes();
     assert!(first.renew(std::slice::from_ref(&held)).await.unwrap().is_empty());
-    let ticked = ticks(&[first.clone()], &mesh, known, 2).await;
+    let ticked = ticks(std::slice::from_ref(&first), &mesh, known, 2).await;
     assert_eq!(ticked, [(0, 42), (0, 43)]);
     let clock = look(&*second, &mesh).await.unwrap();
     assert_eq!((clock.started_at, clock.tick), (known.started_at, 43));
