@@ -7,6 +7,7 @@
 //! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
+mod apikeys;
 mod audit;
 mod context;
 mod dispatch;
@@ -26,6 +27,7 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::time::Instant;
 
@@ -35,15 +37,19 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, CreateStream, DeleteState, Disconnect, GetClock, GetState,
-    JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, MessageStatus,
-    PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
+    DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
+    ListState, ListStreams, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile,
+    SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe,
+    VaultDelete, VaultGet, VaultList, VaultSet,
 };
 use crate::rates::cost;
 
 /// Every request, with its handler and its cost.
 const REQUESTS: &[Entry] = requests! {
+    ApikeyCreate => apikeys::create, |_, _| 20;
+    ApikeyList => apikeys::list, |_, _| 20;
+    ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
@@ -73,6 +79,10 @@ const REQUESTS: &[Entry] = requests! {
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
     Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    VaultDelete => vault::delete, |_, _| 4;
+    VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
+    VaultList => vault::list, |_, _| 20;
+    VaultSet => vault::set, |_, _| 4;
     Unsubscribe => streams::unsubscribe, |_, _| 4;
 };
 

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod apikey;
 mod clock;
 mod contacts;
 mod control;
@@ -41,6 +42,9 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Make, list and revoke keys for the HTTP API
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
     /// Look at the mesh's simulation clock, or move it
     Clock(clock::ClockArgs),
     /// Publish to streams, and show what is published
@@ -197,6 +201,7 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
     }

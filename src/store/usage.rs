@@ -12,6 +12,10 @@ use crate::store::{Result, StoreError};
 pub enum Kind {
     /// Shared state.
     State,
+    /// What members keep for themselves.
+    Vault,
+    /// Keys by which programs call.
+    ApiKey,
     /// Streams.
     Stream,
 }
@@ -22,6 +26,8 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Vault => "vault",
+            Self::ApiKey => "api_key",
             Self::Stream => "stream",
         }
     }

@@ -4,6 +4,7 @@
 mod accept;
 mod admin;
 mod admission;
+mod api_keys;
 mod audit;
 mod claims;
 mod confirm;
@@ -21,3 +22,5 @@ mod queue;
 mod retention;
 mod states;
 mod streams;
+mod vault;
+mod workspaces;

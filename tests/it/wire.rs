@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -29,4 +31,5 @@ mod sim_clock;
 mod state;
 mod status;
 mod streams;
+mod vault;
 pub(crate) mod visitors;
