@@ -107,6 +107,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
+        BusMessage::Posted(push) => events::post(room, *push),
     }
 }
 
@@ -128,7 +129,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
-        | BusMessage::Shared(_) => {}
+        | BusMessage::Shared(_)
+        | BusMessage::Posted(_) => {}
     }
 }
 

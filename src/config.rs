@@ -18,6 +18,7 @@ mod presence;
 mod reader;
 mod secret;
 mod settings;
+mod webhook;
 
 pub use deployment::{
     ClusterSecret, Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir,
@@ -33,6 +34,7 @@ pub use presence::{LivenessConfig, PresenceConfig, TranscriptStatus};
 pub use reader::Env;
 pub use secret::{REDACTED, Secret, SecretUrl, any_matches, redact_url};
 pub use settings::{Privacy, SETTINGS, Setting};
+pub use webhook::WebhookConfig;
 
 use reader::Reader;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub message: MessageConfig,
     /// Who may call over HTTP.
     pub http: HttpConfig,
+    /// Where others find its webhooks, and whom it may call.
+    pub webhooks: WebhookConfig,
     /// How it stops.
     pub drain: DrainConfig,
     /// How it logs.
@@ -73,13 +77,23 @@ impl Config {
         let liveness = LivenessConfig::read(&mut reader);
         let message = MessageConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
+        let webhooks = WebhookConfig::read(&mut reader);
         let drain = DrainConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let problems = reader.into_problems();
         match deployment {
-            Some(deployment) if problems.is_empty() => {
-                Ok(Self { listen, deployment, node, presence, liveness, message, http, drain, log })
-            }
+            Some(deployment) if problems.is_empty() => Ok(Self {
+                listen,
+                deployment,
+                node,
+                presence,
+                liveness,
+                message,
+                http,
+                webhooks,
+                drain,
+                log,
+            }),
             _ => Err(ConfigErrors(problems)),
         }
     }
@@ -128,6 +142,7 @@ impl Config {
     fn machine_default(&self, name: &str) -> Option<String> {
         match name {
             "BROKER_WS_URL" => Some(self.http.public_url_on(self.listen.port)),
+            "BROKER_PUBLIC_URL" => Some(self.webhooks.base_url(&self.http, self.listen.port)),
             "CLAUDEMESH_DATA_DIR" => {
                 self.deployment.data_dir().map(|folder| folder.display().to_string())
             }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
-use crate::protocol::{ServerMessage, SystemEvent};
+use crate::protocol::{Push, ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::outbox::Subject;
@@ -51,4 +51,16 @@ pub(crate) fn announce(room: &Room, announcement: &Announcement) {
             session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }
+}
+
+/// Hands what another program posted to the sessions here. A session that is behind with
+/// reading may miss it: a post is kept nowhere.
+pub(crate) fn post(room: &Room, push: Push) {
+    let subject = Arc::new(Subject::new(push.message_id.as_str(), "webhook"));
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    room.for_each_session(|session, _| {
+        if !session.visitor {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
+    });
 }

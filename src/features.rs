@@ -24,6 +24,7 @@ mod shapes;
 mod state;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::time::Instant;
 
@@ -33,9 +34,9 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetState,
+    JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListWebhooks, MessageStatus,
+    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -45,7 +46,9 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
@@ -54,6 +57,7 @@ const REQUESTS: &[Entry] = requests! {
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListState => state::list, |_, _| 20;
+    ListWebhooks => webhooks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);

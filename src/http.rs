@@ -10,6 +10,7 @@ pub(crate) mod health;
 mod hook;
 mod join;
 mod upgrade;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,7 @@ use crate::registry::Registry;
 use crate::socket::address::{Addresses, SocketPeer};
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
+use crate::webhooks;
 
 /// Headers that existing web clients may send.
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
@@ -62,6 +64,7 @@ pub struct HttpState {
     pub(crate) rates: Arc<Rates>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) webhooks: Arc<webhooks::Parts>,
     pub(crate) life: Arc<Life>,
     /// The turn to walk an audit chain, of which there is one.
     pub(crate) verifying: Arc<Semaphore>,
@@ -82,6 +85,11 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route(METRICS, get(health::metrics))
         .route("/hook/set-status", post(hook::set_status))
         .route("/join", post(join::join))
+        .route(
+            "/hook/{mesh}/{secret}",
+            post(webhook::receive)
+                .layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
+        )
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), cors))

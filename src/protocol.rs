@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod moderation;
 pub mod presence;
 pub mod state;
+pub mod webhooks;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,6 +41,10 @@ pub use presence::{
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use webhooks::{
+    CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent, WebhookList,
+    WebhookRow, WebhookSigning,
 };
 
 /// The only protocol version there is.

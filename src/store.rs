@@ -33,6 +33,7 @@ mod states;
 pub(crate) mod testing;
 mod tidings;
 mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub use self::presences::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
+pub use self::webhooks::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +118,8 @@ pub struct Stores {
     pub invites: Arc<dyn Invites>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// Webhooks.
+    pub webhooks: Arc<dyn Webhooks>,
 }
 
 impl Stores {
@@ -134,7 +138,8 @@ impl Stores {
             + AuditTrail
             + Meshes
             + Invites
-            + States,
+            + States
+            + Webhooks,
     {
         Self {
             database: database.clone(),
@@ -148,7 +153,8 @@ impl Stores {
             audit: database.clone(),
             meshes: database.clone(),
             invites: database.clone(),
-            states: database,
+            states: database.clone(),
+            webhooks: database,
         }
     }
 }

@@ -89,6 +89,23 @@ pub enum AuditEvent {
         /// Its key.
         key: String,
     },
+    /// A webhook was made.
+    WebhookCreated {
+        /// What it is called; its secrets are nobody's business.
+        name: String,
+    },
+    /// A webhook was deleted.
+    WebhookDeleted {
+        /// What it was called.
+        name: String,
+    },
+    /// Another program called a webhook; the actor is the webhook's maker.
+    WebhookReceived {
+        /// What it is called.
+        name: String,
+        /// How large the body was.
+        bytes: usize,
+    },
 }
 
 impl AuditEvent {
@@ -107,6 +124,9 @@ impl AuditEvent {
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
             Self::StateRemoved { .. } => "state_removed",
+            Self::WebhookCreated { .. } => "webhook_created",
+            Self::WebhookDeleted { .. } => "webhook_deleted",
+            Self::WebhookReceived { .. } => "webhook_received",
         }
     }
 
@@ -142,6 +162,8 @@ impl AuditEvent {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
+            Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),
         }
     }
 

@@ -93,6 +93,8 @@ pub enum BusMessage {
     MembersChanged,
     /// Something that the mesh shares is otherwise now.
     Shared(Box<SharedChange>),
+    /// Another program posted something to a webhook of the mesh.
+    Posted(Box<Push>),
 }
 
 /// A message for everyone that its target names.

@@ -103,6 +103,15 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 20,
+        name: "webhooks",
+        scripts: &[(
+            "1_webhooks",
+            include_str!("../../../migrations/postgres/0020_webhooks/1_webhooks.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.
