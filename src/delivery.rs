@@ -49,7 +49,7 @@ pub struct Parts {
     /// Turns of drains to read the store.
     pub drains: Semaphore,
     /// What webhooks are to be told.
-    pub noted: Arc<Noted>,
+    pub(crate) noted: Arc<Noted>,
     /// How much a member may send.
     pub rates: Arc<Rates>,
     /// What operators see.

@@ -5,6 +5,11 @@
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
 mod relations;
+mod shared;
+mod webhooks;
+
+pub use self::shared::*;
+pub use self::webhooks::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -164,8 +169,9 @@ pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
 /// id and target, totals, the cursor.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 8 * 1024;
 
-/// A cursor. Longer: refused as `invalid_argument`.
-pub const CURSOR_BYTES_MAX: usize = 512;
+/// A cursor, which may hold a name as JSON in base64. Longer: refused as
+/// `invalid_argument`.
+pub const CURSOR_BYTES_MAX: usize = 2560;
 
 /// Members that an `ambiguous` refusal names. More: it says that there are more.
 pub const CANDIDATES_MAX: usize = 8;
@@ -173,84 +179,6 @@ pub const CANDIDATES_MAX: usize = 8;
 /// Hex digits with which a key's beginning may stand for it where somebody is
 /// removed. Fewer: it is taken for a name only.
 pub const KEY_PREFIX_DIGITS_MIN: usize = 8;
-
-// ---- What a mesh shares ------------------------------------------------------
-
-/// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
-pub const VALUE_BYTES_MAX: usize = 32 * 1024;
-
-/// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
-pub const SHARED_NAME_BYTES_MAX: usize = 256;
-
-/// Rows of each kind that a mesh keeps. More: refused as `quota`.
-pub const SHARED_ROWS_MAX: i64 = 10_000;
-
-/// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
-pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
-
-/// Things of one mesh of which a node remembers that it has told of them, since it last
-/// read them. More: it reads them again.
-pub const SHARED_TOLD_MAX: usize = 4096;
-
-/// Changes that a node reads at once to make up for lost events. More: it reads on.
-pub const SHARED_CHANGES_READ: i64 = 256;
-
-/// How long what was removed is remembered for nodes that missed it. Longer: they
-/// show it until they restart.
-pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
-
-/// Writes to shared state that wait for their commit. More: whoever asks waits.
-pub const STATE_QUEUE_MAX: usize = 1024;
-
-/// Writes to shared state of one transaction. More: they go into the next.
-pub const STATE_BATCH_MAX: usize = 256;
-
-// ---- Webhooks ----------------------------------------------------------------
-
-/// The body of a call to a webhook. Larger: 413.
-pub const WEBHOOK_BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Calls to one webhook per minute, on all nodes together. More: 429.
-pub const WEBHOOK_CALLS_PER_MINUTE: u32 = 60;
-
-/// How long a call is answered again as before. Later: it is a new one.
-pub const WEBHOOK_REPEAT_MS: i64 = DAY_MS;
-
-/// The key by which a caller names its call. Longer: 400.
-pub const WEBHOOK_KEY_BYTES_MAX: usize = 256;
-
-/// How far the instant in a signed call may be from this node's clock, either way, in
-/// seconds. Farther: 401.
-pub const WEBHOOK_CLOCK_SECONDS: u64 = 300;
-
-/// The address that a webhook has the broker call. Longer: refused as
-/// `invalid_argument`.
-pub const WEBHOOK_URL_BYTES_MAX: usize = 2048;
-
-/// Addresses that a node calls at once. More: they wait, or another node calls them.
-pub const WEBHOOK_CALLS_MAX: usize = 16;
-
-/// For the whole of a call that the broker makes. Longer: the call failed.
-pub const WEBHOOK_CALL_MS: u64 = 10_000;
-
-/// How long a node has an address for itself between two events. Longer: another may
-/// take over.
-pub const WEBHOOK_CLAIM_MS: i64 = 15_000;
-
-/// Events that are told under one claim. More: under the next.
-pub const WEBHOOK_EVENTS_CLAIMED: i64 = 64;
-
-/// The pause after the first try that failed; each later one is twice as long.
-pub const WEBHOOK_RETRY_MS: i64 = 1_000;
-
-/// The longest of these pauses.
-pub const WEBHOOK_RETRY_MAX_MS: i64 = 60 * 60 * 1000;
-
-/// How long an event is tried again. Longer: it is given up, and counted.
-pub const WEBHOOK_RETRIED_MS: i64 = DAY_MS;
-
-/// Events without a row of their own that wait to be written. More: dropped.
-pub const WEBHOOK_NOTES_MAX: usize = 4096;
 
 // ---- Accepting and delivering ----------------------------------------------
 

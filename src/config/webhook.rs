@@ -69,7 +69,6 @@ fn http_base(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::super::Config;
-    use super::*;
 
     #[test]
     fn the_address_of_webhooks_follows_from_that_of_sockets_unless_it_is_set() {

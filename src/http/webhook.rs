@@ -77,15 +77,13 @@ impl Posted {
 
     /// What the caller calls this call: a second one of the same name is the same.
     fn key(&self, hook: &Webhook) -> Option<String> {
-        let signed = hook.signing == Some(WebhookSigning::Standard);
-        let names: &[&str] = match signed {
+        let names: &[&str] = match hook.signing {
             // Only this one is signed.
-            true => &["webhook-id"],
-            false => &["idempotency-key", "x-github-delivery"],
+            Some(WebhookSigning::Standard) => &["webhook-id"],
+            _ => &["idempotency-key", "x-github-delivery"],
         };
-        let keys = names.iter().map(|name| (name, self.header(name)));
-        let given = keys.filter(|(_, key)| !key.is_empty()).map(|(name, key)| format!("{name} {key}"));
-        given.into_iter().next()
+        let mut given = names.iter().map(|name| self.header(name)).filter(|key| !key.is_empty());
+        given.next().map(str::to_owned)
     }
 }
 

@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_signature_is_the_one_of_the_specification() {
         assert_eq!(standard(SECRET, ID, 1_614_265_330, BODY), SIGNATURE);
-        let at = |timestamp, signatures, now| {
+        let at = |timestamp: &str, signatures: &str, now: i64| {
             is_standard(SECRET, (ID, timestamp, signatures), BODY, now)
         };
         assert!(at("1614265330", SIGNATURE, 1_614_265_330 + 299));

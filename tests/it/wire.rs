@@ -25,5 +25,6 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod state;
 mod status;
 pub(crate) mod visitors;

@@ -191,7 +191,7 @@ impl Webhooks for SqliteStore {
         if self.due(now, claim.limit).await?.is_empty() {
             return Ok(Vec::new());
         }
-        let mut tx = self.begin().await?;
+        let mut change = self.begin_change(now, &[]).await?;
         let query = sqlx::query(
             "update webhook set claim_id = ?2, claim_expires_at = ?3
              where id in (
@@ -208,8 +208,7 @@ impl Webhooks for SqliteStore {
         .bind(&claim.id)
         .bind(claim.until.as_ms())
         .bind(claim.limit);
-        let rows = query.fetch_all(&mut *tx).await.map_err(refused)?;
-        let mut claimed = rows.iter().map(Waiting::read).collect::<Result<Vec<_>>>()?;
+        let mut claimed: Vec<Waiting> = change.records(query, Waiting::read).await?;
         for waiting in &mut claimed {
             let query = sqlx::query(
                 "select id, event, data, created_at from webhook_outbox
@@ -217,10 +216,9 @@ impl Webhooks for SqliteStore {
             )
             .bind(waiting.webhook.clone())
             .bind(claim.events);
-            let rows = query.fetch_all(&mut *tx).await.map_err(refused)?;
-            waiting.events = rows.iter().map(WaitingEvent::read).collect::<Result<_>>()?;
+            waiting.events = change.records(query, WaitingEvent::read).await?;
         }
-        tx.commit().await.map_err(refused)?;
+        change.commit().await?;
         Ok(claimed)
     }
 
