@@ -87,8 +87,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route("/join", post(join::join))
         .route(
             "/hook/{mesh}/{secret}",
-            post(webhook::receive)
-                .layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
+            post(webhook::receive).layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
         )
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))

@@ -43,8 +43,8 @@ pub use state::{
     StateValue,
 };
 pub use webhooks::{
-    CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent, WebhookList,
-    WebhookRow, WebhookSigning,
+    CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent,
+    WebhookList, WebhookRow, WebhookSigning,
 };
 
 /// The only protocol version there is.

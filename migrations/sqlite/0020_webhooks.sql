@@ -104,7 +104,9 @@ begin
         json_patch('{}', json_object(
             'seq', new.id,
             'memberId', new.actor_member_id,
-            'name', new.actor_display_name,
+            'name', coalesce(
+                (select m.display_name from member m where m.id = new.actor_member_id),
+                new.actor_display_name),
             'pubkey', new.payload ->> 'pubkey',
             'messageId', new.payload ->> 'messageId',
             'targetSpec', new.payload ->> 'targetSpec',

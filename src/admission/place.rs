@@ -56,9 +56,12 @@ pub(super) async fn acquire(
             Acquired::AtCapacity { current, retry_after_ms } => {
                 parts.presence.metrics.leases_denied.inc();
                 let noted = &parts.presence.delivery.noted;
-                noted.note(&proven.mesh, WebhookEvent::Capacity, "capacity", || {
-                    json!({ "limit": cap, "current": current })
-                });
+                noted.note(
+                    &proven.mesh,
+                    WebhookEvent::Capacity,
+                    "capacity",
+                    || json!({ "limit": cap, "current": current }),
+                );
                 return Err(Refusal::at_capacity(cap, current, retry_after_ms));
             }
         };

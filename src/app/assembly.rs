@@ -27,11 +27,11 @@ use crate::socket::address::Addresses;
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
 use crate::vitals::Vitals;
+use crate::webhooks::noted::Noted;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
 use crate::writers::states::{self, StateWrites};
-use crate::webhooks::noted::Noted;
 use crate::{admission, delivery, features, presence, webhooks};
 
 /// The tasks that write, which end last.

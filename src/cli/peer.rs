@@ -21,6 +21,7 @@ mod control;
 mod keyring;
 mod listen;
 mod send;
+mod webhook;
 
 use keyring::{Kept, KeyFile};
 
@@ -39,6 +40,9 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Addresses that other programs call, and addresses that the broker calls
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
 }
 
 /// Arguments of `peer join`.
@@ -191,6 +195,7 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }
 

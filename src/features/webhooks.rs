@@ -72,10 +72,7 @@ pub(super) async fn create(
 }
 
 /// Those of the mesh; secrets are for their makers and for moderators.
-pub(super) async fn list(
-    context: &Context<'_>,
-    ask: ListWebhooks,
-) -> Result<WebhookList, Refusal> {
+pub(super) async fn list(context: &Context<'_>, ask: ListWebhooks) -> Result<WebhookList, Refusal> {
     let after = paging::from_cursor::<String>(ask.cursor.as_deref())?;
     let (store, mesh) = (&context.parts.webhooks.store, context.room.mesh());
     let sees_all = is_moderator(context);

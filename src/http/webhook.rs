@@ -67,9 +67,8 @@ impl Posted {
                 signing::is_github(secret, self.header("x-hub-signature-256"), &self.body)
             }
             Some(WebhookSigning::Standard) => {
-                let [id, at, signatures] =
-                    ["webhook-id", "webhook-timestamp", "webhook-signature"]
-                        .map(|name| self.header(name));
+                let [id, at, signatures] = ["webhook-id", "webhook-timestamp", "webhook-signature"]
+                    .map(|name| self.header(name));
                 signing::is_standard(secret, (id, at, signatures), &self.body, now.as_ms() / 1000)
             }
         }

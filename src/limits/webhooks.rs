@@ -36,7 +36,7 @@ pub const WEBHOOK_CLAIM_MS: i64 = 15_000;
 pub const WEBHOOK_EVENTS_CLAIMED: i64 = 64;
 
 /// The pause after the first try that failed; each later one is twice as long.
-pub const WEBHOOK_RETRY_MS: i64 = 1_000;
+pub const WEBHOOK_RETRY_MS: i64 = 500;
 
 /// The longest of these pauses.
 pub const WEBHOOK_RETRY_MAX_MS: i64 = 60 * 60 * 1000;

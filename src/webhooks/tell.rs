@@ -105,7 +105,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for attempts in 0..40 {
-            let most = (1000_i64 << attempts.min(20)).min(limits::WEBHOOK_RETRY_MAX_MS);
+            let most =
+                (limits::WEBHOOK_RETRY_MS << attempts.min(20)).min(limits::WEBHOOK_RETRY_MAX_MS);
             let pause = pause(attempts);
             assert!(pause <= most && pause >= most / 2 - 1000, "{attempts}: {pause}");
         }

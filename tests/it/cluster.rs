@@ -13,6 +13,7 @@ mod regions;
 mod restored;
 mod state;
 mod visitors;
+mod webhooks;
 mod wire;
 
 use claudemesh_broker::clock::Timestamp;

@@ -20,3 +20,4 @@ mod presence;
 mod queue;
 mod retention;
 mod states;
+mod webhooks;

@@ -28,3 +28,4 @@ mod sessions;
 mod state;
 mod status;
 pub(crate) mod visitors;
+pub(crate) mod webhooks;

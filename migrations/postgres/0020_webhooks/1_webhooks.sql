@@ -86,7 +86,9 @@ begin
       values (v_hook.id, v_event, jsonb_strip_nulls(jsonb_build_object(
         'seq', new.id,
         'memberId', new.actor_member_id,
-        'name', new.actor_display_name,
+        'name', coalesce(
+          (select m.display_name from mesh.member m where m.id = new.actor_member_id),
+          new.actor_display_name),
         'pubkey', new.payload ->> 'pubkey',
         'messageId', new.payload ->> 'messageId',
         'targetSpec', new.payload ->> 'targetSpec',

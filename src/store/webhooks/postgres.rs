@@ -168,7 +168,7 @@ impl Webhooks for PostgresStore {
              where w.active and w.url is not null
                 and wanted.event in ('mail_waiting', 'capacity')",
         );
-        let asked: Vec<_> = self.pool.records(query, |row| read_asked(row)).await?;
+        let asked: Vec<_> = self.pool.records(query, read_asked).await?;
         Ok(asked.into_iter().flatten().collect())
     }
 

@@ -158,7 +158,7 @@ impl Webhooks for SqliteStore {
                 and wanted.value in ('mail_waiting', 'capacity')
              group by w.mesh_id, wanted.value",
         );
-        let asked: Vec<_> = self.records(query, |row| read_asked(row)).await?;
+        let asked: Vec<_> = self.records(query, read_asked).await?;
         Ok(asked.into_iter().flatten().collect())
     }
 
