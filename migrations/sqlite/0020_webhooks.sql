@@ -15,10 +15,14 @@ create table webhook (
     active integer not null default 1,
     created_by text not null references member (id) on delete cascade,
     created_at integer not null,
+    -- Whether what is posted is kept for members that are away.
+    durable integer not null default 0,
     signing text check (signing in ('standard', 'github')),
     signing_secret text,
     url text,
     events text not null default '[]',
+    -- Whether it asks for events that have no audit row.
+    noted integer not null default 0,
     -- The next try, and how many of this event's have failed.
     next_at integer not null default 0,
     attempts integer not null default 0,
@@ -34,7 +38,7 @@ create unique index webhook_mesh_name_idx on webhook (mesh_id, name);
 create index webhook_secret_idx on webhook (mesh_id, secret_digest)
     where active = 1 and url is null;
 create index webhook_mesh_url_idx on webhook (mesh_id) where active = 1 and url is not null;
-create index webhook_due_idx on webhook (next_at) where active = 1 and url is not null;
+create index webhook_noted_idx on webhook (mesh_id) where noted = 1;
 
 -- `autoincrement`: an id is never given twice, so a receiver can tell repeats.
 create table webhook_outbox (
@@ -113,7 +117,9 @@ begin
             'taskId', new.payload ->> 'taskId',
             'change', case when wanted.value = 'task' then substr(new.event_type, 6) end)),
         new.created_at
-    from webhook w, json_each(w.events) wanted
+    from webhook w
+    join member maker on maker.id = w.created_by and maker.revoked_at is null
+    join json_each(w.events) wanted
     where w.mesh_id = new.mesh_id and w.active = 1 and w.url is not null
         and wanted.value = case
             when new.event_type = 'expired' then 'message_expired'

@@ -26,11 +26,6 @@ pub(super) async fn create(
         return Err(Refusal::new("invalid_webhook", "name is required"));
     }
     named("name", &ask.name)?;
-    if ask.durable == Some(true) {
-        let text = "this broker does not keep what is posted to webhooks: leave `durable` out; \
-                    who is connected gets it";
-        return Err(Refusal::new("unsupported", text));
-    }
     let webhooks = &context.parts.webhooks;
     if let Some(url) = &ask.url {
         only_moderators(context, "have this broker call an address")?;
@@ -51,6 +46,7 @@ pub(super) async fn create(
         author: context.author(),
         name: ask.name,
         secret: hex::encode(rand::random::<[u8; 32]>()),
+        durable: ask.durable == Some(true) && ask.url.is_none(),
         signing: ask.signing.filter(|_| ask.url.is_none()),
         signing_secret: is_signed.then(signing::new_secret),
         url: ask.url,
@@ -111,6 +107,7 @@ fn shown(context: &Context<'_>, hook: Webhook, is_shown: bool) -> WebhookRow {
         url,
         active: true,
         created_at: hook.created_at.to_string(),
+        durable: hook.durable,
         signing: hook.signing,
         events: hook.events,
         calls,

@@ -3,6 +3,8 @@
 //! Who calls shows the secret of the address and, where the webhook asks for that, a
 //! signature. Neither is logged, nor is what was posted.
 
+mod kept;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,7 +19,7 @@ use super::{HttpState, read_body, to_its_end};
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
 use crate::events;
-use crate::id::{MeshId, PresenceId};
+use crate::id::{MemberId, MeshId, PresenceId};
 use crate::limits;
 use crate::protocol::{WebhookSigning, webhooks};
 use crate::record::PresenceRecord;
@@ -103,11 +105,32 @@ async fn take(state: &HttpState, posted: Posted) -> Response {
     if key.as_ref().is_some_and(|key| key.len() > limits::WEBHOOK_KEY_BYTES_MAX) {
         return failed(StatusCode::BAD_REQUEST, "the key of a call has at most 256 bytes");
     }
+    let since = now.plus_ms(-limits::WEBHOOK_REPEAT_MS);
+    if let Some(key) = &key {
+        match state.webhooks.store.answered(&hook.id, key, since).await {
+            Ok(Some(before)) => return taken(before),
+            Ok(None) => {}
+            Err(error) => return away(&error),
+        }
+    }
     let Posted { mesh, body, data, .. } = posted;
-    let delivered = match connections(state, &mesh).await {
-        Ok(delivered) => delivered,
+    let open = match connections(state, &mesh).await {
+        Ok(open) => open,
         Err(refused) => return refused,
     };
+    let delivered = i64::try_from(open.len()).unwrap_or(i64::MAX);
+    // Before the call is answered as one that was taken: what breaks off is made again.
+    if hook.durable {
+        let kept = kept::keep(state, &hook, &mesh, (key.as_deref(), &body), &open).await;
+        match kept {
+            Ok(true) => {}
+            Ok(false) => {
+                let text = "as much mail waits as may: for this webhook's maker, or in the mesh";
+                return failed(StatusCode::INSUFFICIENT_STORAGE, text);
+            }
+            Err(error) => return away(&error),
+        }
+    }
     let called = format!("webhook:{}", hook.name);
     let author = Author {
         mesh: mesh.clone(),
@@ -122,7 +145,7 @@ async fn take(state: &HttpState, posted: Posted) -> Response {
         name: hook.name.clone(),
         bytes: body.len(),
         key,
-        since: now.plus_ms(-limits::WEBHOOK_REPEAT_MS),
+        since,
         delivered,
     };
     match state.webhooks.store.receive(now, &call).await {
@@ -167,20 +190,20 @@ async fn is_in_time(state: &HttpState, hook: &Webhook) -> Result<(), Response> {
     }
 }
 
-/// To how many connections a post goes, on all nodes.
-async fn connections(state: &HttpState, mesh: &MeshId) -> Result<i64, Response> {
-    let is_open = |record: &PresenceRecord| record.online && !record.visitor;
-    let open = match state.registry.room(mesh) {
-        Some(room) => room.records().iter().filter(|record| is_open(record)).count(),
+/// The members of the connections that a post goes to, on all nodes; one for each.
+async fn connections(state: &HttpState, mesh: &MeshId) -> Result<Vec<MemberId>, Response> {
+    let member_of =
+        |record: &PresenceRecord| (record.online && !record.visitor).then(|| record.member.clone());
+    match state.registry.room(mesh) {
+        Some(room) => Ok(room.records().iter().filter_map(|record| member_of(record)).collect()),
         None => match state.cluster.directory(mesh).await {
-            Ok(records) => records.iter().filter(|record| is_open(record)).count(),
+            Ok(records) => Ok(records.iter().filter_map(member_of).collect()),
             Err(error) => {
                 tracing::warn!(%error, %mesh, "a webhook could not be served");
-                return Err(failed(StatusCode::INTERNAL_SERVER_ERROR, "internal error"));
+                Err(failed(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
             }
         },
-    };
-    Ok(i64::try_from(open).unwrap_or(i64::MAX))
+    }
 }
 
 fn taken(delivered: i64) -> Response {

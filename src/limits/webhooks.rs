@@ -46,3 +46,6 @@ pub const WEBHOOK_RETRIED_MS: i64 = DAY_MS;
 
 /// Events without a row of their own that wait to be written. More: dropped.
 pub const WEBHOOK_NOTES_MAX: usize = 4096;
+
+/// Members that are away for whom a post is kept in one transaction. More: in the next.
+pub const WEBHOOK_KEPT_AT_ONCE: usize = 64;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask::{Answer, Ask};
-use super::{Blob, Priority, Push};
+use super::{Priority, Push, SystemEvent};
 use crate::clock::Timestamp;
-use crate::id::{Key, MeshId, MessageId};
+use crate::id::{Key, MeshId};
 
 /// How calls of a webhook prove where they come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +192,9 @@ pub struct WebhookRow {
     pub active: bool,
     /// When it was made, in ISO 8601.
     pub created_at: String,
+    /// Whether what is posted is also kept for members that are away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub durable: bool,
     /// How its callers sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<WebhookSigning>,
@@ -226,25 +229,26 @@ pub struct WebhookCalls {
     pub delivered_at: Option<String>,
 }
 
+/// What stands before a webhook's name where a sender's key would stand.
+const SENDER_PREFIX: &str = "webhook:";
+
+/// The sender of what is posted to that webhook. No key begins so.
+#[must_use]
+pub fn sender_of(name: &str) -> Key {
+    Key::from(format!("{SENDER_PREFIX}{name}"))
+}
+
+/// The webhook that a sender's key stands for, if it stands for one.
+#[must_use]
+pub fn posted_to(sender: &Key) -> Option<&str> {
+    sender.as_str().strip_prefix(SENDER_PREFIX)
+}
+
 /// What another program posted to a webhook, as everybody in the mesh gets it.
 #[must_use]
 pub fn posted(name: &str, data: Value, mesh_id: MeshId, now: Timestamp) -> Push {
-    Push {
-        message_id: MessageId::from(uuid::Uuid::new_v4().to_string()),
-        mesh_id,
-        sender_pubkey: Key::from(format!("webhook:{name}")),
-        sender_member_pubkey: None,
-        sender_member_id: None,
-        sender_name: None,
-        priority: Priority::Next,
-        nonce: Blob::from_text(""),
-        ciphertext: Blob::from_text(""),
-        created_at: now,
-        client_message_id: None,
-        request_fingerprint: None,
-        reply_to_id: None,
-        subtype: Some(Cow::Borrowed("webhook")),
-        event: Some(Cow::Owned(name.to_owned())),
-        event_data: Some(data),
-    }
+    let event = SystemEvent { event: Cow::Owned(name.to_owned()), data };
+    let push = event.into_push(mesh_id, now);
+    let (sender_pubkey, subtype) = (sender_of(name), Some(Cow::Borrowed("webhook")));
+    Push { sender_pubkey, subtype, priority: Priority::Next, ..push }
 }

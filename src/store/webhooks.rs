@@ -45,6 +45,9 @@ pub trait Webhooks: Send + Sync + 'static {
     /// compares.
     async fn by_secret(&self, mesh: &MeshId, secret: &str) -> Result<Vec<Webhook>>;
 
+    /// How a call of that key was answered, if there was one since that instant.
+    async fn answered(&self, webhook: &str, key: &str, since: Timestamp) -> Result<Option<i64>>;
+
     /// Writes down a call. `Some` if one with its key was answered before: with that.
     async fn receive(&self, now: Timestamp, call: &Call) -> Result<Option<i64>>;
 
@@ -78,6 +81,8 @@ pub struct NewWebhook {
     pub name: String,
     /// The last part of the address that others call.
     pub secret: String,
+    /// Whether what is posted is kept for members that are away.
+    pub durable: bool,
     /// How calls are signed.
     pub signing: Option<WebhookSigning>,
     /// By what calls are signed.
@@ -86,6 +91,14 @@ pub struct NewWebhook {
     pub url: Option<String>,
     /// Which events the broker tells it.
     pub events: Vec<WebhookEvent>,
+}
+
+impl NewWebhook {
+    /// Whether it asks for events that have no audit row.
+    pub(in crate::store) fn is_noted(&self) -> bool {
+        let noted = [WebhookEvent::MailWaiting, WebhookEvent::Capacity];
+        self.events.iter().any(|event| noted.contains(event))
+    }
 }
 
 /// A webhook as it stands.
@@ -101,6 +114,8 @@ pub struct Webhook {
     pub created_by: MemberId,
     /// When.
     pub created_at: Timestamp,
+    /// Whether what is posted is kept for members that are away.
+    pub durable: bool,
     /// How calls are signed.
     pub signing: Option<WebhookSigning>,
     /// By what calls are signed.
@@ -303,6 +318,7 @@ impl Webhook {
             secret: row.text("secret")?,
             created_by: row.id("created_by")?,
             created_at: row.time("created_at")?,
+            durable: row.flag("durable")?,
             signing: row.optional_str("signing")?.and_then(WebhookSigning::parse),
             signing_secret: row.optional_text("signing_secret")?,
             url: row.optional_text("url")?,

@@ -7,8 +7,12 @@
 
 alter table mesh.webhook add column if not exists signing text;
 alter table mesh.webhook add column if not exists signing_secret text;
+-- Whether what is posted is kept for members that are away.
+alter table mesh.webhook add column if not exists durable boolean not null default false;
 alter table mesh.webhook add column if not exists url text;
 alter table mesh.webhook add column if not exists events jsonb not null default '[]';
+-- Whether it asks for events that have no audit row.
+alter table mesh.webhook add column if not exists noted boolean not null default false;
 -- The next try, and how many of this event's have failed.
 alter table mesh.webhook add column if not exists next_at timestamp not null default 'epoch';
 alter table mesh.webhook add column if not exists attempts bigint not null default 0;
@@ -23,8 +27,7 @@ create index if not exists webhook_secret_idx
   on mesh.webhook (mesh_id, hashtextextended(secret, 0)) where active and url is null;
 create index if not exists webhook_mesh_url_idx
   on mesh.webhook (mesh_id) where active and url is not null;
-create index if not exists webhook_due_idx
-  on mesh.webhook (next_at) where active and url is not null;
+create index if not exists webhook_noted_idx on mesh.webhook (mesh_id) where noted;
 
 create table if not exists mesh.broker_webhook_outbox (
   id bigint generated always as identity primary key,
@@ -74,6 +77,7 @@ begin
     select w.id,
       (select count(*) from mesh.broker_webhook_outbox o where o.webhook_id = w.id) as waiting
     from mesh.webhook w
+    join mesh.member m on m.id = w.created_by and m.revoked_at is null
     where w.mesh_id = new.mesh_id and w.active and w.url is not null and w.events ? v_event
     order by w.id
   loop

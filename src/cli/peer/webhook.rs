@@ -32,6 +32,9 @@ pub(crate) struct CreateArgs {
     /// How its callers sign
     #[arg(long, value_enum, conflicts_with = "url")]
     pub(crate) signing: Option<SigningArg>,
+    /// Keep what is posted for members that are away
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) durable: bool,
     /// The address that the broker is to call
     #[arg(long, value_name = "URL", requires = "events")]
     pub(crate) url: Option<String>,
@@ -121,7 +124,7 @@ async fn create(args: CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result
     let ask = CreateWebhook {
         name: args.webhook,
         signing: args.signing.map(WebhookSigning::from),
-        durable: None,
+        durable: args.durable.then_some(true),
         url: args.url,
         events: args.events.into_iter().map(WebhookEvent::from).collect(),
     };

@@ -28,8 +28,8 @@ impl Webhooks for PostgresStore {
         // A shared database may have no unique index on names.
         let query = sqlx::query(
             "insert into mesh.webhook (id, mesh_id, name, secret, created_by, created_at, signing,
-                signing_secret, url, events)
-             select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb
+                signing_secret, url, events, durable, noted)
+             select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::jsonb, $11, $12
              where not exists (select from mesh.webhook w where w.mesh_id = $2 and w.name = $3)
              on conflict do nothing",
         )
@@ -42,7 +42,9 @@ impl Webhooks for PostgresStore {
         .bind(hook.signing.map(WebhookSigning::as_str))
         .bind(&hook.signing_secret)
         .bind(&hook.url)
-        .bind(to_json(&hook.events));
+        .bind(to_json(&hook.events))
+        .bind(hook.durable)
+        .bind(hook.is_noted());
         if change.execute(query).await? == 0 {
             change.give_up().await?;
             return Ok(false);
@@ -60,8 +62,8 @@ impl Webhooks for PostgresStore {
     ) -> Result<Vec<Webhook>> {
         // No name is empty.
         let query = sqlx::query(
-            "select w.id, w.name, w.secret, w.created_by, w.created_at, w.signing,
-                w.signing_secret, w.url, w.events::text as events, w.dead_letters, w.last_error,
+            "select w.id, w.name, w.secret, w.created_by, w.created_at, w.durable,
+                w.signing, w.signing_secret, w.url, w.events::text as events, w.dead_letters, w.last_error,
                 w.delivered_at,
                 (select count(*) from mesh.broker_webhook_outbox o where o.webhook_id = w.id)
                     as waiting
@@ -100,7 +102,7 @@ impl Webhooks for PostgresStore {
         }
         let query = sqlx::query(
             "update mesh.webhook set active = false, secret = '', signing_secret = null,
-                url = null, events = '[]', claim_id = null, claim_expires_at = null
+                url = null, events = '[]', noted = false, claim_id = null, claim_expires_at = null
              where id = $1",
         )
         .bind(&id);
@@ -114,8 +116,8 @@ impl Webhooks for PostgresStore {
 
     async fn by_secret(&self, mesh: &MeshId, secret: &str) -> Result<Vec<Webhook>> {
         let query = sqlx::query(
-            "select w.id, w.name, w.secret, w.created_by, w.created_at, w.signing,
-                w.signing_secret, w.url, w.events::text as events, w.dead_letters, w.last_error,
+            "select w.id, w.name, w.secret, w.created_by, w.created_at, w.durable,
+                w.signing, w.signing_secret, w.url, w.events::text as events, w.dead_letters, w.last_error,
                 w.delivered_at, 0::bigint as waiting
              from mesh.webhook w
              join mesh.member m on m.id = w.created_by and m.revoked_at is null
@@ -125,6 +127,17 @@ impl Webhooks for PostgresStore {
         .bind(mesh.as_str())
         .bind(clean(secret));
         self.pool.records(query, Webhook::read).await
+    }
+
+    async fn answered(&self, webhook: &str, key: &str, since: Timestamp) -> Result<Option<i64>> {
+        let query = sqlx::query(
+            "select delivered from mesh.broker_webhook_call
+             where webhook_id = $1 and key_digest = $2 and created_at >= $3",
+        )
+        .bind(webhook)
+        .bind(digest(key))
+        .bind(since.to_naive());
+        self.pool.record(query, |row| row.int("delivered")).await
     }
 
     async fn receive(&self, now: Timestamp, call: &Call) -> Result<Option<i64>> {
@@ -165,8 +178,7 @@ impl Webhooks for PostgresStore {
             "select distinct w.mesh_id, wanted.event
              from mesh.webhook w
              cross join lateral jsonb_array_elements_text(w.events) as wanted (event)
-             where w.active and w.url is not null
-                and wanted.event in ('mail_waiting', 'capacity')",
+             where w.noted and wanted.event in ('mail_waiting', 'capacity')",
         );
         let asked: Vec<_> = self.pool.records(query, read_asked).await?;
         Ok(asked.into_iter().flatten().collect())
@@ -201,15 +213,22 @@ impl Webhooks for PostgresStore {
         let query = sqlx::query(
             "update mesh.webhook set claim_id = $2, claim_expires_at = $3
              where id in (
-                select w.id from mesh.webhook w
+                with recursive waits (id) as (
+                    (select webhook_id from mesh.broker_webhook_outbox
+                     order by webhook_id limit 1)
+                    union all
+                    select (select o.webhook_id from mesh.broker_webhook_outbox o
+                        where o.webhook_id > waits.id order by o.webhook_id limit 1)
+                    from waits where waits.id is not null
+                )
+                select w.id from waits
+                join mesh.webhook w on w.id = waits.id
                 where w.active and w.url is not null and w.next_at <= $1
                     and (w.claim_expires_at is null or w.claim_expires_at <= $1)
                     and exists (
-                        select from mesh.broker_webhook_outbox o where o.webhook_id = w.id)
-                    and exists (
                         select from mesh.member m
                         where m.id = w.created_by and m.revoked_at is null)
-                order by w.next_at limit $4 for update skip locked
+                order by w.next_at limit $4 for update of w skip locked
              )
              returning id, mesh_id, name, url, signing_secret, attempts",
         )

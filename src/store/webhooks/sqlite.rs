@@ -29,8 +29,8 @@ impl Webhooks for SqliteStore {
         let mut change = self.begin_change(now, &[&author.mesh]).await?;
         let query = sqlx::query(
             "insert into webhook (id, mesh_id, name, secret, secret_digest, created_by, created_at,
-                signing, signing_secret, url, events)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                signing, signing_secret, url, events, durable, noted)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              on conflict (mesh_id, name) do nothing",
         )
         .bind(&hook.id)
@@ -43,7 +43,9 @@ impl Webhooks for SqliteStore {
         .bind(hook.signing.map(WebhookSigning::as_str))
         .bind(&hook.signing_secret)
         .bind(&hook.url)
-        .bind(to_json(&hook.events));
+        .bind(to_json(&hook.events))
+        .bind(hook.durable)
+        .bind(hook.is_noted());
         if change.execute(query).await? == 0 {
             change.give_up().await?;
             return Ok(false);
@@ -96,7 +98,7 @@ impl Webhooks for SqliteStore {
         }
         let query = sqlx::query(
             "update webhook set active = 0, secret = '', secret_digest = '', signing_secret = null,
-                url = null, events = '[]', claim_id = null, claim_expires_at = null
+                url = null, events = '[]', noted = 0, claim_id = null, claim_expires_at = null
              where id = ?1",
         )
         .bind(&id);
@@ -117,6 +119,17 @@ impl Webhooks for SqliteStore {
         .bind(mesh.as_str())
         .bind(digest(secret));
         self.records(query, Webhook::read).await
+    }
+
+    async fn answered(&self, webhook: &str, key: &str, since: Timestamp) -> Result<Option<i64>> {
+        let query = sqlx::query(
+            "select delivered from webhook_call
+             where webhook_id = ?1 and key_digest = ?2 and created_at >= ?3",
+        )
+        .bind(webhook)
+        .bind(digest(key))
+        .bind(since.as_ms());
+        self.record(query, |row| row.int("delivered")).await
     }
 
     async fn receive(&self, now: Timestamp, call: &Call) -> Result<Option<i64>> {
@@ -153,9 +166,8 @@ impl Webhooks for SqliteStore {
     async fn asked(&self) -> Result<Vec<(MeshId, WebhookEvent)>> {
         let query = sqlx::query(
             "select w.mesh_id, wanted.value as event
-             from webhook w indexed by webhook_due_idx, json_each(w.events) wanted
-             where w.active = 1 and w.url is not null and w.next_at >= 0
-                and wanted.value in ('mail_waiting', 'capacity')
+             from webhook w indexed by webhook_noted_idx, json_each(w.events) wanted
+             where w.noted = 1 and wanted.value in ('mail_waiting', 'capacity')
              group by w.mesh_id, wanted.value",
         );
         let asked: Vec<_> = self.records(query, read_asked).await?;
@@ -195,11 +207,18 @@ impl Webhooks for SqliteStore {
         let query = sqlx::query(
             "update webhook set claim_id = ?2, claim_expires_at = ?3
              where id in (
-                select w.id from webhook w
+                with recursive waits (id) as (
+                    select min(webhook_id) from webhook_outbox
+                    union all
+                    select (select min(o.webhook_id) from webhook_outbox o
+                        where o.webhook_id > waits.id)
+                    from waits where waits.id is not null
+                )
+                select w.id from waits
+                cross join webhook w on w.id = waits.id
                 join member m on m.id = w.created_by and m.revoked_at is null
                 where w.active = 1 and w.url is not null and w.next_at <= ?1
                     and (w.claim_expires_at is null or w.claim_expires_at <= ?1)
-                    and exists (select 1 from webhook_outbox o where o.webhook_id = w.id)
                 order by w.next_at limit 0 + ?4
              )
              returning id, mesh_id, name, url, signing_secret, attempts",
@@ -266,10 +285,18 @@ impl Webhooks for SqliteStore {
 impl SqliteStore {
     async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<String>> {
         let query = sqlx::query(
-            "select w.id from webhook w
+            "with recursive waits (id) as (
+                select min(webhook_id) from webhook_outbox
+                union all
+                select (select min(o.webhook_id) from webhook_outbox o
+                    where o.webhook_id > waits.id)
+                from waits where waits.id is not null
+             )
+             select w.id from waits
+             cross join webhook w on w.id = waits.id
+             join member m on m.id = w.created_by and m.revoked_at is null
              where w.active = 1 and w.url is not null and w.next_at <= ?1
                 and (w.claim_expires_at is null or w.claim_expires_at <= ?1)
-                and exists (select 1 from webhook_outbox o where o.webhook_id = w.id)
              limit 0 + ?2",
         )
         .bind(now.as_ms())

@@ -19,6 +19,7 @@ impl Fixture {
             author: self.author(peer),
             name: name.to_owned(),
             secret: format!("secret of {name} in {}", self.mesh),
+            durable: false,
             signing: None,
             signing_secret: None,
             url: None,
@@ -136,6 +137,12 @@ pub(crate) async fn a_call_is_taken_once_by_its_key(store: Stores) {
     };
     assert_eq!(kept(&hook, Some("k"), 3).await, None);
     assert_eq!(kept(&hook, Some("k"), 5).await, Some(3), "answered as before");
+    let answered = store.webhooks.answered(&hook.id, "k", at(-1)).await.expect("readable");
+    assert_eq!(answered, Some(3));
+    for (key, since) in [("l", at(-1)), ("k", at(1))] {
+        let answered = store.webhooks.answered(&hook.id, key, since).await.expect("readable");
+        assert_eq!(answered, None, "{key}");
+    }
     assert_eq!(kept(&hook, Some("l"), 5).await, None);
     assert_eq!(kept(&other, Some("k"), 5).await, None, "keys are a webhook's own");
     assert_eq!((kept(&hook, None, 1).await, kept(&hook, None, 1).await), (None, None));

@@ -10,7 +10,7 @@ use sha2::Sha256;
 
 use crate::harness::http::{Reply, request};
 use crate::harness::receiver::{Called, Receiver};
-use crate::harness::{Node, Raw, until};
+use crate::harness::{Node, Raw, Setup, until, until_in_grace};
 
 /// Calls a webhook by its address.
 pub async fn post(node: &Node, url: &Value, headers: &[(&str, &str)], body: &str) -> Reply {
@@ -93,7 +93,7 @@ async fn what_is_posted_comes_to_every_connection_as_older_brokers_had_it() {
         (&again["code"], &again["message"]),
         (&json!("webhook_exists"), &json!("Webhook \"ci\" already exists in this mesh"))
     );
-    let received = node.store.audit.page(&node.mesh, Some("webhook_received"), 10, 0).await;
+    let received = node.store.audit.page(&node.mesh, Some("webhook_received"), 0, 10).await;
     assert_eq!(received.expect("readable").0[0].payload, json!({ "name": "ci", "bytes": 14 }));
     assert!(node.audit_is_valid().await);
 }
@@ -123,7 +123,7 @@ async fn a_call_that_is_none_is_refused_as_older_brokers_did() {
     for (ask, code) in [
         (json!({ "type": "create_webhook" }), "invalid_webhook"),
         (json!({ "type": "create_webhook", "name": "n".repeat(257) }), "invalid_argument"),
-        (json!({ "type": "create_webhook", "name": "n", "durable": true }), "unsupported"),
+        (json!({ "type": "create_webhook", "name": "n", "events": ["task"] }), "invalid_argument"),
         (json!({ "type": "create_webhook", "name": "n", "signing": "rot13" }), "invalid_argument"),
     ] {
         assert_eq!(a.ask(ask.clone()).await["code"], code, "{ask}");
@@ -174,6 +174,86 @@ async fn whoever_asks_for_signatures_takes_no_call_without() {
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
         assert_eq!(status(&made["url"], &headers).await, expected);
         assert_eq!(status(&made["url"], &headers[..2]).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn what_a_durable_webhook_takes_waits_for_members_that_are_away() {
+    let node = Node::start().await;
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let mut owner = Raw::hello(&node, &node.owner).await;
+    let mut a = Raw::hello(&node, &ada).await;
+    let ask = json!({ "type": "create_webhook", "name": "ci", "durable": true });
+    let made = a.ask(ask).await;
+    let probe = owner.sent("*", "low", "cHJvYmU=").await;
+    a.goodbye().await;
+    until_in_grace(&mut owner, &probe, "ada").await;
+    for _ in 0..2 {
+        let reply = post(&node, &made["url"], &[("idempotency-key", "k")], "[1]").await;
+        assert_eq!(answer(&reply), (200, json!({ "ok": true, "delivered": 1 })));
+    }
+    post(&node, &made["url"], &[], r#"{"b":2}"#).await;
+    let is_post = |frame: &Value| frame["subtype"] == "webhook";
+    let live: Vec<Value> = owner.messages_so_far().await.into_iter().filter(is_post).collect();
+    assert_eq!(live.len(), 2, "{live:?}");
+    for member in [&bob, &ada] {
+        let mut raw = Raw::hello(&node, member).await;
+        for expected in [json!([1]), json!({ "b": 2 })] {
+            let push = raw.hear_where("push", is_post).await;
+            let (id, at) = (push["messageId"].clone(), push["createdAt"].clone());
+            let whole = json!({ "type": "push", "subtype": "webhook", "event": "ci",
+                "eventData": expected, "messageId": id, "meshId": node.mesh,
+                "senderPubkey": "webhook:ci", "priority": "next", "nonce": "",
+                "ciphertext": "", "createdAt": at });
+            assert_eq!(push, whole);
+            raw.confirm(&push).await;
+        }
+        assert!(!raw.messages_so_far().await.iter().any(is_post));
+    }
+    until("all is confirmed", async || node.store.messages.depth().await.ok() == Some(0)).await;
+    let list = owner.ask(json!({ "type": "list_webhooks" })).await;
+    assert_eq!(list["webhooks"][0]["durable"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_and_nothing_posted_is_in_any_log_metric_or_audit_row() {
+    let setup = Setup::new(1).set("LOG", "trace").set("WEBHOOK_ALLOW_PRIVATE", true);
+    let cluster = setup.start_processes().await;
+    let (node, process) = (&cluster.nodes[0], &cluster.processes[0]);
+    let receiver = Receiver::start(2).await;
+    let mut owner = Raw::hello(node, &node.owner).await;
+    let made = owner.ask(json!({ "type": "create_webhook", "name": "ci", "durable": true })).await;
+    let signed =
+        owner.ask(json!({ "type": "create_webhook", "name": "s", "signing": "github" })).await;
+    let told = owner
+        .ask(json!({ "type": "create_webhook", "name": "out", "url": receiver.url(),
+            "events": ["peer_joined"] }))
+        .await;
+    owner.ask(json!({ "type": "list_webhooks" })).await;
+    let _away = node.member("away").await;
+    let _raw = Raw::hello(node, &node.member("ada").await).await;
+    let canary = "c4n4ry-value";
+    let body = json!({ "x": canary }).to_string();
+    assert_eq!(post(node, &made["url"], &[("idempotency-key", canary)], &body).await.status, 200);
+    assert_eq!(post(node, &made["url"], &[], &body[1..]).await.status, 400);
+    assert_eq!(post(node, &signed["url"], &[], &body).await.status, 401);
+    until("it is told", async || !receiver.taken().is_empty()).await;
+    until("it has logged", async || process.log().contains("TRACE")).await;
+    let metrics = crate::harness::http::get(node, "/metrics").await.body;
+    let audit = node.store.audit.page(&node.mesh, None, 0, 100).await.expect("readable").0;
+    let seen = format!("{}{metrics}{audit:?}", process.log());
+    let secret = |answer: &Value, field: &str| answer[field].as_str().expect("text").to_owned();
+    for hidden in [
+        canary.to_owned(),
+        STANDARD.encode(&body),
+        secret(&made, "secret"),
+        secret(&signed, "secret"),
+        secret(&signed, "signingSecret"),
+        secret(&told, "secret"),
+        "key=word".to_owned(),
+    ] {
+        let line = seen.lines().find(|line| line.contains(&hidden));
+        assert_eq!(line, None, "{hidden}");
     }
 }
 
