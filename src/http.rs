@@ -5,6 +5,7 @@
 //! never served here. [`app`](crate::app) makes the routes, the listener serves them.
 
 pub mod admin;
+mod api;
 mod dashboard;
 pub(crate) mod health;
 mod hook;
@@ -89,6 +90,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
             "/hook/{mesh}/{secret}",
             post(webhook::receive).layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
         )
+        .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), cors))

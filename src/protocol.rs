@@ -4,6 +4,7 @@
 //! few frames that are neither have structs of their own. How all of them become bytes
 //! is the [`codec`](crate::codec)'s business. The prose is `docs/PROTOCOL.md`.
 
+pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
@@ -12,6 +13,7 @@ pub mod handshake;
 pub mod moderation;
 pub mod presence;
 pub mod state;
+pub mod vault;
 pub mod webhooks;
 
 use std::borrow::Cow;
@@ -19,6 +21,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use apikeys::{
+    ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
+    ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
+};
 pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
@@ -41,6 +47,10 @@ pub use presence::{
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use vault::{
+    VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
+    VaultListResult, VaultListed, VaultSealed, VaultSet,
 };
 pub use webhooks::{
     CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent,

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod apikey;
 mod contacts;
 mod control;
 mod keyring;
@@ -40,6 +41,9 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Make, list and revoke keys for the HTTP API
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
     /// Addresses that other programs call, and addresses that the broker calls
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -195,6 +199,7 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }

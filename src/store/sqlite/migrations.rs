@@ -23,7 +23,9 @@ const SCRIPTS: &[Script] = &[
         include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
     ),
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
+    (18, "api_keys", include_str!("../../../migrations/sqlite/0018_api_keys.sql")),
     (20, "webhooks", include_str!("../../../migrations/sqlite/0020_webhooks.sql")),
+    (21, "vault", include_str!("../../../migrations/sqlite/0021_vault.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

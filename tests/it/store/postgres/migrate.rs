@@ -37,7 +37,9 @@ async fn asking_what_is_pending_makes_nothing() {
         "0007_invite_columns",
         "0008_presence_session_id",
         "0009_state",
+        "0018_api_keys",
         "0020_webhooks",
+        "0021_vault",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
