@@ -115,6 +115,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
         BusMessage::Published(published) => streams::tell(room, published),
+        BusMessage::Posted(push) => events::post(room, *push),
     }
 }
 
@@ -139,7 +140,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::Said { .. }
         | BusMessage::ToMember { .. }
         | BusMessage::Shared(_)
-        | BusMessage::Published(_) => {}
+        | BusMessage::Published(_)
+        | BusMessage::Posted(_) => {}
     }
 }
 

@@ -31,6 +31,7 @@ use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::store::{Mail, Members};
+use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::CommitQueue;
 
 /// What the functions of this room work with.
@@ -47,6 +48,8 @@ pub struct Parts {
     pub group_commit: CommitQueue<send::PendingSend>,
     /// Turns of drains to read the store.
     pub drains: Semaphore,
+    /// What webhooks are to be told.
+    pub(crate) noted: Arc<Noted>,
     /// How much a member may send.
     pub rates: Arc<Rates>,
     /// What operators see.

@@ -22,7 +22,7 @@ use crate::cluster::SimClock;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{ServerMessage, SystemEvent};
+use crate::protocol::{Push, ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::outbox::Subject;
@@ -86,5 +86,17 @@ pub(crate) fn tick(room: &Room, clock: &SimClock) {
                 session.outbox.tell(frame.bytes(session.codec), &subject);
             }
         });
+    });
+}
+
+/// Hands what another program posted to the sessions here. A session that is behind with
+/// reading may miss it: a post is kept nowhere.
+pub(crate) fn post(room: &Room, push: Push) {
+    let subject = Arc::new(Subject::new(push.message_id.as_str(), "webhook"));
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    room.for_each_session(|session, _| {
+        if !session.visitor {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
     });
 }

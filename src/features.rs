@@ -28,6 +28,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod vault;
+mod webhooks;
 
 use std::time::Instant;
 
@@ -38,10 +39,11 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
-    DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    ListState, ListStreams, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile,
-    SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe,
-    VaultDelete, VaultGet, VaultList, VaultSet,
+    CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus,
+    PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet,
+    VaultList, VaultSet,
 };
 use crate::rates::cost;
 
@@ -55,7 +57,9 @@ const REQUESTS: &[Entry] = requests! {
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
     CreateStream => streams::create, |_, _| 10;
+    CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
@@ -66,6 +70,7 @@ const REQUESTS: &[Entry] = requests! {
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
+    ListWebhooks => webhooks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
     Publish => streams::publish, |_, all| cost::told_to(all, 2);

@@ -32,6 +32,7 @@ use crate::life::Life;
 use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
 use crate::vitals;
+use crate::webhooks::{self, noted, tell};
 
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,6 +53,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a seq
 /// that was passed, and every drain, look at once.
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks for what webhooks are to be told.
+const WEBHOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,7 @@ pub(crate) struct Parts {
     /// Through it delivery, the registry, the cluster and the node's life.
     pub(crate) presence: Arc<presence::Parts>,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) webhooks: Arc<webhooks::Parts>,
     /// Whether a status is inferred from a session's transcript.
     pub(crate) infers_status: bool,
 }
@@ -144,6 +148,13 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     let ticker = sim_clock::run(Arc::clone(presence));
     life.supervisor.spawn(tasks, "the ticker of simulation clocks", ticker);
+    every(life, tasks, WEBHOOK_INTERVAL, &parts.webhooks, |webhooks| async move {
+        noted::tick(&webhooks).await;
+        tell::tick(&webhooks).await;
+    });
+    every(life, tasks, RETENTION_INTERVAL, &parts.webhooks, |webhooks| async move {
+        upkeep::forget_calls(&*webhooks.store).await;
+    });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

@@ -9,7 +9,7 @@
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
 //! - what a node knows: [`session`], [`registry`], [`rates`]
 //! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
-//!   [`admission`], [`features`], [`jobs`]
+//!   [`admission`], [`features`], [`webhooks`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`command`], with the
@@ -53,4 +53,5 @@ pub mod store;
 mod supervisor;
 pub mod traces;
 mod vitals;
+mod webhooks;
 mod writers;

@@ -7,9 +7,11 @@
 mod api;
 mod relations;
 mod shared;
+mod webhooks;
 
 pub use self::api::*;
 pub use self::shared::*;
+pub use self::webhooks::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

@@ -16,6 +16,7 @@ pub mod sim_clock;
 pub mod state;
 pub mod streams;
 pub mod vault;
+pub mod webhooks;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -57,6 +58,10 @@ pub use streams::{
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
     VaultListResult, VaultListed, VaultSealed, VaultSet,
+};
+pub use webhooks::{
+    CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent,
+    WebhookList, WebhookRow, WebhookSigning,
 };
 
 /// The only protocol version there is.

@@ -40,6 +40,7 @@ pub(crate) mod testing;
 mod tidings;
 mod usage;
 mod vault;
+mod webhooks;
 mod workspaces;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub use self::streams::*;
 pub use self::tidings::*;
 pub use self::usage::*;
 pub use self::vault::*;
+pub use self::webhooks::*;
 pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
@@ -174,6 +176,8 @@ stores! {
     ownership: Ownership, MockOwnership;
     /// Shared state.
     states: States, MockStates;
+    /// Webhooks.
+    webhooks: Webhooks, MockWebhooks;
     /// What members keep for themselves.
     vault: Vault, MockVault;
     /// Keys by which programs call.

@@ -29,11 +29,12 @@ use crate::socket::address::Addresses;
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
 use crate::vitals::Vitals;
+use crate::webhooks::noted::Noted;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
 use crate::writers::states::{self, StateWrites};
-use crate::{admission, delivery, features, presence};
+use crate::{admission, delivery, features, presence, webhooks};
 
 /// The tasks that write, which end last.
 pub(crate) struct Writers {
@@ -59,12 +60,22 @@ pub(crate) fn assemble(
     ));
     let life = Arc::new(Life::default());
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    let noted = Arc::new(Noted::default());
+    let base_url = config.webhooks.base_url(&config.http, config.listen.port);
+    let webhooks = Arc::new(webhooks::Parts::new(
+        &config.webhooks,
+        base_url,
+        Arc::clone(&stores.webhooks),
+        Arc::clone(&noted),
+        Arc::clone(&life),
+    ));
     let delivery = Arc::new(delivery::Parts {
         config: config.message.clone(),
         members: Arc::clone(&stores.members),
         mail: Arc::clone(&stores.mail),
         cluster: Arc::clone(&cluster),
         group_commit,
+        noted,
         drains: Semaphore::new(limits::DRAINS_READING_MAX),
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
@@ -114,6 +125,7 @@ pub(crate) fn assemble(
         cluster: Arc::clone(&cluster),
         confirmations: Arc::clone(&confirmations),
         states,
+        webhooks: Arc::clone(&webhooks),
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
         verifying: Arc::clone(&verifying),
@@ -143,6 +155,7 @@ pub(crate) fn assemble(
         rates,
         metrics,
         sampler,
+        webhooks,
         life,
     });
     start_followers(&node, &writers);
@@ -225,6 +238,7 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         rates: Arc::clone(&node.rates),
         metrics: Arc::clone(&node.metrics),
         sampler: Arc::clone(&node.sampler),
+        webhooks: Arc::clone(&node.webhooks),
         life: Arc::clone(&node.life),
         verifying: Arc::clone(&node.verifying),
         addresses,

@@ -101,6 +101,23 @@ pub enum AuditEvent {
         /// Its key.
         key: String,
     },
+    /// A webhook was made.
+    WebhookCreated {
+        /// What it is called; its secrets are nobody's business.
+        name: String,
+    },
+    /// A webhook was deleted.
+    WebhookDeleted {
+        /// What it was called.
+        name: String,
+    },
+    /// Another program called a webhook; the actor is the webhook's maker.
+    WebhookReceived {
+        /// What it is called.
+        name: String,
+        /// How large the body was.
+        bytes: usize,
+    },
     /// A member keeps something in its vault.
     VaultSet {
         /// Under which key.
@@ -145,6 +162,9 @@ impl AuditEvent {
             Self::StateSet { .. } => "state_set",
             Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
+            Self::WebhookCreated { .. } => "webhook_created",
+            Self::WebhookDeleted { .. } => "webhook_deleted",
+            Self::WebhookReceived { .. } => "webhook_received",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
@@ -195,6 +215,8 @@ impl AuditEvent {
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
             Self::StreamCreated { name } => json!({"name": name}),
+            Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
+            Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),
         }
     }
 

@@ -24,6 +24,7 @@ mod keyring;
 mod listen;
 mod send;
 mod stream;
+mod webhook;
 
 use keyring::{Kept, KeyFile};
 
@@ -49,6 +50,9 @@ pub(crate) enum PeerCommand {
     Clock(clock::ClockArgs),
     /// Publish to streams, and show what is published
     Stream(stream::StreamArgs),
+    /// Addresses that other programs call, and addresses that the broker calls
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
 }
 
 /// Arguments of `peer join`.
@@ -204,6 +208,7 @@ pub(crate) async fn run(
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
+        PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }
 

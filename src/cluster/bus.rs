@@ -92,6 +92,8 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// Another program posted something to a webhook of the mesh.
+    Posted(Box<Push>),
     /// What all sessions of one member are told.
     ToMember {
         /// The member.

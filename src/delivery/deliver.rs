@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::policy::{self, Target};
 use super::{Parts, audience, drain, push};
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
+use crate::protocol::WebhookEvent;
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
@@ -72,6 +75,7 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
+        note_waiting(parts, room, &key, member);
         return mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
@@ -93,6 +97,14 @@ fn direct(
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
+}
+
+/// Mail waits, and webhooks may want to know.
+fn note_waiting(parts: &Parts, room: &Room, key: &Key, member: &MemberId) {
+    parts.noted.note(room.mesh(), WebhookEvent::MailWaiting, key.as_str(), || {
+        let name = room.member(member).map(|member| member.display_name.clone());
+        json!({ "memberId": member, "name": name, "pubkey": key })
+    });
 }
 
 /// A direct message from another node, for a session here.

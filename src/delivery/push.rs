@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{Blob, Push, ServerMessage};
+use crate::protocol::{Blob, Push, ServerMessage, webhooks};
 use crate::session::inbox::{Delivery, Route};
 use crate::store::StoredEnvelope;
 
@@ -29,7 +32,19 @@ pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
     push
 }
 
+/// What was posted to a webhook and kept, as it is pushed to those who are connected.
+fn of_webhook(stored: &StoredEnvelope) -> Option<Push> {
+    let name = webhooks::posted_to(stored.sender_session_key.as_ref()?)?;
+    let body = STANDARD.decode(&stored.ciphertext).ok()?;
+    let data = serde_json::from_slice(&body).ok()?;
+    let push = webhooks::posted(name, data, stored.mesh.clone(), stored.created_at);
+    Some(Push { message_id: stored.id.clone(), priority: stored.priority, ..push })
+}
+
 fn of(stored: StoredEnvelope) -> Push {
+    if let Some(push) = of_webhook(&stored) {
+        return push;
+    }
     let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
     Push {
         message_id: envelope.id,

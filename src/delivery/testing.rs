@@ -81,6 +81,7 @@ pub(crate) fn parts(
         mail,
         cluster,
         group_commit,
+        noted: Arc::default(),
         drains: Semaphore::new(limits::DRAINS_READING_MAX),
         metrics: Arc::new(Metrics::new()),
         life: Arc::new(Life::default()),

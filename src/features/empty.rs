@@ -26,7 +26,7 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 17] = [
+const QUESTIONS: [Question; 16] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
@@ -45,7 +45,6 @@ const QUESTIONS: [Question; 17] = [
         "topic_history_response",
         |named| json!({ "topic": named.topic, "messages": [] }),
     ),
-    ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
     ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
     ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
     ("list_files", "file_list", |_| json!({ "files": [] })),

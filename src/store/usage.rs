@@ -12,6 +12,8 @@ use crate::store::{Result, StoreError};
 pub enum Kind {
     /// Shared state.
     State,
+    /// Webhooks.
+    Webhook,
     /// What members keep for themselves.
     Vault,
     /// Keys by which programs call.
@@ -26,6 +28,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Webhook => "webhook",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
             Self::Stream => "stream",

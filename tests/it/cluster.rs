@@ -14,6 +14,7 @@ mod restored;
 mod sim_clock;
 mod state;
 mod visitors;
+mod webhooks;
 mod wire;
 
 use claudemesh_broker::clock::Timestamp;

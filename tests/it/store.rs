@@ -24,4 +24,5 @@ mod retention;
 mod states;
 mod streams;
 mod vault;
+mod webhooks;
 mod workspaces;

@@ -34,3 +34,4 @@ mod status;
 mod streams;
 mod vault;
 pub(crate) mod visitors;
+pub(crate) mod webhooks;

@@ -32,6 +32,7 @@ const SCRIPTS: &[Script] = scripts! {
     10 "streams" in "0010_streams";
     12 "accounts" in "0012_accounts";
     18 "api_keys" in "0018_api_keys";
+    20 "webhooks" in "0020_webhooks";
     21 "vault" in "0021_vault";
 };
 

@@ -200,6 +200,15 @@ macro_rules! conformance {
                 states::who_missed_changes_reads_the_last_of_each
                 states::a_mesh_keeps_no_more_than_it_may
                 states::a_batch_may_hold_any_text
+
+                webhooks::a_webhook_is_listed_until_it_is_deleted
+                webhooks::a_secret_leads_to_its_webhook_while_its_maker_is_a_member
+                webhooks::a_call_is_taken_once_by_its_key
+                webhooks::who_comes_and_goes_is_told_in_its_order_to_who_asked
+                webhooks::an_event_that_fails_waits_and_is_given_up_in_the_end
+                webhooks::what_has_no_row_is_noted_once_while_it_waits
+                webhooks::a_webhook_keeps_a_thousand_events_and_counts_the_others
+                webhooks::a_message_that_expires_is_told
             );
         }
     };

@@ -40,6 +40,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0010_streams",
         "0012_accounts",
         "0018_api_keys",
+        "0020_webhooks",
         "0021_vault",
     ];
     assert_eq!(pending, all);
