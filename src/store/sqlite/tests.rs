@@ -1,6 +1,8 @@
 //! What is true of this store alone; the rest is in the conformance suite
 //! (`tests/it/store/conformance.rs`).
 
+mod sources;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
+use self::sources::SOURCES;
 use super::*;
 use crate::audit::{AuditEvent, ChainVerifier};
 use crate::clock::Timestamp;
@@ -361,32 +364,8 @@ async fn what_was_deleted_is_counted() {
     assert_eq!(expired(&limits).await, Expired { delivered: 0, undelivered: 0, keys: 2 });
 }
 
-/// The sources whose statements must all use an index.
 const SOURCES: [&str; 22] = [
-    include_str!("chain.rs"),
-    include_str!("change.rs"),
-    include_str!("../accounts/sqlite.rs"),
-    include_str!("../api_keys/sqlite.rs"),
-    include_str!("../audit/sqlite.rs"),
-    include_str!("../bans/sqlite.rs"),
-    include_str!("../device_codes/sqlite.rs"),
-    include_str!("../envelopes/sqlite.rs"),
-    include_str!("../invites/sqlite.rs"),
-    include_str!("../mail/sqlite.rs"),
-    include_str!("../members/sqlite.rs"),
-    include_str!("../meshes/sqlite.rs"),
-    include_str!("../messages/sqlite.rs"),
-    include_str!("../ownership/sqlite.rs"),
-    include_str!("../presence_search/sqlite.rs"),
-    include_str!("../presences/sqlite.rs"),
-    include_str!("../profiles/sqlite.rs"),
-    include_str!("../states/sqlite.rs"),
-    include_str!("../vault/sqlite.rs"),
     include_str!("../webhooks/sqlite.rs"),
-    include_str!("../workspaces/sqlite.rs"),
-    include_str!("../streams/sqlite.rs"),
-];
-
 /// The string literals of these sources that are statements. One that ends in a space
 /// is a beginning that the conditions of its source complete.
 fn statements() -> Vec<String> {

@@ -1,0 +1,26 @@
+//! What of this store is looked through for statements.
+
+/// The sources whose statements must all use an index.
+pub(super) const SOURCES: [&str; 21] = [
+    include_str!("../chain.rs"),
+    include_str!("../change.rs"),
+    include_str!("../../accounts/sqlite.rs"),
+    include_str!("../../api_keys/sqlite.rs"),
+    include_str!("../../audit/sqlite.rs"),
+    include_str!("../../bans/sqlite.rs"),
+    include_str!("../../device_codes/sqlite.rs"),
+    include_str!("../../envelopes/sqlite.rs"),
+    include_str!("../../invites/sqlite.rs"),
+    include_str!("../../mail/sqlite.rs"),
+    include_str!("../../members/sqlite.rs"),
+    include_str!("../../meshes/sqlite.rs"),
+    include_str!("../../messages/sqlite.rs"),
+    include_str!("../../ownership/sqlite.rs"),
+    include_str!("../../presence_search/sqlite.rs"),
+    include_str!("../../presences/sqlite.rs"),
+    include_str!("../../profiles/sqlite.rs"),
+    include_str!("../../states/sqlite.rs"),
+    include_str!("../../vault/sqlite.rs"),
+    include_str!("../../workspaces/sqlite.rs"),
+    include_str!("../../streams/sqlite.rs"),
+];
