@@ -46,6 +46,7 @@ async fn streams_are_paged_with_the_oldest_first_and_each_once() {
         ask["cursor"] = cursor.clone();
     }
     let count = |at| if at == 7 { 2 } else { 0 };
-    let all: Vec<_> = (0..STREAMS).map(|at| (json!(format!("{at:05}")), json!(count(at)))).collect();
+    let all: Vec<_> =
+        (0..STREAMS).map(|at| (json!(format!("{at:05}")), json!(count(at)))).collect();
     assert!(pages > 1 && counts == all, "{pages} pages, {} rows", counts.len());
 }
