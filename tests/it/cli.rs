@@ -13,6 +13,7 @@ use std::process::Stdio;
 
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
+mod account;
 mod administration;
 mod bench;
 mod client;
