@@ -35,9 +35,10 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban, VaultDelete, VaultGet, VaultList, VaultSet,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect,
+    GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, MessageStatus,
+    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban, VaultDelete,
+    VaultGet, VaultList, VaultSet,
 };
 use crate::rates::cost;
 

@@ -20,11 +20,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Answer, Ask, Unasked};
 pub use apikeys::{
     ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
     ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
 };
+pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };

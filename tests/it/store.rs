@@ -20,6 +20,6 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod states;
 mod vault;
 mod workspaces;
-mod states;
