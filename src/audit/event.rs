@@ -79,6 +79,11 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -130,6 +135,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
@@ -177,6 +183,7 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Kind {
     Vault,
     /// Keys by which programs call.
     ApiKey,
+    /// Streams.
+    Stream,
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
             Self::State => "state",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
+            Self::Stream => "stream",
         }
     }
 }

@@ -21,5 +21,6 @@ mod presence;
 mod queue;
 mod retention;
 mod states;
+mod streams;
 mod vault;
 mod workspaces;

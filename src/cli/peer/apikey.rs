@@ -157,7 +157,7 @@ fn row(key: &ListedApikey) -> [String; 8] {
     let ends = match (&key.revoked_at, &key.expires_at) {
         (Some(at), _) => format!("revoked {at}"),
         (None, Some(at)) => at.clone(),
-        (None, None) => "-".to_owned(),
+        (None, None) => output::or_dash(None::<&str>),
     };
     [
         short(&key.id).to_owned(),

@@ -92,6 +92,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0009_state",
         "0018_api_keys",
         "0021_vault",
+        "0010_streams",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -358,7 +359,7 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
     include_str!("../api_keys/sqlite.rs"),
@@ -375,6 +376,7 @@ const SOURCES: [&str; 16] = [
     include_str!("../states/sqlite.rs"),
     include_str!("../vault/sqlite.rs"),
     include_str!("../workspaces/sqlite.rs"),
+    include_str!("../streams/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -421,6 +423,7 @@ async fn no_statement_walks_through_a_large_table() {
                 "send_key",
                 "state",
                 "removed",
+                "stream",
                 "usage",
                 "vault_entry",
                 "api_key",

@@ -39,6 +39,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0009_state",
         "0018_api_keys",
         "0021_vault",
+        "0010_streams",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
