@@ -3,6 +3,7 @@
 mod dispatching;
 mod handling;
 mod secrets;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
