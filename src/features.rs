@@ -4,7 +4,8 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`]). Called by
+//! share stands beside them ([`paging`], [`listing`], [`moderators`],
+//! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
 mod audit;
@@ -14,12 +15,15 @@ mod empty;
 #[cfg(test)]
 mod example;
 mod listing;
+mod mcp;
 mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
 mod paging;
+mod peer_files;
 mod presence;
+mod relaying;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +36,8 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     AuditQuery, AuditVerify, Ban, Disconnect, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    MessageStatus, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    McpCall, McpList, McpRegister, McpUnregister, MessageStatus, PeerDirRequest, PeerFileRequest,
+    SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -48,7 +53,14 @@ const REQUESTS: &[Entry] = requests! {
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    // Another peer answers it, in up to half a minute.
+    McpCall => mcp::call, |_, _| 10, beside;
+    McpList => mcp::list, |_, all| cost::page_of(all);
+    McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
+    McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    PeerDirRequest => peer_files::dir, |_, _| 10, beside;
+    PeerFileRequest => peer_files::file, |_, _| 10, beside;
     SetProfile => presence::say, |_, _| 4;
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
@@ -87,6 +99,9 @@ pub(crate) fn handle<'a>(
 }
 
 fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Option<Work<'a>> {
+    if let Some(taken) = relaying::take(&context, asked) {
+        return taken;
+    }
     if let Some(entry) = known.iter().find(|entry| entry.kind == asked.kind()) {
         return (entry.begin)(context, asked);
     }

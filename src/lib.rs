@@ -8,7 +8,7 @@
 //! - a presence as all of them know it: [`record`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
 //! - what a node knows: [`session`], [`registry`], [`rates`]
-//! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
+//! - what it does: [`writers`], [`delivery`], `events`, `relay`, [`presence`], [`bus`],
 //!   [`admission`], [`features`], [`jobs`]
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
@@ -45,6 +45,7 @@ pub mod protocol;
 mod rates;
 pub mod record;
 pub mod registry;
+mod relay;
 mod sealing;
 pub mod session;
 mod socket;

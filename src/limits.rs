@@ -4,7 +4,10 @@
 //! What an operator may want to change is in [`crate::config`] instead. Spans
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
+mod between_peers;
 mod relations;
+
+pub use between_peers::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -407,6 +410,10 @@ pub const HOOK_CANDIDATES_MAX: u32 = 64;
 pub const HOOK_BUCKETS_MAX: usize = 10_000;
 
 // ---- Between nodes ---------------------------------------------------------
+
+/// How long a node's word of how it does is believed. Older: whoever it holds counts as
+/// gone, where peers wait for them.
+pub const NODE_WORD_MS: i64 = 10_000;
 
 /// Frames of other nodes that wait to be routed. More: dropped and taken for a
 /// gap; the node drains its sessions from the store.

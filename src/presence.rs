@@ -8,6 +8,7 @@
 //! - `members`: who is a member, read again when that changes
 //! - `status`: idle, working, do not disturb, and what follows
 //! - `said`: what a visitor on another node says for a session here
+//! - `servers`: servers that presences host for their mesh
 //! - `transcript`: the status that a session's own transcript shows
 
 pub(crate) mod changes;
@@ -15,6 +16,7 @@ pub(crate) mod changes;
 pub(crate) mod fakes;
 pub(crate) mod members;
 pub(crate) mod said;
+pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod transcript;
 
@@ -32,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::record::PresenceRecord;
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::store::{Members, Presences};
 use crate::writers::presences::PresenceWriter;
 
@@ -47,6 +50,8 @@ pub(crate) struct Parts {
     pub writer: PresenceWriter,
     /// The way of mail to whom a change concerns.
     pub delivery: Arc<delivery::Parts>,
+    /// What peers ask of each other, which ends with a socket.
+    pub relay: Arc<Relay>,
     pub metrics: Arc<Metrics>,
     pub life: Arc<Life>,
     /// Counts what changes about members: a hello that read them before looks

@@ -9,8 +9,11 @@ pub mod audit;
 pub mod budget;
 pub mod delivery;
 pub mod handshake;
+pub mod mcp;
 pub mod moderation;
+pub mod peer_files;
 pub mod presence;
+pub mod relay;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,14 +31,23 @@ pub use delivery::{
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
+pub use mcp::{
+    McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
+    McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
+};
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
     ListBans, TargetRequest, Unban, UnbanAck,
+};
+pub use peer_files::{
+    PeerDirRequest, PeerDirRequestForward, PeerDirResponse, PeerDirResponseForward,
+    PeerFileRequest, PeerFileRequestForward, PeerFileResponse, PeerFileResponseForward,
 };
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use relay::{Expects, Forward, Reply, Ticket};
 
 /// The only protocol version there is.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::rates::Rates;
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::socket::address::Addresses;
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
@@ -76,6 +77,7 @@ pub(crate) fn assemble(
         registry: Arc::clone(&registry),
         writer,
         delivery: Arc::clone(&delivery),
+        relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
         member_changes: AtomicU64::new(0),

@@ -29,7 +29,7 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 24] = [
+const QUESTIONS: [Question; 23] = [
     (
         "get_state",
         "state_result",
@@ -59,7 +59,6 @@ const QUESTIONS: [Question; 24] = [
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
     ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),
     ("vault_get", "vault_get_result", |_| json!({ "entries": [] })),
-    ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
     ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
     ("list_files", "file_list", |_| json!({ "files": [] })),
     ("list_collections", "collection_list", |_| json!({ "collections": [] })),

@@ -16,6 +16,7 @@ use crate::delivery;
 use crate::id::PresenceId;
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
+use crate::relay::Relay;
 use crate::store::testing::{self, MockStores};
 use crate::store::{Member, Stores};
 use crate::writers::presences::{self, Openings, PresenceWriter};
@@ -85,6 +86,7 @@ pub(crate) fn parts(
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
         presences: Arc::clone(&stores.presences),
+        relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         cluster,
         registry: Arc::default(),
         writer,

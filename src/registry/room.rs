@@ -2,6 +2,7 @@
 
 mod members;
 mod multicasts;
+mod servers;
 mod state;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use self::servers::Hosted;
 use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};

@@ -27,8 +27,8 @@ use claudemesh_broker::cluster::{
     Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef, Release,
 };
 use claudemesh_broker::id::{MeshId, NodeId, PresenceId};
-use claudemesh_broker::protocol::{Status, StatusSource};
-use claudemesh_broker::record::PresenceRecord;
+use claudemesh_broker::protocol::{McpTool, Status, StatusSource};
+use claudemesh_broker::record::{McpServer, PresenceRecord};
 
 use super::session;
 use crate::harness::redis::{PrivateRedis, test_key};
@@ -209,6 +209,8 @@ conformance!(
     extras::tokens_are_exact,
     extras::a_pending_status_is_the_newest_and_expires,
     views::nodes_are_known_for_as_long_as_they_say,
+    views::nodes_are_heard_for_as_long_as_their_word_holds,
+    extras::what_a_presence_hosts_outlives_its_socket,
     views::a_lease_is_shown_as_it_stands,
     }
 );

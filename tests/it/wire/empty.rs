@@ -55,7 +55,6 @@ fn questions() -> Vec<(Value, Value)> {
             json!({ "type": "vault_get", "keys": ["K"] }),
             json!({ "type": "vault_get_result", "entries": [] }),
         ),
-        of(json!({ "type": "mcp_list" }), json!({ "type": "mcp_list_result", "servers": [] })),
         of(
             json!({ "type": "mcp_catalog" }),
             json!({ "type": "mcp_catalog_result", "services": [] }),
@@ -136,7 +135,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "remove_skill",
         "create_webhook",
         "vault_set",
-        "mcp_register",
         "watch",
         "set_clock",
         "mesh_execute",
