@@ -1,10 +1,14 @@
 //! Events: what the peers of a mesh are told of each other.
 //!
+//! - [`shared`]: what a mesh shares is otherwise
+//!
 //! One word for every feature: an [`Announcement`] is an event, the presence that it is
 //! about, and who is not told. Each node tells the sessions that it has; what carries an
 //! announcement to the other nodes is the frame of whoever makes it. Called by
 //! [`presence`](crate::presence) and [`bus`](crate::bus); an event must never cost a
 //! reader its socket.
+
+pub(crate) mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use crate::codec::SharedFrame;
 use crate::protocol::{ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
+use crate::session::Session;
 use crate::session::outbox::Subject;
 
 /// An event about a presence. `to_own_member`: its member's other sessions are told too.
@@ -31,16 +36,23 @@ pub(crate) fn announcement(
     }
 }
 
+/// Tells one session here, also of itself.
+pub(crate) fn tell(room: &Room, session: &Session, announcement: &Announcement) {
+    let (frame, subject) = framed(room, announcement);
+    session.outbox.tell(frame.bytes(session.codec), &subject);
+}
+
+fn framed(room: &Room, announcement: &Announcement) -> (SharedFrame, Arc<Subject>) {
+    let subject = Subject::new(announcement.about.as_str(), announcement.event.event.clone());
+    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    (SharedFrame::new(ServerMessage::Push(Box::new(push))), Arc::new(subject))
+}
+
 /// Tells the sessions here. Visitors hear of nobody. A session that is behind with reading
 /// is told the newest of each kind about each presence, as far as there is room for
 /// events.
 pub(crate) fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Arc::new(Subject {
-        about: announcement.about.clone(),
-        event: announcement.event.event.clone(),
-    });
-    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
-    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    let (frame, subject) = framed(room, announcement);
     for (session, _) in room.sessions() {
         let told = !session.visitor
             && session.presence != announcement.about

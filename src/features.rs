@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`],
+//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
 //! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
@@ -24,6 +24,8 @@ mod paging;
 mod peer_files;
 mod presence;
 mod relaying;
+mod shapes;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -35,9 +37,10 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, Disconnect, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    McpCall, McpList, McpRegister, McpUnregister, MessageStatus, PeerDirRequest, PeerFileRequest,
-    SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
+    ListBans, ListPeers, ListState, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
+    PeerDirRequest, PeerFileRequest, SetProfile, SetState, SetStats, SetStatus, SetSummary,
+    SetVisible, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -47,12 +50,15 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListState => state::list, |_, _| 20;
     // Another peer answers it, in up to half a minute.
     McpCall => mcp::call, |_, _| 10, beside;
     McpList => mcp::list, |_, all| cost::page_of(all);
@@ -62,6 +68,7 @@ const REQUESTS: &[Entry] = requests! {
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;
     PeerFileRequest => peer_files::file, |_, _| 10, beside;
     SetProfile => presence::say, |_, _| 4;
+    SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;

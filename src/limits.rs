@@ -6,6 +6,9 @@
 
 mod between_peers;
 mod relations;
+mod shared;
+
+pub use self::shared::*;
 
 pub use between_peers::*;
 
@@ -167,8 +170,9 @@ pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
 /// id and target, totals, the cursor.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 8 * 1024;
 
-/// A cursor. Longer: refused as `invalid_argument`.
-pub const CURSOR_BYTES_MAX: usize = 512;
+/// A cursor, which may hold a name as JSON in base64. Longer: refused as
+/// `invalid_argument`.
+pub const CURSOR_BYTES_MAX: usize = 2560;
 
 /// Members that an `ambiguous` refusal names. More: it says that there are more.
 pub const CANDIDATES_MAX: usize = 8;

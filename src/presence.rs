@@ -29,13 +29,14 @@ use crate::clock::Timestamp;
 use crate::cluster::Cluster;
 use crate::config::PresenceConfig;
 use crate::delivery;
+use crate::events::shared;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::record::PresenceRecord;
 use crate::registry::Registry;
 use crate::relay::Relay;
-use crate::store::{Members, Presences};
+use crate::store::{McpServers, Members, Presences};
 use crate::writers::presences::PresenceWriter;
 
 pub(crate) struct Parts {
@@ -50,8 +51,12 @@ pub(crate) struct Parts {
     pub writer: PresenceWriter,
     /// The way of mail to whom a change concerns.
     pub delivery: Arc<delivery::Parts>,
+    /// Servers that outlive their hosts.
+    pub mcp_servers: Arc<dyn McpServers>,
     /// What peers ask of each other, which ends with a socket.
     pub relay: Arc<Relay>,
+    /// How changes of what a mesh shares are told.
+    pub shared: Arc<shared::Parts>,
     pub metrics: Arc<Metrics>,
     pub life: Arc<Life>,
     /// Counts what changes about members: a hello that read them before looks

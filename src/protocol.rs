@@ -14,6 +14,7 @@ pub mod moderation;
 pub mod peer_files;
 pub mod presence;
 pub mod relay;
+pub mod state;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -48,6 +49,10 @@ pub use presence::{
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
 pub use relay::{Expects, Forward, Reply, Ticket};
+pub use state::{
+    DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
+    StateValue,
+};
 
 /// The only protocol version there is.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -97,6 +102,8 @@ pub enum ServerMessage {
     Error(ErrorFrame),
     /// A message or a system event.
     Push(Box<Push>),
+    /// A value of the shared state is otherwise.
+    StateChange(Box<StateChange>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.
@@ -110,15 +117,18 @@ pub struct ErrorFrame {
     /// The `id` of the send it answers, if it answers one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `capacity` only: the mesh's cap.
+    /// `capacity`: the mesh's cap; `quota`: how much the mesh may keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `capacity` only: sockets open now.
+    /// `capacity`: sockets open now; `quota`: how much there would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u32>,
     /// When a retry may help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// `conflict`: what stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<Box<serde_json::Value>>,
 }
 
 impl ErrorFrame {

@@ -13,6 +13,7 @@
 //!   inside a transaction.
 
 mod audit;
+mod author;
 mod bans;
 pub mod chain;
 mod columns;
@@ -20,6 +21,7 @@ mod database;
 mod envelopes;
 mod invites;
 mod mail;
+mod mcp_servers;
 mod members;
 mod meshes;
 mod messages;
@@ -27,24 +29,30 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 pub mod sqlite;
+mod states;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod usage;
 
 use std::sync::Arc;
 
 pub use self::audit::*;
+pub use self::author::*;
 pub use self::bans::*;
 pub use self::database::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
+pub use self::mcp_servers::*;
 pub use self::members::*;
 pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::states::*;
 pub use self::tidings::*;
+pub use self::usage::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +75,9 @@ pub enum StoreError {
     /// What the call is about does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A bound of what a mesh may keep would be passed. Nothing was done.
+    #[error(transparent)]
+    Full(Full),
 }
 
 impl StoreError {
@@ -105,6 +116,10 @@ pub struct Stores {
     pub meshes: Arc<dyn Meshes>,
     /// Invites, and members that they enrol.
     pub invites: Arc<dyn Invites>,
+    /// Shared state.
+    pub states: Arc<dyn States>,
+    /// Servers that outlive their hosts.
+    pub mcp_servers: Arc<dyn McpServers>,
 }
 
 impl Stores {
@@ -122,7 +137,9 @@ impl Stores {
             + Messages
             + AuditTrail
             + Meshes
-            + Invites,
+            + Invites
+            + States
+            + McpServers,
     {
         Self {
             database: database.clone(),
@@ -135,7 +152,9 @@ impl Stores {
             messages: database.clone(),
             audit: database.clone(),
             meshes: database.clone(),
-            invites: database,
+            invites: database.clone(),
+            states: database.clone(),
+            mcp_servers: database,
         }
     }
 }

@@ -84,6 +84,21 @@ pub enum AuditEvent {
         /// Under which key; the value is nobody's business.
         key: String,
     },
+    /// A shared state value was removed.
+    StateRemoved {
+        /// Its key.
+        key: String,
+    },
+    /// A server was registered that outlives its host.
+    McpRegistered {
+        /// The server's name.
+        server_name: String,
+    },
+    /// Such a server was given up.
+    McpUnregistered {
+        /// The server's name.
+        server_name: String,
+    },
 }
 
 impl AuditEvent {
@@ -101,6 +116,9 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StateRemoved { .. } => "state_removed",
+            Self::McpRegistered { .. } => "mcp_registered",
+            Self::McpUnregistered { .. } => "mcp_unregistered",
         }
     }
 
@@ -135,7 +153,10 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } => json!({"key": key}),
+            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
+                json!({"serverName": server_name})
+            }
         }
     }
 

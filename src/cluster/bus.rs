@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::{CallId, Key, MemberId, PresenceId};
 use crate::protocol::{Forward, Push, Reply, Said, Status, SystemEvent};
-use crate::record::PresenceRecord;
+use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +112,8 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// Something that the mesh shares is otherwise now.
+    Shared(Box<SharedChange>),
 }
 
 /// A message for everyone that its target names.

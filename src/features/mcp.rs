@@ -1,18 +1,28 @@
 //! `mcp_register`, `mcp_unregister`, `mcp_list`, `mcp_call`: servers that peers host.
 
-use super::paging::{Page, from_cursor, page};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::paging::{Budget, from_cursor, to_cursor};
 use super::relaying::{Silence, check_text, relayed};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::id::{CallId, PresenceId};
 use crate::limits;
 use crate::presence::servers::{self, Crowded, names_of};
+use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     Ack, Forward, McpCall, McpCallForward, McpCallResult, McpList, McpListResult, McpRegister,
     McpRegisterAck, McpServerInfo, McpUnregister, Reply,
 };
 use crate::record::McpServer;
 use crate::registry::{Candidate, Hosted};
+use crate::store::KeptServer;
+
+/// Rows of servers that outlived their hosts, read at once.
+const KEPT_READ: i64 = 16;
 
 /// The session hosts a server from now on.
 pub(super) async fn register(
@@ -37,64 +47,161 @@ pub(super) async fn register(
         registered_at: Timestamp::now(),
     };
     let (presence, room, session) = (&context.parts.presence, context.room, context.session);
-    servers::register(presence, room, session, server).await.map_err(|crowded| {
-        let text = match crowded {
-            Crowded::Servers => {
-                format!(
-                    "this session hosts {} servers already",
-                    limits::MCP_SERVERS_PER_PRESENCE_MAX
-                )
-            }
-            Crowded::Bytes(bytes) => format!(
-                "names and descriptions of this session's servers have {bytes} bytes; they may \
-                 have {}",
-                limits::MCP_BYTES_PER_PRESENCE_MAX
-            ),
-        };
-        Refusal::new("quota", text)
-    })?;
+    // A session that has ended hosts nothing.
+    if let Some(record) = room.record(&session.presence) {
+        servers::may_host(&record, &server).map_err(crowded)?;
+        write(context, &server).await?;
+        servers::register(presence, room, session, server).await.map_err(crowded)?;
+    }
     Ok(McpRegisterAck { server_name, tool_count })
+}
+
+/// The row of a server that outlives its host; of another one that took over such a name,
+/// there is none any more.
+async fn write(context: &Context<'_>, server: &McpServer) -> Result<(), Refusal> {
+    let (kept, author) = (&context.parts.presence.mcp_servers, context.author());
+    if server.persistent {
+        kept.keep(Timestamp::now(), &author, server).await?;
+    } else if kept.named(context.room.mesh(), &server.name).await?.is_some() {
+        kept.forget(Timestamp::now(), &author, &server.name).await?;
+    }
+    Ok(())
+}
+
+fn crowded(why: Crowded) -> Refusal {
+    let text = match why {
+        Crowded::Servers => {
+            format!("this session hosts {} servers already", limits::MCP_SERVERS_PER_PRESENCE_MAX)
+        }
+        Crowded::Bytes(bytes) => format!(
+            "names and descriptions of this session's servers have {bytes} bytes; they may have {}",
+            limits::MCP_BYTES_PER_PRESENCE_MAX
+        ),
+    };
+    Refusal::new("quota", text)
 }
 
 /// The session hosts it no more. One that it does not host stays as it is.
 pub(super) async fn unregister(context: &Context<'_>, ask: McpUnregister) -> Result<Ack, Refusal> {
     let (presence, room, session) = (&context.parts.presence, context.room, context.session);
+    let record = room.record(&session.presence);
+    let own = record.as_ref().and_then(|record| record.mcp_server(&ask.server_name));
+    if own.is_some_and(|own| own.persistent) {
+        let (kept, author) = (&presence.mcp_servers, context.author());
+        kept.forget(Timestamp::now(), &author, &ask.server_name).await?;
+    }
     servers::unregister(presence, room, session, &ask.server_name).await;
     Ok(context.done())
 }
 
-/// Where a list goes on: after that registration.
-type Cursor = (Timestamp, PresenceId);
+/// Where a list goes on.
+#[derive(Clone, Serialize, Deserialize)]
+enum Cursor {
+    /// After that registration of a presence.
+    Hosted(Timestamp, PresenceId),
+    /// After that name, of those that nobody hosts now.
+    Kept(String),
+}
 
-/// The servers of the mesh, the newest first.
+/// A part of the list.
+struct Part {
+    budget: Budget,
+    rows: Vec<McpServerInfo>,
+    last: Option<Cursor>,
+}
+
+impl Part {
+    /// Takes a row; `false` if there is no room for it.
+    fn take(&mut self, row: McpServerInfo, position: Cursor) -> bool {
+        let fits = self.budget.takes(value_bytes(&row));
+        if fits {
+            self.rows.push(row);
+            self.last = Some(position);
+        }
+        fits
+    }
+}
+
+/// The servers of the mesh: those that somebody hosts, the newest first; then those that
+/// outlived their hosts, by name.
 pub(super) async fn list(context: &Context<'_>, ask: McpList) -> Result<McpListResult, Refusal> {
     let after = from_cursor::<Cursor>(ask.cursor.as_deref())?;
+    let mut part = Part { budget: Budget::default(), rows: Vec::new(), last: None };
     let mut hosted = context.room.hosted();
-    if let Some(after) = after {
-        hosted.retain(|hosted| cursor_of(hosted) < after);
+    let names: HashSet<String> = hosted.iter().map(|hosted| hosted.server.name.clone()).collect();
+    let mut after_name = String::new();
+    match after {
+        None => {}
+        Some(Cursor::Hosted(at, host)) => hosted.retain(|hosted| hosted.since() < (at, &host)),
+        Some(Cursor::Kept(name)) => {
+            hosted.clear();
+            after_name = name;
+        }
     }
-    let hosts: Vec<_> = hosted.iter().map(|hosted| hosted.host.clone()).collect();
+    let is_whole = take_hosted(context, &mut part, &hosted).await
+        && take_kept(context, &mut part, &names, after_name).await?;
+    let cursor = part.last.filter(|_| !is_whole).map(|last| to_cursor(&last));
+    Ok(McpListResult { servers: part.rows, more: cursor.is_some(), cursor })
+}
+
+async fn take_hosted(context: &Context<'_>, part: &mut Part, hosted: &[Hosted]) -> bool {
+    let hosts: Vec<_> = hosted.iter().map(|hosted| Arc::clone(&hosted.host)).collect();
     let silent = context.parts.presence.relay.silent_among(&hosts).await;
-    let row = |hosted: &Hosted| {
-        let Hosted { server, host } = hosted;
-        let (hosted_by, host_session) = names_of(context.room, host);
+    hosted.iter().all(|Hosted { server, host }| {
+        let (hosted_by, hosted_by_session) = names_of(context.room, host);
         let online = host.online && !silent.contains(&host.id);
-        McpServerInfo {
+        let row = McpServerInfo {
             name: server.name.clone(),
             description: server.description.clone(),
             hosted_by,
-            host_session,
+            hosted_by_session,
             tools: server.tools.clone(),
             online,
             offline_since: (!online).then_some(host.last_seen_at),
-        }
-    };
-    let Page { rows: servers, cursor } = page(hosted, cursor_of, row);
-    Ok(McpListResult { servers, more: cursor.is_some(), cursor })
+        };
+        part.take(row, Cursor::Hosted(server.registered_at, host.id.clone()))
+    })
 }
 
-fn cursor_of(hosted: &Hosted) -> Cursor {
-    (hosted.server.registered_at, hosted.host.id.clone())
+async fn take_kept(
+    context: &Context<'_>,
+    part: &mut Part,
+    hosted: &HashSet<String>,
+    mut after: String,
+) -> Result<bool, Refusal> {
+    let (store, mesh) = (&context.parts.presence.mcp_servers, context.room.mesh());
+    loop {
+        let found = store.list(mesh, &after, KEPT_READ).await?;
+        let is_last = i64::try_from(found.len()).unwrap_or(KEPT_READ) < KEPT_READ;
+        for kept in found {
+            after.clone_from(&kept.server.name);
+            if hosted.contains(&after) {
+                continue;
+            }
+            let row = McpServerInfo {
+                hosted_by: host_name(context, &kept),
+                hosted_by_session: None,
+                name: kept.server.name,
+                description: kept.server.description,
+                tools: kept.server.tools,
+                online: false,
+                offline_since: Some(kept.heard_at),
+            };
+            if !part.take(row, Cursor::Kept(after.clone())) {
+                return Ok(false);
+            }
+        }
+        if is_last {
+            return Ok(true);
+        }
+    }
+}
+
+/// The enrolled name of whoever hosted a server that is kept.
+fn host_name(context: &Context<'_>, kept: &KeptServer) -> String {
+    let member = context.room.member(&kept.member);
+    let name = member.as_ref().map_or(&kept.hosted_by, |member| &member.display_name);
+    cut(name, limits::DISPLAY_NAME_BYTES_MAX).to_owned()
 }
 
 /// Calls a tool, wherever its host is. What goes wrong there is the answer's error.
@@ -103,8 +210,14 @@ pub(super) async fn call(context: &Context<'_>, ask: McpCall) -> Result<McpCallR
     check_text("serverName", &server_name, limits::MCP_NAME_BYTES_MAX)?;
     check_text("toolName", &tool_name, limits::MCP_NAME_BYTES_MAX)?;
     let Some(host) = context.room.host_of(&server_name) else {
-        let text = format!("MCP server \"{server_name}\" not found in mesh");
-        return Ok(McpCallResult::failed(text));
+        let kept = &context.parts.presence.mcp_servers;
+        return Ok(match kept.named(context.room.mesh(), &server_name).await? {
+            Some(kept) => offline(&server_name, &host_name(context, &kept), kept.heard_at),
+            None => {
+                let text = format!("MCP server \"{server_name}\" not found in mesh");
+                McpCallResult::failed(text)
+            }
+        });
     };
     if !is_there(&host) {
         let (hosted_by, _) = names_of(context.room, &host.record);

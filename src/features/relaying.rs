@@ -77,8 +77,8 @@ fn too_many(full: Full) -> Refusal {
 
 /// The names that a request or a host gives: not empty, and not longer than so.
 pub(super) fn check_text(what: &str, text: &str, bytes_max: usize) -> Result<(), Refusal> {
-    if text.is_empty() || text.len() > bytes_max {
-        return Err(Refusal::invalid(format!("{what} has 1 to {bytes_max} bytes")));
+    if text.is_empty() || text.len() > bytes_max || text.contains('\0') {
+        return Err(Refusal::invalid(format!("{what} has 1 to {bytes_max} bytes, and no NUL")));
     }
     Ok(())
 }

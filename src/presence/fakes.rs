@@ -13,6 +13,7 @@ use crate::cluster::bus::BusMessage;
 use crate::cluster::{Cluster, MockCluster};
 use crate::config::Config;
 use crate::delivery;
+use crate::events::shared;
 use crate::id::PresenceId;
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
@@ -82,14 +83,21 @@ pub(crate) fn parts(
     let message = config.message.clone();
     let (delivery, _lane) = delivery::testing::parts(message, members, mail, Arc::clone(&cluster));
     let (writer, openings) = PresenceWriter::new();
+    let shared = shared::Parts {
+        states: Arc::clone(&stores.states),
+        cluster: Arc::clone(&cluster),
+        life: Arc::clone(&delivery.life),
+    };
     let parts = Parts {
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
         presences: Arc::clone(&stores.presences),
+        mcp_servers: Arc::clone(&stores.mcp_servers),
         relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         cluster,
         registry: Arc::default(),
         writer,
+        shared: Arc::new(shared),
         metrics: Arc::clone(&delivery.metrics),
         life: Arc::clone(&delivery.life),
         delivery: Arc::new(delivery),

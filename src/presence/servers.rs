@@ -3,7 +3,8 @@
 //! A registration is a part of its host's record and goes wherever that goes: into the
 //! directory, to the other nodes, to the node that a session comes back to. Called by
 //! [`features`](crate::features), by [`admission`](crate::admission) where a session enters,
-//! and by [`bus`](crate::bus). Nothing here keeps a row.
+//! and by [`bus`](crate::bus). The rows of those that outlive their hosts are written by
+//! whoever registers them.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::protocol::budget::{cut, text_bytes, value_bytes};
 use crate::record::{McpServer, PresenceRecord};
 use crate::registry::Room;
 use crate::session::Session;
+use crate::store::KeptServer;
 
 /// Why a registration is one too many: what there would be, and how much there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,45 @@ pub(crate) async fn register(
     tell_others(parts, &session.lease, &record, told).await;
     displace(parts, room, &record);
     Ok(())
+}
+
+/// Whether a presence may host that server too.
+pub(crate) fn may_host(record: &PresenceRecord, server: &McpServer) -> Result<(), Crowded> {
+    with_server(record, server.clone()).map(|_| ())
+}
+
+/// A member is back: servers of its that outlived their hosts are hosted by this session
+/// from now on, and everybody is told, the session too. What another presence of the member
+/// hosts, or may come back to, stays that one's.
+pub(crate) async fn restore(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
+    let limit = i64::try_from(limits::MCP_SERVERS_PER_PRESENCE_MAX).unwrap_or(i64::MAX);
+    let kept = match parts.mcp_servers.of_member(&session.mesh, &session.member, limit).await {
+        Ok(kept) => kept,
+        Err(error) => {
+            return tracing::warn!(%error, "servers of a member wait for its next hello");
+        }
+    };
+    for KeptServer { server, .. } in kept {
+        if room.host_of(&server.name).is_some() {
+            continue;
+        }
+        let name = server.name.clone();
+        let edit = |record: &mut PresenceRecord| match with_server(record, server) {
+            Ok(servers) => {
+                record.mcp_servers = servers;
+                true
+            }
+            Err(_) => false,
+        };
+        let Some(record) = room.update(session, edit) else { continue };
+        let told = about_server(room, &record, "mcp_restored", &name);
+        events::announce(room, &told);
+        events::tell(room, session, &told);
+        tell_others(parts, &session.lease, &record, Some(told)).await;
+        if let Err(error) = parts.mcp_servers.rehost(&session.mesh, &name, &record.id).await {
+            tracing::debug!(%error, "a server's row names an earlier host");
+        }
+    }
 }
 
 /// A session hosts a server no more; whether it did. Its peers are told.
@@ -181,10 +222,10 @@ fn about_server(
     event: &'static str,
     name: &str,
 ) -> Announcement {
-    let (hosted_by, host_session) = names_of(room, host);
+    let (hosted_by, hosted_by_session) = names_of(room, host);
     let mut data = json!({ "serverName": name, "hostedBy": hosted_by });
-    if let Some(session) = host_session {
-        data["hostSession"] = json!(session);
+    if let Some(session) = hosted_by_session {
+        data["hostedBySession"] = json!(session);
     }
     events::announcement(event, host, data, true)
 }

@@ -110,7 +110,7 @@ pub struct McpServerInfo {
     pub hosted_by: String,
     /// The hosting session's own name, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_session: Option<String>,
+    pub hosted_by_session: Option<String>,
     /// What can be called.
     pub tools: Vec<McpTool>,
     /// Whether it can be called now.

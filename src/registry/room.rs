@@ -3,6 +3,7 @@
 mod members;
 mod multicasts;
 mod servers;
+mod shared;
 mod state;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ pub use self::servers::Hosted;
 use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};
+use super::told::Told;
 use crate::clock::Timestamp;
 use crate::cluster::Multicast;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
@@ -43,6 +45,10 @@ pub struct Room {
     seqs_known_ms: AtomicI64,
     /// Set while that is looked at.
     looks: AtomicBool,
+    /// What the sessions here were told of shared things. Locked before `state`.
+    told: Mutex<Told>,
+    /// How often it was asked to read what changed since the last reading began.
+    catch_ups: AtomicU64,
 }
 
 #[derive(Default)]
@@ -128,6 +134,8 @@ impl Room {
             multicasts: Mutex::new(Order::after(0)),
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
+            told: Mutex::default(),
+            catch_ups: AtomicU64::new(0),
         }
     }
 

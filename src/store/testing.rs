@@ -69,6 +69,8 @@ pub(crate) struct MockStores {
     pub(crate) audit: MockAuditTrail,
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
+    pub(crate) states: MockStates,
+    pub(crate) mcp_servers: MockMcpServers,
 }
 
 impl MockStores {
@@ -85,6 +87,8 @@ impl MockStores {
             audit: Arc::new(self.audit),
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
+            states: Arc::new(self.states),
+            mcp_servers: Arc::new(self.mcp_servers),
         }
     }
 }

@@ -27,5 +27,6 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod state;
 mod status;
 pub(crate) mod visitors;

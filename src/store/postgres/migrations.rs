@@ -94,6 +94,24 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 9,
+        name: "state",
+        scripts: &[
+            ("1_usage", include_str!("../../../migrations/postgres/0009_state/1_usage.sql")),
+            ("2_state", include_str!("../../../migrations/postgres/0009_state/2_state.sql")),
+        ],
+        superseded: &[],
+    },
+    Migration {
+        version: 11,
+        name: "mcp_servers",
+        scripts: &[(
+            "1_servers",
+            include_str!("../../../migrations/postgres/0011_mcp_servers/1_servers.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -22,6 +22,8 @@ const SCRIPTS: &[Script] = &[
         "presence_session_id",
         include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
     ),
+    (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
+    (11, "mcp_servers", include_str!("../../../migrations/sqlite/0011_mcp_servers.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

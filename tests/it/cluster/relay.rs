@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Cluster, Setup, until};
 use crate::wire::mcp::{
     a_false_answer_is_nobodys, a_host_that_returns_is_online_again, a_name_is_taken_over,
-    a_server_is_called, begin, call, listed, registration, session, until_online,
+    a_server_is_called, a_server_outlives_its_host, begin, call, listed, registration, session, until_online,
 };
 use crate::wire::peer_files::a_file_is_read;
 
@@ -33,6 +33,13 @@ async fn a_host_that_returns_on_another_node_is_online_again() {
     let cluster = Setup::new(3).set("LEASE_GRACE_SECONDS", 60).start().await;
     let [one, two, three] = &cluster.nodes[..] else { unreachable!() };
     a_host_that_returns_is_online_again(one, two, three).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_stay_is_restored_on_another_node() {
+    let cluster = Setup::new(3).set("LEASE_GRACE_SECONDS", 1).start().await;
+    let [one, two, three] = &cluster.nodes[..] else { unreachable!() };
+    a_server_outlives_its_host(one, two, three).await;
 }
 
 #[tokio::test]

@@ -153,6 +153,19 @@ macro_rules! conformance {
                 retention::a_key_is_forgotten_in_the_end
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
+
+                mcp_servers::a_server_is_kept_whole_and_forgotten
+                mcp_servers::servers_are_listed_by_name_from_anywhere
+                mcp_servers::servers_are_counted_and_bounded
+
+                states::a_value_is_kept_whole
+                states::versions_count_and_decide
+                states::each_change_has_one_audit_row_without_the_value
+                states::one_of_many_writers_with_the_same_version_wins
+                states::values_are_listed_by_key_from_anywhere
+                states::who_missed_changes_reads_the_last_of_each
+                states::a_mesh_keeps_no_more_than_it_may
+                states::a_batch_may_hold_any_text
             );
         }
     };

@@ -239,6 +239,80 @@ async fn a_host_that_does_not_come_back_takes_its_servers_with_it() {
     assert_eq!(answer["error"], "MCP server \"srv\" not found in mesh");
 }
 
+/// A server that is to outlive its host does, and comes back with the member's next hello.
+pub(crate) async fn a_server_outlives_its_host(
+    of_host: &Node,
+    of_caller: &Node,
+    of_return: &Node,
+) {
+    let (ada, bob) = (of_host.member("ada").await, of_host.member("bob").await);
+    let mut host = session(of_host, &ada).await;
+    let mut caller = session(of_caller, &bob).await;
+    let mut kept = registration("srv");
+    kept["persistent"] = json!(true);
+    host.ask(kept).await;
+    host.ask(registration("passing")).await;
+    until_online(&mut caller, "passing", true).await;
+    host.goodbye().await;
+    // Its grace is over, and one of the two is forgotten.
+    until("its host has left", async || {
+        let servers = listed(&mut caller).await;
+        servers.as_array().map(Vec::len) == Some(1)
+    })
+    .await;
+    caller.event("peer_left").await;
+    let row = listed(&mut caller).await[0].clone();
+    assert_eq!((&row["name"], &row["online"]), (&json!("srv"), &json!(false)));
+    assert_eq!((&row["hostedBy"], row["offlineSince"].is_string()), (&json!("ada"), true));
+    let refused = caller.ask(call("srv")).await["error"].as_str().expect("a sentence").to_owned();
+    assert!(refused.starts_with("Server 'srv' is offline — hosted by ada who"), "{refused}");
+
+    // Neither a command that passes by nor another member's brings it back.
+    crate::wire::visitors::command(of_return, &ada, "cold").await.0.goodbye().await;
+    let other = Raw::hello(of_return, &bob).await;
+    assert_eq!(listed(&mut caller).await[0]["online"], false);
+    let mut host = Raw::hello(of_return, &ada).await;
+    let data = json!({ "serverName": "srv", "hostedBy": "ada" });
+    assert_eq!(host.event("mcp_restored").await["eventData"], data, "the host is told too");
+    assert_eq!(caller.event("mcp_restored").await["eventData"], data);
+    begin(&mut caller, call("srv"), "mc").await;
+    let id = host.hear("mcp_call_forward").await["callId"].clone();
+    host.say(json!({ "type": "mcp_call_response", "callId": id, "result": 3 })).await;
+    assert_eq!(only_answer(&mut caller, "mc").await["result"], 3);
+    // Given up, it is gone for good.
+    host.ask(json!({ "type": "mcp_unregister", "serverName": "srv" })).await;
+    until("it is listed no more", async || listed(&mut caller).await == json!([])).await;
+    let of = async |kind: &str| of_host.audit_count(kind).await;
+    assert_eq!((of("mcp_registered").await, of("mcp_unregistered").await), (1, 1));
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_stay_is_listed_without_its_host_and_restored() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 200).await;
+    a_server_outlives_its_host(&node, &node, &node).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_stay_outlives_the_broker() {
+    let mut node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
+    let ada = node.member("ada").await;
+    let mut host = Raw::hello(&node, &ada).await;
+    let mut kept = registration("srv");
+    kept["persistent"] = json!(true);
+    host.ask(kept).await;
+    node.restart().await;
+    // The same session comes back to the presence that it had.
+    let mut host = Raw::hello(&node, &ada).await;
+    host.event("mcp_restored").await;
+    assert_eq!(listed(&mut host).await[0]["online"], true);
+    // Whoever takes the name over, and is not to stay, leaves no row behind.
+    host.ask(registration("srv")).await;
+    node.restart().await;
+    let mut host = Raw::hello(&node, &ada).await;
+    assert_eq!(listed(&mut host).await, json!([]));
+}
+
 #[tokio::test]
 async fn who_waits_for_an_answer_goes_on_meanwhile() {
     let node = Node::start().await;
@@ -377,7 +451,7 @@ async fn a_session_with_a_name_of_its_own_is_named_beside_its_member() {
     let (mut caller, _) = Raw::greet(&node, hello).await;
     host.ask(registration("srv")).await;
     let row = listed(&mut caller).await[0].clone();
-    assert_eq!((&row["hostedBy"], &row["hostSession"]), (&json!("ada"), &json!("Ada's laptop")));
+    assert_eq!((&row["hostedBy"], &row["hostedBySession"]), (&json!("ada"), &json!("Ada's laptop")));
     begin(&mut caller, call("srv"), "mc").await;
     let asked = host.hear("mcp_call_forward").await;
     let names = (&asked["callerName"], &asked["callerSession"]);

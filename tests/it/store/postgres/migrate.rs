@@ -36,6 +36,8 @@ async fn asking_what_is_pending_makes_nothing() {
         "0006_quotas",
         "0007_invite_columns",
         "0008_presence_session_id",
+        "0009_state",
+        "0011_mcp_servers",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
