@@ -42,11 +42,10 @@ impl McpServers for PostgresStore {
 
     async fn forget(&self, now: Timestamp, by: &Author, name: &str) -> Result<bool> {
         let mut change = self.begin_change(now, &[&by.mesh]).await?;
-        let query = sqlx::query(
-            "delete from mesh.broker_mcp_server where mesh_id = $1 and name = $2",
-        )
-        .bind(by.mesh.as_str())
-        .bind(clean(name));
+        let query =
+            sqlx::query("delete from mesh.broker_mcp_server where mesh_id = $1 and name = $2")
+                .bind(by.mesh.as_str())
+                .bind(clean(name));
         if change.execute(query).await? == 0 {
             change.give_up().await?;
             return Ok(false);

@@ -97,12 +97,11 @@ impl McpServers for SqliteStore {
     }
 
     async fn rehost(&self, mesh: &MeshId, name: &str, host: &PresenceId) -> Result<()> {
-        let query = sqlx::query(
-            "update mcp_server set presence_id = ?3 where mesh_id = ?1 and name = ?2",
-        )
-        .bind(mesh.as_str())
-        .bind(name)
-        .bind(host.as_str());
+        let query =
+            sqlx::query("update mcp_server set presence_id = ?3 where mesh_id = ?1 and name = ?2")
+                .bind(mesh.as_str())
+                .bind(name)
+                .bind(host.as_str());
         self.write(query).await.map(|_| ())
     }
 }

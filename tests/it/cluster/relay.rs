@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::harness::{Cluster, Setup, until};
 use crate::wire::mcp::{
     a_false_answer_is_nobodys, a_host_that_returns_is_online_again, a_name_is_taken_over,
-    a_server_is_called, a_server_outlives_its_host, begin, call, listed, registration, session, until_online,
+    a_server_is_called, a_server_outlives_its_host, begin, call, listed, registration, session,
+    until_online,
 };
 use crate::wire::peer_files::a_file_is_read;
 

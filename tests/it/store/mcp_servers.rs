@@ -1,11 +1,11 @@
 //! Servers that outlive their hosts.
 
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::id::{MeshId, PresenceId};
+use claudemesh_broker::id::PresenceId;
 use claudemesh_broker::limits;
 use claudemesh_broker::protocol::McpTool;
 use claudemesh_broker::record::McpServer;
-use claudemesh_broker::store::{Author, Kind, KeptServer, StoreError, Stores};
+use claudemesh_broker::store::{Author, KeptServer, Kind, StoreError, Stores};
 use serde_json::json;
 
 use super::fixture::{Fixture, Peer, T0, at};
@@ -20,14 +20,8 @@ fn server(name: &str, at: Timestamp) -> McpServer {
     }
 }
 
-fn author(mesh: &MeshId, peer: &Peer, presence: &PresenceId) -> Author {
-    Author {
-        mesh: mesh.clone(),
-        member: peer.id.clone(),
-        member_name: peer.name.clone(),
-        session_name: format!("{} at work", peer.name),
-        presence: presence.clone(),
-    }
+fn author(here: &Fixture, peer: &Peer, presence: &PresenceId) -> Author {
+    Author { presence: presence.clone(), ..here.author(peer) }
 }
 
 fn names(kept: &[KeptServer]) -> Vec<&str> {
@@ -39,7 +33,7 @@ pub(crate) async fn a_server_is_kept_whole_and_forgotten(store: Stores) {
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     let presence = here.present(&ada).await;
     let servers = &store.mcp_servers;
-    let by = author(&here.mesh, &ada, &presence);
+    let by = author(&here, &ada, &presence);
     servers.keep(at(1), &by, &server("srv", at(1))).await.expect("kept");
     let kept = servers.named(&here.mesh, "srv").await.expect("readable").expect("it is there");
     assert_eq!((&kept.server, &kept.member), (&server("srv", at(1)), &ada.id));
@@ -48,7 +42,7 @@ pub(crate) async fn a_server_is_kept_whole_and_forgotten(store: Stores) {
     let kept = servers.named(&here.mesh, "srv").await.expect("readable").expect("it is there");
     assert_eq!(kept.heard_at, at(9), "its host was heard of");
     // A later registration takes the name over, whosever it is.
-    let other = author(&here.mesh, &bob, &PresenceId::from("gone"));
+    let other = author(&here, &bob, &PresenceId::from("gone"));
     servers.keep(at(2), &other, &server("srv", at(2))).await.expect("kept");
     let kept = servers.named(&here.mesh, "srv").await.expect("readable").expect("it is there");
     assert_eq!((&kept.member, kept.heard_at), (&bob.id, at(2)), "its host has no row");
@@ -72,7 +66,7 @@ pub(crate) async fn servers_are_listed_by_name_from_anywhere(store: Stores) {
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     let presence = PresenceId::generate();
     for (peer, name) in [(&ada, "c"), (&bob, "a"), (&ada, "b"), (&bob, "d")] {
-        let by = author(&here.mesh, peer, &presence);
+        let by = author(&here, peer, &presence);
         store.mcp_servers.keep(T0, &by, &server(name, T0)).await.expect("kept");
     }
     let listed = async |after: &str, limit| {
@@ -93,7 +87,7 @@ pub(crate) async fn servers_are_listed_by_name_from_anywhere(store: Stores) {
 
 pub(crate) async fn servers_are_counted_and_bounded(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    let by = author(&here.mesh, &here.owner, &PresenceId::generate());
+    let by = author(&here, &here.owner, &PresenceId::generate());
     let large = limits::SHARED_BYTES_MAX / 4;
     let of_size = |name: &str, bytes: i64| McpServer {
         description: "d".repeat(usize::try_from(bytes).expect("a size")),

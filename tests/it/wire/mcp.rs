@@ -240,11 +240,7 @@ async fn a_host_that_does_not_come_back_takes_its_servers_with_it() {
 }
 
 /// A server that is to outlive its host does, and comes back with the member's next hello.
-pub(crate) async fn a_server_outlives_its_host(
-    of_host: &Node,
-    of_caller: &Node,
-    of_return: &Node,
-) {
+pub(crate) async fn a_server_outlives_its_host(of_host: &Node, of_caller: &Node, of_return: &Node) {
     let (ada, bob) = (of_host.member("ada").await, of_host.member("bob").await);
     let mut host = session(of_host, &ada).await;
     let mut caller = session(of_caller, &bob).await;
@@ -451,7 +447,10 @@ async fn a_session_with_a_name_of_its_own_is_named_beside_its_member() {
     let (mut caller, _) = Raw::greet(&node, hello).await;
     host.ask(registration("srv")).await;
     let row = listed(&mut caller).await[0].clone();
-    assert_eq!((&row["hostedBy"], &row["hostedBySession"]), (&json!("ada"), &json!("Ada's laptop")));
+    assert_eq!(
+        (&row["hostedBy"], &row["hostedBySession"]),
+        (&json!("ada"), &json!("Ada's laptop"))
+    );
     begin(&mut caller, call("srv"), "mc").await;
     let asked = host.hear("mcp_call_forward").await;
     let names = (&asked["callerName"], &asked["callerSession"]);
