@@ -12,7 +12,7 @@ use claudemesh_broker::protocol::{McpCall, McpRegister, McpTool};
 use serde_json::{Value, json};
 
 use crate::harness::raw::session_hello_frame;
-use crate::harness::{Member, Node, Raw, until};
+use crate::harness::{Member, Node, Raw, Setup, until};
 
 pub(crate) fn registration(name: &str) -> Value {
     json!({
@@ -307,6 +307,26 @@ async fn a_server_that_is_to_stay_outlives_the_broker() {
     node.restart().await;
     let mut host = Raw::hello(&node, &ada).await;
     assert_eq!(listed(&mut host).await, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_peers_hand_to_each_other_is_in_no_log() {
+    let cluster = Setup::new(2).set("LOG", "trace").start_processes().await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let (ada, canary) = (one.member("ada").await, "c4n4ry-value");
+    let (mut host, mut caller) = (session(one, &ada).await, session(two, &ada).await);
+    host.ask(registration("srv")).await;
+    until_online(&mut caller, "srv", true).await;
+    let mut asked = call("srv");
+    asked["args"] = json!({ "secret": canary });
+    begin(&mut caller, asked, "mc").await;
+    let id = host.hear("mcp_call_forward").await["callId"].clone();
+    host.say(json!({ "type": "mcp_call_response", "callId": id, "result": canary })).await;
+    assert_eq!(only_answer(&mut caller, "mc").await["result"], canary);
+    for process in &cluster.processes {
+        until("it has logged", async || process.log().contains("TRACE")).await;
+        assert!(!process.log().contains(canary));
+    }
 }
 
 #[tokio::test]
