@@ -8,6 +8,7 @@
 //! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
+mod apikeys;
 mod audit;
 mod context;
 mod dispatch;
@@ -28,6 +29,7 @@ mod shapes;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::time::Instant;
 
@@ -37,15 +39,19 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
-    PeerDirRequest, PeerFileRequest, SetProfile, SetState, SetStats, SetStatus, SetSummary,
-    SetVisible, Unasked, Unban,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect,
+    GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, McpCall, McpList,
+    McpRegister, McpUnregister, MessageStatus, PeerDirRequest, PeerFileRequest, SetProfile,
+    SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban, VaultDelete, VaultGet,
+    VaultList, VaultSet,
 };
 use crate::rates::cost;
 
 /// Every request, with its handler and its cost.
 const REQUESTS: &[Entry] = requests! {
+    ApikeyCreate => apikeys::create, |_, _| 20;
+    ApikeyList => apikeys::list, |_, _| 20;
+    ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
@@ -74,6 +80,10 @@ const REQUESTS: &[Entry] = requests! {
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    VaultDelete => vault::delete, |_, _| 4;
+    VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
+    VaultList => vault::list, |_, _| 20;
+    VaultSet => vault::set, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod api_keys;
 mod audit;
 mod author;
 mod bans;
@@ -34,9 +35,12 @@ mod states;
 pub(crate) mod testing;
 mod tidings;
 mod usage;
+mod vault;
+mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
@@ -53,6 +57,8 @@ pub use self::presences::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
+pub use self::vault::*;
+pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +126,12 @@ pub struct Stores {
     pub states: Arc<dyn States>,
     /// Servers that outlive their hosts.
     pub mcp_servers: Arc<dyn McpServers>,
+    /// What members keep for themselves.
+    pub vault: Arc<dyn Vault>,
+    /// Keys by which programs call.
+    pub api_keys: Arc<dyn ApiKeys>,
+    /// Reads across members and meshes, for those programs.
+    pub workspaces: Arc<dyn Workspaces>,
 }
 
 impl Stores {
@@ -139,7 +151,10 @@ impl Stores {
             + Meshes
             + Invites
             + States
-            + McpServers,
+            + McpServers
+            + Vault
+            + ApiKeys
+            + Workspaces,
     {
         Self {
             database: database.clone(),
@@ -154,7 +169,10 @@ impl Stores {
             meshes: database.clone(),
             invites: database.clone(),
             states: database.clone(),
-            mcp_servers: database,
+            mcp_servers: database.clone(),
+            vault: database.clone(),
+            api_keys: database.clone(),
+            workspaces: database,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod apikey;
 mod contacts;
 mod control;
 mod file;
@@ -51,6 +52,9 @@ pub(crate) enum PeerCommand {
     /// Read what a peer shows of its disk
     #[command(subcommand)]
     File(file::FileCommand),
+    /// Make, list and revoke keys for the HTTP API
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
 }
 
 /// Arguments of `peer join`.
@@ -205,6 +209,7 @@ pub(crate) async fn run(
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
         PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
         PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
+        PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) struct MockStores {
     pub(crate) invites: MockInvites,
     pub(crate) states: MockStates,
     pub(crate) mcp_servers: MockMcpServers,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -89,6 +92,9 @@ impl MockStores {
             invites: Arc::new(self.invites),
             states: Arc::new(self.states),
             mcp_servers: Arc::new(self.mcp_servers),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }

@@ -14,6 +14,10 @@ pub enum Kind {
     State,
     /// Servers that outlive their hosts.
     McpServer,
+    /// What members keep for themselves.
+    Vault,
+    /// Keys by which programs call.
+    ApiKey,
 }
 
 impl Kind {
@@ -23,6 +27,8 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::McpServer => "mcp_server",
+            Self::Vault => "vault",
+            Self::ApiKey => "api_key",
         }
     }
 }

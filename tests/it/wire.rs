@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -29,4 +31,5 @@ mod send;
 mod sessions;
 mod state;
 mod status;
+mod vault;
 pub(crate) mod visitors;
