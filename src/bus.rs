@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain};
-use crate::events::{self, shared};
+use crate::events::{self, shared, streams};
 use crate::presence::{Parts, changes, members, said, servers, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
@@ -116,7 +116,14 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::Answered { call, reply } => parts.relay.answered(&call, *reply),
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, has_ticked } => {
+            room.see_clock(clock, !has_ticked);
+            if has_ticked {
+                events::tick(room, &clock);
+            }
+        }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
+        BusMessage::Published(published) => streams::tell(room, published),
     }
 }
 
@@ -130,6 +137,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             room.end(&presence);
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, .. } => room.see_clock(clock, true),
         // Of sessions here, or to them: they will read the store, and whoever waits for
         // an answer hears that there is none.
         BusMessage::Close { .. }
@@ -141,7 +149,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::Said { .. }
         | BusMessage::Asked { .. }
         | BusMessage::Answered { .. }
-        | BusMessage::Shared(_) => {}
+        | BusMessage::Shared(_)
+        | BusMessage::Published(_) => {}
     }
 }
 

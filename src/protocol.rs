@@ -15,7 +15,9 @@ pub mod moderation;
 pub mod peer_files;
 pub mod presence;
 pub mod relay;
+pub mod sim_clock;
 pub mod state;
+pub mod streams;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -23,11 +25,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Answer, Ask, Unasked};
 pub use apikeys::{
     ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
     ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
 };
+pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
@@ -55,9 +57,14 @@ pub use presence::{
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
 pub use relay::{Expects, Forward, Reply, Ticket};
+pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use streams::{
+    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
+    Subscribe, Subscribed, Unsubscribe,
 };
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
@@ -114,6 +121,8 @@ pub enum ServerMessage {
     Push(Box<Push>),
     /// A value of the shared state is otherwise.
     StateChange(Box<StateChange>),
+    /// Somebody published to a stream.
+    StreamData(Box<StreamData>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

@@ -118,6 +118,9 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// The streams that it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
     /// The servers that it hosts for its mesh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<McpServer>,
@@ -188,6 +191,7 @@ impl PresenceRecord {
             has_confirmed: false,
             begins_after: None,
             mcp_servers: Vec::new(),
+            streams: Vec::new(),
         }
     }
 

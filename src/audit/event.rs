@@ -79,6 +79,11 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -140,6 +145,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
             Self::McpRegistered { .. } => "mcp_registered",
             Self::McpUnregistered { .. } => "mcp_unregistered",
@@ -192,6 +198,7 @@ impl AuditEvent {
             Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
                 json!({"serverName": server_name})
             }
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
+mod clock;
 mod contacts;
 mod control;
 mod file;
@@ -25,6 +26,7 @@ mod keyring;
 mod listen;
 mod mcp;
 mod send;
+mod stream;
 
 use keyring::{Kept, KeyFile};
 
@@ -55,6 +57,10 @@ pub(crate) enum PeerCommand {
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
+    /// Look at the mesh's simulation clock, or move it
+    Clock(clock::ClockArgs),
+    /// Publish to streams, and show what is published
+    Stream(stream::StreamArgs),
 }
 
 /// Arguments of `peer join`.
@@ -210,6 +216,8 @@ pub(crate) async fn run(
         PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
         PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
+        PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
+        PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
     }
 }
 

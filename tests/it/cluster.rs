@@ -12,6 +12,7 @@ mod redis;
 mod regions;
 mod relay;
 mod restored;
+mod sim_clock;
 mod state;
 mod visitors;
 mod wire;

@@ -21,6 +21,7 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod states;
+mod streams;
 mod vault;
 mod workspaces;
-mod states;

@@ -98,11 +98,8 @@ async fn call(args: &McpCallArgs, json: bool, data_dir: &Path) -> anyhow::Result
     let given: Value = serde_json::from_str(&args.args).map_err(not_json)?;
     let kept = args.who.choose(data_dir)?;
     let (client, _inbox) = args.who.visit(&kept).await?;
-    let call = McpCall {
-        server_name: args.server.clone(),
-        tool_name: args.tool.clone(),
-        args: given,
-    };
+    let call =
+        McpCall { server_name: args.server.clone(), tool_name: args.tool.clone(), args: given };
     let answer = client.ask(&call).await;
     client.close().await;
     let result = answer.map_err(said_no)?.result.unwrap_or_default();

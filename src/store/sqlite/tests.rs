@@ -90,6 +90,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
         "0009_state",
+        "0010_streams",
         "0011_mcp_servers",
         "0018_api_keys",
         "0021_vault",
@@ -359,7 +360,7 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 17] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
     include_str!("../api_keys/sqlite.rs"),
@@ -376,6 +377,7 @@ const SOURCES: [&str; 16] = [
     include_str!("../states/sqlite.rs"),
     include_str!("../vault/sqlite.rs"),
     include_str!("../workspaces/sqlite.rs"),
+    include_str!("../streams/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -422,6 +424,7 @@ async fn no_statement_walks_through_a_large_table() {
                 "send_key",
                 "state",
                 "removed",
+                "stream",
                 "usage",
                 "vault_entry",
                 "api_key",
