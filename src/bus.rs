@@ -116,6 +116,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::Answered { call, reply } => parts.relay.answered(&call, *reply),
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::ToMember { member, event } => events::tell_member(room, &member, &event),
         BusMessage::SimClock { clock, has_ticked } => {
             room.see_clock(clock, !has_ticked);
             if has_ticked {
@@ -149,6 +150,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::Said { .. }
         | BusMessage::Asked { .. }
         | BusMessage::Answered { .. }
+        | BusMessage::ToMember { .. }
         | BusMessage::Shared(_)
         | BusMessage::Published(_) => {}
     }

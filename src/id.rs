@@ -93,6 +93,10 @@ text_id!(
     MessageId
 );
 text_id!(
+    /// An account: a person, whose command lines sign in.
+    AccountId
+);
+text_id!(
     /// A broker node, stable across its restarts.
     NodeId
 );
@@ -110,11 +114,11 @@ impl CallId {
     /// A new id that nobody can guess: whoever is asked learns it, and nobody else.
     #[must_use]
     pub fn random() -> Self {
-        Self::from(hex::encode(rand::random::<[u8; 16]>()))
+        Self::from(random())
     }
 }
 
-made_here!(MeshId, MemberId, PresenceId, MessageId);
+made_here!(MeshId, MemberId, PresenceId, MessageId, AccountId);
 
 impl Key {
     /// The first 12 characters: as much of a key as a log line may hold.

@@ -39,6 +39,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0009_state",
         "0010_streams",
         "0011_mcp_servers",
+        "0012_accounts",
         "0018_api_keys",
         "0021_vault",
     ];
