@@ -4,7 +4,8 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
+//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
+//! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
 mod apikeys;
@@ -15,12 +16,15 @@ mod empty;
 #[cfg(test)]
 mod example;
 mod listing;
+mod mcp;
 mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
 mod paging;
+mod peer_files;
 mod presence;
+mod relaying;
 mod shapes;
 mod sim_clock;
 mod state;
@@ -39,11 +43,7 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
-    CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick,
-    LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus,
-    PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet,
-    VaultList, VaultSet,
+    CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest,
 };
 use crate::rates::cost;
 
@@ -71,8 +71,15 @@ const REQUESTS: &[Entry] = requests! {
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
     ListWebhooks => webhooks::list, |_, _| 20;
+    // Another peer answers it, in up to half a minute.
+    McpCall => mcp::call, |_, _| 10, beside;
+    McpList => mcp::list, |_, all| cost::page_of(all);
+    McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
+    McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
+    PeerDirRequest => peer_files::dir, |_, _| 10, beside;
+    PeerFileRequest => peer_files::file, |_, _| 10, beside;
     Publish => streams::publish, |_, all| cost::told_to(all, 2);
     ResumeClock => sim_clock::resume, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
@@ -121,6 +128,9 @@ pub(crate) fn handle<'a>(
 }
 
 fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Option<Work<'a>> {
+    if let Some(taken) = relaying::take(&context, asked) {
+        return taken;
+    }
     if let Some(entry) = known.iter().find(|entry| entry.kind == asked.kind()) {
         return (entry.begin)(context, asked);
     }

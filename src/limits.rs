@@ -6,6 +6,7 @@
 
 mod accounts;
 mod api;
+mod between_peers;
 mod relations;
 mod shared;
 mod webhooks;
@@ -14,6 +15,8 @@ pub use self::accounts::*;
 pub use self::api::*;
 pub use self::shared::*;
 pub use self::webhooks::*;
+
+pub use between_peers::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -417,6 +420,10 @@ pub const HOOK_CANDIDATES_MAX: u32 = 64;
 pub const HOOK_BUCKETS_MAX: usize = 10_000;
 
 // ---- Between nodes ---------------------------------------------------------
+
+/// How long a node's word of how it does is believed. Older: whoever it holds counts as
+/// gone, where peers wait for them.
+pub const NODE_WORD_MS: i64 = 10_000;
 
 /// Frames of other nodes that wait to be routed. More: dropped and taken for a
 /// gap; the node drains its sessions from the store.

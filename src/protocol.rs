@@ -10,8 +10,11 @@ pub mod audit;
 pub mod budget;
 pub mod delivery;
 pub mod handshake;
+pub mod mcp;
 pub mod moderation;
+pub mod peer_files;
 pub mod presence;
+pub mod relay;
 pub mod sim_clock;
 pub mod state;
 pub mod streams;
@@ -38,14 +41,23 @@ pub use delivery::{
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
+pub use mcp::{
+    McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
+    McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
+};
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
     ListBans, TargetRequest, Unban, UnbanAck,
+};
+pub use peer_files::{
+    PeerDirRequest, PeerDirRequestForward, PeerDirResponse, PeerDirResponseForward,
+    PeerFileRequest, PeerFileRequestForward, PeerFileResponse, PeerFileResponseForward,
 };
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use relay::{Expects, Forward, Reply, Ticket};
 pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,

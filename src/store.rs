@@ -24,6 +24,7 @@ mod device_codes;
 mod envelopes;
 mod invites;
 mod mail;
+mod mcp_servers;
 mod members;
 mod meshes;
 mod messages;
@@ -55,6 +56,7 @@ pub use self::device_codes::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
+pub use self::mcp_servers::*;
 pub use self::members::*;
 pub use self::meshes::*;
 pub use self::messages::*;
@@ -178,6 +180,8 @@ stores! {
     states: States, MockStates;
     /// Webhooks.
     webhooks: Webhooks, MockWebhooks;
+    /// Servers that outlive their hosts.
+    mcp_servers: McpServers, MockMcpServers;
     /// What members keep for themselves.
     vault: Vault, MockVault;
     /// Keys by which programs call.

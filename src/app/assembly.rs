@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::rates::Rates;
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::socket::address::Addresses;
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
@@ -98,6 +99,8 @@ pub(crate) fn assemble(
         registry: Arc::clone(&registry),
         writer,
         delivery: Arc::clone(&delivery),
+        mcp_servers: Arc::clone(&stores.mcp_servers),
+        relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         shared: Arc::clone(&shared),
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),

@@ -118,6 +118,16 @@ pub enum AuditEvent {
         /// How large the body was.
         bytes: usize,
     },
+    /// A server was registered that outlives its host.
+    McpRegistered {
+        /// The server's name.
+        server_name: String,
+    },
+    /// Such a server was given up.
+    McpUnregistered {
+        /// The server's name.
+        server_name: String,
+    },
     /// A member keeps something in its vault.
     VaultSet {
         /// Under which key.
@@ -165,6 +175,8 @@ impl AuditEvent {
             Self::WebhookCreated { .. } => "webhook_created",
             Self::WebhookDeleted { .. } => "webhook_deleted",
             Self::WebhookReceived { .. } => "webhook_received",
+            Self::McpRegistered { .. } => "mcp_registered",
+            Self::McpUnregistered { .. } => "mcp_unregistered",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
@@ -214,6 +226,9 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
+                json!({"serverName": server_name})
+            }
             Self::StreamCreated { name } => json!({"name": name}),
             Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
             Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),

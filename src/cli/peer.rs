@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -20,13 +21,18 @@ mod apikey;
 mod clock;
 mod contacts;
 mod control;
+mod file;
 mod keyring;
 mod listen;
+mod mcp;
 mod send;
 mod stream;
 mod webhook;
 
 use keyring::{Kept, KeyFile};
+
+/// As long as a broker lets a peer take to answer another, and a little more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a peer can do from the terminal.
 #[derive(Debug, Subcommand)]
@@ -43,6 +49,12 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// List and call the servers that peers host
+    #[command(subcommand)]
+    Mcp(mcp::McpCommand),
+    /// Read what a peer shows of its disk
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
@@ -205,6 +217,8 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
+        PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
@@ -376,6 +390,8 @@ impl WhoArgs {
         options.visit = true;
         options.confirm = false;
         options.reconnect = false;
+        // Another peer may be asked, which takes its time.
+        options.limits.answer_timeout = ANSWER_TIMEOUT;
         about(&mut options);
         connect(kept, options).await
     }

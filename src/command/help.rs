@@ -165,7 +165,10 @@ Examples:
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
   claudemesh-broker peer forget bob      # he has a new key, and says so himself
-  claudemesh-broker peer status dnd";
+  claudemesh-broker peer status dnd
+  claudemesh-broker peer mcp list
+  claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'
+  claudemesh-broker peer file get bob notes/plan.md -o plan.md";
 
 pub(super) const BENCH: &str = "\
 Examples:

@@ -45,7 +45,6 @@ const QUESTIONS: [Question; 16] = [
         "topic_history_response",
         |named| json!({ "topic": named.topic, "messages": [] }),
     ),
-    ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
     ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
     ("list_files", "file_list", |_| json!({ "files": [] })),
     ("list_collections", "collection_list", |_| json!({ "collections": [] })),

@@ -14,6 +14,8 @@ pub enum Kind {
     State,
     /// Webhooks.
     Webhook,
+    /// Servers that outlive their hosts.
+    McpServer,
     /// What members keep for themselves.
     Vault,
     /// Keys by which programs call.
@@ -29,6 +31,7 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::Webhook => "webhook",
+            Self::McpServer => "mcp_server",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
             Self::Stream => "stream",

@@ -10,6 +10,7 @@ mod moderation;
 mod recovery;
 mod redis;
 mod regions;
+mod relay;
 mod restored;
 mod sim_clock;
 mod state;

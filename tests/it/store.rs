@@ -15,6 +15,7 @@ mod duplicates;
 pub(crate) mod fixture;
 mod invites;
 mod life;
+mod mcp_servers;
 mod moderation;
 mod other;
 mod postgres;

@@ -49,6 +49,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     8 "presence_session_id" in "0008_presence_session_id": "1_index";
     9 "state" in "0009_state": "1_usage", "2_state";
     10 "streams" in "0010_streams": "1_streams";
+    11 "mcp_servers" in "0011_mcp_servers": "1_servers";
     12 "accounts" in "0012_accounts": "1_accounts";
     18 "api_keys" in "0018_api_keys": "1_api_keys";
     20 "webhooks" in "0020_webhooks": "1_webhooks";

@@ -30,6 +30,7 @@ const SCRIPTS: &[Script] = scripts! {
     8 "presence_session_id" in "0008_presence_session_id";
     9 "state" in "0009_state";
     10 "streams" in "0010_streams";
+    11 "mcp_servers" in "0011_mcp_servers";
     12 "accounts" in "0012_accounts";
     18 "api_keys" in "0018_api_keys";
     20 "webhooks" in "0020_webhooks";

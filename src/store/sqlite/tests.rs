@@ -95,6 +95,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0008_presence_session_id",
         "0009_state",
         "0010_streams",
+        "0011_mcp_servers",
         "0012_accounts",
         "0018_api_keys",
         "0020_webhooks",

@@ -169,6 +169,10 @@ macro_rules! conformance {
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
 
+                mcp_servers::a_server_is_kept_whole_and_forgotten
+                mcp_servers::servers_are_listed_by_name_from_anywhere
+                mcp_servers::servers_are_counted_and_bounded
+
                 vault::a_vault_is_its_members_only
                 vault::a_later_vault_entry_stands_in_place_of_an_earlier_one
                 vault::a_change_of_a_vault_has_one_audit_row

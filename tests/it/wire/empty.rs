@@ -41,7 +41,6 @@ fn questions() -> Vec<(Value, Value)> {
             json!({ "type": "topic_history", "topic": "deploys", "limit": 5 }),
             json!({ "type": "topic_history_response", "topic": "deploys", "messages": [] }),
         ),
-        of(json!({ "type": "mcp_list" }), json!({ "type": "mcp_list_result", "servers": [] })),
         of(
             json!({ "type": "mcp_catalog" }),
             json!({ "type": "mcp_catalog_result", "services": [] }),
@@ -108,7 +107,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "topic_leave",
         "share_skill",
         "remove_skill",
-        "mcp_register",
         "watch",
         "mesh_execute",
     ] {
