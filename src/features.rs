@@ -22,6 +22,7 @@ mod paging;
 mod presence;
 mod shapes;
 mod state;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -33,9 +34,9 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, ClaimTask, CompleteTask, CreateTask, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
+    ListBans, ListPeers, ListState, ListTasks, MessageStatus, ReleaseTask, RenewTask, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, Unasked, Unban, UnwatchTasks, UpdateTask, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -45,6 +46,10 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    // The list is answered.
+    ClaimTask => tasks::claim, |_, _| 20;
+    CompleteTask => tasks::complete, |_, _| 20;
+    CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     GetState => state::get, |_, _| 1, daemon state::value;
@@ -54,7 +59,10 @@ const REQUESTS: &[Entry] = requests! {
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListState => state::list, |_, _| 20;
+    ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
+    RenewTask => tasks::renew, |_, _| 4;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
@@ -62,6 +70,9 @@ const REQUESTS: &[Entry] = requests! {
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    UnwatchTasks => tasks::unwatch, |_, _| 4;
+    UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
+    WatchTasks => tasks::watch, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

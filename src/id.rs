@@ -117,6 +117,13 @@ pub fn generate() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
+/// A new id of a thing that people name by the id's beginning: random, since the
+/// beginnings of ids that sort by time are all alike. 32 lower-case hex digits.
+#[must_use]
+pub fn generate_random() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,8 @@
 
 mod relations;
 
+use std::ops::RangeInclusive;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 // ---- Sockets and frames ----------------------------------------------------
@@ -182,6 +184,9 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Tags of one thing that a mesh shares. More: refused as `invalid_argument`.
+pub const SHARED_TAGS_MAX: usize = 64;
+
 /// Rows of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_ROWS_MAX: i64 = 10_000;
 
@@ -198,6 +203,23 @@ pub const SHARED_CHANGES_READ: i64 = 256;
 /// How long what was removed is remembered for nodes that missed it. Longer: they
 /// show it until they restart.
 pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
+
+/// How long a claim of a task may last unless it is renewed. Others: refused as
+/// `invalid_argument`.
+pub const TASK_LEASE_MS: RangeInclusive<i64> = 1_000..=7 * DAY_MS;
+
+/// Tasks of one answer. More: the rest is asked for again.
+pub const TASKS_LISTED: usize = 100;
+
+/// How long a task is kept that is done, unless the mesh is full before. Longer: it is
+/// forgotten.
+pub const TASK_DONE_KEPT_MS: i64 = 30 * DAY_MS;
+
+/// Done tasks that one statement forgets.
+pub const TASKS_FORGOTTEN_AT_ONCE: i64 = 100;
+
+/// Claims of tasks whose end one look notes. More: the next look.
+pub const TASK_CLAIMS_ENDED_AT_ONCE: i64 = 256;
 
 /// Writes to shared state that wait for their commit. More: whoever asks waits.
 pub const STATE_QUEUE_MAX: usize = 1024;

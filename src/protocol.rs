@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod moderation;
 pub mod presence;
 pub mod state;
+pub mod tasks;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,6 +41,10 @@ pub use presence::{
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use tasks::{
+    ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
+    TaskRow, TaskStatus, UnwatchTasks, UpdateTask, WatchTasks,
 };
 
 /// The only protocol version there is.

@@ -118,6 +118,9 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// Whether it wants to be told of what becomes of tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watches_tasks: bool,
 }
 
 /// The channel of a member's daemon.
@@ -165,6 +168,7 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            watches_tasks: false,
         }
     }
 

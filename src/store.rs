@@ -29,6 +29,7 @@ mod presence_search;
 mod presences;
 pub mod sqlite;
 mod states;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
@@ -49,6 +50,7 @@ pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::states::*;
+pub use self::tasks::*;
 pub use self::tidings::*;
 pub use self::usage::*;
 
@@ -116,6 +118,8 @@ pub struct Stores {
     pub invites: Arc<dyn Invites>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// Tasks.
+    pub tasks: Arc<dyn Tasks>,
 }
 
 impl Stores {
@@ -134,7 +138,8 @@ impl Stores {
             + AuditTrail
             + Meshes
             + Invites
-            + States,
+            + States
+            + Tasks,
     {
         Self {
             database: database.clone(),
@@ -148,7 +153,8 @@ impl Stores {
             audit: database.clone(),
             meshes: database.clone(),
             invites: database.clone(),
-            states: database,
+            states: database.clone(),
+            tasks: database,
         }
     }
 }

@@ -89,6 +89,36 @@ pub enum AuditEvent {
         /// Its key.
         key: String,
     },
+    /// A task came to be.
+    TaskCreated {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task.
+    TaskClaimed {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task no more.
+    TaskReleased {
+        /// The task.
+        task_id: String,
+    },
+    /// A claim was not renewed in time; the actor is whose it was.
+    TaskClaimRanOut {
+        /// The task.
+        task_id: String,
+    },
+    /// What a task says was changed.
+    TaskUpdated {
+        /// The task.
+        task_id: String,
+    },
+    /// A task is done.
+    TaskCompleted {
+        /// The task.
+        task_id: String,
+    },
 }
 
 impl AuditEvent {
@@ -107,6 +137,12 @@ impl AuditEvent {
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
             Self::StateRemoved { .. } => "state_removed",
+            Self::TaskCreated { .. } => "task_created",
+            Self::TaskClaimed { .. } => "task_claimed",
+            Self::TaskReleased { .. } => "task_released",
+            Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
+            Self::TaskUpdated { .. } => "task_updated",
+            Self::TaskCompleted { .. } => "task_completed",
         }
     }
 
@@ -142,6 +178,12 @@ impl AuditEvent {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::TaskCreated { task_id }
+            | Self::TaskClaimed { task_id }
+            | Self::TaskReleased { task_id }
+            | Self::TaskClaimRanOut { task_id }
+            | Self::TaskUpdated { task_id }
+            | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
         }
     }
 

@@ -70,6 +70,7 @@ pub(crate) struct MockStores {
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
     pub(crate) states: MockStates,
+    pub(crate) tasks: MockTasks,
 }
 
 impl MockStores {
@@ -87,6 +88,7 @@ impl MockStores {
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
             states: Arc::new(self.states),
+            tasks: Arc::new(self.tasks),
         }
     }
 }

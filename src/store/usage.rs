@@ -12,6 +12,8 @@ use crate::store::{Result, StoreError};
 pub enum Kind {
     /// Shared state.
     State,
+    /// Tasks.
+    Task,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Task => "task",
         }
     }
 }

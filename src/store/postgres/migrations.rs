@@ -103,6 +103,15 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 15,
+        name: "tasks",
+        scripts: &[(
+            "1_tasks",
+            include_str!("../../../migrations/postgres/0015_tasks/1_tasks.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -23,6 +23,7 @@ const SCRIPTS: &[Script] = &[
         include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
     ),
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
+    (15, "tasks", include_str!("../../../migrations/sqlite/0015_tasks.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

@@ -90,6 +90,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
         "0009_state",
+        "0015_tasks",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -356,7 +357,7 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
     include_str!("../audit/sqlite.rs"),
@@ -370,6 +371,7 @@ const SOURCES: [&str; 13] = [
     include_str!("../presence_search/sqlite.rs"),
     include_str!("../presences/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
+    include_str!("../tasks/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -411,7 +413,7 @@ async fn no_statement_walks_through_a_large_table() {
             let walked = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
             let large = [
                 "message_queue", "presence", "audit_log", "send_key", "state", "removed", "usage",
-                "q", "p", "k", "s",
+                "task", "q", "p", "k", "s",
             ];
             let walks = walked.is_some_and(|table| large.contains(&table));
             // Counting the undelivered reads the index that holds only them.

@@ -37,6 +37,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0007_invite_columns",
         "0008_presence_session_id",
         "0009_state",
+        "0015_tasks",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
