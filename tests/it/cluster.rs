@@ -11,6 +11,7 @@ mod recovery;
 mod redis;
 mod regions;
 mod restored;
+mod tasks;
 mod visitors;
 mod wire;
 

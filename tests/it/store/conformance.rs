@@ -153,6 +153,15 @@ macro_rules! conformance {
                 retention::a_key_is_forgotten_in_the_end
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
+
+                tasks::a_task_goes_from_open_to_done
+                tasks::of_simultaneous_claims_one_is_done
+                tasks::a_claim_that_ran_out_is_open_as_read_and_as_claimed
+                tasks::that_a_claim_ran_out_is_noted_once
+                tasks::tasks_are_listed_newest_first_in_pages
+                tasks::what_became_of_tasks_is_read_after_a_gap
+                tasks::in_a_full_mesh_what_is_done_makes_room
+                tasks::what_was_done_long_ago_is_forgotten
             );
         }
     };
