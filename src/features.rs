@@ -20,6 +20,7 @@ mod moderators;
 mod on_behalf;
 mod paging;
 mod presence;
+mod schedules;
 mod shapes;
 mod state;
 mod tasks;
@@ -34,9 +35,11 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, ClaimTask, CompleteTask, CreateTask, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, ListTasks, MessageStatus, ReleaseTask, RenewTask, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban, UnwatchTasks, UpdateTask, WatchTasks,
+    AuditQuery, AuditVerify, Ban, CancelScheduled, ClaimTask, CompleteTask, CreateTask,
+    DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
+    ListScheduled, ListState, ListTasks, MessageStatus, ReleaseTask, RenewTask, Schedule,
+    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    UnwatchTasks, UpdateTask, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -46,6 +49,7 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CancelScheduled => schedules::cancel, |_, _| 4;
     // The list is answered.
     ClaimTask => tasks::claim, |_, _| 20;
     CompleteTask => tasks::complete, |_, _| 20;
@@ -58,11 +62,13 @@ const REQUESTS: &[Entry] = requests! {
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListScheduled => schedules::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
     RenewTask => tasks::renew, |_, _| 4;
+    Schedule => schedules::schedule, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;

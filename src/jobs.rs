@@ -7,6 +7,7 @@
 //!
 //! - [`leases`]: presences stay alive, and end when nobody comes back to them
 //! - [`mail`]: mail that nobody confirmed, and mail that nobody told this node of
+//! - [`schedules`]: messages whose time has come
 //! - [`tasks`]: claims that nobody renewed, and what was done long ago
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
@@ -16,6 +17,7 @@ mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
+mod schedules;
 mod tasks;
 mod upkeep;
 
@@ -27,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::sample::Sampler;
 use crate::cluster::ClusterHealth;
+use crate::events::shared;
 use crate::life::Life;
 use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
@@ -110,6 +113,9 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
         if presence.cluster.health() == ClusterHealth::Degraded {
             mail::look_for_claimed(&presence.registry, &presence.delivery).await;
             mail::look_for_mail(&presence.registry, &presence.delivery).await;
+            for room in presence.registry.rooms() {
+                shared::catch_up(&presence.shared, &room);
+            }
         }
     });
     every(life, tasks, REWIND_INTERVAL, presence, |presence| async move {
@@ -130,6 +136,7 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
         upkeep::expire(&*parts.stores.messages, &parts.presence).await;
+        upkeep::forget_removed(&*parts.stores.states).await;
     });
     every(life, tasks, CLAIMS_INTERVAL, parts, |parts| async move {
         tasks::end_claims(&*parts.stores.tasks, &parts.presence).await;
@@ -139,6 +146,10 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;
+    });
+    let scheduled = Arc::clone(parts);
+    life.supervisor.spawn(tasks, "the sender of scheduled messages", async move {
+        schedules::run(&scheduled.stores, &scheduled.presence).await;
     });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {

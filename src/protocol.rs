@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
+pub mod schedules;
 pub mod state;
 pub mod tasks;
 
@@ -37,6 +38,10 @@ pub use moderation::{
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
+};
+pub use schedules::{
+    CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
+    ScheduledRow,
 };
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,

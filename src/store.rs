@@ -27,6 +27,7 @@ mod messages;
 pub mod postgres;
 mod presence_search;
 mod presences;
+mod schedules;
 pub mod sqlite;
 mod states;
 mod tasks;
@@ -49,6 +50,7 @@ pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::schedules::*;
 pub use self::states::*;
 pub use self::tasks::*;
 pub use self::tidings::*;
@@ -120,6 +122,8 @@ pub struct Stores {
     pub states: Arc<dyn States>,
     /// Tasks.
     pub tasks: Arc<dyn Tasks>,
+    /// Messages that are sent later.
+    pub schedules: Arc<dyn Schedules>,
 }
 
 impl Stores {
@@ -139,7 +143,8 @@ impl Stores {
             + Meshes
             + Invites
             + States
-            + Tasks,
+            + Tasks
+            + Schedules,
     {
         Self {
             database: database.clone(),
@@ -154,7 +159,8 @@ impl Stores {
             meshes: database.clone(),
             invites: database.clone(),
             states: database.clone(),
-            tasks: database,
+            tasks: database.clone(),
+            schedules: database,
         }
     }
 }

@@ -89,6 +89,25 @@ pub enum AuditEvent {
         /// Its key.
         key: String,
     },
+    /// A message was scheduled.
+    ScheduleCreated {
+        /// What is scheduled.
+        schedule_id: String,
+        /// The target as the sender spelled it.
+        target: String,
+    },
+    /// A scheduled message was taken back.
+    ScheduleCancelled {
+        /// What was scheduled.
+        schedule_id: String,
+    },
+    /// The time of a scheduled message came, and it could not be sent.
+    ScheduleDropped {
+        /// What was scheduled.
+        schedule_id: String,
+        /// Why, in a word.
+        reason: &'static str,
+    },
     /// A task came to be.
     TaskCreated {
         /// The task.
@@ -137,6 +156,9 @@ impl AuditEvent {
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
             Self::StateRemoved { .. } => "state_removed",
+            Self::ScheduleCreated { .. } => "schedule_created",
+            Self::ScheduleCancelled { .. } => "schedule_cancelled",
+            Self::ScheduleDropped { .. } => "schedule_dropped",
             Self::TaskCreated { .. } => "task_created",
             Self::TaskClaimed { .. } => "task_claimed",
             Self::TaskReleased { .. } => "task_released",
@@ -178,6 +200,13 @@ impl AuditEvent {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::ScheduleCreated { schedule_id, target } => {
+                json!({"scheduleId": schedule_id, "targetSpec": target})
+            }
+            Self::ScheduleCancelled { schedule_id } => json!({"scheduleId": schedule_id}),
+            Self::ScheduleDropped { schedule_id, reason } => {
+                json!({"scheduleId": schedule_id, "reason": reason})
+            }
             Self::TaskCreated { task_id }
             | Self::TaskClaimed { task_id }
             | Self::TaskReleased { task_id }

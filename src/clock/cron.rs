@@ -85,7 +85,12 @@ impl Cron {
             && has(self.weekdays, date.weekday().num_days_from_sunday())
     }
 
-    fn first_on(&self, date: NaiveDate, from: Timestamp, begin: NaiveDateTime) -> Option<Timestamp> {
+    fn first_on(
+        &self,
+        date: NaiveDate,
+        from: Timestamp,
+        begin: NaiveDateTime,
+    ) -> Option<Timestamp> {
         let mut first: Option<(Timestamp, NaiveDateTime)> = None;
         for hour in (0..24).filter(|hour| has(self.hours, *hour)) {
             for minute in (0..60).filter(|minute| has(self.minutes, *minute)) {

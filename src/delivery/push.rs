@@ -1,5 +1,6 @@
 //! What a peer receives of an envelope: made once, moved from there on. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::codec::SharedFrame;
@@ -31,6 +32,7 @@ pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
 
 fn of(stored: StoredEnvelope) -> Push {
     let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
+    let marks = envelope.scheduled.unwrap_or_default();
     Push {
         message_id: envelope.id,
         mesh_id: envelope.mesh,
@@ -45,9 +47,10 @@ fn of(stored: StoredEnvelope) -> Push {
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,
-        subtype: None,
+        subtype: marks.subtype.map(Cow::Owned),
         event: None,
         event_data: None,
+        late: marks.late,
     }
 }
 

@@ -98,7 +98,7 @@ fn tell(room: &Room, change: &SharedChange) -> bool {
     let thing = change.what.thing();
     room.tell_shared(&thing, change.seq, || {
         let frame = SharedFrame::new(frame(room, &change.what));
-        let subject = Arc::new(Subject::new(&*thing, "shared"));
+        let subject = Arc::new(Subject::new(&thing, "shared"));
         room.for_each_session(|session, record| {
             let is_other = Some(&session.presence) != change.by.as_ref();
             if is_other && is_for(&change.what, record) {
@@ -137,7 +137,10 @@ fn frame(room: &Room, what: &Shared) -> ServerMessage {
 
 /// Changes of several kinds in their order, up to where all that were read whole or in
 /// part have been read; and whether that is all.
-fn merged(kinds: impl IntoIterator<Item = Vec<SharedChange>>, limit: i64) -> (Vec<SharedChange>, bool) {
+fn merged(
+    kinds: impl IntoIterator<Item = Vec<SharedChange>>,
+    limit: i64,
+) -> (Vec<SharedChange>, bool) {
     let (mut changes, mut end) = (Vec::new(), i64::MAX);
     for kind in kinds {
         if kind.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {

@@ -27,14 +27,13 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 21] = [
+const QUESTIONS: [Question; 20] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
     ("get_context", "context_results", |_| json!({ "contexts": [] })),
     ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
     ("list_streams", "stream_list", |_| json!({ "streams": [] })),
-    ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
     (
         "topic_members",

@@ -174,13 +174,14 @@ mod tests {
 
     #[test]
     fn a_listing_reads_until_the_answer_is_full_and_goes_on_from_there() {
-        let stored: Vec<String> = (0..3_000).map(|n| format!("{n:0>400}")).collect();
+        let stored: Vec<String> = (0..5_000).map(|n| format!("{n:0>250}")).collect();
         let (mut after, mut seen, mut reads) = (None, Vec::new(), 0);
         loop {
             let mut listing = Listing::after(after.take(), Clone::clone);
             while let Some((after, limit)) = listing.next() {
                 reads += 1;
-                let rest = stored.iter().filter(|row| after.as_ref().is_none_or(|last| *row > last));
+                let rest =
+                    stored.iter().filter(|row| after.as_ref().is_none_or(|last| *row > last));
                 let limit = usize::try_from(limit).expect("positive");
                 listing.take(rest.take(limit).cloned().collect::<Vec<_>>());
             }

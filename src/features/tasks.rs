@@ -20,10 +20,7 @@ use crate::record::{Shared, SharedChange};
 use crate::store::{NewTask, Task, TaskChange, TaskChanged, TaskListing};
 
 /// Something to do.
-pub(super) async fn create(
-    context: &Context<'_>,
-    ask: CreateTask,
-) -> Result<TaskCreated, Refusal> {
+pub(super) async fn create(context: &Context<'_>, ask: CreateTask) -> Result<TaskCreated, Refusal> {
     let CreateTask { title, assignee, priority, tags } = ask;
     let task = NewTask {
         id: id::generate_random(),
@@ -151,8 +148,7 @@ fn tell(context: &Context<'_>, task_id: &str, seq: i64, status: TaskStatus) {
 pub(super) async fn list(context: &Context<'_>, ask: ListTasks) -> Result<TaskList, Refusal> {
     let after = paging::from_cursor::<(i64, String)>(ask.cursor.as_deref())?;
     let after = after.map(|(at, id)| (Timestamp::from_ms(at), id));
-    let listing =
-        TaskListing { status: filled(ask.status), assignee: filled(ask.assignee), after };
+    let listing = TaskListing { status: filled(ask.status), assignee: filled(ask.assignee), after };
     let (tasks, mesh) = (&context.parts.stores.tasks, context.room.mesh());
     let rows_max = limits::TASKS_LISTED;
     let limit = i64::try_from(rows_max + 1).unwrap_or(i64::MAX);

@@ -41,12 +41,8 @@ pub trait Tasks: Send + Sync + 'static {
     ) -> Result<Vec<Task>>;
 
     /// What is otherwise since that seq, in the order of the changes, at most `limit`.
-    async fn changed_since(
-        &self,
-        mesh: &MeshId,
-        seq: i64,
-        limit: i64,
-    ) -> Result<Vec<SharedChange>>;
+    async fn changed_since(&self, mesh: &MeshId, seq: i64, limit: i64)
+    -> Result<Vec<SharedChange>>;
 
     /// Claims that have run out, each with whom it was of, at most `limit`.
     async fn run_out(&self, now: Timestamp, limit: i64) -> Result<Vec<(Author, String)>>;

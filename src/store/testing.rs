@@ -71,6 +71,7 @@ pub(crate) struct MockStores {
     pub(crate) invites: MockInvites,
     pub(crate) states: MockStates,
     pub(crate) tasks: MockTasks,
+    pub(crate) schedules: MockSchedules,
 }
 
 impl MockStores {
@@ -89,6 +90,7 @@ impl MockStores {
             invites: Arc::new(self.invites),
             states: Arc::new(self.states),
             tasks: Arc::new(self.tasks),
+            schedules: Arc::new(self.schedules),
         }
     }
 }

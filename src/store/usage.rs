@@ -14,6 +14,8 @@ pub enum Kind {
     State,
     /// Tasks.
     Task,
+    /// Messages that are sent later.
+    Schedule,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::Task => "task",
+            Self::Schedule => "schedule",
         }
     }
 }

@@ -11,6 +11,8 @@ mod recovery;
 mod redis;
 mod regions;
 mod restored;
+mod schedules;
+mod state;
 mod tasks;
 mod visitors;
 mod wire;

@@ -19,4 +19,6 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod schedules;
+mod states;
 mod tasks;

@@ -112,6 +112,15 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 16,
+        name: "schedules",
+        scripts: &[(
+            "1_schedules",
+            include_str!("../../../migrations/postgres/0016_schedules/1_schedules.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -24,6 +24,7 @@ const SCRIPTS: &[Script] = &[
     ),
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
     (15, "tasks", include_str!("../../../migrations/sqlite/0015_tasks.sql")),
+    (16, "schedules", include_str!("../../../migrations/sqlite/0016_schedules.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

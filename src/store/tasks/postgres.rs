@@ -157,7 +157,11 @@ impl Tasks for PostgresStore {
     }
 }
 
-async fn put(change: &mut Change, Decided { task, by, .. }: &Decided, seq: Option<i64>) -> Result<()> {
+async fn put(
+    change: &mut Change,
+    Decided { task, by, .. }: &Decided,
+    seq: Option<i64>,
+) -> Result<()> {
     let claim = task.claim.as_ref();
     let query = sqlx::query(
         "update mesh.task set title = $2, assignee = $3, priority = $4, status = $5, tags = $6,

@@ -154,6 +154,14 @@ macro_rules! conformance {
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
 
+                schedules::what_is_due_is_accepted_and_gone_in_one_transaction
+                schedules::of_those_who_fire_at_once_one_sends
+                schedules::one_that_repeats_moves_on_and_one_that_is_put_off_stays
+                schedules::what_cannot_be_sent_is_dropped_with_an_audit_row
+                schedules::only_who_scheduled_it_takes_it_back
+                schedules::what_is_cancelled_while_it_is_sent_is_one_of_both
+                schedules::a_mesh_schedules_no_more_than_it_may
+
                 tasks::a_task_goes_from_open_to_done
                 tasks::of_simultaneous_claims_one_is_done
                 tasks::a_claim_that_ran_out_is_open_as_read_and_as_claimed
@@ -162,6 +170,14 @@ macro_rules! conformance {
                 tasks::what_became_of_tasks_is_read_after_a_gap
                 tasks::in_a_full_mesh_what_is_done_makes_room
                 tasks::what_was_done_long_ago_is_forgotten
+                states::a_value_is_kept_whole
+                states::versions_count_and_decide
+                states::each_change_has_one_audit_row_without_the_value
+                states::one_of_many_writers_with_the_same_version_wins
+                states::values_are_listed_by_key_from_anywhere
+                states::who_missed_changes_reads_the_last_of_each
+                states::a_mesh_keeps_no_more_than_it_may
+                states::a_batch_may_hold_any_text
             );
         }
     };

@@ -1,26 +1,16 @@
 //! Tasks: one claim of many, claims that run out, lists, and what is forgotten.
 
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::id::{self, PresenceId};
+use claudemesh_broker::id;
 use claudemesh_broker::protocol::TaskStatus;
 use claudemesh_broker::record::Shared;
 use claudemesh_broker::store::{
-    Author, NewTask, StoreError, Stores, Task, TaskChange, TaskChanged, TaskListing,
+    NewTask, StoreError, Stores, Task, TaskChange, TaskChanged, TaskListing,
 };
 
 use super::fixture::{Fixture, Peer, T0, at};
 
 impl Fixture {
-    pub(crate) fn author(&self, peer: &Peer) -> Author {
-        Author {
-            mesh: self.mesh.clone(),
-            member: peer.id.clone(),
-            member_name: peer.name.clone(),
-            session_name: format!("{}'s session", peer.name),
-            presence: PresenceId::generate(),
-        }
-    }
-
     async fn task(&self, now: Timestamp, title: &str) -> String {
         let task = NewTask {
             id: id::generate_random(),
@@ -70,10 +60,7 @@ pub(crate) async fn a_task_goes_from_open_to_done(store: Stores) {
     assert_eq!((held.name.as_str(), held.member.as_ref()), ("bob", Some(&bob.id)));
     assert_eq!((held.at, held.until), (at(2), None));
     let release = TaskChange::Release { of_anybody: false };
-    assert_eq!(
-        here.change(at(3), &here.owner, &id, release.clone()).await,
-        TaskChanged::Declined
-    );
+    assert_eq!(here.change(at(3), &here.owner, &id, release.clone()).await, TaskChanged::Declined);
     assert!(is_changed(here.change(at(3), &bob, &id, release).await));
     let complete = TaskChange::Complete { result: Some("ok".to_owned()) };
     assert!(is_changed(here.change(at(4), &here.owner, &id, complete.clone()).await));
@@ -111,10 +98,8 @@ pub(crate) async fn a_claim_that_ran_out_is_open_as_read_and_as_claimed(store: S
     let bob = here.member("bob").await;
     let id = here.task(T0, "wanted").await;
     assert!(is_changed(here.change(at(0), &bob, &id, claim(Some(10_000))).await));
-    let of = |status: &str| TaskListing {
-        status: Some(status.to_owned()),
-        ..TaskListing::default()
-    };
+    let of =
+        |status: &str| TaskListing { status: Some(status.to_owned()), ..TaskListing::default() };
     assert_eq!(here.tasks(at(9), of("claimed"), 10).await.len(), 1);
     assert_eq!(here.change(at(9), &here.owner, &id, claim(None)).await, TaskChanged::Declined);
     let renew = || TaskChange::Renew { lease_ms: None };
@@ -187,11 +172,8 @@ pub(crate) async fn what_became_of_tasks_is_read_after_a_gap(store: Stores) {
     let (task_id, by) = (first, Some("bob".to_owned()));
     assert_eq!(change.what, Shared::Task { task_id, status: TaskStatus::Claimed, by });
     let one = store.tasks.changed_since(&here.mesh, 0, 1).await.expect("readable");
-    let told = Shared::Task {
-        task_id: second,
-        status: TaskStatus::Open,
-        by: Some("owner".to_owned()),
-    };
+    let told =
+        Shared::Task { task_id: second, status: TaskStatus::Open, by: Some("owner".to_owned()) };
     assert_eq!(one[0].what, told, "in the order of the last changes");
 }
 
@@ -217,7 +199,10 @@ pub(crate) async fn in_a_full_mesh_what_is_done_makes_room(store: Stores) {
     let change = store.tasks.change(at(20), &author, &ids[0], &grown).await;
     // It is done, and nothing else that could go.
     assert!(change.is_ok() || matches!(change, Err(StoreError::Full(_))), "{change:?}");
-    assert_eq!(here.tasks(at(30), TaskListing::default(), 100).await.len(), 15 - usize::from(change.is_ok()));
+    assert_eq!(
+        here.tasks(at(30), TaskListing::default(), 100).await.len(),
+        15 - usize::from(change.is_ok())
+    );
     assert!(here.audited().await.len() <= audited + 1);
     if change.is_err() {
         here.change(at(21), &here.owner, &ids[1], TaskChange::Complete { result: None }).await;

@@ -31,7 +31,10 @@ async fn a_task_is_created_claimed_and_completed_as_it_always_was() {
     assert_eq!(error["message"], "task is not open or does not exist");
     let ask = json!({ "type": "complete_task", "taskId": id, "result": "ok" });
     let list = a.ask(ask).await;
-    assert_eq!((&list["tasks"][0]["status"], &list["tasks"][0]["result"]), (&json!("done"), &json!("ok")));
+    assert_eq!(
+        (&list["tasks"][0]["status"], &list["tasks"][0]["result"]),
+        (&json!("done"), &json!("ok"))
+    );
     let error = a.ask(json!({ "type": "complete_task", "taskId": "nope" })).await;
     assert_eq!(error["code"], "task_not_found");
     assert_eq!(error["message"], "task not found in this mesh");

@@ -38,6 +38,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0008_presence_session_id",
         "0009_state",
         "0015_tasks",
+        "0016_schedules",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
