@@ -163,7 +163,7 @@ fn envelope(now: Timestamp, due: &Due) -> NewEnvelope {
             client_message_id: None,
             request_fingerprint: None,
             reply_to_id: None,
-            scheduled: (subtype.is_some() || late).then_some(Marks { subtype, late }),
+            scheduled: Some(Marks { subtype, late }),
         },
         reach,
     }
