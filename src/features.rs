@@ -7,6 +7,7 @@
 //! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
+mod apikeys;
 mod audit;
 mod context;
 mod dispatch;
@@ -26,6 +27,7 @@ mod state;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::time::Instant;
 
@@ -35,16 +37,20 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, CancelScheduled, ClaimTask, CompleteTask, CreateTask,
-    DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    ListScheduled, ListState, ListTasks, MessageStatus, ReleaseTask, RenewTask, Schedule,
-    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
-    UnwatchTasks, UpdateTask, WatchTasks,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
+    ClaimTask, CompleteTask, CreateTask, DeleteState, Disconnect, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListPeers, ListScheduled, ListState, ListTasks, MessageStatus,
+    ReleaseTask, RenewTask, Schedule, SetProfile, SetState, SetStats, SetStatus, SetSummary,
+    SetVisible, Unasked, Unban, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
+    VaultSet, WatchTasks,
 };
 use crate::rates::cost;
 
 /// Every request, with its handler and its cost.
 const REQUESTS: &[Entry] = requests! {
+    ApikeyCreate => apikeys::create, |_, _| 20;
+    ApikeyList => apikeys::list, |_, _| 20;
+    ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
@@ -79,6 +85,10 @@ const REQUESTS: &[Entry] = requests! {
     UnwatchTasks => tasks::unwatch, |_, _| 4;
     UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
     WatchTasks => tasks::watch, |_, _| 4;
+    VaultDelete => vault::delete, |_, _| 4;
+    VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
+    VaultList => vault::list, |_, _| 20;
+    VaultSet => vault::set, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

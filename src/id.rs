@@ -117,11 +117,11 @@ pub fn generate() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// A new id of a thing that people name by the id's beginning: random, since the
-/// beginnings of ids that sort by time are all alike. 32 lower-case hex digits.
+/// A new id that says nothing of when it was made: 32 hex digits, whose first ones tell
+/// two of them apart. For what people type the beginning of.
 #[must_use]
-pub fn generate_random() -> String {
-    hex::encode(rand::random::<[u8; 16]>())
+pub fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 #[cfg(test)]

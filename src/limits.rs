@@ -4,10 +4,12 @@
 //! What an operator may want to change is in [`crate::config`] instead. Spans
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
+mod api;
 mod relations;
 mod shared;
 mod tasks;
 
+pub use self::api::*;
 pub use self::shared::*;
 pub use self::tasks::*;
 

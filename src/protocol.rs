@@ -4,6 +4,7 @@
 //! few frames that are neither have structs of their own. How all of them become bytes
 //! is the [`codec`](crate::codec)'s business. The prose is `docs/PROTOCOL.md`.
 
+pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
@@ -14,12 +15,17 @@ pub mod presence;
 pub mod schedules;
 pub mod state;
 pub mod tasks;
+pub mod vault;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use apikeys::{
+    ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
+    ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
+};
 pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
@@ -50,6 +56,10 @@ pub use state::{
 pub use tasks::{
     ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
     TaskRow, TaskStatus, UnwatchTasks, UpdateTask, WatchTasks,
+};
+pub use vault::{
+    VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
+    VaultListResult, VaultListed, VaultSealed, VaultSet,
 };
 
 /// The only protocol version there is.

@@ -7,7 +7,7 @@ use crate::auth::push_string;
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
-use crate::protocol::{Group, Priority};
+use crate::protocol::{ApiCapability, Ask as _, Group, Priority, VaultSet};
 
 /// What happened. The actor, the mesh and the time stand beside it in the row.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +138,30 @@ pub enum AuditEvent {
         /// The task.
         task_id: String,
     },
+    /// A member keeps something in its vault.
+    VaultSet {
+        /// Under which key.
+        key: String,
+    },
+    /// A member removed something from its vault.
+    VaultDeleted {
+        /// The key.
+        key: String,
+    },
+    /// A member made an API key.
+    ApikeyCreated {
+        /// The key's id; its secret is nobody's business.
+        key_id: String,
+        /// What the key is for.
+        label: String,
+        /// What its holder may do.
+        capabilities: Vec<ApiCapability>,
+    },
+    /// An API key was revoked.
+    ApikeyRevoked {
+        /// The key's id.
+        key_id: String,
+    },
 }
 
 impl AuditEvent {
@@ -165,6 +189,10 @@ impl AuditEvent {
             Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
             Self::TaskUpdated { .. } => "task_updated",
             Self::TaskCompleted { .. } => "task_completed",
+            Self::VaultSet { .. } => VaultSet::TYPE,
+            Self::VaultDeleted { .. } => "vault_deleted",
+            Self::ApikeyCreated { .. } => "apikey_created",
+            Self::ApikeyRevoked { .. } => "apikey_revoked",
         }
     }
 
@@ -199,7 +227,14 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::StateSet { key }
+            | Self::StateRemoved { key }
+            | Self::VaultSet { key }
+            | Self::VaultDeleted { key } => json!({"key": key}),
+            Self::ApikeyCreated { key_id, label, capabilities } => {
+                json!({"keyId": key_id, "label": label, "capabilities": capabilities})
+            }
+            Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
             Self::ScheduleCreated { schedule_id, target } => {
                 json!({"scheduleId": schedule_id, "targetSpec": target})
             }
@@ -324,6 +359,22 @@ mod tests {
             ),
             (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
             (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+            (AuditEvent::VaultSet { key: "k".to_owned() }, VaultSet::TYPE, r#"{"key":"k"}"#),
+            (
+                AuditEvent::ApikeyCreated {
+                    key_id: "k".to_owned(),
+                    label: "ci".to_owned(),
+                    capabilities: vec![ApiCapability::Read],
+                },
+                "apikey_created",
+                r#"{"capabilities":["read"],"keyId":"k","label":"ci"}"#,
+            ),
+            (
+                AuditEvent::ApikeyRevoked { key_id: "k".to_owned() },
+                "apikey_revoked",
+                r#"{"keyId":"k"}"#,
+            ),
+            (AuditEvent::VaultDeleted { key: "k".to_owned() }, "vault_deleted", r#"{"key":"k"}"#),
         ] {
             assert_eq!(event.event_type(), name);
             assert_eq!(event.canonical_payload(), payload, "{name}");

@@ -66,7 +66,7 @@ fn planned(context: &Context<'_>, now: Timestamp, ask: Schedule) -> Result<NewSc
             return Err(Refusal::invalid("NUL cannot be kept"));
         }
     }
-    let id = id::generate_random();
+    let id = id::random();
     Ok(NewSchedule { id, to, message, nonce, deliver_at, cron, timezone, subtype })
 }
 

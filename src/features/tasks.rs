@@ -23,7 +23,7 @@ use crate::store::{NewTask, Task, TaskChange, TaskChanged, TaskListing};
 pub(super) async fn create(context: &Context<'_>, ask: CreateTask) -> Result<TaskCreated, Refusal> {
     let CreateTask { title, assignee, priority, tags } = ask;
     let task = NewTask {
-        id: id::generate_random(),
+        id: id::random(),
         title: titled(title)?,
         assignee: filled(assignee),
         priority: filled(priority).unwrap_or_else(|| "normal".to_owned()),

@@ -72,6 +72,9 @@ pub(crate) struct MockStores {
     pub(crate) states: MockStates,
     pub(crate) tasks: MockTasks,
     pub(crate) schedules: MockSchedules,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -91,6 +94,9 @@ impl MockStores {
             states: Arc::new(self.states),
             tasks: Arc::new(self.tasks),
             schedules: Arc::new(self.schedules),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }

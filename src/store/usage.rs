@@ -16,6 +16,10 @@ pub enum Kind {
     Task,
     /// Messages that are sent later.
     Schedule,
+    /// What members keep for themselves.
+    Vault,
+    /// Keys by which programs call.
+    ApiKey,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
             Self::State => "state",
             Self::Task => "task",
             Self::Schedule => "schedule",
+            Self::Vault => "vault",
+            Self::ApiKey => "api_key",
         }
     }
 }

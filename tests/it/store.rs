@@ -4,6 +4,7 @@
 mod accept;
 mod admin;
 mod admission;
+mod api_keys;
 mod audit;
 mod claims;
 mod confirm;
@@ -22,3 +23,5 @@ mod retention;
 mod schedules;
 mod states;
 mod tasks;
+mod vault;
+mod workspaces;

@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -29,4 +31,5 @@ mod sessions;
 mod state;
 mod status;
 mod tasks;
+mod vault;
 pub(crate) mod visitors;

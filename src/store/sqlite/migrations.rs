@@ -25,6 +25,8 @@ const SCRIPTS: &[Script] = &[
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
     (15, "tasks", include_str!("../../../migrations/sqlite/0015_tasks.sql")),
     (16, "schedules", include_str!("../../../migrations/sqlite/0016_schedules.sql")),
+    (18, "api_keys", include_str!("../../../migrations/sqlite/0018_api_keys.sql")),
+    (21, "vault", include_str!("../../../migrations/sqlite/0021_vault.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

@@ -93,6 +93,8 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0009_state",
         "0015_tasks",
         "0016_schedules",
+        "0018_api_keys",
+        "0021_vault",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -359,9 +361,10 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 18] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
+    include_str!("../api_keys/sqlite.rs"),
     include_str!("../audit/sqlite.rs"),
     include_str!("../bans/sqlite.rs"),
     include_str!("../envelopes/sqlite.rs"),
@@ -375,6 +378,8 @@ const SOURCES: [&str; 15] = [
     include_str!("../schedules/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
     include_str!("../tasks/sqlite.rs"),
+    include_str!("../vault/sqlite.rs"),
+    include_str!("../workspaces/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -424,6 +429,8 @@ async fn no_statement_walks_through_a_large_table() {
                 "usage",
                 "task",
                 "scheduled_message",
+                "vault_entry",
+                "api_key",
                 "q",
                 "p",
                 "k",

@@ -21,7 +21,7 @@ fn early(seconds: i64) -> Timestamp {
 impl Fixture {
     fn new_schedule(&self, deliver_at: Timestamp, to: &str) -> NewSchedule {
         NewSchedule {
-            id: id::generate_random(),
+            id: id::random(),
             to: to.to_owned(),
             message: "grüße \u{1f980}".to_owned(),
             nonce: None,
@@ -225,7 +225,7 @@ pub(crate) async fn a_mesh_schedules_no_more_than_it_may(store: Stores) {
     let author = here.author(&here.owner);
     let large = NewSchedule { message: "x".repeat(40 << 20), ..here.new_schedule(early(1), "*") };
     store.schedules.schedule(early(0), &author, &large).await.expect("room");
-    let more = NewSchedule { id: id::generate_random(), ..large.clone() };
+    let more = NewSchedule { id: id::random(), ..large.clone() };
     let refused = store.schedules.schedule(early(0), &author, &more).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     assert!(store.schedules.cancel(early(0), &author, &large.id).await.expect("answers"));

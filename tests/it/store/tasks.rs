@@ -13,7 +13,7 @@ use super::fixture::{Fixture, Peer, T0, at};
 impl Fixture {
     async fn task(&self, now: Timestamp, title: &str) -> String {
         let task = NewTask {
-            id: id::generate_random(),
+            id: id::random(),
             title: title.to_owned(),
             assignee: Some("bob".to_owned()),
             priority: "high".to_owned(),
@@ -186,7 +186,7 @@ pub(crate) async fn in_a_full_mesh_what_is_done_makes_room(store: Stores) {
     }
     let author = here.author(&here.owner);
     let another = || NewTask {
-        id: id::generate_random(),
+        id: id::random(),
         title: large.clone(),
         assignee: None,
         priority: "normal".to_owned(),
