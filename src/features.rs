@@ -23,7 +23,9 @@ mod paging;
 mod presence;
 mod schedules;
 mod shapes;
+mod sim_clock;
 mod state;
+mod streams;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -38,10 +40,11 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
-    ClaimTask, CompleteTask, CreateTask, DeleteState, Disconnect, GetState, JoinGroup, Kick,
-    LeaveGroup, ListBans, ListPeers, ListScheduled, ListState, ListTasks, MessageStatus,
-    ReleaseTask, RenewTask, Schedule, SetProfile, SetState, SetStats, SetStatus, SetSummary,
-    SetVisible, Unasked, Unban, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, DeleteState, Disconnect, GetClock, GetState,
+    JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListScheduled, ListState, ListStreams,
+    ListTasks, MessageStatus, PauseClock, Publish, ReleaseTask, RenewTask, ResumeClock, Schedule,
+    SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe,
+    Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
     VaultSet, WatchTasks,
 };
 use crate::rates::cost;
@@ -60,8 +63,10 @@ const REQUESTS: &[Entry] = requests! {
     ClaimTask => tasks::claim, |_, _| 20;
     CompleteTask => tasks::complete, |_, _| 20;
     CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
+    CreateStream => streams::create, |_, _| 10;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
@@ -70,17 +75,23 @@ const REQUESTS: &[Entry] = requests! {
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListScheduled => schedules::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
+    ListStreams => streams::list, |_, _| 20;
     ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    PauseClock => sim_clock::pause, |_, _| 10;
+    Publish => streams::publish, |_, all| cost::told_to(all, 2);
     ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
     RenewTask => tasks::renew, |_, _| 4;
+    ResumeClock => sim_clock::resume, |_, _| 10;
     Schedule => schedules::schedule, |_, _| 10;
+    SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
     UnwatchTasks => tasks::unwatch, |_, _| 4;
     UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
@@ -89,6 +100,7 @@ const REQUESTS: &[Entry] = requests! {
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

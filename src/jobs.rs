@@ -11,6 +11,7 @@
 //! - [`tasks`]: claims that nobody renewed, and what was done long ago
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
+//! - [`sim_clock`]: simulation clocks tick
 
 #[cfg(test)]
 mod fixture;
@@ -18,6 +19,7 @@ pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
 mod schedules;
+mod sim_clock;
 mod tasks;
 mod upkeep;
 
@@ -59,6 +61,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two questions how the simulation clocks are.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the jobs work with; each takes its own part of it.
 pub(crate) struct Parts {
@@ -151,6 +156,11 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     life.supervisor.spawn(tasks, "the sender of scheduled messages", async move {
         schedules::run(&scheduled.stores, &scheduled.presence).await;
     });
+    every(life, tasks, CLOCK_INTERVAL, presence, |presence| async move {
+        sim_clock::look(&presence).await;
+    });
+    let ticker = sim_clock::run(Arc::clone(presence));
+    life.supervisor.spawn(tasks, "the ticker of simulation clocks", ticker);
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

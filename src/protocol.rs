@@ -13,7 +13,9 @@ pub mod handshake;
 pub mod moderation;
 pub mod presence;
 pub mod schedules;
+pub mod sim_clock;
 pub mod state;
+pub mod streams;
 pub mod tasks;
 pub mod vault;
 
@@ -49,9 +51,14 @@ pub use schedules::{
     CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
     ScheduledRow,
 };
+pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use streams::{
+    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
+    Subscribe, Subscribed, Unsubscribe,
 };
 pub use tasks::{
     ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
@@ -112,6 +119,8 @@ pub enum ServerMessage {
     Push(Box<Push>),
     /// A value of the shared state is otherwise.
     StateChange(Box<StateChange>),
+    /// Somebody published to a stream.
+    StreamData(Box<StreamData>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

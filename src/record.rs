@@ -121,6 +121,9 @@ pub struct PresenceRecord {
     /// Whether it wants to be told of what becomes of tasks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub watches_tasks: bool,
+    /// The streams that it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
 }
 
 /// The channel of a member's daemon.
@@ -169,6 +172,7 @@ impl PresenceRecord {
             has_confirmed: false,
             begins_after: None,
             watches_tasks: false,
+            streams: Vec::new(),
         }
     }
 

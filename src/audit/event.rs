@@ -79,6 +79,11 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -179,6 +184,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
             Self::ScheduleCreated { .. } => "schedule_created",
             Self::ScheduleCancelled { .. } => "schedule_cancelled",
@@ -248,6 +254,7 @@ impl AuditEvent {
             | Self::TaskClaimRanOut { task_id }
             | Self::TaskUpdated { task_id }
             | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

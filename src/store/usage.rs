@@ -20,6 +20,8 @@ pub enum Kind {
     Vault,
     /// Keys by which programs call.
     ApiKey,
+    /// Streams.
+    Stream,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Schedule => "schedule",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
+            Self::Stream => "stream",
         }
     }
 }

@@ -12,6 +12,7 @@ mod redis;
 mod regions;
 mod restored;
 mod schedules;
+mod sim_clock;
 mod state;
 mod tasks;
 mod visitors;

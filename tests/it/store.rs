@@ -22,6 +22,7 @@ mod queue;
 mod retention;
 mod schedules;
 mod states;
+mod streams;
 mod tasks;
 mod vault;
 mod workspaces;

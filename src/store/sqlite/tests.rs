@@ -91,6 +91,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
         "0009_state",
+        "0010_streams",
         "0015_tasks",
         "0016_schedules",
         "0018_api_keys",
@@ -361,7 +362,7 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 18] = [
+const SOURCES: [&str; 19] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
     include_str!("../api_keys/sqlite.rs"),
@@ -380,6 +381,7 @@ const SOURCES: [&str; 18] = [
     include_str!("../tasks/sqlite.rs"),
     include_str!("../vault/sqlite.rs"),
     include_str!("../workspaces/sqlite.rs"),
+    include_str!("../streams/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -426,6 +428,7 @@ async fn no_statement_walks_through_a_large_table() {
                 "send_key",
                 "state",
                 "removed",
+                "stream",
                 "usage",
                 "task",
                 "scheduled_message",
