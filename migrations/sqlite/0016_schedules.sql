@@ -20,8 +20,9 @@ create table scheduled_message (
 ) strict;
 
 create index scheduled_message_due_idx on scheduled_message (due_at) where due_at is not null;
-create index scheduled_message_member_idx
-on scheduled_message (mesh_id, member_id, created_at, id) where due_at is not null;
+create index scheduled_message_list_idx
+on scheduled_message (mesh_id, member_id, created_at, id);
+create index scheduled_message_member_idx on scheduled_message (member_id);
 
 alter table message_queue add column subtype text;
 alter table message_queue add column late integer;
