@@ -8,10 +8,12 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
+//! - [`addressee`]: whom a key leads to, and who may write to them
 //! - `audience`: who a multicast is for
 //! - `push`: what a peer receives; pure
 //! - [`policy`]: targets, grants and holds; pure
 
+pub(crate) mod addressee;
 mod audience;
 pub mod deliver;
 pub mod drain;

@@ -25,10 +25,12 @@ mod paging;
 mod peer_files;
 mod presence;
 mod relaying;
+mod schedules;
 mod shapes;
 mod sim_clock;
 mod state;
 mod streams;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -42,8 +44,7 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
-    CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream, CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest, CancelScheduled, ClaimTask, CompleteTask, CreateTask, ListScheduled, ListTasks, ReleaseTask, RenewTask, Schedule, UnwatchTasks, UpdateTask, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -56,6 +57,11 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CancelScheduled => schedules::cancel, |_, _| 4;
+    // The list is answered.
+    ClaimTask => tasks::claim, |_, _| 20;
+    CompleteTask => tasks::complete, |_, _| 20;
+    CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateStream => streams::create, |_, _| 10;
     CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
@@ -68,6 +74,7 @@ const REQUESTS: &[Entry] = requests! {
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListScheduled => schedules::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
     ListWebhooks => webhooks::list, |_, _| 20;
@@ -76,12 +83,16 @@ const REQUESTS: &[Entry] = requests! {
     McpList => mcp::list, |_, all| cost::page_of(all);
     McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
     McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
+    ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;
     PeerFileRequest => peer_files::file, |_, _| 10, beside;
     Publish => streams::publish, |_, all| cost::told_to(all, 2);
+    ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
+    RenewTask => tasks::renew, |_, _| 4;
     ResumeClock => sim_clock::resume, |_, _| 10;
+    Schedule => schedules::schedule, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
@@ -91,6 +102,9 @@ const REQUESTS: &[Entry] = requests! {
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
     Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    UnwatchTasks => tasks::unwatch, |_, _| 4;
+    UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
+    WatchTasks => tasks::watch, |_, _| 4;
     VaultDelete => vault::delete, |_, _| 4;
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;

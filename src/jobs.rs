@@ -7,6 +7,8 @@
 //!
 //! - [`leases`]: presences stay alive, and end when nobody comes back to them
 //! - [`mail`]: mail that nobody confirmed, and mail that nobody told this node of
+//! - [`schedules`]: messages whose time has come
+//! - [`tasks`]: claims that nobody renewed, and what was done long ago
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
 //! - [`sim_clock`]: simulation clocks tick
@@ -16,7 +18,9 @@ mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
+mod schedules;
 mod sim_clock;
+mod tasks;
 mod upkeep;
 
 use std::ops::RangeInclusive;
@@ -48,6 +52,9 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 const STALE_MS: i64 = 3 * TOUCH_INTERVAL.as_millis() as i64;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks for claims of tasks that have run out. They have anyway: this only
+/// tells of it.
+const CLAIMS_INTERVAL: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a seq
@@ -140,8 +147,18 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
         upkeep::expire(&*parts.stores.messages, &parts.presence).await;
         upkeep::forget_removed(&*parts.stores.states).await;
     });
+    every(life, tasks, CLAIMS_INTERVAL, parts, |parts| async move {
+        tasks::end_claims(&*parts.stores.tasks, &parts.presence).await;
+    });
+    every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
+        tasks::forget_done(&*parts.stores.tasks, &parts.presence).await;
+    });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;
+    });
+    let scheduled = Arc::clone(parts);
+    life.supervisor.spawn(tasks, "the sender of scheduled messages", async move {
+        schedules::run(&scheduled.stores, &scheduled.presence).await;
     });
     every(life, tasks, CLOCK_INTERVAL, presence, |presence| async move {
         sim_clock::look(&presence).await;

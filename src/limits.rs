@@ -10,6 +10,7 @@ mod between_peers;
 mod relations;
 mod shared;
 mod webhooks;
+mod tasks;
 
 pub use self::accounts::*;
 pub use self::api::*;
@@ -17,6 +18,7 @@ pub use self::shared::*;
 pub use self::webhooks::*;
 
 pub use between_peers::*;
+pub use self::tasks::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

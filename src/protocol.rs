@@ -15,9 +15,11 @@ pub mod moderation;
 pub mod peer_files;
 pub mod presence;
 pub mod relay;
+pub mod schedules;
 pub mod sim_clock;
 pub mod state;
 pub mod streams;
+pub mod tasks;
 pub mod vault;
 pub mod webhooks;
 
@@ -58,6 +60,10 @@ pub use presence::{
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
 pub use relay::{Expects, Forward, Reply, Ticket};
+pub use schedules::{
+    CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
+    ScheduledRow,
+};
 pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
@@ -66,6 +72,10 @@ pub use state::{
 pub use streams::{
     CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
     Subscribe, Subscribed, Unsubscribe,
+};
+pub use tasks::{
+    ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
+    TaskRow, TaskStatus, UnwatchTasks, UpdateTask, WatchTasks,
 };
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,

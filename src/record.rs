@@ -122,6 +122,9 @@ pub struct PresenceRecord {
     /// tell whether a call comes from there. Of a single node, `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_mark: Option<String>,
+    /// Whether it wants to be told of what becomes of tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watches_tasks: bool,
     /// The streams that it subscribes to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<String>,
@@ -196,6 +199,7 @@ impl PresenceRecord {
             begins_after: None,
             mcp_servers: Vec::new(),
             client_mark: None,
+            watches_tasks: false,
             streams: Vec::new(),
         }
     }

@@ -33,9 +33,11 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 mod profiles;
+mod schedules;
 pub mod sqlite;
 mod states;
 mod streams;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
@@ -64,8 +66,10 @@ pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::profiles::*;
+pub use self::schedules::*;
 pub use self::states::*;
 pub use self::streams::*;
+pub use self::tasks::*;
 pub use self::tidings::*;
 pub use self::usage::*;
 pub use self::vault::*;
@@ -190,4 +194,8 @@ stores! {
     workspaces: Workspaces, MockWorkspaces;
     /// Names of streams.
     streams: Streams, MockStreams;
+    /// Tasks.
+    tasks: Tasks, MockTasks;
+    /// Messages that are sent later.
+    schedules: Schedules, MockSchedules;
 }

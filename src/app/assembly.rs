@@ -88,6 +88,7 @@ pub(crate) fn assemble(
     let registry = Arc::new(Registry::default());
     let shared = Arc::new(shared::Parts {
         states: Arc::clone(&stores.states),
+        tasks: Arc::clone(&stores.tasks),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&life),
     });

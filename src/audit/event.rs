@@ -128,6 +128,55 @@ pub enum AuditEvent {
         /// The server's name.
         server_name: String,
     },
+    /// A message was scheduled.
+    ScheduleCreated {
+        /// What is scheduled.
+        schedule_id: String,
+        /// The target as the sender spelled it.
+        target: String,
+    },
+    /// A scheduled message was taken back.
+    ScheduleCancelled {
+        /// What was scheduled.
+        schedule_id: String,
+    },
+    /// The time of a scheduled message came, and it could not be sent.
+    ScheduleDropped {
+        /// What was scheduled.
+        schedule_id: String,
+        /// Why, in a word.
+        reason: &'static str,
+    },
+    /// A task came to be.
+    TaskCreated {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task.
+    TaskClaimed {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task no more.
+    TaskReleased {
+        /// The task.
+        task_id: String,
+    },
+    /// A claim was not renewed in time; the actor is whose it was.
+    TaskClaimRanOut {
+        /// The task.
+        task_id: String,
+    },
+    /// What a task says was changed.
+    TaskUpdated {
+        /// The task.
+        task_id: String,
+    },
+    /// A task is done.
+    TaskCompleted {
+        /// The task.
+        task_id: String,
+    },
     /// A member keeps something in its vault.
     VaultSet {
         /// Under which key.
@@ -177,6 +226,15 @@ impl AuditEvent {
             Self::WebhookReceived { .. } => "webhook_received",
             Self::McpRegistered { .. } => "mcp_registered",
             Self::McpUnregistered { .. } => "mcp_unregistered",
+            Self::ScheduleCreated { .. } => "schedule_created",
+            Self::ScheduleCancelled { .. } => "schedule_cancelled",
+            Self::ScheduleDropped { .. } => "schedule_dropped",
+            Self::TaskCreated { .. } => "task_created",
+            Self::TaskClaimed { .. } => "task_claimed",
+            Self::TaskReleased { .. } => "task_released",
+            Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
+            Self::TaskUpdated { .. } => "task_updated",
+            Self::TaskCompleted { .. } => "task_completed",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
@@ -229,6 +287,19 @@ impl AuditEvent {
             Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
                 json!({"serverName": server_name})
             }
+            Self::ScheduleCreated { schedule_id, target } => {
+                json!({"scheduleId": schedule_id, "targetSpec": target})
+            }
+            Self::ScheduleCancelled { schedule_id } => json!({"scheduleId": schedule_id}),
+            Self::ScheduleDropped { schedule_id, reason } => {
+                json!({"scheduleId": schedule_id, "reason": reason})
+            }
+            Self::TaskCreated { task_id }
+            | Self::TaskClaimed { task_id }
+            | Self::TaskReleased { task_id }
+            | Self::TaskClaimRanOut { task_id }
+            | Self::TaskUpdated { task_id }
+            | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
             Self::StreamCreated { name } => json!({"name": name}),
             Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
             Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),

@@ -192,6 +192,29 @@ pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     }
 }
 
+/// Delivers what was accepted in the name of a member that need not be here, in a mesh
+/// that this node need not serve.
+pub(crate) fn deliver_later(
+    parts: &Arc<Parts>,
+    room: Option<&Arc<Room>>,
+    stored: StoredEnvelope,
+    previous_multicast: i64,
+) {
+    let mesh = stored.mesh.clone();
+    match (Target::parse(&stored.target_spec), room) {
+        (Target::Key(key), Some(room)) => mail_for(parts, room, Key::from(key)),
+        (Target::Key(key), None) => {
+            let message = BusMessage::MailFor { keys: vec![Key::from(key)], many: false };
+            parts.cluster.publish(&mesh, &message);
+        }
+        (_, Some(room)) => multicast(parts, room, stored, previous_multicast, false),
+        (_, None) => {
+            let multicast = Box::new(multicast_of(stored, previous_multicast, false));
+            parts.cluster.publish(&mesh, &BusMessage::Multicast(multicast));
+        }
+    }
+}
+
 // --- many recipients -----------------------------------------------------------
 
 fn multicast(
@@ -201,6 +224,15 @@ fn multicast(
     previous: i64,
     resumed: bool,
 ) {
+    let multicast = Box::new(multicast_of(envelope, previous, resumed));
+    let message = BusMessage::Multicast(multicast);
+    parts.cluster.publish(room.mesh(), &message);
+    if let BusMessage::Multicast(multicast) = message {
+        multicast_arrives(parts, room, *multicast);
+    }
+}
+
+fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
     let group = match Target::parse(&envelope.target_spec) {
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
@@ -213,12 +245,7 @@ fn multicast(
     let seq = envelope.seq;
     let push = Box::new(push::multicast(envelope));
     let delivery = BusDelivery { seq, push, resumed };
-    let multicast = Multicast { group, sender, previous, delivery };
-    let message = BusMessage::Multicast(Box::new(multicast));
-    parts.cluster.publish(room.mesh(), &message);
-    if let BusMessage::Multicast(multicast) = message {
-        multicast_arrives(parts, room, *multicast);
-    }
+    Multicast { group, sender, previous, delivery }
 }
 
 /// How long an early multicast waits for the one before it, which another

@@ -1,5 +1,6 @@
 //! What a peer receives of an envelope: made once, moved from there on. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -46,6 +47,7 @@ fn of(stored: StoredEnvelope) -> Push {
         return push;
     }
     let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
+    let marks = envelope.scheduled.unwrap_or_default();
     Push {
         message_id: envelope.id,
         mesh_id: envelope.mesh,
@@ -60,9 +62,10 @@ fn of(stored: StoredEnvelope) -> Push {
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,
-        subtype: None,
+        subtype: marks.subtype.map(Cow::Owned),
         event: None,
         event_data: None,
+        late: marks.late,
     }
 }
 

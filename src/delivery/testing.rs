@@ -252,6 +252,7 @@ pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEn
             client_message_id: Some(format!("client-{id}")),
             request_fingerprint: None,
             reply_to_id: Some("earlier".to_owned()),
+            scheduled: None,
         },
         seq,
         sender_key: Key::from(format!("{sender}-key")),

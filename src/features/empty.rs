@@ -1,5 +1,5 @@
 //! Questions that older brokers answered and this one has nothing to say to: it
-//! keeps no memory, skills, tasks or topics. Clients wait seconds for
+//! keeps no memory, skills or topics. Clients wait seconds for
 //! an answer, some of them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
@@ -26,14 +26,12 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 16] = [
+const QUESTIONS: [Question; 14] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
-    ("list_tasks", "task_list", |_| json!({ "tasks": [] })),
     ("get_context", "context_results", |_| json!({ "contexts": [] })),
     ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
-    ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
     (
         "topic_members",

@@ -8,6 +8,8 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Tags of one thing that a mesh shares. More: refused as `invalid_argument`.
+pub const SHARED_TAGS_MAX: usize = 64;
 /// Such names, keys or tags in one request. More: refused as `invalid_argument`.
 pub const SHARED_NAMES_MAX: usize = 64;
 

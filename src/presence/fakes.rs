@@ -86,6 +86,7 @@ pub(crate) fn parts(
     let (writer, openings) = PresenceWriter::new();
     let shared = shared::Parts {
         states: Arc::clone(&stores.states),
+        tasks: Arc::clone(&stores.tasks),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&delivery.life),
     };

@@ -16,6 +16,10 @@ pub enum Kind {
     Webhook,
     /// Servers that outlive their hosts.
     McpServer,
+    /// Tasks.
+    Task,
+    /// Messages that are sent later.
+    Schedule,
     /// What members keep for themselves.
     Vault,
     /// Keys by which programs call.
@@ -32,6 +36,8 @@ impl Kind {
             Self::State => "state",
             Self::Webhook => "webhook",
             Self::McpServer => "mcp_server",
+            Self::Task => "task",
+            Self::Schedule => "schedule",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
             Self::Stream => "stream",

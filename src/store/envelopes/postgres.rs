@@ -17,9 +17,9 @@ use crate::limits::WAITING_BYTES_MIN;
 use crate::store::columns::Columns as _;
 use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::chain::locks;
+use crate::store::postgres::chain::{Query, locks};
 use crate::store::postgres::error::refused;
-use crate::store::postgres::pool::Pool;
+use crate::store::postgres::pool::{Call, Pool};
 use crate::store::postgres::row::{clean, clean_json, clean_optional};
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
 
@@ -172,30 +172,9 @@ impl Envelopes for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (order, repeats) = arrange(batch);
-        let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
-        let mut columns = Arrays::default();
-        for (row, at) in order.into_iter().enumerate() {
-            columns.push(&batch[at]);
-            fates[at] = Fate::Row(row);
-        }
-        for (at, first) in repeats {
-            fates[at] = Fate::Repeats(first);
-        }
-        let answers = Answers::read(&write(&self.pool, now, columns).await?)?;
-        let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
-        for fate in fates {
-            accepted.push(match fate {
-                Fate::Row(row) => answers.of(row, now)?,
-                Fate::Repeats(first) => Accepted::Duplicate {
-                    id: match &accepted[first] {
-                        Accepted::New { .. } => batch[first].id.clone(),
-                        Accepted::Duplicate { id } => id.clone(),
-                    },
-                },
-            });
-        }
-        Ok(accepted)
+        let (columns, fates) = prepare(batch);
+        let answers = self.pool.fetch_one(statement(now, columns)).await?;
+        answered(now, batch, fates, &answers)
     }
 
     async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
@@ -277,6 +256,57 @@ impl Envelopes for PostgresStore {
     }
 }
 
+/// Takes envelopes inside of a transaction: queue row and audit row each.
+pub(in crate::store) async fn accept_in(
+    call: &mut Call,
+    now: Timestamp,
+    batch: &[NewEnvelope],
+) -> Result<Vec<Accepted>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (columns, fates) = prepare(batch);
+    let answers = call.fetch_optional(statement(now, columns)).await?;
+    answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)
+}
+
+/// The parameters of the statement, and where each envelope's answer comes from.
+fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Vec<Fate>) {
+    let (order, repeats) = arrange(batch);
+    let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
+    let mut columns = Arrays::default();
+    for (row, at) in order.into_iter().enumerate() {
+        columns.push(&batch[at]);
+        fates[at] = Fate::Row(row);
+    }
+    for (at, first) in repeats {
+        fates[at] = Fate::Repeats(first);
+    }
+    (columns, fates)
+}
+
+fn answered(
+    now: Timestamp,
+    batch: &[NewEnvelope],
+    fates: Vec<Fate>,
+    row: &PgRow,
+) -> Result<Vec<Accepted>> {
+    let answers = Answers::read(row)?;
+    let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
+    for fate in fates {
+        accepted.push(match fate {
+            Fate::Row(row) => answers.of(row, now)?,
+            Fate::Repeats(first) => Accepted::Duplicate {
+                id: match &accepted[first] {
+                    Accepted::New { .. } => batch[first].id.clone(),
+                    Accepted::Duplicate { id } => id.clone(),
+                },
+            },
+        });
+    }
+    Ok(accepted)
+}
+
 /// Where an envelope's answer comes from.
 #[derive(Clone, Copy)]
 enum Fate {
@@ -310,11 +340,11 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
     (order, repeats)
 }
 
-async fn write(pool: &Pool, now: Timestamp, columns: Arrays<'_>) -> Result<PgRow> {
+fn statement(now: Timestamp, columns: Arrays<'_>) -> Query<'_> {
     let mut senders = columns.member.clone();
     senders.sort_unstable();
     senders.dedup();
-    let query = sqlx::query(
+    sqlx::query(
         "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
             $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
     )
@@ -337,8 +367,7 @@ async fn write(pool: &Pool, now: Timestamp, columns: Arrays<'_>) -> Result<PgRow
     .bind(columns.claim_id)
     .bind(columns.claim_until)
     .bind(columns.payload)
-    .bind(senders);
-    pool.fetch_one(query).await
+    .bind(senders)
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {

@@ -32,6 +32,8 @@ const SCRIPTS: &[Script] = scripts! {
     10 "streams" in "0010_streams";
     11 "mcp_servers" in "0011_mcp_servers";
     12 "accounts" in "0012_accounts";
+    15 "tasks" in "0015_tasks";
+    16 "schedules" in "0016_schedules";
     18 "api_keys" in "0018_api_keys";
     20 "webhooks" in "0020_webhooks";
     21 "vault" in "0021_vault";

@@ -72,6 +72,7 @@ fn envelope(mesh: &NewMesh, ciphertext_bytes: usize) -> NewEnvelope {
             client_message_id: None,
             request_fingerprint: None,
             reply_to_id: None,
+            scheduled: None,
         },
         reach: Reach::Direct { claim: None },
     }
@@ -97,6 +98,8 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0010_streams",
         "0011_mcp_servers",
         "0012_accounts",
+        "0015_tasks",
+        "0016_schedules",
         "0018_api_keys",
         "0020_webhooks",
         "0021_vault",
@@ -367,6 +370,9 @@ async fn what_was_deleted_is_counted() {
 
 const SOURCES: [&str; 22] = [
     include_str!("../webhooks/sqlite.rs"),
+const SOURCES: [&str; 19] = [
+    include_str!("../schedules/sqlite.rs"),
+    include_str!("../tasks/sqlite.rs"),
 /// The string literals of these sources that are statements. One that ends in a space
 /// is a beginning that the conditions of its source complete.
 fn statements() -> Vec<String> {
@@ -413,6 +419,8 @@ async fn no_statement_walks_through_a_large_table() {
                 "removed",
                 "stream",
                 "usage",
+                "task",
+                "scheduled_message",
                 "vault_entry",
                 "api_key",
                 "q",

@@ -173,6 +173,22 @@ macro_rules! conformance {
                 mcp_servers::servers_are_listed_by_name_from_anywhere
                 mcp_servers::servers_are_counted_and_bounded
 
+                schedules::what_is_due_is_accepted_and_gone_in_one_transaction
+                schedules::of_those_who_fire_at_once_one_sends
+                schedules::one_that_repeats_moves_on_and_one_that_is_put_off_stays
+                schedules::what_cannot_be_sent_is_dropped_with_an_audit_row
+                schedules::only_who_scheduled_it_takes_it_back
+                schedules::what_is_cancelled_while_it_is_sent_is_one_of_both
+                schedules::a_mesh_schedules_no_more_than_it_may
+
+                tasks::a_task_goes_from_open_to_done
+                tasks::of_simultaneous_claims_one_is_done
+                tasks::a_claim_that_ran_out_is_open_as_read_and_as_claimed
+                tasks::that_a_claim_ran_out_is_noted_once
+                tasks::tasks_are_listed_newest_first_in_pages
+                tasks::what_became_of_tasks_is_read_after_a_gap
+                tasks::in_a_full_mesh_what_is_done_makes_room
+                tasks::what_was_done_long_ago_is_forgotten
                 vault::a_vault_is_its_members_only
                 vault::a_later_vault_entry_stands_in_place_of_an_earlier_one
                 vault::a_change_of_a_vault_has_one_audit_row

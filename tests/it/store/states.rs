@@ -153,7 +153,8 @@ pub(crate) async fn who_missed_changes_reads_the_last_of_each(store: Stores) {
     let changes = since(place, 100).await;
     let shown: Vec<_> = changes
         .iter()
-        .map(|SharedChange { what: Shared::State { key, value, version, .. }, .. }| {
+        .map(|SharedChange { what, .. }| {
+            let Shared::State { key, value, version, .. } = what else { panic!("{what:?}") };
             (key.as_str(), value.clone(), *version)
         })
         .collect();
