@@ -9,11 +9,13 @@
 
 mod audit;
 mod context;
+mod contexts;
 mod dispatch;
 mod empty;
 #[cfg(test)]
 mod example;
 mod listing;
+mod memory;
 mod messages;
 mod moderation;
 mod moderators;
@@ -21,6 +23,7 @@ mod on_behalf;
 mod paging;
 mod presence;
 mod shapes;
+mod skills;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,9 +36,10 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, Forget, GetContext, GetSkill, GetState,
+    JoinGroup, Kick, LeaveGroup, ListBans, ListContexts, ListPeers, ListSkills, ListState,
+    MessageStatus, Recall, Remember, RemoveSkill, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, ShareContext, ShareSkill, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -47,20 +51,30 @@ const REQUESTS: &[Entry] = requests! {
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    Forget => memory::forget, |_, _| 4;
+    GetContext => contexts::find, |_, _| 20;
+    GetSkill => skills::get, |_, _| 1;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
+    ListContexts => contexts::list, |_, _| 20;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListSkills => skills::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    Recall => memory::recall, |_, _| 20, daemon memory::matches;
+    Remember => memory::remember, |_, _| 4;
+    RemoveSkill => skills::remove, |_, _| 4;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
+    ShareSkill => skills::share, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
 };
 

@@ -7,10 +7,13 @@
 pub mod ask;
 pub mod audit;
 pub mod budget;
+pub mod contexts;
 pub mod delivery;
 pub mod handshake;
+pub mod memory;
 pub mod moderation;
 pub mod presence;
+pub mod skills;
 pub mod state;
 
 use std::borrow::Cow;
@@ -22,12 +25,19 @@ pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
+pub use contexts::{
+    CONTEXT_KEY, ContextEntry, ContextList, ContextResults, ContextShared, GetContext,
+    ListContexts, PeerContext, ShareContext,
+};
 pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
 };
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
+};
+pub use memory::{
+    Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
 };
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
@@ -36,6 +46,10 @@ pub use moderation::{
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
+};
+pub use skills::{
+    GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
+    SkillEntry, SkillList,
 };
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,

@@ -17,16 +17,19 @@ mod author;
 mod bans;
 pub mod chain;
 mod columns;
+mod contexts;
 mod database;
 mod envelopes;
 mod invites;
 mod mail;
 mod members;
+mod memories;
 mod meshes;
 mod messages;
 pub mod postgres;
 mod presence_search;
 mod presences;
+mod skills;
 pub mod sqlite;
 mod states;
 #[cfg(test)]
@@ -39,15 +42,18 @@ use std::sync::Arc;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
+pub use self::contexts::*;
 pub use self::database::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
 pub use self::members::*;
+pub use self::memories::*;
 pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::skills::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
@@ -116,6 +122,12 @@ pub struct Stores {
     pub invites: Arc<dyn Invites>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// What meshes remember.
+    pub memories: Arc<dyn Memories>,
+    /// Skills.
+    pub skills: Arc<dyn Skills>,
+    /// What members work on.
+    pub contexts: Arc<dyn Contexts>,
 }
 
 impl Stores {
@@ -134,7 +146,10 @@ impl Stores {
             + AuditTrail
             + Meshes
             + Invites
-            + States,
+            + States
+            + Memories
+            + Skills
+            + Contexts,
     {
         Self {
             database: database.clone(),
@@ -148,7 +163,10 @@ impl Stores {
             audit: database.clone(),
             meshes: database.clone(),
             invites: database.clone(),
-            states: database,
+            states: database.clone(),
+            memories: database.clone(),
+            skills: database.clone(),
+            contexts: database,
         }
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn assemble(
     let registry = Arc::new(Registry::default());
     let shared = Arc::new(shared::Parts {
         states: Arc::clone(&stores.states),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&life),
     });

@@ -89,6 +89,28 @@ pub enum AuditEvent {
         /// Its key.
         key: String,
     },
+    /// The mesh was given something to remember.
+    MemoryStored {
+        /// The memory's id; what it says is nobody's business.
+        id: String,
+    },
+    /// The mesh forgot something.
+    MemoryForgotten {
+        /// The memory's id.
+        id: String,
+    },
+    /// A skill was shared.
+    SkillShared {
+        /// The skill's name.
+        name: String,
+    },
+    /// A skill was removed.
+    SkillRemoved {
+        /// The skill's name.
+        name: String,
+    },
+    /// The actor said what it works on.
+    ContextShared,
 }
 
 impl AuditEvent {
@@ -107,6 +129,11 @@ impl AuditEvent {
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
             Self::StateRemoved { .. } => "state_removed",
+            Self::MemoryStored { .. } => "memory_stored",
+            Self::MemoryForgotten { .. } => "memory_forgotten",
+            Self::SkillShared { .. } => "skill_shared",
+            Self::SkillRemoved { .. } => "skill_removed",
+            Self::ContextShared => "context_shared",
         }
     }
 
@@ -125,7 +152,7 @@ impl AuditEvent {
                     "role": "session",
                 }),
             ),
-            Self::PeerLeft => json!({}),
+            Self::PeerLeft | Self::ContextShared => json!({}),
             Self::MessageSent { target, priority } => {
                 json!({"targetSpec": target, "priority": priority})
             }
@@ -142,6 +169,8 @@ impl AuditEvent {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::MemoryStored { id } | Self::MemoryForgotten { id } => json!({"memoryId": id}),
+            Self::SkillShared { name } | Self::SkillRemoved { name } => json!({"name": name}),
         }
     }
 
@@ -253,6 +282,13 @@ mod tests {
             ),
             (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
             (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+            (
+                AuditEvent::MemoryStored { id: "m".to_owned() },
+                "memory_stored",
+                r#"{"memoryId":"m"}"#,
+            ),
+            (AuditEvent::SkillShared { name: "s".to_owned() }, "skill_shared", r#"{"name":"s"}"#),
+            (AuditEvent::ContextShared, "context_shared", "{}"),
         ] {
             assert_eq!(event.event_type(), name);
             assert_eq!(event.canonical_payload(), payload, "{name}");

@@ -11,16 +11,17 @@ use crate::codec::SharedFrame;
 use crate::id::MeshId;
 use crate::life::Life;
 use crate::limits;
-use crate::protocol::{ServerMessage, StateChange};
+use crate::protocol::{CONTEXT_KEY, ServerMessage, StateChange};
 use crate::record::{Shared, SharedChange};
 use crate::registry::Room;
 use crate::session::outbox::Subject;
-use crate::store::{Result, States};
+use crate::store::{Contexts, Result, States};
 
 /// What the functions of this room work with.
 pub(crate) struct Parts {
     /// Where each kind of thing is read from.
     pub(crate) states: Arc<dyn States>,
+    pub(crate) contexts: Arc<dyn Contexts>,
     /// The way to the other nodes.
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) life: Arc<Life>,
@@ -82,8 +83,13 @@ impl Parts {
     /// all.
     async fn changed_since(&self, mesh: &MeshId, seq: i64) -> Result<(Vec<SharedChange>, bool)> {
         let limit = limits::SHARED_CHANGES_READ;
-        let changes = self.states.changed_since(mesh, seq, limit).await?;
-        let is_all = changes.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut changes = self.states.changed_since(mesh, seq, limit).await?;
+        changes.extend(self.contexts.changed_since(mesh, seq, limit).await?);
+        // Each kind has told its first ones: so many of all of them are all there are.
+        changes.sort_by_key(|change| change.seq);
+        let read = usize::try_from(limit).unwrap_or(usize::MAX);
+        let is_all = changes.len() < read;
+        changes.truncate(read);
         Ok((changes, is_all))
     }
 }
@@ -110,6 +116,14 @@ fn frame(what: &Shared) -> ServerMessage {
                 value: value.clone(),
                 version: *version,
                 updated_by: updated_by.clone(),
+            }))
+        }
+        Shared::Context { name, summary, .. } => {
+            ServerMessage::StateChange(Box::new(StateChange {
+                key: format!("{CONTEXT_KEY}{name}"),
+                value: summary.as_str().into(),
+                version: None,
+                updated_by: name.clone(),
             }))
         }
     }

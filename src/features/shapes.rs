@@ -16,3 +16,15 @@ pub(super) fn no_larger_than(field: &str, bytes: usize, bytes_max: usize) -> Res
     let text = || format!("`{field}` has {bytes} bytes; it may have no more than {bytes_max}");
     (bytes <= bytes_max).then_some(()).ok_or_else(|| Refusal::invalid(text()))
 }
+
+/// Tags: not too many, and each some text. Those that are left out are none.
+pub(super) fn tags(tags: Option<Vec<String>>) -> Result<Vec<String>, Refusal> {
+    let tags = tags.unwrap_or_default();
+    if tags.len() > limits::TAGS_MAX {
+        let text =
+            format!("`tags` has {}; it may have no more than {}", tags.len(), limits::TAGS_MAX);
+        return Err(Refusal::invalid(text));
+    }
+    tags.iter().try_for_each(|tag| named("tags", tag))?;
+    Ok(tags)
+}

@@ -84,6 +84,7 @@ pub(crate) fn parts(
     let (writer, openings) = PresenceWriter::new();
     let shared = shared::Parts {
         states: Arc::clone(&stores.states),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&delivery.life),
     };

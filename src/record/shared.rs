@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::PresenceId;
+use crate::id::{MemberId, PresenceId};
 
 /// A change of something that a mesh shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,15 @@ pub enum Shared {
         /// The name of the member that changed it.
         updated_by: String,
     },
+    /// What a member works on.
+    Context {
+        /// The member.
+        member: MemberId,
+        /// The member's name.
+        name: String,
+        /// What it works on.
+        summary: String,
+    },
 }
 
 impl Shared {
@@ -46,6 +55,7 @@ impl Shared {
     pub fn thing(&self) -> Cow<'_, str> {
         match self {
             Self::State { key, .. } => Cow::Owned(format!("state {key}")),
+            Self::Context { member, .. } => Cow::Owned(format!("context {member}")),
         }
     }
 }

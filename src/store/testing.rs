@@ -70,6 +70,9 @@ pub(crate) struct MockStores {
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
     pub(crate) states: MockStates,
+    pub(crate) memories: MockMemories,
+    pub(crate) skills: MockSkills,
+    pub(crate) contexts: MockContexts,
 }
 
 impl MockStores {
@@ -87,6 +90,9 @@ impl MockStores {
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
             states: Arc::new(self.states),
+            memories: Arc::new(self.memories),
+            skills: Arc::new(self.skills),
+            contexts: Arc::new(self.contexts),
         }
     }
 }

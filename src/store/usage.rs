@@ -12,6 +12,12 @@ use crate::store::{Result, StoreError};
 pub enum Kind {
     /// Shared state.
     State,
+    /// What the mesh remembers.
+    Memory,
+    /// Skills.
+    Skill,
+    /// What members work on.
+    Context,
 }
 
 impl Kind {
@@ -20,6 +26,9 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Memory => "memory",
+            Self::Skill => "skill",
+            Self::Context => "context",
         }
     }
 }

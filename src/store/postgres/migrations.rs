@@ -103,6 +103,33 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 13,
+        name: "memory",
+        scripts: &[
+            ("1_counting", include_str!("../../../migrations/postgres/0013_memory/1_counting.sql")),
+            ("2_memory", include_str!("../../../migrations/postgres/0013_memory/2_memory.sql")),
+        ],
+        superseded: &[],
+    },
+    Migration {
+        version: 14,
+        name: "contexts",
+        scripts: &[(
+            "1_context",
+            include_str!("../../../migrations/postgres/0014_contexts/1_context.sql"),
+        )],
+        superseded: &[],
+    },
+    Migration {
+        version: 19,
+        name: "skills",
+        scripts: &[(
+            "1_skill",
+            include_str!("../../../migrations/postgres/0019_skills/1_skill.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -23,6 +23,9 @@ const SCRIPTS: &[Script] = &[
         include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
     ),
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
+    (13, "memory", include_str!("../../../migrations/sqlite/0013_memory.sql")),
+    (14, "contexts", include_str!("../../../migrations/sqlite/0014_contexts.sql")),
+    (19, "skills", include_str!("../../../migrations/sqlite/0019_skills.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

@@ -11,23 +11,9 @@ fn questions() -> Vec<(Value, Value)> {
     let of = |question: Value, answer: Value| (question, answer);
     vec![
         of(
-            json!({ "type": "recall", "query": "build" }),
-            json!({ "type": "memory_results", "memories": [] }),
-        ),
-        of(
-            json!({ "type": "get_skill", "name": "no" }),
-            json!({ "type": "skill_data", "skill": null }),
-        ),
-        of(json!({ "type": "list_skills" }), json!({ "type": "skill_list", "skills": [] })),
-        of(
             json!({ "type": "list_tasks", "status": "open" }),
             json!({ "type": "task_list", "tasks": [] }),
         ),
-        of(
-            json!({ "type": "get_context", "query": "auth" }),
-            json!({ "type": "context_results", "contexts": [] }),
-        ),
-        of(json!({ "type": "list_contexts" }), json!({ "type": "context_list", "contexts": [] })),
         of(json!({ "type": "list_streams" }), json!({ "type": "stream_list", "streams": [] })),
         of(
             json!({ "type": "list_scheduled" }),
@@ -106,12 +92,9 @@ async fn what_would_be_lost_is_not_acknowledged() {
     let bob = node.member("bob").await;
     let (mut cold, _) = command(&node, &bob, "cold").await;
     for kind in [
-        "remember",
-        "forget",
         "create_task",
         "claim_task",
         "complete_task",
-        "share_context",
         "create_stream",
         "publish",
         "schedule",
@@ -121,8 +104,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "topic_leave",
         "apikey_create",
         "apikey_revoke",
-        "share_skill",
-        "remove_skill",
         "create_webhook",
         "vault_set",
         "mcp_register",

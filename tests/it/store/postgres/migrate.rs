@@ -37,6 +37,9 @@ async fn asking_what_is_pending_makes_nothing() {
         "0007_invite_columns",
         "0008_presence_session_id",
         "0009_state",
+        "0013_memory",
+        "0014_contexts",
+        "0019_skills",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
