@@ -7,6 +7,7 @@
 //! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
+mod apikeys;
 mod audit;
 mod context;
 mod contexts;
@@ -27,6 +28,7 @@ mod skills;
 mod state;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 use std::time::Instant;
 
@@ -36,15 +38,19 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, Forget, GetContext, GetSkill, GetState,
-    JoinGroup, Kick, LeaveGroup, ListBans, ListContexts, ListPeers, ListSkills, ListState,
-    MessageStatus, Recall, Remember, RemoveSkill, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, ShareContext, ShareSkill, Unasked, Unban,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect,
+    Forget, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListContexts,
+    ListPeers, ListSkills, ListState, MessageStatus, Recall, Remember, RemoveSkill, SetProfile,
+    SetState, SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Unasked,
+    Unban, VaultDelete, VaultGet, VaultList, VaultSet,
 };
 use crate::rates::cost;
 
 /// Every request, with its handler and its cost.
 const REQUESTS: &[Entry] = requests! {
+    ApikeyCreate => apikeys::create, |_, _| 20;
+    ApikeyList => apikeys::list, |_, _| 20;
+    ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
@@ -76,6 +82,10 @@ const REQUESTS: &[Entry] = requests! {
     ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
     ShareSkill => skills::share, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    VaultDelete => vault::delete, |_, _| 4;
+    VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
+    VaultList => vault::list, |_, _| 20;
+    VaultSet => vault::set, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

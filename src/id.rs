@@ -117,6 +117,13 @@ pub fn generate() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
+/// A new id that says nothing of when it was made: 32 hex digits, whose first ones tell
+/// two of them apart. For what people type the beginning of.
+#[must_use]
+pub fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,9 +4,11 @@
 //! What an operator may want to change is in [`crate::config`] instead. Spans
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
+mod api;
 mod relations;
 mod shared;
 
+pub use self::api::*;
 pub use self::shared::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

@@ -4,6 +4,7 @@
 //! few frames that are neither have structs of their own. How all of them become bytes
 //! is the [`codec`](crate::codec)'s business. The prose is `docs/PROTOCOL.md`.
 
+pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
@@ -15,6 +16,7 @@ pub mod moderation;
 pub mod presence;
 pub mod skills;
 pub mod state;
+pub mod vault;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,6 +24,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use ask::{Answer, Ask, Unasked};
+pub use apikeys::{
+    ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
+    ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
+};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
@@ -54,6 +60,10 @@ pub use skills::{
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use vault::{
+    VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
+    VaultListResult, VaultListed, VaultSealed, VaultSet,
 };
 
 /// The only protocol version there is.

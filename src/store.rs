@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod api_keys;
 mod audit;
 mod author;
 mod bans;
@@ -36,9 +37,12 @@ mod states;
 pub(crate) mod testing;
 mod tidings;
 mod usage;
+mod vault;
+mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
@@ -57,6 +61,8 @@ pub use self::skills::*;
 pub use self::states::*;
 pub use self::tidings::*;
 pub use self::usage::*;
+pub use self::vault::*;
+pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +134,12 @@ pub struct Stores {
     pub skills: Arc<dyn Skills>,
     /// What members work on.
     pub contexts: Arc<dyn Contexts>,
+    /// What members keep for themselves.
+    pub vault: Arc<dyn Vault>,
+    /// Keys by which programs call.
+    pub api_keys: Arc<dyn ApiKeys>,
+    /// Reads across members and meshes, for those programs.
+    pub workspaces: Arc<dyn Workspaces>,
 }
 
 impl Stores {
@@ -149,7 +161,10 @@ impl Stores {
             + States
             + Memories
             + Skills
-            + Contexts,
+            + Contexts
+            + Vault
+            + ApiKeys
+            + Workspaces,
     {
         Self {
             database: database.clone(),
@@ -166,7 +181,10 @@ impl Stores {
             states: database.clone(),
             memories: database.clone(),
             skills: database.clone(),
-            contexts: database,
+            contexts: database.clone(),
+            vault: database.clone(),
+            api_keys: database.clone(),
+            workspaces: database,
         }
     }
 }

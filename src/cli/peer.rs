@@ -16,11 +16,17 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod apikey;
+mod asking;
 mod contacts;
+mod context;
 mod control;
 mod keyring;
 mod listen;
+mod memory;
 mod send;
+mod skill;
+mod state;
 
 use keyring::{Kept, KeyFile};
 
@@ -39,6 +45,21 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Read and write the values that the mesh shares
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Have the mesh remember something, and find it again
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
+    /// Say what you work on, and read what others do
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Share, read and remove instructions
+    #[command(subcommand)]
+    Skill(skill::SkillCommand),
+    /// Make, list and revoke keys for the HTTP API
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
 }
 
 /// Arguments of `peer join`.
@@ -191,6 +212,11 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::State(command) => state::run(command, json, &data_dir).await,
+        PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
+        PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
+        PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
+        PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
     }
 }
 

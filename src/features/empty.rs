@@ -27,7 +27,7 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 17] = [
+const QUESTIONS: [Question; 14] = [
     ("list_tasks", "task_list", |_| json!({ "tasks": [] })),
     ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
@@ -42,10 +42,7 @@ const QUESTIONS: [Question; 17] = [
         "topic_history_response",
         |named| json!({ "topic": named.topic, "messages": [] }),
     ),
-    ("apikey_list", "apikey_list_response", |_| json!({ "keys": [] })),
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
-    ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),
-    ("vault_get", "vault_get_result", |_| json!({ "entries": [] })),
     ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
     ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
     ("list_files", "file_list", |_| json!({ "files": [] })),

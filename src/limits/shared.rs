@@ -8,6 +8,13 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Such names, keys or tags in one request. More: refused as `invalid_argument`.
+pub const SHARED_NAMES_MAX: usize = 64;
+
+/// Each text beside a vault entry's ciphertext: its nonce, its sealed key, its path, its
+/// description. Longer: refused as `invalid_argument`.
+pub const VAULT_TEXT_BYTES_MAX: usize = 1024;
+
 /// Rows of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_ROWS_MAX: i64 = 10_000;
 

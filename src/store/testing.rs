@@ -73,6 +73,9 @@ pub(crate) struct MockStores {
     pub(crate) memories: MockMemories,
     pub(crate) skills: MockSkills,
     pub(crate) contexts: MockContexts,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -93,6 +96,9 @@ impl MockStores {
             memories: Arc::new(self.memories),
             skills: Arc::new(self.skills),
             contexts: Arc::new(self.contexts),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Kind {
     Skill,
     /// What members work on.
     Context,
+    /// What members keep for themselves.
+    Vault,
+    /// Keys by which programs call.
+    ApiKey,
 }
 
 impl Kind {
@@ -29,6 +33,8 @@ impl Kind {
             Self::Memory => "memory",
             Self::Skill => "skill",
             Self::Context => "context",
+            Self::Vault => "vault",
+            Self::ApiKey => "api_key",
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -30,4 +32,5 @@ mod sessions;
 mod skills;
 mod state;
 mod status;
+mod vault;
 pub(crate) mod visitors;

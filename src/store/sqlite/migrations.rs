@@ -25,7 +25,9 @@ const SCRIPTS: &[Script] = &[
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
     (13, "memory", include_str!("../../../migrations/sqlite/0013_memory.sql")),
     (14, "contexts", include_str!("../../../migrations/sqlite/0014_contexts.sql")),
+    (18, "api_keys", include_str!("../../../migrations/sqlite/0018_api_keys.sql")),
     (19, "skills", include_str!("../../../migrations/sqlite/0019_skills.sql")),
+    (21, "vault", include_str!("../../../migrations/sqlite/0021_vault.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

@@ -92,7 +92,9 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0009_state",
         "0013_memory",
         "0014_contexts",
+        "0018_api_keys",
         "0019_skills",
+        "0021_vault",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -359,9 +361,10 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 19] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
+    include_str!("../api_keys/sqlite.rs"),
     include_str!("../audit/sqlite.rs"),
     include_str!("../bans/sqlite.rs"),
     include_str!("../contexts/sqlite.rs"),
@@ -376,6 +379,8 @@ const SOURCES: [&str; 16] = [
     include_str!("../presences/sqlite.rs"),
     include_str!("../skills/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
+    include_str!("../vault/sqlite.rs"),
+    include_str!("../workspaces/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -423,9 +428,11 @@ async fn no_statement_walks_through_a_large_table() {
                 "state",
                 "removed",
                 "usage",
-                "memory",
-                "skill",
-                "context",
+        "0013_memory",
+        "0014_contexts",
+        "0018_api_keys",
+        "0019_skills",
+        "0021_vault",
                 "q",
                 "p",
                 "k",

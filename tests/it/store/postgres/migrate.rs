@@ -39,7 +39,9 @@ async fn asking_what_is_pending_makes_nothing() {
         "0009_state",
         "0013_memory",
         "0014_contexts",
+        "0018_api_keys",
         "0019_skills",
+        "0021_vault",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
