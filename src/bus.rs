@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain};
-use crate::events::{self, shared};
+use crate::events::{self, shared, streams};
 use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
@@ -106,7 +106,14 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, has_ticked } => {
+            room.see_clock(clock, !has_ticked);
+            if has_ticked {
+                events::tick(room, &clock);
+            }
+        }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
+        BusMessage::Published(published) => streams::tell(room, published),
     }
 }
 
@@ -120,6 +127,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             room.end(&presence);
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, .. } => room.see_clock(clock, true),
         // Of sessions here, or to them: they will read the store.
         BusMessage::Close { .. }
         | BusMessage::Direct { .. }
@@ -128,7 +136,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
-        | BusMessage::Shared(_) => {}
+        | BusMessage::Shared(_)
+        | BusMessage::Published(_) => {}
     }
 }
 

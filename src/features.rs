@@ -24,8 +24,10 @@ mod on_behalf;
 mod paging;
 mod presence;
 mod shapes;
+mod sim_clock;
 mod skills;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -38,11 +40,12 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect,
-    Forget, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListContexts,
-    ListPeers, ListSkills, ListState, MessageStatus, Recall, Remember, RemoveSkill, SetProfile,
-    SetState, SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Unasked,
-    Unban, VaultDelete, VaultGet, VaultList, VaultSet,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
+    DeleteState, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListContexts, ListPeers, ListSkills, ListState, ListStreams,
+    MessageStatus, PauseClock, Publish, Recall, Remember, RemoveSkill, ResumeClock, SetClock,
+    SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill,
+    Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet,
 };
 use crate::rates::cost;
 
@@ -55,11 +58,13 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CreateStream => streams::create, |_, _| 10;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
     GetContext => contexts::find, |_, _| 20;
     GetSkill => skills::get, |_, _| 1;
+    GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
@@ -69,10 +74,15 @@ const REQUESTS: &[Entry] = requests! {
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListSkills => skills::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
+    ListStreams => streams::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     Recall => memory::recall, |_, _| 20, daemon memory::matches;
     Remember => memory::remember, |_, _| 4;
     RemoveSkill => skills::remove, |_, _| 4;
+    PauseClock => sim_clock::pause, |_, _| 10;
+    Publish => streams::publish, |_, all| cost::told_to(all, 2);
+    ResumeClock => sim_clock::resume, |_, _| 10;
+    SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
@@ -81,11 +91,13 @@ const REQUESTS: &[Entry] = requests! {
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
     ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
     ShareSkill => skills::share, |_, _| 4;
+    Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
     VaultDelete => vault::delete, |_, _| 4;
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

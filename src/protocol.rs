@@ -14,8 +14,10 @@ pub mod handshake;
 pub mod memory;
 pub mod moderation;
 pub mod presence;
+pub mod sim_clock;
 pub mod skills;
 pub mod state;
+pub mod streams;
 pub mod vault;
 
 use std::borrow::Cow;
@@ -23,11 +25,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Answer, Ask, Unasked};
 pub use apikeys::{
     ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
     ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
 };
+pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
@@ -53,6 +55,7 @@ pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use skills::{
     GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
     SkillEntry, SkillList,
@@ -60,6 +63,10 @@ pub use skills::{
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use streams::{
+    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
+    Subscribe, Subscribed, Unsubscribe,
 };
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
@@ -116,6 +123,8 @@ pub enum ServerMessage {
     Push(Box<Push>),
     /// A value of the shared state is otherwise.
     StateChange(Box<StateChange>),
+    /// Somebody published to a stream.
+    StreamData(Box<StreamData>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

@@ -118,6 +118,9 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// The streams that it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
 }
 
 /// The channel of a member's daemon.
@@ -165,6 +168,7 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            streams: Vec::new(),
         }
     }
 

@@ -33,6 +33,7 @@ mod presences;
 mod skills;
 pub mod sqlite;
 mod states;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
@@ -59,6 +60,7 @@ pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::skills::*;
 pub use self::states::*;
+pub use self::streams::*;
 pub use self::tidings::*;
 pub use self::usage::*;
 pub use self::vault::*;
@@ -101,90 +103,79 @@ impl StoreError {
 /// The result of a store call.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// The durable side of the broker, a small trait for each concern.
-#[derive(Clone)]
-pub struct Stores {
-    /// The database itself: its schema, its health, what other programs change in it.
-    pub database: Arc<dyn Database>,
-    /// Who belongs to a mesh, and what each may do.
-    pub members: Arc<dyn Members>,
-    /// Memberships that were revoked.
-    pub bans: Arc<dyn Bans>,
-    /// Presences: rows that begin, change and end.
-    pub presences: Arc<dyn Presences>,
-    /// Presences as those look for them who do not know their ids.
-    pub presence_search: Arc<dyn PresenceSearch>,
-    /// The way in: envelopes that a batch of sends brings.
-    pub envelopes: Arc<dyn Envelopes>,
-    /// The way out: who has what to read, and what is done.
-    pub mail: Arc<dyn Mail>,
-    /// Messages as those see them who look: their fate, their number, their end.
-    pub messages: Arc<dyn Messages>,
-    /// The audit chain of each mesh.
-    pub audit: Arc<dyn AuditTrail>,
-    /// Meshes.
-    pub meshes: Arc<dyn Meshes>,
-    /// Invites, and members that they enrol.
-    pub invites: Arc<dyn Invites>,
-    /// Shared state.
-    pub states: Arc<dyn States>,
-    /// What meshes remember.
-    pub memories: Arc<dyn Memories>,
-    /// Skills.
-    pub skills: Arc<dyn Skills>,
-    /// What members work on.
-    pub contexts: Arc<dyn Contexts>,
-    /// What members keep for themselves.
-    pub vault: Arc<dyn Vault>,
-    /// Keys by which programs call.
-    pub api_keys: Arc<dyn ApiKeys>,
-    /// Reads across members and meshes, for those programs.
-    pub workspaces: Arc<dyn Workspaces>,
+/// Makes of the list of traits what names them all: a line for each.
+macro_rules! stores {
+    ($($(#[$doc:meta])* $field:ident: $store:ident, $mock:ident;)*) => {
+        /// The durable side of the broker, a small trait for each concern.
+        #[derive(Clone)]
+        pub struct Stores {
+            $($(#[$doc])* pub $field: Arc<dyn $store>,)*
+        }
+
+        impl Stores {
+            /// All of them, kept by one database.
+            #[must_use]
+            pub fn of<D>(database: Arc<D>) -> Self
+            where
+                D: $($store +)*,
+            {
+                Self { $($field: database.clone(),)* }
+            }
+        }
+
+        /// What the stores are asked; an expectation is set before they are made of it.
+        #[cfg(test)]
+        #[derive(Default)]
+        pub(crate) struct MockStores {
+            $(pub(crate) $field: $mock,)*
+        }
+
+        #[cfg(test)]
+        impl MockStores {
+            pub(crate) fn stores(self) -> Stores {
+                Stores { $($field: Arc::new(self.$field),)* }
+            }
+        }
+    };
 }
 
-impl Stores {
-    /// All of them, kept by one database.
-    #[must_use]
-    pub fn of<D>(database: Arc<D>) -> Self
-    where
-        D: Database
-            + Members
-            + Bans
-            + Presences
-            + PresenceSearch
-            + Envelopes
-            + Mail
-            + Messages
-            + AuditTrail
-            + Meshes
-            + Invites
-            + States
-            + Memories
-            + Skills
-            + Contexts
-            + Vault
-            + ApiKeys
-            + Workspaces,
-    {
-        Self {
-            database: database.clone(),
-            members: database.clone(),
-            bans: database.clone(),
-            presences: database.clone(),
-            presence_search: database.clone(),
-            envelopes: database.clone(),
-            mail: database.clone(),
-            messages: database.clone(),
-            audit: database.clone(),
-            meshes: database.clone(),
-            invites: database.clone(),
-            states: database.clone(),
-            memories: database.clone(),
-            skills: database.clone(),
-            contexts: database.clone(),
-            vault: database.clone(),
-            api_keys: database.clone(),
-            workspaces: database,
-        }
-    }
+stores! {
+    /// The database itself: its schema, its health, what other programs change in it.
+    database: Database, MockDatabase;
+    /// Who belongs to a mesh, and what each may do.
+    members: Members, MockMembers;
+    /// Memberships that were revoked.
+    bans: Bans, MockBans;
+    /// Presences: rows that begin, change and end.
+    presences: Presences, MockPresences;
+    /// Presences as those look for them who do not know their ids.
+    presence_search: PresenceSearch, MockPresenceSearch;
+    /// The way in: envelopes that a batch of sends brings.
+    envelopes: Envelopes, MockEnvelopes;
+    /// The way out: who has what to read, and what is done.
+    mail: Mail, MockMail;
+    /// Messages as those see them who look: their fate, their number, their end.
+    messages: Messages, MockMessages;
+    /// The audit chain of each mesh.
+    audit: AuditTrail, MockAuditTrail;
+    /// Meshes.
+    meshes: Meshes, MockMeshes;
+    /// Invites, and members that they enrol.
+    invites: Invites, MockInvites;
+    /// Shared state.
+    states: States, MockStates;
+    /// What meshes remember.
+    memories: Memories, MockMemories;
+    /// Skills.
+    skills: Skills, MockSkills;
+    /// What members work on.
+    contexts: Contexts, MockContexts;
+    /// What members keep for themselves.
+    vault: Vault, MockVault;
+    /// Keys by which programs call.
+    api_keys: ApiKeys, MockApiKeys;
+    /// Reads across members and meshes, for those programs.
+    workspaces: Workspaces, MockWorkspaces;
+    /// Names of streams.
+    streams: Streams, MockStreams;
 }

@@ -79,6 +79,11 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -152,6 +157,7 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
             Self::MemoryStored { .. } => "memory_stored",
             Self::MemoryForgotten { .. } => "memory_forgotten",
@@ -206,6 +212,7 @@ impl AuditEvent {
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
             Self::MemoryStored { id } | Self::MemoryForgotten { id } => json!({"memoryId": id}),
             Self::SkillShared { name } | Self::SkillRemoved { name } => json!({"name": name}),
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
 mod asking;
+mod clock;
 mod contacts;
 mod context;
 mod control;
@@ -27,6 +28,7 @@ mod memory;
 mod send;
 mod skill;
 mod state;
+mod stream;
 
 use keyring::{Kept, KeyFile};
 
@@ -60,6 +62,10 @@ pub(crate) enum PeerCommand {
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
+    /// Look at the mesh's simulation clock, or move it
+    Clock(clock::ClockArgs),
+    /// Publish to streams, and show what is published
+    Stream(stream::StreamArgs),
 }
 
 /// Arguments of `peer join`.
@@ -217,6 +223,8 @@ pub(crate) async fn run(
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
+        PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
+        PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
     }
 }
 

@@ -1,6 +1,5 @@
 //! Questions that older brokers answered and this one has nothing to say to: it
-//! keeps no tasks or topics. Clients wait seconds for
-//! an answer, some of them at every start, and the truthful one is an empty list.
+//! keeps no tasks or topics. Clients wait seconds for an answer, some of them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
 //! silence, or an `ack`, for success.
@@ -10,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::dispatch::{noise, pays, read};
 use super::{Context, Work};
-use crate::clock::Timestamp;
 use crate::codec::Asked;
 use crate::protocol::Unasked;
 use crate::rates::cost;
@@ -27,9 +25,8 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 14] = [
+const QUESTIONS: [Question; 12] = [
     ("list_tasks", "task_list", |_| json!({ "tasks": [] })),
-    ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
     (
@@ -49,11 +46,6 @@ const QUESTIONS: [Question; 14] = [
     ("list_collections", "collection_list", |_| json!({ "collections": [] })),
     ("mesh_schema", "mesh_schema_result", |_| json!({ "tables": [] })),
     ("watch_list", "watch_list_result", |_| json!({ "watches": [] })),
-    // Whose clock nobody has set, it stands still.
-    ("get_clock", "clock_status", |_| {
-        let now = Timestamp::now();
-        json!({ "speed": 0, "paused": true, "tick": 0, "simTime": now, "startedAt": now })
-    }),
 ];
 
 /// The question of that type.

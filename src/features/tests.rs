@@ -24,7 +24,8 @@ use crate::protocol::CloseReason;
 use crate::rates::Budget;
 use crate::registry::RoomGuard;
 use crate::session::Session;
-use crate::store::testing::{self, MockStores};
+use crate::store::MockStores;
+use crate::store::testing;
 use crate::store::{Member, Role};
 use crate::{app, delivery};
 

@@ -5,7 +5,6 @@
 //! and whatever else is asked is a failure.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -53,52 +52,4 @@ pub(crate) fn record(member: &Member) -> PresenceRecord {
 
 pub(crate) fn unavailable() -> StoreError {
     StoreError::Unavailable("on purpose".to_owned())
-}
-
-/// What the stores are asked; an expectation is set before they are made of it.
-#[derive(Default)]
-pub(crate) struct MockStores {
-    pub(crate) database: MockDatabase,
-    pub(crate) members: MockMembers,
-    pub(crate) bans: MockBans,
-    pub(crate) presences: MockPresences,
-    pub(crate) presence_search: MockPresenceSearch,
-    pub(crate) envelopes: MockEnvelopes,
-    pub(crate) mail: MockMail,
-    pub(crate) messages: MockMessages,
-    pub(crate) audit: MockAuditTrail,
-    pub(crate) meshes: MockMeshes,
-    pub(crate) invites: MockInvites,
-    pub(crate) states: MockStates,
-    pub(crate) memories: MockMemories,
-    pub(crate) skills: MockSkills,
-    pub(crate) contexts: MockContexts,
-    pub(crate) vault: MockVault,
-    pub(crate) api_keys: MockApiKeys,
-    pub(crate) workspaces: MockWorkspaces,
-}
-
-impl MockStores {
-    pub(crate) fn stores(self) -> Stores {
-        Stores {
-            database: Arc::new(self.database),
-            members: Arc::new(self.members),
-            bans: Arc::new(self.bans),
-            presences: Arc::new(self.presences),
-            presence_search: Arc::new(self.presence_search),
-            envelopes: Arc::new(self.envelopes),
-            mail: Arc::new(self.mail),
-            messages: Arc::new(self.messages),
-            audit: Arc::new(self.audit),
-            meshes: Arc::new(self.meshes),
-            invites: Arc::new(self.invites),
-            states: Arc::new(self.states),
-            memories: Arc::new(self.memories),
-            skills: Arc::new(self.skills),
-            contexts: Arc::new(self.contexts),
-            vault: Arc::new(self.vault),
-            api_keys: Arc::new(self.api_keys),
-            workspaces: Arc::new(self.workspaces),
-        }
-    }
 }

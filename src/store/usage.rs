@@ -22,6 +22,8 @@ pub enum Kind {
     Vault,
     /// Keys by which programs call.
     ApiKey,
+    /// Streams.
+    Stream,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             Self::Context => "context",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
+            Self::Stream => "stream",
         }
     }
 }

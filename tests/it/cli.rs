@@ -18,6 +18,7 @@ mod bench;
 mod client;
 mod cluster;
 mod operation;
+mod shared;
 mod top;
 mod walkthrough;
 

@@ -11,6 +11,7 @@ mod recovery;
 mod redis;
 mod regions;
 mod restored;
+mod sim_clock;
 mod state;
 mod visitors;
 mod wire;

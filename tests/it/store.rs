@@ -23,6 +23,7 @@ mod presence;
 mod queue;
 mod retention;
 mod skills;
+mod states;
+mod streams;
 mod vault;
 mod workspaces;
-mod states;

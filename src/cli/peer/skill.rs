@@ -29,7 +29,7 @@ pub(crate) enum SkillCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ShareArgs {
     /// The skill's name
-    pub(crate) name: String,
+    pub(crate) skill: String,
     /// The file with the instructions; `-` reads them from standard input
     pub(crate) file: String,
     /// What it is for
@@ -47,7 +47,7 @@ pub(crate) struct ShareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NameArgs {
     /// The skill's name
-    pub(crate) name: String,
+    pub(crate) skill: String,
     /// Who asks.
     #[command(flatten)]
     pub(crate) who: WhoArgs,
@@ -78,7 +78,7 @@ pub(super) async fn run(
 }
 
 async fn share(args: ShareArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let ShareArgs { name, file, description, tags, who } = args;
+    let ShareArgs { skill: name, file, description, tags, who } = args;
     let instructions = if file == "-" {
         text_or_input(&file)?
     } else {
@@ -91,8 +91,8 @@ async fn share(args: ShareArgs, json: bool, data_dir: &Path) -> anyhow::Result<(
 }
 
 async fn get(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let found = args.who.ask(data_dir, &GetSkill { name: args.name.clone() }).await?.skill;
-    let skill = found.ok_or_else(|| not_found(&args.name))?;
+    let found = args.who.ask(data_dir, &GetSkill { name: args.skill.clone() }).await?.skill;
+    let skill = found.ok_or_else(|| not_found(&args.skill))?;
     output::answer(json, &skill, &output::printable_lines(&skill.instructions))
 }
 
@@ -119,9 +119,9 @@ async fn list(args: ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()>
 }
 
 async fn remove(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let ack = args.who.ask(data_dir, &RemoveSkill { name: args.name.clone() }).await?;
+    let ack = args.who.ask(data_dir, &RemoveSkill { name: args.skill.clone() }).await?;
     if ack.action == SkillAction::NotFound {
-        return Err(not_found(&args.name).into());
+        return Err(not_found(&args.skill).into());
     }
     output::answer(json, &ack, &format!("{} is removed", ack.name))
 }

@@ -188,6 +188,9 @@ macro_rules! conformance {
                 workspaces::whose_keys_called_is_known
                 workspaces::a_member_without_a_user_is_one_by_itself
                 workspaces::values_of_meshes_come_newest_first_within_bounds
+                streams::a_stream_is_made_once_whoever_asks
+                streams::streams_are_listed_from_anywhere_the_oldest_first
+                streams::a_mesh_has_no_more_streams_than_it_may
                 states::a_value_is_kept_whole
                 states::versions_count_and_decide
                 states::each_change_has_one_audit_row_without_the_value
