@@ -106,6 +106,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::ToMember { member, event } => events::tell_member(room, &member, &event),
         BusMessage::SimClock { clock, has_ticked } => {
             room.see_clock(clock, !has_ticked);
             if has_ticked {
@@ -136,6 +137,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
+        | BusMessage::ToMember { .. }
         | BusMessage::Shared(_)
         | BusMessage::Published(_) => {}
     }

@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::cluster::SimClock;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
+use crate::id::MemberId;
 use crate::protocol::{ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
@@ -53,6 +54,19 @@ pub(crate) fn announce(room: &Room, announcement: &Announcement) {
             && session.presence != announcement.about
             && announcement.except_member.as_ref() != Some(&session.member);
         if told {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
+    }
+}
+
+/// Tells the sessions of one member here, visitors excepted: of events of one kind, one
+/// that is behind with reading is told the newest.
+pub(crate) fn tell_member(room: &Room, member: &MemberId, event: &SystemEvent) {
+    let subject = Arc::new(Subject::new(member.as_str(), event.event.clone()));
+    let push = event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    for (session, _) in room.sessions() {
+        if !session.visitor && session.member == *member {
             session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }

@@ -93,6 +93,10 @@ text_id!(
     MessageId
 );
 text_id!(
+    /// An account: a person, whose command lines sign in.
+    AccountId
+);
+text_id!(
     /// A broker node, stable across its restarts.
     NodeId
 );
@@ -101,7 +105,7 @@ text_id!(
     Key
 );
 
-made_here!(MeshId, MemberId, PresenceId, MessageId);
+made_here!(MeshId, MemberId, PresenceId, MessageId, AccountId);
 
 impl Key {
     /// The first 12 characters: as much of a key as a log line may hold.

@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod accounts;
 mod api_keys;
 mod audit;
 mod author;
@@ -20,6 +21,7 @@ pub mod chain;
 mod columns;
 mod contexts;
 mod database;
+mod device_codes;
 mod envelopes;
 mod invites;
 mod mail;
@@ -27,9 +29,11 @@ mod members;
 mod memories;
 mod meshes;
 mod messages;
+mod ownership;
 pub mod postgres;
 mod presence_search;
 mod presences;
+mod profiles;
 mod skills;
 pub mod sqlite;
 mod states;
@@ -43,12 +47,14 @@ mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::accounts::*;
 pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
 pub use self::contexts::*;
 pub use self::database::*;
+pub use self::device_codes::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
@@ -56,8 +62,10 @@ pub use self::members::*;
 pub use self::memories::*;
 pub use self::meshes::*;
 pub use self::messages::*;
+pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::profiles::*;
 pub use self::skills::*;
 pub use self::states::*;
 pub use self::streams::*;
@@ -162,6 +170,14 @@ stores! {
     meshes: Meshes, MockMeshes;
     /// Invites, and members that they enrol.
     invites: Invites, MockInvites;
+    /// Accounts of people, and the sessions of their command lines.
+    accounts: Accounts, MockAccounts;
+    /// Codes by which command lines sign in.
+    device_codes: DeviceCodes, MockDeviceCodes;
+    /// Members as they describe themselves, and as accounts have them.
+    profiles: Profiles, MockProfiles;
+    /// Meshes as the accounts of their members and owners see them.
+    ownership: Ownership, MockOwnership;
     /// Shared state.
     states: States, MockStates;
     /// What meshes remember.

@@ -65,6 +65,13 @@ pub enum AuditEvent {
         /// The new role's name.
         role: &'static str,
     },
+    /// What a member says of itself was changed, by itself or an admin.
+    MemberProfileChanged {
+        /// The member's key.
+        target_pubkey: Key,
+        /// The fields that were given; their values are nobody's business.
+        fields: Vec<&'static str>,
+    },
     /// Somebody joined the mesh; the actor is the new member.
     MemberJoined {
         /// The new member's key.
@@ -154,6 +161,7 @@ impl AuditEvent {
             Self::MemberBanned { .. } => "member_banned",
             Self::MemberUnbanned { .. } => "member_unbanned",
             Self::MemberRoleChanged { .. } => "member_role_changed",
+            Self::MemberProfileChanged { .. } => "member_profile_changed",
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
@@ -197,6 +205,9 @@ impl AuditEvent {
             Self::MemberUnbanned { target } => json!({"target": target}),
             Self::MemberRoleChanged { target_pubkey, role } => {
                 json!({"targetPubkey": target_pubkey, "role": role})
+            }
+            Self::MemberProfileChanged { target_pubkey, fields } => {
+                json!({"targetPubkey": target_pubkey, "fields": fields})
             }
             Self::MemberJoined { pubkey, role } => json!({"pubkey": pubkey, "role": role}),
             Self::Expired { message_id, target } => {

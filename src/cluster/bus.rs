@@ -92,6 +92,13 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// What all sessions of one member are told.
+    ToMember {
+        /// The member.
+        member: MemberId,
+        /// What it is told.
+        event: SystemEvent,
+    },
     /// The mesh's simulation clock is so now.
     SimClock {
         /// The clock.

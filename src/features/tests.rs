@@ -2,6 +2,7 @@
 
 mod dispatching;
 mod handling;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! [`conformance`] runs against each implementation; `postgres` has what only that one does.
 
 mod accept;
+mod accounts;
 mod admin;
 mod admission;
 mod api_keys;

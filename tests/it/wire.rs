@@ -1,5 +1,6 @@
 //! One broker, as its peers find it: the sockets and the HTTP side of its port.
 
+mod accounts;
 mod admission;
 mod answers;
 mod api;

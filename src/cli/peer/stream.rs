@@ -38,7 +38,7 @@ pub(crate) enum StreamVerb {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// The stream's name
-    pub(crate) name: String,
+    pub(crate) stream: String,
     /// Who makes it.
     #[command(flatten)]
     pub(crate) who: WhoArgs,
@@ -94,7 +94,7 @@ pub(super) async fn run(
 }
 
 async fn create(args: &CreateArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
-    let stream = client.ask(&CreateStream { name: args.name.clone() }).await?;
+    let stream = client.ask(&CreateStream { name: args.stream.clone() }).await?;
     output::answer(
         json,
         &stream,

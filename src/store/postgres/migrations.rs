@@ -49,6 +49,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     8 "presence_session_id" in "0008_presence_session_id": "1_index";
     9 "state" in "0009_state": "1_usage", "2_state";
     10 "streams" in "0010_streams": "1_streams";
+    12 "accounts" in "0012_accounts": "1_accounts";
     13 "memory" in "0013_memory": "1_counting", "2_memory";
     14 "contexts" in "0014_contexts": "1_context";
     18 "api_keys" in "0018_api_keys": "1_api_keys";

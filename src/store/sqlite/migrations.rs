@@ -30,6 +30,7 @@ const SCRIPTS: &[Script] = scripts! {
     8 "presence_session_id" in "0008_presence_session_id";
     9 "state" in "0009_state";
     10 "streams" in "0010_streams";
+    12 "accounts" in "0012_accounts";
     13 "memory" in "0013_memory";
     14 "contexts" in "0014_contexts";
     18 "api_keys" in "0018_api_keys";

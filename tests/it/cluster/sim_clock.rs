@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, Raw, Setup, until};
 
 /// The number of the next tick that it hears.
@@ -71,4 +72,27 @@ async fn a_killed_tickers_clock_goes_on_elsewhere_and_no_number_comes_twice() {
     let status = peers[0].ask(json!({ "type": "get_clock" })).await;
     assert_eq!(status["paused"], false);
     assert!(status["tick"].as_u64().is_some_and(|tick| tick >= last), "{status} {last}");
+}
+
+#[tokio::test]
+async fn without_redis_a_clock_stands_and_goes_on_with_the_next_number() {
+    let cluster = Setup::new(1).behind_proxies().start().await;
+    let node = &cluster.nodes[0];
+    let mut a = Raw::hello(node, &node.member("alice").await).await;
+    a.ask(json!({ "type": "set_clock", "speed": 100 })).await;
+    let mut last = tick(&mut a).await;
+    cluster.proxies[0].set(Fault::Cut);
+    until("the clock cannot be reached", async || {
+        let answer = a.ask(json!({ "type": "get_clock" })).await;
+        answer["code"] == "unavailable" && answer["retryAfterMs"].is_u64()
+    })
+    .await;
+    for frame in a.heard() {
+        last = last.max(frame["eventData"]["tick"].as_u64().unwrap_or_default());
+    }
+    cluster.proxies[0].set(Fault::Pass);
+    let next = tick(&mut a).await;
+    assert!(next > last, "{next} after {last}");
+    let status = a.ask(json!({ "type": "get_clock" })).await;
+    assert_eq!((&status["type"], &status["paused"]), (&json!("clock_status"), &json!(false)));
 }

@@ -160,6 +160,20 @@ macro_rules! conformance {
                 contexts::contexts_are_found_by_a_part_of_the_summary_or_a_whole_tag
                 contexts::contexts_are_listed_with_the_newest_first_and_each_once
                 contexts::a_node_that_missed_contexts_reads_what_changed
+                accounts::an_account_is_found_by_its_key_until_it_is_revoked
+                accounts::another_programs_account_is_made_once_and_stays_revoked
+                accounts::a_token_is_good_until_it_or_its_account_is_revoked
+                accounts::the_signing_key_is_made_once
+                accounts::a_code_becomes_a_session_once
+                accounts::a_code_dies_of_time_and_of_wrong_tries
+                accounts::an_accounts_meshes_are_what_it_owns_and_is_in
+                accounts::a_mesh_is_renamed_unless_the_slug_is_taken
+                accounts::an_accounts_key_is_enrolled_once_and_nobody_elses_is_taken
+                accounts::a_profile_changes_only_what_is_named_and_says_so_without_values
+                accounts::grants_are_merged
+                accounts::permissions_are_kept_for_each_member
+                accounts::an_invite_is_found_by_its_code_and_its_token
+                accounts::a_claimed_place_is_nobodys_until_its_first_key
 
                 retention::delivered_envelopes_are_deleted
                 retention::undelivered_envelopes_expire_with_an_audit_row

@@ -38,6 +38,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0008_presence_session_id",
         "0009_state",
         "0010_streams",
+        "0012_accounts",
         "0013_memory",
         "0014_contexts",
         "0018_api_keys",
