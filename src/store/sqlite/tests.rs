@@ -12,8 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::audit::{AuditEvent, ChainVerifier};
 use crate::clock::Timestamp;
-use crate::id;
-use crate::id::{Key, MemberId, MeshId, MessageId};
+use crate::id::{self, Key, MemberId, MeshId, MessageId};
 use crate::protocol::Priority;
 use crate::store::*;
 
