@@ -11,12 +11,14 @@
 mod apikeys;
 mod audit;
 mod context;
+mod contexts;
 mod dispatch;
 mod empty;
 #[cfg(test)]
 mod example;
 mod listing;
 mod mcp;
+mod memory;
 mod messages;
 mod moderation;
 mod moderators;
@@ -28,6 +30,7 @@ mod relaying;
 mod schedules;
 mod shapes;
 mod sim_clock;
+mod skills;
 mod state;
 mod streams;
 mod tasks;
@@ -44,7 +47,7 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream, CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest, CancelScheduled, ClaimTask, CompleteTask, CreateTask, ListScheduled, ListTasks, ReleaseTask, RenewTask, Schedule, UnwatchTasks, UpdateTask, WatchTasks,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream, CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest, CancelScheduled, ClaimTask, CompleteTask, CreateTask, ListScheduled, ListTasks, ReleaseTask, RenewTask, Schedule, UnwatchTasks, UpdateTask, WatchTasks, Forget, GetContext, GetSkill, ListContexts, ListSkills, Recall, Remember, RemoveSkill, ShareContext, ShareSkill,
 };
 use crate::rates::cost;
 
@@ -67,14 +70,19 @@ const REQUESTS: &[Entry] = requests! {
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    Forget => memory::forget, |_, _| 4;
+    GetContext => contexts::find, |_, _| 20;
+    GetSkill => skills::get, |_, _| 1;
     GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
+    ListContexts => contexts::list, |_, _| 20;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListScheduled => schedules::list, |_, _| 20;
+    ListSkills => skills::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
     ListWebhooks => webhooks::list, |_, _| 20;
@@ -85,6 +93,9 @@ const REQUESTS: &[Entry] = requests! {
     McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
     ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    Recall => memory::recall, |_, _| 20, daemon memory::matches;
+    Remember => memory::remember, |_, _| 4;
+    RemoveSkill => skills::remove, |_, _| 4;
     PauseClock => sim_clock::pause, |_, _| 10;
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;
     PeerFileRequest => peer_files::file, |_, _| 10, beside;
@@ -100,6 +111,8 @@ const REQUESTS: &[Entry] = requests! {
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
+    ShareSkill => skills::share, |_, _| 4;
     Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
     UnwatchTasks => tasks::unwatch, |_, _| 4;

@@ -8,15 +8,18 @@ pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
+pub mod contexts;
 pub mod delivery;
 pub mod handshake;
 pub mod mcp;
+pub mod memory;
 pub mod moderation;
 pub mod peer_files;
 pub mod presence;
 pub mod relay;
 pub mod schedules;
 pub mod sim_clock;
+pub mod skills;
 pub mod state;
 pub mod streams;
 pub mod tasks;
@@ -36,6 +39,10 @@ pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
+pub use contexts::{
+    CONTEXT_KEY, ContextEntry, ContextList, ContextResults, ContextShared, GetContext,
+    ListContexts, PeerContext, ShareContext,
+};
 pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
@@ -46,6 +53,9 @@ pub use handshake::{
 pub use mcp::{
     McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
     McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
+};
+pub use memory::{
+    Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
 };
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
@@ -65,6 +75,10 @@ pub use schedules::{
     ScheduledRow,
 };
 pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
+pub use skills::{
+    GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
+    SkillEntry, SkillList,
+};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,

@@ -19,6 +19,7 @@ mod author;
 mod bans;
 pub mod chain;
 mod columns;
+mod contexts;
 mod database;
 mod device_codes;
 mod envelopes;
@@ -26,6 +27,7 @@ mod invites;
 mod mail;
 mod mcp_servers;
 mod members;
+mod memories;
 mod meshes;
 mod messages;
 mod ownership;
@@ -34,6 +36,7 @@ mod presence_search;
 mod presences;
 mod profiles;
 mod schedules;
+mod skills;
 pub mod sqlite;
 mod states;
 mod streams;
@@ -53,6 +56,7 @@ pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
+pub use self::contexts::*;
 pub use self::database::*;
 pub use self::device_codes::*;
 pub use self::envelopes::*;
@@ -60,6 +64,7 @@ pub use self::invites::*;
 pub use self::mail::*;
 pub use self::mcp_servers::*;
 pub use self::members::*;
+pub use self::memories::*;
 pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::ownership::*;
@@ -67,6 +72,7 @@ pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::profiles::*;
 pub use self::schedules::*;
+pub use self::skills::*;
 pub use self::states::*;
 pub use self::streams::*;
 pub use self::tasks::*;
@@ -186,6 +192,12 @@ stores! {
     webhooks: Webhooks, MockWebhooks;
     /// Servers that outlive their hosts.
     mcp_servers: McpServers, MockMcpServers;
+    /// What meshes remember.
+    memories: Memories, MockMemories;
+    /// Skills.
+    skills: Skills, MockSkills;
+    /// What members work on.
+    contexts: Contexts, MockContexts;
     /// What members keep for themselves.
     vault: Vault, MockVault;
     /// Keys by which programs call.

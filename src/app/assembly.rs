@@ -89,6 +89,7 @@ pub(crate) fn assemble(
     let shared = Arc::new(shared::Parts {
         states: Arc::clone(&stores.states),
         tasks: Arc::clone(&stores.tasks),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&life),
     });

@@ -177,6 +177,28 @@ pub enum AuditEvent {
         /// The task.
         task_id: String,
     },
+    /// The mesh was given something to remember.
+    MemoryStored {
+        /// The memory's id; what it says is nobody's business.
+        id: String,
+    },
+    /// The mesh forgot something.
+    MemoryForgotten {
+        /// The memory's id.
+        id: String,
+    },
+    /// A skill was shared.
+    SkillShared {
+        /// The skill's name.
+        name: String,
+    },
+    /// A skill was removed.
+    SkillRemoved {
+        /// The skill's name.
+        name: String,
+    },
+    /// The actor said what it works on.
+    ContextShared,
     /// A member keeps something in its vault.
     VaultSet {
         /// Under which key.
@@ -235,6 +257,11 @@ impl AuditEvent {
             Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
             Self::TaskUpdated { .. } => "task_updated",
             Self::TaskCompleted { .. } => "task_completed",
+            Self::MemoryStored { .. } => "memory_stored",
+            Self::MemoryForgotten { .. } => "memory_forgotten",
+            Self::SkillShared { .. } => "skill_shared",
+            Self::SkillRemoved { .. } => "skill_removed",
+            Self::ContextShared => "context_shared",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
@@ -257,7 +284,7 @@ impl AuditEvent {
                     "role": "session",
                 }),
             ),
-            Self::PeerLeft => json!({}),
+            Self::PeerLeft | Self::ContextShared => json!({}),
             Self::MessageSent { target, priority } => {
                 json!({"targetSpec": target, "priority": priority})
             }
@@ -300,6 +327,8 @@ impl AuditEvent {
             | Self::TaskClaimRanOut { task_id }
             | Self::TaskUpdated { task_id }
             | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
+            Self::MemoryStored { id } | Self::MemoryForgotten { id } => json!({"memoryId": id}),
+            Self::SkillShared { name } | Self::SkillRemoved { name } => json!({"name": name}),
             Self::StreamCreated { name } => json!({"name": name}),
             Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
             Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),
@@ -414,6 +443,13 @@ mod tests {
             ),
             (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
             (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+            (
+                AuditEvent::MemoryStored { id: "m".to_owned() },
+                "memory_stored",
+                r#"{"memoryId":"m"}"#,
+            ),
+            (AuditEvent::SkillShared { name: "s".to_owned() }, "skill_shared", r#"{"name":"s"}"#),
+            (AuditEvent::ContextShared, "context_shared", "{}"),
             (AuditEvent::VaultSet { key: "k".to_owned() }, VaultSet::TYPE, r#"{"key":"k"}"#),
             (
                 AuditEvent::ApikeyCreated {

@@ -18,14 +18,19 @@ use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
+mod asking;
 mod clock;
 mod contacts;
+mod context;
 mod control;
 mod file;
 mod keyring;
 mod listen;
 mod mcp;
+mod memory;
 mod send;
+mod skill;
+mod state;
 mod stream;
 mod webhook;
 
@@ -55,6 +60,18 @@ pub(crate) enum PeerCommand {
     /// Read what a peer shows of its disk
     #[command(subcommand)]
     File(file::FileCommand),
+    /// Read and write the values that the mesh shares
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Have the mesh remember something, and find it again
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
+    /// Say what you work on, and read what others do
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Share, read and remove instructions
+    #[command(subcommand)]
+    Skill(skill::SkillCommand),
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
@@ -219,6 +236,10 @@ pub(crate) async fn run(
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
         PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
         PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
+        PeerCommand::State(command) => state::run(command, json, &data_dir).await,
+        PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
+        PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
+        PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,

@@ -169,6 +169,12 @@ Examples:
   claudemesh-broker peer mcp list
   claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'
   claudemesh-broker peer file get bob notes/plan.md -o plan.md";
+  claudemesh-broker peer status dnd
+  claudemesh-broker peer state set build '{\"ok\": true}' --if-version 3
+  claudemesh-broker peer memory add 'the build uses bun' --tag tooling
+  claudemesh-broker peer memory find builds
+  claudemesh-broker peer context share 'on the login page' --file src/login.rs
+  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'";
 
 pub(super) const BENCH: &str = "\
 Examples:

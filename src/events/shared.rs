@@ -17,15 +17,18 @@ use crate::life::Life;
 use crate::limits;
 use crate::protocol::{ServerMessage, StateChange, SystemEvent};
 use crate::record::{PresenceRecord, Shared, SharedChange};
+use crate::protocol::{CONTEXT_KEY, ServerMessage, StateChange};
 use crate::registry::Room;
 use crate::session::outbox::Subject;
 use crate::store::{Result, States, Tasks};
+use crate::store::{Contexts, Result, States};
 
 /// What the functions of this room work with.
 pub(crate) struct Parts {
     /// Where each kind of thing is read from.
     pub(crate) states: Arc<dyn States>,
     pub(crate) tasks: Arc<dyn Tasks>,
+    pub(crate) contexts: Arc<dyn Contexts>,
     /// The way to the other nodes.
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) life: Arc<Life>,
@@ -90,6 +93,13 @@ impl Parts {
         let states = self.states.changed_since(mesh, seq, limit).await?;
         let tasks = self.tasks.changed_since(mesh, seq, limit).await?;
         Ok(merged([states, tasks], limit))
+        let mut changes = self.states.changed_since(mesh, seq, limit).await?;
+        changes.extend(self.contexts.changed_since(mesh, seq, limit).await?);
+        // Each kind has told its first ones: so many of all of them are all there are.
+        changes.sort_by_key(|change| change.seq);
+        let read = usize::try_from(limit).unwrap_or(usize::MAX);
+        let is_all = changes.len() < read;
+        changes.truncate(read);
     }
 }
 
@@ -175,5 +185,13 @@ mod tests {
         assert_eq!(seqs([&[1, 4, 5], &[2, 9]], 3), (vec![1, 2, 4, 5], false));
         assert_eq!(seqs([&[1, 4, 5], &[2, 3, 4]], 3), (vec![1, 2, 3, 4, 4], false));
         assert_eq!(seqs([&[], &[]], 3), (vec![], true));
+        Shared::Context { name, summary, .. } => {
+            ServerMessage::StateChange(Box::new(StateChange {
+                key: format!("{CONTEXT_KEY}{name}"),
+                value: summary.as_str().into(),
+                version: None,
+                updated_by: name.clone(),
+            }))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Questions that older brokers answered and this one has nothing to say to: it
 //! keeps no memory, skills or topics. Clients wait seconds for
-//! an answer, some of them at every start, and the truthful one is an empty list.
+//! keeps no tasks or topics. Clients wait seconds for an answer, some of them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
 //! silence, or an `ack`, for success.
@@ -27,11 +27,7 @@ pub(super) struct Named {
 
 /// All of them.
 const QUESTIONS: [Question; 14] = [
-    ("recall", "memory_results", |_| json!({ "memories": [] })),
-    ("get_skill", "skill_data", |_| json!({ "skill": null })),
-    ("list_skills", "skill_list", |_| json!({ "skills": [] })),
-    ("get_context", "context_results", |_| json!({ "contexts": [] })),
-    ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
+const QUESTIONS: [Question; 12] = [
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
     (
         "topic_members",
@@ -50,10 +46,6 @@ const QUESTIONS: [Question; 14] = [
     ("watch_list", "watch_list_result", |_| json!({ "watches": [] })),
 ];
 
-/// Daemons wait for names of their own.
-const OF_DAEMONS: [Question; 1] =
-    [(QUESTIONS[0].0, "memory_recall_result", |_| json!({ "matches": [] }))];
-
 /// The question of that type.
 pub(super) fn find(kind: &str) -> Option<&'static Question> {
     QUESTIONS.iter().find(|question| question.0 == kind)
@@ -71,9 +63,7 @@ pub(super) fn begin<'a>(
     };
     Some(Box::pin(async move {
         if pays(&context, cost::OF_NOISE).await {
-            let of_daemons = || OF_DAEMONS.iter().find(|other| other.0 == question.0);
-            let own = context.is_of_daemon().then(of_daemons).flatten();
-            let (_, kind, fields) = own.unwrap_or(question);
+            let (_, kind, fields) = question;
             let (codec, req_id) = (context.session.codec, context.req_id.as_ref());
             context.say(codec.encode_fields(kind, &fields(&named), req_id));
         }
@@ -88,13 +78,7 @@ mod tests {
 
     #[test]
     fn each_question_has_a_shape_of_its_own() {
-        let types = QUESTIONS.iter().chain(&OF_DAEMONS).map(|question| question.1);
-        let different: BTreeSet<_> = types.collect();
-        assert_eq!(different.len(), QUESTIONS.len() + OF_DAEMONS.len());
-    }
-
-    #[test]
-    fn daemons_have_names_of_their_own_for_questions_that_all_may_ask() {
-        assert_eq!(OF_DAEMONS.map(|question| question.0), ["recall"]);
+        let different: BTreeSet<_> = QUESTIONS.iter().map(|question| question.1).collect();
+        assert_eq!(different.len(), QUESTIONS.len());
     }
 }

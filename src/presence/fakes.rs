@@ -87,6 +87,7 @@ pub(crate) fn parts(
     let shared = shared::Parts {
         states: Arc::clone(&stores.states),
         tasks: Arc::clone(&stores.tasks),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&delivery.life),
     };

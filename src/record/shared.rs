@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::PresenceId;
 use crate::protocol::TaskStatus;
+use crate::id::{MemberId, PresenceId};
 
 /// A change of something that a mesh shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,15 @@ pub enum Shared {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// What a member works on.
+    Context {
+        /// The member.
+        member: MemberId,
+        /// The member's name.
+        name: String,
+        /// What it works on.
+        summary: String,
+    },
 }
 
 impl Shared {
@@ -58,6 +67,7 @@ impl Shared {
         match self {
             Self::State { key, .. } => Cow::Owned(format!("state {key}")),
             Self::Task { task_id, .. } => Cow::Owned(format!("task {task_id}")),
+            Self::Context { member, .. } => Cow::Owned(format!("context {member}")),
         }
     }
 }

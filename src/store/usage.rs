@@ -20,6 +20,12 @@ pub enum Kind {
     Task,
     /// Messages that are sent later.
     Schedule,
+    /// What the mesh remembers.
+    Memory,
+    /// Skills.
+    Skill,
+    /// What members work on.
+    Context,
     /// What members keep for themselves.
     Vault,
     /// Keys by which programs call.
@@ -38,6 +44,9 @@ impl Kind {
             Self::McpServer => "mcp_server",
             Self::Task => "task",
             Self::Schedule => "schedule",
+            Self::Memory => "memory",
+            Self::Skill => "skill",
+            Self::Context => "context",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
             Self::Stream => "stream",

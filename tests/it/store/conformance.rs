@@ -147,6 +147,19 @@ macro_rules! conformance {
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique
 
+                memories::a_memory_is_found_by_the_words_of_its_text_and_its_tags
+                memories::any_query_is_words
+                memories::the_best_memory_comes_first_and_of_equal_ones_the_newest
+                memories::what_is_forgotten_is_found_no_more
+
+                skills::a_skill_is_kept_whole_and_under_one_name
+                skills::skills_are_listed_by_name_and_found_by_any_part
+                skills::a_skill_is_removed_by_whom_it_belongs_to
+
+                contexts::a_member_has_one_context_that_is_kept_whole
+                contexts::contexts_are_found_by_a_part_of_the_summary_or_a_whole_tag
+                contexts::contexts_are_listed_with_the_newest_first_and_each_once
+                contexts::a_node_that_missed_contexts_reads_what_changed
                 accounts::an_account_is_found_by_its_key_until_it_is_revoked
                 accounts::another_programs_account_is_made_once_and_stays_revoked
                 accounts::a_token_is_good_until_it_or_its_account_is_revoked
@@ -261,7 +274,7 @@ async fn postgres_store() -> (Stores, ()) {
 
 /// As [`conformance`], for properties that need another program beside the store.
 macro_rules! beside_another_program {
-    ($($property:ident)*) => {
+    ($($group:ident :: $property:ident)*) => {
         mod beside_another_program {
             $(
                 mod $property {
@@ -270,7 +283,7 @@ macro_rules! beside_another_program {
                         let (store, folder) = super::super::sqlite_store().await;
                         let other =
                             crate::store::other::Other::Sqlite(folder.path().join("broker.db"));
-                        crate::store::other::$property(store, other).await;
+                        crate::store::$group::$property(store, other).await;
                     }
 
                     #[tokio::test]
@@ -281,7 +294,7 @@ macro_rules! beside_another_program {
                                 .await;
                         let store = crate::harness::postgres::store(&url);
                         let other = crate::store::other::Other::Postgres(url);
-                        crate::store::other::$property(store, other).await;
+                        crate::store::$group::$property(store, other).await;
                     }
                 }
             )*
@@ -290,6 +303,8 @@ macro_rules! beside_another_program {
 }
 
 beside_another_program!(
-    odd_grants_keep_no_mesh_from_being_served
-    odd_descriptions_count_as_not_given
+    other::odd_grants_keep_no_mesh_from_being_served
+    other::odd_descriptions_count_as_not_given
+    memories::a_full_mesh_remembers_no_more
+    skills::a_full_mesh_takes_no_more_skills
 );

@@ -11,23 +11,9 @@ fn questions() -> Vec<(Value, Value)> {
     let of = |question: Value, answer: Value| (question, answer);
     vec![
         of(
-            json!({ "type": "recall", "query": "build" }),
-            json!({ "type": "memory_results", "memories": [] }),
-        ),
-        of(
-            json!({ "type": "get_skill", "name": "no" }),
-            json!({ "type": "skill_data", "skill": null }),
-        ),
-        of(json!({ "type": "list_skills" }), json!({ "type": "skill_list", "skills": [] })),
-        of(
             json!({ "type": "list_tasks", "status": "open" }),
             json!({ "type": "task_list", "tasks": [] }),
         ),
-        of(
-            json!({ "type": "get_context", "query": "auth" }),
-            json!({ "type": "context_results", "contexts": [] }),
-        ),
-        of(json!({ "type": "list_contexts" }), json!({ "type": "context_list", "contexts": [] })),
         of(
             json!({ "type": "list_scheduled" }),
             json!({ "type": "scheduled_list", "messages": [] }),
@@ -94,19 +80,14 @@ async fn what_would_be_lost_is_not_acknowledged() {
     let bob = node.member("bob").await;
     let (mut cold, _) = command(&node, &bob, "cold").await;
     for kind in [
-        "remember",
-        "forget",
         "create_task",
         "claim_task",
         "complete_task",
-        "share_context",
         "schedule",
         "cancel_scheduled",
         "topic_create",
         "topic_join",
         "topic_leave",
-        "share_skill",
-        "remove_skill",
         "watch",
         "mesh_execute",
     ] {
