@@ -47,7 +47,15 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream, CreateWebhook, DeleteState, DeleteWebhook, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers, ListState, ListStreams, ListWebhooks, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, Unasked, Unban, Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet, McpCall, McpList, McpRegister, McpUnregister, PeerDirRequest, PeerFileRequest, CancelScheduled, ClaimTask, CompleteTask, CreateTask, ListScheduled, ListTasks, ReleaseTask, RenewTask, Schedule, UnwatchTasks, UpdateTask, WatchTasks, Forget, GetContext, GetSkill, ListContexts, ListSkills, Recall, Remember, RemoveSkill, ShareContext, ShareSkill,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
+    Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
+    ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
+    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
+    PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
+    RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
+    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, Unasked, Unban,
+    Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList, VaultSet, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -64,16 +72,16 @@ const REQUESTS: &[Entry] = requests! {
     // The list is answered.
     ClaimTask => tasks::claim, |_, _| 20;
     CompleteTask => tasks::complete, |_, _| 20;
-    CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateStream => streams::create, |_, _| 10;
+    CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
+    GetClock => sim_clock::get, |_, _| 4;
     GetContext => contexts::find, |_, _| 20;
     GetSkill => skills::get, |_, _| 1;
-    GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
@@ -85,22 +93,22 @@ const REQUESTS: &[Entry] = requests! {
     ListSkills => skills::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
+    ListTasks => tasks::list, |_, _| 20;
     ListWebhooks => webhooks::list, |_, _| 20;
     // Another peer answers it, in up to half a minute.
     McpCall => mcp::call, |_, _| 10, beside;
     McpList => mcp::list, |_, all| cost::page_of(all);
     McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
     McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
-    ListTasks => tasks::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
-    Recall => memory::recall, |_, _| 20, daemon memory::matches;
-    Remember => memory::remember, |_, _| 4;
-    RemoveSkill => skills::remove, |_, _| 4;
     PauseClock => sim_clock::pause, |_, _| 10;
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;
     PeerFileRequest => peer_files::file, |_, _| 10, beside;
     Publish => streams::publish, |_, all| cost::told_to(all, 2);
+    Recall => memory::recall, |_, _| 20, daemon memory::matches;
     ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
+    Remember => memory::remember, |_, _| 4;
+    RemoveSkill => skills::remove, |_, _| 4;
     RenewTask => tasks::renew, |_, _| 4;
     ResumeClock => sim_clock::resume, |_, _| 10;
     Schedule => schedules::schedule, |_, _| 10;
@@ -115,14 +123,14 @@ const REQUESTS: &[Entry] = requests! {
     ShareSkill => skills::share, |_, _| 4;
     Subscribe => streams::subscribe, |_, _| 4;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
     UnwatchTasks => tasks::unwatch, |_, _| 4;
     UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
-    WatchTasks => tasks::watch, |_, _| 4;
     VaultDelete => vault::delete, |_, _| 4;
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
-    Unsubscribe => streams::unsubscribe, |_, _| 4;
+    WatchTasks => tasks::watch, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

@@ -9,16 +9,16 @@ mod api;
 mod between_peers;
 mod relations;
 mod shared;
-mod webhooks;
 mod tasks;
+mod webhooks;
 
 pub use self::accounts::*;
 pub use self::api::*;
 pub use self::shared::*;
 pub use self::webhooks::*;
 
-pub use between_peers::*;
 pub use self::tasks::*;
+pub use between_peers::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 

@@ -168,8 +168,7 @@ Examples:
   claudemesh-broker peer status dnd
   claudemesh-broker peer mcp list
   claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'
-  claudemesh-broker peer file get bob notes/plan.md -o plan.md";
-  claudemesh-broker peer status dnd
+  claudemesh-broker peer file get bob notes/plan.md -o plan.md
   claudemesh-broker peer state set build '{\"ok\": true}' --if-version 3
   claudemesh-broker peer memory add 'the build uses bun' --tag tooling
   claudemesh-broker peer memory find builds

@@ -15,13 +15,11 @@ use crate::codec::SharedFrame;
 use crate::id::MeshId;
 use crate::life::Life;
 use crate::limits;
-use crate::protocol::{ServerMessage, StateChange, SystemEvent};
+use crate::protocol::{CONTEXT_KEY, ServerMessage, StateChange, SystemEvent};
 use crate::record::{PresenceRecord, Shared, SharedChange};
-use crate::protocol::{CONTEXT_KEY, ServerMessage, StateChange};
 use crate::registry::Room;
 use crate::session::outbox::Subject;
-use crate::store::{Result, States, Tasks};
-use crate::store::{Contexts, Result, States};
+use crate::store::{Contexts, Result, States, Tasks};
 
 /// What the functions of this room work with.
 pub(crate) struct Parts {
@@ -92,14 +90,8 @@ impl Parts {
         let limit = limits::SHARED_CHANGES_READ;
         let states = self.states.changed_since(mesh, seq, limit).await?;
         let tasks = self.tasks.changed_since(mesh, seq, limit).await?;
-        Ok(merged([states, tasks], limit))
-        let mut changes = self.states.changed_since(mesh, seq, limit).await?;
-        changes.extend(self.contexts.changed_since(mesh, seq, limit).await?);
-        // Each kind has told its first ones: so many of all of them are all there are.
-        changes.sort_by_key(|change| change.seq);
-        let read = usize::try_from(limit).unwrap_or(usize::MAX);
-        let is_all = changes.len() < read;
-        changes.truncate(read);
+        let contexts = self.contexts.changed_since(mesh, seq, limit).await?;
+        Ok(merged([states, tasks, contexts], limit))
     }
 }
 
@@ -121,7 +113,7 @@ fn tell(room: &Room, change: &SharedChange) -> bool {
 /// Whether that presence is told.
 fn is_for(what: &Shared, record: &PresenceRecord) -> bool {
     match what {
-        Shared::State { .. } => !record.visitor,
+        Shared::State { .. } | Shared::Context { .. } => !record.visitor,
         Shared::Task { .. } => record.watches_tasks,
     }
 }
@@ -134,6 +126,14 @@ fn frame(room: &Room, what: &Shared) -> ServerMessage {
                 value: value.clone(),
                 version: *version,
                 updated_by: updated_by.clone(),
+            }))
+        }
+        Shared::Context { name, summary, .. } => {
+            ServerMessage::StateChange(Box::new(StateChange {
+                key: format!("{CONTEXT_KEY}{name}"),
+                value: summary.as_str().into(),
+                version: None,
+                updated_by: name.clone(),
             }))
         }
         Shared::Task { task_id, status, by } => {
@@ -185,13 +185,5 @@ mod tests {
         assert_eq!(seqs([&[1, 4, 5], &[2, 9]], 3), (vec![1, 2, 4, 5], false));
         assert_eq!(seqs([&[1, 4, 5], &[2, 3, 4]], 3), (vec![1, 2, 3, 4, 4], false));
         assert_eq!(seqs([&[], &[]], 3), (vec![], true));
-        Shared::Context { name, summary, .. } => {
-            ServerMessage::StateChange(Box::new(StateChange {
-                key: format!("{CONTEXT_KEY}{name}"),
-                value: summary.as_str().into(),
-                version: None,
-                updated_by: name.clone(),
-            }))
-        }
     }
 }

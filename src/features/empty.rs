@@ -1,6 +1,6 @@
-//! Questions that older brokers answered and this one has nothing to say to: it
-//! keeps no memory, skills or topics. Clients wait seconds for
-//! keeps no tasks or topics. Clients wait seconds for an answer, some of them at every start, and the truthful one is an empty list.
+//! Questions that older brokers answered and this one has nothing to say to: it keeps no
+//! topics, files, vectors, tables or watches. Clients wait seconds for an answer, some of
+//! them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
 //! silence, or an `ack`, for success.
@@ -26,8 +26,7 @@ pub(super) struct Named {
 }
 
 /// All of them.
-const QUESTIONS: [Question; 14] = [
-const QUESTIONS: [Question; 12] = [
+const QUESTIONS: [Question; 8] = [
     ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
     (
         "topic_members",

@@ -31,14 +31,9 @@ pub(super) fn tags_within(tags: &[String]) -> Result<(), Refusal> {
     tags.iter().try_for_each(|tag| named("tags", tag))
 }
 
-/// Tags: not too many, and each some text. Those that are left out are none.
+/// Tags as they are kept: those that are left out are none.
 pub(super) fn tags(tags: Option<Vec<String>>) -> Result<Vec<String>, Refusal> {
     let tags = tags.unwrap_or_default();
-    if tags.len() > limits::TAGS_MAX {
-        let text =
-            format!("`tags` has {}; it may have no more than {}", tags.len(), limits::TAGS_MAX);
-        return Err(Refusal::invalid(text));
-    }
-    tags.iter().try_for_each(|tag| named("tags", tag))?;
+    tags_within(&tags)?;
     Ok(tags)
 }

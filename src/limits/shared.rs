@@ -25,9 +25,6 @@ pub const SHARED_ROWS_MAX: i64 = 10_000;
 /// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
 
-/// Tags of one thing. More: refused as `invalid_argument`.
-pub const TAGS_MAX: usize = 64;
-
 /// What a thing is for, as lists show it. Longer: refused as `invalid_argument`.
 pub const DESCRIPTION_BYTES_MAX: usize = 4096;
 

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::protocol::TaskStatus;
 use crate::id::{MemberId, PresenceId};
+use crate::protocol::TaskStatus;
 
 /// A change of something that a mesh shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -72,6 +72,7 @@ fn envelope(
         client_message_id: Some(format!("webhook-{}", hex::encode(named))),
         request_fingerprint: None,
         reply_to_id: None,
+        scheduled: None,
     };
     NewEnvelope { envelope, reach: Reach::Direct { claim: None } }
 }
