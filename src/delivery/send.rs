@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::addressee;
 use super::deliver::{self, Recipient, Sent};
-use super::policy::{self, Capability, Target};
+use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
 use crate::codec::Codec;
@@ -24,10 +24,6 @@ use crate::session::outbox::Owed;
 use crate::store::{Accepted, Envelope, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
 use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
-/// Clients match on these words.
-pub(super) const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
-                       without another session)";
-pub(super) const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
 /// Free of the words that daemons take for a permanent failure.
 const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
 const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
