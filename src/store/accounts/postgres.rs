@@ -32,7 +32,9 @@ impl Accounts for PostgresStore {
     async fn ensure(&self, now: Timestamp, account: &NewAccount) -> Result<Account> {
         let query = sqlx::query(
             "insert into mesh.account (id, name, email, created_at) values ($1, $2, $3, $4)
-             on conflict (id) do update set name = excluded.name, email = excluded.email
+             on conflict (id) do update
+             set name = case when excluded.name = excluded.id then account.name else excluded.name end,
+                email = coalesce(excluded.email, account.email)
              returning id, name, email, created_at, revoked_at",
         )
         .bind(clean(account.id.as_str()))

@@ -33,7 +33,9 @@ impl Accounts for SqliteStore {
         let mut tx = self.begin().await?;
         let row = sqlx::query(
             "insert into account (id, name, email, created_at) values (?1, ?2, ?3, ?4)
-             on conflict (id) do update set name = excluded.name, email = excluded.email
+             on conflict (id) do update
+             set name = case when excluded.name = excluded.id then account.name else excluded.name end,
+                email = coalesce(excluded.email, account.email)
              returning id, name, email, created_at, revoked_at",
         )
         .bind(account.id.as_str())

@@ -381,3 +381,14 @@ pub(crate) async fn a_claimed_place_is_nobodys_until_its_first_key(store: Stores
     assert!(!store.invites.is_claimed(at(601), &here.mesh, member).await.expect("readable"));
     assert!(!bind(at(601), member, &fresh_key()).await, "its time is over");
 }
+
+pub(crate) async fn who_only_names_an_account_changes_nothing_about_it(store: Stores) {
+    let id = account(&store, None).await;
+    let unnamed = NewAccount { id: id.clone(), name: id.to_string(), email: None, key_hash: None };
+    let found = store.accounts.ensure(at(1), &unnamed).await.expect("writable");
+    let email = Some("ada@example.org");
+    assert_eq!((found.name.as_str(), found.email.as_deref()), ("Ada", email));
+    let renamed = NewAccount { name: "Ada L".to_owned(), ..unnamed };
+    let found = store.accounts.ensure(at(2), &renamed).await.expect("writable");
+    assert_eq!((found.name.as_str(), found.email.as_deref()), ("Ada L", email));
+}

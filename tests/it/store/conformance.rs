@@ -160,6 +160,7 @@ macro_rules! conformance {
                 contexts::contexts_are_found_by_a_part_of_the_summary_or_a_whole_tag
                 contexts::contexts_are_listed_with_the_newest_first_and_each_once
                 contexts::a_node_that_missed_contexts_reads_what_changed
+                accounts::who_only_names_an_account_changes_nothing_about_it
                 accounts::an_account_is_found_by_its_key_until_it_is_revoked
                 accounts::another_programs_account_is_made_once_and_stays_revoked
                 accounts::a_token_is_good_until_it_or_its_account_is_revoked
