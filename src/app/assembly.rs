@@ -90,6 +90,7 @@ pub(crate) fn assemble(
         states: Arc::clone(&stores.states),
         tasks: Arc::clone(&stores.tasks),
         contexts: Arc::clone(&stores.contexts),
+        mail: Arc::clone(&stores.mail),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&life),
     });

@@ -19,7 +19,7 @@ use crate::protocol::{CONTEXT_KEY, ServerMessage, StateChange, SystemEvent};
 use crate::record::{PresenceRecord, Shared, SharedChange};
 use crate::registry::Room;
 use crate::session::outbox::Subject;
-use crate::store::{Contexts, Result, States, Tasks};
+use crate::store::{Contexts, Mail, Result, States, Tasks};
 
 /// What the functions of this room work with.
 pub(crate) struct Parts {
@@ -27,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) states: Arc<dyn States>,
     pub(crate) tasks: Arc<dyn Tasks>,
     pub(crate) contexts: Arc<dyn Contexts>,
+    /// Says how far the mesh is.
+    pub(crate) mail: Arc<dyn Mail>,
     /// The way to the other nodes.
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) life: Arc<Life>,
@@ -88,10 +90,13 @@ impl Parts {
     /// all.
     async fn changed_since(&self, mesh: &MeshId, seq: i64) -> Result<(Vec<SharedChange>, bool)> {
         let limit = limits::SHARED_CHANGES_READ;
+        // The kinds are read one after the other. What is committed meanwhile may be in the
+        // later ones only: it is left for the next reading, or no kind could be skipped to it.
+        let newest = self.mail.newest_seq(mesh).await?;
         let states = self.states.changed_since(mesh, seq, limit).await?;
         let tasks = self.tasks.changed_since(mesh, seq, limit).await?;
         let contexts = self.contexts.changed_since(mesh, seq, limit).await?;
-        Ok(merged([states, tasks, contexts], limit))
+        Ok(merged([states, tasks, contexts], limit, newest))
     }
 }
 
@@ -146,10 +151,11 @@ fn frame(room: &Room, what: &Shared) -> ServerMessage {
 }
 
 /// Changes of several kinds in their order, up to where all that were read whole or in
-/// part have been read; and whether that is all.
+/// part have been read, and no further than to `newest`; and whether that is all.
 fn merged(
     kinds: impl IntoIterator<Item = Vec<SharedChange>>,
     limit: i64,
+    newest: i64,
 ) -> (Vec<SharedChange>, bool) {
     let (mut changes, mut end) = (Vec::new(), i64::MAX);
     for kind in kinds {
@@ -158,9 +164,10 @@ fn merged(
         }
         changes.extend(kind);
     }
-    changes.retain(|change| change.seq <= end);
+    changes.retain(|change| change.seq <= end.min(newest));
     changes.sort_by_key(|change| change.seq);
-    (changes, end == i64::MAX)
+    // What is beyond the newest is no reason to read on.
+    (changes, end >= newest)
 }
 
 #[cfg(test)]
@@ -175,8 +182,14 @@ mod tests {
 
     fn seqs(kinds: [&[i64]; 2], limit: i64) -> (Vec<i64>, bool) {
         let kinds = kinds.map(|seqs| seqs.iter().copied().map(change).collect());
-        let (changes, is_all) = merged(kinds, limit);
+        let (changes, is_all) = merged(kinds, limit, 100);
         (changes.iter().map(|change| change.seq).collect(), is_all)
+    }
+
+    #[test]
+    fn what_is_committed_while_the_kinds_are_read_is_left_for_the_next_reading() {
+        assert_eq!(seqs([&[1, 4], &[101]], 3), (vec![1, 4], true));
+        assert_eq!(seqs([&[1, 4], &[99, 101, 102]], 3), (vec![1, 4, 99], true));
     }
 
     #[test]

@@ -88,6 +88,7 @@ pub(crate) fn parts(
         states: Arc::clone(&stores.states),
         tasks: Arc::clone(&stores.tasks),
         contexts: Arc::clone(&stores.contexts),
+        mail: Arc::clone(&stores.mail),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&delivery.life),
     };
