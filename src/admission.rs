@@ -35,7 +35,7 @@ use crate::rates::Rates;
 use crate::registry::RoomGuard;
 use crate::session::Session;
 use crate::session::outbox::Outbox;
-use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences};
+use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences, TopicMail};
 use crate::writers::confirmations::Confirmations;
 
 pub(crate) struct Parts {
@@ -44,6 +44,8 @@ pub(crate) struct Parts {
     pub claim_ms: i64,
     pub members: Arc<dyn Members>,
     pub mail: Arc<dyn Mail>,
+    /// What members missed in their topics.
+    pub topics: Arc<dyn TopicMail>,
     pub presences: Arc<dyn Presences>,
     /// What peers are told, and through it delivery, the registry and the cluster.
     pub presence: Arc<presence::Parts>,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::delivery::{deliver, drain};
+use crate::delivery::{deliver, drain, posts};
 use crate::events;
 use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
@@ -105,6 +105,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             }
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::RosterChanged { topic } => posts::changed(&parts.delivery, room, topic),
     }
 }
 
@@ -125,7 +126,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::MailFor { .. }
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
-        | BusMessage::Said { .. } => {}
+        | BusMessage::Said { .. }
+        | BusMessage::RosterChanged { .. } => {}
     }
 }
 

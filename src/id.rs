@@ -93,6 +93,10 @@ text_id!(
     MessageId
 );
 text_id!(
+    /// A topic of a mesh.
+    TopicId
+);
+text_id!(
     /// A broker node, stable across its restarts.
     NodeId
 );
@@ -117,9 +121,23 @@ pub fn generate() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
+/// A new id for what people name by its beginning: 32 hex digits that say nothing of
+/// the time, so that no two of one hour begin alike.
+#[must_use]
+pub fn random() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_ids_differ_within_their_first_eight_digits() {
+        let begins: std::collections::HashSet<String> =
+            (0..1000).map(|_| random()[..8].to_owned()).collect();
+        assert_eq!(begins.len(), 1000);
+    }
 
     #[test]
     fn ids_made_here_are_32_hex_digits_and_sort_by_time() {

@@ -116,6 +116,25 @@ pub const PINGS_PER_SECOND_MAX: u32 = 10;
 /// push and the largest answer do fit.
 pub const SOCKET_WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+// ---- Topics ----------------------------------------------------------------
+
+/// Topics of a mesh whose rosters a node keeps in memory. More: it forgets them all and
+/// reads those that it needs again.
+pub const ROSTERS_MAX: usize = 1024;
+
+/// Names that one post may mention. More: the first count.
+pub const MENTIONS_MAX: usize = 16;
+
+/// Members that one post's mentions may reach, since names are not unique. More: so many.
+pub const MENTIONED_MEMBERS_MAX: usize = 32;
+
+/// Bytes of a name that is mentioned. A longer one mentions nobody.
+pub const MENTION_BYTES_MAX: usize = 64;
+
+/// Posts of other programs that are given their place at once. More: the next ones follow
+/// at the next look.
+pub const ADOPTED_POSTS_MAX: u32 = 200;
+
 // ---- Outbox ----------------------------------------------------------------
 
 /// Encoded bytes of messages that wait for one socket, with the answers before

@@ -30,6 +30,7 @@ pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod topics;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::tidings::*;
+pub use self::topics::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,8 @@ pub struct Stores {
     pub meshes: Arc<dyn Meshes>,
     /// Invites, and members that they enrol.
     pub invites: Arc<dyn Invites>,
+    /// Topics, as delivery sees them.
+    pub topic_mail: Arc<dyn TopicMail>,
 }
 
 impl Stores {
@@ -122,7 +126,8 @@ impl Stores {
             + Messages
             + AuditTrail
             + Meshes
-            + Invites,
+            + Invites
+            + TopicMail,
     {
         Self {
             database: database.clone(),
@@ -135,7 +140,8 @@ impl Stores {
             messages: database.clone(),
             audit: database.clone(),
             meshes: database.clone(),
-            invites: database,
+            invites: database.clone(),
+            topic_mail: database,
         }
     }
 }

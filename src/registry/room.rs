@@ -2,6 +2,7 @@
 
 mod members;
 mod multicasts;
+mod rosters;
 mod state;
 
 use std::collections::HashMap;
@@ -15,11 +16,11 @@ use super::order::Order;
 use super::reading::{Heard, Readings};
 use crate::clock::Timestamp;
 use crate::cluster::Multicast;
-use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::id::{Key, MemberId, MeshId, PresenceId, TopicId};
 use crate::protocol::PeerRole;
 use crate::record::PresenceRecord;
 use crate::session::Session;
-use crate::store::Member;
+use crate::store::{Member, Roster};
 
 /// A mesh that this node serves.
 pub struct Room {
@@ -41,6 +42,8 @@ pub struct Room {
     seqs_known_ms: AtomicI64,
     /// Set while that is looked at.
     looks: AtomicBool,
+    /// Who is in the topics that were posted to of late. Locked with no other.
+    rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
 }
 
 #[derive(Default)]
@@ -126,6 +129,7 @@ impl Room {
             multicasts: Mutex::new(Order::after(0)),
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
+            rosters: Mutex::default(),
         }
     }
 

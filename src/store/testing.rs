@@ -69,10 +69,16 @@ pub(crate) struct MockStores {
     pub(crate) audit: MockAuditTrail,
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
+    pub(crate) topic_mail: MockTopicMail,
 }
 
 impl MockStores {
-    pub(crate) fn stores(self) -> Stores {
+    pub(crate) fn stores(mut self) -> Stores {
+        // Where a test says nothing of topics, there are none.
+        self.topic_mail.expect_missed_since().returning(|_, _| Ok(None));
+        self.topic_mail.expect_posts_after().returning(|_, _, _, _| Ok(Vec::new()));
+        self.topic_mail.expect_adopt().returning(|_, _, _| Ok(None));
+        self.topic_mail.expect_expire_posts().returning(|_, _| Ok(0));
         Stores {
             database: Arc::new(self.database),
             members: Arc::new(self.members),
@@ -85,6 +91,7 @@ impl MockStores {
             audit: Arc::new(self.audit),
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
+            topic_mail: Arc::new(self.topic_mail),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Taking envelopes: the hot path. A batch costs a handful of statements
 //! however large it is.
 
+mod posts;
+
 use std::collections::HashMap;
 
 use async_trait::async_trait;
@@ -37,7 +39,7 @@ impl Envelopes for SqliteStore {
         let mut tx = self.begin().await?;
         let mut known = known_keys(&mut tx, batch).await?;
         let mut chains = Chains::read(&mut tx, now, batch.iter().map(|e| &e.mesh)).await?;
-        let multicasts = batch.iter().filter(|envelope| envelope.reach == Reach::Multicast);
+        let multicasts = batch.iter().filter(|envelope| envelope.reach.is_many());
         let mut positions = multicast_positions(&mut tx, multicasts.map(|e| &e.mesh)).await?;
         let mut rows = Vec::with_capacity(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
@@ -57,15 +59,17 @@ impl Envelopes for SqliteStore {
                 "message_sent",
                 message_sent_payload(&envelope.target_spec, priority),
             );
-            let previous_multicast = match envelope.reach {
-                Reach::Multicast => positions.insert(&envelope.mesh, seq).unwrap_or_default(),
-                Reach::Direct { .. } => 0,
+            let previous_multicast = if envelope.reach.is_many() {
+                positions.insert(&envelope.mesh, seq).unwrap_or_default()
+            } else {
+                0
             };
             rows.push((envelope, seq));
-            answers.push(Accepted::New { seq, previous_multicast, created_at: now });
+            answers.push(Accepted::New { seq, previous_multicast, roster: 0, created_at: now });
         }
         chains.write(&mut tx).await?;
         insert(&mut tx, now, &rows).await?;
+        posts::insert(&mut tx, now, batch, &mut answers).await?;
         tx.commit().await.map_err(refused)?;
         Ok(answers)
     }
@@ -200,9 +204,12 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
         for (envelope, seq) in group {
             let claim = match &envelope.reach {
                 Reach::Direct { claim: Some((presence, until)) } => Some((presence, *until)),
-                Reach::Direct { claim: None } | Reach::Multicast => None,
+                Reach::Direct { claim: None } | Reach::Multicast | Reach::Topic(_) => None,
             };
-            let multicast = envelope.reach == Reach::Multicast;
+            let multicast = envelope.reach.is_many();
+            // What a post says stands in the topic's history alone.
+            let is_post = matches!(envelope.reach, Reach::Topic(_));
+            let content = |text| if is_post { "" } else { text };
             query = query
                 .bind(envelope.id.shared())
                 .bind(envelope.mesh.shared())
@@ -211,8 +218,8 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
                 .bind(envelope.sender_name.as_str())
                 .bind(envelope.target_spec.as_str())
                 .bind(envelope.priority.as_str())
-                .bind(envelope.nonce.as_str())
-                .bind(envelope.ciphertext.as_str())
+                .bind(content(envelope.nonce.as_str()))
+                .bind(content(envelope.ciphertext.as_str()))
                 .bind(now)
                 .bind(multicast.then_some(now))
                 .bind(envelope.client_message_id.as_deref())

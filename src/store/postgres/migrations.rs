@@ -94,6 +94,16 @@ const MIGRATIONS: &[Migration] = &[
         )],
         superseded: &[],
     },
+    Migration {
+        version: 17,
+        name: "topics",
+        scripts: &[
+            ("1_tables", include_str!("../../../migrations/postgres/0017_topics/1_tables.sql")),
+            ("2_accept", include_str!("../../../migrations/postgres/0017_topics/2_accept.sql")),
+            ("3_adopt", include_str!("../../../migrations/postgres/0017_topics/3_adopt.sql")),
+        ],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -89,6 +89,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0004_audit_names",
         "0005_cluster_key",
         "0008_presence_session_id",
+        "0017_topics",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");

@@ -37,7 +37,7 @@ pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Stores) {
     });
     let answers =
         store.envelopes.accept(at(3), std::slice::from_ref(&sent)).await.expect("a good one");
-    let [Accepted::New { seq, previous_multicast: 0, created_at }] = *answers else {
+    let [Accepted::New { seq, previous_multicast: 0, roster: 0, created_at }] = *answers else {
         panic!("{answers:?}");
     };
     assert_eq!(created_at, at(3));
