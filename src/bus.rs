@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain, posts};
-use crate::events;
+use crate::events::{self, shared};
 use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
@@ -33,6 +33,7 @@ pub(crate) async fn run(parts: Arc<Parts>, mut events: ClusterEvents) {
                 // is missing.
                 if let Some((room, _)) = parts.registry.mirror(&mesh) {
                     drain::request_all(&parts.delivery, &room);
+                    shared::catch_up(&parts.shared, &room);
                     let parts = Arc::clone(&parts);
                     let tasks = parts.life.tasks.clone();
                     tasks.spawn(async move { catch_up(&parts, &room).await });
@@ -106,6 +107,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
         BusMessage::RosterChanged { topic } => posts::changed(&parts.delivery, room, topic),
+        BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
     }
 }
 
@@ -127,7 +129,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
-        | BusMessage::RosterChanged { .. } => {}
+        | BusMessage::RosterChanged { .. }
+        | BusMessage::Shared(_) => {}
     }
 }
 

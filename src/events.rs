@@ -1,10 +1,14 @@
 //! Events: what the peers of a mesh are told of each other.
 //!
+//! - [`shared`]: what a mesh shares is otherwise
+//!
 //! One word for every feature: an [`Announcement`] is an event, the presence that it is
 //! about, and who is not told. Each node tells the sessions that it has; what carries an
 //! announcement to the other nodes is the frame of whoever makes it. Called by
 //! [`presence`](crate::presence) and [`bus`](crate::bus); an event must never cost a
 //! reader its socket.
+
+pub(crate) mod shared;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,10 +39,8 @@ pub(crate) fn announcement(
 /// is told the newest of each kind about each presence, as far as there is room for
 /// events.
 pub(crate) fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Arc::new(Subject {
-        about: announcement.about.clone(),
-        event: announcement.event.event.clone(),
-    });
+    let subject = Subject::new(announcement.about.as_str(), announcement.event.event.clone());
+    let subject = Arc::new(subject);
     let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
     let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
     for (session, _) in room.sessions() {

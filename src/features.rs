@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`]). Called by
+//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
 mod audit;
@@ -20,8 +20,11 @@ mod moderators;
 mod on_behalf;
 mod paging;
 mod presence;
+mod shapes;
+mod state;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::time::Instant;
 
@@ -31,8 +34,10 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, Disconnect, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    MessageStatus, SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Unasked, Unban,
+    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
+    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave,
+    TopicList, TopicMarkRead, TopicMembers, Unasked, Unban,
 };
 use crate::rates::cost;
 
@@ -42,18 +47,30 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListState => state::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     SetProfile => presence::say, |_, _| 4;
+    SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    TopicCreate => topics::create, |_, _| 50;
+    TopicHistory => topics::history, |_, _| 20;
+    TopicInvite => topics::invite, |_, _| 10;
+    TopicJoin => topics::join, |_, _| 10;
+    TopicLeave => topics::leave, |_, _| 10;
+    TopicList => topics::list, |_, _| 20;
+    TopicMarkRead => topics::mark_read, |_, _| 4;
+    TopicMembers => topics::members, |_, _| 20;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
 };
 

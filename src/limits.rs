@@ -122,6 +122,22 @@ pub const SOCKET_WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// reads those that it needs again.
 pub const ROSTERS_MAX: usize = 1024;
 
+/// What a topic is about, in bytes. Longer: refused as `invalid_argument`.
+pub const TOPIC_DESCRIPTION_BYTES_MAX: usize = 4096;
+
+/// A sealed topic key, in base64. Longer: refused as `invalid_argument`.
+pub const SEAL_BYTES_MAX: usize = 4096;
+
+/// Members for whom a key that is made here is sealed at once, beside its topic's maker.
+/// More: a member that has it seals it for them.
+pub const TOPIC_SEALS_MAX: usize = 1000;
+
+/// Posts of one `topic_history` that names no limit.
+pub const HISTORY_POSTS: i64 = 50;
+
+/// Posts of one `topic_history`. More are asked for: so many come.
+pub const HISTORY_POSTS_MAX: i64 = 200;
+
 /// Names that one post may mention. More: the first count.
 pub const MENTIONS_MAX: usize = 16;
 
@@ -192,6 +208,37 @@ pub const CANDIDATES_MAX: usize = 8;
 /// Hex digits with which a key's beginning may stand for it where somebody is
 /// removed. Fewer: it is taken for a name only.
 pub const KEY_PREFIX_DIGITS_MIN: usize = 8;
+
+// ---- What a mesh shares ------------------------------------------------------
+
+/// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
+pub const VALUE_BYTES_MAX: usize = 32 * 1024;
+
+/// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
+pub const SHARED_NAME_BYTES_MAX: usize = 256;
+
+/// Rows of each kind that a mesh keeps. More: refused as `quota`.
+pub const SHARED_ROWS_MAX: i64 = 10_000;
+
+/// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
+pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Things of one mesh of which a node remembers that it has told of them, since it last
+/// read them. More: it reads them again.
+pub const SHARED_TOLD_MAX: usize = 4096;
+
+/// Changes that a node reads at once to make up for lost events. More: it reads on.
+pub const SHARED_CHANGES_READ: i64 = 256;
+
+/// How long what was removed is remembered for nodes that missed it. Longer: they
+/// show it until they restart.
+pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
+
+/// Writes to shared state that wait for their commit. More: whoever asks waits.
+pub const STATE_QUEUE_MAX: usize = 1024;
+
+/// Writes to shared state of one transaction. More: they go into the next.
+pub const STATE_BATCH_MAX: usize = 256;
 
 // ---- Accepting and delivering ----------------------------------------------
 

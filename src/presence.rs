@@ -27,6 +27,7 @@ use crate::clock::Timestamp;
 use crate::cluster::Cluster;
 use crate::config::PresenceConfig;
 use crate::delivery;
+use crate::events::shared;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
@@ -47,6 +48,8 @@ pub(crate) struct Parts {
     pub writer: PresenceWriter,
     /// The way of mail to whom a change concerns.
     pub delivery: Arc<delivery::Parts>,
+    /// How changes of what a mesh shares are told.
+    pub shared: Arc<shared::Parts>,
     pub metrics: Arc<Metrics>,
     pub life: Arc<Life>,
     /// Counts what changes about members: a hello that read them before looks

@@ -11,6 +11,8 @@ pub mod delivery;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
+pub mod state;
+pub mod topics;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,6 +37,16 @@ pub use moderation::{
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
+};
+pub use state::{
+    DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
+    StateValue,
+};
+pub use topics::{
+    KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
+    TopicJoin, TopicLeave, TopicList, TopicListResponse, TopicListed, TopicMarkRead,
+    TopicMemberListed, TopicMembers, TopicMembersResponse, TopicNamed, TopicPosted, TopicRole,
+    Visibility,
 };
 
 /// The only protocol version there is.
@@ -85,6 +97,8 @@ pub enum ServerMessage {
     Error(ErrorFrame),
     /// A message or a system event.
     Push(Box<Push>),
+    /// A value of the shared state is otherwise.
+    StateChange(Box<StateChange>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.
@@ -98,15 +112,18 @@ pub struct ErrorFrame {
     /// The `id` of the send it answers, if it answers one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// `capacity` only: the mesh's cap.
+    /// `capacity`: the mesh's cap; `quota`: how much the mesh may keep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// `capacity` only: sockets open now.
+    /// `capacity`: sockets open now; `quota`: how much there would be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u32>,
     /// When a retry may help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// `conflict`: what stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<Box<serde_json::Value>>,
 }
 
 impl ErrorFrame {

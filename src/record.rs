@@ -3,10 +3,13 @@
 //!
 //! A record only says; who changes it, [`presence`](crate::presence) knows.
 
+mod shared;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::shared::{Shared, SharedChange};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
 use crate::protocol::{Group, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};

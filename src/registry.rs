@@ -9,6 +9,7 @@ mod directory;
 pub mod order;
 mod reading;
 mod room;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -198,6 +199,8 @@ async fn read(
     // Sessions here read what is up to it from the store; their own positions
     // may be far behind it.
     room.skip_to(newest, || {});
+    // Whoever comes now reads what is shared; later changes are told.
+    room.shared_is_read(newest);
     Ok(())
 }
 

@@ -13,6 +13,7 @@
 //!   inside a transaction.
 
 mod audit;
+mod author;
 mod bans;
 pub mod chain;
 mod columns;
@@ -27,14 +28,18 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 pub mod sqlite;
+mod states;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod topic_mail;
 mod topics;
+mod usage;
 
 use std::sync::Arc;
 
 pub use self::audit::*;
+pub use self::author::*;
 pub use self::bans::*;
 pub use self::database::*;
 pub use self::envelopes::*;
@@ -45,8 +50,11 @@ pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::states::*;
 pub use self::tidings::*;
+pub use self::topic_mail::*;
 pub use self::topics::*;
+pub use self::usage::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +77,9 @@ pub enum StoreError {
     /// What the call is about does not exist.
     #[error("{0}")]
     NotFound(String),
+    /// A bound of what a mesh may keep would be passed. Nothing was done.
+    #[error(transparent)]
+    Full(Full),
 }
 
 impl StoreError {
@@ -109,6 +120,10 @@ pub struct Stores {
     pub invites: Arc<dyn Invites>,
     /// Topics, as delivery sees them.
     pub topic_mail: Arc<dyn TopicMail>,
+    /// Topics, as their members see them.
+    pub topics: Arc<dyn Topics>,
+    /// Shared state.
+    pub states: Arc<dyn States>,
 }
 
 impl Stores {
@@ -127,7 +142,9 @@ impl Stores {
             + AuditTrail
             + Meshes
             + Invites
-            + TopicMail,
+            + States
+            + TopicMail
+            + Topics,
     {
         Self {
             database: database.clone(),
@@ -141,7 +158,9 @@ impl Stores {
             audit: database.clone(),
             meshes: database.clone(),
             invites: database.clone(),
-            topic_mail: database,
+            states: database.clone(),
+            topic_mail: database.clone(),
+            topics: database,
         }
     }
 }

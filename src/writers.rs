@@ -6,10 +6,14 @@
 //! [`presence`](crate::presence) and [`admission`](crate::admission); run by
 //! [`app`](crate::app).
 //!
+//! - [`batches`]: a queue whose callers wait for what became of their item
 //! - [`group_commit`]: many sends, one transaction
 //! - [`confirmations`]: deliveries that their peers are done with
 //! - [`presences`]: rows of presences that begin or change
+//! - [`states`]: shared state
 
+pub(crate) mod batches;
 pub(crate) mod confirmations;
 pub(crate) mod group_commit;
 pub(crate) mod presences;
+pub(crate) mod states;

@@ -102,3 +102,18 @@ create table notification (
 
 create unique index notification_unique on notification (message_id, recipient_member_id);
 create index notification_recipient_idx on notification (recipient_member_id, created_at);
+
+create trigger topic_usage_insert after insert on topic begin
+    insert into usage (mesh_id, kind, rows, bytes)
+    values (new.mesh_id, 'topics', 1,
+        octet_length(new.name) + coalesce(octet_length(new.description), 0))
+    on conflict (mesh_id, kind) do update
+    set rows = rows + excluded.rows, bytes = bytes + excluded.bytes;
+end;
+
+create trigger topic_usage_delete after delete on topic begin
+    update usage
+    set rows = rows - 1,
+        bytes = bytes - octet_length(old.name) - coalesce(octet_length(old.description), 0)
+    where mesh_id = old.mesh_id and kind = 'topics';
+end;

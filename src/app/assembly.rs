@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::Cluster;
 use crate::config::{Config, Deployment, StoreConfig};
+use crate::events::shared;
 use crate::http::HttpState;
 use crate::http::admin::Admin;
 use crate::jobs::sample::Sampler;
@@ -29,6 +30,7 @@ use crate::vitals::Vitals;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
+use crate::writers::states::{self, StateWrites};
 use crate::{admission, delivery, features, presence};
 
 /// The tasks that write, which end last.
@@ -67,8 +69,15 @@ pub(crate) fn assemble(
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
     });
-    start_leaders(lanes, openings, &stores, &delivery, &writers);
+    let (states, state_writes) = states::writer();
+    let gathered = Gathered { lanes, openings, state_writes };
+    start_leaders(gathered, &stores, &delivery, &writers);
     let registry = Arc::new(Registry::default());
+    let shared = Arc::new(shared::Parts {
+        states: Arc::clone(&stores.states),
+        cluster: Arc::clone(&cluster),
+        life: Arc::clone(&life),
+    });
     let presence = Arc::new(presence::Parts {
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
@@ -77,6 +86,7 @@ pub(crate) fn assemble(
         registry: Arc::clone(&registry),
         writer,
         delivery: Arc::clone(&delivery),
+        shared: Arc::clone(&shared),
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
         member_changes: AtomicU64::new(0),
@@ -100,6 +110,7 @@ pub(crate) fn assemble(
         presence: Arc::clone(&presence),
         cluster: Arc::clone(&cluster),
         confirmations: Arc::clone(&confirmations),
+        states,
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
         verifying: Arc::clone(&verifying),
@@ -134,10 +145,16 @@ pub(crate) fn assemble(
     (node, writers)
 }
 
-/// The writers that peers wait for: sends and new presences.
-fn start_leaders(
+/// What the writers read.
+struct Gathered {
     lanes: Vec<CommitLane<delivery::send::PendingSend>>,
     openings: Openings,
+    state_writes: StateWrites,
+}
+
+/// The writers that peers wait for: sends, new presences, shared state.
+fn start_leaders(
+    Gathered { lanes, openings, state_writes }: Gathered,
     stores: &Stores,
     parts: &delivery::Parts,
     Writers { tasks, stop }: &Writers,
@@ -148,9 +165,13 @@ fn start_leaders(
         let lane = group_commit::run(lane, store, metrics, parts.config.quotas, stop.clone());
         supervisor.spawn(tasks, "the writer of sends", lane);
     }
-    let (store, stop) = (Arc::clone(&stores.presences), stop.clone());
+    let (store, ends) = (Arc::clone(&stores.presences), stop.clone());
     supervisor.spawn(tasks, "the writer of new presences", async move {
-        presences::run_openings(openings, &*store, stop).await;
+        presences::run_openings(openings, &*store, ends).await;
+    });
+    let (store, ends) = (Arc::clone(&stores.states), stop.clone());
+    supervisor.spawn(tasks, "the writer of shared state", async move {
+        states::run(state_writes, &*store, ends).await;
     });
 }
 

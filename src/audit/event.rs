@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::canonical_json;
 use crate::auth::push_string;
-use crate::id::{Key, MessageId};
+use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
 use crate::protocol::{Group, Priority};
@@ -84,6 +84,35 @@ pub enum AuditEvent {
         /// Under which key; the value is nobody's business.
         key: String,
     },
+    /// A shared state value was removed.
+    StateRemoved {
+        /// Its key.
+        key: String,
+    },
+    /// A topic was made.
+    TopicCreated {
+        /// The topic.
+        topic: TopicId,
+        /// Its name, if everybody may see it.
+        name: Option<String>,
+    },
+    /// A member joined a topic.
+    TopicJoined {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member left a topic.
+    TopicLeft {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member may join a topic that is not public.
+    TopicInvited {
+        /// The topic.
+        topic: TopicId,
+        /// Who is invited.
+        member: MemberId,
+    },
 }
 
 impl AuditEvent {
@@ -101,6 +130,11 @@ impl AuditEvent {
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StateRemoved { .. } => "state_removed",
+            Self::TopicCreated { .. } => "topic_created",
+            Self::TopicJoined { .. } => "topic_joined",
+            Self::TopicLeft { .. } => "topic_left",
+            Self::TopicInvited { .. } => "topic_invited",
         }
     }
 
@@ -135,7 +169,14 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } => json!({"key": key}),
+            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::TopicCreated { topic, name: Some(name) } => {
+                json!({"name": name, "topicId": topic})
+            }
+            Self::TopicCreated { topic, name: None }
+            | Self::TopicJoined { topic }
+            | Self::TopicLeft { topic } => json!({"topicId": topic}),
+            Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
         }
     }
 

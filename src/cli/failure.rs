@@ -107,6 +107,7 @@ fn code_of(error: &anyhow::Error) -> &'static str {
         Some(StoreError::Broken(_)) => "store_broken",
         Some(StoreError::Conflict(_)) => "conflict",
         Some(StoreError::NotFound(_)) => "not_found",
+        Some(StoreError::Full(_)) => "quota",
         None if error.chain().any(|cause| cause.is::<io::Error>()) => "io",
         None => "failed",
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId, TopicId};
 use crate::protocol::{Push, Said, Status, SystemEvent};
-use crate::record::PresenceRecord;
+use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub enum BusMessage {
         /// The topic.
         topic: TopicId,
     },
+    /// Something that the mesh shares is otherwise now.
+    Shared(Box<SharedChange>),
 }
 
 /// A message for everyone that its target names.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
@@ -15,8 +16,9 @@ use crate::protocol::{Ack, Answer, ErrorFrame, RequestId, ServerMessage, Unasked
 use crate::rates::Rates;
 use crate::registry::Room;
 use crate::session::Session;
-use crate::store::{StoreError, Stores};
+use crate::store::{Author, Full, StoreError, Stores};
 use crate::writers::confirmations::Confirmations;
+use crate::writers::states::StateWriter;
 
 /// What is left to do for a request. In a box of its own: what requests need
 /// while they run would else be a part of every socket's task, for as long as
@@ -29,6 +31,8 @@ pub(crate) struct Parts {
     pub presence: Arc<presence::Parts>,
     pub cluster: Arc<dyn Cluster>,
     pub confirmations: Arc<Confirmations>,
+    /// The way of shared state to the disk.
+    pub states: StateWriter,
     pub rates: Arc<Rates>,
     pub metrics: Arc<Metrics>,
     /// The turn to walk an audit chain, of which there is one.
@@ -54,6 +58,30 @@ impl<'a> Context<'a> {
         req_id: Option<RequestId>,
     ) -> Self {
         Self { parts, room, session, req_id, afterwards: Mutex::default() }
+    }
+
+    /// Whether a daemon asks: some of its answers have names of their own. What merely
+    /// visits under a daemon's channel is none.
+    pub(super) fn is_of_daemon(&self) -> bool {
+        let record = self.room.record(&self.session.presence);
+        !self.session.visitor && record.is_some_and(|record| record.is_daemon())
+    }
+
+    /// Who asks, as what is written names it.
+    pub(super) fn author(&self) -> Author {
+        let Self { room, session, .. } = self;
+        let member = room.member(&session.member);
+        let record = room.record(&session.presence);
+        let enrolled = member.map(|member| member.display_name.clone());
+        let called = record.map(|record| record.display_name.clone());
+        let member_name = enrolled.unwrap_or_else(|| "unknown".to_owned());
+        Author {
+            mesh: session.mesh.clone(),
+            member: session.member.clone(),
+            session_name: called.unwrap_or_else(|| member_name.clone()),
+            member_name,
+            presence: session.presence.clone(),
+        }
     }
 
     /// The answer that says no more than that it is done.
@@ -96,8 +124,11 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn say_error(&self, refusal: Refusal) {
-        let Refusal { code, message, retry_after_ms, .. } = refusal;
-        let error = ErrorFrame { retry_after_ms, ..ErrorFrame::new(code, message) };
+        let Refusal { code, message, retry_after_ms, numbers, present, .. } = refusal;
+        let (limit, current) = numbers.unzip();
+        let mut error = ErrorFrame::new(code, message);
+        (error.retry_after_ms, error.limit, error.current) = (retry_after_ms, limit, current);
+        error.present = present;
         let error = ServerMessage::Error(error);
         self.say(self.session.codec.encode(&error, self.req_id.as_ref()));
     }
@@ -114,6 +145,10 @@ pub(crate) struct Refusal {
     pub message: String,
     /// When a retry may help.
     pub retry_after_ms: Option<u64>,
+    /// The bound that is passed, and by what.
+    numbers: Option<(u32, u32)>,
+    /// What stands where something else was expected.
+    present: Option<Box<serde_json::Value>>,
     is_only_for_asked: bool,
     cause: Option<StoreError>,
 }
@@ -121,12 +156,34 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { code, message, retry_after_ms: None, is_only_for_asked: false, cause: None }
+        Self {
+            code,
+            message,
+            retry_after_ms: None,
+            numbers: None,
+            present: None,
+            is_only_for_asked: false,
+            cause: None,
+        }
     }
 
     /// The argument is none.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new("invalid_argument", message)
+    }
+
+    /// A bound of what a mesh may keep is passed.
+    pub(crate) fn full(full: &Full) -> Self {
+        let in_unit = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+        let (limit, current) = full.numbers();
+        let numbers = Some((in_unit(limit), in_unit(current)));
+        Self { numbers, ..Self::new("quota", full.to_string()) }
+    }
+
+    /// Something else stands there than was expected: this.
+    pub(crate) fn conflict<T: Serialize>(message: impl Into<String>, present: &T) -> Self {
+        let present = serde_json::to_value(present).ok().map(Box::new);
+        Self { present, ..Self::new("conflict", message) }
     }
 
     /// Older brokers did not refuse so: only a request with an id is told, whatever
@@ -149,6 +206,9 @@ impl Refusal {
 /// The store is away: the sentence that says so.
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
+        if let StoreError::Full(full) = &error {
+            return Self::full(full);
+        }
         let is_retryable = error.is_retryable();
         let code = if is_retryable { "unavailable" } else { "internal" };
         let text = "the broker's database did not answer; try again in a few seconds";

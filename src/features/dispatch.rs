@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::context::{Context, Refusal, Work};
 use crate::codec::Asked;
 use crate::limits;
-use crate::protocol::{Ask, Unasked};
+use crate::protocol::{Answer, Ask, Unasked};
 use crate::rates::cost;
 use crate::session::Session;
 
@@ -20,12 +20,8 @@ use crate::session::Session;
 pub(super) type Cost<R> = fn(&R, usize) -> u32;
 
 /// The function that answers a request.
-pub(super) type Handler<R> = for<'a> fn(
-    &'a Context<'a>,
-    R,
-) -> Pin<
-    Box<dyn Future<Output = Result<<R as Ask>::Answer, Refusal>> + Send + 'a>,
->;
+pub(super) type Handler<R, A> =
+    for<'a> fn(&'a Context<'a>, R) -> Pin<Box<dyn Future<Output = Result<A, Refusal>> + Send + 'a>>;
 
 #[derive(Clone, Copy)]
 pub(super) enum Turn {
@@ -43,34 +39,61 @@ pub(super) struct Entry {
     pub(super) begin: for<'a> fn(Context<'a>, &Asked<'_>) -> Option<Work<'a>>,
 }
 
-/// The list of requests: `Struct => handler, cost` and, for long work, `beside`.
+/// The list of requests: `Struct => handler, cost` and, for long work, `beside`; where
+/// daemons wait for an answer of another type, `daemon` and the handler that gives it.
 macro_rules! requests {
-    ($($ask:ident => $handler:path, $cost:expr $(, $turn:ident)?;)*) => {
+    ($($ask:ident => $handler:path, $cost:expr $(, $how:ident $($other:path)?)?;)*) => {
         &[$($crate::features::dispatch::Entry {
             kind: <$ask as $crate::protocol::Ask>::TYPE,
             begin: |context, asked| {
-                let turn = $crate::features::dispatch::requests!(@turn $($turn)?);
-                $crate::features::dispatch::begin::<$ask>(
-                    context,
-                    asked,
-                    $cost,
-                    |context, ask| Box::pin($handler(context, ask)),
-                    turn,
+                $crate::features::dispatch::requests!(
+                    @begin context, asked, $ask, $handler, $cost $(, $how $($other)?)?
                 )
             },
         }),*]
     };
-    (@turn) => { $crate::features::dispatch::Turn::InTurn };
-    (@turn beside) => { $crate::features::dispatch::Turn::Beside };
+    (@begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr) => {
+        $crate::features::dispatch::requests!(
+            @in InTurn, $context, $asked, $ask, $handler, $cost
+        )
+    };
+    (@begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr, beside) => {
+        $crate::features::dispatch::requests!(
+            @in Beside, $context, $asked, $ask, $handler, $cost
+        )
+    };
+    (
+        @begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr,
+        daemon $other:path
+    ) => {
+        if $context.is_of_daemon() {
+            $crate::features::dispatch::requests!(
+                @in InTurn, $context, $asked, $ask, $other, $cost
+            )
+        } else {
+            $crate::features::dispatch::requests!(
+                @in InTurn, $context, $asked, $ask, $handler, $cost
+            )
+        }
+    };
+    (@in $turn:ident, $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr) => {
+        $crate::features::dispatch::begin::<$ask, _>(
+            $context,
+            $asked,
+            $cost,
+            |context, ask| Box::pin($handler(context, ask)),
+            $crate::features::dispatch::Turn::$turn,
+        )
+    };
 }
 pub(super) use requests;
 
 /// Reads a request and begins to answer it.
-pub(super) fn begin<'a, R: Ask>(
+pub(super) fn begin<'a, R: Ask, A: Answer>(
     context: Context<'a>,
     asked: &Asked<'_>,
     cost: Cost<R>,
-    handler: Handler<R>,
+    handler: Handler<R, A>,
     turn: Turn,
 ) -> Option<Work<'a>> {
     let ask = match read::<R>(asked) {
@@ -97,7 +120,7 @@ pub(super) fn read<R: DeserializeOwned>(asked: &Asked<'_>) -> Result<R, Refusal>
     asked.read().map_err(|reason| Refusal::invalid(format!("{}: {reason}", asked.kind())))
 }
 
-async fn answer<R: Ask>(context: Context<'_>, ask: R, handler: Handler<R>) {
+async fn answer<R: Ask, A: Answer>(context: Context<'_>, ask: R, handler: Handler<R, A>) {
     let result = handler(&context, ask).await;
     context.settle(R::UNASKED, result);
     if let Some(work) = context.take_afterwards() {
@@ -105,7 +128,7 @@ async fn answer<R: Ask>(context: Context<'_>, ask: R, handler: Handler<R>) {
     }
 }
 
-fn answer_beside<R: Ask>(context: &Context<'_>, ask: R, handler: Handler<R>) {
+fn answer_beside<R: Ask, A: Answer>(context: &Context<'_>, ask: R, handler: Handler<R, A>) {
     let (parts, room) = (Arc::clone(context.parts), Arc::clone(context.room));
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
     let tasks = parts.life.tasks.clone();

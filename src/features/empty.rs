@@ -1,5 +1,5 @@
 //! Questions that older brokers answered and this one has nothing to say to: it
-//! keeps no shared state, memory, skills, tasks or topics. Clients wait seconds for
+//! keeps no memory, skills, tasks or topics. Clients wait seconds for
 //! an answer, some of them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
@@ -23,19 +23,11 @@ pub(super) type Question = (&'static str, &'static str, fn(&Named) -> Value);
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Named {
     #[serde(default)]
-    key: Value,
-    #[serde(default)]
     topic: Value,
 }
 
 /// All of them.
-const QUESTIONS: [Question; 24] = [
-    (
-        "get_state",
-        "state_result",
-        |named| json!({ "key": named.key, "value": null, "updatedBy": "", "updatedAt": "" }),
-    ),
-    ("list_state", "state_list", |_| json!({ "entries": [] })),
+const QUESTIONS: [Question; 19] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
@@ -44,17 +36,6 @@ const QUESTIONS: [Question; 24] = [
     ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
     ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
-    ("topic_list", "topic_list_response", |_| json!({ "topics": [] })),
-    (
-        "topic_members",
-        "topic_members_response",
-        |named| json!({ "topic": named.topic, "members": [] }),
-    ),
-    (
-        "topic_history",
-        "topic_history_response",
-        |named| json!({ "topic": named.topic, "messages": [] }),
-    ),
     ("apikey_list", "apikey_list_response", |_| json!({ "keys": [] })),
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
     ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),
@@ -73,10 +54,8 @@ const QUESTIONS: [Question; 24] = [
 ];
 
 /// Daemons wait for names of their own.
-const OF_DAEMONS: [Question; 2] = [
-    (QUESTIONS[0].0, "state_value", |_| json!({ "state": null })),
-    (QUESTIONS[2].0, "memory_recall_result", |_| json!({ "matches": [] })),
-];
+const OF_DAEMONS: [Question; 1] =
+    [(QUESTIONS[0].0, "memory_recall_result", |_| json!({ "matches": [] }))];
 
 /// The question of that type.
 pub(super) fn find(kind: &str) -> Option<&'static Question> {
@@ -95,10 +74,8 @@ pub(super) fn begin<'a>(
     };
     Some(Box::pin(async move {
         if pays(&context, cost::OF_NOISE).await {
-            let record = context.room.record(&context.session.presence);
-            let is_daemon = record.is_some_and(|record| record.is_daemon());
             let of_daemons = || OF_DAEMONS.iter().find(|other| other.0 == question.0);
-            let own = is_daemon.then(of_daemons).flatten();
+            let own = context.is_of_daemon().then(of_daemons).flatten();
             let (_, kind, fields) = own.unwrap_or(question);
             let (codec, req_id) = (context.session.codec, context.req_id.as_ref());
             context.say(codec.encode_fields(kind, &fields(&named), req_id));
@@ -121,6 +98,6 @@ mod tests {
 
     #[test]
     fn daemons_have_names_of_their_own_for_questions_that_all_may_ask() {
-        assert_eq!(OF_DAEMONS.map(|question| question.0), ["get_state", "recall"]);
+        assert_eq!(OF_DAEMONS.map(|question| question.0), ["recall"]);
     }
 }

@@ -64,6 +64,74 @@ pub(super) fn page<K: Serialize, I, T: Serialize>(
     Page { rows, cursor: None }
 }
 
+/// A list that is read from the store some rows at a time, as far as one answer holds:
+/// the number of rows follows from how long those before were.
+pub(super) struct Listing<K, T, F> {
+    position: F,
+    after: Option<K>,
+    rows: Vec<T>,
+    budget: Budget,
+    limit: i64,
+    state: Progress,
+}
+
+/// How far a listing is.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    /// There may be more, and room for it.
+    Goes,
+    /// The store has no more.
+    Ended,
+    /// There is no more room.
+    Full,
+}
+
+/// Rows that are read first.
+const FIRST_ROWS: i64 = 64;
+/// Rows that are read at once however short they are.
+const ROWS_MAX: i64 = 1024;
+
+impl<K: Clone + Serialize, T: Serialize, F: Fn(&T) -> K> Listing<K, T, F> {
+    /// A list that goes on after that position.
+    pub(super) fn after(after: Option<K>, position: F) -> Self {
+        let (rows, budget) = (Vec::new(), Budget::default());
+        Self { position, after, rows, budget, limit: FIRST_ROWS, state: Progress::Goes }
+    }
+
+    /// After which position to read how many rows, as long as more fit.
+    pub(super) fn next(&self) -> Option<(Option<K>, i64)> {
+        (self.state == Progress::Goes).then(|| (self.after.clone(), self.limit))
+    }
+
+    /// Takes what was read.
+    pub(super) fn take(&mut self, found: impl IntoIterator<Item = T>) {
+        let mut count = 0;
+        for row in found {
+            count += 1;
+            if !self.budget.takes(value_bytes(&row)) {
+                self.state = Progress::Full;
+                return;
+            }
+            self.after = Some((self.position)(&row));
+            self.rows.push(row);
+        }
+        if count < self.limit {
+            self.state = Progress::Ended;
+            return;
+        }
+        let each = self.budget.0 / self.rows.len().max(1) + 1;
+        let fit = ROWS_BYTES_MAX.saturating_sub(self.budget.0) / each + 1;
+        self.limit = i64::try_from(fit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+    }
+
+    /// The answer's rows.
+    pub(super) fn page(self) -> Page<T> {
+        let is_cut = self.state == Progress::Full;
+        let cursor = self.after.filter(|_| is_cut).map(|after| to_cursor(&after));
+        Page { rows: self.rows, cursor }
+    }
+}
+
 /// A position as clients carry it; they do not look inside.
 pub(super) fn to_cursor<K: Serialize>(position: &K) -> String {
     let text = serde_json::to_vec(position).unwrap_or_default();
@@ -102,6 +170,28 @@ mod tests {
         }
         assert_eq!(seen, rows);
         assert_eq!(pages, 4);
+    }
+
+    #[test]
+    fn a_listing_reads_until_the_answer_is_full_and_goes_on_from_there() {
+        let stored: Vec<String> = (0..3_000).map(|n| format!("{n:0>400}")).collect();
+        let (mut after, mut seen, mut reads) = (None, Vec::new(), 0);
+        loop {
+            let mut listing = Listing::after(after.take(), Clone::clone);
+            while let Some((after, limit)) = listing.next() {
+                reads += 1;
+                let rest = stored.iter().filter(|row| after.as_ref().is_none_or(|last| *row > last));
+                let limit = usize::try_from(limit).expect("positive");
+                listing.take(rest.take(limit).cloned().collect::<Vec<_>>());
+            }
+            let page = listing.page();
+            assert!(value_bytes(&page.rows) <= limits::ANSWER_BYTES_MAX);
+            seen.extend(page.rows);
+            let Some(cursor) = page.cursor else { break };
+            after = from_cursor::<String>(Some(&cursor)).expect("its own");
+        }
+        assert_eq!(seen, stored);
+        assert!(reads < 12, "{reads}");
     }
 
     #[test]

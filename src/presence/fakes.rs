@@ -13,6 +13,7 @@ use crate::cluster::bus::BusMessage;
 use crate::cluster::{Cluster, MockCluster};
 use crate::config::Config;
 use crate::delivery;
+use crate::events::shared;
 use crate::id::PresenceId;
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
@@ -82,6 +83,11 @@ pub(crate) fn parts(
     let (topics, bus) = (Arc::clone(&stores.topic_mail), Arc::clone(&cluster));
     let (delivery, _lane) = delivery::testing::parts(message, members, mail, topics, bus);
     let (writer, openings) = PresenceWriter::new();
+    let shared = shared::Parts {
+        states: Arc::clone(&stores.states),
+        cluster: Arc::clone(&cluster),
+        life: Arc::clone(&delivery.life),
+    };
     let parts = Parts {
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
@@ -89,6 +95,7 @@ pub(crate) fn parts(
         cluster,
         registry: Arc::default(),
         writer,
+        shared: Arc::new(shared),
         metrics: Arc::clone(&delivery.metrics),
         life: Arc::clone(&delivery.life),
         delivery: Arc::new(delivery),

@@ -3,6 +3,7 @@
 mod members;
 mod multicasts;
 mod rosters;
+mod shared;
 mod state;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};
+use super::told::Told;
 use crate::clock::Timestamp;
 use crate::cluster::Multicast;
 use crate::id::{Key, MemberId, MeshId, PresenceId, TopicId};
@@ -44,6 +46,10 @@ pub struct Room {
     looks: AtomicBool,
     /// Who is in the topics that were posted to of late. Locked with no other.
     rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
+    /// What the sessions here were told of shared things. Locked before `state`.
+    told: Mutex<Told>,
+    /// How often it was asked to read what changed since the last reading began.
+    catch_ups: AtomicU64,
 }
 
 #[derive(Default)]
@@ -130,6 +136,8 @@ impl Room {
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
             rosters: Mutex::default(),
+            told: Mutex::default(),
+            catch_ups: AtomicU64::new(0),
         }
     }
 

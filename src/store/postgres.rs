@@ -11,6 +11,7 @@
 //! Text cannot hold NUL here: it is stored as U+FFFD.
 
 pub(super) mod chain;
+pub(super) mod change;
 mod changes;
 mod claim;
 pub(super) mod error;

@@ -15,6 +15,7 @@
 //! which costs more than to run it (`sqlite3ExprIsInteger` in its source).
 
 pub(super) mod chain;
+pub(super) mod change;
 mod claim;
 pub(super) mod connection;
 pub(super) mod error;

@@ -70,6 +70,8 @@ pub(crate) struct MockStores {
     pub(crate) meshes: MockMeshes,
     pub(crate) invites: MockInvites,
     pub(crate) topic_mail: MockTopicMail,
+    pub(crate) topics: MockTopics,
+    pub(crate) states: MockStates,
 }
 
 impl MockStores {
@@ -92,6 +94,8 @@ impl MockStores {
             meshes: Arc::new(self.meshes),
             invites: Arc::new(self.invites),
             topic_mail: Arc::new(self.topic_mail),
+            topics: Arc::new(self.topics),
+            states: Arc::new(self.states),
         }
     }
 }

@@ -1,136 +1,300 @@
-//! Topics as delivery sees them: who may post, for whom a post is, what was missed.
+//! Topics, as their members see them: which there are, who is in them, what was said.
 //!
-//! What was said in a topic and who is in it as members ask for it is
-//! [`forum`](super::forum).
+//! How a post comes to its readers is in [`topic_mail`](super::topic_mail).
 
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
-use std::collections::HashMap;
-
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, TopicId};
+use crate::id::{Key, MemberId, MeshId, MessageId, TopicId};
+use crate::protocol::{KeyMaker, TopicRole, Visibility};
 use crate::store::columns::Columns;
-use crate::store::{Result, StoredEnvelope};
+use crate::store::{Author, Result};
 
-/// Topics as delivery sees them.
+/// Topics, as their members see them.
 #[cfg_attr(test, mockall::automock)]
 #[async_trait]
-pub trait TopicMail: Send + Sync + 'static {
-    /// The topic of the mesh that a member names, by id or by name, to post to it.
-    async fn addressed(
+pub trait Topics: Send + Sync + 'static {
+    /// The topic that a member names by id, archived or not, or by name.
+    async fn find(
         &self,
         mesh: &MeshId,
         named: &str,
         member: &MemberId,
-    ) -> Result<Option<AddressedTopic>>;
+    ) -> Result<Option<TopicState>>;
 
-    /// Who is in a topic.
-    async fn roster(&self, mesh: &MeshId, topic: &TopicId) -> Result<Option<Roster>>;
+    /// Makes a topic with its author as lead, or finds the one of that name. The author
+    /// joins one that is there if it may.
+    async fn create(&self, now: Timestamp, author: &Author, new: &NewTopic)
+    -> Result<CreatedTopic>;
 
-    /// Posts after that position in the topics that a member is in, its own ones too,
-    /// oldest first.
-    async fn posts_after(
+    /// Topics that the member sees and that are not archived, by name, those after
+    /// `after`, at most `limit`.
+    async fn list<'a>(
         &self,
         mesh: &MeshId,
         member: &MemberId,
-        after: i64,
-        limit: u32,
-    ) -> Result<Vec<TopicPost>>;
+        after: Option<&'a str>,
+        limit: i64,
+    ) -> Result<Vec<TopicSummary>>;
 
-    /// From where a member that was away goes on: a position before the oldest post that
-    /// none of its connections has had. `None` if there is no such post.
-    async fn missed_since(&self, mesh: &MeshId, member: &MemberId) -> Result<Option<i64>>;
+    /// The author joins; one that is in it stays as it is.
+    async fn join(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        role: TopicRole,
+    ) -> Result<Joining>;
 
-    /// Gives posts that other programs wrote their place in the mesh's order, each with
-    /// its audit row, at most so many; and marks as done what those programs queued for
-    /// topics. The last of their seqs, if there was a post.
-    async fn adopt(&self, now: Timestamp, mesh: &MeshId, limit: u32) -> Result<Option<i64>>;
+    /// The author leaves; whether it was in it.
+    async fn leave(&self, now: Timestamp, author: &Author, topic: &TopicId) -> Result<bool>;
 
-    /// Deletes posts that are older than that, at most so many; says how many.
-    async fn expire_posts(&self, before: Timestamp, limit: i64) -> Result<u64>;
+    /// Lets a member join a topic that is not public.
+    async fn invite(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        member: &MemberId,
+    ) -> Result<()>;
+
+    /// A member has read the topic up to now.
+    async fn mark_read(&self, now: Timestamp, topic: &TopicId, member: &MemberId) -> Result<()>;
+
+    /// Who is in a topic, by name and id, those after `after`, at most `limit`.
+    async fn members<'a>(
+        &self,
+        topic: &TopicId,
+        after: Option<&'a (String, MemberId)>,
+        limit: i64,
+    ) -> Result<Vec<TopicMember>>;
+
+    /// What was said, newest first, before a post of the topic, at most `limit`.
+    async fn history<'a>(
+        &self,
+        topic: &TopicId,
+        before: Option<&'a MessageId>,
+        limit: i64,
+    ) -> Result<Vec<HistoryPost>>;
 }
 
-/// A topic that somebody posts to.
+/// A topic, and the asker in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressedTopic {
+pub struct TopicState {
     /// Its id.
     pub id: TopicId,
     /// Its name.
     pub name: String,
-    /// Whether everybody in the mesh sees it.
-    pub is_public: bool,
-    /// Whether the asker is in it.
-    pub is_member: bool,
-    /// The version of its roster.
-    pub roster: i64,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// As what the asker is in it, if it is.
+    pub role: Option<TopicRole>,
 }
 
-/// Who is in a topic, as of a version that grows with every change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Roster {
-    /// The version.
-    pub version: i64,
-    /// Each member with the seq after which posts are for it.
-    pub members: HashMap<MemberId, i64>,
+/// A topic to make.
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    /// Its id, if there is none of that name.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// The public key that the topic's key is sealed with.
+    pub key_pubkey: String,
+    /// Who made the topic's key.
+    pub key_maker: KeyMaker,
+    /// The topic's key, sealed for members.
+    pub seals: Vec<TopicSeal>,
 }
 
-impl Roster {
-    /// Whether the post with that seq is for that member.
-    #[must_use]
-    pub fn includes(&self, member: &MemberId, seq: i64) -> bool {
-        self.members.get(member).is_some_and(|joined| seq > *joined)
+/// A topic's key, sealed for one member.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TopicSeal {
+    /// For whom.
+    pub member: MemberId,
+    /// The sender's public key and the sealed key, base64.
+    pub encrypted_key: String,
+    /// Base64.
+    pub nonce: String,
+}
+
+/// What is sealed is nobody's to read in a log.
+impl std::fmt::Debug for TopicSeal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "[a key sealed for {}]", self.member)
     }
 }
 
-/// A post as a topic keeps it.
-#[derive(Clone, Debug)]
-pub struct TopicPost {
-    /// The envelope, with what it says.
-    pub envelope: StoredEnvelope,
-    /// The topic's name.
-    pub topic: String,
-    /// 1: base64 of the text; 2: sealed with the topic's key.
-    pub body_version: i32,
+/// What [`Topics::create`] made or found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTopic {
+    /// Its id.
+    pub id: TopicId,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// Whether it was made now.
+    pub is_new: bool,
+    /// Who made its key, if it has one and that is known.
+    pub key_maker: Option<KeyMaker>,
+    /// What became of the author's joining it.
+    pub joining: Joining,
 }
 
-impl AddressedTopic {
-    /// A row of `topic` with `is_member`.
+/// What became of joining a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joining {
+    /// The member is in it now.
+    Joined,
+    /// The member was in it before.
+    Already,
+    /// The topic is not public, and no lead has invited the member.
+    NotInvited,
+}
+
+/// A topic in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// Its id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub description: Option<String>,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// How many are in it.
+    pub members: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A member of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicMember {
+    /// Its id.
+    pub id: MemberId,
+    /// Its key.
+    pub key: Key,
+    /// Its name.
+    pub name: String,
+    /// As what it is in it.
+    pub role: TopicRole,
+    /// Since when.
+    pub joined_at: Timestamp,
+    /// Up to when it has read.
+    pub last_read_at: Option<Timestamp>,
+}
+
+/// A post in a topic's history.
+#[derive(Clone, Debug)]
+pub struct HistoryPost {
+    /// Its id.
+    pub id: MessageId,
+    /// Who sent it.
+    pub sender: MemberId,
+    /// The key whose secret sealed it: the session's, else the member's.
+    pub sender_key: Key,
+    /// The sender's name.
+    pub sender_name: String,
+    /// As sent.
+    pub nonce: String,
+    /// As sent.
+    pub ciphertext: String,
+    /// 1: base64 of the text; 2: sealed with the topic's key.
+    pub body_version: i64,
+    /// What it answers.
+    pub reply_to_id: Option<MessageId>,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+}
+
+impl TopicState {
     pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
         Ok(Self {
             id: row.id("id")?,
             name: row.text("name")?,
-            is_public: row.str("visibility")? == "public",
-            is_member: row.flag("is_member")?,
-            roster: row.int("roster")?,
+            visibility: row.word("visibility", Visibility::parse)?,
+            role: row.optional_str("role")?.and_then(TopicRole::parse),
         })
     }
 }
 
-impl Roster {
-    /// The rows of a topic with its members; a topic without any has one row of none.
-    pub(in crate::store) fn read(rows: &[impl Columns]) -> Result<Option<Self>> {
-        let Some(first) = rows.first() else { return Ok(None) };
-        let mut roster = Self { version: first.int("roster")?, members: HashMap::new() };
-        for row in rows {
-            if let Some(member) = row.optional_id("member_id")? {
-                let joined = row.optional_int("joined_seq")?.unwrap_or_default();
-                roster.members.insert(member, joined);
-            }
-        }
-        Ok(Some(roster))
-    }
-}
-
-impl TopicPost {
-    /// A row of `topic_message` in the shape of the queue's, with `topic_name`.
-    pub(in crate::store) fn read(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
+impl TopicSummary {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
         Ok(Self {
-            envelope: StoredEnvelope::read(row, mesh)?,
-            topic: row.text("topic_name")?,
-            body_version: i32::try_from(row.int("body_version")?).unwrap_or(1),
+            id: row.id("id")?,
+            name: row.text("name")?,
+            description: row.optional_text("description")?,
+            visibility: row.word("visibility", Visibility::parse)?,
+            members: row.int("members")?,
+            created_at: row.time("created_at")?,
         })
+    }
+}
+
+impl TopicMember {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("member_id")?,
+            key: row.id("peer_pubkey")?,
+            name: row.text("display_name")?,
+            role: row.word("role", TopicRole::parse)?,
+            joined_at: row.time("joined_at")?,
+            last_read_at: row.optional_time("last_read_at")?,
+        })
+    }
+}
+
+impl HistoryPost {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            sender: row.id("sender_member_id")?,
+            sender_key: row.id("sender_key")?,
+            sender_name: row.text("sender_name")?,
+            nonce: row.text("nonce")?,
+            ciphertext: row.text("ciphertext")?,
+            body_version: row.int("body_version")?,
+            reply_to_id: row.optional_id("reply_to_id")?,
+            created_at: row.time("created_at")?,
+        })
+    }
+}
+
+/// What a change finds of the topic and its author's place in it.
+pub(in crate::store) struct Found {
+    pub(in crate::store) id: TopicId,
+    pub(in crate::store) visibility: Visibility,
+    pub(in crate::store) key_maker: Option<KeyMaker>,
+    is_member: bool,
+    is_invited: bool,
+}
+
+impl Found {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            id: row.id("id")?,
+            visibility: row.word("visibility", Visibility::parse)?,
+            key_maker: row.optional_str("key_made_by")?.and_then(KeyMaker::parse),
+            is_member: row.flag("is_member")?,
+            is_invited: row.flag("is_invited")?,
+        })
+    }
+
+    /// What is to become of its joining.
+    pub(in crate::store) fn joining(&self) -> Joining {
+        match self {
+            Self { is_member: true, .. } => Joining::Already,
+            Self { visibility: Visibility::Public, .. } | Self { is_invited: true, .. } => {
+                Joining::Joined
+            }
+            _ => Joining::NotInvited,
+        }
     }
 }

@@ -8,47 +8,45 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
 use crate::id::PresenceId;
 use crate::limits;
 use crate::store::{OpenPresence, PresenceChange, Presences, Result, StoreError};
+use crate::writers::batches::{self, Batches, Gathered, Sink};
 
 /// After the store refused.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Changes gather this long.
 const GATHER: Duration = Duration::from_millis(10);
 
-type Opening = (OpenPresence, oneshot::Sender<Result<i64>>);
-
 /// Where presences report.
 pub(crate) struct PresenceWriter {
-    openings: mpsc::Sender<Opening>,
+    openings: Batches<OpenPresence, i64>,
     changes: Mutex<HashMap<PresenceId, PresenceChange>>,
     wake: Notify,
 }
 
 /// The writer's end.
-pub(crate) struct Openings(mpsc::Receiver<Opening>);
+pub(crate) type Openings = Gathered<OpenPresence, i64>;
 
 impl PresenceWriter {
     /// A journal and what its writer reads.
     pub(crate) fn new() -> (Self, Openings) {
-        let (openings, receiver) = mpsc::channel(limits::PRESENCE_QUEUE_MAX);
+        let (openings, gathered) =
+            batches::batches(limits::PRESENCE_QUEUE_MAX, limits::PRESENCE_BATCH_MAX);
         let journal = Self { openings, changes: Mutex::default(), wake: Notify::new() };
-        (journal, Openings(receiver))
+        (journal, gathered)
     }
 
     /// Writes a presence that begins, with others that begin now; returns its
     /// multicast position.
     pub(crate) async fn open(&self, presence: OpenPresence) -> Result<i64> {
-        let gone = || StoreError::Unavailable("the node is stopping".to_owned());
-        let (reply, answer) = oneshot::channel();
-        self.openings.send((presence, reply)).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        self.openings.write(presence).await
     }
 
     /// Something changed about a presence. Merged with what is waiting.
@@ -160,54 +158,17 @@ pub(crate) async fn run_openings(
     store: &dyn Presences,
     stop: CancellationToken,
 ) {
-    let Openings(mut receiver) = openings;
-    let mut gathered = Vec::new();
-    loop {
-        let count = tokio::select! {
-            count = receiver.recv_many(&mut gathered, limits::PRESENCE_BATCH_MAX) => count,
-            () = stop.cancelled(), if !receiver.is_closed() => {
-                receiver.close();
-                continue;
-            }
-        };
-        if count == 0 {
-            return;
-        }
-        let (presences, replies): (Vec<_>, Vec<_>) = gathered.drain(..).unzip();
-        let opened = store.open(Timestamp::now(), &presences).await;
-        match opened {
-            Ok(positions) => {
-                let mut positions = positions.into_iter();
-                for reply in replies {
-                    let _ = reply.send(positions.next().ok_or_else(not_answered));
-                }
-            }
-            Err(error) if presences.len() == 1 || error.is_retryable() => {
-                for reply in replies {
-                    let _ = reply.send(Err(StoreError::Unavailable(error.to_string())));
-                }
-            }
-            Err(_) => open_one_by_one(store, &presences, replies).await,
-        }
-    }
+    batches::run(openings, &Opens(store), stop).await;
 }
 
-/// One that cannot be written costs the others nothing.
-async fn open_one_by_one(
-    store: &dyn Presences,
-    presences: &[OpenPresence],
-    replies: Vec<oneshot::Sender<Result<i64>>>,
-) {
-    for (presence, reply) in presences.iter().zip(replies) {
-        let opened = store.open(Timestamp::now(), std::slice::from_ref(presence)).await;
-        let position =
-            opened.and_then(|positions| positions.first().copied().ok_or_else(not_answered));
-        let _ = reply.send(position);
-    }
-}
+/// Opens presences, a batch at a time.
+struct Opens<'s>(&'s dyn Presences);
 
-fn not_answered() -> StoreError {
-    StoreError::Broken("the store did not answer for each presence".to_owned())
+#[async_trait]
+impl Sink<OpenPresence, i64> for Opens<'_> {
+    async fn write(&self, batch: &[OpenPresence]) -> Result<Vec<i64>> {
+        self.0.open(Timestamp::now(), batch).await
+    }
 }
 
 #[cfg(test)]

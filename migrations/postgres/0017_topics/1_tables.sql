@@ -80,3 +80,6 @@ create trigger broker_topic_comes before insert on mesh.topic_member
 drop trigger if exists broker_topic_roster on mesh.topic_member;
 create trigger broker_topic_roster after insert or delete on mesh.topic_member
   for each row execute function mesh.broker_topic_roster_v1();
+
+select mesh.broker_count_v1('topic', 'topics',
+  'octet_length(r.name) + coalesce(octet_length(r.description), 0)');

@@ -23,6 +23,7 @@ fn parts(fakes: Fakes) -> Arc<Parts> {
         claim_ms: 60_000,
         members: Arc::clone(&presence.members),
         mail: Arc::clone(&presence.delivery.mail),
+        topics: Arc::clone(&presence.delivery.topics),
         presences: Arc::clone(&presence.presences),
         confirmations: Arc::default(),
         rates: Arc::clone(&presence.delivery.rates),

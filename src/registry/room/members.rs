@@ -76,6 +76,12 @@ impl Room {
         self.state.read().members.get(id).cloned()
     }
 
+    /// The active members, in no order.
+    #[must_use]
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.state.read().members.values().cloned().collect()
+    }
+
     /// The active members of those names, whatever their case; `names` is in lower case.
     #[must_use]
     pub(crate) fn members_named(&self, names: &[String]) -> Vec<MemberId> {

@@ -80,6 +80,7 @@ impl Room {
     /// The store went back, and knows no number beyond `newest`: nobody here believes
     /// in one any more, and sessions that did go on from `seq`. Whether any did.
     pub fn rewind(&self, newest: i64, seq: i64) -> bool {
+        self.told.lock().rewind(newest);
         let mut order = self.multicasts.lock();
         let mut was_ahead = order.rewind(newest);
         // Under the lock: no later one is handed over to a session that is ahead.

@@ -20,12 +20,6 @@ impl Room {
         rosters.get(topic).filter(|roster| roster.version >= version).cloned()
     }
 
-    /// Whether the topic has a roster here, of whatever version.
-    #[must_use]
-    pub(crate) fn has_roster(&self, topic: &TopicId) -> bool {
-        self.rosters.lock().contains_key(topic)
-    }
-
     /// The store said who is in the topic. An earlier answer does not replace a later one.
     pub(crate) fn set_roster(&self, topic: &TopicId, roster: Roster) {
         let mut rosters = self.rosters.lock();

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::id::PresenceId;
 use crate::limits;
 
 fn frame(bytes: usize) -> Outgoing {
@@ -9,7 +8,7 @@ fn frame(bytes: usize) -> Outgoing {
 }
 
 fn subject(about: usize, event: &'static str) -> Arc<Subject> {
-    Arc::new(Subject { about: PresenceId::from(about.to_string()), event: event.into() })
+    Arc::new(Subject::new(&about.to_string(), event))
 }
 
 fn event(bytes: usize) -> Bytes {
@@ -86,7 +85,7 @@ async fn events_have_a_part_of_their_own_and_close_nobody() {
     let told: Vec<_> = out
         .iter()
         .filter_map(|frame| match &frame.content {
-            Content::Event(subject) => Some(subject.about.to_string()),
+            Content::Event(subject) => Some(subject.about().to_owned()),
             _ => None,
         })
         .collect();

@@ -8,17 +8,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::id::{MessageId, PresenceId};
+use crate::id::MessageId;
 use crate::limits;
 
 /// What an event is about. Of two that wait with the same subject, the newer is
 /// told.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// The presence.
-    pub about: PresenceId,
+    /// The presence, or the thing that the mesh shares.
+    about: Box<str>,
     /// The event's name.
-    pub event: Cow<'static, str>,
+    event: Cow<'static, str>,
+}
+
+impl Subject {
+    /// An event of that name about a presence or a thing.
+    pub fn new(about: &str, event: impl Into<Cow<'static, str>>) -> Self {
+        Self { about: about.into(), event: event.into() }
+    }
+
+    /// The presence, or the thing.
+    #[cfg(test)]
+    pub(super) fn about(&self) -> &str {
+        &self.about
+    }
 }
 
 /// What a frame is.

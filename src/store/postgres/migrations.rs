@@ -95,6 +95,15 @@ const MIGRATIONS: &[Migration] = &[
         superseded: &[],
     },
     Migration {
+        version: 9,
+        name: "state",
+        scripts: &[
+            ("1_usage", include_str!("../../../migrations/postgres/0009_state/1_usage.sql")),
+            ("2_state", include_str!("../../../migrations/postgres/0009_state/2_state.sql")),
+        ],
+        superseded: &[],
+    },
+    Migration {
         version: 17,
         name: "topics",
         scripts: &[

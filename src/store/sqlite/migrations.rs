@@ -22,6 +22,7 @@ const SCRIPTS: &[Script] = &[
         "presence_session_id",
         include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
     ),
+    (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
     (17, "topics", include_str!("../../../migrations/sqlite/0017_topics.sql")),
 ];
 

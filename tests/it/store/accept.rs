@@ -175,6 +175,7 @@ pub(crate) async fn a_multicast_names_the_one_before(store: Stores) {
     let first = here.accept(&[direct(), multicast(), direct(), multicast(), direct()]).await;
     let seq = places(&first);
     let new = |at: usize, previous_multicast| Accepted::New {
+        roster: 0,
         seq: seq[at],
         previous_multicast,
         created_at: T0,

@@ -36,6 +36,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0006_quotas",
         "0007_invite_columns",
         "0008_presence_session_id",
+        "0009_state",
         "0017_topics",
     ];
     assert_eq!(pending, all);
