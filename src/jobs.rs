@@ -125,6 +125,7 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
         upkeep::expire(&*parts.stores.messages, &parts.presence).await;
+        upkeep::expire_posts(&*parts.stores.topic_mail, &parts.presence).await;
     });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;

@@ -6,7 +6,8 @@
 
 mod relations;
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// A day.
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 // ---- Sockets and frames ----------------------------------------------------
 

@@ -228,7 +228,8 @@ mod tests {
             assert_eq!(hex::encode(sender), key.sender_public_hex());
             let sender = PublicKey::from(<[u8; 32]>::try_from(sender).unwrap());
             let mine = crypto_box::SecretKey::from(reader.agreement_secret());
-            let nonce: [u8; NONCE_LEN] = BASE64.decode(&sealed.nonce_b64).unwrap().try_into().unwrap();
+            let nonce: [u8; NONCE_LEN] =
+                BASE64.decode(&sealed.nonce_b64).unwrap().try_into().unwrap();
             SalsaBox::new(&sender, &mine).decrypt(&nonce.into(), sealed_key).unwrap()
         });
         assert_eq!(opened[0], opened[1]);

@@ -1,5 +1,5 @@
 //! Questions that older brokers answered and this one has nothing to say to: it
-//! keeps no memory, skills, tasks or topics. Clients wait seconds for
+//! keeps no memory, skills or tasks. Clients wait seconds for
 //! an answer, some of them at every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
@@ -21,10 +21,7 @@ pub(super) type Question = (&'static str, &'static str, fn(&Named) -> Value);
 
 /// What a question names, and the answer repeats.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Named {
-    #[serde(default)]
-    topic: Value,
-}
+pub(super) struct Named {}
 
 /// All of them.
 const QUESTIONS: [Question; 19] = [

@@ -180,7 +180,8 @@ mod tests {
             let mut listing = Listing::after(after.take(), Clone::clone);
             while let Some((after, limit)) = listing.next() {
                 reads += 1;
-                let rest = stored.iter().filter(|row| after.as_ref().is_none_or(|last| *row > last));
+                let rest =
+                    stored.iter().filter(|row| after.as_ref().is_none_or(|last| *row > last));
                 let limit = usize::try_from(limit).expect("positive");
                 listing.take(rest.take(limit).cloned().collect::<Vec<_>>());
             }

@@ -33,12 +33,8 @@ pub trait States: Send + Sync + 'static {
     ) -> Result<Vec<StateEntry>>;
 
     /// What is otherwise since that seq, in the order of the changes, at most `limit`.
-    async fn changed_since(
-        &self,
-        mesh: &MeshId,
-        seq: i64,
-        limit: i64,
-    ) -> Result<Vec<SharedChange>>;
+    async fn changed_since(&self, mesh: &MeshId, seq: i64, limit: i64)
+    -> Result<Vec<SharedChange>>;
 
     /// Forgets what was removed before that instant: whoever missed it has read
     /// everything since.

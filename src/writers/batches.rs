@@ -91,7 +91,8 @@ async fn one_by_one<T: Send + Sync, R: Send>(
 ) {
     for (item, reply) in items.iter().zip(replies) {
         let written = sink.write(std::slice::from_ref(item)).await;
-        let answer = written.and_then(|answers| answers.into_iter().next().ok_or_else(not_answered));
+        let answer =
+            written.and_then(|answers| answers.into_iter().next().ok_or_else(not_answered));
         let _ = reply.send(answer);
     }
 }

@@ -176,9 +176,8 @@ fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
     let position = done
         .position
         .map(|position| Confirm::MulticastsUpTo { presence: session.presence.clone(), position });
-    let posts = done
-        .posts
-        .map(|position| Confirm::PostsUpTo { member: session.member.clone(), position });
+    let posts =
+        done.posts.map(|position| Confirm::PostsUpTo { member: session.member.clone(), position });
     direct.chain(position).chain(posts).collect()
 }
 

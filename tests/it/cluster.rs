@@ -11,6 +11,7 @@ mod recovery;
 mod redis;
 mod regions;
 mod restored;
+mod topics;
 mod visitors;
 mod wire;
 

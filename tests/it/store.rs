@@ -19,3 +19,4 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod topics;

@@ -26,4 +26,5 @@ mod requests;
 mod send;
 mod sessions;
 mod status;
+mod topics;
 pub(crate) mod visitors;

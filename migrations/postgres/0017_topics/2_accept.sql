@@ -49,6 +49,7 @@ set jit = off
 as $$
 declare
   v_posts constant integer := cardinality(p_row);
+  v_roster bigint;
 begin
   select a.o_seq, a.o_previous, a.o_duplicate into o_seq, o_previous, o_duplicate
   from mesh.broker_accept_v2(p_now, p_time, p_locks, p_id, p_mesh, p_member, p_name,
@@ -57,11 +58,12 @@ begin
   o_roster := array_fill(0::bigint, array[cardinality(p_id)]);
   for i in 1 .. v_posts loop
     continue when o_seq[p_row[i]] is null;
-    select t.roster into o_roster[p_row[i]]
+    select t.roster into v_roster
     from mesh.topic t where t.id = p_topic[i] and t.mesh_id = p_mesh[p_row[i]];
     if not found then
       raise exception 'the topic does not exist' using errcode = 'check_violation';
     end if;
+    o_roster[p_row[i]] := v_roster;
     insert into mesh.topic_message (id, topic_id, sender_member_id, sender_name,
       sender_session_pubkey, nonce, ciphertext, body_version, reply_to_id, created_at,
       priority, seq)

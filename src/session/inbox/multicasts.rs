@@ -50,7 +50,13 @@ struct Topics {
 
 impl Multicasts {
     pub(super) fn new(position: i64) -> Self {
-        Self { flights: VecDeque::new(), seen: position, behind: true, saved: position, topics: None }
+        Self {
+            flights: VecDeque::new(),
+            seen: position,
+            behind: true,
+            saved: position,
+            topics: None,
+        }
     }
 
     /// The session tells how far its member is in its topics. `missed_since`: posts after
@@ -87,7 +93,6 @@ impl Multicasts {
             topics.saved = topics.saved.max(position);
         }
     }
-
 
     pub(super) fn open(&self) -> usize {
         self.flights.len()

@@ -13,6 +13,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
 
+use self::posts::Posts;
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::MessageId;
@@ -24,7 +25,6 @@ use crate::store::postgres::chain::{Query, locks};
 use crate::store::postgres::error::refused;
 use crate::store::postgres::pool::Pool;
 use crate::store::postgres::row::{clean, clean_json, clean_optional};
-use self::posts::Posts;
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
 
 /// `select` of how much waits for each holder, of the rows that the condition picks.
@@ -143,8 +143,7 @@ struct Answers {
 
 impl Answers {
     fn read(row: &PgRow, has_posts: bool) -> Result<Self> {
-        let roster =
-            if has_posts { row.try_get("o_roster").map_err(refused)? } else { Vec::new() };
+        let roster = if has_posts { row.try_get("o_roster").map_err(refused)? } else { Vec::new() };
         Ok(Self {
             seq: row.try_get("o_seq").map_err(refused)?,
             previous: row.try_get("o_previous").map_err(refused)?,

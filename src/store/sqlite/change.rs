@@ -94,7 +94,8 @@ impl Change {
         let query = sqlx::query("select rows, bytes from usage where mesh_id = ?1 and kind = ?2")
             .bind(mesh.as_str())
             .bind(kind.as_str());
-        let usage = |row: &SqliteRow| Ok(Usage { rows: row.int("rows")?, bytes: row.int("bytes")? });
+        let usage =
+            |row: &SqliteRow| Ok(Usage { rows: row.int("rows")?, bytes: row.int("bytes")? });
         Ok(self.record(query, usage).await?.unwrap_or_default())
     }
 

@@ -411,8 +411,17 @@ async fn no_statement_walks_through_a_large_table() {
         for (.., step) in plan {
             let walked = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
             let large = [
-                "message_queue", "presence", "audit_log", "send_key", "state", "removed", "usage",
-                "q", "p", "k", "s",
+                "message_queue",
+                "presence",
+                "audit_log",
+                "send_key",
+                "state",
+                "removed",
+                "usage",
+                "q",
+                "p",
+                "k",
+                "s",
             ];
             let walks = walked.is_some_and(|table| large.contains(&table));
             // Counting the undelivered reads the index that holds only them.

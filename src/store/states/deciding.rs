@@ -61,10 +61,13 @@ impl<'a> Decided<'a> {
         let taken = self.batch.iter().zip(&self.fates);
         let event = |write: &'a StateWrite| {
             let key = write.key.clone();
-            (&write.author, match write.value {
-                Some(_) => AuditEvent::StateSet { key },
-                None => AuditEvent::StateRemoved { key },
-            })
+            (
+                &write.author,
+                match write.value {
+                    Some(_) => AuditEvent::StateSet { key },
+                    None => AuditEvent::StateRemoved { key },
+                },
+            )
         };
         taken
             .filter(|(_, fate)| matches!(fate, Fate::Takes(_)))
@@ -137,7 +140,7 @@ fn decide<'a>(
 
 #[cfg(test)]
 mod tests {
-        use super::*;
+    use super::*;
     use crate::limits;
 
     fn write(key: &str, value: Option<&str>, if_version: Option<i64>) -> StateWrite {

@@ -91,10 +91,7 @@ impl States for PostgresStore {
     }
 }
 
-async fn known<'a>(
-    change: &mut Change,
-    batch: &'a [StateWrite],
-) -> Result<HashMap<At<'a>, Known>> {
+async fn known<'a>(change: &mut Change, batch: &'a [StateWrite]) -> Result<HashMap<At<'a>, Known>> {
     let mut asked: Vec<At<'a>> =
         batch.iter().map(|write| (&write.author.mesh, write.key.as_str())).collect();
     asked.sort_unstable();
@@ -123,10 +120,8 @@ async fn put(change: &mut Change, now: Timestamp, rows: &[NewRow<'_>]) -> Result
     if removed.is_empty() {
         return Ok(());
     }
-    let (mesh, key): (Vec<&str>, Vec<Cow<'_, str>>) = removed
-        .iter()
-        .map(|row| (row.write.author.mesh.as_str(), clean(&row.write.key)))
-        .unzip();
+    let (mesh, key): (Vec<&str>, Vec<Cow<'_, str>>) =
+        removed.iter().map(|row| (row.write.author.mesh.as_str(), clean(&row.write.key))).unzip();
     let query = sqlx::query(
         "delete from mesh.state s using unnest($1::text[], $2::text[]) as e (mesh, name)
          where s.mesh_id = e.mesh and s.key = e.name",
@@ -153,9 +148,8 @@ async fn put(change: &mut Change, now: Timestamp, rows: &[NewRow<'_>]) -> Result
 
 async fn insert(change: &mut Change, now: Timestamp, set: &[&NewRow<'_>]) -> Result<()> {
     let authors = || set.iter().map(|row| &row.write.author);
-    let value = |row: &NewRow<'_>| {
-        clean_json(row.write.value.as_deref().unwrap_or("null")).into_owned()
-    };
+    let value =
+        |row: &NewRow<'_>| clean_json(row.write.value.as_deref().unwrap_or("null")).into_owned();
     let values: Vec<String> = set.iter().map(|row| value(row)).collect();
     // A shared database may hold a key twice: then all of its rows are the value.
     let query = sqlx::query(

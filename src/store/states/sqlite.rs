@@ -77,16 +77,12 @@ impl States for SqliteStore {
     }
 
     async fn forget_removed(&self, before: Timestamp) -> Result<u64> {
-        let query =
-            sqlx::query("delete from removed where removed_at < ?1").bind(before.as_ms());
+        let query = sqlx::query("delete from removed where removed_at < ?1").bind(before.as_ms());
         self.write(query).await
     }
 }
 
-async fn known<'a>(
-    change: &mut Change,
-    batch: &'a [StateWrite],
-) -> Result<HashMap<At<'a>, Known>> {
+async fn known<'a>(change: &mut Change, batch: &'a [StateWrite]) -> Result<HashMap<At<'a>, Known>> {
     let mut asked: Vec<At<'a>> =
         batch.iter().map(|write| (&write.author.mesh, write.key.as_str())).collect();
     asked.sort_unstable();

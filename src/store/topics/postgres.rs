@@ -7,8 +7,8 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId, MeshId, MessageId, TopicId};
 use crate::protocol::{TopicRole, Visibility};
-use crate::store::postgres::change::Change;
 use crate::store::postgres::PostgresStore;
+use crate::store::postgres::change::Change;
 use crate::store::postgres::row::{clean, clean_optional};
 use crate::store::{
     Author, CreatedTopic, HistoryPost, Joining, Kind, NewTopic, Result, StoreError, TopicMember,
@@ -63,7 +63,11 @@ impl Topics for PostgresStore {
         if let Some(found) = change.record(query, Found::read).await? {
             let joining = found.joining();
             if joining == Joining::Joined {
-                enter(&mut change, now, author, &found.id, TopicRole::Lead).await?;
+                let role = match found.visibility {
+                    Visibility::Public => TopicRole::Lead,
+                    _ => TopicRole::Member,
+                };
+                enter(&mut change, now, author, &found.id, role).await?;
                 change.commit().await?;
             } else {
                 change.give_up().await?;
@@ -157,9 +161,10 @@ impl Topics for PostgresStore {
 
     async fn leave(&self, now: Timestamp, author: &Author, topic: &TopicId) -> Result<bool> {
         let mut change = self.begin_change(now, &[&author.mesh]).await?;
-        let query = sqlx::query("delete from mesh.topic_member where topic_id = $1 and member_id = $2")
-            .bind(topic.as_str())
-            .bind(author.member.as_str());
+        let query =
+            sqlx::query("delete from mesh.topic_member where topic_id = $1 and member_id = $2")
+                .bind(topic.as_str())
+                .bind(author.member.as_str());
         let was_in_it = change.execute(query).await? > 0;
         if was_in_it {
             change.append(author, &AuditEvent::TopicLeft { topic: topic.clone() }).await?;

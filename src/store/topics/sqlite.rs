@@ -62,7 +62,11 @@ impl Topics for SqliteStore {
         if let Some(found) = change.record(query, Found::read).await? {
             let joining = found.joining();
             if joining == Joining::Joined {
-                enter(&mut change, now, author, &found.id, TopicRole::Lead).await?;
+                let role = match found.visibility {
+                    Visibility::Public => TopicRole::Lead,
+                    _ => TopicRole::Member,
+                };
+                enter(&mut change, now, author, &found.id, role).await?;
                 change.commit().await?;
             }
             let Found { id, visibility, key_maker, .. } = found;

@@ -7,6 +7,7 @@ mod claim;
 mod faults;
 mod migrate;
 mod scans;
+mod topics;
 
 use claudemesh_broker::store::Stores;
 
