@@ -8,10 +8,12 @@
 //! - [`SecretKey`]: an identity's private half, and what libsodium would accept
 //! - [`verify_hello`], [`verify_session_hello`]: the proofs that open a session
 //! - [`verify_attestation`]: a member vouches for a session key
+//! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript
 
+mod api_key;
 mod attestation;
 mod hello;
 mod invite;
@@ -23,6 +25,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub(crate) use api_key::ApiKeySecret;
 pub use attestation::{ATTESTATION_TTL_MS_MAX, Attestation, sign_attestation, verify_attestation};
 pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,

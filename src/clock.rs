@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Milliseconds since the Unix epoch.
@@ -55,6 +55,34 @@ impl Timestamp {
         Self(naive.and_utc().timestamp_millis())
     }
 
+    /// An instant as people and programs write it: ISO 8601, whole or only the day, the
+    /// minute or the second of it, and what mail and HTTP have. Without a zone: in UTC.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let zoned = DateTime::parse_from_rfc3339(text)
+            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
+            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"))
+            .or_else(|_| DateTime::parse_from_rfc2822(text));
+        if let Ok(zoned) = zoned {
+            return Some(Self(zoned.timestamp_millis()));
+        }
+        let separated = text.replacen(' ', "T", 1);
+        let separated = separated.trim_end_matches('Z');
+        let local = NaiveDateTime::parse_from_str(separated, "%Y-%m-%dT%H:%M:%S%.f")
+            .or_else(|_| NaiveDateTime::parse_from_str(separated, "%Y-%m-%dT%H:%M"));
+        if let Ok(local) = local {
+            return Some(Self::from_naive(local));
+        }
+        let day = match text.len() {
+            4 => format!("{text}-01-01"),
+            7 => format!("{text}-01"),
+            _ => text.to_owned(),
+        };
+        let day = NaiveDate::parse_from_str(&day, "%Y-%m-%d").ok()?;
+        Some(Self::from_naive(day.and_time(NaiveTime::MIN)))
+    }
+
     fn to_datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_millis(self.0).unwrap_or_default()
     }
@@ -88,6 +116,35 @@ mod tests {
     fn iso_has_three_decimals_and_z() {
         assert_eq!(Timestamp::from_ms(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_ms(1_700_000_000_120).to_string(), "2023-11-14T22:13:20.120Z");
+    }
+
+    #[test]
+    fn instants_are_read_as_people_write_them() {
+        let at = "2026-11-27T09:00:00.000Z";
+        for text in [
+            at,
+            "2026-11-27T09:00:00Z",
+            "2026-11-27T10:00:00+01:00",
+            "2026-11-27T10:00:00.000+0100",
+            "2026-11-27T10:00+01:00",
+            "2026-11-27T09:00Z",
+            "2026-11-27T09:00",
+            "2026-11-27 09:00:00",
+            " 2026-11-27T09:00:00.000Z ",
+            "Fri, 27 Nov 2026 09:00:00 GMT",
+        ] {
+            assert_eq!(Timestamp::read(text).map(|at| at.to_string()).as_deref(), Some(at), "{text}");
+        }
+        for (text, at) in [
+            ("2026-11-27", "2026-11-27T00:00:00.000Z"),
+            ("2026-11", "2026-11-01T00:00:00.000Z"),
+            ("2026", "2026-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::read(text).map(|at| at.to_string()).as_deref(), Some(at), "{text}");
+        }
+        for text in ["", "tomorrow", "2026-13-01", "2026-11-27T25:00", "12", "1790000000000"] {
+            assert_eq!(Timestamp::read(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
 //! [`socket`](crate::socket).
 
+mod apikeys;
 mod audit;
 mod context;
 mod dispatch;
@@ -25,6 +26,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod vault;
 
 use std::time::Instant;
 
@@ -34,15 +36,19 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
     ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
     SetSummary, SetVisible, TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave,
-    TopicList, TopicMarkRead, TopicMembers, Unasked, Unban,
+    TopicList, TopicMarkRead, TopicMembers, Unasked, Unban, VaultDelete, VaultGet, VaultList,
+    VaultSet,
 };
 use crate::rates::cost;
 
 /// Every request, with its handler and its cost.
 const REQUESTS: &[Entry] = requests! {
+    ApikeyCreate => apikeys::create, |_, _| 20;
+    ApikeyList => apikeys::list, |_, _| 20;
+    ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
@@ -72,6 +78,10 @@ const REQUESTS: &[Entry] = requests! {
     TopicMarkRead => topics::mark_read, |_, _| 4;
     TopicMembers => topics::members, |_, _| 20;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    VaultDelete => vault::delete, |_, _| 4;
+    VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
+    VaultList => vault::list, |_, _| 20;
+    VaultSet => vault::set, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

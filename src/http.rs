@@ -5,6 +5,7 @@
 //! never served here. [`app`](crate::app) makes the routes, the listener serves them.
 
 pub mod admin;
+mod api;
 mod dashboard;
 pub(crate) mod health;
 mod hook;
@@ -82,6 +83,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route(METRICS, get(health::metrics))
         .route("/hook/set-status", post(hook::set_status))
         .route("/join", post(join::join))
+        .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), cors))

@@ -121,8 +121,8 @@ pub fn generate() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// A new id for what people name by its beginning: 32 hex digits that say nothing of
-/// the time, so that no two of one hour begin alike.
+/// A new id that says nothing of when it was made: 32 hex digits, whose first ones tell
+/// two of them apart. For what people type the beginning of.
 #[must_use]
 pub fn random() -> String {
     uuid::Uuid::new_v4().simple().to_string()

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use self::sample::Sampler;
 use crate::cluster::ClusterHealth;
+use crate::events::shared;
 use crate::life::Life;
 use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
@@ -105,6 +106,9 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
         if presence.cluster.health() == ClusterHealth::Degraded {
             mail::look_for_claimed(&presence.registry, &presence.delivery).await;
             mail::look_for_mail(&presence.registry, &presence.delivery).await;
+            for room in presence.registry.rooms() {
+                shared::catch_up(&presence.shared, &room);
+            }
         }
     });
     every(life, tasks, REWIND_INTERVAL, presence, |presence| async move {
@@ -126,6 +130,7 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
         upkeep::expire(&*parts.stores.messages, &parts.presence).await;
         upkeep::expire_posts(&*parts.stores.topic_mail, &parts.presence).await;
+        upkeep::forget_removed(&*parts.stores.states).await;
     });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;

@@ -4,7 +4,12 @@
 //! What an operator may want to change is in [`crate::config`] instead. Spans
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
+mod api;
 mod relations;
+mod shared;
+
+pub use self::api::*;
+pub use self::shared::*;
 
 /// A day.
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -200,8 +205,9 @@ pub const ANSWER_BYTES_MAX: usize = 512 * 1024;
 /// id and target, totals, the cursor.
 pub const ANSWER_FRAME_BYTES_MAX: usize = 8 * 1024;
 
-/// A cursor. Longer: refused as `invalid_argument`.
-pub const CURSOR_BYTES_MAX: usize = 512;
+/// A cursor, which may hold a name as JSON in base64. Longer: refused as
+/// `invalid_argument`.
+pub const CURSOR_BYTES_MAX: usize = 2560;
 
 /// Members that an `ambiguous` refusal names. More: it says that there are more.
 pub const CANDIDATES_MAX: usize = 8;
@@ -209,37 +215,6 @@ pub const CANDIDATES_MAX: usize = 8;
 /// Hex digits with which a key's beginning may stand for it where somebody is
 /// removed. Fewer: it is taken for a name only.
 pub const KEY_PREFIX_DIGITS_MIN: usize = 8;
-
-// ---- What a mesh shares ------------------------------------------------------
-
-/// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
-pub const VALUE_BYTES_MAX: usize = 32 * 1024;
-
-/// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
-pub const SHARED_NAME_BYTES_MAX: usize = 256;
-
-/// Rows of each kind that a mesh keeps. More: refused as `quota`.
-pub const SHARED_ROWS_MAX: i64 = 10_000;
-
-/// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
-pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
-
-/// Things of one mesh of which a node remembers that it has told of them, since it last
-/// read them. More: it reads them again.
-pub const SHARED_TOLD_MAX: usize = 4096;
-
-/// Changes that a node reads at once to make up for lost events. More: it reads on.
-pub const SHARED_CHANGES_READ: i64 = 256;
-
-/// How long what was removed is remembered for nodes that missed it. Longer: they
-/// show it until they restart.
-pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
-
-/// Writes to shared state that wait for their commit. More: whoever asks waits.
-pub const STATE_QUEUE_MAX: usize = 1024;
-
-/// Writes to shared state of one transaction. More: they go into the next.
-pub const STATE_BATCH_MAX: usize = 256;
 
 // ---- Accepting and delivering ----------------------------------------------
 

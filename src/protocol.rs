@@ -4,6 +4,7 @@
 //! few frames that are neither have structs of their own. How all of them become bytes
 //! is the [`codec`](crate::codec)'s business. The prose is `docs/PROTOCOL.md`.
 
+pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
@@ -13,6 +14,7 @@ pub mod moderation;
 pub mod presence;
 pub mod state;
 pub mod topics;
+pub mod vault;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +22,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use ask::{Answer, Ask, Unasked};
+pub use apikeys::{
+    ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
+    ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
+};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
@@ -47,6 +53,10 @@ pub use topics::{
     TopicJoin, TopicLeave, TopicList, TopicListResponse, TopicListed, TopicMarkRead,
     TopicMemberListed, TopicMembers, TopicMembersResponse, TopicNamed, TopicPosted, TopicRole,
     Visibility,
+};
+pub use vault::{
+    VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
+    VaultListResult, VaultListed, VaultSealed, VaultSet,
 };
 
 /// The only protocol version there is.

@@ -51,6 +51,7 @@ pub struct Rates {
     requests: Meter,
     hook: LocalRate,
     hello: LocalRate,
+    api: LocalRate,
     admin_failures: LocalRate,
     /// Addresses that tried too many wrong admin tokens, each until when.
     admin_blocked: Mutex<HashMap<Client, Instant>>,
@@ -65,6 +66,7 @@ impl Rates {
             requests: Meter::new("request", message.request_rate_per_minute, message.request_burst),
             hook: LocalRate::new(hook_per_minute, limits::HOOK_BUCKETS_MAX),
             hello: of_addresses(hello_per_minute),
+            api: of_addresses(limits::API_CALLS_PER_MINUTE),
             admin_failures: of_addresses(limits::ADMIN_FAILURES_PER_MINUTE),
             admin_blocked: Mutex::default(),
         }
@@ -114,6 +116,13 @@ impl Rates {
         self.hello.check(&client.to_string()).map_err(|wait| wait.as_secs().max(1))
     }
 
+    /// Whether an address may call the HTTP API once more now; else the seconds until it
+    /// may.
+    pub fn may_call_api(&self, address: IpAddr) -> Result<(), u64> {
+        let client = Client::from(address);
+        self.api.check(&client.to_string()).map_err(|wait| wait.as_secs().max(1))
+    }
+
     /// For how many seconds an address may not try admin tokens, right or wrong.
     pub fn admin_blocked(&self, address: IpAddr) -> Option<u64> {
         let until = *self.admin_blocked.lock().get(&address.into())?;
@@ -139,7 +148,7 @@ impl Rates {
         let now = Instant::now();
         self.sends.sweep(now);
         self.requests.sweep(now);
-        for rate in [&self.hook, &self.hello, &self.admin_failures] {
+        for rate in [&self.hook, &self.hello, &self.api, &self.admin_failures] {
             rate.sweep();
         }
         self.admin_blocked.lock().retain(|_, until| *until > now);
@@ -188,6 +197,16 @@ mod tests {
         let rates = rates(1, 0);
         assert!(rates.may_hook(1, "/a") && rates.may_hook(1, "/b") && rates.may_hook(2, "/a"));
         assert!(!rates.may_hook(1, "/a"));
+    }
+
+    #[test]
+    fn an_address_makes_so_many_calls_and_is_told_when_the_next() {
+        let rates = rates(0, 0);
+        for _ in 0..limits::API_CALLS_PER_MINUTE {
+            assert_eq!(rates.may_call_api(address("192.0.2.1")), Ok(()));
+        }
+        assert_eq!(rates.may_call_api(address("192.0.2.1")), Err(1));
+        assert_eq!(rates.may_call_api(address("192.0.2.2")), Ok(()));
     }
 
     #[test]

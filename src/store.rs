@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod api_keys;
 mod audit;
 mod author;
 mod bans;
@@ -35,9 +36,12 @@ mod tidings;
 mod topic_mail;
 mod topics;
 mod usage;
+mod vault;
+mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
@@ -55,6 +59,8 @@ pub use self::tidings::*;
 pub use self::topic_mail::*;
 pub use self::topics::*;
 pub use self::usage::*;
+pub use self::vault::*;
+pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +130,12 @@ pub struct Stores {
     pub topics: Arc<dyn Topics>,
     /// Shared state.
     pub states: Arc<dyn States>,
+    /// What members keep for themselves.
+    pub vault: Arc<dyn Vault>,
+    /// Keys by which programs call.
+    pub api_keys: Arc<dyn ApiKeys>,
+    /// Reads across members and meshes, for those programs.
+    pub workspaces: Arc<dyn Workspaces>,
 }
 
 impl Stores {
@@ -144,7 +156,10 @@ impl Stores {
             + Invites
             + States
             + TopicMail
-            + Topics,
+            + Topics
+            + Vault
+            + ApiKeys
+            + Workspaces,
     {
         Self {
             database: database.clone(),
@@ -160,7 +175,10 @@ impl Stores {
             invites: database.clone(),
             states: database.clone(),
             topic_mail: database.clone(),
-            topics: database,
+            topics: database.clone(),
+            vault: database.clone(),
+            api_keys: database.clone(),
+            workspaces: database,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
-use crate::protocol::{Group, Priority};
+use crate::protocol::{ApiCapability, Ask as _, Group, Priority, VaultSet};
 
 /// What happened. The actor, the mesh and the time stand beside it in the row.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +113,30 @@ pub enum AuditEvent {
         /// Who is invited.
         member: MemberId,
     },
+    /// A member keeps something in its vault.
+    VaultSet {
+        /// Under which key.
+        key: String,
+    },
+    /// A member removed something from its vault.
+    VaultDeleted {
+        /// The key.
+        key: String,
+    },
+    /// A member made an API key.
+    ApikeyCreated {
+        /// The key's id; its secret is nobody's business.
+        key_id: String,
+        /// What the key is for.
+        label: String,
+        /// What its holder may do.
+        capabilities: Vec<ApiCapability>,
+    },
+    /// An API key was revoked.
+    ApikeyRevoked {
+        /// The key's id.
+        key_id: String,
+    },
 }
 
 impl AuditEvent {
@@ -135,6 +159,10 @@ impl AuditEvent {
             Self::TopicJoined { .. } => "topic_joined",
             Self::TopicLeft { .. } => "topic_left",
             Self::TopicInvited { .. } => "topic_invited",
+            Self::VaultSet { .. } => VaultSet::TYPE,
+            Self::VaultDeleted { .. } => "vault_deleted",
+            Self::ApikeyCreated { .. } => "apikey_created",
+            Self::ApikeyRevoked { .. } => "apikey_revoked",
         }
     }
 
@@ -169,7 +197,14 @@ impl AuditEvent {
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
-            Self::StateSet { key } | Self::StateRemoved { key } => json!({"key": key}),
+            Self::StateSet { key }
+            | Self::StateRemoved { key }
+            | Self::VaultSet { key }
+            | Self::VaultDeleted { key } => json!({"key": key}),
+            Self::ApikeyCreated { key_id, label, capabilities } => {
+                json!({"keyId": key_id, "label": label, "capabilities": capabilities})
+            }
+            Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
             Self::TopicCreated { topic, name: Some(name) } => {
                 json!({"name": name, "topicId": topic})
             }
@@ -288,6 +323,22 @@ mod tests {
             ),
             (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
             (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+            (AuditEvent::VaultSet { key: "k".to_owned() }, VaultSet::TYPE, r#"{"key":"k"}"#),
+            (
+                AuditEvent::ApikeyCreated {
+                    key_id: "k".to_owned(),
+                    label: "ci".to_owned(),
+                    capabilities: vec![ApiCapability::Read],
+                },
+                "apikey_created",
+                r#"{"capabilities":["read"],"keyId":"k","label":"ci"}"#,
+            ),
+            (
+                AuditEvent::ApikeyRevoked { key_id: "k".to_owned() },
+                "apikey_revoked",
+                r#"{"keyId":"k"}"#,
+            ),
+            (AuditEvent::VaultDeleted { key: "k".to_owned() }, "vault_deleted", r#"{"key":"k"}"#),
         ] {
             assert_eq!(event.event_type(), name);
             assert_eq!(event.canonical_payload(), payload, "{name}");

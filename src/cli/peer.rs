@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
+mod apikey;
 mod contacts;
 mod control;
 mod keyring;
@@ -39,6 +40,9 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// Make, list and revoke keys for the HTTP API
+    #[command(subcommand)]
+    Apikey(apikey::ApikeyCommand),
 }
 
 /// Arguments of `peer join`.
@@ -191,6 +195,7 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
     }
 }
 

@@ -93,7 +93,7 @@ fn tell(room: &Room, change: &SharedChange) -> bool {
     let thing = change.what.thing();
     room.tell_shared(&thing, change.seq, || {
         let frame = SharedFrame::new(frame(&change.what));
-        let subject = Arc::new(Subject::new(&*thing, "shared"));
+        let subject = Arc::new(Subject::new(&thing, "shared"));
         room.for_each_session(|session, _| {
             if !session.visitor && Some(&session.presence) != change.by.as_ref() {
                 session.outbox.tell(frame.bytes(session.codec), &subject);

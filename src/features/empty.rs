@@ -24,7 +24,7 @@ pub(super) type Question = (&'static str, &'static str, fn(&Named) -> Value);
 pub(super) struct Named {}
 
 /// All of them.
-const QUESTIONS: [Question; 19] = [
+const QUESTIONS: [Question; 16] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
@@ -33,10 +33,7 @@ const QUESTIONS: [Question; 19] = [
     ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
     ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
-    ("apikey_list", "apikey_list_response", |_| json!({ "keys": [] })),
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
-    ("vault_list", "vault_list_result", |_| json!({ "entries": [] })),
-    ("vault_get", "vault_get_result", |_| json!({ "entries": [] })),
     ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
     ("mcp_catalog", "mcp_catalog_result", |_| json!({ "services": [] })),
     ("list_files", "file_list", |_| json!({ "files": [] })),

@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_listing_reads_until_the_answer_is_full_and_goes_on_from_there() {
-        let stored: Vec<String> = (0..3_000).map(|n| format!("{n:0>400}")).collect();
+        let stored: Vec<String> = (0..5_000).map(|n| format!("{n:0>250}")).collect();
         let (mut after, mut seen, mut reads) = (None, Vec::new(), 0);
         loop {
             let mut listing = Listing::after(after.take(), Clone::clone);

@@ -13,7 +13,7 @@ use crate::delivery::{drain, posts};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::presence::{self, members};
-use crate::store::{Changes, Database, Messages, Retention, Stores, TopicMail};
+use crate::store::{Changes, Database, Messages, Retention, States, Stores, TopicMail};
 
 /// Rows of each kind that one call deletes.
 const RETENTION_ROWS: i64 = 1000;
@@ -63,6 +63,14 @@ pub(super) async fn expire_posts(topics: &dyn TopicMail, parts: &presence::Parts
             Ok(_) => {}
             Err(error) => return tracing::warn!(%error, "old posts stay for now"),
         }
+    }
+}
+
+/// Forgets what was removed from what meshes share, once every node has read of it.
+pub(super) async fn forget_removed(states: &dyn States) {
+    let before = Timestamp::now().plus_ms(-limits::SHARED_REMOVED_KEPT_MS);
+    if let Err(error) = states.forget_removed(before).await {
+        tracing::warn!(%error, "what was removed stays remembered for now");
     }
 }
 

@@ -33,6 +33,7 @@ mod churn;
 mod connect;
 mod crew;
 mod failover;
+mod features;
 mod frames;
 mod outcome;
 mod peer;
@@ -44,7 +45,8 @@ mod text;
 mod traffic;
 mod wire;
 
-use args::{Common, Scenario, Size};
+use args::{Common, Feature, FeaturesArgs, Scenario, Size};
+use features::Asking;
 use outcome::{Outcome, median, round};
 use progress::Progress;
 use stage::{Cast, Stage};
@@ -79,6 +81,7 @@ enum Work {
     Failover,
     Idle { seconds: u64 },
     Churn { cycles: u32, messages: u32 },
+    Features(Asking),
 }
 
 /// Both runs of one round.
@@ -155,6 +158,7 @@ async fn measure(
         Work::Churn { cycles, messages } => {
             churn::run(&stage, *cycles, *messages, common, progress).await
         }
+        Work::Features(asking) => features::run(&stage, *asking, cast, common, progress).await,
     };
     progress.step("cleaning up");
     stage.strike().await?;
@@ -279,9 +283,29 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
             ),
             common: args.common,
         },
+        Scenario::Features(args) if args.common.floor && args.feature != Feature::StateChange => {
+            return Err(usage("the floor shares nothing: only state-change has one"));
+        }
+        Scenario::Features(args) => shared(args)?,
         Scenario::Relay => anyhow::bail!("the relay is no scenario"),
     };
     Ok(plan)
+}
+
+fn shared(args: FeaturesArgs) -> anyhow::Result<Plan> {
+    let FeaturesArgs { feature, peers, meshes, requests, in_flight, bytes, common } = args;
+    let meshes = if feature == Feature::StateChange { 1 } else { meshes };
+    let size = Size { sessions_per_member: 1, ..spread(peers, meshes)? };
+    Ok(Plan {
+        name: "features",
+        size,
+        settings: json!({
+            "feature": format!("{feature:?}"), "peers": peers, "meshes": meshes,
+            "requests": requests, "inFlight": in_flight, "bytes": bytes,
+        }),
+        work: Work::Features(Asking { feature, requests, in_flight, bytes }),
+        common,
+    })
 }
 
 fn traffic(pattern: Pattern, messages: u32, pace: args::Pace) -> Work {

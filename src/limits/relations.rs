@@ -71,6 +71,12 @@ const _: () = assert!(
 // An answer waits in an empty outbox together with a push.
 const _: () = assert!(OUTBOX_BYTES_MAX >= ANSWER_BYTES_MAX + PUSH_BYTES_MAX);
 
+// A cursor holds the longest name there is, each byte of it escaped.
+const _: () = assert!(CURSOR_BYTES_MAX >= (6 * SHARED_NAME_BYTES_MAX + 2).div_ceil(3) * 4);
+// One value fits into an answer and into what events may take.
+const _: () = assert!(ANSWER_BYTES_MAX >= 2 * VALUE_BYTES_MAX + ANSWER_FRAME_BYTES_MAX);
+const _: () = assert!(OUTBOX_EVENT_BYTES_MAX >= 2 * VALUE_BYTES_MAX);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,9 @@ pub(crate) const OF_NOISE: u32 = 1;
 /// has to look for it.
 pub(crate) const OF_STRAY_CONFIRMATION: u32 = 1;
 
+/// A call of the HTTP API, whose key is looked for and whose answer may be a list.
+pub(crate) const OF_API_CALL: u32 = 20;
+
 /// Peers that can be told, or listed, for one unit.
 const PEERS_PER_UNIT: usize = 25;
 
@@ -29,6 +32,11 @@ pub(crate) fn told_to(presences: usize, besides: u32) -> u32 {
 /// A page of a list of that many presences.
 pub(crate) fn page_of(presences: usize) -> u32 {
     4 + of_all(presences).min(OF_FULL_PAGE)
+}
+
+/// A look for each of so many names.
+pub(crate) fn of_names(names: usize) -> u32 {
+    4 + u32::try_from(names).unwrap_or(u32::MAX).min(OF_FULL_PAGE)
 }
 
 /// What became of a message, told for each of that many presences.

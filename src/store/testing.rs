@@ -72,6 +72,9 @@ pub(crate) struct MockStores {
     pub(crate) topic_mail: MockTopicMail,
     pub(crate) topics: MockTopics,
     pub(crate) states: MockStates,
+    pub(crate) vault: MockVault,
+    pub(crate) api_keys: MockApiKeys,
+    pub(crate) workspaces: MockWorkspaces,
 }
 
 impl MockStores {
@@ -96,6 +99,9 @@ impl MockStores {
             topic_mail: Arc::new(self.topic_mail),
             topics: Arc::new(self.topics),
             states: Arc::new(self.states),
+            vault: Arc::new(self.vault),
+            api_keys: Arc::new(self.api_keys),
+            workspaces: Arc::new(self.workspaces),
         }
     }
 }

@@ -14,6 +14,10 @@ pub enum Kind {
     State,
     /// Topics, whatever is said in them.
     Topics,
+    /// What members keep for themselves.
+    Vault,
+    /// Keys by which programs call.
+    ApiKey,
 }
 
 impl Kind {
@@ -23,6 +27,8 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::Topics => "topics",
+            Self::Vault => "vault",
+            Self::ApiKey => "api_key",
         }
     }
 }

@@ -12,6 +12,7 @@ mod redis;
 mod regions;
 mod restored;
 mod topics;
+mod state;
 mod visitors;
 mod wire;
 

@@ -4,6 +4,7 @@
 mod accept;
 mod admin;
 mod admission;
+mod api_keys;
 mod audit;
 mod claims;
 mod confirm;
@@ -20,3 +21,6 @@ mod presence;
 mod queue;
 mod retention;
 mod topics;
+mod vault;
+mod workspaces;
+mod states;

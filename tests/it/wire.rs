@@ -2,6 +2,8 @@
 
 mod admission;
 mod answers;
+mod api;
+mod apikeys;
 mod attribution;
 mod backpressure;
 mod clients;
@@ -25,6 +27,8 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod state;
 mod status;
 mod topics;
+mod vault;
 pub(crate) mod visitors;

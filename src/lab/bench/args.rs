@@ -23,6 +23,8 @@ pub(crate) enum Scenario {
     Churn(ChurnArgs),
     /// Many meshes, direct messages and multicasts together
     Mixed(MixedArgs),
+    /// What a mesh shares: requests per second
+    Features(FeaturesArgs),
     /// The floor: a relay that promises nothing
     #[command(hide = true)]
     Relay,
@@ -227,6 +229,42 @@ pub(crate) struct MixedArgs {
     pub(crate) pace: Pace,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// `bench features`.
+#[derive(Debug, Args)]
+pub(crate) struct FeaturesArgs {
+    /// What is asked for
+    #[arg(value_enum)]
+    pub(crate) feature: Feature,
+    /// Peers; with state-change one of them writes and the others are told
+    #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100_000))]
+    pub(crate) peers: usize,
+    /// Meshes that they belong to; with state-change it is one
+    #[arg(long, default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub(crate) meshes: usize,
+    /// Requests of each peer that asks
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) requests: u32,
+    /// Requests of each peer that are not answered yet, at most
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub(crate) in_flight: usize,
+    /// Bytes of each value
+    #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=32_000))]
+    pub(crate) bytes: usize,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What of a mesh's shared things is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Feature {
+    /// Writes to shared state
+    SetState,
+    /// Reads of shared state
+    GetState,
+    /// A write of which all others are told; --floor compares with a relayed message
+    StateChange,
 }
 
 /// How many meshes, sockets, members.

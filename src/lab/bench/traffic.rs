@@ -281,7 +281,7 @@ fn board(stage: &Stage, traffic: &Traffic) -> Board {
 }
 
 /// Connects everybody, in the order of their places.
-async fn open(stage: &Stage, common: &Common) -> anyhow::Result<Vec<Wire>> {
+pub(super) async fn open(stage: &Stage, common: &Common) -> anyhow::Result<Vec<Wire>> {
     let at_once = Arc::new(Semaphore::new(OPENING_AT_ONCE));
     let mut opening = JoinSet::new();
     for (place, identity) in stage.sessions.iter().flatten().enumerate() {

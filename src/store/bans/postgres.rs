@@ -51,6 +51,12 @@ async fn set_revoked(
                 and (m.revoked_at is null) = ($10::timestamp is not null)
             returning m.id
          ),
+         -- They stay revoked after an unban: the member makes new ones.
+         without_keys as (
+            update mesh.api_key k set revoked_at = $10 from changed
+            where $10::timestamp is not null and k.issued_by_member_id = changed.id
+                and k.revoked_at is null
+         ),
          appended as materialized (
             select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)
             from changed

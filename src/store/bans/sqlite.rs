@@ -55,6 +55,16 @@ async fn set_revoked(
         let known = fetch_optional(&mut tx, query).await?;
         return known.map(|_| false).ok_or_else(no_member);
     }
+    if revoked_at.is_some() {
+        // They stay revoked after an unban: the member makes new ones.
+        let query = sqlx::query(
+            "update api_key set revoked_at = ?2
+             where issued_by_member_id = ?1 and revoked_at is null",
+        )
+        .bind(member.as_str())
+        .bind(now.as_ms());
+        execute(&mut tx, query).await?;
+    }
     append_one(&mut tx, now, mesh, actor.as_ref(), actor_name.as_deref(), audit).await?;
     tx.commit().await.map_err(refused)?;
     Ok(true)

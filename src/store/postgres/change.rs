@@ -5,7 +5,6 @@
 //! happen. For the bodies of features' stores.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -112,8 +111,7 @@ impl Change {
         )
         .bind(mesh.as_str())
         .bind(kind.as_str());
-        let usage = |row: &PgRow| Ok(Usage { rows: row.int("rows")?, bytes: row.int("bytes")? });
-        Ok(self.record(query, usage).await?.unwrap_or_default())
+        Ok(self.record(query, read_usage).await?.unwrap_or_default())
     }
 
     /// As [`Self::usage`], of several meshes.
@@ -122,13 +120,19 @@ impl Change {
         meshes: &[&'a MeshId],
         kind: Kind,
     ) -> Result<HashMap<&'a MeshId, Usage>> {
-        let mut usage = HashMap::new();
-        for &mesh in meshes {
-            if let Entry::Vacant(unknown) = usage.entry(mesh) {
-                unknown.insert(self.usage(mesh, kind).await?);
-            }
-        }
-        Ok(usage)
+        let mut meshes = meshes.to_vec();
+        meshes.sort_unstable();
+        meshes.dedup();
+        let query = sqlx::query(
+            "select coalesce(u.rows, 0) as rows, coalesce(u.bytes, 0) as bytes
+             from unnest($1::text[]) with ordinality as e (mesh, at)
+             left join mesh.broker_usage u on u.mesh_id = e.mesh and u.kind = $2
+             order by e.at",
+        )
+        .bind(meshes.iter().map(|mesh| mesh.as_str()).collect::<Vec<_>>())
+        .bind(kind.as_str());
+        let usage: Vec<Usage> = self.records(query, read_usage).await?;
+        Ok(meshes.into_iter().zip(usage).collect())
     }
 
     /// Holds what was written against what a mesh may keep of that kind. After an
@@ -151,4 +155,8 @@ impl Change {
     pub(in crate::store) async fn commit(self) -> Result<()> {
         self.call.commit().await
     }
+}
+
+fn read_usage(row: &PgRow) -> Result<Usage> {
+    Ok(Usage { rows: row.int("rows")?, bytes: row.int("bytes")? })
 }

@@ -113,6 +113,24 @@ const MIGRATIONS: &[Migration] = &[
         ],
         superseded: &[],
     },
+    Migration {
+        version: 18,
+        name: "api_keys",
+        scripts: &[(
+            "1_api_keys",
+            include_str!("../../../migrations/postgres/0018_api_keys/1_api_keys.sql"),
+        )],
+        superseded: &[],
+    },
+    Migration {
+        version: 21,
+        name: "vault",
+        scripts: &[(
+            "1_vault",
+            include_str!("../../../migrations/postgres/0021_vault/1_vault.sql"),
+        )],
+        superseded: &[],
+    },
 ];
 
 /// Any number that no other program's advisory lock has.

@@ -4,13 +4,13 @@
 //! stores.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
 use sqlx::sqlite::SqliteRow;
 
 use super::chain::Chains;
 use super::connection::{self, SqliteStore, Statement, Tx};
 use super::error::refused;
+use super::row::to_json;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
@@ -105,13 +105,19 @@ impl Change {
         meshes: &[&'a MeshId],
         kind: Kind,
     ) -> Result<HashMap<&'a MeshId, Usage>> {
-        let mut usage = HashMap::new();
-        for &mesh in meshes {
-            if let Entry::Vacant(unknown) = usage.entry(mesh) {
-                unknown.insert(self.usage(mesh, kind).await?);
-            }
-        }
-        Ok(usage)
+        let mut meshes = meshes.to_vec();
+        meshes.sort_unstable();
+        meshes.dedup();
+        let query = sqlx::query(
+            "select coalesce(u.rows, 0) as rows, coalesce(u.bytes, 0) as bytes
+             from json_each(?1) mesh
+             left join usage u on u.mesh_id = mesh.value and u.kind = ?2
+             order by mesh.key",
+        )
+        .bind(to_json(&meshes))
+        .bind(kind.as_str());
+        let usage: Vec<Usage> = self.records(query, read_usage).await?;
+        Ok(meshes.into_iter().zip(usage).collect())
     }
 
     /// Holds what was written against what a mesh may keep of that kind. After an
@@ -130,4 +136,8 @@ impl Change {
         self.chains.write(&mut self.tx).await?;
         self.tx.commit().await.map_err(refused)
     }
+}
+
+fn read_usage(row: &SqliteRow) -> Result<Usage> {
+    Ok(Usage { rows: row.int("rows")?, bytes: row.int("bytes")? })
 }

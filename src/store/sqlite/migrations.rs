@@ -24,6 +24,8 @@ const SCRIPTS: &[Script] = &[
     ),
     (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
     (17, "topics", include_str!("../../../migrations/sqlite/0017_topics.sql")),
+    (18, "api_keys", include_str!("../../../migrations/sqlite/0018_api_keys.sql")),
+    (21, "vault", include_str!("../../../migrations/sqlite/0021_vault.sql")),
 ];
 
 /// The migrations that have not run, as `0001_core`.

@@ -91,6 +91,8 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0008_presence_session_id",
         "0009_state",
         "0017_topics",
+        "0018_api_keys",
+        "0021_vault",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");
@@ -357,9 +359,10 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 16] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
+    include_str!("../api_keys/sqlite.rs"),
     include_str!("../audit/sqlite.rs"),
     include_str!("../bans/sqlite.rs"),
     include_str!("../envelopes/sqlite.rs"),
@@ -371,6 +374,8 @@ const SOURCES: [&str; 13] = [
     include_str!("../presence_search/sqlite.rs"),
     include_str!("../presences/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
+    include_str!("../vault/sqlite.rs"),
+    include_str!("../workspaces/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -418,6 +423,11 @@ async fn no_statement_walks_through_a_large_table() {
                 "state",
                 "removed",
                 "usage",
+                "vault_entry",
+                "api_key",
+                "topic_message",
+                "topic_member",
+                "tm",
                 "q",
                 "p",
                 "k",

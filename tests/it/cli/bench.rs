@@ -150,3 +150,16 @@ fn a_broker_that_is_away_is_said_so() {
     let message = answer["error"]["message"].as_str().expect("a sentence");
     assert!(message.contains("127.0.0.1:1"), "{message}");
 }
+
+#[test]
+fn what_a_mesh_shares_is_asked_for_and_told() {
+    for (feature, unit, count) in [
+        ("set-state", "requests", 80),
+        ("get-state", "requests", 80),
+        ("state-change", "deliveries", 60),
+    ] {
+        let args = ["features", feature, "--peers", "4", "--meshes", "2", "--requests", "20"];
+        let (_, round) = good(&args);
+        assert_eq!((&round["unit"], &round["count"]), (&unit.into(), &count.into()), "{feature}");
+    }
+}

@@ -207,3 +207,33 @@ fn the_demo_shows_what_each_peer_saw_and_what_the_broker_saw() {
     }
     assert!(!people.contains('\u{1b}'), "colours are for terminals");
 }
+
+#[test]
+fn a_key_for_a_program() {
+    let place = Place::new();
+    let broker = Serving::start(&place);
+    let terminal = Terminal { place: &place, port: broker.port };
+    terminal.types(&["mesh", "create", "team"]);
+    let link = text(&terminal.types(&["invite", "create", "team", "--max-uses", "1"])["link"]);
+    terminal.types(&["peer", "join", &link, "--name", "ada"]);
+    let create = ["peer", "apikey", "create", "ci", "--can", "read", "--expires", "1h"];
+    let made = terminal.types(&create);
+    assert!(text(&made["secret"]).starts_with("cm_") && made["expiresAt"].is_string(), "{made}");
+    let id = text(&made["id"]);
+    let listed = terminal.types(&["peer", "apikey", "list"]);
+    assert_eq!((&listed["keys"][0]["id"], &listed["keys"][0]["revokedAt"]), (&json!(id), &json!(null)));
+    assert!(!listed.to_string().contains(&text(&made["secret"])));
+    let revoke = ["peer", "apikey", "revoke", &id[..8]];
+    assert_eq!(terminal.types(&revoke)["id"], json!(id));
+    let unknown = ["peer", "apikey", "revoke", "zzz"];
+    let refused = Answer::of(&terminal.command(&unknown).output().expect("it starts"), &unknown);
+    assert!(refused.failure().1.contains("no such key"));
+    for file in files(place.path()) {
+        let bytes = std::fs::read(&file).expect("readable");
+        let secret = text(&made["secret"]);
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "a secret in {}", file.display());
+    }
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.wait().code(), Some(0));
+}

@@ -106,6 +106,11 @@ impl Node {
         }
     }
 
+    /// What the program has logged so far.
+    pub fn log(&self) -> String {
+        self.process.as_ref().expect("a program").log()
+    }
+
     /// The memory that the program holds now.
     pub fn resident_bytes(&self) -> u64 {
         self.process.as_ref().expect("a program").resident_bytes()

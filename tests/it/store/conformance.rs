@@ -166,6 +166,34 @@ macro_rules! conformance {
                 topics::a_history_is_read_page_by_page
                 topics::a_roster_has_a_version_that_grows_with_every_change
                 topics::old_posts_are_deleted_with_their_history
+                vault::a_vault_is_its_members_only
+                vault::a_later_vault_entry_stands_in_place_of_an_earlier_one
+                vault::a_change_of_a_vault_has_one_audit_row
+                vault::a_vault_is_listed_by_key_some_at_a_time
+                vault::a_vault_has_a_bound
+
+                api_keys::a_key_is_found_by_the_beginning_of_its_secret
+                api_keys::a_key_is_good_until_it_ends
+                api_keys::a_key_may_no_more_than_the_member_that_made_it
+                api_keys::a_ban_revokes_keys_and_an_unban_brings_none_back
+                api_keys::keys_are_listed_newest_first_some_at_a_time
+                api_keys::a_key_is_revoked_by_its_id_or_the_beginning_of_it
+                api_keys::a_use_is_noted_once_in_a_while
+                api_keys::keys_that_ended_long_ago_are_forgotten
+                api_keys::a_change_of_a_key_has_one_audit_row
+
+                workspaces::a_roster_has_the_active_members_as_they_joined
+                workspaces::whose_keys_called_is_known
+                workspaces::a_member_without_a_user_is_one_by_itself
+                workspaces::values_of_meshes_come_newest_first_within_bounds
+                states::a_value_is_kept_whole
+                states::versions_count_and_decide
+                states::each_change_has_one_audit_row_without_the_value
+                states::one_of_many_writers_with_the_same_version_wins
+                states::values_are_listed_by_key_from_anywhere
+                states::who_missed_changes_reads_the_last_of_each
+                states::a_mesh_keeps_no_more_than_it_may
+                states::a_batch_may_hold_any_text
             );
         }
     };

@@ -11,12 +11,6 @@ fn questions() -> Vec<(Value, Value)> {
     let of = |question: Value, answer: Value| (question, answer);
     vec![
         of(
-            json!({ "type": "get_state", "key": "nope" }),
-            json!({ "type": "state_result", "key": "nope", "value": null, "updatedBy": "",
-                "updatedAt": "" }),
-        ),
-        of(json!({ "type": "list_state" }), json!({ "type": "state_list", "entries": [] })),
-        of(
             json!({ "type": "recall", "query": "build" }),
             json!({ "type": "memory_results", "memories": [] }),
         ),
@@ -48,13 +42,7 @@ fn questions() -> Vec<(Value, Value)> {
             json!({ "type": "topic_history", "topic": "deploys", "limit": 5 }),
             json!({ "type": "topic_history_response", "topic": "deploys", "messages": [] }),
         ),
-        of(json!({ "type": "apikey_list" }), json!({ "type": "apikey_list_response", "keys": [] })),
         of(json!({ "type": "list_webhooks" }), json!({ "type": "webhook_list", "webhooks": [] })),
-        of(json!({ "type": "vault_list" }), json!({ "type": "vault_list_result", "entries": [] })),
-        of(
-            json!({ "type": "vault_get", "keys": ["K"] }),
-            json!({ "type": "vault_get_result", "entries": [] }),
-        ),
         of(json!({ "type": "mcp_list" }), json!({ "type": "mcp_list_result", "servers": [] })),
         of(
             json!({ "type": "mcp_catalog" }),
@@ -84,8 +72,9 @@ async fn questions_about_what_there_is_none_of_are_answered() {
     assert_eq!((&clock["type"], &clock["paused"]), (&json!("clock_status"), &json!(true)));
     assert_eq!(clock["simTime"].as_str().map(str::len), Some(24), "{clock}");
     // Without an id, as older brokers did.
-    cold.say(json!({ "type": "list_state" })).await;
-    assert_eq!(cold.hear("state_list").await, json!({ "type": "state_list", "entries": [] }));
+    cold.say(json!({ "type": "watch_list" })).await;
+    let empty = json!({ "type": "watch_list_result", "watches": [] });
+    assert_eq!(cold.hear("watch_list_result").await, empty);
 }
 
 #[tokio::test]
@@ -94,15 +83,10 @@ async fn daemons_are_answered_by_the_names_that_they_wait_for() {
     let mut daemon = Raw::hello(&node, &node.member("bob").await).await;
     for (question, mut expected) in [
         (
-            json!({ "type": "get_state", "key": "k" }),
-            json!({ "type": "state_value", "state": null }),
-        ),
-        (
             json!({ "type": "recall", "query": "q" }),
             json!({ "type": "memory_recall_result", "matches": [] }),
         ),
         (json!({ "type": "list_skills" }), json!({ "type": "skill_list", "skills": [] })),
-        (json!({ "type": "list_state" }), json!({ "type": "state_list", "entries": [] })),
     ] {
         let answer = daemon.ask(question.clone()).await;
         expected["_reqId"] = answer["_reqId"].clone();
@@ -116,7 +100,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
     let bob = node.member("bob").await;
     let (mut cold, _) = command(&node, &bob, "cold").await;
     for kind in [
-        "set_state",
         "remember",
         "forget",
         "create_task",
@@ -130,12 +113,9 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "topic_create",
         "topic_join",
         "topic_leave",
-        "apikey_create",
-        "apikey_revoke",
         "share_skill",
         "remove_skill",
         "create_webhook",
-        "vault_set",
         "mcp_register",
         "watch",
         "set_clock",

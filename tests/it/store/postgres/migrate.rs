@@ -38,6 +38,8 @@ async fn asking_what_is_pending_makes_nothing() {
         "0008_presence_session_id",
         "0009_state",
         "0017_topics",
+        "0018_api_keys",
+        "0021_vault",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")

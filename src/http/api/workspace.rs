@@ -1,0 +1,171 @@
+//! All meshes of the user behind a key: the only calls that look beyond its own mesh.
+//!
+//! A key that is good for some topics only is refused here. A mesh counts once, however
+//! many members of it the user is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Extension, State};
+use axum::http::Uri;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::people::here;
+use super::{Refused, answer, argument};
+use crate::clock::Timestamp;
+use crate::http::HttpState;
+use crate::id::{MemberId, MeshId};
+use crate::limits;
+use crate::protocol::ApiCapability;
+use crate::store::{Membership, Role, WorkspaceState};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Overview {
+    user_id: String,
+    meshes: Vec<MeshView>,
+    totals: Totals,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MeshView {
+    mesh_id: MeshId,
+    slug: String,
+    name: String,
+    member_id: MemberId,
+    my_role: Role,
+    joined_at: Timestamp,
+    peers: i64,
+    online: i64,
+    topics: i64,
+    unread_mentions: i64,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Totals {
+    meshes: i64,
+    peers: i64,
+    online: i64,
+    topics: i64,
+    unread_mentions: i64,
+}
+
+#[derive(Serialize)]
+struct States {
+    entries: Vec<StateView>,
+    totals: StateTotals,
+    /// Whether there are more than fit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StateView {
+    mesh_id: MeshId,
+    mesh_slug: String,
+    key: String,
+    value: Value,
+    updated_by_name: Option<String>,
+    updated_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct StateTotals {
+    entries: usize,
+    meshes: usize,
+}
+
+/// The user behind a key: its id, and its membership in each mesh, by slug.
+async fn meshes_of(
+    state: &HttpState,
+    caller: &Caller,
+) -> Result<(String, Vec<Membership>), Refused> {
+    caller.may(ApiCapability::Read)?;
+    caller.is_for_all_topics()?;
+    let issuer = caller.needs_issuer()?;
+    let mut memberships = state.stores.workspaces.memberships(issuer).await?;
+    memberships.dedup_by(|later, first| later.mesh == first.mesh);
+    let user = memberships.first().map_or_else(|| issuer.to_string(), |one| one.user.clone());
+    Ok((user, memberships))
+}
+
+/// `GET /me/workspace`.
+pub(super) async fn overview(
+    State(state): State<Arc<HttpState>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    answer(&state, |state| async move {
+        let (user_id, memberships) = meshes_of(&state, &caller).await?;
+        let mut meshes = Vec::with_capacity(memberships.len());
+        for membership in memberships {
+            let here = here(&state, &membership.mesh, Some(&membership.member)).await?;
+            let online = i64::try_from(here.len()).unwrap_or(i64::MAX);
+            meshes.push(MeshView {
+                mesh_id: membership.mesh,
+                slug: membership.slug,
+                name: membership.name,
+                member_id: membership.member,
+                my_role: membership.role,
+                joined_at: membership.joined_at,
+                peers: membership.members,
+                online,
+                topics: 0,
+                unread_mentions: 0,
+            });
+        }
+        let totals = meshes.iter().fold(Totals::default(), |sum, mesh| Totals {
+            meshes: sum.meshes + 1,
+            peers: sum.peers + mesh.peers,
+            online: sum.online + mesh.online,
+            topics: sum.topics + mesh.topics,
+            unread_mentions: sum.unread_mentions + mesh.unread_mentions,
+        });
+        Ok(Overview { user_id, meshes, totals })
+    })
+    .await
+}
+
+/// `GET /me/state`: shared values, those that were written last first.
+pub(super) async fn state(
+    State(state): State<Arc<HttpState>>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    let key = argument(&uri, "key").filter(|key| !key.is_empty());
+    answer(&state, |state| async move {
+        let (_, memberships) = meshes_of(&state, &caller).await?;
+        let slugs: HashMap<MeshId, String> =
+            memberships.into_iter().map(|one| (one.mesh, one.slug)).collect();
+        let meshes: Vec<MeshId> = slugs.keys().cloned().collect();
+        let bytes_max = i64::try_from(limits::ANSWER_BYTES_MAX).unwrap_or(i64::MAX);
+        let rows_max = limits::API_STATES_MAX;
+        let workspaces = &state.stores.workspaces;
+        let found = workspaces.states(&meshes, key.as_deref(), rows_max, bytes_max).await?;
+        Ok(states(found, &slugs))
+    })
+    .await
+}
+
+fn states(found: Vec<WorkspaceState>, slugs: &HashMap<MeshId, String>) -> States {
+    let of = found.first().map_or(0, |first| first.of);
+    let entries: Vec<StateView> = found
+        .into_iter()
+        .map(|entry| StateView {
+            mesh_slug: slugs.get(&entry.mesh).cloned().unwrap_or_default(),
+            mesh_id: entry.mesh,
+            key: entry.key,
+            value: entry.value,
+            updated_by_name: entry.updated_by,
+            updated_at: entry.updated_at,
+        })
+        .collect();
+    let more = i64::try_from(entries.len()).is_ok_and(|shown| shown < of);
+    let totals = StateTotals { entries: entries.len(), meshes: slugs.len() };
+    States { entries, totals, more }
+}

@@ -1,0 +1,39 @@
+//! Bounds of what a mesh shares.
+
+use super::DAY_MS;
+
+/// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
+pub const VALUE_BYTES_MAX: usize = 32 * 1024;
+
+/// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
+pub const SHARED_NAME_BYTES_MAX: usize = 256;
+
+/// Such names, keys or tags in one request. More: refused as `invalid_argument`.
+pub const SHARED_NAMES_MAX: usize = 64;
+
+/// Each text beside a vault entry's ciphertext: its nonce, its sealed key, its path, its
+/// description. Longer: refused as `invalid_argument`.
+pub const VAULT_TEXT_BYTES_MAX: usize = 1024;
+
+/// Rows of each kind that a mesh keeps. More: refused as `quota`.
+pub const SHARED_ROWS_MAX: i64 = 10_000;
+
+/// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
+pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Things of one mesh of which a node remembers that it has told of them, since it last
+/// read them. More: it reads them again.
+pub const SHARED_TOLD_MAX: usize = 4096;
+
+/// Changes that a node reads at once to make up for lost events. More: it reads on.
+pub const SHARED_CHANGES_READ: i64 = 256;
+
+/// How long what was removed is remembered for nodes that missed it. Longer: they
+/// show it until they restart.
+pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
+
+/// Writes to shared state that wait for their commit. More: whoever asks waits.
+pub const STATE_QUEUE_MAX: usize = 1024;
+
+/// Writes to shared state of one transaction. More: they go into the next.
+pub const STATE_BATCH_MAX: usize = 256;
