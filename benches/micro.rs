@@ -267,6 +267,7 @@ async fn store(path: &Path) -> (Stores, MeshId, MemberId) {
         root_key: "cm9vdA".to_owned(),
         owner_member: member.clone(),
         owner_name: "owner".to_owned(),
+        founder: None,
     };
     store.meshes.create(Timestamp::now(), &new).await.expect("a mesh");
     (store, mesh, member)

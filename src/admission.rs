@@ -14,15 +14,17 @@ mod refusal;
 mod session_key;
 pub(crate) mod teardown;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use self::cost::charge;
 use self::entering::Entering;
 use self::place::{Place, acquire};
-use self::proof::{admit, check_session_proofs, session_key_of, use_up};
+use self::proof::{admit, admit_or_bind, check_session_proofs, session_key_of, use_up};
 pub(crate) use self::refusal::Refusal;
 use self::session_key::check_session_key;
+use crate::accounts::Keys;
 use crate::auth::{HelloProof, verify_hello};
 use crate::clock::Timestamp;
 use crate::codec::Codec;
@@ -35,7 +37,9 @@ use crate::rates::Rates;
 use crate::registry::RoomGuard;
 use crate::session::Session;
 use crate::session::outbox::Outbox;
-use crate::store::{Admission, AdmittedMember, Mail, Members, PeerState, Presences, TopicMail};
+use crate::store::{
+    Admission, AdmittedMember, Invites, Mail, Members, PeerState, Presences, TopicMail,
+};
 use crate::writers::confirmations::Confirmations;
 
 pub(crate) struct Parts {
@@ -43,6 +47,7 @@ pub(crate) struct Parts {
     /// How long a claim on a message holds, in milliseconds.
     pub claim_ms: i64,
     pub members: Arc<dyn Members>,
+    pub invites: Arc<dyn Invites>,
     pub mail: Arc<dyn Mail>,
     /// What members missed in their topics.
     pub topics: Arc<dyn TopicMail>,
@@ -51,6 +56,17 @@ pub(crate) struct Parts {
     pub presence: Arc<presence::Parts>,
     pub confirmations: Arc<Confirmations>,
     pub rates: Arc<Rates>,
+    /// Makes marks of client addresses, where other nodes have to tell them apart.
+    pub marks: Option<Arc<Keys>>,
+}
+
+impl Parts {
+    /// What stands for a client's address in a record. Without it a member is not known
+    /// by its address on other nodes, and everything else goes on.
+    async fn mark(&self, client: IpAddr) -> Option<String> {
+        let mark = self.marks.as_ref()?.mark(client).await;
+        mark.inspect_err(|error| tracing::debug!(%error, "a client address has no mark")).ok()
+    }
 }
 
 /// A session and its hold on its mesh.
@@ -72,6 +88,8 @@ struct Proven {
     session_key: Option<Key>,
     visitor: bool,
     about: About,
+    /// What stands for its client address, for other nodes.
+    client_mark: Option<String>,
     admitted: Box<AdmittedMember>,
 }
 
@@ -95,6 +113,7 @@ pub(crate) async fn hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
+    client: IpAddr,
     hello: Hello,
 ) -> Result<Active, Box<Refusal>> {
     let session_key = session_key_of(&hello)?;
@@ -109,7 +128,7 @@ pub(crate) async fn hello(
     let visitor = hello.is_visit(session_key.is_some());
     let mesh = MeshId::from(hello.mesh_id);
     let read = MemberRead::begin(parts);
-    let admitted = admit(parts, &mesh, &hello.pubkey, &hello.member_id)
+    let admitted = admit_or_bind(parts, &mesh, &hello.pubkey, &hello.member_id)
         .await?
         .ok_or_else(Refusal::unauthorized)?;
     if admitted.member.id.as_str() != hello.member_id {
@@ -119,8 +138,8 @@ pub(crate) async fn hello(
     let role = PeerRole::ControlPlane;
     // The member's key is none of its own, under which it could be given mail.
     let session_key = session_key.filter(|key| !visitor || *key != admitted.member.key);
-    let about = hello.about;
-    let proven = Proven { read, mesh, role, session_key, visitor, about, admitted };
+    let (about, client_mark) = (hello.about, parts.mark(client).await);
+    let proven = Proven { read, mesh, role, session_key, visitor, about, client_mark, admitted };
     enter(parts, codec, outbox, proven).await
 }
 
@@ -128,6 +147,7 @@ pub(crate) async fn session_hello(
     parts: &Arc<Parts>,
     codec: Codec,
     outbox: &Outbox,
+    client: IpAddr,
     hello: SessionHello,
 ) -> Result<Active, Box<Refusal>> {
     check_session_proofs(&hello)?;
@@ -146,8 +166,9 @@ pub(crate) async fn session_hello(
     use_up(parts, &hello.signature).await?;
     let session_key = Some(Key::from(hello.session_pubkey));
     let role = PeerRole::Session;
-    let about = hello.about;
-    let proven = Proven { read, mesh, role, session_key, visitor: false, about, admitted };
+    let (about, client_mark) = (hello.about, parts.mark(client).await);
+    let visitor = false;
+    let proven = Proven { read, mesh, role, session_key, visitor, about, client_mark, admitted };
     enter(parts, codec, outbox, proven).await
 }
 

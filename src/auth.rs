@@ -10,6 +10,7 @@
 //! - [`verify_attestation`]: a member vouches for a session key
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
+//! - [`TokenKey`]: what an account's command line proves itself by
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript
 
@@ -19,6 +20,7 @@ mod hello;
 mod invite;
 mod json;
 mod key;
+mod token;
 
 use std::fmt;
 
@@ -32,11 +34,12 @@ pub use hello::{
     verify_session_hello,
 };
 pub(crate) use invite::LINK_PREFIX;
-pub use invite::{InviteError, InvitePayload};
+pub use invite::{InviteCapability, InviteError, InvitePayload};
 pub(crate) use json::push_string;
 pub use json::{canonical_json, has_duplicate_keys, js_number};
 pub(crate) use key::agreement_key;
 pub use key::{SecretKey, SecretKeyError};
+pub use token::{ClaimedMesh, Claims, TokenError, TokenKey, secret_hash};
 
 /// Why a proof was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain, posts};
-use crate::events::{self, shared};
+use crate::events::{self, shared, streams};
 use crate::presence::{Parts, changes, members, said, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
@@ -107,7 +107,15 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
         BusMessage::RosterChanged { topic } => posts::changed(&parts.delivery, room, topic),
+        BusMessage::ToMember { member, event } => events::tell_member(room, &member, &event),
+        BusMessage::SimClock { clock, has_ticked } => {
+            room.see_clock(clock, !has_ticked);
+            if has_ticked {
+                events::tick(room, &clock);
+            }
+        }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
+        BusMessage::Published(published) => streams::tell(room, published),
     }
 }
 
@@ -121,6 +129,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
             room.end(&presence);
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::SimClock { clock, .. } => room.see_clock(clock, true),
         // Of sessions here, or to them: they will read the store.
         BusMessage::Close { .. }
         | BusMessage::Direct { .. }
@@ -130,7 +139,9 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
         | BusMessage::RosterChanged { .. }
-        | BusMessage::Shared(_) => {}
+        | BusMessage::ToMember { .. }
+        | BusMessage::Shared(_)
+        | BusMessage::Published(_) => {}
     }
 }
 

@@ -12,6 +12,7 @@
 //! The commands may use the store, and the client as any peer would. They must
 //! never import [`crate::command`] or `lab`, which call them.
 
+pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod doctor;

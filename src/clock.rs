@@ -133,14 +133,22 @@ mod tests {
             " 2026-11-27T09:00:00.000Z ",
             "Fri, 27 Nov 2026 09:00:00 GMT",
         ] {
-            assert_eq!(Timestamp::read(text).map(|at| at.to_string()).as_deref(), Some(at), "{text}");
+            assert_eq!(
+                Timestamp::read(text).map(|at| at.to_string()).as_deref(),
+                Some(at),
+                "{text}"
+            );
         }
         for (text, at) in [
             ("2026-11-27", "2026-11-27T00:00:00.000Z"),
             ("2026-11", "2026-11-01T00:00:00.000Z"),
             ("2026", "2026-01-01T00:00:00.000Z"),
         ] {
-            assert_eq!(Timestamp::read(text).map(|at| at.to_string()).as_deref(), Some(at), "{text}");
+            assert_eq!(
+                Timestamp::read(text).map(|at| at.to_string()).as_deref(),
+                Some(at),
+                "{text}"
+            );
         }
         for text in ["", "tomorrow", "2026-13-01", "2026-11-27T25:00", "12", "1790000000000"] {
             assert_eq!(Timestamp::read(text), None, "{text}");

@@ -1,5 +1,5 @@
-//! What nodes share: leases, the directory, the bus, and the small things
-//! that must hold across all of them.
+//! What nodes share: leases, the directory, the bus, simulation clocks, and the small
+//! things that must hold across all of them.
 //!
 //! Two implementations: [`single`] (one node; all of it in this process's
 //! memory) and [`redis`], over the same [`books`]. One conformance suite runs against both
@@ -13,6 +13,7 @@ pub mod books;
 pub(crate) mod bus;
 mod clock;
 pub mod redis;
+pub(crate) mod sim_clock;
 pub mod single;
 mod view;
 
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
+pub use sim_clock::{ClockChange, ClockTurn, SimClock};
 pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
 
 use crate::id::{MeshId, PresenceId};
@@ -198,6 +200,20 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Takes the newest such word.
     async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>>;
+
+    /// Changes a mesh's simulation clock, and says how it is then. `None`: the mesh has
+    /// none, and that change makes none. In a mesh without a lease it stands.
+    async fn change_clock(&self, mesh: &MeshId, change: ClockChange) -> Result<Option<SimClock>>;
+
+    /// The simulation clocks of these meshes, in their order.
+    async fn clocks(&self, meshes: &[MeshId]) -> Result<Vec<Option<SimClock>>>;
+
+    /// Takes a turn at the simulation clocks of these meshes, in their order: each ticks
+    /// if its next tick is due and this node is its ticker, or becomes it because no other
+    /// node is. With each goes what this node knows of it: where the shared state has lost
+    /// the clock, it goes on from there. A tick whose turn fails on its way back is lost,
+    /// and its number is not given again.
+    async fn tick_clocks(&self, known: &[(MeshId, SimClock)]) -> Result<Vec<ClockTurn>>;
 
     /// Says how this node does, for so long. Said again before that, it
     /// replaces what was said before; a node that dies is forgotten by itself.

@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::{
-    audit, config, doctor, health, invite, member, mesh, migrate, output, peer, queue,
+    account, audit, config, doctor, health, invite, member, mesh, migrate, output, peer, queue,
     report_usage, serve, top,
 };
 use crate::config::{Config, ConfigErrors, Env, LogConfig, process_env};
@@ -69,6 +69,9 @@ pub(crate) enum Command {
     /// List members; ban them, change their role and grants
     #[command(subcommand, after_help = help::MEMBER)]
     Member(member::MemberCommand),
+    /// Make accounts, by which people sign in; print tokens; shut out
+    #[command(subcommand, after_help = help::ACCOUNT)]
+    Account(account::AccountCommand),
     /// Read, verify and export a mesh's audit chain
     #[command(subcommand, after_help = help::AUDIT)]
     Audit(audit::AuditCommand),
@@ -135,6 +138,7 @@ impl Cli {
             Command::Mesh(command) => mesh::run(command, json, &config?).await,
             Command::Invite(command) => invite::run(command, json, &config?).await,
             Command::Member(command) => member::run(command, json, &config?).await,
+            Command::Account(command) => account::run(command, json, &config?).await,
             Command::Audit(command) => audit::run(command, json, &config?).await,
             Command::Top(args) => top::run(args, json, config, &process_env).await,
             Command::Queue(command) => queue::run(command, json, &config?).await,

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+mod accounts;
 mod deployment;
 mod error;
 mod http;
@@ -19,6 +20,7 @@ mod reader;
 mod secret;
 mod settings;
 
+pub use accounts::{AccountsConfig, AccountsMode};
 pub use deployment::{
     ClusterSecret, Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir,
 };
@@ -53,6 +55,8 @@ pub struct Config {
     pub message: MessageConfig,
     /// Who may call over HTTP.
     pub http: HttpConfig,
+    /// Accounts of people, and who may act for them.
+    pub accounts: AccountsConfig,
     /// How it stops.
     pub drain: DrainConfig,
     /// How it logs.
@@ -73,13 +77,23 @@ impl Config {
         let liveness = LivenessConfig::read(&mut reader);
         let message = MessageConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
+        let accounts = AccountsConfig::read(&mut reader);
         let drain = DrainConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let problems = reader.into_problems();
         match deployment {
-            Some(deployment) if problems.is_empty() => {
-                Ok(Self { listen, deployment, node, presence, liveness, message, http, drain, log })
-            }
+            Some(deployment) if problems.is_empty() => Ok(Self {
+                listen,
+                deployment,
+                node,
+                presence,
+                liveness,
+                message,
+                http,
+                accounts,
+                drain,
+                log,
+            }),
             _ => Err(ConfigErrors(problems)),
         }
     }
@@ -117,10 +131,23 @@ impl Config {
         match self.presence.transcript_status {
             TranscriptStatus::On => true,
             TranscriptStatus::Off => false,
-            TranscriptStatus::Auto => {
-                matches!(self.deployment, Deployment::Single { .. }) && self.listen.is_loopback()
-            }
+            TranscriptStatus::Auto => self.is_for_this_machine(),
         }
+    }
+
+    /// Whether people sign in here.
+    #[must_use]
+    pub fn has_accounts(&self) -> bool {
+        match self.accounts.mode {
+            AccountsMode::On => true,
+            AccountsMode::Off => false,
+            AccountsMode::Auto => self.is_for_this_machine(),
+        }
+    }
+
+    /// Whether it is a single node that only this machine can reach.
+    fn is_for_this_machine(&self) -> bool {
+        matches!(self.deployment, Deployment::Single { .. }) && self.listen.is_loopback()
     }
 
     /// The value of a variable that is not set and whose default depends on the

@@ -1,21 +1,27 @@
 //! Events: what the peers of a mesh are told of each other.
 //!
 //! - [`shared`]: what a mesh shares is otherwise
+//! - [`streams`]: what is published to a stream
 //!
 //! One word for every feature: an [`Announcement`] is an event, the presence that it is
 //! about, and who is not told. Each node tells the sessions that it has; what carries an
 //! announcement to the other nodes is the frame of whoever makes it. Called by
-//! [`presence`](crate::presence) and [`bus`](crate::bus); an event must never cost a
-//! reader its socket.
+//! [`presence`](crate::presence), [`bus`](crate::bus) and [`jobs`](crate::jobs); an event
+//! must never cost a reader its socket.
 
 pub(crate) mod shared;
+pub(crate) mod streams;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::clock::Timestamp;
+use crate::cluster::SimClock;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
+use crate::id::MemberId;
 use crate::protocol::{ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
@@ -51,4 +57,34 @@ pub(crate) fn announce(room: &Room, announcement: &Announcement) {
             session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }
+}
+
+/// Tells the sessions of one member here, visitors excepted: of events of one kind, one
+/// that is behind with reading is told the newest.
+pub(crate) fn tell_member(room: &Room, member: &MemberId, event: &SystemEvent) {
+    let subject = Arc::new(Subject::new(member.as_str(), event.event.clone()));
+    let push = event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    for (session, _) in room.sessions() {
+        if !session.visitor && session.member == *member {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
+    }
+}
+
+/// Tells the sessions here, hidden ones too, that the mesh's simulation clock has ticked;
+/// of each tick once. Visitors came for something else.
+pub(crate) fn tick(room: &Room, clock: &SimClock) {
+    room.tell_tick(clock, || {
+        let data = json!({ "tick": clock.tick, "simTime": clock.sim_time(), "speed": clock.speed });
+        let event = SystemEvent { event: Cow::Borrowed("tick"), data };
+        let push = event.into_push(room.mesh().clone(), Timestamp::now());
+        let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+        let subject = Arc::new(Subject::new("clock", "tick"));
+        room.for_each_session(|session, _| {
+            if !session.visitor {
+                session.outbox.tell(frame.bytes(session.codec), &subject);
+            }
+        });
+    });
 }

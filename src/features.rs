@@ -22,7 +22,9 @@ mod on_behalf;
 mod paging;
 mod presence;
 mod shapes;
+mod sim_clock;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -36,11 +38,12 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, DeleteState, Disconnect, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListPeers, ListState, MessageStatus, SetProfile, SetState, SetStats, SetStatus,
-    SetSummary, SetVisible, TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave,
-    TopicList, TopicMarkRead, TopicMembers, Unasked, Unban, VaultDelete, VaultGet, VaultList,
-    VaultSet,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
+    DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
+    ListState, ListStreams, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile,
+    SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, TopicCreate, TopicHistory,
+    TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers, Unasked, Unban,
+    Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet,
 };
 use crate::rates::cost;
 
@@ -53,8 +56,10 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CreateStream => streams::create, |_, _| 10;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    GetClock => sim_clock::get, |_, _| 4;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
@@ -62,13 +67,19 @@ const REQUESTS: &[Entry] = requests! {
     ListBans => moderation::list_bans, |_, _| 10;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListState => state::list, |_, _| 20;
+    ListStreams => streams::list, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    PauseClock => sim_clock::pause, |_, _| 10;
+    Publish => streams::publish, |_, all| cost::told_to(all, 2);
+    ResumeClock => sim_clock::resume, |_, _| 10;
+    SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    Subscribe => streams::subscribe, |_, _| 4;
     TopicCreate => topics::create, |_, _| 50;
     TopicHistory => topics::history, |_, _| 20;
     TopicInvite => topics::invite, |_, _| 10;
@@ -82,6 +93,7 @@ const REQUESTS: &[Entry] = requests! {
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to

@@ -4,6 +4,7 @@
 //! runs in a task of its own ([`to_its_end`]). An upgraded socket is handed on and
 //! never served here. [`app`](crate::app) makes the routes, the listener serves them.
 
+pub(crate) mod accounts;
 pub mod admin;
 mod api;
 mod dashboard;
@@ -27,8 +28,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::admin::Admin;
+use crate::accounts::Keys;
 use crate::cluster::Cluster;
-use crate::config::{HttpConfig, NodeConfig};
+use crate::config::{AccountsConfig, HttpConfig, NodeConfig};
 use crate::jobs::sample::Sampler;
 use crate::life::Life;
 use crate::limits;
@@ -43,7 +45,7 @@ use crate::store::Stores;
 /// Headers that existing web clients may send.
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
 /// Methods that the routes below have.
-const ALLOWED_METHODS: &str = "GET, POST, OPTIONS";
+const ALLOWED_METHODS: &str = "GET, POST, PATCH, DELETE, OPTIONS";
 
 /// Where Prometheus looks.
 const METRICS: &str = "/metrics";
@@ -51,12 +53,17 @@ const METRICS: &str = "/metrics";
 /// What the routes share.
 pub struct HttpState {
     pub(crate) http: HttpConfig,
+    pub(crate) accounts: AccountsConfig,
+    /// Whether people sign in here.
+    pub(crate) has_accounts: bool,
     pub(crate) node: NodeConfig,
     /// `single` or `clustered`.
     pub(crate) mode: &'static str,
     /// The largest body of a request, and frame of a socket.
     pub(crate) body_bytes_max: usize,
     pub(crate) stores: Stores,
+    /// What accounts prove themselves by.
+    pub(crate) keys: Arc<Keys>,
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) presence: Arc<presence::Parts>,
@@ -70,6 +77,8 @@ pub struct HttpState {
     pub(crate) addresses: Addresses,
     /// What serves a socket after its upgrade.
     pub(crate) sockets: Sockets,
+    /// What was counted for anybody last.
+    pub(crate) stats: accounts::Stats,
     /// What the admin API remembers.
     pub(crate) admin: Admin,
 }
@@ -83,6 +92,8 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route(METRICS, get(health::metrics))
         .route("/hook/set-status", post(hook::set_status))
         .route("/join", post(join::join))
+        .merge(accounts::routes(&state))
+        .merge(accounts::profile_routes())
         .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))
@@ -90,6 +101,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         // Beside the layer above: pages of other origins have no business here.
         .merge(admin::routes(&state))
         .merge(dashboard::routes())
+        .merge(accounts::page_routes(&state))
         .with_state(state)
 }
 

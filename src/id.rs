@@ -97,6 +97,10 @@ text_id!(
     TopicId
 );
 text_id!(
+    /// An account: a person, whose command lines sign in.
+    AccountId
+);
+text_id!(
     /// A broker node, stable across its restarts.
     NodeId
 );
@@ -105,7 +109,7 @@ text_id!(
     Key
 );
 
-made_here!(MeshId, MemberId, PresenceId, MessageId);
+made_here!(MeshId, MemberId, PresenceId, MessageId, AccountId);
 
 impl Key {
     /// The first 12 characters: as much of a key as a log line may hold.

@@ -9,12 +9,14 @@
 //! - [`mail`]: mail that nobody confirmed, and mail that nobody told this node of
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
+//! - [`sim_clock`]: simulation clocks tick
 
 #[cfg(test)]
 mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
+mod sim_clock;
 mod upkeep;
 
 use std::ops::RangeInclusive;
@@ -52,6 +54,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two questions how the simulation clocks are.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the jobs work with; each takes its own part of it.
 pub(crate) struct Parts {
@@ -135,6 +140,11 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;
     });
+    every(life, tasks, CLOCK_INTERVAL, presence, |presence| async move {
+        sim_clock::look(&presence).await;
+    });
+    let ticker = sim_clock::run(Arc::clone(presence));
+    life.supervisor.spawn(tasks, "the ticker of simulation clocks", ticker);
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

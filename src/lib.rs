@@ -16,6 +16,7 @@
 //!   commands of operators and peers in [`cli`], and in `lab` those that run
 //!   brokers of their own
 
+mod accounts;
 mod admission;
 pub mod app;
 pub mod audit;

@@ -184,6 +184,12 @@ impl Metrics {
         metrics
     }
 
+    /// Messages accepted here, of all priorities.
+    pub fn accepted(&self) -> u64 {
+        let of = |priority| self.messages_routed.get_or_create(&PriorityLabel { priority }).get();
+        ["now", "next", "low"].into_iter().map(of).sum()
+    }
+
     /// Series that alerts read exist from the start: the first of a kind would
     /// otherwise not count as an increase.
     fn begin_at_zero(&self) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::accounts::Keys;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::jobs::sample::Sampler;
@@ -22,6 +23,8 @@ use crate::{admission, delivery, features, presence};
 pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) stores: Stores,
+    /// What accounts prove themselves by.
+    pub(crate) keys: Arc<Keys>,
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) delivery: Arc<delivery::Parts>,

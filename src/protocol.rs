@@ -12,7 +12,9 @@ pub mod delivery;
 pub mod handshake;
 pub mod moderation;
 pub mod presence;
+pub mod sim_clock;
 pub mod state;
+pub mod streams;
 pub mod topics;
 pub mod vault;
 
@@ -21,11 +23,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Answer, Ask, Unasked};
 pub use apikeys::{
     ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
     ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,
 };
+pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
@@ -44,9 +46,14 @@ pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
+};
+pub use streams::{
+    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
+    Subscribe, Subscribed, Unsubscribe,
 };
 pub use topics::{
     KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
@@ -109,6 +116,8 @@ pub enum ServerMessage {
     Push(Box<Push>),
     /// A value of the shared state is otherwise.
     StateChange(Box<StateChange>),
+    /// Somebody published to a stream.
+    StreamData(Box<StreamData>),
 }
 
 /// `error`: a stable code, a sentence that says what to do.

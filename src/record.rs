@@ -118,6 +118,13 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// What stands for the client address of its socket, where other nodes have to
+    /// tell whether a call comes from there. Of a single node, `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_mark: Option<String>,
+    /// The streams that it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
 }
 
 /// The channel of a member's daemon.
@@ -165,6 +172,8 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            client_mark: None,
+            streams: Vec::new(),
         }
     }
 

@@ -12,6 +12,7 @@
 //!   cancels; dropping the future half-way may leave a pooled connection
 //!   inside a transaction.
 
+mod accounts;
 mod api_keys;
 mod audit;
 mod author;
@@ -19,17 +20,21 @@ mod bans;
 pub mod chain;
 mod columns;
 mod database;
+mod device_codes;
 mod envelopes;
 mod invites;
 mod mail;
 mod members;
 mod meshes;
 mod messages;
+mod ownership;
 pub mod postgres;
 mod presence_search;
 mod presences;
+mod profiles;
 pub mod sqlite;
 mod states;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
@@ -41,20 +46,25 @@ mod workspaces;
 
 use std::sync::Arc;
 
+pub use self::accounts::*;
 pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
 pub use self::database::*;
+pub use self::device_codes::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
 pub use self::members::*;
 pub use self::meshes::*;
 pub use self::messages::*;
+pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
+pub use self::profiles::*;
 pub use self::states::*;
+pub use self::streams::*;
 pub use self::tidings::*;
 pub use self::topic_mail::*;
 pub use self::topics::*;
@@ -99,86 +109,86 @@ impl StoreError {
 /// The result of a store call.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// The durable side of the broker, a small trait for each concern.
-#[derive(Clone)]
-pub struct Stores {
-    /// The database itself: its schema, its health, what other programs change in it.
-    pub database: Arc<dyn Database>,
-    /// Who belongs to a mesh, and what each may do.
-    pub members: Arc<dyn Members>,
-    /// Memberships that were revoked.
-    pub bans: Arc<dyn Bans>,
-    /// Presences: rows that begin, change and end.
-    pub presences: Arc<dyn Presences>,
-    /// Presences as those look for them who do not know their ids.
-    pub presence_search: Arc<dyn PresenceSearch>,
-    /// The way in: envelopes that a batch of sends brings.
-    pub envelopes: Arc<dyn Envelopes>,
-    /// The way out: who has what to read, and what is done.
-    pub mail: Arc<dyn Mail>,
-    /// Messages as those see them who look: their fate, their number, their end.
-    pub messages: Arc<dyn Messages>,
-    /// The audit chain of each mesh.
-    pub audit: Arc<dyn AuditTrail>,
-    /// Meshes.
-    pub meshes: Arc<dyn Meshes>,
-    /// Invites, and members that they enrol.
-    pub invites: Arc<dyn Invites>,
-    /// Topics, as delivery sees them.
-    pub topic_mail: Arc<dyn TopicMail>,
-    /// Topics, as their members see them.
-    pub topics: Arc<dyn Topics>,
-    /// Shared state.
-    pub states: Arc<dyn States>,
-    /// What members keep for themselves.
-    pub vault: Arc<dyn Vault>,
-    /// Keys by which programs call.
-    pub api_keys: Arc<dyn ApiKeys>,
-    /// Reads across members and meshes, for those programs.
-    pub workspaces: Arc<dyn Workspaces>,
+/// Makes of the list of traits what names them all: a line for each.
+macro_rules! stores {
+    ($($(#[$doc:meta])* $field:ident: $store:ident, $mock:ident;)*) => {
+        /// The durable side of the broker, a small trait for each concern.
+        #[derive(Clone)]
+        pub struct Stores {
+            $($(#[$doc])* pub $field: Arc<dyn $store>,)*
+        }
+
+        impl Stores {
+            /// All of them, kept by one database.
+            #[must_use]
+            pub fn of<D>(database: Arc<D>) -> Self
+            where
+                D: $($store +)*,
+            {
+                Self { $($field: database.clone(),)* }
+            }
+        }
+
+        /// What the stores are asked; an expectation is set before they are made of it.
+        #[cfg(test)]
+        #[derive(Default)]
+        pub(crate) struct MockStores {
+            $(pub(crate) $field: $mock,)*
+        }
+
+        #[cfg(test)]
+        impl MockStores {
+            pub(crate) fn stores(mut self) -> Stores {
+                testing::without_topics(&mut self.topic_mail);
+                Stores { $($field: Arc::new(self.$field),)* }
+            }
+        }
+    };
 }
 
-impl Stores {
-    /// All of them, kept by one database.
-    #[must_use]
-    pub fn of<D>(database: Arc<D>) -> Self
-    where
-        D: Database
-            + Members
-            + Bans
-            + Presences
-            + PresenceSearch
-            + Envelopes
-            + Mail
-            + Messages
-            + AuditTrail
-            + Meshes
-            + Invites
-            + States
-            + TopicMail
-            + Topics
-            + Vault
-            + ApiKeys
-            + Workspaces,
-    {
-        Self {
-            database: database.clone(),
-            members: database.clone(),
-            bans: database.clone(),
-            presences: database.clone(),
-            presence_search: database.clone(),
-            envelopes: database.clone(),
-            mail: database.clone(),
-            messages: database.clone(),
-            audit: database.clone(),
-            meshes: database.clone(),
-            invites: database.clone(),
-            states: database.clone(),
-            topic_mail: database.clone(),
-            topics: database.clone(),
-            vault: database.clone(),
-            api_keys: database.clone(),
-            workspaces: database,
-        }
-    }
+stores! {
+    /// The database itself: its schema, its health, what other programs change in it.
+    database: Database, MockDatabase;
+    /// Who belongs to a mesh, and what each may do.
+    members: Members, MockMembers;
+    /// Memberships that were revoked.
+    bans: Bans, MockBans;
+    /// Presences: rows that begin, change and end.
+    presences: Presences, MockPresences;
+    /// Presences as those look for them who do not know their ids.
+    presence_search: PresenceSearch, MockPresenceSearch;
+    /// The way in: envelopes that a batch of sends brings.
+    envelopes: Envelopes, MockEnvelopes;
+    /// The way out: who has what to read, and what is done.
+    mail: Mail, MockMail;
+    /// Messages as those see them who look: their fate, their number, their end.
+    messages: Messages, MockMessages;
+    /// The audit chain of each mesh.
+    audit: AuditTrail, MockAuditTrail;
+    /// Meshes.
+    meshes: Meshes, MockMeshes;
+    /// Invites, and members that they enrol.
+    invites: Invites, MockInvites;
+    /// Accounts of people, and the sessions of their command lines.
+    accounts: Accounts, MockAccounts;
+    /// Codes by which command lines sign in.
+    device_codes: DeviceCodes, MockDeviceCodes;
+    /// Members as they describe themselves, and as accounts have them.
+    profiles: Profiles, MockProfiles;
+    /// Meshes as the accounts of their members and owners see them.
+    ownership: Ownership, MockOwnership;
+    /// Shared state.
+    states: States, MockStates;
+    /// What members keep for themselves.
+    vault: Vault, MockVault;
+    /// Keys by which programs call.
+    api_keys: ApiKeys, MockApiKeys;
+    /// Reads across members and meshes, for those programs.
+    workspaces: Workspaces, MockWorkspaces;
+    /// Names of streams.
+    streams: Streams, MockStreams;
+    /// Topics, as delivery sees them.
+    topic_mail: TopicMail, MockTopicMail;
+    /// Topics, as their members see them.
+    topics: Topics, MockTopics;
 }

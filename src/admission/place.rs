@@ -132,6 +132,7 @@ fn refreshed(
         node: fresh.node,
         epoch: lease.epoch,
         online: true,
+        client_mark: fresh.client_mark,
         ..old
     }
 }

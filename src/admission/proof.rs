@@ -6,10 +6,11 @@ use super::Refusal;
 use crate::admission::Parts;
 use crate::auth::{self, SessionHelloProof, verify_attestation, verify_session_hello};
 use crate::clock::Timestamp;
-use crate::id::{Key, MeshId};
+use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
+use crate::presence::members;
 use crate::protocol::{Hello, SessionHello};
-use crate::store::{Admission, AdmittedMember};
+use crate::store::{Admission, AdmittedMember, StoreError};
 
 pub(super) fn session_key_of(hello: &Hello) -> Result<Option<Key>, Box<Refusal>> {
     use serde_json::Value;
@@ -75,6 +76,35 @@ pub(super) async fn use_up(parts: &Parts, signature: &str) -> Result<(), Box<Ref
         Ok(false) => Err(Refusal::new("replayed", "this hello was used before; sign a new one")),
         Err(error) => {
             tracing::warn!(%error, "a hello could not be checked for replay");
+            Err(Refusal::unavailable())
+        }
+    }
+}
+
+/// As [`admit`], and if nobody knows the key: whoever claimed an invite without one has
+/// proven it now, by the hello's signature, and is a member from here on.
+pub(super) async fn admit_or_bind(
+    parts: &Parts,
+    mesh: &MeshId,
+    key: &str,
+    member: &str,
+) -> Result<Option<Box<AdmittedMember>>, Box<Refusal>> {
+    if let Some(admitted) = admit(parts, mesh, key, member).await? {
+        return Ok(Some(admitted));
+    }
+    let (id, now) = (MemberId::from(member), Timestamp::now());
+    let bind = async || {
+        let is_claimed = parts.invites.is_claimed(now, mesh, &id).await?;
+        Ok(is_claimed && parts.invites.bind(now, mesh, &id, &Key::from(key)).await?)
+    };
+    match bind().await {
+        Ok(false) => Ok(None),
+        Ok(true) => {
+            members::changed(&parts.presence, mesh).await;
+            admit(parts, mesh, key, member).await
+        }
+        Err::<_, StoreError>(error) => {
+            tracing::warn!(%error, "a first hello could not be checked");
             Err(Refusal::unavailable())
         }
     }

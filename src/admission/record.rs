@@ -17,7 +17,7 @@ use crate::record::PresenceRecord;
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
 
 pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
-    let Proven { mesh, role, session_key, visitor, about, .. } = proven;
+    let Proven { mesh, role, session_key, visitor, about, client_mark, .. } = proven;
     let (admitted, saved) = (&proven.admitted, proven.saved());
     let (member, key) = (admitted.member.id.clone(), admitted.member.key.clone());
     PresenceRecord {
@@ -36,6 +36,7 @@ pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
         profile: saved.map_or_else(Profile::default, saved_profile),
         node: parts.node.id.to_string(),
         visitor: *visitor,
+        client_mark: client_mark.clone(),
         ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())
     }
 }

@@ -58,6 +58,7 @@ impl Scene {
             root_key: "cm9vdA".to_owned(),
             owner_member: owner.id.clone(),
             owner_name: "owner".to_owned(),
+            founder: None,
         };
         node.stores.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
         Self { node, mesh: mesh.id, owner, _folder: folder }
@@ -70,6 +71,7 @@ impl Scene {
             mesh: self.mesh.clone(),
             token: id::generate(),
             role: Role::Member,
+            code: None,
             max_uses: 1,
             expires_at: now.plus_ms(60_000),
             created_by: self.owner.id.to_string(),
@@ -102,6 +104,7 @@ impl Scene {
             session_key: session_key.cloned(),
             visitor: false,
             about,
+            client_mark: None,
             admitted: admitted.expect("the store answers").expect("a member"),
         }
     }

@@ -11,10 +11,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::Keys;
 use crate::cluster::Cluster;
 use crate::config::{Config, Deployment, StoreConfig};
 use crate::events::shared;
 use crate::http::HttpState;
+use crate::http::accounts::Stats;
 use crate::http::admin::Admin;
 use crate::jobs::sample::Sampler;
 use crate::life::Life;
@@ -93,16 +95,19 @@ pub(crate) fn assemble(
         unsettled_ends: Mutex::default(),
     });
     let confirmations = Arc::new(Confirmations::default());
+    let keys = Arc::new(Keys::new(Arc::clone(&stores.accounts)));
     let admission = Arc::new(admission::Parts {
         node: config.node.clone(),
         claim_ms: config.message.claim_ms,
         members: Arc::clone(&stores.members),
+        invites: Arc::clone(&stores.invites),
         mail: Arc::clone(&stores.mail),
         topics: Arc::clone(&stores.topic_mail),
         presences: Arc::clone(&stores.presences),
         presence: Arc::clone(&presence),
         confirmations: Arc::clone(&confirmations),
         rates: Arc::clone(&rates),
+        marks: matches!(config.deployment, Deployment::Clustered { .. }).then(|| Arc::clone(&keys)),
     });
     let verifying = Arc::new(Semaphore::new(1));
     let features = Arc::new(features::Parts {
@@ -128,6 +133,7 @@ pub(crate) fn assemble(
     let node = Arc::new(Node {
         config,
         stores,
+        keys,
         cluster,
         registry,
         delivery,
@@ -205,6 +211,8 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
     let config = &node.config;
     Arc::new(HttpState {
         http: config.http.clone(),
+        accounts: config.accounts.clone(),
+        has_accounts: config.has_accounts(),
         node: config.node.clone(),
         mode: match config.deployment {
             Deployment::Single { .. } => "single",
@@ -212,6 +220,7 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         },
         body_bytes_max: config.message.message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR),
         stores: node.stores.clone(),
+        keys: Arc::clone(&node.keys),
         cluster: Arc::clone(&node.cluster),
         registry: Arc::clone(&node.registry),
         presence: Arc::clone(&node.presence),
@@ -223,5 +232,6 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         addresses,
         sockets: Sockets::new(Arc::clone(node)),
         admin: Admin::default(),
+        stats: Stats::default(),
     })
 }

@@ -65,6 +65,13 @@ pub enum AuditEvent {
         /// The new role's name.
         role: &'static str,
     },
+    /// What a member says of itself was changed, by itself or an admin.
+    MemberProfileChanged {
+        /// The member's key.
+        target_pubkey: Key,
+        /// The fields that were given; their values are nobody's business.
+        fields: Vec<&'static str>,
+    },
     /// Somebody joined the mesh; the actor is the new member.
     MemberJoined {
         /// The new member's key.
@@ -78,6 +85,11 @@ pub enum AuditEvent {
         message_id: MessageId,
         /// The target as the sender spelled it.
         target: String,
+    },
+    /// A stream was made.
+    StreamCreated {
+        /// Under which name.
+        name: String,
     },
     /// A shared state value was set.
     StateSet {
@@ -151,9 +163,11 @@ impl AuditEvent {
             Self::MemberBanned { .. } => "member_banned",
             Self::MemberUnbanned { .. } => "member_unbanned",
             Self::MemberRoleChanged { .. } => "member_role_changed",
+            Self::MemberProfileChanged { .. } => "member_profile_changed",
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
+            Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
             Self::TopicCreated { .. } => "topic_created",
             Self::TopicJoined { .. } => "topic_joined",
@@ -193,6 +207,9 @@ impl AuditEvent {
             Self::MemberRoleChanged { target_pubkey, role } => {
                 json!({"targetPubkey": target_pubkey, "role": role})
             }
+            Self::MemberProfileChanged { target_pubkey, fields } => {
+                json!({"targetPubkey": target_pubkey, "fields": fields})
+            }
             Self::MemberJoined { pubkey, role } => json!({"pubkey": pubkey, "role": role}),
             Self::Expired { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
@@ -212,6 +229,7 @@ impl AuditEvent {
             | Self::TopicJoined { topic }
             | Self::TopicLeft { topic } => json!({"topicId": topic}),
             Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
+            Self::StreamCreated { name } => json!({"name": name}),
         }
     }
 

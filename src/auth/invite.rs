@@ -130,6 +130,36 @@ impl InvitePayload {
     }
 }
 
+/// What an owner signed of an invite with a short code, beside its token.
+#[derive(Serialize, Deserialize)]
+pub struct InviteCapability {
+    canonical: String,
+    signature: String,
+}
+
+impl InviteCapability {
+    /// The owner's word for that text, as JSON.
+    #[must_use]
+    pub fn sign(canonical: String, owner: &SecretKey) -> String {
+        let signature = owner.sign(&canonical);
+        let capability = Self { canonical, signature };
+        serde_json::to_string(&capability).expect("text always fits JSON")
+    }
+
+    /// Checks that it is the owner's word for that very text.
+    ///
+    /// # Errors
+    /// [`InviteError::NotAnInvite`] if it cannot be read, else
+    /// [`InviteError::BadSignature`].
+    pub fn verify(json: &str, canonical: &str, owner_key: &str) -> Result<(), InviteError> {
+        let read: Self = serde_json::from_str(json).map_err(|_| InviteError::NotAnInvite)?;
+        if read.canonical != canonical {
+            return Err(InviteError::BadSignature);
+        }
+        key::verify(owner_key, canonical, &read.signature).map_err(|_| InviteError::BadSignature)
+    }
+}
+
 impl fmt::Debug for InvitePayload {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("InvitePayload")

@@ -9,16 +9,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, output};
+pub use crate::accounts::InviteTerms;
+use crate::accounts::{SignedInvite, random_root_key, signed_invite};
 use crate::auth::{InvitePayload, LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::{Config, platform_data_dir, process_env};
 use crate::id::{Key, MemberId, MeshId};
-use crate::store::{Mesh, NewInvite, NewMesh, Role, Stores};
+use crate::store::{Mesh, NewInvite, NewMesh, Stores};
 
 /// A slug's greatest length: slugs stand in file names and in invites.
 const SLUG_BYTES_MAX: usize = 64;
@@ -33,19 +33,6 @@ pub(crate) struct CreatedMesh {
     pub(crate) owner_secret: SecretKey,
     /// The owner, who is a member and an admin.
     pub(crate) member_id: MemberId,
-}
-
-/// What an invite gives, to how many, for how long.
-#[derive(Clone, Debug)]
-pub struct InviteTerms {
-    /// The role that newcomers get.
-    pub role: Role,
-    /// How many may use it.
-    pub max_uses: i32,
-    /// How long it can be used, in milliseconds.
-    pub lifetime_ms: i64,
-    /// Where newcomers find the broker: `ws://` or `wss://`.
-    pub broker_url: String,
 }
 
 /// An invite made a moment ago.
@@ -84,6 +71,7 @@ pub(crate) async fn create_mesh(
         root_key: random_root_key(),
         owner_member: MemberId::generate(),
         owner_name: OWNER_NAME.to_owned(),
+        founder: None,
     };
     store.meshes.create(now, &new).await?;
     let mesh = store.meshes.get(&new.id).await?.context("the mesh just created is not there")?;
@@ -103,38 +91,14 @@ pub async fn create_invite(
         return Err(Failure::new("mesh_archived", message).into());
     }
     check_owner(mesh, owner_secret)?;
-    // The payload has whole seconds; the books follow it.
-    let expires_at_s = now.plus_ms(terms.lifetime_ms).as_ms().div_euclid(1000);
-    let expires_at = Timestamp::from_ms(expires_at_s * 1000);
-    let payload = InvitePayload {
-        v: 1,
-        mesh_id: mesh.id.to_string(),
-        mesh_slug: mesh.slug.clone(),
-        broker_url: terms.broker_url.clone(),
-        expires_at: expires_at_s,
-        // Clients want a root key; meshes of old dashboards may have none.
-        mesh_root_key: mesh.root_key.clone().unwrap_or_else(random_root_key),
-        role: terms.role.as_str().to_owned(),
-        owner_pubkey: String::new(),
-        signature: String::new(),
-    }
-    .sign(owner_secret);
-    let token = payload.to_token();
     let members = store.members.active(&mesh.id).await?;
     let owner = members.iter().find(|member| member.is_owner);
-    let invite = NewInvite {
-        id: crate::id::generate(),
-        mesh: mesh.id.clone(),
-        token: token.clone(),
-        role: terms.role,
-        max_uses: terms.max_uses,
-        expires_at,
-        created_by: owner
-            .map_or_else(|| payload.owner_pubkey.clone(), |owner| owner.id.to_string()),
-    };
+    let created_by = owner.map(|owner| owner.id.to_string());
+    let SignedInvite { invite, payload } =
+        signed_invite(mesh, owner_secret, terms, created_by, now);
     store.invites.create(now, &invite).await?;
-    let link = format!("{LINK_PREFIX}{token}");
-    Ok(CreatedInvite { id: invite.id, link, token, payload, expires_at })
+    let NewInvite { id, token, expires_at, .. } = invite;
+    Ok(CreatedInvite { id, link: format!("{LINK_PREFIX}{token}"), token, payload, expires_at })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -242,10 +206,6 @@ fn private_folder(folder: &Path) -> std::io::Result<()> {
 
 fn owner_file(data_dir: &Path, mesh: &MeshId) -> PathBuf {
     data_dir.join("owners").join(format!("{}.json", output::file_name(mesh.as_str())))
-}
-
-fn random_root_key() -> String {
-    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
 fn check_owner(mesh: &Mesh, secret: &SecretKey) -> Result<(), Failure> {

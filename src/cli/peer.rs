@@ -17,11 +17,13 @@ use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
+mod clock;
 mod contacts;
 mod control;
 mod keyring;
 mod listen;
 mod send;
+mod stream;
 
 use keyring::{Kept, KeyFile};
 
@@ -43,6 +45,10 @@ pub(crate) enum PeerCommand {
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
+    /// Look at the mesh's simulation clock, or move it
+    Clock(clock::ClockArgs),
+    /// Publish to streams, and show what is published
+    Stream(stream::StreamArgs),
 }
 
 /// Arguments of `peer join`.
@@ -196,6 +202,8 @@ pub(crate) async fn run(
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
+        PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
+        PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The books that a node keeps by itself: leases, token buckets, used digests and
-//! hooks' words. Pure: whoever calls says what time it is, and nothing here waits,
+//! The books that a node keeps by itself: leases, simulation clocks, token buckets, used
+//! digests and hooks' words. Pure: whoever calls says what time it is, and nothing here waits,
 //! logs or knows of other nodes.
 //!
 //! [`single`](super::single) keeps nothing else; over [`redis`](super::redis) they

@@ -6,9 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::sim_clock::SimClock;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, PresenceId, TopicId};
-use crate::protocol::{Push, Said, Status, SystemEvent};
+use crate::protocol::{Push, Said, Status, StreamData, SystemEvent};
 use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
@@ -96,8 +97,34 @@ pub enum BusMessage {
         /// The topic.
         topic: TopicId,
     },
+    /// What all sessions of one member are told.
+    ToMember {
+        /// The member.
+        member: MemberId,
+        /// What it is told.
+        event: SystemEvent,
+    },
+    /// The mesh's simulation clock is so now.
+    SimClock {
+        /// The clock.
+        clock: SimClock,
+        /// Whether it has just ticked: peers are told.
+        #[serde(default)]
+        has_ticked: bool,
+    },
     /// Something that the mesh shares is otherwise now.
     Shared(Box<SharedChange>),
+    /// Somebody published to a stream: its subscribers are told.
+    Published(Published),
+}
+
+/// What somebody published to a stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// The publisher, which is not told.
+    pub by: PresenceId,
+    /// What subscribers are told.
+    pub data: Box<StreamData>,
 }
 
 /// A message for everyone that its target names.

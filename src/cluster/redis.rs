@@ -10,7 +10,7 @@
 //! signed by the cluster's key ([`seals`]), and what is not is ignored. Signed are
 //! the frames of the bus and the probe, the records, the entries of the sets of
 //! nodes and what nodes say of themselves, and hooks' words. Not signed is what
-//! the scripts count and compare (leases, tokens, digests): it can be lost, made
+//! the scripts count and compare (leases, clocks, tokens, digests): it can be lost, made
 //! up or put back, and then peers look present or gone, sockets are closed and
 //! limits do not hold; no message is lost or made up, and no identity.
 //!
@@ -28,6 +28,7 @@
 //! | `P{M}:leases` | hash: presence → epoch, state, node, identity (packed) | the books' | lease scripts | with the leases |
 //! | `P{M}:records` | hash: presence → S and record (MessagePack map) | the books' | lease scripts | with the leases |
 //! | `P{M}:ended` | zset: `l:`/`r:` + presence → when it is forgotten, 1 h | the books' | lease scripts | a node that slept through a presence's end restores it; it ends again when its socket does |
+//! | `P{M}:clock` | hash: speed, paused, tick, started, version, grid, due, ticker, until | the books' | `sim_clock.lua`; lease scripts stop it with the mesh's last lease | a clock that runs goes on from what its ticker knows; one that stands is gone |
 //! | `P{M}:nodes` | zset: S, incarnation and node → 40 s after it last said it joined | 40 s | each node, every 10 s | nodes learn of each other at the next reading; until then they publish to whom they know |
 //! | `Pdue` | zset: mesh → when something of it expires | none: one member per mesh with leases | lease scripts (in a Redis Cluster: the node after each) | expired presences wait for the mesh's next renewal or newcomer |
 //! | `Pnodes` | zset: S, incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
@@ -63,6 +64,7 @@ mod rows;
 mod scripts;
 pub mod seals;
 mod settings;
+mod sim_clocks;
 mod work;
 
 pub use self::cluster::RedisCluster;

@@ -23,8 +23,9 @@ use super::books::pending::PendingStatuses;
 use super::books::{LeaseTimes, MeshBooks, Renewal, close_ended};
 use super::clock::MonotonicClock;
 use super::{
-    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
-    LeaseView, NodeRecord, PresenceRecord, Release, Result,
+    Acquired, BusMessage, ClockChange, ClockTurn, Cluster, ClusterEvent, ClusterEvents,
+    ClusterHealth, HeldLease, LeaseRef, LeaseView, NodeRecord, PresenceRecord, Release, Result,
+    SimClock,
 };
 use crate::id::{MeshId, NodeId, PresenceId};
 use crate::protocol::Status;
@@ -225,6 +226,23 @@ impl Cluster for SingleCluster {
         let mut state = self.state.lock();
         state.nodes.retain(|_, (until, _)| *until > now);
         Ok(state.nodes.values().map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn change_clock(&self, mesh: &MeshId, change: ClockChange) -> Result<Option<SimClock>> {
+        Ok(self.with_books(mesh, |books, now| books.change_clock(now, change)))
+    }
+
+    async fn clocks(&self, meshes: &[MeshId]) -> Result<Vec<Option<SimClock>>> {
+        let state = self.state.lock();
+        let clock = |mesh| state.meshes.get(mesh).and_then(MeshBooks::sim_clock);
+        Ok(meshes.iter().map(clock).collect())
+    }
+
+    async fn tick_clocks(&self, known: &[(MeshId, SimClock)]) -> Result<Vec<ClockTurn>> {
+        let turn = |(mesh, known): &(MeshId, SimClock)| {
+            self.with_books(mesh, |books, now| books.tick_clock(now, known))
+        };
+        Ok(known.iter().map(turn).collect())
     }
 
     async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>> {

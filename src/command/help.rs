@@ -5,7 +5,7 @@ use clap::Command;
 /// The commands as `--help` groups them.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run it", &["serve", "demo", "cluster", "config", "doctor", "health", "migrate"]),
-    ("Say who may talk", &["mesh", "invite", "member"]),
+    ("Say who may talk", &["mesh", "invite", "member", "account"]),
     ("Look inside", &["top", "audit", "queue"]),
     ("Talk", &["peer"]),
     ("Measure", &["bench"]),
@@ -115,6 +115,18 @@ Examples:
   claudemesh-broker member grant team ada bob default
 
 A broker that is running obeys within a second.";
+
+pub(super) const ACCOUNT: &str = "\
+Examples:
+  claudemesh-broker account create Ada --email ada@example.org
+      Shows the key that she signs in by, once.
+  claudemesh-broker account list
+  claudemesh-broker account token Ada            # to paste into `claudemesh login`
+  claudemesh-broker account token Ada --sync     # to paste into `claudemesh sync`
+  claudemesh-broker account revoke Ada
+
+An account makes and finds meshes from the command line of claudemesh, if the broker
+runs with ACCOUNTS=on. A broker that is running obeys within a second.";
 
 pub(super) const AUDIT: &str = "\
 Examples:

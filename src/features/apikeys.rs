@@ -78,7 +78,8 @@ fn checked(
 
 fn expiry(text: &str, now: Timestamp) -> Result<Timestamp, Refusal> {
     let invalid = |text: &str| Refusal::new("invalid_args", text);
-    let at = Timestamp::read(text).ok_or_else(|| invalid("`expiresAt` is no instant in ISO 8601"))?;
+    let at =
+        Timestamp::read(text).ok_or_else(|| invalid("`expiresAt` is no instant in ISO 8601"))?;
     (at > now).then_some(at).ok_or_else(|| invalid("`expiresAt` has passed: check the clock"))
 }
 

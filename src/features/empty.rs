@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::dispatch::{noise, pays, read};
 use super::{Context, Work};
-use crate::clock::Timestamp;
 use crate::codec::Asked;
 use crate::protocol::Unasked;
 use crate::rates::cost;
@@ -24,14 +23,13 @@ pub(super) type Question = (&'static str, &'static str, fn(&Named) -> Value);
 pub(super) struct Named {}
 
 /// All of them.
-const QUESTIONS: [Question; 16] = [
+const QUESTIONS: [Question; 14] = [
     ("recall", "memory_results", |_| json!({ "memories": [] })),
     ("get_skill", "skill_data", |_| json!({ "skill": null })),
     ("list_skills", "skill_list", |_| json!({ "skills": [] })),
     ("list_tasks", "task_list", |_| json!({ "tasks": [] })),
     ("get_context", "context_results", |_| json!({ "contexts": [] })),
     ("list_contexts", "context_list", |_| json!({ "contexts": [] })),
-    ("list_streams", "stream_list", |_| json!({ "streams": [] })),
     ("list_scheduled", "scheduled_list", |_| json!({ "messages": [] })),
     ("list_webhooks", "webhook_list", |_| json!({ "webhooks": [] })),
     ("mcp_list", "mcp_list_result", |_| json!({ "servers": [] })),
@@ -40,11 +38,6 @@ const QUESTIONS: [Question; 16] = [
     ("list_collections", "collection_list", |_| json!({ "collections": [] })),
     ("mesh_schema", "mesh_schema_result", |_| json!({ "tables": [] })),
     ("watch_list", "watch_list_result", |_| json!({ "watches": [] })),
-    // Whose clock nobody has set, it stands still.
-    ("get_clock", "clock_status", |_| {
-        let now = Timestamp::now();
-        json!({ "speed": 0, "paused": true, "tick": 0, "simTime": now, "startedAt": now })
-    }),
 ];
 
 /// Daemons wait for names of their own.

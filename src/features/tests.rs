@@ -2,6 +2,7 @@
 
 mod dispatching;
 mod handling;
+mod streams;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use crate::protocol::CloseReason;
 use crate::rates::Budget;
 use crate::registry::RoomGuard;
 use crate::session::Session;
-use crate::store::testing::{self, MockStores};
+use crate::store::MockStores;
+use crate::store::testing;
 use crate::store::{Member, Role};
 use crate::{app, delivery};
 

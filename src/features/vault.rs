@@ -51,7 +51,10 @@ pub(super) async fn delete(context: &Context<'_>, ask: VaultDelete) -> Result<Va
 }
 
 /// What the member keeps, without what is sealed.
-pub(super) async fn list(context: &Context<'_>, ask: VaultList) -> Result<VaultListResult, Refusal> {
+pub(super) async fn list(
+    context: &Context<'_>,
+    ask: VaultList,
+) -> Result<VaultListResult, Refusal> {
     let after = from_cursor::<String>(ask.cursor.as_deref())?;
     let (vault, mesh) = (&context.parts.stores.vault, context.room.mesh());
     let mut listing = Listing::after(after, |entry: &VaultListed| entry.key.clone());

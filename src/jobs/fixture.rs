@@ -11,7 +11,8 @@ use crate::presence::fakes;
 use crate::record::PresenceRecord;
 use crate::registry::{Registry, RoomGuard};
 use crate::session::Session;
-use crate::store::testing::{self, MockStores};
+use crate::store::MockStores;
+use crate::store::testing;
 use crate::store::{Member, MockMail, MockMembers, Stores};
 use crate::{delivery, presence};
 

@@ -14,6 +14,8 @@ pub const SHARED_NAMES_MAX: usize = 64;
 /// Each text beside a vault entry's ciphertext: its nonce, its sealed key, its path, its
 /// description. Longer: refused as `invalid_argument`.
 pub const VAULT_TEXT_BYTES_MAX: usize = 1024;
+/// Streams that one presence subscribes to. More: refused as `quota`.
+pub const STREAMS_PER_PRESENCE_MAX: usize = 64;
 
 /// Rows of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_ROWS_MAX: i64 = 10_000;

@@ -17,7 +17,8 @@ use crate::events::shared;
 use crate::id::PresenceId;
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
-use crate::store::testing::{self, MockStores};
+use crate::store::MockStores;
+use crate::store::testing;
 use crate::store::{Member, Stores};
 use crate::writers::presences::{self, Openings, PresenceWriter};
 

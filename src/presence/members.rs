@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::Parts;
 use super::changes::{self, Ending};
 use crate::cluster::BusMessage;
-use crate::id::MeshId;
-use crate::protocol::CloseReason;
+use crate::events;
+use crate::id::{MemberId, MeshId};
+use crate::protocol::{CloseReason, SystemEvent};
 use crate::registry::Room;
 
 /// Who is a member has changed: every other node is told, and then this one reads it
@@ -23,6 +24,15 @@ pub(crate) async fn changed(parts: &Arc<Parts>, mesh: &MeshId) {
     if let Some(room) = parts.registry.room(mesh) {
         refresh(parts, &room).await;
     }
+}
+
+/// Tells the sessions of a member something, on every node.
+pub(crate) fn tell(parts: &Arc<Parts>, mesh: &MeshId, member: &MemberId, event: SystemEvent) {
+    if let Some(room) = parts.registry.room(mesh) {
+        events::tell_member(&room, member, &event);
+    }
+    let message = BusMessage::ToMember { member: member.clone(), event };
+    parts.cluster.publish(mesh, &message);
 }
 
 /// After the members could not be read.

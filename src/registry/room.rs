@@ -1,10 +1,12 @@
 //! One mesh as this node sees it: its presences, and the sessions whose sockets are here.
 
+mod dial;
 mod members;
 mod multicasts;
 mod rosters;
 mod shared;
 mod state;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use self::dial::Dial;
 use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};
@@ -39,6 +42,8 @@ pub struct Room {
     delivered: AtomicU64,
     /// Locked before `state` and before any inbox.
     multicasts: Mutex<Order<Multicast>>,
+    /// The mesh's simulation clock. Locked before `state` and before any outbox.
+    dial: Mutex<Dial>,
     /// When the store was last known to be no further back than what is believed
     /// of it here.
     seqs_known_ms: AtomicI64,
@@ -133,6 +138,7 @@ impl Room {
             accepted: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             multicasts: Mutex::new(Order::after(0)),
+            dial: Mutex::default(),
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
             rosters: Mutex::default(),

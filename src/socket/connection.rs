@@ -61,7 +61,7 @@ impl Sockets {
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self(node) = self;
         let admission = Arc::clone(&node.admission);
-        let entering = Box::pin(enter(admission, socket, codec, half_open, tap));
+        let entering = Box::pin(enter(admission, socket, codec, client, half_open, tap));
         async move {
             if let Some(entered) = entering.await {
                 entered.active.session.comes_from(client);

@@ -11,7 +11,7 @@ use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::protocol::Group;
 use crate::store::columns::Columns;
-use crate::store::{Result, Role};
+use crate::store::{Mesh, Result, Role};
 
 /// Invites, and members that they enrol.
 #[cfg_attr(test, mockall::automock)]
@@ -30,6 +30,27 @@ pub trait Invites: Send + Sync + 'static {
     /// Enrols a member by invite, with its audit row; checks and use of the
     /// invite are one transaction. The signature has been checked.
     async fn join(&self, now: Timestamp, join: &Join) -> Result<Joined>;
+
+    /// The invite with that short code, else with that token, and its mesh.
+    async fn find(&self, code_or_token: &str) -> Result<Option<FoundInvite>>;
+
+    /// Uses an invite for somebody who has no key yet: the first hello by that member
+    /// id brings it, until then.
+    async fn claim(&self, now: Timestamp, claim: &Claim) -> Result<Joined>;
+
+    /// Whether a claim waits for a key.
+    async fn is_claimed(&self, now: Timestamp, mesh: &MeshId, member: &MemberId) -> Result<bool>;
+
+    /// A key, proven by its holder, becomes the member that a claim is kept for, with
+    /// its audit row. `false` if there is no such claim any more, or the key was a
+    /// member before.
+    async fn bind(
+        &self,
+        now: Timestamp,
+        mesh: &MeshId,
+        member: &MemberId,
+        key: &Key,
+    ) -> Result<bool>;
 }
 
 /// An invite to write.
@@ -41,6 +62,9 @@ pub struct NewInvite {
     pub mesh: MeshId,
     /// The token: base64url of the signed payload's JSON.
     pub token: String,
+    /// The short code by which the invite is found too, and what the owner signed of
+    /// it.
+    pub code: Option<InviteCode>,
     /// The role it gives.
     pub role: Role,
     /// How often it may be used.
@@ -49,6 +73,74 @@ pub struct NewInvite {
     pub expires_at: Timestamp,
     /// Who made it: a user id of the dashboard, or the owner's member id.
     pub created_by: String,
+}
+
+/// A short code, and what the mesh's owner signed of its invite.
+#[derive(Clone, Debug)]
+pub struct InviteCode {
+    /// The code.
+    pub code: String,
+    /// The text that was signed.
+    pub canonical: String,
+    /// The text and its signature, as JSON.
+    pub capability: String,
+}
+
+/// An invite by its code or token, and where it leads.
+#[derive(Clone, Debug)]
+pub struct FoundInvite {
+    /// The invite.
+    pub invite: Invite,
+    /// The invite's token.
+    pub token: String,
+    /// What the owner signed of it, where it has a code.
+    pub capability: Option<String>,
+    /// The mesh, archived or not.
+    pub mesh: Mesh,
+    /// What the one is called who made it, where that is a member or an account.
+    pub inviter: Option<String>,
+    /// Members of the mesh, revoked ones too.
+    pub members: i64,
+}
+
+impl FoundInvite {
+    /// Why nobody can join by it at `now`.
+    #[must_use]
+    pub fn trouble(&self, now: Timestamp) -> Option<JoinRefusal> {
+        let Invite { revoked_at, expires_at, used_count, max_uses, .. } = &self.invite;
+        if revoked_at.is_some() {
+            Some(JoinRefusal::Revoked)
+        } else if self.mesh.archived_at.is_some() {
+            Some(JoinRefusal::MeshNotFound)
+        } else if *expires_at < now {
+            Some(JoinRefusal::Expired)
+        } else if used_count >= max_uses {
+            Some(JoinRefusal::Exhausted)
+        } else {
+            None
+        }
+    }
+
+    /// A row of `invite` with the columns of its mesh, which begin with `mesh_`.
+    pub(in crate::store) fn read(row: &impl Columns, mesh: Mesh) -> Result<Self> {
+        Ok(Self {
+            invite: Invite::read(row)?,
+            token: row.text("token")?,
+            capability: row.optional_text("capability")?,
+            mesh,
+            inviter: row.optional_text("inviter")?,
+            members: row.int("members")?,
+        })
+    }
+}
+
+/// A use of an invite by somebody who has no key yet.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What would be joined, but for the key; it is that of nobody.
+    pub join: Join,
+    /// Until when the key can come.
+    pub until: Timestamp,
 }
 
 /// An invite as it stands.
@@ -225,6 +317,23 @@ impl Standing {
 }
 
 impl Join {
+    /// That of somebody whose invite was used when it was claimed.
+    pub(in crate::store) fn bound(
+        mesh: &MeshId,
+        member: &MemberId,
+        key: &Key,
+        display_name: String,
+    ) -> Self {
+        Self {
+            token: String::new(),
+            mesh: mesh.clone(),
+            owner_key: String::new(),
+            member: member.clone(),
+            key: key.clone(),
+            display_name,
+        }
+    }
+
     /// Why the mesh does not let it in, by its row if it has one.
     pub(in crate::store) fn refused_by_mesh(
         &self,

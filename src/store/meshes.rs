@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId};
+use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::store::Result;
 use crate::store::columns::Columns;
 
@@ -86,6 +86,40 @@ pub struct NewMesh {
     pub owner_member: MemberId,
     /// The owner's name.
     pub owner_name: String,
+    /// The account that makes it, if one does.
+    pub founder: Option<Founder>,
+}
+
+/// An account that makes a mesh: its member has a key of its own, and the broker keeps
+/// the owner's, to sign invites for the account.
+#[derive(Clone)]
+pub struct Founder {
+    /// The account.
+    pub account: AccountId,
+    /// The key of its member.
+    pub member_key: Key,
+    /// The owner's secret key: 128 hex digits.
+    pub owner_secret_key: String,
+}
+
+/// Without the secret.
+impl std::fmt::Debug for Founder {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Founder").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+impl NewMesh {
+    /// The account that owns it, the owner's secret to keep, and the key of its first
+    /// member.
+    pub(in crate::store) fn owning(&self) -> (Option<&AccountId>, Option<&str>, &Key) {
+        match &self.founder {
+            Some(founder) => {
+                (Some(&founder.account), Some(&founder.owner_secret_key), &founder.member_key)
+            }
+            None => (None, None, &self.owner_key),
+        }
+    }
 }
 
 impl Mesh {

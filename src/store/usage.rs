@@ -18,6 +18,8 @@ pub enum Kind {
     Vault,
     /// Keys by which programs call.
     ApiKey,
+    /// Streams.
+    Stream,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Topics => "topics",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
+            Self::Stream => "stream",
         }
     }
 }

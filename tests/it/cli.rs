@@ -13,11 +13,13 @@ use std::process::Stdio;
 
 use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
+mod account;
 mod administration;
 mod bench;
 mod client;
 mod cluster;
 mod operation;
+mod streams;
 mod top;
 mod walkthrough;
 

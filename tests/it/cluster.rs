@@ -11,8 +11,9 @@ mod recovery;
 mod redis;
 mod regions;
 mod restored;
-mod topics;
+mod sim_clock;
 mod state;
+mod topics;
 mod visitors;
 mod wire;
 

@@ -2,6 +2,7 @@
 //! [`conformance`] runs against each implementation; `postgres` has what only that one does.
 
 mod accept;
+mod accounts;
 mod admin;
 mod admission;
 mod api_keys;
@@ -20,7 +21,8 @@ mod postgres;
 mod presence;
 mod queue;
 mod retention;
+mod states;
+mod streams;
 mod topics;
 mod vault;
 mod workspaces;
-mod states;

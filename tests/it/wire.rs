@@ -1,5 +1,6 @@
 //! One broker, as its peers find it: the sockets and the HTTP side of its port.
 
+mod accounts;
 mod admission;
 mod answers;
 mod api;
@@ -27,8 +28,10 @@ mod quotas;
 mod requests;
 mod send;
 mod sessions;
+mod sim_clock;
 mod state;
 mod status;
+mod streams;
 mod topics;
 mod vault;
 pub(crate) mod visitors;

@@ -1,6 +1,7 @@
 //! Each way in which a hello is refused, in the order in which the checks stand: what a
 //! check does not need, it does not ask for. With fakes behind it.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde_json::json;
@@ -13,20 +14,27 @@ use crate::config::Config;
 use crate::presence::fakes::{Fakes, Told};
 use crate::protocol::handshake::Attestation;
 use crate::record::PresenceRecord;
-use crate::store::Member;
 use crate::store::testing::{admission, member, mesh, unavailable};
+use crate::store::{Member, MockInvites};
+
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn parts(fakes: Fakes) -> Arc<Parts> {
+    // Nobody has claimed an invite without a key.
+    let mut invites = MockInvites::new();
+    invites.expect_is_claimed().returning(|_, _, _| Ok(false));
     let presence = fakes.parts();
     Arc::new(Parts {
         node: Config::for_tests(Path::new("/nowhere")).node,
         claim_ms: 60_000,
         members: Arc::clone(&presence.members),
+        invites: Arc::new(invites),
         mail: Arc::clone(&presence.delivery.mail),
         topics: Arc::clone(&presence.delivery.topics),
         presences: Arc::clone(&presence.presences),
         confirmations: Arc::default(),
         rates: Arc::clone(&presence.delivery.rates),
+        marks: None,
         presence,
     })
 }
@@ -121,12 +129,12 @@ fn apart<T>() -> crate::cluster::Result<T> {
 }
 
 async fn refused(fakes: Fakes, said: Hello) -> Refusal {
-    let answer = hello(&parts(fakes), Codec::Json, &Outbox::new(), said).await;
+    let answer = hello(&parts(fakes), Codec::Json, &Outbox::new(), CLIENT, said).await;
     *answer.err().expect("it is refused")
 }
 
 async fn refused_session(fakes: Fakes, said: SessionHello) -> Refusal {
-    let answer = session_hello(&parts(fakes), Codec::Json, &Outbox::new(), said).await;
+    let answer = session_hello(&parts(fakes), Codec::Json, &Outbox::new(), CLIENT, said).await;
     *answer.err().expect("it is refused")
 }
 
@@ -289,7 +297,7 @@ async fn a_disk_that_is_nearly_full_takes_no_new_presence() {
     gives_its_place_back(&mut fakes);
     let parts = parts(fakes);
     parts.presence.life.disk_low.store(true, Ordering::Relaxed);
-    let answer = hello(&parts, Codec::Json, &Outbox::new(), peer.hello()).await;
+    let answer = hello(&parts, Codec::Json, &Outbox::new(), CLIENT, peer.hello()).await;
     is_unavailable(&answer.err().expect("it is refused"));
 }
 
@@ -310,7 +318,7 @@ async fn a_presence_that_lost_its_lease_to_a_later_hello_withdraws_unheard() {
             has_no_mail(&mut fakes);
         }
         let (told, parts) = (Arc::clone(&fakes.told), parts(fakes));
-        let answer = hello(&parts, Codec::Json, &Outbox::new(), peer.hello()).await;
+        let answer = hello(&parts, Codec::Json, &Outbox::new(), CLIENT, peer.hello()).await;
         assert_eq!(told.lock().is_empty(), is_ended);
         match answer {
             Ok(_) => assert!(!is_ended, "the other went on with this very presence"),
@@ -329,7 +337,7 @@ async fn a_visit_leaves_nothing_and_only_nodes_hear_of_it() {
     gives_its_place_back(&mut fakes);
     let (told, parts) = (Arc::clone(&fakes.told), parts(fakes));
     let said = Hello { visit: Some(true), ..peer.hello() };
-    let active = hello(&parts, Codec::Json, &Outbox::new(), said).await;
+    let active = hello(&parts, Codec::Json, &Outbox::new(), CLIENT, said).await;
     let Ok(active) = active else { panic!("it is refused") };
     assert!(active.session.visitor);
     parts.presence.life.settled().await;

@@ -131,7 +131,10 @@ async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     } else if keys.is_empty() {
         output::line(&format!("{} has no API keys", kept.file.full_name()))?;
     } else {
-        output::table(["id", "label", "can", "topics", "of", "made", "used", "ends"], keys.iter().map(row))?;
+        output::table(
+            ["id", "label", "can", "topics", "of", "made", "used", "ends"],
+            keys.iter().map(row),
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -154,7 +157,7 @@ fn row(key: &ListedApikey) -> [String; 8] {
     let ends = match (&key.revoked_at, &key.expires_at) {
         (Some(at), _) => format!("revoked {at}"),
         (None, Some(at)) => at.clone(),
-        (None, None) => output::or_dash(None),
+        (None, None) => output::or_dash(None::<&str>),
     };
     [
         short(&key.id).to_owned(),

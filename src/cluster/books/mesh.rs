@@ -17,10 +17,13 @@
 //! An ended presence leaves a tombstone, so that a node which slept through
 //! its end cannot bring it back.
 
+mod clockwork;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::clockwork::Clockwork;
 use super::LeaseTimes;
 use super::tombstones::{End, Tombstones};
 use crate::clock::Timestamp;
@@ -72,6 +75,7 @@ pub struct MeshBooks {
     online: BTreeSet<(u64, PresenceId)>,
     grace: BTreeSet<(u64, PresenceId)>,
     ended: Tombstones,
+    clockwork: Option<Clockwork>,
 }
 
 impl MeshBooks {
@@ -203,6 +207,7 @@ impl MeshBooks {
         match how {
             Release::Now => {
                 self.end(now_ms, &lease.presence);
+                self.stop_if_deserted(now_ms);
             }
             Release::Grace if entry.state == LeaseState::Released => {}
             Release::Grace => {
@@ -217,6 +222,7 @@ impl MeshBooks {
     pub fn revoke(&mut self, now_ms: u64, presence: &PresenceId) {
         self.remove(presence);
         self.ended.add(now_ms, presence, End::Revoked);
+        self.stop_if_deserted(now_ms);
     }
 
     /// See [`Cluster::reap`](crate::cluster::Cluster::reap). A lease whose node
@@ -237,7 +243,9 @@ impl MeshBooks {
             .map(|(_, presence)| presence.clone())
             .collect();
         self.ended.expire(now_ms);
-        expired.iter().filter_map(|presence| self.end(now_ms, presence)).collect()
+        let ended = expired.iter().filter_map(|presence| self.end(now_ms, presence)).collect();
+        self.stop_if_deserted(now_ms);
+        ended
     }
 
     /// See [`Cluster::adopt`](crate::cluster::Cluster::adopt).
@@ -310,7 +318,8 @@ impl MeshBooks {
         self.ended.get(now_ms, presence).is_some()
     }
 
-    /// Whether forgetting these books changes nothing.
+    /// Whether forgetting these books changes nothing but that a clock which stands, in a
+    /// mesh that nobody has been in for as long as ends are remembered, goes with them.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.leases.is_empty() && self.ended.is_empty()

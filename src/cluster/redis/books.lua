@@ -6,7 +6,8 @@
 --       4 leases    hash  presence -> [epoch, state, node, identity], packed
 --       5 records   hash  presence -> record, packed
 --       6 ended     zset  "l:presence" (left) or "r:presence" (revoked) -> forgotten
---       7 due       zset  mesh -> when something of it expires; absent in a
+--       7 clock     hash  the simulation clock, see sim_clock.lua
+--       8 due       zset  mesh -> when something of it expires; absent in a
 --                         Redis Cluster, where it lies in another slot
 -- ARGV  1 grace_ms  2 ttl_ms  3 mesh  4.. the script's own
 --
@@ -15,7 +16,7 @@
 -- All instants are milliseconds on this server's clock.
 
 local ONLINE, GRACE, SESSIONS, LEASES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local RECORDS, ENDED, DUE = KEYS[5], KEYS[6], KEYS[7]
+local RECORDS, ENDED, CLOCK, DUE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local GRACE_MS, TTL_MS, MESH = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 
 -- How long an ended presence is remembered, and how many of one mesh are.
@@ -111,10 +112,20 @@ local function first(key)
   return entry[2] and tonumber(entry[2]) or nil
 end
 
+-- A clock stands once the mesh's last presence has ended.
+local function stop_clock()
+  if redis.call('HGET', CLOCK, 'paused') == '0' then
+    local version = tonumber(redis.call('HGET', CLOCK, 'version')) or 0
+    redis.call('HSET', CLOCK, 'paused', 1,
+      'version', string.format('%.0f', math.max(NOW, version + 1)))
+  end
+end
+
 -- Closes the books: keeps them for a while, notes when to look again, and
 -- returns that instant (0: never).
 local function close()
-  for index = 1, 6 do redis.call('PEXPIRE', KEYS[index], BOOKS_MS) end
+  if count() == 0 then stop_clock() end
+  for index = 1, 7 do redis.call('PEXPIRE', KEYS[index], BOOKS_MS) end
   local online, grace = first(ONLINE), first(GRACE)
   local due = online or grace
   if online and grace then due = math.min(online, grace) end

@@ -24,11 +24,12 @@ use super::nodes::Nodes;
 use super::scripts::Scripts;
 use super::seals::Seals;
 use super::settings::RedisSettings;
+use super::sim_clocks::SimClocks;
 use super::work::Work;
 use crate::cluster::books::{LeaseTimes, Renewal, close_ended};
 use crate::cluster::{
-    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef,
-    LeaseView, NodeRecord, Release, Result,
+    Acquired, BusMessage, ClockChange, ClockTurn, Cluster, ClusterEvent, ClusterEvents,
+    ClusterHealth, HeldLease, LeaseRef, LeaseView, NodeRecord, Release, Result, SimClock,
 };
 use crate::id::{MeshId, PresenceId};
 use crate::limits::BUS_INBOX_FRAMES_MAX;
@@ -49,6 +50,7 @@ pub struct RedisCluster {
     publishing: Arc<Link>,
     keeper: Arc<Keeper>,
     extras: Extras,
+    sim_clocks: SimClocks,
     nodes: Nodes,
     events: mpsc::Sender<ClusterEvent>,
     work: Work,
@@ -107,6 +109,7 @@ impl RedisCluster {
         }
         let _stop_when_dropped = work.stop.clone().drop_guard();
         let extras = Extras { leases: Arc::clone(&leases), fallback: Arc::clone(&fallback) };
+        let sim_clocks = SimClocks::new(Arc::clone(&leases), bus.origin().to_text());
         let nodes = Nodes::new(Arc::clone(&leases), bus.origin().to_text());
         let cluster = Self {
             leases,
@@ -115,6 +118,7 @@ impl RedisCluster {
             publishing,
             keeper,
             extras,
+            sim_clocks,
             nodes,
             events,
             work,
@@ -351,6 +355,18 @@ impl Cluster for RedisCluster {
 
     async fn take_pending_status(&self, pid: i32, cwd: &str) -> Result<Option<Status>> {
         Ok(self.extras.take_pending_status(pid, cwd).await)
+    }
+
+    async fn change_clock(&self, mesh: &MeshId, change: ClockChange) -> Result<Option<SimClock>> {
+        self.sim_clocks.change(mesh, change).await.map_err(unavailable)
+    }
+
+    async fn clocks(&self, meshes: &[MeshId]) -> Result<Vec<Option<SimClock>>> {
+        self.sim_clocks.look(meshes).await.map_err(unavailable)
+    }
+
+    async fn tick_clocks(&self, known: &[(MeshId, SimClock)]) -> Result<Vec<ClockTurn>> {
+        self.sim_clocks.tick(known).await.map_err(unavailable)
     }
 
     async fn announce_node(&self, record: &NodeRecord, ttl_ms: u64) -> Result<()> {

@@ -36,10 +36,11 @@ impl Keys {
     /// The keys of a mesh's books, in the order of `books.lua`. In a Redis
     /// Cluster without the index of all meshes, which lies in another slot.
     pub(super) fn books(&self, mesh: &MeshId) -> Vec<String> {
-        let mut keys: Vec<String> = ["online", "grace", "sessions", "leases", "records", "ended"]
-            .iter()
-            .map(|part| self.of_mesh(mesh, part))
-            .collect();
+        let mut keys: Vec<String> =
+            ["online", "grace", "sessions", "leases", "records", "ended", "clock"]
+                .iter()
+                .map(|part| self.of_mesh(mesh, part))
+                .collect();
         if !self.cluster_mode {
             keys.push(self.due());
         }
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn the_index_of_meshes_is_no_script_key_in_a_cluster() {
         let mesh = MeshId::from("m");
-        assert_eq!(Keys::new("cm", "id", 0, false).books(&mesh).len(), 7);
+        assert_eq!(Keys::new("cm", "id", 0, false).books(&mesh).len(), 8);
         let keys = Keys::new("cm", "id", 0, true).books(&mesh);
         assert!(keys.iter().all(|key| key.starts_with("cm:id:0:{m}:")), "{keys:?}");
     }

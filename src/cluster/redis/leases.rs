@@ -302,7 +302,8 @@ impl Leases {
         Ok(views.collect())
     }
 
-    fn call(&self, script: &Script, mesh: &MeshId) -> Cmd {
+    /// A call of a script on the mesh's books.
+    pub(super) fn call(&self, script: &Script, mesh: &MeshId) -> Cmd {
         let mut call = scripts::call(script, &self.keys.books(mesh));
         call.arg(self.times.grace_ms).arg(self.times.ttl_ms).arg(mesh.as_str());
         call

@@ -37,6 +37,7 @@ scripts! {
     write_record: on_books!("write_record.lua"),
     directory: on_books!("directory.lua"),
     leases: on_books!("leases.lua"),
+    sim_clock: on_books!("sim_clock.lua"),
     members: include_str!("members.lua"),
     tokens: include_str!("tokens.lua"),
 }

@@ -175,6 +175,21 @@ pub const SETTINGS: &[Setting] = &[
         "ADMIN_TOKEN",
         "bearer token of the admin API and the dashboard; two during a rotation; not set: both off",
     ),
+    // Accounts.
+    open(
+        "ACCOUNTS",
+        "auto",
+        "accounts and the command line's routes for them: on, off, auto (a single node on loopback)",
+    ),
+    secret(
+        "SERVICE_TOKEN",
+        "bearer token of a web application that signs people in; two during a rotation; not set: off",
+    ),
+    open(
+        "BROKER_LEGACY_AUTH",
+        "false",
+        "true to believe a caller on this machine which account it is, as old self-tests want",
+    ),
     // Stopping and logging.
     open("DRAIN_SECONDS", "25", "how long a stopping node takes to send its peers away, 0 to 3600"),
     open("LOG_FORMAT", "", "human or json; not set: human on a terminal, json elsewhere"),

@@ -118,9 +118,8 @@ fn listed(
         groups: record.groups.clone(),
         via: "ws",
     });
-    let calls = |line: &&RosterLine| {
-        callers.contains(&line.member) && !here.contains_key(&line.member)
-    };
+    let calls =
+        |line: &&RosterLine| callers.contains(&line.member) && !here.contains_key(&line.member);
     let by_key = roster.iter().filter(calls).map(|line| PeerView {
         pubkey: line.key.clone(),
         display_name: line.display_name.clone(),
@@ -152,7 +151,9 @@ fn newest(
             continue;
         }
         let known = here.get(&record.member);
-        if known.is_none_or(|known| (known.connected_at, &known.id) < (record.connected_at, &record.id)) {
+        if known
+            .is_none_or(|known| (known.connected_at, &known.id) < (record.connected_at, &record.id))
+        {
             here.insert(record.member.clone(), record);
         }
     }

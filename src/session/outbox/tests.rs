@@ -119,6 +119,26 @@ async fn of_events_about_one_presence_the_newest_of_each_kind_stays() {
 }
 
 #[tokio::test]
+async fn data_push_out_older_data_one_by_one_and_no_other_event() {
+    let outbox = Outbox::new();
+    let bytes = limits::OUTBOX_EVENT_BYTES_MAX / 8;
+    let (left, data) = (subject(1, "peer_left"), Arc::new(Subject::of_data()));
+    outbox.tell(event(bytes), &left);
+    for number in 0..20 {
+        outbox.tell(Bytes::from(vec![number; bytes]), &data);
+    }
+    let out = all_of(&outbox).await;
+    let first: Vec<u8> = out.iter().map(|frame| frame.bytes[0]).collect();
+    assert_eq!(first, [b'e', 13, 14, 15, 16, 17, 18, 19], "the newest, in order");
+    outbox.written(&out);
+    for about in 0..8 {
+        outbox.tell(event(bytes), &subject(about, "peer_left"));
+    }
+    outbox.tell(event(bytes), &data);
+    assert_eq!(all_of(&outbox).await.len(), 8, "there is no room among events");
+}
+
+#[tokio::test]
 async fn close_writes_what_is_queued_and_abort_does_not() {
     let outbox = Outbox::new();
     outbox.push(frame(1)).expect("fits");

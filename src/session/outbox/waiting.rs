@@ -19,12 +19,21 @@ pub struct Subject {
     about: Box<str>,
     /// The event's name.
     event: Cow<'static, str>,
+    /// Whether each of them counts for itself.
+    is_data: bool,
 }
 
 impl Subject {
     /// An event of that name about a presence or a thing.
     pub fn new(about: &str, event: impl Into<Cow<'static, str>>) -> Self {
-        Self { about: about.into(), event: event.into() }
+        Self { about: about.into(), event: event.into(), is_data: false }
+    }
+
+    /// Data that a newer piece does not replace. For want of room they push out older
+    /// data, and nothing else.
+    #[must_use]
+    pub fn of_data() -> Self {
+        Self { is_data: true, ..Self::new("", "") }
     }
 
     /// The presence, or the thing.
@@ -113,11 +122,11 @@ impl Waiting {
     /// Queues an event; what it pushes out is dropped. If those that are being
     /// written take all the room there is, so is the event itself.
     pub(super) fn queue_event(&mut self, bytes: Bytes, subject: &Arc<Subject>) -> bool {
-        if !self.events_fit(bytes.len()) {
+        if !subject.is_data && !self.events_fit(bytes.len()) {
             while self.drop_event(|waiting| waiting == &**subject) {}
         }
         while !self.events_fit(bytes.len()) {
-            if !self.drop_event(|_| true) {
+            if !self.drop_event(|waiting| waiting.is_data || !subject.is_data) {
                 return false;
             }
         }

@@ -4,6 +4,7 @@
 //! session is being registered. No request but a hello is served here. The task that
 //! owns the socket calls, once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ pub(super) async fn enter(
     parts: Arc<admission::Parts>,
     mut socket: WebSocket,
     codec: Codec,
+    client: IpAddr,
     half_open: HalfOpenGuard,
     tap: Tap,
 ) -> Option<Box<Entered>> {
@@ -61,7 +63,7 @@ pub(super) async fn enter(
     };
     // From here on nothing is cancelled: this registers.
     let received = Instant::now();
-    let active = match admit(&parts, codec, &outbox, hello).await {
+    let active = match admit(&parts, codec, &outbox, client, hello).await {
         Ok(active) => active,
         Err(refusal) => {
             refuse(metrics, socket, &tap, codec, refusal).await;
@@ -78,11 +80,14 @@ async fn admit(
     parts: &Arc<admission::Parts>,
     codec: Codec,
     outbox: &Outbox,
+    client: IpAddr,
     greeting: Greeting,
 ) -> Result<Active, Box<Refusal>> {
     match greeting {
-        Greeting::Member(hello) => admission::hello(parts, codec, outbox, *hello).await,
-        Greeting::Session(hello) => admission::session_hello(parts, codec, outbox, *hello).await,
+        Greeting::Member(hello) => admission::hello(parts, codec, outbox, client, *hello).await,
+        Greeting::Session(hello) => {
+            admission::session_hello(parts, codec, outbox, client, *hello).await
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::MeshId;
+use crate::id::{AccountId, MeshId};
 use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::slug_taken;
@@ -33,41 +33,46 @@ impl Meshes for PostgresStore {
     }
 
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+        let (account, owner_secret_key, member_key) = mesh.owning();
         let mut tx = self.pool.begin().await?;
         // Slugs are not unique in the table: archived meshes keep theirs.
         let query =
             sqlx::query("select pg_advisory_xact_lock(hashtextextended('mesh slug ' || $1, 0))")
                 .bind(&mesh.slug);
         tx.execute(query).await?;
-        // No user of a dashboard owns it. Where one must, the table says so.
+        // Without an account no user of a dashboard owns it. Where one must, the table
+        // says so.
         let query = sqlx::query(
             "insert into mesh.mesh (id, name, slug, owner_user_id, owner_pubkey, root_key,
-                created_at)
-             select $1, $2, $3, $4, $5, $6, $7
+                created_at, owner_secret_key)
+             select $1, $2, $3, $4, $5, $6, $7, $8
              where not exists (
                 select from mesh.mesh where slug = $3 and archived_at is null)",
         )
         .bind(mesh.id.as_str())
         .bind(clean(&mesh.name))
         .bind(&mesh.slug)
-        .bind(mesh.owner_member.as_str())
+        .bind(account.map_or(mesh.owner_member.as_str(), AccountId::as_str))
         .bind(mesh.owner_key.as_str())
         .bind(&mesh.root_key)
-        .bind(now.to_naive());
+        .bind(now.to_naive())
+        .bind(owner_secret_key);
         let created = tx.execute(query).await?;
         if created == 0 {
             tx.rollback().await?;
             return Err(StoreError::Conflict(slug_taken()));
         }
         let query = sqlx::query(
-            "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
-             values ($1, $2, $3, $4, 'admin', $5)",
+            "insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, joined_at,
+                user_id)
+             values ($1, $2, $3, $4, 'admin', $5, $6)",
         )
         .bind(mesh.owner_member.as_str())
         .bind(mesh.id.as_str())
-        .bind(mesh.owner_key.as_str())
+        .bind(member_key.as_str())
         .bind(clean(&mesh.owner_name))
-        .bind(now.to_naive());
+        .bind(now.to_naive())
+        .bind(account.map(AccountId::as_str));
         tx.execute(query).await?;
         tx.commit().await
     }

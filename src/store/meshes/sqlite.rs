@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::MeshId;
+use crate::id::{AccountId, MeshId};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::connection::execute;
 use crate::store::sqlite::error::refused;
@@ -17,10 +17,12 @@ impl Meshes for SqliteStore {
     }
 
     async fn create(&self, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+        let (account, owner_secret_key, member_key) = mesh.owning();
         let mut tx = self.begin().await?;
         let query = sqlx::query(
-            "insert into mesh (id, name, slug, owner_pubkey, root_key, created_at)
-             select ?1, ?2, ?3, ?4, ?5, ?6
+            "insert into mesh (id, name, slug, owner_pubkey, root_key, created_at, owner_user_id,
+                owner_secret_key)
+             select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
              where not exists (select 1 from mesh where slug = ?3 and archived_at is null)",
         )
         .bind(mesh.id.as_str())
@@ -28,7 +30,9 @@ impl Meshes for SqliteStore {
         .bind(&mesh.slug)
         .bind(mesh.owner_key.as_str())
         .bind(&mesh.root_key)
-        .bind(now.as_ms());
+        .bind(now.as_ms())
+        .bind(account.map(AccountId::as_str))
+        .bind(owner_secret_key);
         let created = execute(&mut tx, query).await?;
         if created == 0 {
             let sentence =
@@ -36,14 +40,15 @@ impl Meshes for SqliteStore {
             return Err(StoreError::Conflict(sentence.to_owned()));
         }
         let query = sqlx::query(
-            "insert into member (id, mesh_id, peer_pubkey, display_name, role, joined_at)
-             values (?1, ?2, ?3, ?4, 'admin', ?5)",
+            "insert into member (id, mesh_id, peer_pubkey, display_name, role, joined_at, user_id)
+             values (?1, ?2, ?3, ?4, 'admin', ?5, ?6)",
         )
         .bind(mesh.owner_member.as_str())
         .bind(mesh.id.as_str())
-        .bind(mesh.owner_key.as_str())
+        .bind(member_key.as_str())
         .bind(&mesh.owner_name)
-        .bind(now.as_ms());
+        .bind(now.as_ms())
+        .bind(account.map(AccountId::as_str));
         execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }

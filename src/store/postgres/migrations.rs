@@ -21,117 +21,39 @@ struct Migration {
     superseded: &'static [&'static str],
 }
 
+/// The list of migrations: number, name, folder and the scripts in it; for one that
+/// was another before the first release, the checksums of what it was.
+macro_rules! migrations {
+    ($($version:literal $name:literal in $folder:literal: $($script:literal),* $(; once $($was:literal),*)?;)*) => {
+        &[$(Migration {
+            version: $version,
+            name: $name,
+            scripts: &[$((
+                $script,
+                include_str!(concat!("../../../migrations/postgres/", $folder, "/", $script, ".sql")),
+            )),*],
+            superseded: &[$($($was),*)?],
+        }),*]
+    };
+}
+
 /// All migrations, oldest first.
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        version: 1,
-        name: "core",
-        scripts: &[
-            ("1_tables", include_str!("../../../migrations/postgres/0001_core/1_tables.sql")),
-            ("2_broker", include_str!("../../../migrations/postgres/0001_core/2_broker.sql")),
-            ("3_chain", include_str!("../../../migrations/postgres/0001_core/3_chain.sql")),
-            ("4_changes", include_str!("../../../migrations/postgres/0001_core/4_changes.sql")),
-        ],
-        superseded: &["d8bcc05907621cb0ea9d13f9607f8ed50b20854d52a8145e790271d5df38ce9a"],
-    },
-    Migration {
-        version: 2,
-        name: "coordination",
-        scripts: &[
-            (
-                "1_shared",
-                include_str!("../../../migrations/postgres/0002_coordination/1_shared.sql"),
-            ),
-            (
-                "2_topics",
-                include_str!("../../../migrations/postgres/0002_coordination/2_topics.sql"),
-            ),
-        ],
-        superseded: &[],
-    },
-    Migration {
-        version: 4,
-        name: "audit_names",
-        scripts: &[
-            ("1_names", include_str!("../../../migrations/postgres/0004_audit_names/1_names.sql")),
-            ("2_chain", include_str!("../../../migrations/postgres/0004_audit_names/2_chain.sql")),
-        ],
-        superseded: &[],
-    },
-    Migration {
-        version: 5,
-        name: "cluster_key",
-        scripts: &[(
-            "1_key",
-            include_str!("../../../migrations/postgres/0005_cluster_key/1_key.sql"),
-        )],
-        superseded: &[],
-    },
-    Migration {
-        version: 6,
-        name: "quotas",
-        scripts: &[(
-            "1_index",
-            include_str!("../../../migrations/postgres/0006_quotas/1_index.sql"),
-        )],
-        superseded: &[],
-    },
-    Migration {
-        version: 7,
-        name: "invite_columns",
-        scripts: &[(
-            "1_columns",
-            include_str!("../../../migrations/postgres/0007_invite_columns/1_columns.sql"),
-        )],
-        superseded: &[],
-    },
-    Migration {
-        version: 8,
-        name: "presence_session_id",
-        scripts: &[(
-            "1_index",
-            include_str!("../../../migrations/postgres/0008_presence_session_id/1_index.sql"),
-        )],
-        superseded: &[],
-    },
-    Migration {
-        version: 9,
-        name: "state",
-        scripts: &[
-            ("1_usage", include_str!("../../../migrations/postgres/0009_state/1_usage.sql")),
-            ("2_state", include_str!("../../../migrations/postgres/0009_state/2_state.sql")),
-        ],
-        superseded: &[],
-    },
-    Migration {
-        version: 17,
-        name: "topics",
-        scripts: &[
-            ("1_tables", include_str!("../../../migrations/postgres/0017_topics/1_tables.sql")),
-            ("2_accept", include_str!("../../../migrations/postgres/0017_topics/2_accept.sql")),
-            ("3_adopt", include_str!("../../../migrations/postgres/0017_topics/3_adopt.sql")),
-        ],
-        superseded: &[],
-    },
-    Migration {
-        version: 18,
-        name: "api_keys",
-        scripts: &[(
-            "1_api_keys",
-            include_str!("../../../migrations/postgres/0018_api_keys/1_api_keys.sql"),
-        )],
-        superseded: &[],
-    },
-    Migration {
-        version: 21,
-        name: "vault",
-        scripts: &[(
-            "1_vault",
-            include_str!("../../../migrations/postgres/0021_vault/1_vault.sql"),
-        )],
-        superseded: &[],
-    },
-];
+const MIGRATIONS: &[Migration] = migrations! {
+    1 "core" in "0001_core": "1_tables", "2_broker", "3_chain", "4_changes";
+        once "d8bcc05907621cb0ea9d13f9607f8ed50b20854d52a8145e790271d5df38ce9a";
+    2 "coordination" in "0002_coordination": "1_shared", "2_topics";
+    4 "audit_names" in "0004_audit_names": "1_names", "2_chain";
+    5 "cluster_key" in "0005_cluster_key": "1_key";
+    6 "quotas" in "0006_quotas": "1_index";
+    7 "invite_columns" in "0007_invite_columns": "1_columns";
+    8 "presence_session_id" in "0008_presence_session_id": "1_index";
+    9 "state" in "0009_state": "1_usage", "2_state";
+    10 "streams" in "0010_streams": "1_streams";
+    12 "accounts" in "0012_accounts": "1_accounts";
+    17 "topics" in "0017_topics": "1_tables", "2_accept", "3_adopt";
+    18 "api_keys" in "0018_api_keys": "1_api_keys";
+    21 "vault" in "0021_vault": "1_vault";
+};
 
 /// Any number that no other program's advisory lock has.
 const LOCK: &str = "select pg_advisory_xact_lock(7473773832)";

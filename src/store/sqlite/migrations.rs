@@ -10,23 +10,31 @@ use crate::store::{Result, StoreError};
 /// One script: version, name, text. Never edit one.
 type Script = (i64, &'static str, &'static str);
 
-/// All scripts, oldest first. A number that Postgres has, too, means the same
-/// there.
-const SCRIPTS: &[Script] = &[
-    (1, "core", include_str!("../../../migrations/sqlite/0001_core.sql")),
-    (3, "claims", include_str!("../../../migrations/sqlite/0003_claims.sql")),
-    (4, "audit_names", include_str!("../../../migrations/sqlite/0004_audit_names.sql")),
-    (5, "cluster_key", include_str!("../../../migrations/sqlite/0005_cluster_key.sql")),
-    (
-        8,
-        "presence_session_id",
-        include_str!("../../../migrations/sqlite/0008_presence_session_id.sql"),
-    ),
-    (9, "state", include_str!("../../../migrations/sqlite/0009_state.sql")),
-    (17, "topics", include_str!("../../../migrations/sqlite/0017_topics.sql")),
-    (18, "api_keys", include_str!("../../../migrations/sqlite/0018_api_keys.sql")),
-    (21, "vault", include_str!("../../../migrations/sqlite/0021_vault.sql")),
-];
+/// The list of scripts: number, name, file.
+macro_rules! scripts {
+    ($($version:literal $name:literal in $file:literal;)*) => {
+        &[$((
+            $version,
+            $name,
+            include_str!(concat!("../../../migrations/sqlite/", $file, ".sql")),
+        )),*]
+    };
+}
+
+/// All scripts, oldest first. A number that Postgres has, too, means the same there.
+const SCRIPTS: &[Script] = scripts! {
+    1 "core" in "0001_core";
+    3 "claims" in "0003_claims";
+    4 "audit_names" in "0004_audit_names";
+    5 "cluster_key" in "0005_cluster_key";
+    8 "presence_session_id" in "0008_presence_session_id";
+    9 "state" in "0009_state";
+    10 "streams" in "0010_streams";
+    12 "accounts" in "0012_accounts";
+    17 "topics" in "0017_topics";
+    18 "api_keys" in "0018_api_keys";
+    21 "vault" in "0021_vault";
+};
 
 /// The migrations that have not run, as `0001_core`.
 ///

@@ -48,6 +48,7 @@ async fn mesh_in(store: &Stores) -> NewMesh {
         root_key: String::new(),
         owner_member: MemberId::generate(),
         owner_name: "owner".to_owned(),
+        founder: None,
     };
     store.meshes.create(NOW, &mesh).await.expect("a new slug");
     mesh
@@ -90,6 +91,8 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0005_cluster_key",
         "0008_presence_session_id",
         "0009_state",
+        "0010_streams",
+        "0012_accounts",
         "0017_topics",
         "0018_api_keys",
         "0021_vault",
@@ -359,23 +362,28 @@ async fn what_was_deleted_is_counted() {
 }
 
 /// The sources whose statements must all use an index.
-const SOURCES: [&str; 16] = [
+const SOURCES: [&str; 21] = [
     include_str!("chain.rs"),
     include_str!("change.rs"),
+    include_str!("../accounts/sqlite.rs"),
     include_str!("../api_keys/sqlite.rs"),
     include_str!("../audit/sqlite.rs"),
     include_str!("../bans/sqlite.rs"),
+    include_str!("../device_codes/sqlite.rs"),
     include_str!("../envelopes/sqlite.rs"),
     include_str!("../invites/sqlite.rs"),
     include_str!("../mail/sqlite.rs"),
     include_str!("../members/sqlite.rs"),
     include_str!("../meshes/sqlite.rs"),
     include_str!("../messages/sqlite.rs"),
+    include_str!("../ownership/sqlite.rs"),
     include_str!("../presence_search/sqlite.rs"),
     include_str!("../presences/sqlite.rs"),
+    include_str!("../profiles/sqlite.rs"),
     include_str!("../states/sqlite.rs"),
     include_str!("../vault/sqlite.rs"),
     include_str!("../workspaces/sqlite.rs"),
+    include_str!("../streams/sqlite.rs"),
 ];
 
 /// The string literals of these sources that are statements. One that ends in a space
@@ -422,6 +430,7 @@ async fn no_statement_walks_through_a_large_table() {
                 "send_key",
                 "state",
                 "removed",
+                "stream",
                 "usage",
                 "vault_entry",
                 "api_key",

@@ -221,7 +221,10 @@ fn a_key_for_a_program() {
     assert!(text(&made["secret"]).starts_with("cm_") && made["expiresAt"].is_string(), "{made}");
     let id = text(&made["id"]);
     let listed = terminal.types(&["peer", "apikey", "list"]);
-    assert_eq!((&listed["keys"][0]["id"], &listed["keys"][0]["revokedAt"]), (&json!(id), &json!(null)));
+    assert_eq!(
+        (&listed["keys"][0]["id"], &listed["keys"][0]["revokedAt"]),
+        (&json!(id), &json!(null))
+    );
     assert!(!listed.to_string().contains(&text(&made["secret"])));
     let revoke = ["peer", "apikey", "revoke", &id[..8]];
     assert_eq!(terminal.types(&revoke)["id"], json!(id));

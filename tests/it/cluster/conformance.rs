@@ -12,6 +12,7 @@ mod extras;
 mod loss;
 mod places;
 mod random;
+mod sim_clock;
 mod views;
 
 use std::collections::{BTreeSet, HashSet};
@@ -208,6 +209,10 @@ conformance!(
     extras::a_digest_is_used_once,
     extras::tokens_are_exact,
     extras::a_pending_status_is_the_newest_and_expires,
+    sim_clock::a_clock_is_set_paused_and_resumed_on_any_node,
+    sim_clock::one_node_ticks_and_the_next_goes_on_with_the_numbers,
+    sim_clock::a_clock_stands_once_the_last_presence_has_ended,
+    sim_clock::a_clock_that_was_lost_goes_on_from_what_a_node_knows,
     views::nodes_are_known_for_as_long_as_they_say,
     views::a_lease_is_shown_as_it_stands,
     }

@@ -236,6 +236,7 @@ pub async fn new_mesh(store: &Stores, slug: &str) -> (MeshId, Member) {
         root_key: "cm9vdA".to_owned(),
         owner_member: owner.id.clone(),
         owner_name: owner.name.clone(),
+        founder: None,
     };
     store.meshes.create(Timestamp::now(), &mesh).await.expect("a mesh");
     (mesh.id, owner)
@@ -257,6 +258,7 @@ pub async fn new_member(
         mesh: mesh.clone(),
         token: id::generate(),
         role,
+        code: None,
         max_uses: 1,
         expires_at: now.plus_ms(60_000),
         created_by: owner.id.to_string(),

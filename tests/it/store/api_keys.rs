@@ -79,10 +79,8 @@ pub(crate) async fn a_key_may_no_more_than_the_member_that_made_it(store: Stores
     let here = Fixture::new(store.clone()).await;
     let ada = here.member("ada").await;
     store.members.set_role(T0, &ada.id, Role::Admin).await.expect("a member");
-    let admins = NewApiKey {
-        capabilities: vec![ApiCapability::Admin, ApiCapability::Read],
-        ..key("admin")
-    };
+    let admins =
+        NewApiKey { capabilities: vec![ApiCapability::Admin, ApiCapability::Read], ..key("admin") };
     here.key(T0, &ada, &admins).await;
     let may = async || {
         let found = store.api_keys.good(T0, &admins.secret_prefix).await.expect("readable");
@@ -192,7 +190,8 @@ pub(crate) async fn keys_that_ended_long_ago_are_forgotten(store: Stores) {
     store.api_keys.create(at(9), &author, &key("next"), at(5)).await.expect("a new key");
     assert_eq!(here.api_keys_of(None).await.len(), 4, "not so long ago");
     store.api_keys.create(at(9), &author, &key("next"), at(6)).await.expect("a new key");
-    let labels: HashSet<_> = here.api_keys_of(None).await.into_iter().map(|key| key.label).collect();
+    let labels: HashSet<_> =
+        here.api_keys_of(None).await.into_iter().map(|key| key.label).collect();
     assert_eq!(labels, ["lasting", "next"].map(str::to_owned).into());
 }
 

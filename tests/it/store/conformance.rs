@@ -147,6 +147,21 @@ macro_rules! conformance {
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique
 
+                accounts::an_account_is_found_by_its_key_until_it_is_revoked
+                accounts::another_programs_account_is_made_once_and_stays_revoked
+                accounts::a_token_is_good_until_it_or_its_account_is_revoked
+                accounts::the_signing_key_is_made_once
+                accounts::a_code_becomes_a_session_once
+                accounts::a_code_dies_of_time_and_of_wrong_tries
+                accounts::an_accounts_meshes_are_what_it_owns_and_is_in
+                accounts::a_mesh_is_renamed_unless_the_slug_is_taken
+                accounts::an_accounts_key_is_enrolled_once_and_nobody_elses_is_taken
+                accounts::a_profile_changes_only_what_is_named_and_says_so_without_values
+                accounts::grants_are_merged
+                accounts::permissions_are_kept_for_each_member
+                accounts::an_invite_is_found_by_its_code_and_its_token
+                accounts::a_claimed_place_is_nobodys_until_its_first_key
+
                 retention::delivered_envelopes_are_deleted
                 retention::undelivered_envelopes_expire_with_an_audit_row
                 retention::a_key_outlives_its_envelope
@@ -186,6 +201,9 @@ macro_rules! conformance {
                 workspaces::whose_keys_called_is_known
                 workspaces::a_member_without_a_user_is_one_by_itself
                 workspaces::values_of_meshes_come_newest_first_within_bounds
+                streams::a_stream_is_made_once_whoever_asks
+                streams::streams_are_listed_from_anywhere_the_oldest_first
+                streams::a_mesh_has_no_more_streams_than_it_may
                 states::a_value_is_kept_whole
                 states::versions_count_and_decide
                 states::each_change_has_one_audit_row_without_the_value

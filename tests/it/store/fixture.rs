@@ -60,6 +60,7 @@ impl Fixture {
             mesh: self.mesh.clone(),
             token: id::generate(),
             role: Role::Member,
+            code: None,
             max_uses,
             expires_at: at(3600),
             created_by: self.owner.id.to_string(),
@@ -218,6 +219,7 @@ pub(crate) fn new_mesh(slug: &str, owner: &Peer) -> NewMesh {
         root_key: "cm9vdA".to_owned(),
         owner_member: owner.id.clone(),
         owner_name: owner.name.clone(),
+        founder: None,
     }
 }
 

@@ -1,26 +1,15 @@
 //! Topics: posts in the mesh's order, histories, and how far a member is.
 
-use claudemesh_broker::id::{self, MemberId, MessageId, PresenceId, TopicId};
+use claudemesh_broker::id::{self, MemberId, MessageId, TopicId};
 use claudemesh_broker::protocol::{KeyMaker, TopicRole, Visibility};
 use claudemesh_broker::store::{
-    Accepted, Author, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach, Stores,
-    TopicSeal,
+    Accepted, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach, Stores, TopicSeal,
 };
 use futures_util::future::join_all;
 
 use super::fixture::{Fixture, Peer, T0, at};
 
 impl Fixture {
-    pub(crate) fn author(&self, peer: &Peer) -> Author {
-        Author {
-            mesh: self.mesh.clone(),
-            member: peer.id.clone(),
-            member_name: peer.name.clone(),
-            session_name: peer.name.clone(),
-            presence: PresenceId::generate(),
-        }
-    }
-
     async fn topic_as(&self, lead: &Peer, name: &str, visibility: Visibility) -> CreatedTopic {
         let seal = TopicSeal {
             member: lead.id.clone(),

@@ -47,7 +47,14 @@ pub(crate) async fn a_vault_is_its_members_only(store: Stores) {
     };
     assert_eq!(kept, [expected]);
     let elsewhere = here.another().await;
-    assert!(store.vault.get(&elsewhere.mesh, &ada.id, &["k".to_owned()]).await.unwrap().is_empty());
+    assert!(
+        store
+            .vault
+            .get(&elsewhere.mesh, &ada.id, &["k".to_owned()])
+            .await
+            .expect("readable")
+            .is_empty()
+    );
     assert!(here.vault_keys(&here.owner, None, 10).await.is_empty(), "the owner's neither");
     assert!(store.vault.delete(T0, &here.author(&bob), "k").await.expect("writable"));
     assert_eq!(here.vault_keys(&ada, None, 10).await, ["k"]);

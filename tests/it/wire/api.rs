@@ -130,7 +130,8 @@ async fn a_key_may_what_it_was_made_for() {
 async fn members_and_peers_are_told_by_their_enrolled_names() {
     let node = Node::start().await;
     let (bob, eve) = (node.member("bob").await, node.member("eve").await);
-    let (mut raw, _) = Raw::hello_with(&node, &bob, |hello| hello["displayName"] = json!("x")).await;
+    let (mut raw, _) =
+        Raw::hello_with(&node, &bob, |hello| hello["displayName"] = json!("x")).await;
     raw.ask(json!({ "type": "set_summary", "summary": "builds" })).await;
     raw.ask(json!({ "type": "set_status", "status": "working" })).await;
     raw.ask(json!({ "type": "join_group", "name": "dev", "role": "lead" })).await;
@@ -251,7 +252,10 @@ async fn a_key_of_one_node_is_good_on_all_at_once_and_a_ban_ends_it_on_all() {
     // The third node serves nobody of the mesh, and knows who is there all the same.
     let peers = call(three, "/api/v1/peers", &secret).await.json();
     let names: Vec<_> = peers["peers"].as_array().expect("peers").iter().collect();
-    assert!(names.iter().any(|peer| peer["displayName"] == "bob" && peer["via"] == "ws"), "{peers}");
+    assert!(
+        names.iter().any(|peer| peer["displayName"] == "bob" && peer["via"] == "ws"),
+        "{peers}"
+    );
     let revoked = owner.ask(json!({ "type": "apikey_revoke", "id": id })).await;
     assert_eq!(revoked["status"], "revoked");
     assert_eq!(everywhere(&secret).await, [401, 401, 401]);

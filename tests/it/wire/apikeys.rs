@@ -99,7 +99,10 @@ async fn a_key_of_the_wrong_shape_is_not_made() {
     ask["topicScopes"] = json!(["deploys"]);
     let made = bob.ask(ask).await;
     assert_eq!(made["expiresAt"], json!(at));
-    assert_eq!((&made["capabilities"], &made["topicScopes"]), (&json!(["read"]), &json!(["deploys"])));
+    assert_eq!(
+        (&made["capabilities"], &made["topicScopes"]),
+        (&json!(["read"]), &json!(["deploys"]))
+    );
 }
 
 #[tokio::test]
@@ -118,7 +121,10 @@ async fn members_see_and_revoke_their_own_keys_and_admins_all() {
     let listed = ada.ask(json!({ "type": "apikey_list" })).await;
     assert_eq!(listed["keys"].as_array().map(Vec::len), Some(2));
     assert!(!listed.to_string().contains(made["secret"].as_str().expect("a secret")));
-    assert_eq!(bob.ask(json!({ "type": "apikey_list" })).await["keys"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        bob.ask(json!({ "type": "apikey_list" })).await["keys"].as_array().map(Vec::len),
+        Some(1)
+    );
     assert_eq!(ada.ask(revoke).await["status"], "revoked");
     let rows = ada.ask(json!({ "type": "audit_query", "eventType": "apikey_revoked" })).await;
     assert_eq!(rows["entries"][0]["payload"], json!({ "keyId": id }), "{rows}");

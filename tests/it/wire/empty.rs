@@ -28,7 +28,6 @@ fn questions() -> Vec<(Value, Value)> {
             json!({ "type": "context_results", "contexts": [] }),
         ),
         of(json!({ "type": "list_contexts" }), json!({ "type": "context_list", "contexts": [] })),
-        of(json!({ "type": "list_streams" }), json!({ "type": "stream_list", "streams": [] })),
         of(
             json!({ "type": "list_scheduled" }),
             json!({ "type": "scheduled_list", "messages": [] }),
@@ -68,9 +67,6 @@ async fn questions_about_what_there_is_none_of_are_answered() {
         expected["_reqId"] = answer["_reqId"].clone();
         assert_eq!(answer, expected, "{question}");
     }
-    let clock = cold.ask(json!({ "type": "get_clock" })).await;
-    assert_eq!((&clock["type"], &clock["paused"]), (&json!("clock_status"), &json!(true)));
-    assert_eq!(clock["simTime"].as_str().map(str::len), Some(24), "{clock}");
     // Without an id, as older brokers did.
     cold.say(json!({ "type": "watch_list" })).await;
     let empty = json!({ "type": "watch_list_result", "watches": [] });
@@ -106,8 +102,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "claim_task",
         "complete_task",
         "share_context",
-        "create_stream",
-        "publish",
         "schedule",
         "cancel_scheduled",
         "topic_create",
@@ -118,7 +112,6 @@ async fn what_would_be_lost_is_not_acknowledged() {
         "create_webhook",
         "mcp_register",
         "watch",
-        "set_clock",
         "mesh_execute",
     ] {
         let answer = cold.ask(json!({ "type": kind, "key": "k", "value": 1 })).await;

@@ -237,6 +237,7 @@ async fn keep(
         mesh: mesh.clone(),
         token: token.to_owned(),
         role,
+        code: None,
         max_uses,
         expires_at: now.plus_ms(expires_in_ms),
         created_by: node.owner.id.to_string(),

@@ -37,6 +37,8 @@ async fn asking_what_is_pending_makes_nothing() {
         "0007_invite_columns",
         "0008_presence_session_id",
         "0009_state",
+        "0010_streams",
+        "0012_accounts",
         "0017_topics",
         "0018_api_keys",
         "0021_vault",

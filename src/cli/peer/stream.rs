@@ -1,0 +1,178 @@
+//! `peer stream`: streams, what is published to them, and what comes in.
+//!
+//! `listen` prints one object per line with `--json`: the frames as they came.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{WhoArgs, output};
+use crate::client::{Client, Inbound, Inbox};
+use crate::protocol::{CreateStream, ListStreams, Publish, StreamData, StreamInfo, Subscribe};
+
+/// Arguments of `peer stream`.
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgs {
+    /// What to do with streams.
+    #[command(subcommand)]
+    pub(crate) verb: StreamVerb,
+}
+
+/// What a peer can do with streams.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StreamVerb {
+    /// Make a stream, unless there is one of that name
+    Create(CreateArgs),
+    /// Show the streams that were made, and how many subscribe
+    List(WhoArgs),
+    /// Tell whoever subscribes now
+    Publish(PublishArgs),
+    /// Show what is published, until Ctrl-C
+    Listen(ListenArgs),
+}
+
+/// Arguments of `peer stream create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The stream's name
+    pub(crate) stream: String,
+    /// Who makes it.
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+/// Arguments of `peer stream publish`.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The stream's name
+    pub(crate) stream: String,
+    /// What to publish: JSON; anything else is published as text
+    pub(crate) data: String,
+    /// Who publishes.
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+/// Arguments of `peer stream listen`.
+#[derive(Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// The streams' names
+    #[arg(required = true)]
+    pub(crate) streams: Vec<String>,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Who listens.
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+pub(super) async fn run(
+    args: &StreamArgs,
+    json: bool,
+    data_dir: &Path,
+) -> anyhow::Result<ExitCode> {
+    let who = match &args.verb {
+        StreamVerb::Create(args) => &args.who,
+        StreamVerb::List(who) => who,
+        StreamVerb::Publish(args) => &args.who,
+        StreamVerb::Listen(args) => &args.who,
+    };
+    let kept = who.choose(data_dir)?;
+    let (client, inbox) = who.visit(&kept).await?;
+    let done = match &args.verb {
+        StreamVerb::Create(args) => create(args, json, &client).await,
+        StreamVerb::List(_) => list(json, &client).await,
+        StreamVerb::Publish(args) => publish(args, json, &client).await,
+        StreamVerb::Listen(args) => listen(args, json, &client, inbox).await,
+    };
+    client.close().await;
+    done
+}
+
+async fn create(args: &CreateArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
+    let stream = client.ask(&CreateStream { name: args.stream.clone() }).await?;
+    output::answer(
+        json,
+        &stream,
+        &format!("there is a stream {}", output::printable(&stream.name)),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(json: bool, client: &Client) -> anyhow::Result<ExitCode> {
+    let (mut streams, mut ask) = (Vec::new(), ListStreams::default());
+    loop {
+        let page = client.ask(&ask).await?;
+        streams.extend(page.streams);
+        ask.cursor = page.cursor;
+        if ask.cursor.is_none() {
+            break;
+        }
+    }
+    if json {
+        output::json(&json!({ "streams": streams }))?;
+    } else if streams.is_empty() {
+        output::line("no stream was made yet")?;
+    } else {
+        output::table(["name", "subscribers", "made by", "at"], streams.iter().map(row))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(stream: &StreamInfo) -> [String; 4] {
+    let StreamInfo { name, subscriber_count, created_by, created_at, .. } = stream;
+    let made_by = Some(created_by.as_str()).filter(|name| !name.is_empty());
+    [name.clone(), subscriber_count.to_string(), output::or_dash(made_by), created_at.to_string()]
+}
+
+async fn publish(args: &PublishArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
+    let PublishArgs { stream, data, .. } = args;
+    let data = serde_json::from_str(data).unwrap_or_else(|_| Value::String(data.clone()));
+    client.ask(&Publish { stream: stream.clone(), data }).await?;
+    output::answer(json, &json!({ "stream": stream }), &format!("published to {stream}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(
+    args: &ListenArgs,
+    json: bool,
+    client: &Client,
+    mut inbox: Inbox,
+) -> anyhow::Result<ExitCode> {
+    for stream in &args.streams {
+        client.ask(&Subscribe { stream: stream.clone() }).await?;
+    }
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut heard = 0;
+    while args.count.is_none_or(|count| heard < count) {
+        let inbound = tokio::select! {
+            inbound = inbox.recv() => inbound,
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+        };
+        match inbound {
+            Some(Inbound::Other { kind, body }) if kind == "stream_data" => {
+                heard += 1;
+                show(json, body)?;
+            }
+            Some(Inbound::Closed { .. }) | None => return Ok(ExitCode::FAILURE),
+            Some(_) => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(json: bool, body: Value) -> anyhow::Result<()> {
+    if json {
+        return output::json(&body);
+    }
+    let StreamData { stream, data, published_by, .. } = serde_json::from_value(body)?;
+    // Peers choose the names, and the data.
+    let line = format!("{stream} {published_by}: {data}");
+    Ok(output::line(&output::printable(&line))?)
+}

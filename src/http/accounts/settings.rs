@@ -1,0 +1,122 @@
+//! Grants and permissions, as an account sets them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Call, Refused, ok};
+use crate::clock::Timestamp;
+use crate::id::MemberId;
+use crate::presence::members;
+use crate::store::{AccountMesh, GrantEntries, Member, Permissions};
+
+/// Entries of grants in one request, and capabilities in one entry.
+const GRANTS_MAX: usize = 256;
+
+impl Call {
+    /// The account's membership of the mesh with that slug.
+    async fn membership(&self) -> Result<(AccountMesh, Member), Refused> {
+        let account = self.account(None).await?;
+        let refused = || Refused::new(StatusCode::FORBIDDEN, "Not a member of this mesh");
+        let found = self.mesh_of(&account, self.part("slug")).await?.ok_or_else(refused)?;
+        let member = self.state.stores.profiles.of_account(&found.mesh.id, &account.id).await?;
+        Ok((found, member.ok_or_else(refused)?))
+    }
+}
+
+#[derive(Deserialize)]
+struct GrantsCall {
+    grants: BTreeMap<String, Option<Vec<String>>>,
+}
+
+/// `POST /cli/mesh/{slug}/grants`.
+pub(super) async fn merge_grants(call: Arc<Call>) -> Answer {
+    let (found, member) = call.membership().await?;
+    let bad = || {
+        let text = "the body is JSON {grants: {<pubkey>: [capability] | null}}";
+        Refused::new(StatusCode::BAD_REQUEST, text)
+    };
+    let GrantsCall { grants } = call.json().ok_or_else(bad)?;
+    let is_large = |entry: &Option<Vec<String>>| {
+        entry.as_ref().is_some_and(|caps| {
+            caps.len() > GRANTS_MAX || caps.iter().any(|cap| cap.len() > GRANTS_MAX)
+        })
+    };
+    let entries: GrantEntries = grants;
+    if entries.len() > GRANTS_MAX
+        || entries.iter().any(|(key, entry)| key.len() > GRANTS_MAX || is_large(entry))
+    {
+        return Err(bad());
+    }
+    let grants = call.state.stores.profiles.merge_grants(&member.id, &entries).await?;
+    members::changed(&call.state.presence, &found.mesh.id).await;
+    ok(json!({ "ok": true, "grants": grants }))
+}
+
+/// `GET /cli/mesh/{slug}/permissions`.
+pub(super) async fn permissions(call: Arc<Call>) -> Answer {
+    let (found, _) = call.membership().await?;
+    let stores = &call.state.stores;
+    let said: BTreeMap<MemberId, Permissions> =
+        stores.ownership.permissions(&found.mesh.id).await?.into_iter().collect();
+    let active = stores.members.active(&found.mesh.id).await?;
+    let members: Vec<Value> = active
+        .iter()
+        .map(|member| {
+            let holding = said
+                .get(&member.id)
+                .copied()
+                .unwrap_or_else(|| Permissions::of(member.role, member.is_owner));
+            json!({
+                "member_id": member.id,
+                "display_name": member.display_name,
+                "role": member.role,
+                "is_owner": member.is_owner,
+                "permissions": holding,
+            })
+        })
+        .collect();
+    ok(json!({ "mesh": found.mesh.slug, "members": members }))
+}
+
+#[derive(Deserialize)]
+struct PermissionsCall {
+    member_id: String,
+    permissions: Map<String, Value>,
+}
+
+/// `POST /cli/mesh/{slug}/permissions`, by whoever may set them.
+pub(super) async fn set_permissions(call: Arc<Call>) -> Answer {
+    let (found, caller) = call.membership().await?;
+    let bad = || Refused::new(StatusCode::BAD_REQUEST, "member_id and permissions required");
+    let body: PermissionsCall = call.json().ok_or_else(bad)?;
+    let stores = &call.state.stores;
+    let said: BTreeMap<MemberId, Permissions> =
+        stores.ownership.permissions(&found.mesh.id).await?.into_iter().collect();
+    let holding = |member: &Member| {
+        let by_role = Permissions::of(member.role, member.is_owner);
+        said.get(&member.id).copied().unwrap_or(by_role)
+    };
+    if !(caller.is_owner || holding(&caller).can_manage_permissions) {
+        let text = "you may not set permissions in this mesh";
+        return Err(Refused::new(StatusCode::FORBIDDEN, text));
+    }
+    let active = stores.members.active(&found.mesh.id).await?;
+    let target = active.iter().find(|member| member.id.as_str() == body.member_id);
+    let missing = || Refused::new(StatusCode::NOT_FOUND, "Member not found");
+    let target = target.ok_or_else(missing)?;
+    let mut flags = serde_json::to_value(holding(target)).unwrap_or_default();
+    for (name, value) in body.permissions {
+        match flags.get_mut(&name) {
+            Some(known) if value.is_boolean() => *known = value,
+            _ => return Err(bad()),
+        }
+    }
+    let permissions: Permissions = serde_json::from_value(flags).map_err(|_| bad())?;
+    let now = Timestamp::now();
+    stores.ownership.set_permissions(now, &found.mesh.id, &target.id, &permissions).await?;
+    ok(json!({ "ok": true }))
+}
