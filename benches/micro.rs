@@ -86,6 +86,7 @@ fn push(send: Send<'_>) -> Push {
         subtype: None,
         event: None,
         event_data: None,
+        late: false,
     }
 }
 
@@ -289,6 +290,7 @@ fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
             ciphertext: "A".repeat(CIPHERTEXT_CHARS),
             request_fingerprint: None,
             reply_to_id: None,
+            scheduled: None,
         },
         reach: Reach::Direct {
             claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),

@@ -30,7 +30,7 @@ use crate::clock::Timestamp;
 use crate::codec::Codec;
 use crate::config::NodeConfig;
 use crate::id::{Key, MeshId};
-use crate::presence::{self, members};
+use crate::presence::{self, members, servers};
 use crate::protocol::handshake::About;
 use crate::protocol::{CloseReason, Hello, PeerRole, SessionHello};
 use crate::rates::Rates;
@@ -199,7 +199,19 @@ async fn enter(
         }
     };
     recheck(parts, &active, changes).await;
+    restore_servers(parts, &active);
     Ok(active)
+}
+
+/// A member's own connection takes up servers of its that outlived their hosts; the
+/// hello waits for no reading of them.
+fn restore_servers(parts: &Arc<Parts>, active: &Active) {
+    let session = &active.session;
+    if session.role == PeerRole::ControlPlane && !session.visitor {
+        let (presence, room) = (Arc::clone(&parts.presence), Arc::clone(&active.room));
+        let (session, tasks) = (Arc::clone(session), presence.life.tasks.clone());
+        tasks.spawn(async move { servers::restore(&presence, &room, &session).await });
+    }
 }
 
 /// The member may have been banned, or its grants changed, between the read of its

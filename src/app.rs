@@ -153,6 +153,7 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
         stores: node.stores.clone(),
         presence: Arc::clone(&node.presence),
         sampler: Arc::clone(&node.sampler),
+        webhooks: Arc::clone(&node.webhooks),
         infers_status: node.config.infers_status(),
     };
     jobs::start(&Arc::new(jobs), background);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain, posts};
 use crate::events::{self, shared, streams};
-use crate::presence::{Parts, changes, members, said, status};
+use crate::presence::{Parts, changes, members, said, servers, status};
 use crate::protocol::CloseReason;
 use crate::registry::Room;
 
@@ -47,6 +47,7 @@ pub(crate) async fn run(parts: Arc<Parts>, mut events: ClusterEvents) {
 fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
     match message {
         BusMessage::Presence { record, event } => {
+            let presence = record.id.clone();
             let entered = room.mirror(*record);
             if entered.is_refused {
                 return doubt(parts, room);
@@ -55,6 +56,10 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
                 replaced.outbox.close(CloseReason::SESSION_REPLACED);
             }
             changes::end_claims(parts, room, entered.claims);
+            if let Some(record) = room.record(&presence) {
+                parts.relay.heard(&record);
+                servers::displace(parts, room, &record);
+            }
             if let Some(event) = &event {
                 events::announce(room, event);
             }
@@ -62,6 +67,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         BusMessage::Ended { presence, close, event } => {
             let close = close.as_deref().and_then(CloseReason::by_reason);
             let record = room.record(&presence);
+            parts.relay.over(&presence);
             changes::close_here(room, &presence, close);
             if let Some(event) = &event {
                 events::announce(room, event);
@@ -105,6 +111,10 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
                 said::begin(parts, room, session, *message);
             }
         }
+        BusMessage::Asked { call, host, epoch, forward, deadline_ms } => {
+            parts.relay.asked(room, (call, host), epoch, &forward, deadline_ms);
+        }
+        BusMessage::Answered { call, reply } => parts.relay.answered(&call, *reply),
         BusMessage::MembersChanged => begin_refresh(parts, room),
         BusMessage::RosterChanged { topic } => posts::changed(&parts.delivery, room, topic),
         BusMessage::ToMember { member, event } => events::tell_member(room, &member, &event),
@@ -116,6 +126,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::Shared(change) => shared::hear(&parts.shared, room, &change),
         BusMessage::Published(published) => streams::tell(room, published),
+        BusMessage::Posted(push) => events::post(room, *push),
     }
 }
 
@@ -130,7 +141,8 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::MembersChanged => begin_refresh(parts, room),
         BusMessage::SimClock { clock, .. } => room.see_clock(clock, true),
-        // Of sessions here, or to them: they will read the store.
+        // Of sessions here, or to them: they will read the store, and whoever waits for
+        // an answer hears that there is none.
         BusMessage::Close { .. }
         | BusMessage::Direct { .. }
         | BusMessage::Multicast(_)
@@ -139,9 +151,12 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
         | BusMessage::RosterChanged { .. }
+        | BusMessage::Asked { .. }
+        | BusMessage::Answered { .. }
         | BusMessage::ToMember { .. }
         | BusMessage::Shared(_)
-        | BusMessage::Published(_) => {}
+        | BusMessage::Published(_)
+        | BusMessage::Posted(_) => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! Instants as the wire and the tables know them: whole milliseconds, UTC.
 
+pub(crate) mod cron;
+
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};

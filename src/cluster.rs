@@ -17,6 +17,7 @@ pub(crate) mod sim_clock;
 pub mod single;
 mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
 pub use sim_clock::{ClockChange, ClockTurn, SimClock};
 pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
 
-use crate::id::{MeshId, PresenceId};
+use crate::id::{MeshId, NodeId, PresenceId};
 use crate::protocol::Status;
 use crate::record::PresenceRecord;
 
@@ -222,6 +223,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// What the nodes said last, by their id. Without the shared state: only
     /// what this one said.
     async fn nodes(&self) -> Result<Vec<NodeRecord>>;
+
+    /// The nodes whose last word still holds. Unlike [`nodes`](Self::nodes) it is an error
+    /// where that is not known, so that nobody is taken for silent who only cannot be
+    /// asked for.
+    async fn nodes_heard(&self) -> Result<BTreeSet<NodeId>>;
 
     /// Every lease of a mesh as it stands in the books, for those who look.
     async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>>;

@@ -19,6 +19,7 @@ mod presence;
 mod reader;
 mod secret;
 mod settings;
+mod webhook;
 
 pub use accounts::{AccountsConfig, AccountsMode};
 pub use deployment::{
@@ -35,6 +36,7 @@ pub use presence::{LivenessConfig, PresenceConfig, TranscriptStatus};
 pub use reader::Env;
 pub use secret::{REDACTED, Secret, SecretUrl, any_matches, redact_url};
 pub use settings::{Privacy, SETTINGS, Setting};
+pub use webhook::WebhookConfig;
 
 use reader::Reader;
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Accounts of people, and who may act for them.
     pub accounts: AccountsConfig,
+    /// Where others find its webhooks, and whom it may call.
+    pub webhooks: WebhookConfig,
     /// How it stops.
     pub drain: DrainConfig,
     /// How it logs.
@@ -78,6 +82,7 @@ impl Config {
         let message = MessageConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let accounts = AccountsConfig::read(&mut reader);
+        let webhooks = WebhookConfig::read(&mut reader);
         let drain = DrainConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let problems = reader.into_problems();
@@ -91,6 +96,7 @@ impl Config {
                 message,
                 http,
                 accounts,
+                webhooks,
                 drain,
                 log,
             }),
@@ -155,6 +161,7 @@ impl Config {
     fn machine_default(&self, name: &str) -> Option<String> {
         match name {
             "BROKER_WS_URL" => Some(self.http.public_url_on(self.listen.port)),
+            "BROKER_PUBLIC_URL" => Some(self.webhooks.base_url(&self.http, self.listen.port)),
             "CLAUDEMESH_DATA_DIR" => {
                 self.deployment.data_dir().map(|folder| folder.display().to_string())
             }

@@ -10,10 +10,12 @@
 //! - [`drain`]: a session reads its mail from the store
 //! - `posts`: what is sent to topics, and to whom that goes
 //! - `mentions`: whom a post mentions; pure
+//! - [`addressee`]: whom a key leads to, and who may write to them
 //! - `audience`: who a multicast is for
 //! - `push`: what a peer receives; pure
 //! - [`policy`]: targets, grants and holds; pure
 
+pub(crate) mod addressee;
 mod audience;
 pub mod deliver;
 pub mod drain;
@@ -35,6 +37,7 @@ use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::store::{Mail, Members, TopicMail};
+use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::CommitQueue;
 
 /// What the functions of this room work with.
@@ -53,6 +56,8 @@ pub struct Parts {
     pub group_commit: CommitQueue<send::PendingSend>,
     /// Turns of drains to read the store.
     pub drains: Semaphore,
+    /// What webhooks are to be told.
+    pub(crate) noted: Arc<Noted>,
     /// How much a member may send.
     pub rates: Arc<Rates>,
     /// What operators see.

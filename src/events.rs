@@ -22,9 +22,10 @@ use crate::cluster::SimClock;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{ServerMessage, SystemEvent};
+use crate::protocol::{Push, ServerMessage, SystemEvent};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
+use crate::session::Session;
 use crate::session::outbox::Subject;
 
 /// An event about a presence. `to_own_member`: its member's other sessions are told too.
@@ -41,14 +42,23 @@ pub(crate) fn announcement(
     }
 }
 
+/// Tells one session here, also of itself.
+pub(crate) fn tell(room: &Room, session: &Session, announcement: &Announcement) {
+    let (frame, subject) = framed(room, announcement);
+    session.outbox.tell(frame.bytes(session.codec), &subject);
+}
+
+fn framed(room: &Room, announcement: &Announcement) -> (SharedFrame, Arc<Subject>) {
+    let subject = Subject::new(announcement.about.as_str(), announcement.event.event.clone());
+    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    (SharedFrame::new(ServerMessage::Push(Box::new(push))), Arc::new(subject))
+}
+
 /// Tells the sessions here. Visitors hear of nobody. A session that is behind with reading
 /// is told the newest of each kind about each presence, as far as there is room for
 /// events.
 pub(crate) fn announce(room: &Room, announcement: &Announcement) {
-    let subject = Subject::new(announcement.about.as_str(), announcement.event.event.clone());
-    let subject = Arc::new(subject);
-    let push = announcement.event.clone().into_push(room.mesh().clone(), Timestamp::now());
-    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    let (frame, subject) = framed(room, announcement);
     for (session, _) in room.sessions() {
         let told = !session.visitor
             && session.presence != announcement.about
@@ -86,5 +96,17 @@ pub(crate) fn tick(room: &Room, clock: &SimClock) {
                 session.outbox.tell(frame.bytes(session.codec), &subject);
             }
         });
+    });
+}
+
+/// Hands what another program posted to the sessions here. A session that is behind with
+/// reading may miss it: a post is kept nowhere.
+pub(crate) fn post(room: &Room, push: Push) {
+    let subject = Arc::new(Subject::new(push.message_id.as_str(), "webhook"));
+    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    room.for_each_session(|session, _| {
+        if !session.visitor {
+            session.outbox.tell(frame.bytes(session.codec), &subject);
+        }
     });
 }

@@ -4,31 +4,41 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`]). Called by
+//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
+//! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
 mod apikeys;
 mod audit;
 mod context;
+mod contexts;
 mod dispatch;
 mod empty;
 #[cfg(test)]
 mod example;
 mod listing;
+mod mcp;
+mod memory;
 mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
 mod paging;
+mod peer_files;
 mod presence;
+mod relaying;
+mod schedules;
 mod shapes;
 mod sim_clock;
+mod skills;
 mod state;
 mod streams;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod topics;
 mod vault;
+mod webhooks;
 
 use std::time::Instant;
 
@@ -38,12 +48,17 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CreateStream,
-    DeleteState, Disconnect, GetClock, GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListPeers,
-    ListState, ListStreams, MessageStatus, PauseClock, Publish, ResumeClock, SetClock, SetProfile,
-    SetState, SetStats, SetStatus, SetSummary, SetVisible, Subscribe, TopicCreate, TopicHistory,
-    TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers, Unasked, Unban,
-    Unsubscribe, VaultDelete, VaultGet, VaultList, VaultSet,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
+    Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
+    ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
+    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
+    PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
+    RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
+    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
+    Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
+    VaultSet, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -56,22 +71,50 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    CancelScheduled => schedules::cancel, |_, _| 4;
+    // The list is answered.
+    ClaimTask => tasks::claim, |_, _| 20;
+    CompleteTask => tasks::complete, |_, _| 20;
     CreateStream => streams::create, |_, _| 10;
+    CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
+    CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
+    Forget => memory::forget, |_, _| 4;
     GetClock => sim_clock::get, |_, _| 4;
+    GetContext => contexts::find, |_, _| 20;
+    GetSkill => skills::get, |_, _| 1;
     GetState => state::get, |_, _| 1, daemon state::value;
     JoinGroup => presence::say, |_, _| 4;
     Kick => moderation::kick, |_, all| cost::told_to(all, 20);
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
+    ListContexts => contexts::list, |_, _| 20;
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
+    ListScheduled => schedules::list, |_, _| 20;
+    ListSkills => skills::list, |_, _| 20;
     ListState => state::list, |_, _| 20;
     ListStreams => streams::list, |_, _| 20;
+    ListTasks => tasks::list, |_, _| 20;
+    ListWebhooks => webhooks::list, |_, _| 20;
+    // Another peer answers it, in up to half a minute.
+    McpCall => mcp::call, |_, _| 10, beside;
+    McpList => mcp::list, |_, all| cost::page_of(all);
+    McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
+    McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
+    PeerDirRequest => peer_files::dir, |_, _| 10, beside;
+    PeerFileRequest => peer_files::file, |_, _| 10, beside;
     Publish => streams::publish, |_, all| cost::told_to(all, 2);
+    Recall => memory::recall, |_, _| 20, daemon memory::matches;
+    ReleaseTask => tasks::release, |_, all| cost::told_to(all, 4);
+    Remember => memory::remember, |_, _| 4;
+    RemoveSkill => skills::remove, |_, _| 4;
+    RenewTask => tasks::renew, |_, _| 4;
     ResumeClock => sim_clock::resume, |_, _| 10;
+    Schedule => schedules::schedule, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
     SetState => state::set, |_, all| cost::told_to(all, 4);
@@ -79,6 +122,8 @@ const REQUESTS: &[Entry] = requests! {
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
+    ShareSkill => skills::share, |_, _| 4;
     Subscribe => streams::subscribe, |_, _| 4;
     TopicCreate => topics::create, |_, _| 50;
     TopicHistory => topics::history, |_, _| 20;
@@ -89,11 +134,14 @@ const REQUESTS: &[Entry] = requests! {
     TopicMarkRead => topics::mark_read, |_, _| 4;
     TopicMembers => topics::members, |_, _| 20;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
+    Unsubscribe => streams::unsubscribe, |_, _| 4;
+    UnwatchTasks => tasks::unwatch, |_, _| 4;
+    UpdateTask => tasks::update, |_, all| cost::told_to(all, 4);
     VaultDelete => vault::delete, |_, _| 4;
     VaultGet => vault::get, |ask, _| cost::of_names(ask.keys.len());
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
-    Unsubscribe => streams::unsubscribe, |_, _| 4;
+    WatchTasks => tasks::watch, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to
@@ -126,11 +174,14 @@ pub(crate) fn handle<'a>(
 }
 
 fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Option<Work<'a>> {
+    if let Some(taken) = relaying::take(&context, asked) {
+        return taken;
+    }
     if let Some(entry) = known.iter().find(|entry| entry.kind == asked.kind()) {
         return (entry.begin)(context, asked);
     }
     if let Some(question) = empty::find(asked.kind()) {
-        return empty::begin(context, asked, question);
+        return empty::begin(context, question);
     }
     let kind: String = asked.kind().chars().take(limits::LOGGED_TYPE_CHARS).collect();
     tracing::debug!(kind, "unknown type");

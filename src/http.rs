@@ -12,6 +12,7 @@ pub(crate) mod health;
 mod hook;
 mod join;
 mod upgrade;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ use crate::registry::Registry;
 use crate::socket::address::{Addresses, SocketPeer};
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
+use crate::webhooks;
 
 /// Headers that existing web clients may send.
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
@@ -70,6 +72,7 @@ pub struct HttpState {
     pub(crate) rates: Arc<Rates>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) webhooks: Arc<webhooks::Parts>,
     pub(crate) life: Arc<Life>,
     /// The turn to walk an audit chain, of which there is one.
     pub(crate) verifying: Arc<Semaphore>,
@@ -94,6 +97,10 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .route("/join", post(join::join))
         .merge(accounts::routes(&state))
         .merge(accounts::profile_routes())
+        .route(
+            "/hook/{mesh}/{secret}",
+            post(webhook::receive).layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
+        )
         .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))

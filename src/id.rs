@@ -109,6 +109,19 @@ text_id!(
     Key
 );
 
+text_id!(
+    /// Something that a peer asks of another through the broker, while it waits.
+    CallId
+);
+
+impl CallId {
+    /// A new id that nobody can guess: whoever is asked learns it, and nobody else.
+    #[must_use]
+    pub fn random() -> Self {
+        Self::from(random())
+    }
+}
+
 made_here!(MeshId, MemberId, PresenceId, MessageId, AccountId);
 
 impl Key {

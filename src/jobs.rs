@@ -7,6 +7,8 @@
 //!
 //! - [`leases`]: presences stay alive, and end when nobody comes back to them
 //! - [`mail`]: mail that nobody confirmed, and mail that nobody told this node of
+//! - [`schedules`]: messages whose time has come
+//! - [`tasks`]: claims that nobody renewed, and what was done long ago
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
 //! - [`sim_clock`]: simulation clocks tick
@@ -16,7 +18,9 @@ mod fixture;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
+mod schedules;
 mod sim_clock;
+mod tasks;
 mod upkeep;
 
 use std::ops::RangeInclusive;
@@ -32,6 +36,7 @@ use crate::life::Life;
 use crate::presence::{self, changes, status, transcript};
 use crate::store::Stores;
 use crate::vitals;
+use crate::webhooks::{self, noted, tell};
 
 const REAP_INTERVAL: Duration = Duration::from_millis(200);
 const DECAY_INTERVAL: Duration = Duration::from_millis(500);
@@ -47,11 +52,16 @@ const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 const STALE_MS: i64 = 3 * TOUCH_INTERVAL.as_millis() as i64;
 const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
 const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two looks for claims of tasks that have run out. They have anyway: this only
+/// tells of it.
+const CLAIMS_INTERVAL: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a seq
 /// that was passed, and every drain, look at once.
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks for what webhooks are to be told.
+const WEBHOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,6 +74,7 @@ pub(crate) struct Parts {
     /// Through it delivery, the registry, the cluster and the node's life.
     pub(crate) presence: Arc<presence::Parts>,
     pub(crate) sampler: Arc<Sampler>,
+    pub(crate) webhooks: Arc<webhooks::Parts>,
     /// Whether a status is inferred from a session's transcript.
     pub(crate) infers_status: bool,
 }
@@ -137,14 +148,31 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
         upkeep::expire_posts(&*parts.stores.topic_mail, &parts.presence).await;
         upkeep::forget_removed(&*parts.stores.states).await;
     });
+    every(life, tasks, CLAIMS_INTERVAL, parts, |parts| async move {
+        tasks::end_claims(&*parts.stores.tasks, &parts.presence).await;
+    });
+    every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
+        tasks::forget_done(&*parts.stores.tasks, &parts.presence).await;
+    });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;
+    });
+    let scheduled = Arc::clone(parts);
+    life.supervisor.spawn(tasks, "the sender of scheduled messages", async move {
+        schedules::run(&scheduled.stores, &scheduled.presence).await;
     });
     every(life, tasks, CLOCK_INTERVAL, presence, |presence| async move {
         sim_clock::look(&presence).await;
     });
     let ticker = sim_clock::run(Arc::clone(presence));
     life.supervisor.spawn(tasks, "the ticker of simulation clocks", ticker);
+    every(life, tasks, WEBHOOK_INTERVAL, &parts.webhooks, |webhooks| async move {
+        noted::tick(&webhooks).await;
+        tell::tick(&webhooks).await;
+    });
+    every(life, tasks, RETENTION_INTERVAL, &parts.webhooks, |webhooks| async move {
+        upkeep::forget_calls(&*webhooks.store).await;
+    });
     let (watching, stopped) = (Arc::clone(parts), life.stopped.clone());
     life.supervisor.spawn(tasks, "the watch for other programs' changes", async move {
         while !stopped.is_cancelled() {

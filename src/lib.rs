@@ -8,8 +8,8 @@
 //! - a presence as all of them know it: [`record`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
 //! - what a node knows: [`session`], [`registry`], [`rates`]
-//! - what it does: [`writers`], [`delivery`], `events`, [`presence`], [`bus`],
-//!   [`admission`], [`features`], [`jobs`]
+//!   [`admission`], [`features`], [`webhooks`], [`jobs`]
+//! - what it does: [`writers`], [`delivery`], `events`, `relay`, [`presence`], [`bus`],
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
 //! - a peer as a library: [`client`]; the command line: [`command`], with the
@@ -46,6 +46,7 @@ pub mod protocol;
 mod rates;
 pub mod record;
 pub mod registry;
+mod relay;
 mod sealing;
 pub mod session;
 mod socket;
@@ -53,4 +54,5 @@ pub mod store;
 mod supervisor;
 pub mod traces;
 mod vitals;
+mod webhooks;
 mod writers;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +20,8 @@ pub struct Life {
     pub draining: CancellationToken,
     /// Cancelled when background work should end.
     pub stopped: CancellationToken,
+    /// Told when a message was scheduled that may be due before all others.
+    pub scheduled: Notify,
     /// When the node started.
     pub started: Instant,
     /// Whether the store answered last.
@@ -34,6 +37,7 @@ impl Default for Life {
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopped: CancellationToken::new(),
+            scheduled: Notify::new(),
             started: Instant::now(),
             store_up: AtomicBool::new(true),
             disk_low: AtomicBool::new(false),

@@ -4,12 +4,21 @@
 //! What an operator may want to change is in [`crate::config`] instead. Spans
 //! that are added to instants are `i64`, timers are `u64`, both in milliseconds.
 
+mod accounts;
 mod api;
+mod between_peers;
 mod relations;
 mod shared;
+mod tasks;
+mod webhooks;
 
+pub use self::accounts::*;
 pub use self::api::*;
 pub use self::shared::*;
+pub use self::webhooks::*;
+
+pub use self::tasks::*;
+pub use between_peers::*;
 
 /// A day.
 pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -450,6 +459,10 @@ pub const HOOK_BUCKETS_MAX: usize = 10_000;
 
 // ---- Between nodes ---------------------------------------------------------
 
+/// How long a node's word of how it does is believed. Older: whoever it holds counts as
+/// gone, where peers wait for them.
+pub const NODE_WORD_MS: i64 = 10_000;
+
 /// Frames of other nodes that wait to be routed. More: dropped and taken for a
 /// gap; the node drains its sessions from the store.
 pub const BUS_INBOX_FRAMES_MAX: usize = 8192;
@@ -519,31 +532,3 @@ pub const ADMIN_STREAM_EVENTS_MAX: usize = 2;
 /// Calls of one address per minute with a wrong admin token. More: every call
 /// of that address is refused until the minute is over.
 pub const ADMIN_FAILURES_PER_MINUTE: u32 = 10;
-
-// ---- Accounts ------------------------------------------------------------------
-
-/// From the making of a sign-in code to its end. Later: expired.
-pub const DEVICE_CODE_MS: i64 = 5 * 60_000;
-
-/// Wrong keys for one sign-in code. After so many: the code is dead.
-pub const DEVICE_CODE_TRIES_MAX: i32 = 10;
-
-/// How long a command line stays signed in. Later: it signs in again.
-pub const CLI_TOKEN_MS: i64 = 30 * DAY_MS;
-
-/// How long a token to fetch an account's meshes by is good, and once.
-pub const SYNC_TOKEN_MS: i64 = 15 * 60_000;
-
-/// From the claim of an invite by a client without a key of its own to its first
-/// hello. Later: the claim is forgotten.
-pub const UNBOUND_MEMBER_MS: i64 = 10 * 60_000;
-
-/// How long an invite made over HTTP can be used.
-pub const CLI_INVITE_MS: i64 = 7 * DAY_MS;
-
-/// Meshes of one name whose slugs are told apart by a number. More: 409.
-pub const SLUG_NUMBERS_MAX: u32 = 100;
-
-/// Characters of an account's name, of its address, and of what a command line says
-/// of its machine. More: cut.
-pub const ACCOUNT_TEXT_BYTES_MAX: usize = 256;

@@ -17,7 +17,7 @@ use crate::rates::Rates;
 use crate::registry::Registry;
 use crate::store::Stores;
 use crate::writers::confirmations::Confirmations;
-use crate::{admission, delivery, features, presence};
+use crate::{admission, delivery, features, presence, webhooks};
 
 /// One running node, shared by reference count.
 pub(crate) struct Node {
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) metrics: Arc<Metrics>,
     /// How the node does, for operators and the other nodes.
     pub(crate) sampler: Arc<Sampler>,
+    /// Who may call, and what is called.
+    pub(crate) webhooks: Arc<webhooks::Parts>,
     /// Work that must end, and signals.
     pub(crate) life: Arc<Life>,
 }

@@ -8,6 +8,7 @@
 //! - `members`: who is a member, read again when that changes
 //! - `status`: idle, working, do not disturb, and what follows
 //! - `said`: what a visitor on another node says for a session here
+//! - `servers`: servers that presences host for their mesh
 //! - `transcript`: the status that a session's own transcript shows
 
 pub(crate) mod changes;
@@ -15,6 +16,7 @@ pub(crate) mod changes;
 pub(crate) mod fakes;
 pub(crate) mod members;
 pub(crate) mod said;
+pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod transcript;
 
@@ -33,7 +35,8 @@ use crate::metrics::Metrics;
 use crate::protocol::CloseReason;
 use crate::record::PresenceRecord;
 use crate::registry::Registry;
-use crate::store::{Members, Presences};
+use crate::relay::Relay;
+use crate::store::{McpServers, Members, Presences};
 use crate::writers::presences::PresenceWriter;
 
 pub(crate) struct Parts {
@@ -48,6 +51,10 @@ pub(crate) struct Parts {
     pub writer: PresenceWriter,
     /// The way of mail to whom a change concerns.
     pub delivery: Arc<delivery::Parts>,
+    /// Servers that outlive their hosts.
+    pub mcp_servers: Arc<dyn McpServers>,
+    /// What peers ask of each other, which ends with a socket.
+    pub relay: Arc<Relay>,
     /// How changes of what a mesh shares are told.
     pub shared: Arc<shared::Parts>,
     pub metrics: Arc<Metrics>,

@@ -8,15 +8,24 @@ pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
+pub mod contexts;
 pub mod delivery;
 pub mod handshake;
+pub mod mcp;
+pub mod memory;
 pub mod moderation;
+pub mod peer_files;
 pub mod presence;
+pub mod relay;
+pub mod schedules;
 pub mod sim_clock;
+pub mod skills;
 pub mod state;
 pub mod streams;
+pub mod tasks;
 pub mod topics;
 pub mod vault;
+pub mod webhooks;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,6 +40,10 @@ pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
 };
+pub use contexts::{
+    CONTEXT_KEY, ContextEntry, ContextList, ContextResults, ContextShared, GetContext,
+    ListContexts, PeerContext, ShareContext,
+};
 pub use delivery::{
     Ack, Blob, ClientAck, MessageStatus, MessageStatusResult, Priority, Push, Recipient,
     RecipientStatus, Send, SystemEvent,
@@ -38,15 +51,35 @@ pub use delivery::{
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
 };
+pub use mcp::{
+    McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
+    McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
+};
+pub use memory::{
+    Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
+};
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
     ListBans, TargetRequest, Unban, UnbanAck,
+};
+pub use peer_files::{
+    PeerDirRequest, PeerDirRequestForward, PeerDirResponse, PeerDirResponseForward,
+    PeerFileRequest, PeerFileRequestForward, PeerFileResponse, PeerFileResponseForward,
 };
 pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use relay::{Expects, Forward, Reply, Ticket};
+pub use schedules::{
+    CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
+    ScheduledRow,
+};
 pub use sim_clock::{ClockStatus, GetClock, PauseClock, ResumeClock, SetClock, Speed};
+pub use skills::{
+    GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
+    SkillEntry, SkillList,
+};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,
@@ -54,6 +87,10 @@ pub use state::{
 pub use streams::{
     CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
     Subscribe, Subscribed, Unsubscribe,
+};
+pub use tasks::{
+    ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
+    TaskRow, TaskStatus, UnwatchTasks, UpdateTask, WatchTasks,
 };
 pub use topics::{
     KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
@@ -64,6 +101,10 @@ pub use topics::{
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,
     VaultListResult, VaultListed, VaultSealed, VaultSet,
+};
+pub use webhooks::{
+    CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookEvent,
+    WebhookList, WebhookRow, WebhookSigning,
 };
 
 /// The only protocol version there is.

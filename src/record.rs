@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use self::shared::{Shared, SharedChange};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::protocol::{Group, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};
+use crate::protocol::{Group, McpTool, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};
 
 /// What makes two connections the same session: mesh, member, kind of hello
 /// and session key; without a session key, the client's session id.
@@ -122,9 +122,34 @@ pub struct PresenceRecord {
     /// tell whether a call comes from there. Of a single node, `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_mark: Option<String>,
+    /// Whether it wants to be told of what becomes of tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watches_tasks: bool,
     /// The streams that it subscribes to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<String>,
+    /// The servers that it hosts for its mesh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
+}
+
+/// A server that a presence hosts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct McpServer {
+    /// The name that others call it by.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// What can be called.
+    #[serde(default)]
+    pub tools: Vec<McpTool>,
+    /// Whether it is listed when its host has gone.
+    #[serde(default)]
+    pub persistent: bool,
+    /// When it was registered: of several of one name the latest counts.
+    #[serde(default)]
+    pub registered_at: Timestamp,
 }
 
 /// The channel of a member's daemon.
@@ -172,7 +197,9 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            mcp_servers: Vec::new(),
             client_mark: None,
+            watches_tasks: false,
             streams: Vec::new(),
         }
     }
@@ -248,6 +275,12 @@ impl PresenceRecord {
             && *member_key == other.member_key
             && *session_key == other.session_key
             && *role == other.role
+    }
+
+    /// The server of that name that it hosts.
+    #[must_use]
+    pub fn mcp_server(&self, name: &str) -> Option<&McpServer> {
+        self.mcp_servers.iter().find(|server| server.name == name)
     }
 
     /// The keys that address it: its member's, unless it only visits, and its own.

@@ -263,7 +263,7 @@ impl Session {
             let is_done = match &frame.content {
                 Content::Direct(id) => inbox.wrote_direct(id, now_ms),
                 Content::Multicast(seq) => inbox.wrote_multicast(*seq, now_ms),
-                Content::Answer | Content::Event(_) => continue,
+                Content::Answer | Content::Event(_) | Content::Relayed => continue,
             };
             written.deliveries += 1;
             written.is_done |= is_done;

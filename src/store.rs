@@ -19,12 +19,15 @@ mod author;
 mod bans;
 pub mod chain;
 mod columns;
+mod contexts;
 mod database;
 mod device_codes;
 mod envelopes;
 mod invites;
 mod mail;
+mod mcp_servers;
 mod members;
+mod memories;
 mod meshes;
 mod messages;
 mod ownership;
@@ -32,9 +35,12 @@ pub mod postgres;
 mod presence_search;
 mod presences;
 mod profiles;
+mod schedules;
+mod skills;
 pub mod sqlite;
 mod states;
 mod streams;
+mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
@@ -42,6 +48,7 @@ mod topic_mail;
 mod topics;
 mod usage;
 mod vault;
+mod webhooks;
 mod workspaces;
 
 use std::sync::Arc;
@@ -51,25 +58,32 @@ pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
+pub use self::contexts::*;
 pub use self::database::*;
 pub use self::device_codes::*;
 pub use self::envelopes::*;
 pub use self::invites::*;
 pub use self::mail::*;
+pub use self::mcp_servers::*;
 pub use self::members::*;
+pub use self::memories::*;
 pub use self::meshes::*;
 pub use self::messages::*;
 pub use self::ownership::*;
 pub use self::presence_search::*;
 pub use self::presences::*;
 pub use self::profiles::*;
+pub use self::schedules::*;
+pub use self::skills::*;
 pub use self::states::*;
 pub use self::streams::*;
+pub use self::tasks::*;
 pub use self::tidings::*;
 pub use self::topic_mail::*;
 pub use self::topics::*;
 pub use self::usage::*;
 pub use self::vault::*;
+pub use self::webhooks::*;
 pub use self::workspaces::*;
 
 /// What a store answers when it cannot do what it was asked.
@@ -179,6 +193,16 @@ stores! {
     ownership: Ownership, MockOwnership;
     /// Shared state.
     states: States, MockStates;
+    /// Webhooks.
+    webhooks: Webhooks, MockWebhooks;
+    /// Servers that outlive their hosts.
+    mcp_servers: McpServers, MockMcpServers;
+    /// What meshes remember.
+    memories: Memories, MockMemories;
+    /// Skills.
+    skills: Skills, MockSkills;
+    /// What members work on.
+    contexts: Contexts, MockContexts;
     /// What members keep for themselves.
     vault: Vault, MockVault;
     /// Keys by which programs call.
@@ -191,4 +215,8 @@ stores! {
     topic_mail: TopicMail, MockTopicMail;
     /// Topics, as their members see them.
     topics: Topics, MockTopics;
+    /// Tasks.
+    tasks: Tasks, MockTasks;
+    /// Messages that are sent later.
+    schedules: Schedules, MockSchedules;
 }

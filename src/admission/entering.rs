@@ -14,8 +14,8 @@ use crate::clock::Timestamp;
 use crate::cluster::{LeaseRef, Release};
 use crate::codec::Codec;
 use crate::delivery::drain;
-use crate::presence::changes;
 use crate::presence::status::{self, Word};
+use crate::presence::{changes, servers};
 use crate::protocol::{CloseReason, ServerMessage, Status};
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
@@ -140,6 +140,7 @@ impl Entering<'_> {
         }
         // Of an earlier life of the node is known only how far it was.
         record.begins_after.get_or_insert(position);
+        servers::give_up_displaced(&self.room, &mut record);
         write_back(parts, &lease, &record).await;
         let ending = changes::Ending::of(&record, Some(CloseReason::BAD_SESSION_PUBKEY));
         let position = Position::of(parts, &record, position).await;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::record::new_record;
 use super::{Proven, Refusal};
 use crate::admission::Parts;
@@ -9,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::cluster::{Acquired, LeaseRef, Release};
 use crate::id::MeshId;
 use crate::presence::changes;
-use crate::protocol::CloseReason;
+use crate::protocol::{CloseReason, WebhookEvent};
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
 use crate::store::ReattachPresence;
@@ -53,6 +55,13 @@ pub(super) async fn acquire(
             Acquired::Reattached { lease, record } => (lease, *record),
             Acquired::AtCapacity { current, retry_after_ms } => {
                 parts.presence.metrics.leases_denied.inc();
+                let noted = &parts.presence.delivery.noted;
+                noted.note(
+                    &proven.mesh,
+                    WebhookEvent::Capacity,
+                    "capacity",
+                    || json!({ "limit": cap, "current": current }),
+                );
                 return Err(Refusal::at_capacity(cap, current, retry_after_ms));
             }
         };

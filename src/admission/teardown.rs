@@ -19,6 +19,7 @@ use crate::store::{PeerState, SuspendPresence};
 pub(crate) async fn teardown(parts: &Arc<Parts>, active: Active) {
     let Active { session, room, saved } = active;
     session.outbox.retire();
+    parts.presence.relay.ended(&session);
     parts.presence.metrics.connections_active.dec();
     // What the peer is done with must be known before another node drains.
     if let Err(error) = parts.confirmations.settle(&*parts.mail, &session).await {

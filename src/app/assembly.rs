@@ -25,15 +25,17 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::rates::Rates;
 use crate::registry::Registry;
+use crate::relay::Relay;
 use crate::socket::address::Addresses;
 use crate::socket::connection::Sockets;
 use crate::store::Stores;
 use crate::vitals::Vitals;
+use crate::webhooks::noted::Noted;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::group_commit::{self, CommitLane};
 use crate::writers::presences::{self, Openings, PresenceWriter};
 use crate::writers::states::{self, StateWrites};
-use crate::{admission, delivery, features, presence};
+use crate::{admission, delivery, features, presence, webhooks};
 
 /// The tasks that write, which end last.
 pub(crate) struct Writers {
@@ -59,6 +61,15 @@ pub(crate) fn assemble(
     ));
     let life = Arc::new(Life::default());
     let writers = Writers { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    let noted = Arc::new(Noted::default());
+    let base_url = config.webhooks.base_url(&config.http, config.listen.port);
+    let webhooks = Arc::new(webhooks::Parts::new(
+        &config.webhooks,
+        base_url,
+        Arc::clone(&stores.webhooks),
+        Arc::clone(&noted),
+        Arc::clone(&life),
+    ));
     let delivery = Arc::new(delivery::Parts {
         config: config.message.clone(),
         members: Arc::clone(&stores.members),
@@ -66,6 +77,7 @@ pub(crate) fn assemble(
         topics: Arc::clone(&stores.topic_mail),
         cluster: Arc::clone(&cluster),
         group_commit,
+        noted,
         drains: Semaphore::new(limits::DRAINS_READING_MAX),
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
@@ -77,6 +89,8 @@ pub(crate) fn assemble(
     let registry = Arc::new(Registry::default());
     let shared = Arc::new(shared::Parts {
         states: Arc::clone(&stores.states),
+        tasks: Arc::clone(&stores.tasks),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&life),
     });
@@ -88,6 +102,8 @@ pub(crate) fn assemble(
         registry: Arc::clone(&registry),
         writer,
         delivery: Arc::clone(&delivery),
+        mcp_servers: Arc::clone(&stores.mcp_servers),
+        relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         shared: Arc::clone(&shared),
         metrics: Arc::clone(&metrics),
         life: Arc::clone(&life),
@@ -116,6 +132,7 @@ pub(crate) fn assemble(
         cluster: Arc::clone(&cluster),
         confirmations: Arc::clone(&confirmations),
         states,
+        webhooks: Arc::clone(&webhooks),
         rates: Arc::clone(&rates),
         metrics: Arc::clone(&metrics),
         verifying: Arc::clone(&verifying),
@@ -145,6 +162,7 @@ pub(crate) fn assemble(
         rates,
         metrics,
         sampler,
+        webhooks,
         life,
     });
     start_followers(&node, &writers);
@@ -227,6 +245,7 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         rates: Arc::clone(&node.rates),
         metrics: Arc::clone(&node.metrics),
         sampler: Arc::clone(&node.sampler),
+        webhooks: Arc::clone(&node.webhooks),
         life: Arc::clone(&node.life),
         verifying: Arc::clone(&node.verifying),
         addresses,

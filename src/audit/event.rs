@@ -125,6 +125,104 @@ pub enum AuditEvent {
         /// Who is invited.
         member: MemberId,
     },
+    /// A webhook was made.
+    WebhookCreated {
+        /// What it is called; its secrets are nobody's business.
+        name: String,
+    },
+    /// A webhook was deleted.
+    WebhookDeleted {
+        /// What it was called.
+        name: String,
+    },
+    /// Another program called a webhook; the actor is the webhook's maker.
+    WebhookReceived {
+        /// What it is called.
+        name: String,
+        /// How large the body was.
+        bytes: usize,
+    },
+    /// A server was registered that outlives its host.
+    McpRegistered {
+        /// The server's name.
+        server_name: String,
+    },
+    /// Such a server was given up.
+    McpUnregistered {
+        /// The server's name.
+        server_name: String,
+    },
+    /// A message was scheduled.
+    ScheduleCreated {
+        /// What is scheduled.
+        schedule_id: String,
+        /// The target as the sender spelled it.
+        target: String,
+    },
+    /// A scheduled message was taken back.
+    ScheduleCancelled {
+        /// What was scheduled.
+        schedule_id: String,
+    },
+    /// The time of a scheduled message came, and it could not be sent.
+    ScheduleDropped {
+        /// What was scheduled.
+        schedule_id: String,
+        /// Why, in a word.
+        reason: &'static str,
+    },
+    /// A task came to be.
+    TaskCreated {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task.
+    TaskClaimed {
+        /// The task.
+        task_id: String,
+    },
+    /// A member does a task no more.
+    TaskReleased {
+        /// The task.
+        task_id: String,
+    },
+    /// A claim was not renewed in time; the actor is whose it was.
+    TaskClaimRanOut {
+        /// The task.
+        task_id: String,
+    },
+    /// What a task says was changed.
+    TaskUpdated {
+        /// The task.
+        task_id: String,
+    },
+    /// A task is done.
+    TaskCompleted {
+        /// The task.
+        task_id: String,
+    },
+    /// The mesh was given something to remember.
+    MemoryStored {
+        /// The memory's id; what it says is nobody's business.
+        id: String,
+    },
+    /// The mesh forgot something.
+    MemoryForgotten {
+        /// The memory's id.
+        id: String,
+    },
+    /// A skill was shared.
+    SkillShared {
+        /// The skill's name.
+        name: String,
+    },
+    /// A skill was removed.
+    SkillRemoved {
+        /// The skill's name.
+        name: String,
+    },
+    /// The actor said what it works on.
+    ContextShared,
     /// A member keeps something in its vault.
     VaultSet {
         /// Under which key.
@@ -173,6 +271,25 @@ impl AuditEvent {
             Self::TopicJoined { .. } => "topic_joined",
             Self::TopicLeft { .. } => "topic_left",
             Self::TopicInvited { .. } => "topic_invited",
+            Self::WebhookCreated { .. } => "webhook_created",
+            Self::WebhookDeleted { .. } => "webhook_deleted",
+            Self::WebhookReceived { .. } => "webhook_received",
+            Self::McpRegistered { .. } => "mcp_registered",
+            Self::McpUnregistered { .. } => "mcp_unregistered",
+            Self::ScheduleCreated { .. } => "schedule_created",
+            Self::ScheduleCancelled { .. } => "schedule_cancelled",
+            Self::ScheduleDropped { .. } => "schedule_dropped",
+            Self::TaskCreated { .. } => "task_created",
+            Self::TaskClaimed { .. } => "task_claimed",
+            Self::TaskReleased { .. } => "task_released",
+            Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
+            Self::TaskUpdated { .. } => "task_updated",
+            Self::TaskCompleted { .. } => "task_completed",
+            Self::MemoryStored { .. } => "memory_stored",
+            Self::MemoryForgotten { .. } => "memory_forgotten",
+            Self::SkillShared { .. } => "skill_shared",
+            Self::SkillRemoved { .. } => "skill_removed",
+            Self::ContextShared => "context_shared",
             Self::VaultSet { .. } => VaultSet::TYPE,
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
@@ -195,7 +312,7 @@ impl AuditEvent {
                     "role": "session",
                 }),
             ),
-            Self::PeerLeft => json!({}),
+            Self::PeerLeft | Self::ContextShared => json!({}),
             Self::MessageSent { target, priority } => {
                 json!({"targetSpec": target, "priority": priority})
             }
@@ -229,7 +346,27 @@ impl AuditEvent {
             | Self::TopicJoined { topic }
             | Self::TopicLeft { topic } => json!({"topicId": topic}),
             Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
+            Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
+                json!({"serverName": server_name})
+            }
+            Self::ScheduleCreated { schedule_id, target } => {
+                json!({"scheduleId": schedule_id, "targetSpec": target})
+            }
+            Self::ScheduleCancelled { schedule_id } => json!({"scheduleId": schedule_id}),
+            Self::ScheduleDropped { schedule_id, reason } => {
+                json!({"scheduleId": schedule_id, "reason": reason})
+            }
+            Self::TaskCreated { task_id }
+            | Self::TaskClaimed { task_id }
+            | Self::TaskReleased { task_id }
+            | Self::TaskClaimRanOut { task_id }
+            | Self::TaskUpdated { task_id }
+            | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
+            Self::MemoryStored { id } | Self::MemoryForgotten { id } => json!({"memoryId": id}),
+            Self::SkillShared { name } | Self::SkillRemoved { name } => json!({"name": name}),
             Self::StreamCreated { name } => json!({"name": name}),
+            Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
+            Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),
         }
     }
 
@@ -341,6 +478,13 @@ mod tests {
             ),
             (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
             (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
+            (
+                AuditEvent::MemoryStored { id: "m".to_owned() },
+                "memory_stored",
+                r#"{"memoryId":"m"}"#,
+            ),
+            (AuditEvent::SkillShared { name: "s".to_owned() }, "skill_shared", r#"{"name":"s"}"#),
+            (AuditEvent::ContextShared, "context_shared", "{}"),
             (AuditEvent::VaultSet { key: "k".to_owned() }, VaultSet::TYPE, r#"{"key":"k"}"#),
             (
                 AuditEvent::ApikeyCreated {

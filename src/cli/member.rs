@@ -16,8 +16,8 @@ use crate::store::{Member, Moderation, Role, Stores};
 /// reach the database.
 const OPERATOR: &str = "operator";
 
-/// What a recipient can let a sender do.
-const CAPABILITIES: [&str; 4] = ["read", "dm", "broadcast", "state-read"];
+/// What a recipient can let a sender do; the last is in no default.
+const CAPABILITIES: [&str; 5] = ["read", "dm", "broadcast", "state-read", "file-read"];
 
 /// What can be done about members.
 #[derive(Debug, Subcommand)]
@@ -61,8 +61,8 @@ pub(crate) enum MemberCommand {
         member: String,
         /// To whom: the same, or a session's whole key
         sender: String,
-        /// Of read, dm, broadcast, state-read, with commas between; or none; or
-        /// default (all four)
+        /// Of read, dm, broadcast, state-read, file-read, with commas between; or none; or
+        /// default (the first four)
         capabilities: String,
     },
 }
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(parsed("none"), Some(Vec::new()));
         assert_eq!(parsed("dm"), Some(vec!["dm".to_owned()]));
         assert_eq!(parsed(" read, dm,read"), Some(vec!["read".to_owned(), "dm".to_owned()]));
-        assert_eq!(parsed(&CAPABILITIES.join(",")).map(|list| list.len()), Some(4));
+        assert_eq!(parsed(&CAPABILITIES.join(",")).map(|list| list.len()), Some(5));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -17,15 +18,26 @@ use crate::id::MeshId;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
+mod asking;
 mod clock;
 mod contacts;
+mod context;
 mod control;
+mod file;
 mod keyring;
 mod listen;
+mod mcp;
+mod memory;
 mod send;
+mod skill;
+mod state;
 mod stream;
+mod webhook;
 
 use keyring::{Kept, KeyFile};
+
+/// As long as a broker lets a peer take to answer another, and a little more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a peer can do from the terminal.
 #[derive(Debug, Subcommand)]
@@ -42,6 +54,24 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
+    /// List and call the servers that peers host
+    #[command(subcommand)]
+    Mcp(mcp::McpCommand),
+    /// Read what a peer shows of its disk
+    #[command(subcommand)]
+    File(file::FileCommand),
+    /// Read and write the values that the mesh shares
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Have the mesh remember something, and find it again
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
+    /// Say what you work on, and read what others do
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Share, read and remove instructions
+    #[command(subcommand)]
+    Skill(skill::SkillCommand),
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
@@ -49,6 +79,9 @@ pub(crate) enum PeerCommand {
     Clock(clock::ClockArgs),
     /// Publish to streams, and show what is published
     Stream(stream::StreamArgs),
+    /// Addresses that other programs call, and addresses that the broker calls
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
 }
 
 /// Arguments of `peer join`.
@@ -201,9 +234,16 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
+        PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
+        PeerCommand::State(command) => state::run(command, json, &data_dir).await,
+        PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
+        PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
+        PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
+        PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }
 
@@ -371,6 +411,8 @@ impl WhoArgs {
         options.visit = true;
         options.confirm = false;
         options.reconnect = false;
+        // Another peer may be asked, which takes its time.
+        options.limits.answer_timeout = ANSWER_TIMEOUT;
         about(&mut options);
         connect(kept, options).await
     }

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
@@ -153,19 +154,25 @@ pub(crate) async fn send(
     request: Request<Bytes>,
     timeout: Duration,
 ) -> Result<(StatusCode, Bytes), ClientError> {
-    let calling = async {
-        let request = addressed(url, request)?;
-        let tcp = dial(url).await?;
-        if url.scheme() != "https" {
-            return exchange(tcp, request).await.map_err(|error| unreachable(url, &error));
-        }
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(host).map_err(|error| unreachable(url, &error))?;
-        let connector = TlsConnector::from(tls_config(url.as_str())?);
-        let tls = connector.connect(name, tcp).await.map_err(|error| unreachable(url, &error))?;
-        exchange(tls, request).await.map_err(|error| unreachable(url, &error))
-    };
+    let calling = async { send_over(dial(url).await?, url, request).await };
     tokio::time::timeout(timeout, calling).await.map_err(|_| ClientError::Timeout(timeout))?
+}
+
+/// As [`send`], over a connection to whichever address the caller chose.
+pub(crate) async fn send_over(
+    tcp: TcpStream,
+    url: &Url,
+    request: Request<Bytes>,
+) -> Result<(StatusCode, Bytes), ClientError> {
+    let request = addressed(url, request)?;
+    if url.scheme() != "https" {
+        return exchange(tcp, request).await.map_err(|error| unreachable(url, &error));
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(host).map_err(|error| unreachable(url, &error))?;
+    let connector = TlsConnector::from(tls_config(url.as_str())?);
+    let tls = connector.connect(name, tcp).await.map_err(|error| unreachable(url, &error))?;
+    exchange(tls, request).await.map_err(|error| unreachable(url, &error))
 }
 
 fn addressed(url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, ClientError> {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sim_clock::SimClock;
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, PresenceId, TopicId};
-use crate::protocol::{Push, Said, Status, StreamData, SystemEvent};
+use crate::id::{CallId, Key, MemberId, PresenceId, TopicId};
+use crate::protocol::{Forward, Push, Reply, Said, Status, StreamData, SystemEvent};
 use crate::record::{PresenceRecord, SharedChange};
 
 /// One thing that the nodes of a mesh should know or do.
@@ -90,6 +90,27 @@ pub enum BusMessage {
         /// The visitor's words.
         said: Box<Said>,
     },
+    /// A peer asks something of another: the holder of that one hands it on, if its
+    /// socket is the one that is meant.
+    Asked {
+        /// By what the answer is known.
+        call: CallId,
+        /// The presence that is asked.
+        host: PresenceId,
+        /// The epoch of the holding whose socket is meant.
+        epoch: u64,
+        /// What is asked.
+        forward: Box<Forward>,
+        /// For how many milliseconds somebody waits.
+        deadline_ms: u64,
+    },
+    /// The presence that was asked has answered, or cannot any more.
+    Answered {
+        /// What it was asked.
+        call: CallId,
+        /// What it said.
+        reply: Box<Reply>,
+    },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
     /// Who is in a topic has changed: what is known of it is read again.
@@ -97,6 +118,8 @@ pub enum BusMessage {
         /// The topic.
         topic: TopicId,
     },
+    /// Another program posted something to a webhook of the mesh.
+    Posted(Box<Push>),
     /// What all sessions of one member are told.
     ToMember {
         /// The member.

@@ -7,7 +7,7 @@
 
 mod digest_file;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,6 +226,10 @@ impl Cluster for SingleCluster {
         let mut state = self.state.lock();
         state.nodes.retain(|_, (until, _)| *until > now);
         Ok(state.nodes.values().map(|(_, record)| record.clone()).collect())
+    }
+
+    async fn nodes_heard(&self) -> Result<BTreeSet<NodeId>> {
+        Ok(self.nodes().await?.into_iter().map(|record| record.id).collect())
     }
 
     async fn change_clock(&self, mesh: &MeshId, change: ClockChange) -> Result<Option<SimClock>> {

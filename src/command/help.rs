@@ -165,7 +165,15 @@ Examples:
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
   claudemesh-broker peer forget bob      # he has a new key, and says so himself
-  claudemesh-broker peer status dnd";
+  claudemesh-broker peer status dnd
+  claudemesh-broker peer mcp list
+  claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'
+  claudemesh-broker peer file get bob notes/plan.md -o plan.md
+  claudemesh-broker peer state set build '{\"ok\": true}' --if-version 3
+  claudemesh-broker peer memory add 'the build uses bun' --tag tooling
+  claudemesh-broker peer memory find builds
+  claudemesh-broker peer context share 'on the login page' --file src/login.rs
+  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'";
 
 pub(super) const BENCH: &str = "\
 Examples:

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::policy::{self, Capability, Target};
 use super::{Parts, audience, drain, posts, push};
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
+use crate::protocol::WebhookEvent;
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
@@ -72,6 +75,7 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
+        note_waiting(parts, room, &key, member);
         return mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
@@ -93,6 +97,14 @@ fn direct(
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
+}
+
+/// Mail waits, and webhooks may want to know.
+fn note_waiting(parts: &Parts, room: &Room, key: &Key, member: &MemberId) {
+    parts.noted.note(room.mesh(), WebhookEvent::MailWaiting, key.as_str(), || {
+        let name = room.member(member).map(|member| member.display_name.clone());
+        json!({ "memberId": member, "name": name, "pubkey": key })
+    });
 }
 
 /// A direct message from another node, for a session here.
@@ -180,6 +192,29 @@ pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     }
 }
 
+/// Delivers what was accepted in the name of a member that need not be here, in a mesh
+/// that this node need not serve.
+pub(crate) fn deliver_later(
+    parts: &Arc<Parts>,
+    room: Option<&Arc<Room>>,
+    stored: StoredEnvelope,
+    previous_multicast: i64,
+) {
+    let mesh = stored.mesh.clone();
+    match (Target::parse(&stored.target_spec), room) {
+        (Target::Key(key), Some(room)) => mail_for(parts, room, Key::from(key)),
+        (Target::Key(key), None) => {
+            let message = BusMessage::MailFor { keys: vec![Key::from(key)], many: false };
+            parts.cluster.publish(&mesh, &message);
+        }
+        (_, Some(room)) => multicast(parts, room, stored, previous_multicast, false),
+        (_, None) => {
+            let multicast = Box::new(multicast_of(stored, previous_multicast, false));
+            parts.cluster.publish(&mesh, &BusMessage::Multicast(multicast));
+        }
+    }
+}
+
 // --- many recipients -----------------------------------------------------------
 
 fn multicast(
@@ -189,13 +224,17 @@ fn multicast(
     previous: i64,
     resumed: bool,
 ) {
+    tell_all(parts, room, multicast_of(envelope, previous, resumed));
+}
+
+fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
     let group = match Target::parse(&envelope.target_spec) {
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
     };
     let (sender, seq) = (sender_of(&envelope), envelope.seq);
     let delivery = BusDelivery { seq, push: Box::new(push::multicast(envelope)), resumed };
-    tell_all(parts, room, Multicast { group, topic: None, sender, previous, delivery });
+    Multicast { group, topic: None, sender, previous, delivery }
 }
 
 /// Delivers a post that was just accepted, under that version of its topic's roster.

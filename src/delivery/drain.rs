@@ -430,11 +430,12 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
     Sent::Yes
 }
 
-/// Whether a direct message may go to this session: not if it sent it itself,
-/// not if the member's grants have changed since.
+/// Whether a direct message may go to this session: not if it sent it itself, now and not
+/// for later; not if the member's grants have changed since.
 fn may_have(parts: &Parts, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
     let own = envelope.sender_member == session.member
-        && envelope.sender_session_key == session.session_key;
+        && envelope.sender_session_key == session.session_key
+        && envelope.scheduled.is_none();
     let granted = room.member(&session.member).is_some_and(|member| {
         let session_key = envelope.sender_session_key.as_ref();
         policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)

@@ -49,6 +49,8 @@ pub enum Capability {
     Dm,
     /// Messages to groups and to everyone.
     Broadcast,
+    /// Files of the recipient's machine, as far as it shows them.
+    FileRead,
 }
 
 impl Capability {
@@ -58,13 +60,22 @@ impl Capability {
         match self {
             Self::Dm => "dm",
             Self::Broadcast => "broadcast",
+            Self::FileRead => "file-read",
+        }
+    }
+
+    /// Whether a sender has it of whom a recipient says nothing.
+    const fn is_default(self) -> bool {
+        match self {
+            Self::Dm | Self::Broadcast => true,
+            Self::FileRead => false,
         }
     }
 }
 
 /// Whether a recipient lets a sender do something: by the entry under the
 /// sender's member key, else under its session key, else by default, which
-/// allows both.
+/// allows all messages and nothing else.
 #[must_use]
 pub fn grants(
     recipient: &Member,
@@ -73,12 +84,12 @@ pub fn grants(
     capability: Capability,
 ) -> bool {
     if recipient.grants.is_empty() {
-        return true;
+        return capability.is_default();
     }
     let by_key = |key: &Key| recipient.grants.get(key.as_str());
     match by_key(sender_member_key).or_else(|| sender_session_key.and_then(by_key)) {
         Some(given) => given.iter().any(|name| name == capability.as_str()),
-        None => true,
+        None => capability.is_default(),
     }
 }
 
@@ -259,5 +270,10 @@ mod tests {
         member.grants.clear();
         member.grants.insert("other".to_owned(), Vec::new());
         assert!(may(&member, Capability::Dm), "an entry for another sender says nothing");
+        assert!(!may(&member, Capability::FileRead), "it is given by an entry alone");
+        member.grants.clear();
+        assert!(!may(&member, Capability::FileRead));
+        member.grants.insert("session".to_owned(), vec!["file-read".to_owned()]);
+        assert!(may(&member, Capability::FileRead) && !may(&member, Capability::Dm));
     }
 }

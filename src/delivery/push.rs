@@ -1,10 +1,14 @@
 //! What a peer receives of an envelope: made once, moved from there on. Pure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{Blob, Push, ServerMessage};
+use crate::protocol::{Blob, Push, ServerMessage, webhooks};
 use crate::sealing::{self, Sealed};
 use crate::session::inbox::{Delivery, Route};
 use crate::store::{StoredEnvelope, TopicPost};
@@ -52,8 +56,21 @@ pub(crate) fn notice(push: &Push) -> Option<Push> {
     Some(Push { nonce, ciphertext, body_version: None, ..push.clone() })
 }
 
+/// What was posted to a webhook and kept, as it is pushed to those who are connected.
+fn of_webhook(stored: &StoredEnvelope) -> Option<Push> {
+    let name = webhooks::posted_to(stored.sender_session_key.as_ref()?)?;
+    let body = STANDARD.decode(&stored.ciphertext).ok()?;
+    let data = serde_json::from_slice(&body).ok()?;
+    let push = webhooks::posted(name, data, stored.mesh.clone(), stored.created_at);
+    Some(Push { message_id: stored.id.clone(), priority: stored.priority, ..push })
+}
+
 fn of(stored: StoredEnvelope) -> Push {
+    if let Some(push) = of_webhook(&stored) {
+        return push;
+    }
     let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
+    let marks = envelope.scheduled.unwrap_or_default();
     Push {
         message_id: envelope.id,
         mesh_id: envelope.mesh,
@@ -70,9 +87,10 @@ fn of(stored: StoredEnvelope) -> Push {
         reply_to_id: envelope.reply_to_id,
         topic: None,
         body_version: None,
-        subtype: None,
+        subtype: marks.subtype.map(Cow::Owned),
         event: None,
         event_data: None,
+        late: marks.late,
     }
 }
 

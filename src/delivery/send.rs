@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use super::addressee;
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, Target};
 use super::posts;
@@ -22,14 +23,14 @@ use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
 use crate::store::{
-    Accepted, Admission, Envelope, Member, NewEnvelope, Post, Reach, StoreError, StoredEnvelope,
+    Accepted, Envelope, Member, NewEnvelope, Post, Reach, StoreError, StoredEnvelope,
 };
 use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
 /// Clients match on these words.
-const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
+pub(super) const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
                        without another session)";
-const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
+pub(super) const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
 /// Free of the words that daemons take for a permanent failure.
 const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
 const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
@@ -235,53 +236,14 @@ async fn recipient_member(
     candidates: &[crate::registry::Candidate],
 ) -> Result<Arc<Member>, Refusal> {
     let no_peer = || Refusal::new("no_peer", NO_PEER);
-    if let Some(candidate) = candidates.first() {
-        let record = &candidate.record;
-        if let Some(member) = room.member(&record.member) {
-            return Ok(member);
-        }
-        let enrolled =
-            enrolled(parts, room, record.member_key.as_str(), record.member.as_str()).await?;
-        return enrolled.ok_or_else(no_peer);
-    }
     let own = key == session.member_key.as_str()
         || session.session_key.as_ref().is_some_and(|own| own.as_str() == key);
-    if own {
+    if own && candidates.is_empty() {
         return Err(no_peer());
     }
-    if let Some(member) = room.member_by_key(key) {
-        return Ok(member);
-    }
-    if !crate::auth::is_public_key(key) {
-        return Err(no_peer());
-    }
-    if let Some(member) = enrolled(parts, room, key, "").await? {
-        return Ok(member);
-    }
-    let since = Timestamp::now().plus_ms(-limits::SESSION_KEY_MEMORY_MS);
-    let found = parts.members.addressee_of_session_key(room.mesh(), key, since).await;
-    let id = found.map_err(not_read)?;
-    let id = id.ok_or_else(no_peer)?;
-    if let Some(member) = room.member(&id) {
-        return Ok(member);
-    }
-    let members = parts.members.active(room.mesh()).await.map_err(not_read)?;
-    members.into_iter().find(|member| member.id == id).map(Arc::new).ok_or_else(no_peer)
-}
-
-/// The member as the store has it: another node may have enrolled it a moment
-/// ago, and what it told of that may still be on its way.
-async fn enrolled(
-    parts: &Parts,
-    room: &Room,
-    key: &str,
-    member: &str,
-) -> Result<Option<Arc<Member>>, Refusal> {
-    let admission = parts.members.admit(room.mesh(), key, member).await;
-    Ok(match admission.map_err(not_read)? {
-        Admission::Member(admitted) => Some(Arc::new(admitted.member)),
-        _ => None,
-    })
+    let record = candidates.first().map(|candidate| &*candidate.record);
+    let member = addressee::of(parts, Some(room), room.mesh(), key, record).await;
+    member.map_err(not_read)?.ok_or_else(no_peer)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
@@ -329,6 +291,7 @@ fn envelope(
             client_message_id: given(send.client_message_id),
             request_fingerprint: given(send.request_fingerprint),
             reply_to_id: given(send.reply_to_id),
+            scheduled: None,
         },
         reach,
     }

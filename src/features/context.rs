@@ -17,6 +17,7 @@ use crate::rates::Rates;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::store::{Author, Full, StoreError, Stores};
+use crate::webhooks;
 use crate::writers::confirmations::Confirmations;
 use crate::writers::states::StateWriter;
 
@@ -33,6 +34,8 @@ pub(crate) struct Parts {
     pub confirmations: Arc<Confirmations>,
     /// The way of shared state to the disk.
     pub states: StateWriter,
+    /// Webhooks, with where others find the broker.
+    pub webhooks: Arc<webhooks::Parts>,
     pub rates: Arc<Rates>,
     pub metrics: Arc<Metrics>,
     /// The turn to walk an audit chain, of which there is one.

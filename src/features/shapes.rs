@@ -16,3 +16,24 @@ pub(super) fn no_larger_than(field: &str, bytes: usize, bytes_max: usize) -> Res
     let text = || format!("`{field}` has {bytes} bytes; it may have no more than {bytes_max}");
     (bytes <= bytes_max).then_some(()).ok_or_else(|| Refusal::invalid(text()))
 }
+
+/// A text that is given: an empty one is not.
+pub(super) fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Words to find something by.
+pub(super) fn tags_within(tags: &[String]) -> Result<(), Refusal> {
+    if tags.len() > limits::SHARED_TAGS_MAX {
+        let text = format!("there are {} tags; {} may be", tags.len(), limits::SHARED_TAGS_MAX);
+        return Err(Refusal::invalid(text));
+    }
+    tags.iter().try_for_each(|tag| named("tags", tag))
+}
+
+/// Tags as they are kept: those that are left out are none.
+pub(super) fn tags(tags: Option<Vec<String>>) -> Result<Vec<String>, Refusal> {
+    let tags = tags.unwrap_or_default();
+    tags_within(&tags)?;
+    Ok(tags)
+}

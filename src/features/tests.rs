@@ -2,6 +2,7 @@
 
 mod dispatching;
 mod handling;
+mod secrets;
 mod streams;
 
 use std::path::Path;

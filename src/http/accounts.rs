@@ -181,9 +181,9 @@ impl Call {
     }
 
     /// Refuses an address that asks too often for what costs, or what can be guessed.
-    fn limit(&self) -> Result<(), Response> {
+    fn limit(&self) -> Result<(), Box<Response>> {
         let address = self.state.addresses.client(&self.headers, self.peer);
-        may_call(&self.state.rates, address).map_err(|limited| *limited)
+        may_call(&self.state.rates, address)
     }
 }
 

@@ -21,7 +21,10 @@ use crate::vitals::series::Point;
 use crate::vitals::{SAMPLE_INTERVAL_MS, Throughput, Vitals, rounded};
 
 /// How long a node that went silent is shown.
-const NODE_TTL_MS: u64 = 5 * SAMPLE_INTERVAL_MS;
+const NODE_TTL_MS: u64 = limits::NODE_WORD_MS.unsigned_abs();
+
+// It may be late a few times.
+const _: () = assert!(NODE_TTL_MS >= 5 * SAMPLE_INTERVAL_MS);
 
 /// Looks at one node's parts, and keeps what it found.
 pub(crate) struct Sampler {

@@ -13,7 +13,7 @@ use crate::delivery::{drain, posts};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::presence::{self, members};
-use crate::store::{Changes, Database, Messages, Retention, States, Stores, TopicMail};
+use crate::store::{Changes, Database, Messages, Retention, States, Stores, TopicMail, Webhooks};
 
 /// Rows of each kind that one call deletes.
 const RETENTION_ROWS: i64 = 1000;
@@ -63,6 +63,14 @@ pub(super) async fn expire_posts(topics: &dyn TopicMail, parts: &presence::Parts
             Ok(_) => {}
             Err(error) => return tracing::warn!(%error, "old posts stay for now"),
         }
+    }
+}
+
+/// Forgets calls of webhooks that nobody makes again.
+pub(super) async fn forget_calls(webhooks: &dyn Webhooks) {
+    let before = Timestamp::now().plus_ms(-limits::WEBHOOK_REPEAT_MS);
+    if let Err(error) = webhooks.forget_calls(before).await {
+        tracing::warn!(%error, "old calls of webhooks stay for now");
     }
 }
 

@@ -68,6 +68,17 @@ const _: () = assert!(
     ANSWER_FRAME_BYTES_MAX
         >= 6 * (REQ_ID_BYTES_MAX + TARGET_SPEC_BYTES_MAX) + CURSOR_BYTES_MAX + 1024
 );
+// Clients that wait for half a minute, or a quarter, hear why there was no answer.
+const _: () = assert!(MCP_CALL_MS <= 28_000 && PEER_FILE_MS <= 14_000);
+// What is handed on finds room beside whatever else an outbox may hold.
+const _: () = assert!(RELAYED_BYTES_MAX < OUTBOX_BYTES_MAX / 2);
+// An event with all that it may name is small among events.
+const _: () = assert!(
+    8 * (EVENT_TOOLS_BYTES_MAX + EVENT_DESCRIPTION_BYTES_MAX + 4 * MCP_NAME_BYTES_MAX)
+        <= OUTBOX_EVENT_BYTES_MAX
+);
+// One server that is allowed can be listed.
+const _: () = assert!(ANSWER_BYTES_MAX >= 8 * MCP_BYTES_PER_PRESENCE_MAX + ANSWER_FRAME_BYTES_MAX);
 // An answer waits in an empty outbox together with a push.
 const _: () = assert!(OUTBOX_BYTES_MAX >= ANSWER_BYTES_MAX + PUSH_BYTES_MAX);
 

@@ -8,6 +8,8 @@ pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
+/// Tags of one thing that a mesh shares. More: refused as `invalid_argument`.
+pub const SHARED_TAGS_MAX: usize = 64;
 /// Such names, keys or tags in one request. More: refused as `invalid_argument`.
 pub const SHARED_NAMES_MAX: usize = 64;
 
@@ -22,6 +24,21 @@ pub const SHARED_ROWS_MAX: i64 = 10_000;
 
 /// Bytes of names and values of each kind that a mesh keeps. More: refused as `quota`.
 pub const SHARED_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// What a thing is for, as lists show it. Longer: refused as `invalid_argument`.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+
+/// Words to look for in what a mesh shares. Longer: refused as `invalid_argument`.
+pub const QUERY_BYTES_MAX: usize = 1024;
+
+/// Memories that `recall` gives when it is not told how many.
+pub const RECALL_ROWS: i64 = 20;
+
+/// Memories that `recall` gives at most. More: cut to this.
+pub const RECALL_ROWS_MAX: i64 = 100;
+
+/// Contexts that `get_context` gives at most. More: the newest of them.
+pub const CONTEXTS_FOUND_MAX: i64 = 20;
 
 /// Things of one mesh of which a node remembers that it has told of them, since it last
 /// read them. More: it reads them again.

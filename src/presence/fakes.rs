@@ -17,6 +17,7 @@ use crate::events::shared;
 use crate::id::PresenceId;
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
+use crate::relay::Relay;
 use crate::store::MockStores;
 use crate::store::testing;
 use crate::store::{Member, Stores};
@@ -86,6 +87,8 @@ pub(crate) fn parts(
     let (writer, openings) = PresenceWriter::new();
     let shared = shared::Parts {
         states: Arc::clone(&stores.states),
+        tasks: Arc::clone(&stores.tasks),
+        contexts: Arc::clone(&stores.contexts),
         cluster: Arc::clone(&cluster),
         life: Arc::clone(&delivery.life),
     };
@@ -93,6 +96,8 @@ pub(crate) fn parts(
         config: config.presence.clone(),
         members: Arc::clone(&stores.members),
         presences: Arc::clone(&stores.presences),
+        mcp_servers: Arc::clone(&stores.mcp_servers),
+        relay: Arc::new(Relay::new(config.node.id.clone(), Arc::clone(&cluster))),
         cluster,
         registry: Arc::default(),
         writer,

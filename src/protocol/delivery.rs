@@ -234,7 +234,7 @@ pub struct Push {
     /// Of a post: 2 where its text is sealed with the topic's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_version: Option<i32>,
-    /// `system` for events.
+    /// `system` for events, `reminder` for a message that was scheduled as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtype: Option<Cow<'static, str>>,
     /// The event's name.
@@ -243,6 +243,9 @@ pub struct Push {
     /// The event's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_data: Option<serde_json::Value>,
+    /// Whether it was to be sent earlier, and could not be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// A system event before it has its envelope.
@@ -277,6 +280,7 @@ impl SystemEvent {
             subtype: Some(Cow::Borrowed("system")),
             event: Some(self.event),
             event_data: Some(self.data),
+            late: false,
         }
     }
 }

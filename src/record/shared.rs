@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::PresenceId;
+use crate::id::{MemberId, PresenceId};
+use crate::protocol::TaskStatus;
 
 /// A change of something that a mesh shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,25 @@ pub enum Shared {
         /// The name of the member that changed it.
         updated_by: String,
     },
+    /// A task, for those who have asked to be told.
+    Task {
+        /// The task.
+        task_id: String,
+        /// How far it is.
+        status: TaskStatus,
+        /// The name of the member that changed it; none: its claim ran out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// What a member works on.
+    Context {
+        /// The member.
+        member: MemberId,
+        /// The member's name.
+        name: String,
+        /// What it works on.
+        summary: String,
+    },
 }
 
 impl Shared {
@@ -46,6 +66,8 @@ impl Shared {
     pub fn thing(&self) -> Cow<'_, str> {
         match self {
             Self::State { key, .. } => Cow::Owned(format!("state {key}")),
+            Self::Task { task_id, .. } => Cow::Owned(format!("task {task_id}")),
+            Self::Context { member, .. } => Cow::Owned(format!("context {member}")),
         }
     }
 }

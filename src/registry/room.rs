@@ -4,6 +4,7 @@ mod dial;
 mod members;
 mod multicasts;
 mod rosters;
+mod servers;
 mod shared;
 mod state;
 mod streams;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use self::dial::Dial;
+pub use self::servers::Hosted;
 use super::directory::{Directory, Entry};
 use super::order::Order;
 use super::reading::{Heard, Readings};

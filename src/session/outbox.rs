@@ -271,6 +271,41 @@ impl Outbox {
         }
     }
 
+    /// Waits as [`room`](Self::room) does and keeps so many bytes for an answer that is
+    /// there already: of several that came at once each waits for those before it.
+    /// `None` if the socket closes instead.
+    pub async fn room_for(&self, bytes: usize) -> Option<Owed> {
+        loop {
+            let notified = self.0.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            {
+                let mut state = self.0.state.lock();
+                if !state.is_open() {
+                    return None;
+                }
+                if state.waiting.has_room() {
+                    state.waiting.owed += bytes;
+                    return Some(Owed { outbox: self.clone(), bytes });
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until the socket takes nothing more.
+    pub async fn closed(&self) {
+        loop {
+            let notified = self.0.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if !self.is_open() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
     /// The socket is gone; nothing more is taken, and what waited is dropped.
     pub fn retire(&self) {
         let dropped = {

@@ -93,6 +93,17 @@ pub struct Envelope {
     pub request_fingerprint: Option<String>,
     /// The message that this one answers.
     pub reply_to_id: Option<String>,
+    /// What it says of itself, if it was scheduled.
+    pub scheduled: Option<Marks>,
+}
+
+/// What a message that was scheduled says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// What it calls itself.
+    pub subtype: Option<String>,
+    /// Whether it was to be sent earlier.
+    pub late: bool,
 }
 
 /// An envelope to accept. Reads as the envelope that it is.

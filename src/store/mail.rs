@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
 use crate::store::columns::Columns;
-use crate::store::{Envelope, Result};
+use crate::store::{Envelope, Marks, Result};
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]
@@ -190,6 +190,13 @@ impl<'a> FromIterator<&'a Confirm> for Confirmed<'a> {
     }
 }
 
+fn read_marks(row: &impl Columns) -> Result<Option<Marks>> {
+    let subtype = row.optional_text("subtype")?;
+    let late = row.optional_flag("late")?;
+    let is_marked = subtype.is_some() || late.is_some();
+    Ok(is_marked.then(|| Marks { subtype, late: late.unwrap_or_default() }))
+}
+
 impl StoredEnvelope {
     /// A row of the mesh's queue with its sender's key.
     pub(in crate::store) fn read(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
@@ -207,6 +214,7 @@ impl StoredEnvelope {
                 client_message_id: row.optional_text("client_message_id")?,
                 request_fingerprint: row.optional_text("request_fingerprint")?,
                 reply_to_id: row.optional_text("reply_to_id")?,
+                scheduled: read_marks(row)?,
             },
             seq: row.optional_int("seq")?.unwrap_or_default(),
             sender_key: row.id("sender_key")?,

@@ -14,6 +14,20 @@ pub enum Kind {
     State,
     /// Topics, whatever is said in them.
     Topics,
+    /// Webhooks.
+    Webhook,
+    /// Servers that outlive their hosts.
+    McpServer,
+    /// Tasks.
+    Task,
+    /// Messages that are sent later.
+    Schedule,
+    /// What the mesh remembers.
+    Memory,
+    /// Skills.
+    Skill,
+    /// What members work on.
+    Context,
     /// What members keep for themselves.
     Vault,
     /// Keys by which programs call.
@@ -29,6 +43,13 @@ impl Kind {
         match self {
             Self::State => "state",
             Self::Topics => "topics",
+            Self::Webhook => "webhook",
+            Self::McpServer => "mcp_server",
+            Self::Task => "task",
+            Self::Schedule => "schedule",
+            Self::Memory => "memory",
+            Self::Skill => "skill",
+            Self::Context => "context",
             Self::Vault => "vault",
             Self::ApiKey => "api_key",
             Self::Stream => "stream",

@@ -201,6 +201,7 @@ mod tests {
                 client_message_id: None,
                 request_fingerprint: None,
                 reply_to_id: None,
+                scheduled: None,
             },
             reach: Reach::Direct { claim: None },
         }

@@ -19,6 +19,7 @@ mod bench;
 mod client;
 mod cluster;
 mod operation;
+mod shared;
 mod streams;
 mod top;
 mod walkthrough;

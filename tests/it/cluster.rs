@@ -10,11 +10,15 @@ mod moderation;
 mod recovery;
 mod redis;
 mod regions;
+mod relay;
 mod restored;
+mod schedules;
 mod sim_clock;
 mod state;
+mod tasks;
 mod topics;
 mod visitors;
+mod webhooks;
 mod wire;
 
 use claudemesh_broker::clock::Timestamp;

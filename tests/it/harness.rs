@@ -16,6 +16,7 @@ pub mod process;
 pub mod program;
 pub mod proxy;
 pub mod raw;
+pub mod receiver;
 pub mod redis;
 
 pub use cluster::{Cluster, Setup};

@@ -27,8 +27,8 @@ const OF_A_PEER: [&str; 10] = [
 const WORDS: [&str; 6] = ["id", "clock", "limits", "config", "metrics", "logging"];
 
 /// The rooms below `features` that hold no request.
-const SHARED_BY_FEATURES: [&str; 7] =
-    ["context", "dispatch", "listing", "moderators", "on_behalf", "paging", "shapes"];
+const SHARED_BY_FEATURES: [&str; 8] =
+    ["context", "dispatch", "listing", "moderators", "on_behalf", "paging", "relaying", "shapes"];
 
 const LINES_MAX: usize = 500;
 

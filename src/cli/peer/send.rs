@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::contacts::{Contacts, name_of, remember};
+use super::keyring::Kept;
 use super::{Failure, SendArgs, output};
 use crate::auth::is_public_key;
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::limits;
 use crate::protocol::{PeerInfo, Priority};
 
@@ -19,11 +20,7 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
     let text = text_of(args)?;
     let (client, _inbox) = args.who.visit(&kept).await?;
     let (target, name) = if is_direct(&args.to) {
-        let peers = client.list_peers().await?;
-        // The contacts as they were known before this look.
-        let contacts = Contacts::of(data_dir, &kept);
-        remember(data_dir, &kept, &peers);
-        let recipient = key_of(&args.to, &peers, &contacts)?;
+        let recipient = recipient(&client, data_dir, &kept, &args.to).await?;
         (recipient.key, recipient.name)
     } else {
         (args.to.clone(), None)
@@ -79,11 +76,25 @@ fn is_direct(target: &str) -> bool {
 
 /// Whom `to` means.
 #[derive(Debug, PartialEq, Eq)]
-struct Recipient {
+pub(super) struct Recipient {
     /// A member's key, so that the message waits if nobody is there.
-    key: String,
+    pub(super) key: String,
     /// The name that the member was enrolled under, as far as it is known.
     name: Option<String>,
+}
+
+/// Whom `to` means, of those who are here and those who were met before.
+pub(super) async fn recipient(
+    client: &Client,
+    data_dir: &Path,
+    kept: &Kept,
+    to: &str,
+) -> anyhow::Result<Recipient> {
+    let peers = client.list_peers().await?;
+    // The contacts as they were known before this look.
+    let contacts = Contacts::of(data_dir, kept);
+    remember(data_dir, kept, &peers);
+    Ok(key_of(to, &peers, &contacts)?)
 }
 
 /// The key that `to` means: itself if it is one, else that of the one peer of this

@@ -1,6 +1,7 @@
 //! One node's part of the cluster: asks Redis, and decides by itself where Redis
 //! does not answer. Every call of [`Cluster`] ends here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +32,7 @@ use crate::cluster::{
     Acquired, BusMessage, ClockChange, ClockTurn, Cluster, ClusterEvent, ClusterEvents,
     ClusterHealth, HeldLease, LeaseRef, LeaseView, NodeRecord, Release, Result, SimClock,
 };
-use crate::id::{MeshId, PresenceId};
+use crate::id::{MeshId, NodeId, PresenceId};
 use crate::limits::BUS_INBOX_FRAMES_MAX;
 use crate::protocol::Status;
 use crate::record::PresenceRecord;
@@ -376,6 +377,10 @@ impl Cluster for RedisCluster {
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>> {
         Ok(self.nodes.all().await)
+    }
+
+    async fn nodes_heard(&self) -> Result<BTreeSet<NodeId>> {
+        self.nodes.heard().await.map_err(unavailable)
     }
 
     async fn leases(&self, mesh: &MeshId) -> Result<Vec<LeaseView>> {

@@ -1,6 +1,6 @@
 //! What the nodes say of themselves, for operators.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -58,6 +58,11 @@ impl Nodes {
                 self.own.lock().iter().cloned().collect()
             }
         }
+    }
+
+    /// Those whose last word still holds, if that can be known.
+    pub(super) async fn heard(&self) -> RedisResult<BTreeSet<NodeId>> {
+        Ok(self.read().await?.into_iter().map(|record| record.id).collect())
     }
 
     async fn read(&self) -> RedisResult<Vec<NodeRecord>> {

@@ -190,6 +190,17 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "true to believe a caller on this machine which account it is, as old self-tests want",
     ),
+    // Webhooks.
+    url(
+        "BROKER_PUBLIC_URL",
+        "",
+        "the http:// or https:// URL that webhooks carry; not set: that beside BROKER_WS_URL",
+    ),
+    open(
+        "WEBHOOK_ALLOW_PRIVATE",
+        "false",
+        "true to let webhooks call addresses of private networks, such as 10.0.0.0/8",
+    ),
     // Stopping and logging.
     open("DRAIN_SECONDS", "25", "how long a stopping node takes to send its peers away, 0 to 3600"),
     open("LOG_FORMAT", "", "human or json; not set: human on a terminal, json elsewhere"),

@@ -79,7 +79,7 @@ fn kept_owner_key(mesh: &Mesh) -> Result<SecretKey, Refused> {
 /// its token holds the mesh's root key.
 pub(super) async fn by_code(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let found = call.state.stores.invites.find(call.part("code")).await?;
     let live = found.filter(|found| found.trouble(Timestamp::now()).is_none());
@@ -118,7 +118,7 @@ pub(super) async fn know(call: &Call, token: &str) -> Result<Known, Refused> {
 /// `GET /api/public/invite/{token}`.
 pub(super) async fn by_token(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let found = match know(&call, call.part("token")).await? {
         Known::Good(found) => found,
@@ -161,7 +161,7 @@ struct ClaimCall {
 /// none gets a place that its first hello fills.
 pub(super) async fn claim(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let malformed = || Refused::new(StatusCode::BAD_REQUEST, "malformed");
     let body: ClaimCall = call.json().ok_or_else(malformed)?;

@@ -41,7 +41,7 @@ impl MachineCall {
 /// `POST /cli/device-code`.
 pub(super) async fn create(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let said: MachineCall = call.json().unwrap_or_default();
     let now = Timestamp::now();

@@ -91,7 +91,7 @@ pub(super) async fn token(State(_): State<Arc<HttpState>>) -> Response {
 /// `GET /cli-auth`: shows what would be approved, and asks for a key.
 pub(super) async fn sign_in(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let named = call.query.get("session").or_else(|| call.query.get("code"));
     let Some(named) = named.filter(|named| !named.is_empty()) else {
@@ -197,7 +197,7 @@ fn subject(nonce: &str, code: &DeviceCode) -> String {
 /// `POST /cli-auth`: the form of the page above, sent by whoever has a key.
 pub(super) async fn approve(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let form = Form::read(&call.body);
     if !is_from_own_page(&call) {
@@ -311,7 +311,7 @@ async fn account_of(call: &Call, form: &Form) -> Result<Result<Account, &'static
 /// `GET /i/{code}`.
 pub(super) async fn short_link(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let code = call.part("code");
     let found = call.state.stores.invites.find(code).await?;
@@ -325,7 +325,7 @@ pub(super) async fn short_link(call: Arc<Call>) -> Answer {
 /// `GET /join/{token}`.
 pub(super) async fn invite(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     Ok(match know(&call, call.part("token")).await? {
         Known::Good(found) => invitation(&call, &found),

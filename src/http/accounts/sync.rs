@@ -32,7 +32,7 @@ struct SyncCall {
 /// `POST /cli-sync`.
 pub(super) async fn sync(call: Arc<Call>) -> Answer {
     if let Err(limited) = call.limit() {
-        return Ok(limited);
+        return Ok(*limited);
     }
     let bad = |error: &str| Refused::not_ok(StatusCode::BAD_REQUEST, error);
     let body = call.json().filter(|body: &SyncCall| {

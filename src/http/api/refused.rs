@@ -121,7 +121,7 @@ impl Refused {
     }
 }
 
-/// The reason goes to [`write`], which knows the path.
+/// The reason goes to [`write()`], which knows the path.
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();

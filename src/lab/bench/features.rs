@@ -24,10 +24,13 @@ use super::progress::Progress;
 use super::stage::{Cast, Stage};
 use super::traffic::open;
 use super::wire::Wire;
-use crate::codec::Codec;
+use crate::codec::{Codec, Frame};
+use crate::protocol::{Ask, GetState, SetState};
 
 /// The pause between two looks at how far the run is.
 const LOOK: Duration = Duration::from_millis(10);
+/// The type of what others are told of a write.
+const TOLD: &str = "state_change";
 /// Keys that are read and written.
 const KEYS: u32 = 1000;
 
@@ -158,7 +161,7 @@ pub(super) async fn run(
 async fn fill(wire: &mut Wire, asking: Asking) -> anyhow::Result<()> {
     let mut heard = Vec::new();
     for key in 0..KEYS {
-        wire.queue(text(&set_state(key, asking.bytes, key + 1)));
+        wire.queue(set(key, asking.bytes, key + 1));
     }
     let mut answered = 0;
     while answered < KEYS {
@@ -205,7 +208,7 @@ async fn peer(run: Arc<Run>, place: u32, mut wire: Wire, peers: usize) -> Tally 
         let is_ahead =
             run.tellings(peers) > 0 && u64::from(sent) >= told + run.asking.in_flight as u64;
         while asks && sent < run.asking.requests && open.len() < run.asking.in_flight && !is_ahead {
-            wire.queue(text(&frame(&run, place, sent + 1)));
+            wire.queue(frame(&run, place, sent + 1));
             sent += 1;
             open.insert(sent, Instant::now());
             if run.tellings(peers) > 0 {
@@ -243,7 +246,7 @@ fn take(run: &Run, frame: &Message, open: &mut HashMap<u32, Instant>, tally: &mu
             _ => tally.answered += 1,
         }
         run.done.fetch_add(1, Ordering::Relaxed);
-    } else if heard.r#type == "state_change" || heard.r#type == "send" {
+    } else if heard.r#type == TOLD || heard.r#type == "send" {
         tally.told += 1;
         run.told.fetch_add(1, Ordering::Relaxed);
         run.moved.notify_waiters();
@@ -265,27 +268,33 @@ fn read(frame: &Message) -> Option<Heard<'_>> {
     }
 }
 
-fn text(frame: &Value) -> Message {
-    Message::Text(frame.to_string().into())
+/// A request as a peer sends it.
+fn request<R: Ask>(ask: &R, number: u32) -> Message {
+    let frame = Frame { kind: R::TYPE, fields: ask, req_id: Some(number) };
+    let text = serde_json::to_string(&frame).expect("a request has a form");
+    Message::Text(text.into())
 }
 
-fn frame(run: &Run, place: u32, number: u32) -> Value {
+fn frame(run: &Run, place: u32, number: u32) -> Message {
     let (asking, key) = (run.asking, (place * 31 + number) % KEYS);
     match (asking.feature, run.cast) {
-        (Feature::GetState, _) => {
-            json!({ "type": "get_state", "key": format!("key-{key}"), "_reqId": number })
+        (Feature::GetState, _) => request(&GetState { key: name(key) }, number),
+        // What the relay passes on to everyone, of the same size.
+        (Feature::StateChange, Cast::Floor) => {
+            let value = "x".repeat(asking.bytes);
+            let id = number.to_string();
+            let send = json!({ "type": "send", "id": id, "targetSpec": "*", "value": value });
+            Message::Text(send.to_string().into())
         }
-        (Feature::StateChange, Cast::Floor) => json!({
-            "type": "send", "id": number.to_string(), "targetSpec": "*",
-            "value": "x".repeat(asking.bytes),
-        }),
-        (Feature::SetState | Feature::StateChange, _) => set_state(key, asking.bytes, number),
+        (Feature::SetState | Feature::StateChange, _) => set(key, asking.bytes, number),
     }
 }
 
-fn set_state(key: u32, bytes: usize, number: u32) -> Value {
-    json!({
-        "type": "set_state", "key": format!("key-{key}"), "value": "x".repeat(bytes),
-        "_reqId": number,
-    })
+fn set(key: u32, bytes: usize, number: u32) -> Message {
+    let value = Value::String("x".repeat(bytes));
+    request(&SetState { key: name(key), value, if_version: None }, number)
+}
+
+fn name(key: u32) -> String {
+    format!("key-{key}")
 }

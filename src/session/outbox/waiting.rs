@@ -50,6 +50,9 @@ pub enum Content {
     Answer,
     /// An event about another peer.
     Event(Arc<Subject>),
+    /// What another peer asks of this one. Kept nowhere: where there is no room for it,
+    /// whoever asked is told.
+    Relayed,
     /// A direct message.
     Direct(MessageId),
     /// A multicast, by its sequence number.

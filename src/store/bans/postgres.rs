@@ -51,7 +51,7 @@ async fn set_revoked(
                 and (m.revoked_at is null) = ($10::timestamp is not null)
             returning m.id
          ),
-         -- They stay revoked after an unban: the member makes new ones.
+         -- A ban ends keys for good: after an unban the member makes new ones.
          without_keys as (
             update mesh.api_key k set revoked_at = $10 from changed
             where $10::timestamp is not null and k.issued_by_member_id = changed.id

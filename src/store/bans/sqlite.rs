@@ -56,7 +56,7 @@ async fn set_revoked(
         return known.map(|_| false).ok_or_else(no_member);
     }
     if revoked_at.is_some() {
-        // They stay revoked after an unban: the member makes new ones.
+        // A ban ends keys for good: after an unban the member makes new ones.
         let query = sqlx::query(
             "update api_key set revoked_at = ?2
              where issued_by_member_id = ?1 and revoked_at is null",

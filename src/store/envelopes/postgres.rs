@@ -23,7 +23,7 @@ use crate::store::columns::unreadable;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::{Query, locks};
 use crate::store::postgres::error::refused;
-use crate::store::postgres::pool::Pool;
+use crate::store::postgres::pool::{Call, Pool};
 use crate::store::postgres::row::{clean, clean_json, clean_optional};
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
 
@@ -214,33 +214,9 @@ impl Envelopes for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (order, repeats) = arrange(batch);
-        let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
-        let mut columns = Arrays::default();
-        let mut posts = Posts::default();
-        for (row, at) in order.into_iter().enumerate() {
-            columns.push(&batch[at]);
-            posts.push(row, &batch[at]);
-            fates[at] = Fate::Row(row);
-        }
-        for (at, first) in repeats {
-            fates[at] = Fate::Repeats(first);
-        }
-        let has_posts = !posts.is_empty();
-        let answers = Answers::read(&write(&self.pool, now, columns, posts).await?, has_posts)?;
-        let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
-        for fate in fates {
-            accepted.push(match fate {
-                Fate::Row(row) => answers.of(row, now)?,
-                Fate::Repeats(first) => Accepted::Duplicate {
-                    id: match &accepted[first] {
-                        Accepted::New { .. } => batch[first].id.clone(),
-                        Accepted::Duplicate { id } => id.clone(),
-                    },
-                },
-            });
-        }
-        Ok(accepted)
+        let (columns, posts, fates) = prepare(batch);
+        let answers = self.pool.fetch_one(statement(now, columns, posts)).await?;
+        answered(now, batch, fates, &answers)
     }
 
     async fn waiting_load(&self, asked: &[(Holder, u64)]) -> Result<Vec<WaitingLoad>> {
@@ -322,6 +298,60 @@ impl Envelopes for PostgresStore {
     }
 }
 
+/// Takes envelopes inside of a transaction: queue row and audit row each.
+pub(in crate::store) async fn accept_in(
+    call: &mut Call,
+    now: Timestamp,
+    batch: &[NewEnvelope],
+) -> Result<Vec<Accepted>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (columns, posts, fates) = prepare(batch);
+    let answers = call.fetch_optional(statement(now, columns, posts)).await?;
+    answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)
+}
+
+/// The parameters of the statement, and where each envelope's answer comes from.
+fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Posts<'_>, Vec<Fate>) {
+    let (order, repeats) = arrange(batch);
+    let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
+    let mut columns = Arrays::default();
+    let mut posts = Posts::default();
+    for (row, at) in order.into_iter().enumerate() {
+        columns.push(&batch[at]);
+        posts.push(row, &batch[at]);
+        fates[at] = Fate::Row(row);
+    }
+    for (at, first) in repeats {
+        fates[at] = Fate::Repeats(first);
+    }
+    (columns, posts, fates)
+}
+
+fn answered(
+    now: Timestamp,
+    batch: &[NewEnvelope],
+    fates: Vec<Fate>,
+    row: &PgRow,
+) -> Result<Vec<Accepted>> {
+    let has_posts = batch.iter().any(|envelope| matches!(envelope.reach, Reach::Topic(_)));
+    let answers = Answers::read(row, has_posts)?;
+    let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
+    for fate in fates {
+        accepted.push(match fate {
+            Fate::Row(row) => answers.of(row, now)?,
+            Fate::Repeats(first) => Accepted::Duplicate {
+                id: match &accepted[first] {
+                    Accepted::New { .. } => batch[first].id.clone(),
+                    Accepted::Duplicate { id } => id.clone(),
+                },
+            },
+        });
+    }
+    Ok(accepted)
+}
+
 /// Where an envelope's answer comes from.
 #[derive(Clone, Copy)]
 enum Fate {
@@ -355,18 +385,13 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
     (order, repeats)
 }
 
-async fn write(
-    pool: &Pool,
-    now: Timestamp,
-    columns: Arrays<'_>,
-    posts: Posts<'_>,
-) -> Result<PgRow> {
+fn statement<'a>(now: Timestamp, columns: Arrays<'a>, posts: Posts<'a>) -> Query<'a> {
     if posts.is_empty() {
         let query = sqlx::query(
             "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
                 $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         );
-        return pool.fetch_one(columns.bind(query, now)).await;
+        return columns.bind(query, now);
     }
     let query = sqlx::query(
         "select o_seq, o_previous, o_duplicate, o_roster
@@ -374,7 +399,7 @@ async fn write(
             $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28,
             $29)",
     );
-    pool.fetch_one(posts.bind(columns.bind(query, now))).await
+    posts.bind(columns.bind(query, now))
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {

@@ -37,39 +37,7 @@ impl Envelopes for SqliteStore {
             return Ok(Vec::new());
         }
         let mut tx = self.begin().await?;
-        let mut known = known_keys(&mut tx, batch).await?;
-        let mut chains = Chains::read(&mut tx, now, batch.iter().map(|e| &e.mesh)).await?;
-        let multicasts = batch.iter().filter(|envelope| envelope.reach.is_many());
-        let mut positions = multicast_positions(&mut tx, multicasts.map(|e| &e.mesh)).await?;
-        let mut rows = Vec::with_capacity(batch.len());
-        let mut answers = Vec::with_capacity(batch.len());
-        for envelope in batch {
-            if let Some(key) = send_key(envelope) {
-                if let Some(id) = known.get(&key) {
-                    answers.push(Accepted::Duplicate { id: id.clone() });
-                    continue;
-                }
-                known.insert(key, envelope.id.clone());
-            }
-            let priority = envelope.priority.as_str();
-            let seq = chains.push_raw(
-                &envelope.mesh,
-                Some(&envelope.sender_member),
-                Some(&envelope.sender_name),
-                "message_sent",
-                message_sent_payload(&envelope.target_spec, priority),
-            );
-            let previous_multicast = if envelope.reach.is_many() {
-                positions.insert(&envelope.mesh, seq).unwrap_or_default()
-            } else {
-                0
-            };
-            rows.push((envelope, seq));
-            answers.push(Accepted::New { seq, previous_multicast, roster: 0, created_at: now });
-        }
-        chains.write(&mut tx).await?;
-        insert(&mut tx, now, &rows).await?;
-        posts::insert(&mut tx, now, batch, &mut answers).await?;
+        let answers = accept_in(&mut tx, now, batch).await?;
         tx.commit().await.map_err(refused)?;
         Ok(answers)
     }
@@ -133,6 +101,51 @@ impl Envelopes for SqliteStore {
         let of = |envelope| known.get(&send_key(envelope)?).cloned();
         Ok(batch.iter().map(of).collect())
     }
+}
+
+/// Takes envelopes inside of a transaction: queue row and audit row each.
+pub(in crate::store) async fn accept_in(
+    tx: &mut Tx,
+    now: Timestamp,
+    batch: &[NewEnvelope],
+) -> Result<Vec<Accepted>> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut known = known_keys(tx, batch).await?;
+    let mut chains = Chains::read(tx, now, batch.iter().map(|e| &e.mesh)).await?;
+    let multicasts = batch.iter().filter(|envelope| envelope.reach.is_many());
+    let mut positions = multicast_positions(tx, multicasts.map(|e| &e.mesh)).await?;
+    let mut rows = Vec::with_capacity(batch.len());
+    let mut answers = Vec::with_capacity(batch.len());
+    for envelope in batch {
+        if let Some(key) = send_key(envelope) {
+            if let Some(id) = known.get(&key) {
+                answers.push(Accepted::Duplicate { id: id.clone() });
+                continue;
+            }
+            known.insert(key, envelope.id.clone());
+        }
+        let priority = envelope.priority.as_str();
+        let seq = chains.push_raw(
+            &envelope.mesh,
+            Some(&envelope.sender_member),
+            Some(&envelope.sender_name),
+            "message_sent",
+            message_sent_payload(&envelope.target_spec, priority),
+        );
+        let previous_multicast = if envelope.reach.is_many() {
+            positions.insert(&envelope.mesh, seq).unwrap_or_default()
+        } else {
+            0
+        };
+        rows.push((envelope, seq));
+        answers.push(Accepted::New { seq, previous_multicast, roster: 0, created_at: now });
+    }
+    chains.write(tx).await?;
+    insert(tx, now, &rows).await?;
+    posts::insert(tx, now, batch, &mut answers).await?;
+    Ok(answers)
 }
 
 /// For each mesh that has one, the seq of its last multicast that is kept.

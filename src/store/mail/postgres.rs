@@ -109,13 +109,13 @@ impl Mail for PostgresStore {
                 returning q.id, q.seq, q.sender_member_id, q.sender_name,
                     q.sender_session_pubkey, q.target_spec, q.priority, q.nonce,
                     q.ciphertext, q.created_at, q.client_message_id,
-                    q.request_fingerprint, q.reply_to_id
+                    q.request_fingerprint, q.reply_to_id, q.subtype, q.late
              )
              select t.id, t.seq, t.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(t.sender_name, m.display_name) as sender_name,
                 t.sender_session_pubkey, t.target_spec, t.priority::text as priority,
                 t.nonce, t.ciphertext, t.created_at, t.client_message_id,
-                t.request_fingerprint, t.reply_to_id
+                t.request_fingerprint, t.reply_to_id, t.subtype, t.late
              from taken t join mesh.member m on m.id = t.sender_member_id
              order by t.seq nulls first, t.created_at, t.id",
         )
@@ -158,7 +158,7 @@ impl Mail for PostgresStore {
                 coalesce(q.sender_name, m.display_name) as sender_name,
                 q.sender_session_pubkey, q.target_spec, q.priority::text as priority,
                 q.nonce, q.ciphertext, q.created_at, q.client_message_id,
-                q.request_fingerprint, q.reply_to_id
+                q.request_fingerprint, q.reply_to_id, q.subtype, q.late
              from mesh.message_queue q join mesh.member m on m.id = q.sender_member_id
              where q.mesh_id = $1 and q.multicast and q.seq > $2
              order by q.seq limit $3",

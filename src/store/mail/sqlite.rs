@@ -63,7 +63,7 @@ impl Mail for SqliteStore {
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
-                q.client_message_id, q.request_fingerprint, q.reply_to_id
+                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late
              from (
                 select id, seq, created_at from message_queue
                 where mesh_id = ?1 and target_spec = ?2 and delivered_at is null
@@ -127,7 +127,7 @@ impl Mail for SqliteStore {
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
-                q.client_message_id, q.request_fingerprint, q.reply_to_id
+                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late
              from message_queue q
              cross join member m on m.id = q.sender_member_id
              where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2

@@ -49,9 +49,16 @@ const MIGRATIONS: &[Migration] = migrations! {
     8 "presence_session_id" in "0008_presence_session_id": "1_index";
     9 "state" in "0009_state": "1_usage", "2_state";
     10 "streams" in "0010_streams": "1_streams";
+    11 "mcp_servers" in "0011_mcp_servers": "1_servers";
     12 "accounts" in "0012_accounts": "1_accounts";
+    13 "memory" in "0013_memory": "1_counting", "2_memory";
+    14 "contexts" in "0014_contexts": "1_context";
+    15 "tasks" in "0015_tasks": "1_tasks";
+    16 "schedules" in "0016_schedules": "1_schedules";
     17 "topics" in "0017_topics": "1_tables", "2_accept", "3_adopt";
     18 "api_keys" in "0018_api_keys": "1_api_keys";
+    19 "skills" in "0019_skills": "1_skill";
+    20 "webhooks" in "0020_webhooks": "1_webhooks";
     21 "vault" in "0021_vault": "1_vault";
 };
 

@@ -30,9 +30,16 @@ const SCRIPTS: &[Script] = scripts! {
     8 "presence_session_id" in "0008_presence_session_id";
     9 "state" in "0009_state";
     10 "streams" in "0010_streams";
+    11 "mcp_servers" in "0011_mcp_servers";
     12 "accounts" in "0012_accounts";
+    13 "memory" in "0013_memory";
+    14 "contexts" in "0014_contexts";
+    15 "tasks" in "0015_tasks";
+    16 "schedules" in "0016_schedules";
     17 "topics" in "0017_topics";
     18 "api_keys" in "0018_api_keys";
+    19 "skills" in "0019_skills";
+    20 "webhooks" in "0020_webhooks";
     21 "vault" in "0021_vault";
 };
 

@@ -29,6 +29,7 @@ fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
             client_message_id: None,
             request_fingerprint: None,
             reply_to_id: None,
+            scheduled: None,
         },
         reach: Reach::Direct { claim: None::<(PresenceId, Timestamp)> },
     }

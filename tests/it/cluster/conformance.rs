@@ -28,8 +28,8 @@ use claudemesh_broker::cluster::{
     Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef, Release,
 };
 use claudemesh_broker::id::{MeshId, NodeId, PresenceId};
-use claudemesh_broker::protocol::{Status, StatusSource};
-use claudemesh_broker::record::PresenceRecord;
+use claudemesh_broker::protocol::{McpTool, Status, StatusSource};
+use claudemesh_broker::record::{McpServer, PresenceRecord};
 
 use super::session;
 use crate::harness::redis::{PrivateRedis, test_key};
@@ -214,6 +214,8 @@ conformance!(
     sim_clock::a_clock_stands_once_the_last_presence_has_ended,
     sim_clock::a_clock_that_was_lost_goes_on_from_what_a_node_knows,
     views::nodes_are_known_for_as_long_as_they_say,
+    views::nodes_are_heard_for_as_long_as_their_word_holds,
+    extras::what_a_presence_hosts_outlives_its_socket,
     views::a_lease_is_shown_as_it_stands,
     }
 );

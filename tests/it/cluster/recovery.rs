@@ -77,6 +77,7 @@ impl Scene {
                 client_message_id: Some(id::generate()),
                 request_fingerprint: None,
                 reply_to_id: None,
+                scheduled: None,
             },
             reach,
         };

@@ -121,6 +121,7 @@ async fn commits(cluster: &Cluster, from: &Member, topic: &TopicId) -> NewEnvelo
             client_message_id: Some(id::generate()),
             request_fingerprint: None,
             reply_to_id: None,
+            scheduled: None,
         },
         reach: Reach::Topic(Box::new(Post {
             topic: topic.clone(),

@@ -147,6 +147,19 @@ macro_rules! conformance {
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique
 
+                memories::a_memory_is_found_by_the_words_of_its_text_and_its_tags
+                memories::any_query_is_words
+                memories::the_best_memory_comes_first_and_of_equal_ones_the_newest
+                memories::what_is_forgotten_is_found_no_more
+
+                skills::a_skill_is_kept_whole_and_under_one_name
+                skills::skills_are_listed_by_name_and_found_by_any_part
+                skills::a_skill_is_removed_by_whom_it_belongs_to
+
+                contexts::a_member_has_one_context_that_is_kept_whole
+                contexts::contexts_are_found_by_a_part_of_the_summary_or_a_whole_tag
+                contexts::contexts_are_listed_with_the_newest_first_and_each_once
+                contexts::a_node_that_missed_contexts_reads_what_changed
                 accounts::an_account_is_found_by_its_key_until_it_is_revoked
                 accounts::another_programs_account_is_made_once_and_stays_revoked
                 accounts::a_token_is_good_until_it_or_its_account_is_revoked
@@ -181,6 +194,26 @@ macro_rules! conformance {
                 topics::a_history_is_read_page_by_page
                 topics::a_roster_has_a_version_that_grows_with_every_change
                 topics::old_posts_are_deleted_with_their_history
+                mcp_servers::a_server_is_kept_whole_and_forgotten
+                mcp_servers::servers_are_listed_by_name_from_anywhere
+                mcp_servers::servers_are_counted_and_bounded
+
+                schedules::what_is_due_is_accepted_and_gone_in_one_transaction
+                schedules::of_those_who_fire_at_once_one_sends
+                schedules::one_that_repeats_moves_on_and_one_that_is_put_off_stays
+                schedules::what_cannot_be_sent_is_dropped_with_an_audit_row
+                schedules::only_who_scheduled_it_takes_it_back
+                schedules::what_is_cancelled_while_it_is_sent_is_one_of_both
+                schedules::a_mesh_schedules_no_more_than_it_may
+
+                tasks::a_task_goes_from_open_to_done
+                tasks::of_simultaneous_claims_one_is_done
+                tasks::a_claim_that_ran_out_is_open_as_read_and_as_claimed
+                tasks::that_a_claim_ran_out_is_noted_once
+                tasks::tasks_are_listed_newest_first_in_pages
+                tasks::what_became_of_tasks_is_read_after_a_gap
+                tasks::in_a_full_mesh_what_is_done_makes_room
+                tasks::what_was_done_long_ago_is_forgotten
                 vault::a_vault_is_its_members_only
                 vault::a_later_vault_entry_stands_in_place_of_an_earlier_one
                 vault::a_change_of_a_vault_has_one_audit_row
@@ -212,6 +245,15 @@ macro_rules! conformance {
                 states::who_missed_changes_reads_the_last_of_each
                 states::a_mesh_keeps_no_more_than_it_may
                 states::a_batch_may_hold_any_text
+
+                webhooks::a_webhook_is_listed_until_it_is_deleted
+                webhooks::a_secret_leads_to_its_webhook_while_its_maker_is_a_member
+                webhooks::a_call_is_taken_once_by_its_key
+                webhooks::who_comes_and_goes_is_told_in_its_order_to_who_asked
+                webhooks::an_event_that_fails_waits_and_is_given_up_in_the_end
+                webhooks::what_has_no_row_is_noted_once_while_it_waits
+                webhooks::a_webhook_keeps_a_thousand_events_and_counts_the_others
+                webhooks::a_message_that_expires_is_told
             );
         }
     };
@@ -244,7 +286,7 @@ async fn postgres_store() -> (Stores, ()) {
 
 /// As [`conformance`], for properties that need another program beside the store.
 macro_rules! beside_another_program {
-    ($($property:ident)*) => {
+    ($($group:ident :: $property:ident)*) => {
         mod beside_another_program {
             $(
                 mod $property {
@@ -253,7 +295,7 @@ macro_rules! beside_another_program {
                         let (store, folder) = super::super::sqlite_store().await;
                         let other =
                             crate::store::other::Other::Sqlite(folder.path().join("broker.db"));
-                        crate::store::other::$property(store, other).await;
+                        crate::store::$group::$property(store, other).await;
                     }
 
                     #[tokio::test]
@@ -264,7 +306,7 @@ macro_rules! beside_another_program {
                                 .await;
                         let store = crate::harness::postgres::store(&url);
                         let other = crate::store::other::Other::Postgres(url);
-                        crate::store::other::$property(store, other).await;
+                        crate::store::$group::$property(store, other).await;
                     }
                 }
             )*
@@ -273,6 +315,8 @@ macro_rules! beside_another_program {
 }
 
 beside_another_program!(
-    odd_grants_keep_no_mesh_from_being_served
-    odd_descriptions_count_as_not_given
+    other::odd_grants_keep_no_mesh_from_being_served
+    other::odd_descriptions_count_as_not_given
+    memories::a_full_mesh_remembers_no_more
+    skills::a_full_mesh_takes_no_more_skills
 );

@@ -28,7 +28,7 @@ impl Fixture {
         }
     }
 
-    fn ending(&self, presence: &PresenceId, peer: &Peer) -> EndPresence {
+    pub(super) fn ending(&self, presence: &PresenceId, peer: &Peer) -> EndPresence {
         let left = AuditEntry {
             mesh: self.mesh.clone(),
             actor: Some(peer.id.clone()),

@@ -129,6 +129,7 @@ impl Fixture {
                 client_message_id: None,
                 request_fingerprint: None,
                 reply_to_id: None,
+                scheduled: None,
             },
             reach: Reach::Direct { claim: None },
         }

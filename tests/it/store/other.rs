@@ -1,6 +1,8 @@
 //! Rows as another program leaves them: what no store would write itself, both
 //! read alike.
 
+use claudemesh_broker::id::MeshId;
+use claudemesh_broker::limits;
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Admission, Stores};
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
@@ -18,6 +20,16 @@ pub(crate) enum Other {
 }
 
 impl Other {
+    /// Has that mesh keep as many rows of each kind that it has as it may.
+    pub(crate) async fn fill(&self, mesh: &MeshId) {
+        let usage = match self {
+            Self::Sqlite(_) => "usage",
+            Self::Postgres(_) => "mesh.broker_usage",
+        };
+        let rows = limits::SHARED_ROWS_MAX;
+        self.run(&format!("update {usage} set rows = {rows} where mesh_id = '{mesh}'")).await;
+    }
+
     /// Runs a statement that both databases understand; `{schema}` is where the
     /// tables are.
     async fn run(&self, statement: &str) {

@@ -5,6 +5,7 @@ mod chain;
 mod changes;
 mod claim;
 mod faults;
+mod memories;
 mod migrate;
 mod scans;
 mod topics;

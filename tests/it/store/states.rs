@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use claudemesh_broker::record::{Shared, SharedChange};
+use claudemesh_broker::record::Shared;
 use claudemesh_broker::store::{Author, StateWrite, StateWritten, Stores};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -153,8 +153,9 @@ pub(crate) async fn who_missed_changes_reads_the_last_of_each(store: Stores) {
     let changes = since(place, 100).await;
     let shown: Vec<_> = changes
         .iter()
-        .map(|SharedChange { what: Shared::State { key, value, version, .. }, .. }| {
-            (key.as_str(), value.clone(), *version)
+        .filter_map(|change| {
+            let Shared::State { key, value, version, .. } = &change.what else { return None };
+            Some((key.as_str(), value.clone(), *version))
         })
         .collect();
     let expected =

@@ -26,6 +26,28 @@ pub(super) async fn the_directory_shows_what_was_written<S: Subject>() {
     second.leave_mesh(&mesh).await;
 }
 
+pub(super) async fn what_a_presence_hosts_outlives_its_socket<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let mesh = MeshId::generate();
+    let held = enter(&*first, &session(&mesh, "host")).await;
+    let hosted = McpServer {
+        name: "srv".to_owned(),
+        description: "ünïcode".to_owned(),
+        tools: vec![McpTool { name: "t".to_owned(), description: String::new() }],
+        persistent: true,
+        registered_at: Timestamp::from_ms(5),
+    };
+    let record = PresenceRecord { mcp_servers: vec![hosted], ..(*held.record).clone() };
+    assert!(first.write_record(&held.lease, &record).await.unwrap());
+    assert!(first.release(&held.lease, Release::Grace).await.unwrap());
+    let listed = second.directory(&mesh).await.unwrap().remove(0);
+    assert_eq!((listed.online, &listed.mcp_servers), (false, &record.mcp_servers));
+    // Its session comes back on another node, and says nothing of what it hosts.
+    let (_, back) = reattach(&*second, &session(&mesh, "host")).await;
+    assert_eq!(back.mcp_servers, record.mcp_servers);
+}
+
 pub(super) async fn a_digest_is_used_once<S: Subject>() {
     let subject = S::start(LONG).await;
     let mut tasks = tokio::task::JoinSet::new();

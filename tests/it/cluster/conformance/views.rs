@@ -42,6 +42,20 @@ pub(super) async fn nodes_are_known_for_as_long_as_they_say<S: Subject>() {
     assert_eq!(second.nodes().await.unwrap(), [], "it went silent");
 }
 
+pub(super) async fn nodes_are_heard_for_as_long_as_their_word_holds<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    assert!(first.nodes_heard().await.unwrap().is_empty(), "nobody has said anything");
+    first.announce_node(&node_record("a", 1), 60_000).await.unwrap();
+    for node in [&first, &second] {
+        let heard: Vec<_> = node.nodes_heard().await.unwrap().into_iter().collect();
+        assert_eq!(heard, [NodeId::from("a")]);
+    }
+    first.announce_node(&node_record("a", 2), 50).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    assert!(second.nodes_heard().await.unwrap().is_empty(), "it went silent");
+}
+
 fn only(leases: Vec<LeaseView>) -> LeaseView {
     assert_eq!(leases.len(), 1, "{leases:?}");
     leases.into_iter().next().unwrap()

@@ -38,9 +38,16 @@ async fn asking_what_is_pending_makes_nothing() {
         "0008_presence_session_id",
         "0009_state",
         "0010_streams",
+        "0011_mcp_servers",
         "0012_accounts",
+        "0013_memory",
+        "0014_contexts",
+        "0015_tasks",
+        "0016_schedules",
         "0017_topics",
         "0018_api_keys",
+        "0019_skills",
+        "0020_webhooks",
         "0021_vault",
     ];
     assert_eq!(pending, all);

@@ -1,0 +1,241 @@
+//! Messages whose time has come: sent in the names of the members that scheduled them.
+//!
+//! Every node tries; a message is sent by the one whose transaction takes it out of its
+//! row. What is decided here is what would be looked at if the member sent it now: who
+//! it is, whom it may write to, how much it may send, how much may wait. A task of its
+//! own that sleeps until something is due; [`jobs`](super) start it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::clock::{Timestamp, cron};
+use crate::delivery::policy::Target;
+use crate::delivery::{addressee, deliver};
+use crate::id::{MeshId, MessageId};
+use crate::limits;
+use crate::logging::milestone;
+use crate::metrics::PriorityLabel;
+use crate::presence;
+use crate::protocol::Priority;
+use crate::registry::Room;
+use crate::store::{
+    Due, Envelope, Fate, Fired, Firing, Holder, Marks, NewEnvelope, Reach, Result, Schedules,
+    StoredEnvelope, Stores,
+};
+
+/// Another node may have died that knew of one which is due earlier.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// Others have in hand what is due.
+const ELSEWHERE_PAUSE: Duration = Duration::from_millis(100);
+/// The store did not answer.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+/// A message is put off for so long where its member sends faster than it may.
+const RATE_PAUSE_MS: i64 = 5_000;
+/// The same where as much waits as may, or the disk is nearly full.
+const FULL_PAUSE_MS: i64 = 60_000;
+
+/// Sends what is due until the node stops.
+pub(super) async fn run(stores: &Stores, parts: &Arc<presence::Parts>) {
+    let life = &parts.life;
+    while !life.stopped.is_cancelled() {
+        let pause = match fire_due(stores, parts).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "scheduled messages wait for the store");
+                AWAY_PAUSE
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = life.scheduled.notified() => {}
+            () = life.stopped.cancelled() => return,
+        }
+    }
+}
+
+/// Sends what is due now; says when to look again.
+async fn fire_due(stores: &Stores, parts: &Arc<presence::Parts>) -> Result<Duration> {
+    let schedules = &*stores.schedules;
+    loop {
+        let now = Timestamp::now();
+        let due = schedules.due(now, limits::SCHEDULES_FIRED_AT_ONCE).await?;
+        if due.is_empty() {
+            return until_next(schedules).await;
+        }
+        let firings = decide(stores, parts, now, due).await?;
+        let fired = schedules.fire(now, &firings).await?;
+        let is_elsewhere = fired.iter().all(|fired| *fired == Fired::Elsewhere);
+        for (firing, fired) in firings.into_iter().zip(fired) {
+            sent(parts, now, firing, fired);
+        }
+        if is_elsewhere {
+            return Ok(ELSEWHERE_PAUSE);
+        }
+        if parts.life.stopped.is_cancelled() {
+            return Ok(Duration::ZERO);
+        }
+    }
+}
+
+async fn until_next(schedules: &dyn Schedules) -> Result<Duration> {
+    let Some(next) = schedules.next_due().await? else { return Ok(SLEEP_MAX) };
+    let wait_ms = next.ms_since(Timestamp::now()).max(0).unsigned_abs();
+    Ok(Duration::from_millis(wait_ms).min(SLEEP_MAX))
+}
+
+/// What is to be done with each.
+async fn decide(
+    stores: &Stores,
+    parts: &Arc<presence::Parts>,
+    now: Timestamp,
+    due: Vec<Due>,
+) -> Result<Vec<Firing>> {
+    let mut rooms: HashMap<MeshId, Option<Arc<Room>>> = HashMap::new();
+    let mut firings = Vec::with_capacity(due.len());
+    for due in due {
+        let room = rooms.entry(due.mesh.clone()).or_insert_with(|| parts.registry.room(&due.mesh));
+        let fate = fate(parts, room.as_deref(), now, &due).await?;
+        firings.push(Firing { due, fate });
+    }
+    hold_back(stores, parts, now, &mut firings).await?;
+    Ok(firings)
+}
+
+async fn fate(
+    parts: &Arc<presence::Parts>,
+    room: Option<&Room>,
+    now: Timestamp,
+    due: &Due,
+) -> Result<Fate> {
+    if due.is_revoked {
+        return Ok(Fate::Drop { reason: "revoked" });
+    }
+    if parts.life.disk_low.load(Ordering::Relaxed) {
+        return Ok(Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) });
+    }
+    let (delivery, to) = (&parts.delivery, &due.scheduled.to);
+    let next = next_of(now, due);
+    let may = addressee::may_send(delivery, room, &due.mesh, to, &due.member_key).await?;
+    if let Err((reason, _)) = may {
+        return Ok(next.map_or(Fate::Drop { reason }, |next| Fate::Skip { next }));
+    }
+    if !delivery.rates.may_send(&*delivery.cluster, &due.member).await {
+        return Ok(Fate::PutOff { until: now.plus_ms(RATE_PAUSE_MS) });
+    }
+    Ok(Fate::Send { envelope: Box::new(envelope(now, due)), next })
+}
+
+/// When it is sent again; one that missed some of its times goes on with the next.
+fn next_of(now: Timestamp, due: &Due) -> Option<Timestamp> {
+    let zone = cron::zone(due.scheduled.timezone.as_deref())?;
+    cron::Cron::parse(due.scheduled.cron.as_deref()?, zone)?.next_after(now)
+}
+
+fn envelope(now: Timestamp, due: &Due) -> NewEnvelope {
+    let scheduled = &due.scheduled;
+    let ciphertext = match scheduled.nonce {
+        Some(_) => scheduled.message.clone(),
+        None => STANDARD.encode(&scheduled.message),
+    };
+    let wanted = scheduled.deliver_at.max(scheduled.created_at);
+    let late = scheduled.cron.is_none() && now.ms_since(wanted) > limits::SCHEDULE_LATE_MS;
+    let subtype = scheduled.subtype.clone();
+    let reach = match Target::parse(&scheduled.to) {
+        Target::Key(_) => Reach::Direct { claim: None },
+        Target::Everyone | Target::Group(_) | Target::Topic(_) => Reach::Multicast,
+    };
+    NewEnvelope {
+        envelope: Envelope {
+            id: MessageId::generate(),
+            mesh: due.mesh.clone(),
+            sender_member: due.member.clone(),
+            sender_name: due.member_name.clone(),
+            sender_session_key: None,
+            target_spec: scheduled.to.clone(),
+            priority: Priority::Now,
+            nonce: scheduled.nonce.clone().unwrap_or_default(),
+            ciphertext,
+            client_message_id: None,
+            request_fingerprint: None,
+            reply_to_id: None,
+            scheduled: Some(Marks { subtype, late }),
+        },
+        reach,
+    }
+}
+
+/// Puts off what is for somebody, or from somebody, for or from whom as much waits as may.
+async fn hold_back(
+    stores: &Stores,
+    parts: &presence::Parts,
+    now: Timestamp,
+    firings: &mut [Firing],
+) -> Result<()> {
+    let quotas = &parts.delivery.config.quotas;
+    let mut asked = Vec::new();
+    for (at, firing) in firings.iter().enumerate() {
+        let Fate::Send { envelope, .. } = &firing.fate else { continue };
+        if envelope.reach == Reach::Multicast {
+            continue;
+        }
+        let (mesh, member) = (envelope.mesh.clone(), envelope.sender_member.clone());
+        let target = envelope.target_spec.clone();
+        let mailbox = Holder::Mailbox { mesh: mesh.clone(), target };
+        let messages = quotas.mailbox_messages_max;
+        asked.push((at, mailbox, messages, quotas.mailbox_bytes_max));
+        let sender = Holder::Sender { mesh: mesh.clone(), member };
+        asked.push((at, sender, 0, quotas.sender_bytes_max));
+        asked.push((at, Holder::Mesh { mesh }, 0, quotas.mesh_bytes_max));
+    }
+    // A bound of 0 is none.
+    asked.retain(|(_, _, messages, bytes)| *messages > 0 || *bytes > 0);
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let endless = |max: u64| if max == 0 { u64::MAX } else { max };
+    let holders: Vec<(Holder, u64)> = asked
+        .iter()
+        .map(|(_, holder, messages, bytes)| {
+            let rows = endless(*bytes).div_ceil(limits::WAITING_BYTES_MIN);
+            (holder.clone(), endless(*messages).min(rows))
+        })
+        .collect();
+    let loads = stores.envelopes.waiting_load(&holders).await?;
+    for ((at, _, messages, bytes), load) in asked.into_iter().zip(loads) {
+        if load.messages >= endless(messages) || load.bytes >= endless(bytes) {
+            firings[at].fate = Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) };
+        }
+    }
+    Ok(())
+}
+
+/// What follows from one that is on disk.
+fn sent(parts: &Arc<presence::Parts>, now: Timestamp, Firing { due, fate }: Firing, fired: Fired) {
+    let (Fate::Send { envelope, .. }, Fired::Sent { seq, previous_multicast }) = (fate, fired)
+    else {
+        return;
+    };
+    let room = parts.registry.room(&due.mesh);
+    let priority = envelope.priority.as_str();
+    parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+    if let Some(room) = &room {
+        room.note_accepted();
+    }
+    tracing::debug!(
+        name: milestone::ACCEPTED,
+        message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+        created_at = now.as_ms(),
+        "message accepted"
+    );
+    let (envelope, sender_key) = (envelope.envelope, due.member_key);
+    let stored = StoredEnvelope { envelope, seq, sender_key, created_at: now };
+    deliver::deliver_later(&parts.delivery, room.as_ref(), stored, previous_multicast);
+}
+
+#[cfg(test)]
+mod tests;
