@@ -29,7 +29,7 @@ alter table message_queue add column late integer;
 
 create trigger scheduled_message_usage_insert after insert on scheduled_message begin
     insert into usage (mesh_id, kind, rows, bytes)
-    values (new.mesh_id, 'schedule', 1, octet_length(new."to") + octet_length(new.message)
+    values (new.mesh_id, 'scheduled_message', 1, octet_length(new."to") + octet_length(new.message)
         + coalesce(octet_length(new.nonce), 0) + coalesce(octet_length(new.cron), 0))
     on conflict (mesh_id, kind) do update
     set rows = rows + excluded.rows, bytes = bytes + excluded.bytes;
@@ -39,5 +39,5 @@ create trigger scheduled_message_usage_delete after delete on scheduled_message 
     update usage
     set rows = rows - 1, bytes = bytes - octet_length(old."to") - octet_length(old.message)
         - coalesce(octet_length(old.nonce), 0) - coalesce(octet_length(old.cron), 0)
-    where mesh_id = old.mesh_id and kind = 'schedule';
+    where mesh_id = old.mesh_id and kind = 'scheduled_message';
 end;

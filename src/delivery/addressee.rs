@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::policy::{self, Capability, Target};
-use super::send::{NO_GRANT, NO_PEER};
+use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use crate::clock::Timestamp;
 use crate::delivery::Parts;
 use crate::id::{Key, MeshId};

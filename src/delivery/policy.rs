@@ -6,6 +6,11 @@ use crate::record::PresenceRecord;
 use crate::registry::Candidate;
 use crate::store::Member;
 
+/// Clients match on these words.
+pub(super) const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
+                       without another session)";
+pub(super) const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
+
 /// Whom a `targetSpec` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::addressee;
 use super::deliver::{self, Recipient, Sent};
-use super::policy::{self, Capability, Target};
+use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
@@ -27,10 +27,6 @@ use crate::store::{
 };
 use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
 
-/// Clients match on these words.
-pub(super) const NO_PEER: &str = "no connected peer for target (not online, or targetSpec is your own key \
-                       without another session)";
-pub(super) const NO_GRANT: &str = "blocked by recipient grants (sender lacks dm capability)";
 /// Free of the words that daemons take for a permanent failure.
 const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
 const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";

@@ -46,7 +46,7 @@ impl Kind {
             Self::Webhook => "webhook",
             Self::McpServer => "mcp_server",
             Self::Task => "task",
-            Self::Schedule => "schedule",
+            Self::Schedule => "scheduled_message",
             Self::Memory => "memory",
             Self::Skill => "skill",
             Self::Context => "context",

@@ -19,6 +19,6 @@ on mesh.scheduled_message (mesh_id, member_id, created_at, id) where due_at is n
 alter table mesh.message_queue add column if not exists subtype text;
 alter table mesh.message_queue add column if not exists late boolean;
 
-select mesh.broker_count_v1('scheduled_message', 'schedule', 'octet_length(r."to")
+select mesh.broker_count_v1('scheduled_message', 'scheduled_message', 'octet_length(r."to")
   + octet_length(r.message) + coalesce(octet_length(r.nonce), 0)
   + coalesce(octet_length(r.cron), 0)');

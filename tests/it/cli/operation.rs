@@ -236,7 +236,8 @@ async fn tamper(folder: &Path, id: i64) {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("broker.db"));
     let mut file = sqlx::SqliteConnection::connect_with(&options).await.expect("the file");
     let triggers: Vec<String> = sqlx::query_scalar(
-        "select name from sqlite_schema where type = 'trigger' and tbl_name = 'audit_log'",
+        "select name from sqlite_schema
+         where type = 'trigger' and sql like '%update on audit_log%'",
     )
     .fetch_all(&mut file)
     .await
