@@ -22,6 +22,7 @@ mod operation;
 mod shared;
 mod streams;
 mod top;
+mod topics;
 mod walkthrough;
 
 impl Place {

@@ -50,11 +50,12 @@ impl WhoArgs {
 }
 
 /// The broker's code for scripts, where they may go by it.
-fn explain(error: ClientError) -> anyhow::Error {
+pub(super) fn explain(error: ClientError) -> anyhow::Error {
     let code = match error.code() {
         Some("conflict") => "conflict",
         Some("forbidden") => "forbidden",
         Some("invalid_argument") => "invalid_argument",
+        Some("topic_not_found") => "topic_not_found",
         Some("quota") => "quota",
         _ => return error.into(),
     };
