@@ -27,19 +27,19 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{any, get, post};
 use serde::Serialize;
 
 use self::refused::Refused;
-use super::HttpState;
+use super::{HttpState, Table, routed};
 use crate::id::MeshId;
 use crate::record::PresenceRecord;
 
 /// Where the API begins.
-const PREFIX: &str = "/api/v1";
+pub(super) const PREFIX: &str = "/api/v1";
 
-/// Every route below [`PREFIX`]: its method in lower case, its path, what serves it.
-fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)> {
+/// Every route below [`PREFIX`].
+pub(super) fn table() -> Table {
     vec![
         ("get", "/members", get(people::members)),
         ("get", "/peers", get(people::peers)),
@@ -52,10 +52,8 @@ fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)> {
 }
 
 pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
-    let known = table().into_iter().fold(Router::new(), |router, (_, path, handler)| {
-        router.route(&format!("{PREFIX}{path}"), handler)
-    });
-    known
+    Router::new()
+        .nest(PREFIX, routed(table()))
         .method_not_allowed_fallback(no_such_route)
         .route(PREFIX, any(no_such_route))
         .route(&format!("{PREFIX}/{{*rest}}"), any(no_such_route))
