@@ -37,7 +37,9 @@ use crate::rates::Rates;
 use crate::registry::RoomGuard;
 use crate::session::Session;
 use crate::session::outbox::Outbox;
-use crate::store::{Admission, AdmittedMember, Invites, Mail, Members, PeerState, Presences};
+use crate::store::{
+    Admission, AdmittedMember, Invites, Mail, Members, PeerState, Presences, TopicMail,
+};
 use crate::writers::confirmations::Confirmations;
 
 pub(crate) struct Parts {
@@ -47,6 +49,8 @@ pub(crate) struct Parts {
     pub members: Arc<dyn Members>,
     pub invites: Arc<dyn Invites>,
     pub mail: Arc<dyn Mail>,
+    /// What members missed in their topics.
+    pub topics: Arc<dyn TopicMail>,
     pub presences: Arc<dyn Presences>,
     /// What peers are told, and through it delivery, the registry and the cluster.
     pub presence: Arc<presence::Parts>,

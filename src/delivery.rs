@@ -8,6 +8,8 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
+//! - `posts`: what is sent to topics, and to whom that goes
+//! - `mentions`: whom a post mentions; pure
 //! - [`addressee`]: whom a key leads to, and who may write to them
 //! - `audience`: who a multicast is for
 //! - `push`: what a peer receives; pure
@@ -17,7 +19,9 @@ pub(crate) mod addressee;
 mod audience;
 pub mod deliver;
 pub mod drain;
+mod mentions;
 pub mod policy;
+pub(crate) mod posts;
 mod push;
 pub mod send;
 #[cfg(test)]
@@ -32,7 +36,7 @@ use crate::config::MessageConfig;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
-use crate::store::{Mail, Members};
+use crate::store::{Mail, Members, TopicMail};
 use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::CommitQueue;
 
@@ -44,6 +48,8 @@ pub struct Parts {
     pub members: Arc<dyn Members>,
     /// Who has what to read.
     pub mail: Arc<dyn Mail>,
+    /// Topics and their posts.
+    pub topics: Arc<dyn TopicMail>,
     /// The way to the other nodes.
     pub cluster: Arc<dyn Cluster>,
     /// The way to the disk.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::canonical_json;
 use crate::auth::push_string;
-use crate::id::{Key, MessageId};
+use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
 use crate::protocol::{ApiCapability, Ask as _, Group, Priority, VaultSet};
@@ -100,6 +100,30 @@ pub enum AuditEvent {
     StateRemoved {
         /// Its key.
         key: String,
+    },
+    /// A topic was made.
+    TopicCreated {
+        /// The topic.
+        topic: TopicId,
+        /// Its name, if everybody may see it.
+        name: Option<String>,
+    },
+    /// A member joined a topic.
+    TopicJoined {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member left a topic.
+    TopicLeft {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member may join a topic that is not public.
+    TopicInvited {
+        /// The topic.
+        topic: TopicId,
+        /// Who is invited.
+        member: MemberId,
     },
     /// A webhook was made.
     WebhookCreated {
@@ -243,6 +267,10 @@ impl AuditEvent {
             Self::StateSet { .. } => "state_set",
             Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
+            Self::TopicCreated { .. } => "topic_created",
+            Self::TopicJoined { .. } => "topic_joined",
+            Self::TopicLeft { .. } => "topic_left",
+            Self::TopicInvited { .. } => "topic_invited",
             Self::WebhookCreated { .. } => "webhook_created",
             Self::WebhookDeleted { .. } => "webhook_deleted",
             Self::WebhookReceived { .. } => "webhook_received",
@@ -311,6 +339,13 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::TopicCreated { topic, name: Some(name) } => {
+                json!({"name": name, "topicId": topic})
+            }
+            Self::TopicCreated { topic, name: None }
+            | Self::TopicJoined { topic }
+            | Self::TopicLeft { topic } => json!({"topicId": topic}),
+            Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
             Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
                 json!({"serverName": server_name})
             }

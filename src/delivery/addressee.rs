@@ -76,7 +76,12 @@ pub(crate) async fn may_send(
 ) -> Result<std::result::Result<(), Unsendable>> {
     let key = match Target::parse(target) {
         Target::Everyone | Target::Group(_) => return Ok(Ok(())),
-        Target::Topic(_) => return Ok(Err(("topic", "this broker has no topics"))),
+        Target::Topic(_) => {
+            return Ok(Err((
+                "topic",
+                "invalid target: what is sent to a topic cannot be scheduled",
+            )));
+        }
         Target::Key(key) => key,
     };
     let candidates = room.map(|room| room.addressed_by(key)).unwrap_or_default();

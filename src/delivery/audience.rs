@@ -17,19 +17,21 @@ pub(crate) fn includes(room: &Room, target: Target<'_>, record: &PresenceRecord,
     is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
 }
 
-/// Whether the recipient's grants let this sender's multicasts through.
+/// Whether the recipient's grants let this sender's multicasts through: by `broadcast`, or
+/// for posts by `dm`.
 #[must_use]
 pub(crate) fn is_granted(
     parts: &Parts,
     room: &Room,
     recipient: &MemberId,
     sender: &MulticastSender,
+    capability: Capability,
 ) -> bool {
     let Some(member) = room.member(recipient) else { return false };
     let session_key = sender.session_key.as_ref();
-    let granted = policy::grants(&member, &sender.member_key, session_key, Capability::Broadcast);
+    let granted = policy::grants(&member, &sender.member_key, session_key, capability);
     if !granted {
-        count_dropped(parts, Capability::Broadcast);
+        count_dropped(parts, capability);
     }
     granted
 }

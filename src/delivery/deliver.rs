@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::policy::{self, Target};
-use super::{Parts, audience, drain, push};
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
+use super::policy::{self, Capability, Target};
+use super::{Parts, audience, drain, posts, push};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::protocol::WebhookEvent;
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
-use crate::store::StoredEnvelope;
+use crate::store::{Post, StoredEnvelope, TopicPost};
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
@@ -224,12 +224,7 @@ fn multicast(
     previous: i64,
     resumed: bool,
 ) {
-    let multicast = Box::new(multicast_of(envelope, previous, resumed));
-    let message = BusMessage::Multicast(multicast);
-    parts.cluster.publish(room.mesh(), &message);
-    if let BusMessage::Multicast(multicast) = message {
-        multicast_arrives(parts, room, *multicast);
-    }
+    tell_all(parts, room, multicast_of(envelope, previous, resumed));
 }
 
 fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
@@ -237,15 +232,47 @@ fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multi
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
     };
-    let sender = MulticastSender {
+    let (sender, seq) = (sender_of(&envelope), envelope.seq);
+    let delivery = BusDelivery { seq, push: Box::new(push::multicast(envelope)), resumed };
+    Multicast { group, topic: None, sender, previous, delivery }
+}
+
+/// Delivers a post that was just accepted, under that version of its topic's roster.
+pub(crate) fn post(
+    parts: &Arc<Parts>,
+    sent: &Sent,
+    envelope: StoredEnvelope,
+    post: Post,
+    roster: i64,
+    previous: i64,
+) {
+    let begun = Instant::now();
+    let resumed = sent.sender.is_first_since_resumed(None);
+    let (sender, seq) = (sender_of(&envelope), envelope.seq);
+    let Post { topic: id, name: topic, body_version, .. } = post;
+    let push = Box::new(push::post(TopicPost { envelope, topic, body_version }));
+    let delivery = BusDelivery { seq, push, resumed };
+    let group = Some(format!("#{id}"));
+    let topic = Some(TopicNote { id, roster });
+    tell_all(parts, &sent.room, Multicast { group, topic, sender, previous, delivery });
+    parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
+}
+
+fn sender_of(envelope: &StoredEnvelope) -> MulticastSender {
+    MulticastSender {
         member: envelope.sender_member.clone(),
         member_key: envelope.sender_key.clone(),
         session_key: envelope.sender_session_key.clone(),
-    };
-    let seq = envelope.seq;
-    let push = Box::new(push::multicast(envelope));
-    let delivery = BusDelivery { seq, push, resumed };
-    Multicast { group, sender, previous, delivery }
+    }
+}
+
+/// To the other nodes, and to the sessions here.
+fn tell_all(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
+    let message = BusMessage::Multicast(Box::new(multicast));
+    parts.cluster.publish(room.mesh(), &message);
+    if let BusMessage::Multicast(multicast) = message {
+        multicast_arrives(parts, room, *multicast);
+    }
 }
 
 /// How long an early multicast waits for the one before it, which another
@@ -279,10 +306,14 @@ pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast:
 
 /// To every session here that a multicast is for. Encoded once per codec.
 fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
-    let Multicast { group, sender, delivery: BusDelivery { seq, push, resumed }, .. } = multicast;
+    let Multicast { group, topic, sender, delivery, .. } = multicast;
+    let BusDelivery { seq, push, resumed } = delivery;
     if resumed {
         // It waits behind their gates.
         drain::request_all(parts, room);
+    }
+    if let Some(topic) = topic {
+        return posts::fan_out(parts, room, topic, &sender, seq, *push);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = push::delivery(*push, Route::Multicast(seq));
@@ -292,7 +323,7 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         }
         let wanted = record.member != sender.member
             && audience::includes(room, target, &record, seq)
-            && audience::is_granted(parts, room, &record.member, &sender);
+            && audience::is_granted(parts, room, &record.member, &sender, Capability::Broadcast);
         if wanted {
             session.offer(&delivery);
         } else {

@@ -223,7 +223,7 @@ fn published_multicast(seq: i64, previous: i64, id: &str) -> Multicast {
         session_key: None,
     };
     let delivery = BusDelivery { seq, push, resumed: false };
-    Multicast { group: None, sender, previous, delivery }
+    Multicast { group: None, topic: None, sender, previous, delivery }
 }
 
 #[tokio::test]
