@@ -8,14 +8,18 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
-//! - `posts`: what is sent to topics, and to whom that goes
-//! - `mentions`: whom a post mentions; pure
+//! - `posts`: who may write to a topic, and whom that mentions
+//! - `mentions`: names in a post; pure
+//! - `rosters`: who is in a topic, read when that changes
+//! - `adopt`: posts that other programs wrote
 //! - [`addressee`]: whom a key leads to, and who may write to them
 //! - `audience`: who a multicast is for
 //! - `push`: what a peer receives; pure
+//! - `refusal`: why a send is not taken
 //! - [`policy`]: targets, grants and holds; pure
 
 pub(crate) mod addressee;
+pub(crate) mod adopt;
 mod audience;
 pub mod deliver;
 pub mod drain;
@@ -23,6 +27,8 @@ mod mentions;
 pub mod policy;
 pub(crate) mod posts;
 mod push;
+pub(crate) mod refusal;
+pub(crate) mod rosters;
 pub mod send;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -10,14 +10,17 @@ mod between_peers;
 mod relations;
 mod shared;
 mod tasks;
+mod texts;
+mod topics;
 mod webhooks;
 
 pub use self::accounts::*;
 pub use self::api::*;
 pub use self::shared::*;
-pub use self::webhooks::*;
-
 pub use self::tasks::*;
+pub use self::texts::*;
+pub use self::topics::*;
+pub use self::webhooks::*;
 pub use between_peers::*;
 
 /// A day.
@@ -130,41 +133,6 @@ pub const PINGS_PER_SECOND_MAX: u32 = 10;
 /// One frame that does not fit closes with 1011 `answer_too_large`; the largest
 /// push and the largest answer do fit.
 pub const SOCKET_WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-// ---- Topics ----------------------------------------------------------------
-
-/// Topics of a mesh whose rosters a node keeps in memory. More: it forgets them all and
-/// reads those that it needs again.
-pub const ROSTERS_MAX: usize = 1024;
-
-/// What a topic is about, in bytes. Longer: refused as `invalid_argument`.
-pub const TOPIC_DESCRIPTION_BYTES_MAX: usize = 4096;
-
-/// A sealed topic key, in base64. Longer: refused as `invalid_argument`.
-pub const SEAL_BYTES_MAX: usize = 4096;
-
-/// Members for whom a key that is made here is sealed at once, beside its topic's maker.
-/// More: a member that has it seals it for them.
-pub const TOPIC_SEALS_MAX: usize = 1000;
-
-/// Posts of one `topic_history` that names no limit.
-pub const HISTORY_POSTS: i64 = 50;
-
-/// Posts of one `topic_history`. More are asked for: so many come.
-pub const HISTORY_POSTS_MAX: i64 = 200;
-
-/// Names that one post may mention. More: the first count.
-pub const MENTIONS_MAX: usize = 16;
-
-/// Members that one post's mentions may reach, since names are not unique. More: so many.
-pub const MENTIONED_MEMBERS_MAX: usize = 32;
-
-/// Bytes of a name that is mentioned. A longer one mentions nobody.
-pub const MENTION_BYTES_MAX: usize = 64;
-
-/// Posts of other programs that are given their place at once. More: the next ones follow
-/// at the next look.
-pub const ADOPTED_POSTS_MAX: u32 = 200;
 
 // ---- Outbox ----------------------------------------------------------------
 
@@ -341,67 +309,6 @@ pub const JOIN_REPEAT_MS: i64 = DAY_MS;
 /// How long a session key can be sent to after it was last seen. Later: it is
 /// unknown.
 pub const SESSION_KEY_MEMORY_MS: i64 = 7 * DAY_MS;
-
-// ---- Text of peers ---------------------------------------------------------
-
-/// `client_message_id`. Longer: the send is refused.
-pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 128;
-
-/// `_reqId`. Longer: the request counts as one without.
-pub const REQ_ID_BYTES_MAX: usize = 128;
-
-/// `targetSpec`. Longer: the send is refused.
-pub const TARGET_SPEC_BYTES_MAX: usize = 256;
-
-/// A group's name. Longer: refused as `invalid_argument`; dropped from a hello.
-pub const GROUP_NAME_BYTES_MAX: usize = 128;
-
-/// Groups of one presence. More: refused as `invalid_argument`; dropped from a
-/// hello.
-pub const GROUPS_PER_PRESENCE_MAX: usize = 64;
-
-// What a presence says of itself is in everybody's `list_peers`, so it is counted
-// as it is encoded: as JSON, where a control character takes six bytes.
-
-/// A display name, encoded. Longer: cut at a character's edge.
-pub const DISPLAY_NAME_BYTES_MAX: usize = 256;
-
-/// A summary, encoded. Longer: cut at a character's edge.
-pub const SUMMARY_BYTES_MAX: usize = 2048;
-
-/// A profile, encoded. Longer: refused as `invalid_argument`; one that was saved
-/// by another program is not restored.
-pub const PROFILE_BYTES_MAX: usize = 4096;
-
-/// A hello's folder, encoded. Longer: cut at a character's edge.
-pub const HELLO_CWD_BYTES_MAX: usize = 1024;
-
-/// Each of a hello's other texts, encoded: session id, host name, kind of peer,
-/// channel, model. Longer: cut at a character's edge.
-pub const HELLO_TEXT_BYTES_MAX: usize = 256;
-
-/// Those texts: how many there are.
-const HELLO_TEXTS: usize = 5;
-
-/// The groups of one presence, encoded. More: refused as `invalid_argument`;
-/// dropped from a hello.
-pub const GROUPS_BYTES_MAX: usize = 2048;
-
-/// What a presence's row is made of beside what its peer chooses: field names,
-/// keys, instants, words, counters.
-pub const RECORD_FIXED_BYTES_MAX: usize = 1024;
-
-/// A presence's row in `list_peers`, encoded, without its profile. Each part has
-/// its own bound; they add up to no more.
-pub const RECORD_BYTES_MAX: usize = 8 * 1024;
-
-/// The whole row. One that another program or an older node wrote may be larger:
-/// it is cut where it is listed.
-pub const PEER_ROW_BYTES_MAX: usize = RECORD_BYTES_MAX + PROFILE_BYTES_MAX;
-
-/// The groups that `peer_joined` and `peer_returned` name, encoded. More: the
-/// event says how many it leaves out.
-pub const EVENT_GROUPS_BYTES_MAX: usize = 1024;
 
 // ---- Identity --------------------------------------------------------------
 

@@ -3,6 +3,9 @@
 -- A post has two rows. The one in `message_queue`, a multicast without content, has
 -- its place in the mesh's order and its sender's own id; it goes with what was
 -- delivered. The one here is the topic's history.
+--
+-- A member goes only with its mesh, and that takes its topics along: what lies below a
+-- topic names members without referring to them, and needs no index for that.
 
 create table topic (
     id text primary key not null,
@@ -11,7 +14,7 @@ create table topic (
     description text,
     visibility text not null default 'public'
         check (visibility in ('public', 'private', 'dm')),
-    created_by_member_id text references member (id) on delete set null,
+    created_by_member_id text,
     encrypted_key_pubkey text,
     -- `client` or `broker`; null where that is not known.
     key_made_by text,
@@ -49,7 +52,7 @@ end;
 -- Who may join a topic that is not public.
 create table topic_invite (
     topic_id text not null references topic (id) on delete cascade,
-    member_id text not null references member (id) on delete cascade,
+    member_id text not null,
     invited_by_member_id text not null,
     created_at integer not null,
     primary key (topic_id, member_id)
@@ -58,7 +61,7 @@ create table topic_invite (
 create table topic_message (
     id text primary key not null,
     topic_id text not null references topic (id) on delete cascade,
-    sender_member_id text not null references member (id) on delete cascade,
+    sender_member_id text not null,
     sender_name text,
     sender_session_pubkey text,
     nonce text not null,
@@ -79,7 +82,7 @@ create index topic_message_age_idx on topic_message (created_at);
 create table topic_member_key (
     id text primary key not null,
     topic_id text not null references topic (id) on delete cascade,
-    member_id text not null references member (id) on delete cascade,
+    member_id text not null,
     encrypted_key text not null,
     nonce text not null,
     created_at integer not null,
@@ -90,11 +93,11 @@ create unique index topic_member_key_unique on topic_member_key (topic_id, membe
 
 create table notification (
     id text primary key not null,
-    mesh_id text not null references mesh (id) on delete cascade,
-    topic_id text not null references topic (id) on delete cascade,
+    mesh_id text not null,
+    topic_id text not null,
     message_id text not null references topic_message (id) on delete cascade,
     recipient_member_id text not null references member (id) on delete cascade,
-    sender_member_id text not null references member (id) on delete cascade,
+    sender_member_id text not null,
     kind text not null default 'mention',
     created_at integer not null,
     read_at integer

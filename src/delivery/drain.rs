@@ -9,9 +9,8 @@ pub(crate) mod rewind;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::MulticastSender;
 use crate::delivery::policy::{self, Capability, Target};
-use crate::delivery::{Parts, audience, posts, push};
+use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
 use crate::limits;
 use crate::record::PresenceRecord;
@@ -318,7 +317,7 @@ async fn posts(
         for row in rows {
             after = row.envelope.seq;
             session.inbox.lock().note_post(after);
-            if posts::is_wanted(parts, room, &record, &sender_of(&row.envelope)) {
+            if audience::wants_post(parts, room, &record, &audience::sender_of(&row.envelope)) {
                 wanted += 1;
                 wanted_bytes += bytes_of(&row.envelope);
                 found.push(Found::Post(row));
@@ -378,17 +377,9 @@ fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -
         return false;
     }
     let Some(record) = room.record(&session.presence) else { return false };
-    let sender = sender_of(row);
+    let sender = audience::sender_of(row);
     audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
         && audience::is_granted(parts, room, &session.member, &sender, Capability::Broadcast)
-}
-
-fn sender_of(row: &StoredEnvelope) -> MulticastSender {
-    MulticastSender {
-        member: row.sender_member.clone(),
-        member_key: row.sender_key.clone(),
-        session_key: row.sender_session_key.clone(),
-    }
 }
 
 /// What became of one thing found.
@@ -414,7 +405,7 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
         Found::Post(post) => {
             let Some(record) = room.record(&session.presence) else { return Sent::Full };
             let route = Route::Multicast(post.envelope.seq);
-            push::delivery(posts::push_for(&record, post), route)
+            push::delivery(push::post_for(&record, post), route)
         }
         Found::Direct(envelope) => {
             if !may_have(parts, room, session, &envelope) {

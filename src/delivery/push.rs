@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
 use crate::protocol::{Blob, Push, ServerMessage, webhooks};
+use crate::record::PresenceRecord;
 use crate::sealing::{self, Sealed};
 use crate::session::inbox::{Delivery, Route};
 use crate::store::{StoredEnvelope, TopicPost};
@@ -54,6 +55,21 @@ pub(crate) fn notice(push: &Push) -> Option<Push> {
     let Sealed { nonce_b64, ciphertext_b64 } = sealing::plain(&text);
     let (nonce, ciphertext) = (Blob::from_text(nonce_b64), Blob::from_text(ciphertext_b64));
     Some(Push { nonce, ciphertext, body_version: None, ..push.clone() })
+}
+
+/// What a presence gets of a post that a drain found.
+#[must_use]
+pub(crate) fn post_for(record: &PresenceRecord, post: TopicPost) -> Push {
+    let push = self::post(post);
+    let notice = if reads_no_seals(record) { notice(&push) } else { None };
+    notice.unwrap_or(push)
+}
+
+/// Whether its program shows sealed text as it is: daemons and what they carry for
+/// sessions.
+#[must_use]
+pub(crate) fn reads_no_seals(record: &PresenceRecord) -> bool {
+    record.is_daemon() || record.is_session_of_daemon()
 }
 
 /// What was posted to a webhook and kept, as it is pushed to those who are connected.

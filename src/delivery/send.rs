@@ -8,6 +8,7 @@ use super::addressee;
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
+use super::refusal::{DISK_LOW, Refusal, not_read};
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
 use crate::codec::Codec;
@@ -22,36 +23,8 @@ use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{
-    Accepted, Envelope, Member, NewEnvelope, Post, Reach, StoreError, StoredEnvelope,
-};
-use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
-
-/// Free of the words that daemons take for a permanent failure.
-const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
-const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
-/// "forbidden" ends a daemon's retries: what waits for somebody who is away does
-/// not get less within the ten minutes that it would try.
-const MAILBOX_FULL: &str = "mailbox_full: as many messages wait for this recipient as may; more \
-                            are forbidden until it has read some";
-const SENDER_FULL: &str = "sender_full: as many of your messages wait for others as may; more are \
-                           forbidden until some were read";
-/// Free of such words: it is not this sender's doing.
-const MESH_FULL: &str = "mesh_full: as many messages wait in this mesh as may, try again later";
-const STORE_REJECTS: &str = "rejected: the broker's database does not take this message";
-
-/// Why a send was not taken: a stable word for metrics, and the sentence that
-/// the sender gets.
-pub(super) struct Refusal {
-    reason: &'static str,
-    text: String,
-}
-
-impl Refusal {
-    pub(super) fn new(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
-    }
-}
+use crate::store::{Accepted, Envelope, Member, NewEnvelope, Post, Reach, StoredEnvelope};
+use crate::writers::group_commit::{Outcome, Pending, Submission};
 
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
 /// this returns when it is on its way, so that a socket's next frame need not
@@ -151,7 +124,15 @@ async fn plan(
     let recipient = match Target::parse(&send.target_spec) {
         Target::Everyone | Target::Group(_) => Recipient::Many,
         Target::Topic(named) => {
-            post = Some(Box::new(posts::plan(parts, room, session, named, &send).await?));
+            let posting = posts::Posting {
+                topic: named,
+                member: &session.member,
+                body_version: send.body_version,
+                mentions: send.mentions.as_deref(),
+                ciphertext: send.ciphertext.as_text(),
+            };
+            let planned = posts::plan(parts, Some(room), room.mesh(), posting).await;
+            post = Some(Box::new(planned.map_err(not_read)??));
             Recipient::Many
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
@@ -242,12 +223,6 @@ async fn recipient_member(
     member.map_err(not_read)?.ok_or_else(no_peer)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-pub(super) fn not_read(error: StoreError) -> Refusal {
-    tracing::warn!(%error, "a send's target could not be looked up");
-    Refusal::new("unavailable", STORE_AWAY)
-}
-
 fn envelope(
     parts: &Parts,
     session: &Session,
@@ -331,18 +306,6 @@ impl Pending for PendingSend {
                 deliver::deliver_again(&parts, sent);
             }
             Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
-        }
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Unavailable => Self::new("unavailable", STORE_AWAY),
-            Refused::Rejected => Self::new("rejected", STORE_REJECTS),
-            Refused::Full(Quota::Mailbox) => Self::new("mailbox_full", MAILBOX_FULL),
-            Refused::Full(Quota::Sender) => Self::new("sender_full", SENDER_FULL),
-            Refused::Full(Quota::Mesh) => Self::new("mesh_full", MESH_FULL),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::auth;
 use crate::clock::Timestamp;
-use crate::delivery::posts;
+use crate::delivery::rosters;
 use crate::id::{self, MemberId, TopicId};
 use crate::limits;
 use crate::protocol::{
@@ -284,5 +284,5 @@ fn not_found(named: &str) -> Refusal {
 }
 
 async fn tell_of_roster(context: &Context<'_>, topic: &TopicId) {
-    posts::roster_changed(&context.parts.presence.delivery, context.room, topic).await;
+    rosters::changed_here(&context.parts.presence.delivery, context.room, topic).await;
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::STALE_MS;
 use crate::clock::Timestamp;
-use crate::delivery::{drain, posts};
+use crate::delivery::{adopt, drain};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::presence::{self, members};
@@ -147,7 +147,7 @@ pub(super) async fn watch_changes(database: &dyn Database, parts: &Arc<presence:
     };
     for room in rooms {
         members::refresh(parts, &room).await;
-        posts::adopt(&parts.delivery, &room).await;
+        adopt::posts(&parts.delivery, &room).await;
         for (session, _) in room.sessions() {
             drain::request(&parts.delivery, &room, &session);
         }

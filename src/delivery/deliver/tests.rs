@@ -1,3 +1,5 @@
+mod posts;
+
 use std::collections::HashMap;
 
 use super::*;

@@ -2,10 +2,13 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::delivery::refusal::{MAILBOX_FULL, MESH_FULL, SENDER_FULL, STORE_AWAY, STORE_REJECTS};
 use crate::delivery::testing::{Fakes, World, blocks, frames, received, session, stored};
 use crate::id::MemberId;
 use crate::protocol::{Blob, PeerRole, Status};
+use crate::store::StoreError;
 use crate::store::testing::{admission, member, record};
+use crate::writers::group_commit::{Quota, Refused};
 
 /// A key that nobody here has.
 const UNKNOWN: &str = "abababababababababababababababababababababababababababababababab";

@@ -64,8 +64,8 @@ impl TopicMail for PostgresStore {
                 p.sender_session_pubkey, '#' || p.topic_id as target_spec,
                 coalesce(p.priority::text, 'next') as priority, p.nonce, p.ciphertext,
                 p.created_at, null::text as client_message_id,
-                null::text as request_fingerprint, p.reply_to_id, t.name as topic_name,
-                p.body_version::bigint as body_version
+                null::text as request_fingerprint, p.reply_to_id, null::text as subtype,
+                null::boolean as late, t.name as topic_name, p.body_version::bigint as body_version
              from (
                 select i.id, i.seq from (
                     select distinct topic_id, coalesce(joined_seq, 0) as joined_seq

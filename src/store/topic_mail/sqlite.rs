@@ -62,8 +62,8 @@ impl TopicMail for SqliteStore {
                 coalesce(p.sender_name, m.display_name) as sender_name,
                 p.sender_session_pubkey, '#' || p.topic_id as target_spec, p.priority, p.nonce,
                 p.ciphertext, p.created_at, null as client_message_id,
-                null as request_fingerprint, p.reply_to_id, t.name as topic_name,
-                p.body_version
+                null as request_fingerprint, p.reply_to_id, null as subtype, null as late,
+                t.name as topic_name, p.body_version
              from (
                 select i.id, i.seq from topic_member tm
                 cross join topic o on o.id = tm.topic_id and o.mesh_id = ?1

@@ -213,3 +213,50 @@ async fn a_post_of_another_program_reaches_the_members() {
     gets(&mut b, &next).await;
     assert!(b.messages_so_far().await.is_empty());
 }
+
+/// Nobody was told of it: no node served the mesh.
+#[tokio::test]
+async fn what_another_program_posted_before_anybody_came_is_read_by_who_comes() {
+    let cluster = Cluster::start(2).await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let (alice, bob) = (one.member("alice").await, one.member("bob").await);
+    let (topic, post) = (id::random(), id::random());
+    let (mesh, sender, member) = (&one.mesh, &alice.id, &bob.id);
+    let statements = format!(
+        "insert into mesh.topic (id, mesh_id, name) values ('{topic}', '{mesh}', 't');
+         insert into mesh.topic_member (topic_id, member_id) values ('{topic}', '{member}');
+         insert into mesh.topic_message (id, topic_id, sender_member_id, nonce, ciphertext)
+         values ('{post}', '{topic}', '{sender}', 'bm9uY2U=', 'cG9zdA==')"
+    );
+    let mut other = crate::harness::postgres::connection(cluster.database()).await;
+    let statements = sqlx::AssertSqlSafe(statements);
+    sqlx::raw_sql(statements).execute(&mut other).await.expect("good statements");
+    let mut b = Raw::hello(two, &bob).await;
+    gets(&mut b, &post).await;
+}
+
+#[tokio::test]
+async fn what_is_scheduled_for_a_topic_is_posted_to_it_by_whichever_node() {
+    let cluster = Cluster::start(2).await;
+    let [one, two] = &cluster.nodes[..] else { unreachable!() };
+    let (alice, bob) = (one.member("alice").await, one.member("bob").await);
+    let mut a = Raw::hello(one, &alice).await;
+    let mut b = Raw::hello(two, &bob).await;
+    let topic = creates(&mut a, "t").await;
+    let later = json!({ "type": "schedule", "to": "#t", "message": "hi @bob", "deliverAt": 1 });
+    let refused = b.ask(later.clone()).await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("topic")));
+    joins(&mut b, "t").await;
+    assert_eq!(a.ask(later).await["type"], "scheduled_ack");
+    let push = b.message().await;
+    assert_eq!((&push["topic"], &push["ciphertext"]), (&json!("t"), &json!("aGkgQGJvYg==")));
+    b.confirm(&push).await;
+    let history = a.ask(json!({ "type": "topic_history", "topic": topic })).await;
+    let posts = history["messages"].as_array().expect("a list");
+    assert_eq!((posts.len(), &posts[0]["id"]), (1, &push["messageId"]));
+    let mentioned = "select count(*) from mesh.notification";
+    let mut database = crate::harness::postgres::connection(cluster.database()).await;
+    let count: i64 =
+        sqlx::query_scalar(mentioned).fetch_one(&mut database).await.expect("readable");
+    assert_eq!(count, 1);
+}
