@@ -91,7 +91,7 @@ impl Room {
         let state = self.state.read();
         let is_named = |member: &&Arc<Member>| {
             let name = member.display_name.to_lowercase();
-            names.iter().any(|asked| *asked == name)
+            names.contains(&name)
         };
         state.members.values().filter(is_named).map(|member| member.id.clone()).collect()
     }
