@@ -10,6 +10,7 @@ mod backpressure;
 mod clients;
 mod contexts;
 mod delivery;
+mod described;
 mod empty;
 mod grants;
 mod handshake;
