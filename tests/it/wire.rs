@@ -21,6 +21,7 @@ mod identity;
 pub(crate) mod inbox;
 pub(crate) mod mcp;
 mod memory;
+mod mesh_info;
 mod metering;
 mod moderation;
 mod msgpack;

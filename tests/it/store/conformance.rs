@@ -223,6 +223,9 @@ macro_rules! conformance {
                 workspaces::whose_keys_called_is_known
                 workspaces::a_member_without_a_user_is_one_by_itself
                 workspaces::values_of_meshes_come_newest_first_within_bounds
+                inventory::tasks_are_counted_as_they_stand
+                inventory::what_is_kept_is_counted_as_it_comes_and_goes
+
                 streams::a_stream_is_made_once_whoever_asks
                 streams::streams_are_listed_from_anywhere_the_oldest_first
                 streams::a_mesh_has_no_more_streams_than_it_may

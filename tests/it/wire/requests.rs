@@ -115,7 +115,7 @@ fn requests() -> Vec<(Value, &'static str, Option<&'static str>)> {
         (known(r#"{"type":"create_webhook"}"#), "error", None),
         (known(r#"{"type":"create_webhook","name":"w"}"#), "webhook_ack", Some("webhook_ack")),
         (known(r#"{"type":"delete_webhook","name":"none"}"#), "webhook_ack", Some("webhook_ack")),
-        (known(r#"{"type":"mesh_info"}"#), "error", None),
+        (known(r#"{"type":"mesh_info"}"#), "mesh_info_result", Some("mesh_info_result")),
         (known(r#"{"type":"no_such_type"}"#), "error", None),
         (known(r#"{"type":42}"#), "error", None),
         (known(r#"{"no":"type"}"#), "error", None),
