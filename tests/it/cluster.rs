@@ -16,6 +16,7 @@ mod schedules;
 mod sim_clock;
 mod state;
 mod tasks;
+mod topics;
 mod visitors;
 mod webhooks;
 mod wire;

@@ -30,6 +30,7 @@ mod skills;
 mod states;
 mod streams;
 mod tasks;
+mod topics;
 mod vault;
 mod webhooks;
 mod workspaces;
