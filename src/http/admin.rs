@@ -11,6 +11,7 @@ mod evict;
 mod meshes;
 mod overview;
 mod series;
+mod shared;
 pub(crate) mod views;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)
         ("get", "/nodes", get(overview::nodes)),
         ("get", "/meshes", get(overview::meshes)),
         ("get", "/meshes/{id}", get(meshes::mesh)),
+        ("get", "/meshes/{id}/shared", get(shared::shared)),
         ("post", "/meshes/{id}/presences/{presence}/evict", post(evict::evict)),
         ("get", "/meshes/{id}/audit", get(audit::rows)),
         ("post", "/meshes/{id}/audit/verify", post(audit::verify)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 
-use super::{Inventory, counted, read_count, read_usage};
+use super::{Inventory, ScheduledLine, StateLine, TopicLine, counted, read_count, read_usage};
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::protocol::TaskCounts;
@@ -45,5 +45,38 @@ impl Inventory for PostgresStore {
                 .bind(mesh.as_str())
                 .bind(limit);
         self.pool.records(query, |row| row.text("key")).await
+    }
+
+    async fn states(&self, mesh: &MeshId, limit: i64) -> Result<Vec<StateLine>> {
+        let query = sqlx::query(
+            "select key, version, updated_by_name, updated_at from mesh.state
+             where mesh_id = $1 order by key limit $2",
+        )
+        .bind(mesh.as_str())
+        .bind(limit);
+        self.pool.records(query, StateLine::read).await
+    }
+
+    async fn scheduled(&self, mesh: &MeshId, limit: i64) -> Result<Vec<ScheduledLine>> {
+        let query = sqlx::query(
+            "select s.id, m.display_name, s.\"to\" as target, s.nonce is not null as sealed,
+                s.due_at, s.cron, s.timezone, s.created_at
+             from mesh.scheduled_message s left join mesh.member m on m.id = s.member_id
+             where s.mesh_id = $1 and s.due_at is not null order by s.due_at, s.id limit $2",
+        )
+        .bind(mesh.as_str())
+        .bind(limit);
+        self.pool.records(query, ScheduledLine::read).await
+    }
+
+    async fn topics(&self, mesh: &MeshId, limit: i64) -> Result<Vec<TopicLine>> {
+        let query = sqlx::query(
+            "select t.name, t.visibility::text as visibility, t.created_at, t.archived_at,
+                (select count(*) from mesh.topic_member tm where tm.topic_id = t.id) as members
+             from mesh.topic t where t.mesh_id = $1 order by t.name collate \"C\" limit $2",
+        )
+        .bind(mesh.as_str())
+        .bind(limit);
+        self.pool.records(query, TopicLine::read).await
     }
 }

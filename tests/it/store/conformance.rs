@@ -236,6 +236,7 @@ macro_rules! conformance {
                 workspaces::a_member_without_a_user_is_one_by_itself
                 workspaces::values_of_meshes_come_newest_first_within_bounds
                 inventory::tasks_are_counted_as_they_stand
+                inventory::what_is_kept_is_named_without_its_values
                 inventory::what_is_kept_is_counted_as_it_comes_and_goes
 
                 streams::a_stream_is_made_once_whoever_asks

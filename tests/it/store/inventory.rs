@@ -2,7 +2,9 @@
 
 use claudemesh_broker::id;
 use claudemesh_broker::protocol::TaskCounts;
-use claudemesh_broker::store::{Kind, NewMemory, NewTask, StateWrite, Stores, TaskChange};
+use claudemesh_broker::store::{
+    Kind, NewMemory, NewSchedule, NewTask, StateWrite, Stores, TaskChange,
+};
 
 use super::fixture::{Fixture, at};
 
@@ -47,6 +49,46 @@ pub(crate) async fn tasks_are_counted_as_they_stand(store: Stores) {
     assert_eq!(here.counts(2).await, TaskCounts { open: 1, claimed: 2, done: 1 });
     let after = TaskCounts { open: 2, claimed: 1, done: 1 };
     assert_eq!(here.counts(6).await, after, "a claim that ran out is open");
+}
+
+pub(crate) async fn what_is_kept_is_named_without_its_values(store: Stores) {
+    let here = Fixture::new(store).await;
+    let (author, inventory) = (here.author(&here.owner), &here.store.inventory);
+    let write = |key: &str| StateWrite {
+        author: author.clone(),
+        key: key.to_owned(),
+        value: Some("1".to_owned()),
+        if_version: None,
+    };
+    here.store.states.write(at(1), &[write("b"), write("a")]).await.expect("room");
+    here.store.states.write(at(2), &[write("b")]).await.expect("room");
+    let states = inventory.states(&here.mesh, 10).await.expect("readable");
+    let named: Vec<_> =
+        states.iter().map(|line| (line.key.as_str(), line.version, line.updated_at)).collect();
+    assert_eq!(named, [("a", 1, at(1)), ("b", 2, at(2))]);
+    assert_eq!(states[0].updated_by.as_deref(), Some("owner"));
+    for (id, nonce, due) in [("one", Some("n"), 90), ("two", None, 60)] {
+        let new = NewSchedule {
+            id: id.to_owned(),
+            to: "*".to_owned(),
+            message: "m".to_owned(),
+            nonce: nonce.map(str::to_owned),
+            deliver_at: at(due),
+            cron: None,
+            timezone: None,
+            subtype: None,
+        };
+        here.store.schedules.schedule(at(3), &author, &new).await.expect("room");
+    }
+    let scheduled = inventory.scheduled(&here.mesh, 10).await.expect("readable");
+    let named: Vec<_> =
+        scheduled.iter().map(|line| (line.id.as_str(), line.sealed, line.due_at)).collect();
+    assert_eq!(named, [("two", false, at(60)), ("one", true, at(90))], "the next first");
+    assert_eq!((scheduled[0].by.as_deref(), scheduled[0].target.as_str()), (Some("owner"), "*"));
+    assert_eq!(inventory.topics(&here.mesh, 10).await.expect("readable"), []);
+    let elsewhere = here.another().await;
+    assert_eq!(inventory.scheduled(&elsewhere.mesh, 10).await.expect("readable"), []);
+    assert_eq!(inventory.states(&here.mesh, 1).await.expect("readable").len(), 1);
 }
 
 pub(crate) async fn what_is_kept_is_counted_as_it_comes_and_goes(store: Stores) {
