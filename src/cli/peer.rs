@@ -24,15 +24,19 @@ mod contacts;
 mod context;
 mod control;
 mod file;
+mod info;
 mod keyring;
 mod listen;
 mod mcp;
 mod memory;
+mod schedule;
 mod send;
 mod skill;
 mod state;
 mod stream;
+mod task;
 mod topic;
+mod vault;
 mod webhook;
 
 use keyring::{Kept, KeyFile};
@@ -53,6 +57,8 @@ pub(crate) enum PeerCommand {
     List(ListArgs),
     /// Forget the key that a name had, and take the one that it has next
     Forget(ForgetArgs),
+    /// Show the mesh as a whole: who is there, and what it keeps
+    Info(WhoArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
     /// List and call the servers that peers host
@@ -73,6 +79,15 @@ pub(crate) enum PeerCommand {
     /// Share, read and remove instructions
     #[command(subcommand)]
     Skill(skill::SkillCommand),
+    /// Say what is to be done, take it, and say that it is done
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Have messages sent later
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Keep values for yourself, sealed
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
@@ -244,6 +259,10 @@ pub(crate) async fn run(
         PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
+        PeerCommand::Info(who) => info::run(&who, json, &data_dir).await,
+        PeerCommand::Task(command) => task::run(command, json, &data_dir).await,
+        PeerCommand::Schedule(command) => schedule::run(command, json, &data_dir).await,
+        PeerCommand::Vault(command) => vault::run(command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,

@@ -173,7 +173,14 @@ Examples:
   claudemesh-broker peer memory add 'the build uses bun' --tag tooling
   claudemesh-broker peer memory find builds
   claudemesh-broker peer context share 'on the login page' --file src/login.rs
-  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'";
+  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'
+  claudemesh-broker peer task create 'fix the login' --tag ui
+  claudemesh-broker peer task claim 3fa9c1d2 --lease 15m      # an id's beginning is enough
+  claudemesh-broker peer task watch
+  claudemesh-broker peer schedule add bob 'lunch?' --in 2h
+  claudemesh-broker peer schedule add '@all' 'stand-up' --cron '0 9 * * *' --timezone Europe/Berlin
+  claudemesh-broker peer vault set TOKEN - < token.txt        # sealed: the broker cannot read it
+  claudemesh-broker peer info                                 # the mesh as a whole";
 
 pub(super) const BENCH: &str = "\
 Examples:

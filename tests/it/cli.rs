@@ -19,6 +19,7 @@ mod bench;
 mod client;
 mod cluster;
 mod operation;
+mod planned;
 mod shared;
 mod streams;
 mod top;

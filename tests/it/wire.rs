@@ -22,6 +22,7 @@ mod identity;
 pub(crate) mod inbox;
 pub(crate) mod mcp;
 mod memory;
+mod mesh_info;
 mod metering;
 mod moderation;
 mod msgpack;

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{Shown, text_or_input};
 use crate::cli::{Failure, output};
-use crate::protocol::{GetSkill, ListSkills, RemoveSkill, ShareSkill, SkillAction};
+use crate::protocol::{GetSkill, ListSkills, RemoveSkill, ShareSkill, SkillAction, SkillEntry};
 
 /// What can be done with skills.
 #[derive(Debug, Subcommand)]
@@ -97,25 +96,18 @@ async fn get(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> 
 }
 
 async fn list(args: ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let skills = args
-        .who
-        .ask_all(
-            data_dir,
-            ListSkills { query: args.query, cursor: None },
-            |list| (list.skills, list.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "skills": skills }));
-    }
-    if skills.is_empty() {
-        return Ok(output::line("the mesh shares no such skills")?);
-    }
-    let rows = skills
-        .into_iter()
-        .map(|skill| [skill.name, skill.description, skill.tags.join(" "), skill.author]);
-    Ok(output::table(["name", "what for", "tags", "by"], rows)?)
+    let shown = Shown {
+        headings: ["name", "what for", "tags", "by"],
+        row,
+        nothing: "the mesh shares no such skills",
+    };
+    let ask = ListSkills { query: args.query, cursor: None };
+    args.who.list(data_dir, json, ask, shown).await
+}
+
+fn row(skill: &SkillEntry) -> [String; 4] {
+    let SkillEntry { name, description, tags, author, .. } = skill;
+    [name.clone(), description.clone(), tags.join(" "), author.clone()]
 }
 
 async fn remove(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{Shown, text_or_input};
 use crate::cli::{Failure, output};
 use crate::protocol::{DeleteState, GetState, ListState, SetState, StateEntry, StateResult};
 
@@ -110,22 +110,12 @@ async fn get(args: GetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let entries = args
-        .who
-        .ask_all(
-            data_dir,
-            ListState::default(),
-            |list| (list.entries, list.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "entries": entries }));
-    }
-    if entries.is_empty() {
-        return Ok(output::line("the mesh shares no values")?);
-    }
-    Ok(output::table(["key", "value", "version", "by", "at"], entries.iter().map(row))?)
+    let shown = Shown {
+        headings: ["key", "value", "version", "by", "at"],
+        row,
+        nothing: "the mesh shares no values",
+    };
+    args.who.list(data_dir, json, ListState::default(), shown).await
 }
 
 async fn delete(args: DeleteArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {

@@ -12,13 +12,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::asking::{explain, text_or_input};
+use super::asking::{Shown, explain, text_or_input};
 use super::{Failure, PriorityArg, WhoArgs, output};
 use crate::client::{Client, ClientError};
 use crate::id::MessageId;
 use crate::protocol::{
     Priority, TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList,
-    TopicMarkRead, TopicMembers, TopicPosted, Visibility,
+    TopicListed, TopicMarkRead, TopicMemberListed, TopicMembers, TopicPosted, Visibility,
 };
 use crate::sealing;
 
@@ -178,7 +178,7 @@ pub(super) async fn run(
             who.ask(data_dir, &ask).await?;
             done(json, &topic, "invited", &format!("{member} may join"))?;
         }
-        TopicCommand::Members(args) => members(&args, json, data_dir).await?,
+        TopicCommand::Members(args) => members(args, json, data_dir).await?,
         TopicCommand::Post(args) => post(args, json, data_dir).await?,
         TopicCommand::History(args) => history(args, json, data_dir).await?,
         TopicCommand::Tail(args) => tail(&args, json, data_dir).await?,
@@ -212,55 +212,31 @@ async fn create(args: CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result
 }
 
 async fn list(who: &WhoArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let topics = who
-        .ask_all(
-            data_dir,
-            TopicList::default(),
-            |page| (page.topics, page.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "topics": topics }));
-    }
-    if topics.is_empty() {
-        return Ok(output::line("there is no topic yet; make one: peer topic create NAME")?);
-    }
-    let rows = topics.into_iter().map(|topic| {
-        let about = topic.description.filter(|text| !text.is_empty());
-        [
-            topic.name,
-            topic.visibility.as_str().to_owned(),
-            topic.member_count.to_string(),
-            output::or_dash(about),
-        ]
-    });
-    Ok(output::table(["topic", "seen by", "members", "about"], rows)?)
+    let shown = Shown {
+        headings: ["topic", "seen by", "members", "about"],
+        row: |topic: &TopicListed| {
+            let about = topic.description.as_deref().filter(|text| !text.is_empty());
+            let visibility = topic.visibility.as_str().to_owned();
+            let members = topic.member_count.to_string();
+            [topic.name.clone(), visibility, members, output::or_dash(about)]
+        },
+        nothing: "there is no topic yet; make one: peer topic create NAME",
+    };
+    who.list(data_dir, json, TopicList::default(), shown).await
 }
 
-async fn members(args: &NamedArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let ask = TopicMembers { topic: args.topic.clone(), cursor: None };
-    let members = args
-        .who
-        .ask_all(
-            data_dir,
-            ask,
-            |page| (page.members, page.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "topic": args.topic, "members": members }));
-    }
-    let rows = members.into_iter().map(|member| {
-        [
-            member.display_name,
-            member.role.as_str().to_owned(),
-            member.joined_at.to_string(),
-            output::or_dash(member.last_read_at),
-        ]
-    });
-    Ok(output::table(["name", "as", "since", "has read up to"], rows)?)
+async fn members(args: NamedArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
+    let shown = Shown {
+        headings: ["name", "as", "since", "has read up to"],
+        row: |member: &TopicMemberListed| {
+            let role = member.role.as_str().to_owned();
+            let read = output::or_dash(member.last_read_at);
+            [member.display_name.clone(), role, member.joined_at.to_string(), read]
+        },
+        nothing: "nobody is in it",
+    };
+    let ask = TopicMembers { topic: args.topic, cursor: None };
+    args.who.list(data_dir, json, ask, shown).await
 }
 
 async fn post(args: PostArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
