@@ -1,9 +1,9 @@
 //! One broker, as its peers find it: the sockets and the HTTP side of its port.
 
-mod accounts;
+pub(crate) mod accounts;
 mod admission;
 mod answers;
-mod api;
+pub(crate) mod api;
 mod apikeys;
 mod attribution;
 mod backpressure;

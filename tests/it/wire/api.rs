@@ -18,11 +18,11 @@ async fn key(raw: &mut Raw, capabilities: Value, more: Value) -> (String, String
     (text("id"), text("secret"))
 }
 
-async fn reading_key(raw: &mut Raw) -> String {
+pub(crate) async fn reading_key(raw: &mut Raw) -> String {
     key(raw, json!(["read"]), json!({})).await.1
 }
 
-async fn call(node: &Node, path: &str, secret: &str) -> Reply {
+pub(crate) async fn call(node: &Node, path: &str, secret: &str) -> Reply {
     let shown = format!("Bearer {secret}");
     let headers = [("authorization", shown.as_str()), ("content-type", "application/json")];
     request(node, "GET", path, &headers, "").await
