@@ -53,6 +53,8 @@ fn send_frame(codec: Codec) -> Vec<u8> {
         client_message_id: Some(Cow::Borrowed("0123456789abcdef-17")),
         request_fingerprint: None,
         reply_to_id: None,
+        body_version: None,
+        mentions: None,
     };
     codec.write(&Frame { r#type: "send", send }).expect("a frame")
 }
@@ -79,6 +81,8 @@ fn push(send: Send<'_>) -> Push {
         client_message_id: send.client_message_id.map(Cow::into_owned),
         request_fingerprint: None,
         reply_to_id: None,
+        topic: None,
+        body_version: None,
         subtype: None,
         event: None,
         event_data: None,

@@ -29,6 +29,7 @@ use crate::auth::{HelloProof, verify_hello};
 use crate::clock::Timestamp;
 use crate::codec::Codec;
 use crate::config::NodeConfig;
+use crate::delivery::adopt;
 use crate::id::{Key, MeshId};
 use crate::presence::{self, members, servers};
 use crate::protocol::handshake::About;
@@ -37,7 +38,9 @@ use crate::rates::Rates;
 use crate::registry::RoomGuard;
 use crate::session::Session;
 use crate::session::outbox::Outbox;
-use crate::store::{Admission, AdmittedMember, Invites, Mail, Members, PeerState, Presences};
+use crate::store::{
+    Admission, AdmittedMember, Invites, Mail, Members, PeerState, Presences, TopicMail,
+};
 use crate::writers::confirmations::Confirmations;
 
 pub(crate) struct Parts {
@@ -47,6 +50,8 @@ pub(crate) struct Parts {
     pub members: Arc<dyn Members>,
     pub invites: Arc<dyn Invites>,
     pub mail: Arc<dyn Mail>,
+    /// What members missed in their topics.
+    pub topics: Arc<dyn TopicMail>,
     pub presences: Arc<dyn Presences>,
     /// What peers are told, and through it delivery, the registry and the cluster.
     pub presence: Arc<presence::Parts>,
@@ -196,7 +201,18 @@ async fn enter(
     };
     recheck(parts, &active, changes).await;
     restore_servers(parts, &active);
+    adopt_posts(parts, &active);
     Ok(active)
+}
+
+/// While this node did not serve the mesh, nobody here was told of what other programs
+/// posted. Who comes first has that looked for.
+fn adopt_posts(parts: &Arc<Parts>, active: &Active) {
+    if active.room.session_count() == 1 {
+        let (presence, room) = (Arc::clone(&parts.presence), Arc::clone(&active.room));
+        let tasks = presence.life.tasks.clone();
+        tasks.spawn(async move { adopt::posts(&presence.delivery, &room).await });
+    }
 }
 
 /// A member's own connection takes up servers of its that outlived their hosts; the

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
-use crate::delivery::{deliver, drain};
+use crate::delivery::{deliver, drain, rosters};
 use crate::events::{self, shared, streams};
 use crate::presence::{Parts, changes, members, said, servers, status};
 use crate::protocol::CloseReason;
@@ -122,6 +122,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         }
         BusMessage::Answered { call, reply } => parts.relay.answered(&call, *reply),
         BusMessage::MembersChanged => begin_refresh(parts, room),
+        BusMessage::RosterChanged { topic } => rosters::changed(&parts.delivery, room, topic),
         BusMessage::ToMember { member, event } => events::tell_member(room, &member, &event),
         BusMessage::SimClock { clock, has_ticked } => {
             room.see_clock(clock, !has_ticked);
@@ -155,6 +156,7 @@ fn apply_early(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
         | BusMessage::HookStatus { .. }
         | BusMessage::HookFrom { .. }
         | BusMessage::Said { .. }
+        | BusMessage::RosterChanged { .. }
         | BusMessage::Asked { .. }
         | BusMessage::Answered { .. }
         | BusMessage::ToMember { .. }

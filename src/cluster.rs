@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender};
+pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
 pub use sim_clock::{ClockChange, ClockTurn, SimClock};
 pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
 

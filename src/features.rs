@@ -36,6 +36,7 @@ mod streams;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod vault;
 mod webhooks;
 
@@ -54,8 +55,10 @@ use crate::protocol::{
     ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
     PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
     RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
-    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, Unasked, Unban,
-    Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList, VaultSet, WatchTasks,
+    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
+    Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
+    VaultSet, WatchTasks,
 };
 use crate::rates::cost;
 
@@ -122,6 +125,14 @@ const REQUESTS: &[Entry] = requests! {
     ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
     ShareSkill => skills::share, |_, _| 4;
     Subscribe => streams::subscribe, |_, _| 4;
+    TopicCreate => topics::create, |_, _| 50;
+    TopicHistory => topics::history, |_, _| 20;
+    TopicInvite => topics::invite, |_, _| 10;
+    TopicJoin => topics::join, |_, _| 10;
+    TopicLeave => topics::leave, |_, _| 10;
+    TopicList => topics::list, |_, _| 20;
+    TopicMarkRead => topics::mark_read, |_, _| 4;
+    TopicMembers => topics::members, |_, _| 20;
     Unban => moderation::unban, |_, all| cost::told_to(all, 20);
     Unsubscribe => streams::unsubscribe, |_, _| 4;
     UnwatchTasks => tasks::unwatch, |_, _| 4;
@@ -170,7 +181,7 @@ fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Op
         return (entry.begin)(context, asked);
     }
     if let Some(question) = empty::find(asked.kind()) {
-        return empty::begin(context, asked, question);
+        return empty::begin(context, question);
     }
     let kind: String = asked.kind().chars().take(limits::LOGGED_TYPE_CHARS).collect();
     tracing::debug!(kind, "unknown type");

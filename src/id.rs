@@ -93,6 +93,10 @@ text_id!(
     MessageId
 );
 text_id!(
+    /// A topic of a mesh.
+    TopicId
+);
+text_id!(
     /// An account: a person, whose command lines sign in.
     AccountId
 );
@@ -144,6 +148,13 @@ pub fn random() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_ids_differ_within_their_first_eight_digits() {
+        let begins: std::collections::HashSet<String> =
+            (0..1000).map(|_| random()[..8].to_owned()).collect();
+        assert_eq!(begins.len(), 1000);
+    }
 
     #[test]
     fn ids_made_here_are_32_hex_digits_and_sort_by_time() {

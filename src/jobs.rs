@@ -145,6 +145,7 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
         upkeep::expire(&*parts.stores.messages, &parts.presence).await;
+        upkeep::expire_posts(&*parts.stores.topic_mail, &parts.presence).await;
         upkeep::forget_removed(&*parts.stores.states).await;
     });
     every(life, tasks, CLAIMS_INTERVAL, parts, |parts| async move {

@@ -23,6 +23,7 @@ pub mod skills;
 pub mod state;
 pub mod streams;
 pub mod tasks;
+pub mod topics;
 pub mod vault;
 pub mod webhooks;
 
@@ -90,6 +91,12 @@ pub use streams::{
 pub use tasks::{
     ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,
     TaskRow, TaskStatus, UnwatchTasks, UpdateTask, WatchTasks,
+};
+pub use topics::{
+    KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
+    TopicJoin, TopicLeave, TopicList, TopicListResponse, TopicListed, TopicMarkRead,
+    TopicMemberListed, TopicMembers, TopicMembersResponse, TopicNamed, TopicPosted, TopicRole,
+    Visibility,
 };
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,

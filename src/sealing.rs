@@ -76,6 +76,42 @@ impl fmt::Debug for BoxKey {
     }
 }
 
+/// A topic's key while it is sealed for those who are to read the topic. Whoever makes
+/// it forgets it with this.
+pub(crate) struct TopicKey {
+    key: [u8; 32],
+    sender: crypto_box::SecretKey,
+}
+
+impl TopicKey {
+    /// A fresh key, and a fresh pair to seal it with.
+    pub(crate) fn generate() -> Self {
+        let secret: [u8; 32] = rand::random();
+        Self { key: rand::random(), sender: crypto_box::SecretKey::from(secret) }
+    }
+
+    /// The public key that it is sealed with, in hex.
+    pub(crate) fn sender_public_hex(&self) -> String {
+        hex::encode(self.sender.public_key().as_bytes())
+    }
+
+    /// The key for one reader: the sender's public key before the box, in base64.
+    /// `None` if nothing can be sealed for that key.
+    pub(crate) fn seal_for(&self, reader: &Key) -> Option<Sealed> {
+        let theirs = PublicKey::from(agreement_key(reader)?);
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let sealed = SalsaBox::new(&theirs, &self.sender).encrypt(&nonce.into(), &self.key[..]);
+        let bytes = [self.sender.public_key().as_bytes(), sealed.ok()?.as_slice()].concat();
+        Some(Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(bytes) })
+    }
+}
+
+impl fmt::Debug for TopicKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("TopicKey([redacted])")
+    }
+}
+
 fn encrypt(shared: &SalsaBox, plaintext: &[u8], nonce: [u8; NONCE_LEN]) -> Option<Sealed> {
     let ciphertext = shared.encrypt(&nonce.into(), plaintext).ok()?;
     Some(Sealed { nonce_b64: BASE64.encode(nonce), ciphertext_b64: BASE64.encode(ciphertext) })
@@ -179,6 +215,27 @@ mod tests {
         assert_eq!(opened.as_deref(), Some(&b"hi"[..]));
         assert!(BoxKey::between(&bob, &Key::from("x")).is_none());
         assert_eq!(format!("{kept:?}"), "BoxKey([redacted])");
+    }
+
+    #[test]
+    fn a_topic_key_opens_the_same_for_each_reader() {
+        let (alice, bob) = (identity(ALICE), identity(BOB));
+        let key = TopicKey::generate();
+        let opened = [&alice, &bob].map(|reader| {
+            let sealed = key.seal_for(&reader.public_key()).unwrap();
+            let bytes = BASE64.decode(&sealed.ciphertext_b64).unwrap();
+            let (sender, sealed_key) = bytes.split_at(32);
+            assert_eq!(hex::encode(sender), key.sender_public_hex());
+            let sender = PublicKey::from(<[u8; 32]>::try_from(sender).unwrap());
+            let mine = crypto_box::SecretKey::from(reader.agreement_secret());
+            let nonce: [u8; NONCE_LEN] =
+                BASE64.decode(&sealed.nonce_b64).unwrap().try_into().unwrap();
+            SalsaBox::new(&sender, &mine).decrypt(&nonce.into(), sealed_key).unwrap()
+        });
+        assert_eq!(opened[0], opened[1]);
+        assert_eq!(opened[0].len(), 32);
+        assert!(key.seal_for(&Key::from("x")).is_none());
+        assert_eq!(format!("{key:?}"), "TopicKey([redacted])");
     }
 
     #[test]

@@ -44,6 +44,8 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod topic_mail;
+mod topics;
 mod usage;
 mod vault;
 mod webhooks;
@@ -77,6 +79,8 @@ pub use self::states::*;
 pub use self::streams::*;
 pub use self::tasks::*;
 pub use self::tidings::*;
+pub use self::topic_mail::*;
+pub use self::topics::*;
 pub use self::usage::*;
 pub use self::vault::*;
 pub use self::webhooks::*;
@@ -148,7 +152,8 @@ macro_rules! stores {
 
         #[cfg(test)]
         impl MockStores {
-            pub(crate) fn stores(self) -> Stores {
+            pub(crate) fn stores(mut self) -> Stores {
+                testing::without_topics(&mut self.topic_mail);
                 Stores { $($field: Arc::new(self.$field),)* }
             }
         }
@@ -206,6 +211,10 @@ stores! {
     workspaces: Workspaces, MockWorkspaces;
     /// Names of streams.
     streams: Streams, MockStreams;
+    /// Topics, as delivery sees them.
+    topic_mail: TopicMail, MockTopicMail;
+    /// Topics, as their members see them.
+    topics: Topics, MockTopics;
     /// Tasks.
     tasks: Tasks, MockTasks;
     /// Messages that are sent later.

@@ -41,6 +41,34 @@ enum Comes {
     Back,
 }
 
+/// From where a session goes on.
+#[derive(Default)]
+struct Position {
+    /// In the mesh's multicasts.
+    multicasts: i64,
+    /// Whether it tells how far its member is in its topics. Sessions of a daemon do not:
+    /// the daemon, which has one inbox for them all, does.
+    follows_topics: bool,
+    /// Posts after this one of the member's connections has yet to get.
+    missed_since: Option<i64>,
+}
+
+impl Position {
+    /// If the store does not say, posts that were missed wait for the next session.
+    async fn of(parts: &Parts, record: &PresenceRecord, multicasts: i64) -> Self {
+        if record.is_session_of_daemon() {
+            return Self { multicasts, ..Self::default() };
+        }
+        match parts.topics.missed_since(&record.mesh, &record.member).await {
+            Ok(missed_since) => Self { multicasts, follows_topics: true, missed_since },
+            Err(error) => {
+                tracing::debug!(%error, presence = %record.id, "missed posts stay missed for now");
+                Self { multicasts, ..Self::default() }
+            }
+        }
+    }
+}
+
 impl Entering<'_> {
     /// A visit: a connection that comes to do one thing. It has a place in the mesh
     /// while its socket is open, and nothing else that a presence has: no row, no audit
@@ -52,7 +80,7 @@ impl Entering<'_> {
     ) -> Result<Active, Box<Refusal>> {
         let parts = self.parts;
         record.epoch = lease.epoch;
-        let entered = self.activate(record, lease.clone(), 0, Comes::Anew);
+        let entered = self.activate(record, lease.clone(), Position::default(), Comes::Anew);
         if entered.is_err() {
             let_go(parts, &lease, Release::Now).await;
         }
@@ -89,6 +117,7 @@ impl Entering<'_> {
             return Err(Refusal::unavailable());
         }
         let opened = record.clone();
+        let position = Position::of(parts, &record, position).await;
         let entered = self.activate(record, lease.clone(), position, Comes::Anew);
         if entered.is_err() {
             has_withdrawn(parts, &lease, &opened).await;
@@ -114,6 +143,7 @@ impl Entering<'_> {
         servers::give_up_displaced(&self.room, &mut record);
         write_back(parts, &lease, &record).await;
         let ending = changes::Ending::of(&record, Some(CloseReason::BAD_SESSION_PUBKEY));
+        let position = Position::of(parts, &record, position).await;
         let entered = self.activate(record, lease, position, Comes::Back);
         if entered.is_err() {
             let mesh = &ending.record.mesh;
@@ -136,7 +166,7 @@ impl Entering<'_> {
         self,
         record: PresenceRecord,
         lease: LeaseRef,
-        position: i64,
+        position: Position,
         comes: Comes,
     ) -> Result<Active, Box<Refusal>> {
         let Self { parts, codec, outbox, room, proven } = self;
@@ -144,7 +174,10 @@ impl Entering<'_> {
         let ack = ServerMessage::HelloAck(Box::new(ack));
         let is_told = comes == Comes::Anew && record.visible && !record.visitor;
         let announcement = is_told.then(|| joined(&proven, &record));
-        let mut inbox = Inbox::new(position, record.confirms());
+        let mut inbox = Inbox::new(position.multicasts, record.confirms());
+        if position.follows_topics {
+            inbox.follow_topics(position.missed_since);
+        }
         inbox.hold(record.status != Status::Idle);
         let identity = Identity {
             mesh: proven.mesh,

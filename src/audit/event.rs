@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::canonical_json;
 use crate::auth::push_string;
-use crate::id::{Key, MessageId};
+use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
 use crate::protocol::{ApiCapability, Ask as _, Group, Priority, VaultSet};
@@ -100,6 +100,30 @@ pub enum AuditEvent {
     StateRemoved {
         /// Its key.
         key: String,
+    },
+    /// A topic was made.
+    TopicCreated {
+        /// The topic.
+        topic: TopicId,
+        /// Its name, if everybody may see it.
+        name: Option<String>,
+    },
+    /// A member joined a topic.
+    TopicJoined {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member left a topic.
+    TopicLeft {
+        /// The topic.
+        topic: TopicId,
+    },
+    /// A member may join a topic that is not public.
+    TopicInvited {
+        /// The topic.
+        topic: TopicId,
+        /// Who is invited.
+        member: MemberId,
     },
     /// A webhook was made.
     WebhookCreated {
@@ -243,6 +267,10 @@ impl AuditEvent {
             Self::StateSet { .. } => "state_set",
             Self::StreamCreated { .. } => "stream_created",
             Self::StateRemoved { .. } => "state_removed",
+            Self::TopicCreated { .. } => "topic_created",
+            Self::TopicJoined { .. } => "topic_joined",
+            Self::TopicLeft { .. } => "topic_left",
+            Self::TopicInvited { .. } => "topic_invited",
             Self::WebhookCreated { .. } => "webhook_created",
             Self::WebhookDeleted { .. } => "webhook_deleted",
             Self::WebhookReceived { .. } => "webhook_received",
@@ -311,6 +339,13 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::TopicCreated { topic, name: Some(name) } => {
+                json!({"name": name, "topicId": topic})
+            }
+            Self::TopicCreated { topic, name: None }
+            | Self::TopicJoined { topic }
+            | Self::TopicLeft { topic } => json!({"topicId": topic}),
+            Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
             Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
                 json!({"serverName": server_name})
             }
@@ -372,113 +407,4 @@ pub fn message_sent_payload(target: &str, priority: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn sent(target: &str) -> AuditEvent {
-        AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }
-    }
-
-    fn joined() -> AuditEvent {
-        let groups = vec![Group { name: "a/b".to_owned(), role: None }];
-        AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false }
-    }
-
-    /// Hellos cannot grow the chain by what they say of themselves.
-    #[test]
-    fn a_row_names_groups_up_to_a_budget_and_counts_the_rest() {
-        let name = "\u{1}".repeat(128);
-        let groups = vec![Group { name, role: None }; 64];
-        let event = AuditEvent::PeerJoined { pubkey: Key::from("ab"), groups, restored: false };
-        let payload = event.payload();
-        assert_eq!(payload["groups"].as_array().map(Vec::len), Some(1));
-        assert_eq!(payload["groupsLeftOut"], 63);
-        assert!(event.canonical_payload().len() < limits::AUDIT_GROUPS_BYTES_MAX + 256);
-    }
-
-    #[test]
-    fn payloads_are_the_recorded_ones() {
-        let (key, target) = (Key::from("ab"), "x".to_owned());
-        let session = AuditEvent::SessionJoined {
-            pubkey: key.clone(),
-            session_pubkey: Key::from("cd"),
-            groups: Vec::new(),
-        };
-        let banned =
-            AuditEvent::MemberBanned { target: target.clone(), target_pubkey: key.clone() };
-        let kicked = AuditEvent::PeerKicked { target: target.clone(), target_pubkey: key.clone() };
-        let role = "admin";
-        let expired = AuditEvent::Expired { message_id: MessageId::from("m1"), target };
-        for (event, name, payload) in [
-            (
-                joined(),
-                "peer_joined",
-                r#"{"groups":[{"name":"a/b"}],"pubkey":"ab","restored":false,"role":"control-plane"}"#,
-            ),
-            (
-                session,
-                "peer_joined",
-                r#"{"groups":[],"pubkey":"ab","role":"session","session_pubkey":"cd","via":"session_hello"}"#,
-            ),
-            (AuditEvent::PeerLeft, "peer_left", "{}"),
-            (sent("*"), "message_sent", r#"{"priority":"now","targetSpec":"*"}"#),
-            (kicked, "peer_kicked", r#"{"target":"x","targetPubkey":"ab"}"#),
-            (banned, "member_banned", r#"{"target":"x","targetPubkey":"ab"}"#),
-            (
-                AuditEvent::MemberUnbanned { target: "x".to_owned() },
-                "member_unbanned",
-                r#"{"target":"x"}"#,
-            ),
-            (
-                AuditEvent::MemberRoleChanged { target_pubkey: key.clone(), role },
-                "member_role_changed",
-                r#"{"role":"admin","targetPubkey":"ab"}"#,
-            ),
-            (
-                AuditEvent::MemberJoined { pubkey: key, role },
-                "member_joined",
-                r#"{"pubkey":"ab","role":"admin"}"#,
-            ),
-            (expired, "expired", r#"{"messageId":"m1","targetSpec":"x"}"#),
-            (AuditEvent::StateSet { key: "k".to_owned() }, "state_set", r#"{"key":"k"}"#),
-            (
-                AuditEvent::MemoryStored { id: "m".to_owned() },
-                "memory_stored",
-                r#"{"memoryId":"m"}"#,
-            ),
-            (AuditEvent::SkillShared { name: "s".to_owned() }, "skill_shared", r#"{"name":"s"}"#),
-            (AuditEvent::ContextShared, "context_shared", "{}"),
-            (AuditEvent::VaultSet { key: "k".to_owned() }, VaultSet::TYPE, r#"{"key":"k"}"#),
-            (
-                AuditEvent::ApikeyCreated {
-                    key_id: "k".to_owned(),
-                    label: "ci".to_owned(),
-                    capabilities: vec![ApiCapability::Read],
-                },
-                "apikey_created",
-                r#"{"capabilities":["read"],"keyId":"k","label":"ci"}"#,
-            ),
-            (
-                AuditEvent::ApikeyRevoked { key_id: "k".to_owned() },
-                "apikey_revoked",
-                r#"{"keyId":"k"}"#,
-            ),
-            (AuditEvent::VaultDeleted { key: "k".to_owned() }, "vault_deleted", r#"{"key":"k"}"#),
-        ] {
-            assert_eq!(event.event_type(), name);
-            assert_eq!(event.canonical_payload(), payload, "{name}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_fast_path_makes_the_same_text(target: String, priority: String) {
-            let slow = canonical_json(&json!({"targetSpec": target, "priority": priority}));
-            prop_assert_eq!(message_sent_payload(&target, &priority), slow);
-            let event = AuditEvent::MessageSent { target, priority: Priority::Next };
-            prop_assert_eq!(event.canonical_payload(), canonical_json(&event.payload()));
-        }
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sim_clock::SimClock;
 use crate::clock::Timestamp;
-use crate::id::{CallId, Key, MemberId, PresenceId};
+use crate::id::{CallId, Key, MemberId, PresenceId, TopicId};
 use crate::protocol::{Forward, Push, Reply, Said, Status, StreamData, SystemEvent};
 use crate::record::{PresenceRecord, SharedChange};
 
@@ -113,6 +113,11 @@ pub enum BusMessage {
     },
     /// Members, roles or grants changed in the store: read them again.
     MembersChanged,
+    /// Who is in a topic has changed: what is known of it is read again.
+    RosterChanged {
+        /// The topic.
+        topic: TopicId,
+    },
     /// Another program posted something to a webhook of the mesh.
     Posted(Box<Push>),
     /// What all sessions of one member are told.
@@ -148,15 +153,28 @@ pub struct Published {
 /// A message for everyone that its target names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Multicast {
-    /// A group without its `@`; `None`: everyone.
+    /// A group without its `@`; `None`: everyone. Of a post, the topic's id after a `#`,
+    /// which a release without topics takes for a group that nobody is in.
     #[serde(default)]
     pub group: Option<String>,
+    /// The topic that the message is posted to, if it is a post.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<TopicNote>,
     /// Who sent it.
     pub sender: MulticastSender,
     /// The seq of the multicast before this one in the mesh.
     pub previous: i64,
     /// The message, with its own seq.
     pub delivery: BusDelivery,
+}
+
+/// What tells a node for whom a post is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicNote {
+    /// The topic.
+    pub id: TopicId,
+    /// The version of its roster when the post was committed.
+    pub roster: i64,
 }
 
 /// Who sent a multicast: decides who is passed over.

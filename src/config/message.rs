@@ -25,6 +25,9 @@ pub struct MessageConfig {
     /// `DELIVERED_RETENTION_HOURS`: hours that a delivered message is kept.
     /// Default 24. 0 to 8760; 0 deletes it at the next sweep.
     pub delivered_retention_hours: u32,
+    /// `TOPIC_RETENTION_DAYS`: days that what was said in a topic is kept. Default 365. 0
+    /// to 36500; 0 keeps it for good.
+    pub topic_retention_days: u32,
     /// `REDELIVERY_SECONDS`: after how many milliseconds an unconfirmed delivery
     /// is offered again. Default 30 s. 0.05 s to one hour.
     pub claim_ms: i64,
@@ -73,6 +76,7 @@ impl MessageConfig {
             request_rate_per_minute: reader.number("REQUEST_RATE_PER_MINUTE", 0..=1_000_000),
             request_burst: reader.number("REQUEST_BURST", 100..=1_000_000),
             delivered_retention_hours: reader.number("DELIVERED_RETENTION_HOURS", 0..=8760),
+            topic_retention_days: reader.number("TOPIC_RETENTION_DAYS", 0..=36_500),
             claim_ms: reader.seconds_ms("REDELIVERY_SECONDS", 50..=3_600_000),
             quotas: QuotaConfig::read(reader),
             disk_free_min_bytes: reader.number::<u64>("DISK_FREE_MIN_MB", 0..=1_000_000) << 20,
@@ -102,6 +106,7 @@ mod tests {
                 request_rate_per_minute: 12_000,
                 request_burst: 6000,
                 delivered_retention_hours: 24,
+                topic_retention_days: 365,
                 claim_ms: 30_000,
                 quotas: QuotaConfig {
                     mailbox_messages_max: 10_000,

@@ -1,16 +1,18 @@
-//! Whom a key leads to, whether or not anybody is there; and whether a member may write to
-//! them, for what is sent in its name while it is away.
+//! Whom a key leads to, whether or not anybody is there; and how far something reaches
+//! that is sent in a member's name while it is away.
 
 use std::sync::Arc;
 
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
+use super::posts::{self, Posting};
+use super::refusal::Refusal;
 use crate::clock::Timestamp;
 use crate::delivery::Parts;
-use crate::id::{Key, MeshId};
+use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::record::PresenceRecord;
 use crate::registry::Room;
-use crate::store::{Admission, Member, Result};
+use crate::store::{Admission, Member, Reach, Result};
 
 /// The member that a key leads to: by its own key, or by that of a session which it has or
 /// had. `record`: a presence that the key addresses now.
@@ -61,29 +63,48 @@ async fn enrolled(
     })
 }
 
-/// Why something is not sent later: a stable word, and a sentence.
-pub(crate) type Unsendable = (&'static str, &'static str);
+/// What is sent in a member's name while it may be away.
+pub(crate) struct InNameOf<'a> {
+    pub(crate) member: &'a MemberId,
+    pub(crate) key: &'a Key,
+    /// To whom.
+    pub(crate) target: &'a str,
+    /// As what stands in the envelope.
+    pub(crate) ciphertext: &'a str,
+    pub(crate) is_sealed: bool,
+}
 
-/// Whether a member may send to that target in its own name, whoever is there: itself
-/// included, if it names its own key. What a multicast's recipients grant is looked at
-/// when it is delivered.
-pub(crate) async fn may_send(
+/// How far something reaches that a member sends in its own name, whoever is there: to
+/// itself as well, if it names its own key; or why it may not send that. What a
+/// multicast's recipients grant is looked at when it is delivered.
+pub(crate) async fn reach(
     parts: &Parts,
     room: Option<&Room>,
     mesh: &MeshId,
-    target: &str,
-    sender_key: &Key,
-) -> Result<std::result::Result<(), Unsendable>> {
-    let key = match Target::parse(target) {
-        Target::Everyone | Target::Group(_) => return Ok(Ok(())),
-        Target::Topic(_) => return Ok(Err(("topic", "this broker has no topics"))),
+    sent: &InNameOf<'_>,
+) -> Result<std::result::Result<Reach, Refusal>> {
+    let key = match Target::parse(sent.target) {
+        Target::Everyone | Target::Group(_) => return Ok(Ok(Reach::Multicast)),
+        Target::Topic(topic) => {
+            let posting = Posting {
+                topic,
+                member: sent.member,
+                body_version: Some(if sent.is_sealed { 2 } else { 1 }),
+                mentions: None,
+                ciphertext: sent.ciphertext,
+            };
+            let planned = posts::plan(parts, room, mesh, posting).await?;
+            return Ok(planned.map(|post| Reach::Topic(Box::new(post))));
+        }
         Target::Key(key) => key,
     };
     let candidates = room.map(|room| room.addressed_by(key)).unwrap_or_default();
     let record = candidates.first().map(|candidate| &*candidate.record);
     let Some(member) = of(parts, room, mesh, key, record).await? else {
-        return Ok(Err(("no_peer", NO_PEER)));
+        return Ok(Err(Refusal::new("no_peer", NO_PEER)));
     };
-    let is_granted = policy::grants(&member, sender_key, None, Capability::Dm);
-    Ok(is_granted.then_some(()).ok_or(("grants", NO_GRANT)))
+    if !policy::grants(&member, sent.key, None, Capability::Dm) {
+        return Ok(Err(Refusal::new("grants", NO_GRANT)));
+    }
+    Ok(Ok(Reach::Direct { claim: None }))
 }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::policy::{self, Target};
-use super::{Parts, audience, drain, push};
-use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender};
-use crate::id::{Key, MemberId, MessageId, PresenceId};
-use crate::protocol::WebhookEvent;
+use super::policy::{self, Capability, Target};
+use super::{Parts, audience, drain, push, rosters};
+use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::protocol::{Push, WebhookEvent};
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
-use crate::store::StoredEnvelope;
+use crate::store::{Post, Reach, StoredEnvelope, TopicPost};
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
@@ -192,26 +192,42 @@ pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     }
 }
 
+/// Where a commit put something that is for many.
+pub(crate) struct Place {
+    /// The seq of the multicast before it.
+    pub(crate) previous_multicast: i64,
+    /// For a post: the version of its topic's roster.
+    pub(crate) roster: i64,
+}
+
 /// Delivers what was accepted in the name of a member that need not be here, in a mesh
 /// that this node need not serve.
 pub(crate) fn deliver_later(
     parts: &Arc<Parts>,
+    mesh: &MeshId,
     room: Option<&Arc<Room>>,
     stored: StoredEnvelope,
-    previous_multicast: i64,
+    reach: Reach,
+    place: Place,
 ) {
-    let mesh = stored.mesh.clone();
-    match (Target::parse(&stored.target_spec), room) {
-        (Target::Key(key), Some(room)) => mail_for(parts, room, Key::from(key)),
-        (Target::Key(key), None) => {
-            let message = BusMessage::MailFor { keys: vec![Key::from(key)], many: false };
-            parts.cluster.publish(&mesh, &message);
+    let previous = place.previous_multicast;
+    let multicast = match reach {
+        Reach::Direct { .. } => {
+            let key = Key::from(stored.envelope.target_spec);
+            return match room {
+                Some(room) => mail_for(parts, room, key),
+                None => {
+                    let message = BusMessage::MailFor { keys: vec![key], many: false };
+                    parts.cluster.publish(mesh, &message);
+                }
+            };
         }
-        (_, Some(room)) => multicast(parts, room, stored, previous_multicast, false),
-        (_, None) => {
-            let multicast = Box::new(multicast_of(stored, previous_multicast, false));
-            parts.cluster.publish(&mesh, &BusMessage::Multicast(multicast));
-        }
+        Reach::Multicast => multicast_of(stored, previous, false),
+        Reach::Topic(post) => post_of(stored, *post, place.roster, previous, false),
+    };
+    match room {
+        Some(room) => tell_all(parts, room, multicast),
+        None => parts.cluster.publish(mesh, &BusMessage::Multicast(Box::new(multicast))),
     }
 }
 
@@ -224,12 +240,7 @@ fn multicast(
     previous: i64,
     resumed: bool,
 ) {
-    let multicast = Box::new(multicast_of(envelope, previous, resumed));
-    let message = BusMessage::Multicast(multicast);
-    parts.cluster.publish(room.mesh(), &message);
-    if let BusMessage::Multicast(multicast) = message {
-        multicast_arrives(parts, room, *multicast);
-    }
+    tell_all(parts, room, multicast_of(envelope, previous, resumed));
 }
 
 fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
@@ -237,15 +248,50 @@ fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multi
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
     };
-    let sender = MulticastSender {
-        member: envelope.sender_member.clone(),
-        member_key: envelope.sender_key.clone(),
-        session_key: envelope.sender_session_key.clone(),
-    };
-    let seq = envelope.seq;
-    let push = Box::new(push::multicast(envelope));
+    let (sender, seq) = (audience::sender_of(&envelope), envelope.seq);
+    let delivery = BusDelivery { seq, push: Box::new(push::multicast(envelope)), resumed };
+    Multicast { group, topic: None, sender, previous, delivery }
+}
+
+/// Delivers a post that was just accepted, under that version of its topic's roster.
+pub(crate) fn post(
+    parts: &Arc<Parts>,
+    sent: &Sent,
+    envelope: StoredEnvelope,
+    post: Post,
+    roster: i64,
+    previous: i64,
+) {
+    let begun = Instant::now();
+    let resumed = sent.sender.is_first_since_resumed(None);
+    tell_all(parts, &sent.room, post_of(envelope, post, roster, previous, resumed));
+    parts.metrics.deliver_seconds.observe(begun.elapsed().as_secs_f64());
+}
+
+fn post_of(
+    envelope: StoredEnvelope,
+    post: Post,
+    roster: i64,
+    previous: i64,
+    resumed: bool,
+) -> Multicast {
+    let (sender, seq) = (audience::sender_of(&envelope), envelope.seq);
+    let Post { topic: id, name: topic, body_version, .. } = post;
+    let push = Box::new(push::post(TopicPost { envelope, topic, body_version }));
     let delivery = BusDelivery { seq, push, resumed };
-    Multicast { group, sender, previous, delivery }
+    // Nodes of the release before take it for a group that nobody is in.
+    let group = Some(format!("#{id}"));
+    let topic = Some(TopicNote { id, roster });
+    Multicast { group, topic, sender, previous, delivery }
+}
+
+/// To the other nodes, and to the sessions here.
+fn tell_all(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
+    let message = BusMessage::Multicast(Box::new(multicast));
+    parts.cluster.publish(room.mesh(), &message);
+    if let BusMessage::Multicast(multicast) = message {
+        multicast_arrives(parts, room, *multicast);
+    }
 }
 
 /// How long an early multicast waits for the one before it, which another
@@ -279,10 +325,14 @@ pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast:
 
 /// To every session here that a multicast is for. Encoded once per codec.
 fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
-    let Multicast { group, sender, delivery: BusDelivery { seq, push, resumed }, .. } = multicast;
+    let Multicast { group, topic, sender, delivery, .. } = multicast;
+    let BusDelivery { seq, push, resumed } = delivery;
     if resumed {
         // It waits behind their gates.
         drain::request_all(parts, room);
+    }
+    if let Some(topic) = topic {
+        return fan_out_post(parts, room, topic, &sender, seq, *push);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
     let delivery = push::delivery(*push, Route::Multicast(seq));
@@ -292,9 +342,43 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         }
         let wanted = record.member != sender.member
             && audience::includes(room, target, &record, seq)
-            && audience::is_granted(parts, room, &record.member, &sender);
+            && audience::is_granted(parts, room, &record.member, &sender, Capability::Broadcast);
         if wanted {
             session.offer(&delivery);
+        } else {
+            session.inbox.lock().pass_over(seq);
+        }
+    }
+}
+
+/// To every session here whose member is in the topic. Where the roster is not known as
+/// it was at the commit, everybody reads the store, which knows.
+fn fan_out_post(
+    parts: &Arc<Parts>,
+    room: &Arc<Room>,
+    note: TopicNote,
+    sender: &MulticastSender,
+    seq: i64,
+    push: Push,
+) {
+    let Some(roster) = room.roster(&note.id, note.roster) else {
+        rosters::changed(parts, room, note.id);
+        return drain::request_all(parts, room);
+    };
+    let notice = push::notice(&push).map(|push| push::delivery(push, Route::Multicast(seq)));
+    let delivery = push::delivery(push, Route::Multicast(seq));
+    for (session, record) in room.sessions() {
+        if record.visitor {
+            continue;
+        }
+        if !roster.includes(&record.member, seq) {
+            session.inbox.lock().pass_over(seq);
+            continue;
+        }
+        session.inbox.lock().note_post(seq);
+        if audience::wants_post(parts, room, &record, sender) {
+            let notice = notice.as_ref().filter(|_| push::reads_no_seals(&record));
+            session.offer(notice.unwrap_or(&delivery));
         } else {
             session.inbox.lock().pass_over(seq);
         }

@@ -9,7 +9,6 @@ pub(crate) mod rewind;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::cluster::MulticastSender;
 use crate::delivery::policy::{self, Capability, Target};
 use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
@@ -18,7 +17,7 @@ use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::inbox::{DrainPlan, Route};
-use crate::store::{ClaimRequest, Result, StoredEnvelope};
+use crate::store::{ClaimRequest, Result, StoredEnvelope, TopicPost};
 
 /// Wants a session's mail read. If it is being read already, that goes round
 /// once more.
@@ -103,11 +102,12 @@ impl Reading {
     }
 }
 
-/// The same of both lists.
+/// The same of all lists.
 #[derive(Default)]
 struct Readings {
     directs: Reading,
     multicasts: Reading,
+    posts: Reading,
 }
 
 /// What an envelope takes, about.
@@ -119,6 +119,7 @@ fn bytes_of(envelope: &StoredEnvelope) -> usize {
 enum Found {
     Direct(StoredEnvelope),
     Multicast(StoredEnvelope),
+    Post(TopicPost),
     /// A multicast that is not for this session.
     Past(i64),
 }
@@ -127,6 +128,7 @@ impl Found {
     fn seq(&self) -> i64 {
         match self {
             Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
+            Self::Post(post) => post.envelope.seq,
             Self::Past(seq) => *seq,
         }
     }
@@ -138,6 +140,7 @@ impl Found {
             Self::Direct(envelope) | Self::Multicast(envelope) => {
                 session.inbox.lock().is_gated(&envelope.id)
             }
+            Self::Post(post) => session.inbox.lock().is_gated(&post.envelope.id),
             Self::Past(_) => true,
         }
     }
@@ -152,9 +155,9 @@ async fn round(
     readings: &mut Readings,
 ) -> Result<bool> {
     let room_left = plan.room;
-    // Two lists are read, one after the other, while messages go on being
-    // accepted: what is beyond this line may be in one and missing in the
-    // other, and is left to the gate or to the next round.
+    // Several lists are read, one after the other, while messages go on being
+    // accepted: what is beyond this line may be in one and missing in
+    // another, and is left to the gate or to the next round.
     let newest = if session.visitor {
         Some(i64::MAX)
     } else {
@@ -166,20 +169,20 @@ async fn round(
         directs(parts, room, session, &plan, &mut readings.directs).await?;
     // Multicasts that were sent before these may still be on their way here.
     let reads_multicasts = !session.visitor && (plan.behind || !directs.is_empty());
-    let (multicasts, all_multicasts) = if reads_multicasts {
-        let reading = &mut readings.multicasts;
-        let read = multicasts(parts, room, session, plan.multicasts_after, reading).await;
+    let ((multicasts, all_groups), (posts, all_posts)) = if reads_multicasts {
+        let read = to_many(parts, room, session, &plan, readings).await;
         read.inspect_err(|_| session.inbox.lock().mark_behind())?
     } else {
-        (Vec::new(), true)
+        ((Vec::new(), true), (Vec::new(), true))
     };
+    let all_multicasts = all_groups && all_posts;
     // A list that was cut says nothing about what comes after its end.
     let horizon = |list: &[Found], is_all: bool| {
         if is_all { i64::MAX } else { list.last().map_or(i64::MAX, Found::seq) }
     };
-    let multicasts_until = horizon(&multicasts, all_multicasts);
+    let multicasts_until = horizon(&multicasts, all_groups).min(horizon(&posts, all_posts));
     let mut until = horizon(&directs, all_directs).min(multicasts_until);
-    let mut found: Vec<Found> = directs.into_iter().chain(multicasts).collect();
+    let mut found: Vec<Found> = directs.into_iter().chain(multicasts).chain(posts).collect();
     found.sort_by_key(Found::seq);
     let mut sent_all = true;
     let mut refused = Vec::new();
@@ -277,6 +280,57 @@ async fn own_session_key(
     Ok(owner.filter(|owner| *owner == session.member).map(|_| claimed.clone()))
 }
 
+/// A list, and whether that was all of it.
+type List = (Vec<Found>, bool);
+
+/// What was sent to groups and to everyone, and what was posted to topics.
+async fn to_many(
+    parts: &Parts,
+    room: &Room,
+    session: &Session,
+    plan: &DrainPlan,
+    readings: &mut Readings,
+) -> Result<(List, List)> {
+    let Readings { multicasts: reading, posts: of_posts, .. } = readings;
+    let others = multicasts(parts, room, session, plan.others_after, reading).await?;
+    let posts = posts(parts, room, session, plan.multicasts_after, of_posts).await?;
+    Ok((others, posts))
+}
+
+/// Posts of the member's topics.
+async fn posts(
+    parts: &Parts,
+    room: &Room,
+    session: &Session,
+    mut after: i64,
+    reading: &mut Reading,
+) -> Result<List> {
+    let Some(record) = room.record(&session.presence) else { return Ok((Vec::new(), true)) };
+    let mut found: Vec<Found> = Vec::new();
+    let (mut wanted, mut wanted_bytes) = (0, 0);
+    loop {
+        let page = reading.left(wanted, wanted_bytes).min(reading.envelopes).max(1);
+        let limit = u32::try_from(page).unwrap_or(u32::MAX);
+        let rows = parts.topics.posts_after(room.mesh(), &session.member, after, limit).await?;
+        let is_last = rows.len() < page;
+        reading.learn(rows.len(), rows.iter().map(|post| bytes_of(&post.envelope)).sum());
+        for row in rows {
+            after = row.envelope.seq;
+            session.inbox.lock().note_post(after);
+            if audience::wants_post(parts, room, &record, &audience::sender_of(&row.envelope)) {
+                wanted += 1;
+                wanted_bytes += bytes_of(&row.envelope);
+                found.push(Found::Post(row));
+            } else {
+                found.push(Found::Past(after));
+            }
+        }
+        if is_last || reading.left(wanted, wanted_bytes) == 0 {
+            return Ok((found, is_last));
+        }
+    }
+}
+
 async fn multicasts(
     parts: &Parts,
     room: &Room,
@@ -295,6 +349,10 @@ async fn multicasts(
         reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
         for row in rows {
             after = row.seq;
+            if matches!(Target::parse(&row.target_spec), Target::Topic(_)) {
+                // The post's place. What it says is in the list of posts.
+                continue;
+            }
             if is_for(parts, room, session, &row) {
                 wanted += 1;
                 wanted_bytes += bytes_of(&row);
@@ -319,13 +377,9 @@ fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -
         return false;
     }
     let Some(record) = room.record(&session.presence) else { return false };
-    let sender = MulticastSender {
-        member: row.sender_member.clone(),
-        member_key: row.sender_key.clone(),
-        session_key: row.sender_session_key.clone(),
-    };
+    let sender = audience::sender_of(row);
     audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
-        && audience::is_granted(parts, room, &session.member, &sender)
+        && audience::is_granted(parts, room, &session.member, &sender, Capability::Broadcast)
 }
 
 /// What became of one thing found.
@@ -347,6 +401,11 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
         Found::Multicast(envelope) => {
             let route = Route::Multicast(envelope.seq);
             push::delivery(push::multicast(envelope), route)
+        }
+        Found::Post(post) => {
+            let Some(record) = room.record(&session.presence) else { return Sent::Full };
+            let route = Route::Multicast(post.envelope.seq);
+            push::delivery(push::post_for(&record, post), route)
         }
         Found::Direct(envelope) => {
             if !may_have(parts, room, session, &envelope) {

@@ -18,7 +18,7 @@ pub enum Target<'a> {
     Everyone,
     /// `@name`: a group and those below it.
     Group(&'a str),
-    /// `#name`: a topic. This broker has none.
+    /// `#name`: a topic, by its name or its id. Who is in it, its roster says.
     Topic(&'a str),
     /// A member key or a session key.
     Key(&'a str),

@@ -9,8 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
 use crate::protocol::{Blob, Push, ServerMessage, webhooks};
+use crate::record::PresenceRecord;
+use crate::sealing::{self, Sealed};
 use crate::session::inbox::{Delivery, Route};
-use crate::store::StoredEnvelope;
+use crate::store::{StoredEnvelope, TopicPost};
 
 /// The push of a direct message. Old daemons drop pushes that carry their own
 /// member's key, so it is left out among sessions of one member.
@@ -31,6 +33,43 @@ pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
     push.client_message_id = None;
     push.request_fingerprint = None;
     push
+}
+
+/// The push of a post: a multicast's, with its topic.
+#[must_use]
+pub(crate) fn post(TopicPost { envelope, topic, body_version }: TopicPost) -> Push {
+    let body_version = (body_version != 1).then_some(body_version);
+    Push { topic: Some(topic), body_version, ..multicast(envelope) }
+}
+
+/// What a program gets of a sealed post that would show it as it is: a sentence that it
+/// can show. `None` if the post is not sealed.
+#[must_use]
+pub(crate) fn notice(push: &Push) -> Option<Push> {
+    push.body_version?;
+    let topic = push.topic.as_deref().unwrap_or_default();
+    let text = format!(
+        "[a message in #{topic} that is sealed with the topic's key; to read it: \
+         claudemesh topic tail {topic}]"
+    );
+    let Sealed { nonce_b64, ciphertext_b64 } = sealing::plain(&text);
+    let (nonce, ciphertext) = (Blob::from_text(nonce_b64), Blob::from_text(ciphertext_b64));
+    Some(Push { nonce, ciphertext, body_version: None, ..push.clone() })
+}
+
+/// What a presence gets of a post that a drain found.
+#[must_use]
+pub(crate) fn post_for(record: &PresenceRecord, post: TopicPost) -> Push {
+    let push = self::post(post);
+    let notice = if reads_no_seals(record) { notice(&push) } else { None };
+    notice.unwrap_or(push)
+}
+
+/// Whether its program shows sealed text as it is: daemons and what they carry for
+/// sessions.
+#[must_use]
+pub(crate) fn reads_no_seals(record: &PresenceRecord) -> bool {
+    record.is_daemon() || record.is_session_of_daemon()
 }
 
 /// What was posted to a webhook and kept, as it is pushed to those who are connected.
@@ -62,6 +101,8 @@ fn of(stored: StoredEnvelope) -> Push {
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,
+        topic: None,
+        body_version: None,
         subtype: marks.subtype.map(Cow::Owned),
         event: None,
         event_data: None,

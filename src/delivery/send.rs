@@ -7,11 +7,13 @@ use std::time::Instant;
 use super::addressee;
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
+use super::posts;
+use super::refusal::{DISK_LOW, Refusal, not_read};
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
 use crate::codec::Codec;
 use crate::delivery::Parts;
-use crate::id::{Key, MessageId};
+use crate::id::{self, Key, MessageId};
 use crate::limits;
 use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
@@ -21,34 +23,8 @@ use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{Accepted, Envelope, Member, NewEnvelope, Reach, StoreError, StoredEnvelope};
-use crate::writers::group_commit::{Outcome, Pending, Quota, Refused, Submission};
-
-/// Free of the words that daemons take for a permanent failure.
-const STORE_AWAY: &str = "unavailable: the broker cannot keep messages right now, try again";
-const DISK_LOW: &str = "unavailable: the broker's disk is nearly full, try again later";
-/// "forbidden" ends a daemon's retries: what waits for somebody who is away does
-/// not get less within the ten minutes that it would try.
-const MAILBOX_FULL: &str = "mailbox_full: as many messages wait for this recipient as may; more \
-                            are forbidden until it has read some";
-const SENDER_FULL: &str = "sender_full: as many of your messages wait for others as may; more are \
-                           forbidden until some were read";
-/// Free of such words: it is not this sender's doing.
-const MESH_FULL: &str = "mesh_full: as many messages wait in this mesh as may, try again later";
-const STORE_REJECTS: &str = "rejected: the broker's database does not take this message";
-
-/// Why a send was not taken: a stable word for metrics, and the sentence that
-/// the sender gets.
-struct Refusal {
-    reason: &'static str,
-    text: String,
-}
-
-impl Refusal {
-    fn new(reason: &'static str, text: impl Into<String>) -> Self {
-        Self { reason, text: text.into() }
-    }
-}
+use crate::store::{Accepted, Envelope, Member, NewEnvelope, Post, Reach, StoredEnvelope};
+use crate::writers::group_commit::{Outcome, Pending, Submission};
 
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
 /// this returns when it is on its way, so that a socket's next frame need not
@@ -144,17 +120,25 @@ async fn plan(
     let record = room
         .record(&session.presence)
         .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
+    let mut post = None;
     let recipient = match Target::parse(&send.target_spec) {
         Target::Everyone | Target::Group(_) => Recipient::Many,
-        Target::Topic(topic) => {
-            // `invalid` is one of the words that end a daemon's retries.
-            let text = format!("invalid target \"#{topic}\": this broker has no topics");
-            return Err(Refusal::new("topic", text));
+        Target::Topic(named) => {
+            let posting = posts::Posting {
+                topic: named,
+                member: &session.member,
+                body_version: send.body_version,
+                mentions: send.mentions.as_deref(),
+                ciphertext: send.ciphertext.as_text(),
+            };
+            let planned = posts::plan(parts, Some(room), room.mesh(), posting).await;
+            post = Some(Box::new(planned.map_err(not_read)??));
+            Recipient::Many
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
     let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
-    Ok((envelope(parts, session, &record, send, &sent), sent))
+    Ok((envelope(parts, session, &record, send, &sent, post), sent))
 }
 
 fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
@@ -239,25 +223,26 @@ async fn recipient_member(
     member.map_err(not_read)?.ok_or_else(no_peer)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-fn not_read(error: StoreError) -> Refusal {
-    tracing::warn!(%error, "a send's target could not be looked up");
-    Refusal::new("unavailable", STORE_AWAY)
-}
-
 fn envelope(
     parts: &Parts,
     session: &Session,
     record: &PresenceRecord,
     send: Send<'_>,
     sent: &Sent,
+    post: Option<Box<Post>>,
 ) -> NewEnvelope {
     let given = |text: Option<std::borrow::Cow<'_, str>>| {
         text.filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned)
     };
-    let reach = match &sent.recipient {
-        Recipient::Many => Reach::Multicast,
-        Recipient::One { presence, .. } => Reach::Direct {
+    // People name posts by the beginning of their ids.
+    let (id, target_spec) = match &post {
+        Some(post) => (MessageId::from(id::random()), format!("#{}", post.topic)),
+        None => (MessageId::generate(), send.target_spec.into_owned()),
+    };
+    let reach = match (post, &sent.recipient) {
+        (Some(post), _) => Reach::Topic(post),
+        (None, Recipient::Many) => Reach::Multicast,
+        (None, Recipient::One { presence, .. }) => Reach::Direct {
             claim: presence
                 .clone()
                 .map(|presence| (presence, Timestamp::now().plus_ms(parts.config.claim_ms))),
@@ -265,12 +250,12 @@ fn envelope(
     };
     NewEnvelope {
         envelope: Envelope {
-            id: MessageId::generate(),
+            id,
             mesh: session.mesh.clone(),
             sender_member: session.member.clone(),
             sender_name: record.display_name.clone(),
             sender_session_key: session.session_key.clone(),
-            target_spec: send.target_spec.into_owned(),
+            target_spec,
             priority: send.priority,
             nonce: send.nonce.into_text(),
             ciphertext: send.ciphertext.into_text(),
@@ -295,7 +280,7 @@ impl Pending for PendingSend {
     fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
         let Self { parts, answer_to, sent } = self;
         match outcome {
-            Ok(Accepted::New { seq, previous_multicast, created_at }) => {
+            Ok(Accepted::New { seq, previous_multicast, roster, created_at }) => {
                 let priority = envelope.priority.as_str();
                 parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
                 sent.room.note_accepted();
@@ -307,27 +292,20 @@ impl Pending for PendingSend {
                 );
                 answer_to.kept(envelope.id.to_string());
                 let sender_key = sent.sender.member_key.clone();
-                let envelope = envelope.envelope;
+                let NewEnvelope { envelope, reach } = envelope;
                 let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
-                deliver::deliver(&parts, sent, stored, previous_multicast);
+                match reach {
+                    Reach::Topic(post) => {
+                        deliver::post(&parts, &sent, stored, *post, roster, previous_multicast);
+                    }
+                    _ => deliver::deliver(&parts, sent, stored, previous_multicast),
+                }
             }
             Ok(Accepted::Duplicate { id }) => {
                 answer_to.kept(id.to_string());
                 deliver::deliver_again(&parts, sent);
             }
             Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
-        }
-    }
-}
-
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Unavailable => Self::new("unavailable", STORE_AWAY),
-            Refused::Rejected => Self::new("rejected", STORE_REJECTS),
-            Refused::Full(Quota::Mailbox) => Self::new("mailbox_full", MAILBOX_FULL),
-            Refused::Full(Quota::Sender) => Self::new("sender_full", SENDER_FULL),
-            Refused::Full(Quota::Mesh) => Self::new("mesh_full", MESH_FULL),
         }
     }
 }

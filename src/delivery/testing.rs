@@ -28,7 +28,8 @@ use crate::session::outbox::{Outbox, Outgoing, Taken};
 use crate::session::{Identity, Session};
 use crate::store::testing::{self, mesh, record};
 use crate::store::{
-    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, StoredEnvelope,
+    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockTopicMail,
+    StoredEnvelope, TopicMail, TopicPost,
 };
 use crate::writers::group_commit::{self, CommitLane};
 
@@ -38,9 +39,11 @@ pub(crate) struct Fakes {
     pub(crate) config: MessageConfig,
     pub(crate) members: MockMembers,
     pub(crate) mail: MockMail,
+    pub(crate) topics: MockTopicMail,
     pub(crate) cluster: MockCluster,
     pub(crate) directs: Vec<StoredEnvelope>,
     pub(crate) multicasts: Vec<StoredEnvelope>,
+    pub(crate) posts: Vec<TopicPost>,
     pub(crate) newest: i64,
 }
 
@@ -50,9 +53,11 @@ impl Default for Fakes {
             config: Config::for_tests(Path::new("unused")).message,
             members: MockMembers::new(),
             mail: MockMail::new(),
+            topics: MockTopicMail::new(),
             cluster: MockCluster::new(),
             directs: Vec::new(),
             multicasts: Vec::new(),
+            posts: Vec::new(),
             newest: 0,
         }
     }
@@ -71,6 +76,7 @@ pub(crate) fn parts(
     config: MessageConfig,
     members: Arc<dyn Members>,
     mail: Arc<dyn Mail>,
+    topics: Arc<dyn TopicMail>,
     cluster: Arc<dyn Cluster>,
 ) -> (Parts, CommitLane<PendingSend>) {
     let (group_commit, mut lanes) = group_commit::lanes(1);
@@ -79,6 +85,7 @@ pub(crate) fn parts(
         config,
         members,
         mail,
+        topics,
         cluster,
         group_commit,
         noted: Arc::default(),
@@ -104,8 +111,10 @@ impl Fakes {
         self.answer_members();
         self.answer_mail(&told);
         self.answer_cluster(&told);
+        self.answer_topics();
         let (members, mail) = (Arc::new(self.members), Arc::new(self.mail));
-        let (parts, lane) = parts(self.config, members, mail, Arc::new(self.cluster));
+        let topics = Arc::new(self.topics);
+        let (parts, lane) = parts(self.config, members, mail, topics, Arc::new(self.cluster));
         let room = Arc::new(Room::new(mesh(), Arc::default()));
         World { parts: Arc::new(parts), room, lane: Some(lane), told }
     }
@@ -138,6 +147,16 @@ impl Fakes {
             noted.lock().unclaimed.push((presence.clone(), messages.to_vec()));
             Ok(())
         });
+    }
+
+    fn answer_topics(&mut self) {
+        let rows = std::mem::take(&mut self.posts);
+        self.topics.expect_posts_after().returning(move |_, _, after, limit| {
+            let later = rows.iter().filter(|row| row.envelope.seq > after);
+            Ok(later.take(limit as usize).cloned().collect())
+        });
+        self.topics.expect_addressed().returning(|_, _, _| Ok(None));
+        self.topics.expect_roster().returning(|_, _| Ok(None));
     }
 
     fn answer_cluster(&mut self, told: &Arc<Mutex<Told>>) {

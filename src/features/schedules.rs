@@ -6,7 +6,7 @@
 use super::shapes::{filled, named, no_larger_than};
 use super::{Context, Refusal, paging};
 use crate::clock::{Timestamp, cron};
-use crate::delivery::addressee;
+use crate::delivery::addressee::{self, InNameOf};
 use crate::id;
 use crate::limits;
 use crate::protocol::{
@@ -27,9 +27,16 @@ pub(super) async fn schedule(
     let new = planned(context, now, ask)?;
     let (parts, session) = (context.parts, context.session);
     let (delivery, mesh) = (&parts.presence.delivery, context.room.mesh());
-    let key = &session.member_key;
-    let may = addressee::may_send(delivery, Some(context.room), mesh, &new.to, key).await?;
-    may.map_err(|(code, text)| Refusal::new(code, text))?;
+    let sent = InNameOf {
+        member: &session.member,
+        key: &session.member_key,
+        target: &new.to,
+        // Whom it mentions is looked at when it is sent.
+        ciphertext: "",
+        is_sealed: new.nonce.is_some(),
+    };
+    let reach = addressee::reach(delivery, Some(context.room), mesh, &sent).await?;
+    reach.map_err(|refusal| Refusal::new(refusal.reason, refusal.text))?;
     parts.stores.schedules.schedule(now, &context.author(), &new).await?;
     parts.life.scheduled.notify_one();
     Ok(ScheduledAck {

@@ -14,9 +14,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::clock::{Timestamp, cron};
-use crate::delivery::policy::Target;
-use crate::delivery::{addressee, deliver};
-use crate::id::{MeshId, MessageId};
+use crate::delivery::addressee::{self, InNameOf};
+use crate::delivery::deliver;
+use crate::delivery::refusal::Refusal;
+use crate::id::{self, MeshId, MessageId};
 use crate::limits;
 use crate::logging::milestone;
 use crate::metrics::PriorityLabel;
@@ -118,16 +119,25 @@ async fn fate(
     if parts.life.disk_low.load(Ordering::Relaxed) {
         return Ok(Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) });
     }
-    let (delivery, to) = (&parts.delivery, &due.scheduled.to);
-    let next = next_of(now, due);
-    let may = addressee::may_send(delivery, room, &due.mesh, to, &due.member_key).await?;
-    if let Err((reason, _)) = may {
-        return Ok(next.map_or(Fate::Drop { reason }, |next| Fate::Skip { next }));
-    }
+    let (delivery, next) = (&parts.delivery, next_of(now, due));
+    let envelope = envelope(now, due);
+    let sent = InNameOf {
+        member: &due.member,
+        key: &due.member_key,
+        target: &due.scheduled.to,
+        ciphertext: &envelope.ciphertext,
+        is_sealed: due.scheduled.nonce.is_some(),
+    };
+    let reach = match addressee::reach(delivery, room, &due.mesh, &sent).await? {
+        Ok(reach) => reach,
+        Err(Refusal { reason, .. }) => {
+            return Ok(next.map_or(Fate::Drop { reason }, |next| Fate::Skip { next }));
+        }
+    };
     if !delivery.rates.may_send(&*delivery.cluster, &due.member).await {
         return Ok(Fate::PutOff { until: now.plus_ms(RATE_PAUSE_MS) });
     }
-    Ok(Fate::Send { envelope: Box::new(envelope(now, due)), next })
+    Ok(Fate::Send { envelope: Box::new(reaching(envelope, reach)), next })
 }
 
 /// When it is sent again; one that missed some of its times goes on with the next.
@@ -136,7 +146,18 @@ fn next_of(now: Timestamp, due: &Due) -> Option<Timestamp> {
     cron::Cron::parse(due.scheduled.cron.as_deref()?, zone)?.next_after(now)
 }
 
-fn envelope(now: Timestamp, due: &Due) -> NewEnvelope {
+/// A post is named by the beginning of its id, and stands under its topic's. How it came
+/// about is told of direct messages and multicasts only.
+fn reaching(mut envelope: Envelope, reach: Reach) -> NewEnvelope {
+    if let Reach::Topic(post) = &reach {
+        envelope.id = MessageId::from(id::random());
+        envelope.target_spec = format!("#{}", post.topic);
+        envelope.scheduled = None;
+    }
+    NewEnvelope { envelope, reach }
+}
+
+fn envelope(now: Timestamp, due: &Due) -> Envelope {
     let scheduled = &due.scheduled;
     let ciphertext = match scheduled.nonce {
         Some(_) => scheduled.message.clone(),
@@ -145,27 +166,20 @@ fn envelope(now: Timestamp, due: &Due) -> NewEnvelope {
     let wanted = scheduled.deliver_at.max(scheduled.created_at);
     let late = scheduled.cron.is_none() && now.ms_since(wanted) > limits::SCHEDULE_LATE_MS;
     let subtype = scheduled.subtype.clone();
-    let reach = match Target::parse(&scheduled.to) {
-        Target::Key(_) => Reach::Direct { claim: None },
-        Target::Everyone | Target::Group(_) | Target::Topic(_) => Reach::Multicast,
-    };
-    NewEnvelope {
-        envelope: Envelope {
-            id: MessageId::generate(),
-            mesh: due.mesh.clone(),
-            sender_member: due.member.clone(),
-            sender_name: due.member_name.clone(),
-            sender_session_key: None,
-            target_spec: scheduled.to.clone(),
-            priority: Priority::Now,
-            nonce: scheduled.nonce.clone().unwrap_or_default(),
-            ciphertext,
-            client_message_id: None,
-            request_fingerprint: None,
-            reply_to_id: None,
-            scheduled: Some(Marks { subtype, late }),
-        },
-        reach,
+    Envelope {
+        id: MessageId::generate(),
+        mesh: due.mesh.clone(),
+        sender_member: due.member.clone(),
+        sender_name: due.member_name.clone(),
+        sender_session_key: None,
+        target_spec: scheduled.to.clone(),
+        priority: Priority::Now,
+        nonce: scheduled.nonce.clone().unwrap_or_default(),
+        ciphertext,
+        client_message_id: None,
+        request_fingerprint: None,
+        reply_to_id: None,
+        scheduled: Some(Marks { subtype, late }),
     }
 }
 
@@ -180,7 +194,7 @@ async fn hold_back(
     let mut asked = Vec::new();
     for (at, firing) in firings.iter().enumerate() {
         let Fate::Send { envelope, .. } = &firing.fate else { continue };
-        if envelope.reach == Reach::Multicast {
+        if envelope.reach.is_many() {
             continue;
         }
         let (mesh, member) = (envelope.mesh.clone(), envelope.sender_member.clone());
@@ -216,7 +230,8 @@ async fn hold_back(
 
 /// What follows from one that is on disk.
 fn sent(parts: &Arc<presence::Parts>, now: Timestamp, Firing { due, fate }: Firing, fired: Fired) {
-    let (Fate::Send { envelope, .. }, Fired::Sent { seq, previous_multicast }) = (fate, fired)
+    let (Fate::Send { envelope, .. }, Fired::Sent { seq, previous_multicast, roster }) =
+        (fate, fired)
     else {
         return;
     };
@@ -232,9 +247,11 @@ fn sent(parts: &Arc<presence::Parts>, now: Timestamp, Firing { due, fate }: Firi
         created_at = now.as_ms(),
         "message accepted"
     );
-    let (envelope, sender_key) = (envelope.envelope, due.member_key);
+    let NewEnvelope { envelope, reach } = *envelope;
+    let sender_key = due.member_key;
     let stored = StoredEnvelope { envelope, seq, sender_key, created_at: now };
-    deliver::deliver_later(&parts.delivery, room.as_ref(), stored, previous_multicast);
+    let place = deliver::Place { previous_multicast, roster };
+    deliver::deliver_later(&parts.delivery, &due.mesh, room.as_ref(), stored, reach, place);
 }
 
 #[cfg(test)]

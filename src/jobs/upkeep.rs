@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::STALE_MS;
 use crate::clock::Timestamp;
-use crate::delivery::drain;
+use crate::delivery::{adopt, drain};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::presence::{self, members};
-use crate::store::{Changes, Database, Messages, Retention, States, Stores, Webhooks};
+use crate::store::{Changes, Database, Messages, Retention, States, Stores, TopicMail, Webhooks};
 
 /// Rows of each kind that one call deletes.
 const RETENTION_ROWS: i64 = 1000;
@@ -45,6 +45,23 @@ pub(super) async fn expire(messages: &dyn Messages, parts: &presence::Parts) {
                 }
             }
             Err(error) => return tracing::warn!(%error, "old rows stay for now"),
+        }
+    }
+}
+
+/// Deletes what was said in topics too long ago.
+pub(super) async fn expire_posts(topics: &dyn TopicMail, parts: &presence::Parts) {
+    let days = i64::from(parts.delivery.config.topic_retention_days);
+    if days == 0 {
+        return;
+    }
+    let before = Timestamp::now().plus_ms(-days * limits::DAY_MS);
+    loop {
+        match topics.expire_posts(before, RETENTION_ROWS).await {
+            Ok(gone) if gone < RETENTION_ROWS.unsigned_abs() => return,
+            Ok(_) if parts.life.stopped.is_cancelled() => return,
+            Ok(_) => {}
+            Err(error) => return tracing::warn!(%error, "old posts stay for now"),
         }
     }
 }
@@ -130,6 +147,7 @@ pub(super) async fn watch_changes(database: &dyn Database, parts: &Arc<presence:
     };
     for room in rooms {
         members::refresh(parts, &room).await;
+        adopt::posts(&parts.delivery, &room).await;
         for (session, _) in room.sessions() {
             drain::request(&parts.delivery, &room, &session);
         }
@@ -155,12 +173,26 @@ mod tests {
     use crate::id::MeshId;
     use crate::jobs::fixture::{Mocks, Scene, member};
     use crate::store::testing::unavailable;
-    use crate::store::{Expired, MockMessages};
+    use crate::store::{Expired, MockMessages, MockTopicMail};
 
     const PAGE: u64 = RETENTION_ROWS.unsigned_abs();
 
     fn expired(delivered: u64, undelivered: u64, keys: u64) -> Expired {
         Expired { delivered, undelivered, keys }
+    }
+
+    #[tokio::test]
+    async fn old_posts_are_deleted_until_a_page_is_not_full_and_never_where_they_are_kept() {
+        let mut topics = MockTopicMail::new();
+        let mut pages = vec![3, PAGE, PAGE];
+        topics.expect_expire_posts().times(3).returning(move |before, limit| {
+            assert!(Timestamp::now().ms_since(before) >= 365 * limits::DAY_MS);
+            assert_eq!(limit, RETENTION_ROWS);
+            Ok(pages.pop().expect("no page after one that is not full"))
+        });
+        expire_posts(&topics, &Mocks::default().scene().presence).await;
+        let kept = Mocks::default().scene_with(|config| config.message.topic_retention_days = 0);
+        expire_posts(&topics, &kept.presence).await;
     }
 
     #[tokio::test]

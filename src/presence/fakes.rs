@@ -82,7 +82,8 @@ pub(crate) fn parts(
 ) -> (Parts, Openings) {
     let (members, mail) = (Arc::clone(&stores.members), Arc::clone(&stores.mail));
     let message = config.message.clone();
-    let (delivery, _lane) = delivery::testing::parts(message, members, mail, Arc::clone(&cluster));
+    let (topics, bus) = (Arc::clone(&stores.topic_mail), Arc::clone(&cluster));
+    let (delivery, _lane) = delivery::testing::parts(message, members, mail, topics, bus);
     let (writer, openings) = PresenceWriter::new();
     let shared = shared::Parts {
         states: Arc::clone(&stores.states),

@@ -157,6 +157,13 @@ pub struct Send<'a> {
     /// The message it answers; carried on multicasts.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<Cow<'a, str>>,
+    /// `#topic` only. 1, as without it: base64 of the text; 2: sealed with the topic's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_version: Option<i32>,
+    /// `#topic` only: names of members that the post mentions. Without it they are looked
+    /// for in the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mentions: Option<Vec<String>>,
 }
 
 /// `ack`: what became of a send; also says that a request is done.
@@ -218,9 +225,15 @@ pub struct Push {
     /// The sender's fingerprint, as sent.
     #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
     pub request_fingerprint: Option<String>,
-    /// The message that this one answers; multicasts only.
+    /// The message that this one answers; messages to many only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<String>,
+    /// The name of the topic that the message was posted to, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Of a post: 2 where its text is sealed with the topic's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_version: Option<i32>,
     /// `system` for events, `reminder` for a message that was scheduled as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtype: Option<Cow<'static, str>>,
@@ -262,6 +275,8 @@ impl SystemEvent {
             client_message_id: None,
             request_fingerprint: None,
             reply_to_id: None,
+            topic: None,
+            body_version: None,
             subtype: Some(Cow::Borrowed("system")),
             event: Some(self.event),
             event_data: Some(self.data),

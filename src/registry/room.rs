@@ -3,6 +3,7 @@
 mod dial;
 mod members;
 mod multicasts;
+mod rosters;
 mod servers;
 mod shared;
 mod state;
@@ -22,11 +23,11 @@ use super::reading::{Heard, Readings};
 use super::told::Told;
 use crate::clock::Timestamp;
 use crate::cluster::Multicast;
-use crate::id::{Key, MemberId, MeshId, PresenceId};
+use crate::id::{Key, MemberId, MeshId, PresenceId, TopicId};
 use crate::protocol::PeerRole;
 use crate::record::PresenceRecord;
 use crate::session::Session;
-use crate::store::Member;
+use crate::store::{Member, Roster};
 
 /// A mesh that this node serves.
 pub struct Room {
@@ -50,6 +51,8 @@ pub struct Room {
     seqs_known_ms: AtomicI64,
     /// Set while that is looked at.
     looks: AtomicBool,
+    /// Who is in the topics that were posted to of late. Locked with no other.
+    rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
     /// What the sessions here were told of shared things. Locked before `state`.
     told: Mutex<Told>,
     /// How often it was asked to read what changed since the last reading began.
@@ -159,6 +162,7 @@ impl Room {
             dial: Mutex::default(),
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
+            rosters: Mutex::default(),
             told: Mutex::default(),
             catch_ups: AtomicU64::new(0),
         }

@@ -86,6 +86,8 @@ pub struct DrainPlan {
     pub room: u32,
     /// Multicasts after this position may have to be sent.
     pub multicasts_after: i64,
+    /// Of these, messages to groups and to everyone only after this position.
+    pub others_after: i64,
     /// Whether some of them may have been missed.
     pub behind: bool,
 }
@@ -97,6 +99,8 @@ pub struct Done {
     pub directs: Vec<MessageId>,
     /// Multicasts up to here.
     pub position: Option<i64>,
+    /// Posts to the member's topics up to here.
+    pub posts: Option<i64>,
 }
 
 impl Inbox {
@@ -110,6 +114,17 @@ impl Inbox {
             directs: Directs::default(),
             multicasts: Multicasts::new(position),
         }
+    }
+
+    /// The session tells how far its member is in its topics, and reads those posts after
+    /// `missed_since` that none of the member's sessions has had. Before its first drain.
+    pub fn follow_topics(&mut self, missed_since: Option<i64>) {
+        self.multicasts.follow_topics(missed_since);
+    }
+
+    /// A post of one of the member's topics came by, be it for this session or not.
+    pub fn note_post(&mut self, seq: i64) {
+        self.multicasts.note_post(seq);
     }
 
     /// Whether the peer confirms its deliveries.

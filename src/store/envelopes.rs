@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId, TopicId};
 use crate::protocol::Priority;
 use crate::store::Result;
 
@@ -40,6 +40,29 @@ pub enum Reach {
     },
     /// Everyone connected or in grace that the target names.
     Multicast,
+    /// The members of a topic, also those that are away.
+    Topic(Box<Post>),
+}
+
+impl Reach {
+    /// Whether the message has a place among the mesh's multicasts.
+    #[must_use]
+    pub fn is_many(&self) -> bool {
+        matches!(self, Self::Multicast | Self::Topic(_))
+    }
+}
+
+/// What a message to a topic is beside its envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The topic, one of the sender's mesh.
+    pub topic: TopicId,
+    /// The topic's name.
+    pub name: String,
+    /// 1: base64 of the text; 2: sealed with the topic's key.
+    pub body_version: i32,
+    /// Whom the post mentions. Who may not read the topic is left out.
+    pub mentions: Vec<MemberId>,
 }
 
 /// A message as its sender gave it to the broker. Made once, of a `send`, and moved
@@ -113,9 +136,11 @@ pub enum Accepted {
     New {
         /// The seq in the mesh's order of commits.
         seq: i64,
-        /// For a multicast: the place of the multicast before it, 0 if none
+        /// For a multicast or a post: the place of the multicast before it, 0 if none
         /// is kept.
         previous_multicast: i64,
+        /// For a post: the version of its topic's roster at the commit; else 0.
+        roster: i64,
         /// When it was accepted.
         created_at: Timestamp,
     },

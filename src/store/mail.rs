@@ -9,7 +9,7 @@ use std::ops::Deref;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
 use crate::protocol::Priority;
 use crate::store::columns::Columns;
 use crate::store::{Envelope, Marks, Result};
@@ -140,6 +140,14 @@ pub enum Confirm {
         /// The position.
         position: i64,
     },
+    /// Every post of the member's topics up to here, for the member: it has had them on
+    /// one of its connections.
+    PostsUpTo {
+        /// The member.
+        member: MemberId,
+        /// The position.
+        position: i64,
+    },
 }
 
 /// A direct envelope to confirm: mesh, id, the recipient's keys.
@@ -152,6 +160,8 @@ struct Confirmed<'a> {
     by_client_id: Vec<Done<'a>>,
     /// For each presence, the furthest of its positions.
     positions: BTreeMap<&'a PresenceId, i64>,
+    /// For each member, the furthest of its positions in topics.
+    posts: BTreeMap<&'a MemberId, i64>,
 }
 
 impl<'a> FromIterator<&'a Confirm> for Confirmed<'a> {
@@ -165,6 +175,10 @@ impl<'a> FromIterator<&'a Confirm> for Confirmed<'a> {
                 Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
                     let session_key = session_key.as_ref();
                     all.by_client_id.push((mesh, client_message_id, member_key, session_key));
+                }
+                Confirm::PostsUpTo { member, position } => {
+                    let furthest = all.posts.entry(member).or_insert(*position);
+                    *furthest = (*furthest).max(*position);
                 }
                 Confirm::MulticastsUpTo { presence, position } => {
                     let furthest = all.positions.entry(presence).or_insert(*position);

@@ -90,6 +90,11 @@ pub struct NewMesh {
     pub founder: Option<Founder>,
 }
 
+/// The topic that a mesh of an account has from its beginning, without a key of its own:
+/// whoever joins it reads it.
+pub(in crate::store) const GENERAL: (&str, &str) =
+    ("general", "Default mesh-wide channel. Every member can read and post.");
+
 /// An account that makes a mesh: its member has a key of its own, and the broker keeps
 /// the owner's, to sign invites for the account.
 #[derive(Clone)]

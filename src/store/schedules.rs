@@ -189,6 +189,8 @@ pub enum Fired {
         seq: i64,
         /// For a multicast: the seq of the one before it.
         previous_multicast: i64,
+        /// For a post: the version of its topic's roster.
+        roster: i64,
     },
     /// It was skipped, dropped or put off.
     Settled,
@@ -199,8 +201,8 @@ pub enum Fired {
 impl Fired {
     fn of(accepted: &Accepted) -> Self {
         match accepted {
-            Accepted::New { seq, previous_multicast, .. } => {
-                Self::Sent { seq: *seq, previous_multicast: *previous_multicast }
+            Accepted::New { seq, previous_multicast, roster, .. } => {
+                Self::Sent { seq: *seq, previous_multicast: *previous_multicast, roster: *roster }
             }
             Accepted::Duplicate { .. } => Self::Settled,
         }

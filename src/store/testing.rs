@@ -53,3 +53,11 @@ pub(crate) fn record(member: &Member) -> PresenceRecord {
 pub(crate) fn unavailable() -> StoreError {
     StoreError::Unavailable("on purpose".to_owned())
 }
+
+/// Where a test says nothing of topics, there are none.
+pub(super) fn without_topics(topics: &mut MockTopicMail) {
+    topics.expect_missed_since().returning(|_, _| Ok(None));
+    topics.expect_posts_after().returning(|_, _, _, _| Ok(Vec::new()));
+    topics.expect_adopt().returning(|_, _, _| Ok(None));
+    topics.expect_expire_posts().returning(|_, _| Ok(0));
+}

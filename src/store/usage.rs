@@ -12,6 +12,8 @@ use crate::store::{Result, StoreError};
 pub enum Kind {
     /// Shared state.
     State,
+    /// Topics, whatever is said in them.
+    Topics,
     /// Webhooks.
     Webhook,
     /// Servers that outlive their hosts.
@@ -40,6 +42,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
+            Self::Topics => "topics",
             Self::Webhook => "webhook",
             Self::McpServer => "mcp_server",
             Self::Task => "task",

@@ -109,7 +109,8 @@ impl Confirmations {
         for session in sessions {
             session.is_in_confirmations.store(false, Ordering::Release);
             let mut done = session.inbox.lock().done();
-            if !with_positions && done.position.take().is_some() {
+            // Both, in any case.
+            if !with_positions && done.position.take().is_some() | done.posts.take().is_some() {
                 later.push(Arc::clone(&session));
             }
             batch.entries.extend(entries(&session, &done));
@@ -175,7 +176,9 @@ fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
     let position = done
         .position
         .map(|position| Confirm::MulticastsUpTo { presence: session.presence.clone(), position });
-    direct.chain(position).collect()
+    let posts =
+        done.posts.map(|position| Confirm::PostsUpTo { member: session.member.clone(), position });
+    direct.chain(position).chain(posts).collect()
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ mod tests {
         let seen = Arc::clone(&transactions);
         store.expect_accept().returning(move |now, batch| {
             seen.lock().push(batch.len());
-            let new = Accepted::New { seq: 1, previous_multicast: 0, created_at: now };
+            let new = Accepted::New { seq: 1, previous_multicast: 0, roster: 0, created_at: now };
             Ok(vec![new; batch.len()])
         });
         let nothing = |asked: &[(Holder, u64)]| Ok(vec![WaitingLoad::default(); asked.len()]);

@@ -17,6 +17,7 @@ mod schedules;
 mod sim_clock;
 mod state;
 mod tasks;
+mod topics;
 mod visitors;
 mod webhooks;
 mod wire;

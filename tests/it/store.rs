@@ -29,6 +29,7 @@ mod skills;
 mod states;
 mod streams;
 mod tasks;
+mod topics;
 mod vault;
 mod webhooks;
 mod workspaces;

@@ -41,6 +41,7 @@ mod state;
 mod status;
 mod streams;
 mod tasks;
+mod topics;
 mod vault;
 pub(crate) mod visitors;
 pub(crate) mod webhooks;

@@ -30,6 +30,7 @@ fn parts(fakes: Fakes) -> Arc<Parts> {
         members: Arc::clone(&presence.members),
         invites: Arc::new(invites),
         mail: Arc::clone(&presence.delivery.mail),
+        topics: Arc::clone(&presence.delivery.topics),
         presences: Arc::clone(&presence.presences),
         confirmations: Arc::default(),
         rates: Arc::clone(&presence.delivery.rates),

@@ -107,6 +107,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     open("DELIVERED_RETENTION_HOURS", "24", "how long a delivered message is kept, 0 to 8760"),
     open(
+        "TOPIC_RETENTION_DAYS",
+        "365",
+        "days that what was said in a topic is kept, 0 to 36500; 0 keeps it for good",
+    ),
+    open(
         "MAILBOX_MESSAGES_MAX",
         "10000",
         "messages that may wait for one recipient; 0 turns the limit off",

@@ -1,3 +1,5 @@
+mod posts;
+
 use std::collections::HashMap;
 
 use super::*;
@@ -223,7 +225,7 @@ fn published_multicast(seq: i64, previous: i64, id: &str) -> Multicast {
         session_key: None,
     };
     let delivery = BusDelivery { seq, push, resumed: false };
-    Multicast { group: None, sender, previous, delivery }
+    Multicast { group: None, topic: None, sender, previous, delivery }
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::delivery::refusal::{MAILBOX_FULL, MESH_FULL, SENDER_FULL, STORE_AWAY, STORE_REJECTS};
 use crate::delivery::testing::{Fakes, World, blocks, frames, received, session, stored};
 use crate::id::MemberId;
 use crate::protocol::{Blob, PeerRole, Status};
+use crate::store::StoreError;
 use crate::store::testing::{admission, member, record};
+use crate::writers::group_commit::{Quota, Refused};
 
 /// A key that nobody here has.
 const UNKNOWN: &str = "abababababababababababababababababababababababababababababababab";
@@ -20,6 +23,8 @@ fn to<'a>(target: &'a str) -> Send<'a> {
         client_message_id: None,
         request_fingerprint: None,
         reply_to_id: None,
+        body_version: None,
+        mentions: None,
     }
 }
 
@@ -42,7 +47,7 @@ async fn chosen(world: &World, session: &Arc<Session>, send: Send<'_>) -> Option
         Ok((envelope, Sent { recipient: Recipient::One { presence, .. }, .. })) => {
             let claimed = match &envelope.reach {
                 Reach::Direct { claim } => claim.as_ref().map(|(presence, _)| presence),
-                Reach::Multicast => panic!("a key is one"),
+                Reach::Multicast | Reach::Topic(_) => panic!("a key is one"),
             };
             assert_eq!(claimed, presence.as_ref(), "claimed for whom it is chosen");
             presence.map(|presence| presence.to_string())
@@ -133,7 +138,7 @@ async fn every_text_is_bounded_and_may_hold_no_nul() {
 async fn a_refusal_is_answered_and_counted() {
     let (world, ada) = world(Fakes::default());
     send(&world.parts, &world.room, &ada, to("#topic"), None, Instant::now()).await;
-    let text = "invalid target \"#topic\": this broker has no topics";
+    let text = "invalid target \"#topic\": there is no such topic";
     assert_eq!(acks(&ada), [(false, text.to_owned())]);
     refuse_invalid(&world.parts, &ada, Some("client".to_owned()), None, "priority");
     assert_eq!(acks(&ada), [(false, "invalid send: priority".to_owned())]);
@@ -264,7 +269,12 @@ async fn decide(world: &World, ada: &Arc<Session>, target: &str, outcome: Outcom
 async fn a_send_that_is_kept_is_answered_and_delivered() {
     let (world, ada) = world(Fakes::default());
     let bob = world.enter("bob", |_| {});
-    let new = Accepted::New { seq: 1, previous_multicast: 0, created_at: Timestamp::from_ms(7) };
+    let new = Accepted::New {
+        seq: 1,
+        previous_multicast: 0,
+        roster: 0,
+        created_at: Timestamp::from_ms(7),
+    };
     decide(&world, &ada, "bob-key", Ok(new)).await;
     let push = frames(&bob).remove(0);
     assert_eq!(acks(&ada), [(true, push["messageId"].as_str().expect("an id").to_owned())]);

@@ -40,6 +40,7 @@ fn mocks(granted: &[&str], may_send: bool) -> Mocks {
     bob.grants.insert("ada-key".to_owned(), granted.iter().map(|name| (*name).into()).collect());
     let mut mocks = Mocks::default();
     mocks.stores.members.expect_admit().returning(move |_, _, _| Ok(admission(bob.clone())));
+    mocks.stores.topic_mail.expect_addressed().returning(|_, _, _| Ok(None));
     mocks
         .stores
         .envelopes
@@ -179,7 +180,8 @@ async fn what_is_on_disk_is_told_of_also_where_nobody_of_its_mesh_is() {
         .returning(move |_, _| Ok(rounds.pop().unwrap_or_default()));
     mocks.stores.schedules.expect_next_due().once().returning(|| Ok(None));
     mocks.stores.schedules.expect_fire().once().returning(|_, firings| {
-        let fired = |at: usize| Fired::Sent { seq: at as i64 + 7, previous_multicast: 3 };
+        let fired =
+            |at: usize| Fired::Sent { seq: at as i64 + 7, previous_multicast: 3, roster: 0 };
         Ok((0..firings.len()).map(fired).collect())
     });
     let mut expected = vec!["multicast", "mail"];

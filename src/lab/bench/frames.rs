@@ -96,6 +96,8 @@ impl Form {
             client_message_id: key.as_deref().map(Cow::Borrowed),
             request_fingerprint: None,
             reply_to_id: None,
+            body_version: None,
+            mentions: None,
         };
         socket::encode(self.codec, &Frame { r#type: "send", send })
     }

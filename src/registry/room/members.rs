@@ -76,6 +76,26 @@ impl Room {
         self.state.read().members.get(id).cloned()
     }
 
+    /// The active members, in no order.
+    #[must_use]
+    pub(crate) fn members(&self) -> Vec<Arc<Member>> {
+        self.state.read().members.values().cloned().collect()
+    }
+
+    /// The active members of those names, whatever their case; `names` is in lower case.
+    #[must_use]
+    pub(crate) fn members_named(&self, names: &[String]) -> Vec<MemberId> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let state = self.state.read();
+        let is_named = |member: &&Arc<Member>| {
+            let name = member.display_name.to_lowercase();
+            names.iter().any(|asked| *asked == name)
+        };
+        state.members.values().filter(is_named).map(|member| member.id.clone()).collect()
+    }
+
     /// The active member with that key.
     #[must_use]
     pub fn member_by_key(&self, key: &str) -> Option<Arc<Member>> {

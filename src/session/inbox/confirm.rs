@@ -40,7 +40,11 @@ impl Inbox {
     /// What is done and not yet in the store.
     #[must_use]
     pub fn done(&self) -> Done {
-        Done { directs: self.directs.done(), position: self.multicasts.unsaved() }
+        Done {
+            directs: self.directs.done(),
+            position: self.multicasts.unsaved(),
+            posts: self.multicasts.unsaved_posts(),
+        }
     }
 
     /// The store knows.
@@ -48,6 +52,9 @@ impl Inbox {
         self.directs.saved(&done.directs);
         if let Some(position) = done.position {
             self.multicasts.saved(position);
+        }
+        if let Some(posts) = done.posts {
+            self.multicasts.saved_posts(posts);
         }
     }
 

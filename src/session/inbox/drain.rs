@@ -104,6 +104,7 @@ impl Inbox {
             in_flight: self.directs.skipped(),
             room: u32::try_from(room.min(limits::DRAIN_BATCH_ENVELOPES_MAX)).unwrap_or(u32::MAX),
             multicasts_after,
+            others_after: multicasts_after.max(self.multicasts.others_after()),
             behind,
         }
     }

@@ -32,11 +32,66 @@ pub(super) struct Multicasts {
     behind: bool,
     /// The position that the store knows.
     saved: i64,
+    /// Of a session that speaks for its member's topics.
+    topics: Option<Topics>,
+}
+
+/// How far a member is in its topics, as one of its sessions knows.
+#[derive(Debug)]
+struct Topics {
+    /// Messages to groups and to everyone up to here are none of the session's: it began,
+    /// or came back, after them. What it reads before is posts that its member missed.
+    others_after: i64,
+    /// The last post of the member's topics that came by.
+    last: i64,
+    /// Up to where the store knows that the member has its posts.
+    saved: i64,
 }
 
 impl Multicasts {
     pub(super) fn new(position: i64) -> Self {
-        Self { flights: VecDeque::new(), seen: position, behind: true, saved: position }
+        Self {
+            flights: VecDeque::new(),
+            seen: position,
+            behind: true,
+            saved: position,
+            topics: None,
+        }
+    }
+
+    /// The session tells how far its member is in its topics. `missed_since`: posts after
+    /// that position none of the member's sessions has had, and this one reads them.
+    pub(super) fn follow_topics(&mut self, missed_since: Option<i64>) {
+        let others_after = self.seen;
+        let from = missed_since.unwrap_or(others_after).min(others_after);
+        (self.seen, self.saved) = (from, from);
+        let last = if missed_since.is_some() { others_after } else { 0 };
+        self.topics = Some(Topics { others_after, last, saved: from });
+    }
+
+    /// After which position messages to groups and to everyone may be the session's.
+    pub(super) fn others_after(&self) -> i64 {
+        self.topics.as_ref().map_or(0, |topics| topics.others_after)
+    }
+
+    /// A post of one of the member's topics came by.
+    pub(super) fn note_post(&mut self, seq: i64) {
+        if let Some(topics) = &mut self.topics {
+            topics.last = topics.last.max(seq);
+        }
+    }
+
+    /// How far the member is in its topics, if the store does not know it.
+    pub(super) fn unsaved_posts(&self) -> Option<i64> {
+        let topics = self.topics.as_ref()?;
+        let position = self.position().min(topics.last);
+        (position > topics.saved).then_some(position)
+    }
+
+    pub(super) fn saved_posts(&mut self, position: i64) {
+        if let Some(topics) = &mut self.topics {
+            topics.saved = topics.saved.max(position);
+        }
     }
 
     pub(super) fn open(&self) -> usize {
@@ -63,7 +118,7 @@ impl Multicasts {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.flights.is_empty() && self.position() == self.saved
+        self.flights.is_empty() && self.position() == self.saved && self.unsaved_posts().is_none()
     }
 
     pub(super) fn is_behind(&self) -> bool {
@@ -193,6 +248,11 @@ impl Multicasts {
         self.flights.retain(|flight| flight.seq <= seq);
         self.seen = seq;
         self.saved = self.saved.min(seq);
+        if let Some(topics) = &mut self.topics {
+            topics.others_after = topics.others_after.min(seq);
+            topics.last = topics.last.min(seq);
+            topics.saved = topics.saved.min(seq);
+        }
         self.behind = true;
     }
 }

@@ -1,5 +1,8 @@
 //! Taking envelopes: the hot path. One round trip per batch, `accept_v2` of
-//! `migrations/postgres/0004_audit_names/2_chain.sql`, holds the locks.
+//! `migrations/postgres/0004_audit_names/2_chain.sql`, holds the locks; for a batch with
+//! posts to topics `accept_topics_v1` of `0017_topics/2_accept.sql`, which calls it.
+
+mod posts;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,6 +13,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
 
+use self::posts::Posts;
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::MessageId;
@@ -69,7 +73,7 @@ impl<'a> Arrays<'a> {
     fn push(&mut self, envelope: &'a NewEnvelope) {
         let claim = match &envelope.reach {
             Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
-            Reach::Direct { claim: None } | Reach::Multicast => None,
+            Reach::Direct { claim: None } | Reach::Multicast | Reach::Topic(_) => None,
         };
         let priority = envelope.priority.as_str();
         let payload = message_sent_payload(&envelope.target_spec, priority);
@@ -80,10 +84,12 @@ impl<'a> Arrays<'a> {
         let session_key = envelope.sender_session_key.as_ref();
         self.session_key.push(clean_optional(session_key.map(|key| key.as_str())));
         self.target.push(clean(&envelope.target_spec));
-        self.multicast.push(envelope.reach == Reach::Multicast);
+        self.multicast.push(envelope.reach.is_many());
         self.priority.push(priority);
-        self.nonce.push(clean(&envelope.nonce));
-        self.ciphertext.push(clean(&envelope.ciphertext));
+        // What a post says stands in the topic's history alone.
+        let is_post = matches!(envelope.reach, Reach::Topic(_));
+        self.nonce.push(if is_post { "".into() } else { clean(&envelope.nonce) });
+        self.ciphertext.push(if is_post { "".into() } else { clean(&envelope.ciphertext) });
         self.client_id.push(clean_optional(envelope.client_message_id.as_deref()));
         self.fingerprint.push(clean_optional(envelope.request_fingerprint.as_deref()));
         self.reply_to.push(clean_optional(envelope.reply_to_id.as_deref()));
@@ -96,26 +102,62 @@ impl<'a> Arrays<'a> {
     }
 }
 
+impl<'a> Arrays<'a> {
+    /// Binds the first twenty parameters of the functions that take envelopes.
+    fn bind(self, query: Query<'a>, now: Timestamp) -> Query<'a> {
+        let mut senders = self.member.clone();
+        senders.sort_unstable();
+        senders.dedup();
+        query
+            .bind(now.to_naive())
+            .bind(now.to_string())
+            .bind(locks(self.mesh.iter().copied()))
+            .bind(self.id)
+            .bind(self.mesh)
+            .bind(self.member)
+            .bind(self.name)
+            .bind(self.session_key)
+            .bind(self.target)
+            .bind(self.multicast)
+            .bind(self.priority)
+            .bind(self.nonce)
+            .bind(self.ciphertext)
+            .bind(self.client_id)
+            .bind(self.fingerprint)
+            .bind(self.reply_to)
+            .bind(self.claim_id)
+            .bind(self.claim_until)
+            .bind(self.payload)
+            .bind(senders)
+    }
+}
+
 /// What the statement answered, an element of each list per row.
 struct Answers {
     seq: Vec<Option<i64>>,
     previous: Vec<i64>,
     duplicate: Vec<Option<String>>,
+    /// Of a batch without posts: nothing.
+    roster: Vec<i64>,
 }
 
 impl Answers {
-    fn read(row: &PgRow) -> Result<Self> {
+    fn read(row: &PgRow, has_posts: bool) -> Result<Self> {
+        let roster = if has_posts { row.try_get("o_roster").map_err(refused)? } else { Vec::new() };
         Ok(Self {
             seq: row.try_get("o_seq").map_err(refused)?,
             previous: row.try_get("o_previous").map_err(refused)?,
             duplicate: row.try_get("o_duplicate").map_err(refused)?,
+            roster,
         })
     }
 
     fn of(&self, row: usize, created_at: Timestamp) -> Result<Accepted> {
         match (self.seq.get(row), self.previous.get(row), self.duplicate.get(row)) {
             (Some(Some(seq)), Some(previous), _) => {
-                Ok(Accepted::New { seq: *seq, previous_multicast: *previous, created_at })
+                let roster = self.roster.get(row).copied().unwrap_or_default();
+                let previous_multicast = *previous;
+                Ok(Accepted::New { seq: *seq, previous_multicast, roster, created_at })
             }
             (_, _, Some(Some(id))) => Ok(Accepted::Duplicate { id: MessageId::from(id.as_str()) }),
             _ => Err(unreadable("o_seq")),
@@ -172,8 +214,8 @@ impl Envelopes for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let (columns, fates) = prepare(batch);
-        let answers = self.pool.fetch_one(statement(now, columns)).await?;
+        let (columns, posts, fates) = prepare(batch);
+        let answers = self.pool.fetch_one(statement(now, columns, posts)).await?;
         answered(now, batch, fates, &answers)
     }
 
@@ -265,24 +307,26 @@ pub(in crate::store) async fn accept_in(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let (columns, fates) = prepare(batch);
-    let answers = call.fetch_optional(statement(now, columns)).await?;
+    let (columns, posts, fates) = prepare(batch);
+    let answers = call.fetch_optional(statement(now, columns, posts)).await?;
     answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)
 }
 
 /// The parameters of the statement, and where each envelope's answer comes from.
-fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Vec<Fate>) {
+fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Posts<'_>, Vec<Fate>) {
     let (order, repeats) = arrange(batch);
     let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
     let mut columns = Arrays::default();
+    let mut posts = Posts::default();
     for (row, at) in order.into_iter().enumerate() {
         columns.push(&batch[at]);
+        posts.push(row, &batch[at]);
         fates[at] = Fate::Row(row);
     }
     for (at, first) in repeats {
         fates[at] = Fate::Repeats(first);
     }
-    (columns, fates)
+    (columns, posts, fates)
 }
 
 fn answered(
@@ -291,7 +335,8 @@ fn answered(
     fates: Vec<Fate>,
     row: &PgRow,
 ) -> Result<Vec<Accepted>> {
-    let answers = Answers::read(row)?;
+    let has_posts = batch.iter().any(|envelope| matches!(envelope.reach, Reach::Topic(_)));
+    let answers = Answers::read(row, has_posts)?;
     let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
     for fate in fates {
         accepted.push(match fate {
@@ -340,34 +385,21 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
     (order, repeats)
 }
 
-fn statement(now: Timestamp, columns: Arrays<'_>) -> Query<'_> {
-    let mut senders = columns.member.clone();
-    senders.sort_unstable();
-    senders.dedup();
-    sqlx::query(
-        "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
-            $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-    )
-    .bind(now.to_naive())
-    .bind(now.to_string())
-    .bind(locks(columns.mesh.iter().copied()))
-    .bind(columns.id)
-    .bind(columns.mesh)
-    .bind(columns.member)
-    .bind(columns.name)
-    .bind(columns.session_key)
-    .bind(columns.target)
-    .bind(columns.multicast)
-    .bind(columns.priority)
-    .bind(columns.nonce)
-    .bind(columns.ciphertext)
-    .bind(columns.client_id)
-    .bind(columns.fingerprint)
-    .bind(columns.reply_to)
-    .bind(columns.claim_id)
-    .bind(columns.claim_until)
-    .bind(columns.payload)
-    .bind(senders)
+fn statement<'a>(now: Timestamp, columns: Arrays<'a>, posts: Posts<'a>) -> Query<'a> {
+    if posts.is_empty() {
+        let query = sqlx::query(
+            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
+                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        );
+        return columns.bind(query, now);
+    }
+    let query = sqlx::query(
+        "select o_seq, o_previous, o_duplicate, o_roster
+         from mesh.broker_accept_topics_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+            $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28,
+            $29)",
+    );
+    posts.bind(columns.bind(query, now))
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {

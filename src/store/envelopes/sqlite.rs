@@ -1,6 +1,8 @@
 //! Taking envelopes: the hot path. A batch costs a handful of statements
 //! however large it is.
 
+mod posts;
+
 use std::collections::HashMap;
 
 use async_trait::async_trait;
@@ -112,7 +114,7 @@ pub(in crate::store) async fn accept_in(
     }
     let mut known = known_keys(tx, batch).await?;
     let mut chains = Chains::read(tx, now, batch.iter().map(|e| &e.mesh)).await?;
-    let multicasts = batch.iter().filter(|envelope| envelope.reach == Reach::Multicast);
+    let multicasts = batch.iter().filter(|envelope| envelope.reach.is_many());
     let mut positions = multicast_positions(tx, multicasts.map(|e| &e.mesh)).await?;
     let mut rows = Vec::with_capacity(batch.len());
     let mut answers = Vec::with_capacity(batch.len());
@@ -132,15 +134,17 @@ pub(in crate::store) async fn accept_in(
             "message_sent",
             message_sent_payload(&envelope.target_spec, priority),
         );
-        let previous_multicast = match envelope.reach {
-            Reach::Multicast => positions.insert(&envelope.mesh, seq).unwrap_or_default(),
-            Reach::Direct { .. } => 0,
+        let previous_multicast = if envelope.reach.is_many() {
+            positions.insert(&envelope.mesh, seq).unwrap_or_default()
+        } else {
+            0
         };
         rows.push((envelope, seq));
-        answers.push(Accepted::New { seq, previous_multicast, created_at: now });
+        answers.push(Accepted::New { seq, previous_multicast, roster: 0, created_at: now });
     }
     chains.write(tx).await?;
     insert(tx, now, &rows).await?;
+    posts::insert(tx, now, batch, &mut answers).await?;
     Ok(answers)
 }
 
@@ -213,9 +217,12 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
         for (envelope, seq) in group {
             let claim = match &envelope.reach {
                 Reach::Direct { claim: Some((presence, until)) } => Some((presence, *until)),
-                Reach::Direct { claim: None } | Reach::Multicast => None,
+                Reach::Direct { claim: None } | Reach::Multicast | Reach::Topic(_) => None,
             };
-            let multicast = envelope.reach == Reach::Multicast;
+            let multicast = envelope.reach.is_many();
+            // What a post says stands in the topic's history alone.
+            let is_post = matches!(envelope.reach, Reach::Topic(_));
+            let content = |text| if is_post { "" } else { text };
             query = query
                 .bind(envelope.id.shared())
                 .bind(envelope.mesh.shared())
@@ -224,8 +231,8 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
                 .bind(envelope.sender_name.as_str())
                 .bind(envelope.target_spec.as_str())
                 .bind(envelope.priority.as_str())
-                .bind(envelope.nonce.as_str())
-                .bind(envelope.ciphertext.as_str())
+                .bind(content(envelope.nonce.as_str()))
+                .bind(content(envelope.ciphertext.as_str()))
                 .bind(now)
                 .bind(multicast.then_some(now))
                 .bind(envelope.client_message_id.as_deref())

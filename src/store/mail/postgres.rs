@@ -41,7 +41,7 @@ impl Mail for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let Confirmed { by_id, by_client_id, positions } = batch.iter().collect();
+        let Confirmed { by_id, by_client_id, positions, posts } = batch.iter().collect();
         let [by_id, by_client_id]: [DoneColumns<'_>; 2] =
             [by_id, by_client_id].map(|done| done.into_iter().collect());
         let (presences, positions): (Vec<&str>, Vec<i64>) =
@@ -59,6 +59,21 @@ impl Mail for PostgresStore {
         .bind(by_client_id.member_key)
         .bind(by_client_id.session_key)
         .bind(presences)
+        .bind(positions);
+        self.pool.execute(query).await?;
+        if posts.is_empty() {
+            return Ok(());
+        }
+        // By themselves: one that is lost brings posts again, as one on its way does.
+        let (members, positions): (Vec<&str>, Vec<i64>) =
+            posts.into_iter().map(|(member, at)| (member.as_str(), at)).unzip();
+        let query = sqlx::query(
+            "update mesh.topic_member tm set delivered_seq = moved.position
+             from unnest($1::text[], $2::bigint[]) as moved (member, position)
+             where tm.member_id = moved.member
+                and coalesce(tm.delivered_seq, 0) < moved.position",
+        )
+        .bind(members)
         .bind(positions);
         self.pool.execute(query).await?;
         Ok(())
@@ -242,6 +257,15 @@ impl Mail for PostgresStore {
     }
 
     async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
+        let query = sqlx::query(
+            "update mesh.topic_member tm set delivered_seq = $3
+             from mesh.topic t
+             where t.id = tm.topic_id and t.mesh_id = $1 and tm.delivered_seq > $2",
+        )
+        .bind(mesh.as_str())
+        .bind(newest)
+        .bind(seq);
+        self.pool.execute(query).await?;
         let query = sqlx::query(
             "update mesh.presence p set multicast_position = $3
              from mesh.member m

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Confirmed, Done};
 use crate::clock::Timestamp;
-use crate::id::{Key, MeshId, MessageId, PresenceId};
+use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
 use crate::store::columns::Columns as _;
 use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
@@ -49,6 +49,7 @@ impl Mail for SqliteStore {
         confirm_rows(&mut tx, now, BY_ID, &confirmed.by_id).await?;
         confirm_rows(&mut tx, now, BY_CLIENT_ID, &confirmed.by_client_id).await?;
         move_positions(&mut tx, confirmed.positions).await?;
+        move_posts(&mut tx, confirmed.posts).await?;
         tx.commit().await.map_err(refused)
     }
 
@@ -204,6 +205,14 @@ impl Mail for SqliteStore {
 
     async fn rewind(&self, mesh: &MeshId, newest: i64, seq: i64) -> Result<()> {
         let query = sqlx::query(
+            "update topic_member set delivered_seq = ?3
+             where delivered_seq > ?2 and topic_id in (select id from topic where mesh_id = ?1)",
+        )
+        .bind(mesh.as_str())
+        .bind(newest)
+        .bind(seq);
+        self.write(query).await?;
+        let query = sqlx::query(
             "update presence set multicast_position = ?3
              where disconnected_at is null and multicast_position > ?2
                 and member_id in (select id from member where mesh_id = ?1)",
@@ -266,6 +275,22 @@ async fn move_positions(tx: &mut Tx, positions: BTreeMap<&PresenceId, i64>) -> R
             and presence.multicast_position < moved.value ->> 1",
     )
     .bind(to_json(&positions));
+    execute(tx, query).await?;
+    Ok(())
+}
+
+async fn move_posts(tx: &mut Tx, posts: BTreeMap<&MemberId, i64>) -> Result<()> {
+    if posts.is_empty() {
+        return Ok(());
+    }
+    let posts: Vec<(&MemberId, i64)> = posts.into_iter().collect();
+    let query = sqlx::query(
+        "update topic_member set delivered_seq = moved.value ->> 1
+         from json_each(?1) moved
+         where topic_member.member_id = moved.value ->> 0
+            and topic_member.delivered_seq < moved.value ->> 1",
+    )
+    .bind(to_json(&posts));
     execute(tx, query).await?;
     Ok(())
 }

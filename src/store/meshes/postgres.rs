@@ -3,10 +3,12 @@
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{AccountId, MeshId};
+use crate::id::{self, AccountId, MeshId};
 use crate::store::columns::Columns as _;
+use crate::store::meshes::GENERAL;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::slug_taken;
+use crate::store::postgres::pool::Call;
 use crate::store::postgres::row::clean;
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
@@ -74,6 +76,9 @@ impl Meshes for PostgresStore {
         .bind(now.to_naive())
         .bind(account.map(AccountId::as_str));
         tx.execute(query).await?;
+        if mesh.founder.is_some() {
+            found_general(&mut tx, now, mesh).await?;
+        }
         tx.commit().await
     }
 
@@ -133,4 +138,30 @@ impl Meshes for PostgresStore {
             Err(StoreError::NotFound("there is no such mesh".to_owned()))
         }
     }
+}
+
+/// The topic that every mesh of an account has, with its owner in it.
+async fn found_general(tx: &mut Call, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+    let (topic, (name, description)) = (id::random(), GENERAL);
+    let query = sqlx::query(
+        "insert into mesh.topic (id, mesh_id, name, description, created_by_member_id,
+            created_at)
+         values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(topic.clone())
+    .bind(mesh.id.as_str())
+    .bind(name)
+    .bind(description)
+    .bind(mesh.owner_member.as_str())
+    .bind(now.to_naive());
+    tx.execute(query).await?;
+    let query = sqlx::query(
+        "insert into mesh.topic_member (topic_id, member_id, role, joined_at)
+         values ($1, $2, 'lead', $3)",
+    )
+    .bind(topic)
+    .bind(mesh.owner_member.as_str())
+    .bind(now.to_naive());
+    tx.execute(query).await?;
+    Ok(())
 }

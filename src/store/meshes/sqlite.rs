@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{AccountId, MeshId};
+use crate::id::{self, AccountId, MeshId};
+use crate::store::meshes::GENERAL;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::connection::execute;
+use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
 use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
@@ -50,6 +51,9 @@ impl Meshes for SqliteStore {
         .bind(now.as_ms())
         .bind(account.map(AccountId::as_str));
         execute(&mut tx, query).await?;
+        if mesh.founder.is_some() {
+            found_general(&mut tx, now, mesh).await?;
+        }
         tx.commit().await.map_err(refused)
     }
 
@@ -98,4 +102,29 @@ impl Meshes for SqliteStore {
         tx.commit().await.map_err(refused)?;
         Ok(true)
     }
+}
+
+/// The topic that every mesh of an account has, with its owner in it.
+async fn found_general(tx: &mut Tx, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+    let (topic, (name, description)) = (id::random(), GENERAL);
+    let query = sqlx::query(
+        "insert into topic (id, mesh_id, name, description, created_by_member_id, created_at)
+         values (?1, ?2, ?3, ?4, ?5, ?6)",
+    )
+    .bind(topic.clone())
+    .bind(mesh.id.as_str())
+    .bind(name)
+    .bind(description)
+    .bind(mesh.owner_member.as_str())
+    .bind(now.as_ms());
+    execute(tx, query).await?;
+    let query = sqlx::query(
+        "insert into topic_member (topic_id, member_id, role, joined_at)
+         values (?1, ?2, 'lead', ?3)",
+    )
+    .bind(topic)
+    .bind(mesh.owner_member.as_str())
+    .bind(now.as_ms());
+    execute(tx, query).await?;
+    Ok(())
 }

@@ -55,6 +55,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     14 "contexts" in "0014_contexts": "1_context";
     15 "tasks" in "0015_tasks": "1_tasks";
     16 "schedules" in "0016_schedules": "1_schedules";
+    17 "topics" in "0017_topics": "1_tables", "2_accept", "3_adopt";
     18 "api_keys" in "0018_api_keys": "1_api_keys";
     19 "skills" in "0019_skills": "1_skill";
     20 "webhooks" in "0020_webhooks": "1_webhooks";

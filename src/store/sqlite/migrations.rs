@@ -36,6 +36,7 @@ const SCRIPTS: &[Script] = scripts! {
     14 "contexts" in "0014_contexts";
     15 "tasks" in "0015_tasks";
     16 "schedules" in "0016_schedules";
+    17 "topics" in "0017_topics";
     18 "api_keys" in "0018_api_keys";
     19 "skills" in "0019_skills";
     20 "webhooks" in "0020_webhooks";

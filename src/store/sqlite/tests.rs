@@ -102,6 +102,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0014_contexts",
         "0015_tasks",
         "0016_schedules",
+        "0017_topics",
         "0018_api_keys",
         "0019_skills",
         "0020_webhooks",

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::QuotaConfig;
 use crate::limits;
-use crate::store::{Holder, NewEnvelope, Reach, WaitingLoad};
+use crate::store::{Holder, NewEnvelope, WaitingLoad};
 
 /// Which bound a send would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,7 +116,7 @@ impl Quotas {
     ) -> Verdict {
         // A multicast waits for nobody in particular: it is kept like what was
         // delivered, and bounded like that by rate, retention and the disk.
-        if envelope.reach == Reach::Multicast {
+        if envelope.reach.is_many() {
             return Verdict::Taken;
         }
         let cost = cost_of(envelope);
@@ -272,6 +272,7 @@ fn cost_of(envelope: &NewEnvelope) -> Amount {
 mod tests {
     use super::super::tests::direct;
     use super::*;
+    use crate::store::Reach;
 
     const MAX: QuotaConfig = QuotaConfig {
         mailbox_messages_max: 800,

@@ -37,7 +37,7 @@ pub(crate) async fn an_accepted_envelope_is_kept_whole(store: Stores) {
     });
     let answers =
         store.envelopes.accept(at(3), std::slice::from_ref(&sent)).await.expect("a good one");
-    let [Accepted::New { seq, previous_multicast: 0, created_at }] = *answers else {
+    let [Accepted::New { seq, previous_multicast: 0, roster: 0, created_at }] = *answers else {
         panic!("{answers:?}");
     };
     assert_eq!(created_at, at(3));
@@ -175,6 +175,7 @@ pub(crate) async fn a_multicast_names_the_one_before(store: Stores) {
     let first = here.accept(&[direct(), multicast(), direct(), multicast(), direct()]).await;
     let seq = places(&first);
     let new = |at: usize, previous_multicast| Accepted::New {
+        roster: 0,
         seq: seq[at],
         previous_multicast,
         created_at: T0,

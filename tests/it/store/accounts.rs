@@ -190,6 +190,10 @@ pub(crate) async fn an_accounts_meshes_are_what_it_owns_and_is_in(store: Stores)
     let kept = store.meshes.get(&here.mesh).await.expect("readable").expect("there");
     assert_eq!(kept.owner_key, Some(here.owner.key.clone()));
     assert!(kept.owner_secret_key.is_some());
+    let owner = &here.owner.id;
+    let topics = store.topics.list(&here.mesh, owner, None, 10).await.expect("readable");
+    let [general] = topics.as_slice() else { panic!("{topics:?}") };
+    assert_eq!((general.name.as_str(), general.members), ("general", 1));
     assert!(store.ownership.meshes_of(&bob).await.expect("readable").is_empty());
     store.meshes.archive(at(6), &here.mesh).await.expect("writable");
     assert_eq!(store.ownership.meshes_of(&ada).await.expect("readable").len(), 1);

@@ -183,6 +183,18 @@ macro_rules! conformance {
                 retention::a_limit_bounds_each_kind
                 retention::what_was_posted_to_a_topic_goes_without_an_audit_row
 
+                topics::a_post_is_in_the_history_and_has_its_place_and_one_audit_row
+                topics::posts_and_multicasts_have_one_order
+                topics::concurrent_posts_make_one_order
+                topics::a_repeated_post_is_a_duplicate
+                topics::a_post_to_another_meshs_topic_is_refused_whole
+                topics::a_member_reads_what_came_since_it_joined
+                topics::positions_in_topics_go_back_with_the_store
+                topics::a_topic_that_is_not_public_is_joined_by_invitation
+                topics::a_topic_is_made_once_and_found_by_name_and_id
+                topics::a_history_is_read_page_by_page
+                topics::a_roster_has_a_version_that_grows_with_every_change
+                topics::old_posts_are_deleted_with_their_history
                 mcp_servers::a_server_is_kept_whole_and_forgotten
                 mcp_servers::servers_are_listed_by_name_from_anywhere
                 mcp_servers::servers_are_counted_and_bounded

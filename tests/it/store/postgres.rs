@@ -8,6 +8,7 @@ mod faults;
 mod memories;
 mod migrate;
 mod scans;
+mod topics;
 
 use claudemesh_broker::store::Stores;
 

@@ -20,14 +20,6 @@ fn questions() -> Vec<(Value, Value)> {
         ),
         of(json!({ "type": "topic_list" }), json!({ "type": "topic_list_response", "topics": [] })),
         of(
-            json!({ "type": "topic_members", "topic": "deploys" }),
-            json!({ "type": "topic_members_response", "topic": "deploys", "members": [] }),
-        ),
-        of(
-            json!({ "type": "topic_history", "topic": "deploys", "limit": 5 }),
-            json!({ "type": "topic_history_response", "topic": "deploys", "messages": [] }),
-        ),
-        of(
             json!({ "type": "mcp_catalog" }),
             json!({ "type": "mcp_catalog_result", "services": [] }),
         ),
@@ -79,7 +71,7 @@ async fn what_would_be_lost_is_not_acknowledged() {
     let node = Node::start().await;
     let bob = node.member("bob").await;
     let (mut cold, _) = command(&node, &bob, "cold").await;
-    for kind in ["topic_create", "topic_join", "topic_leave", "watch", "mesh_execute"] {
+    for kind in ["watch", "mesh_execute"] {
         let answer = cold.ask(json!({ "type": kind, "key": "k", "value": 1 })).await;
         assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("unknown_type")));
         cold.say(json!({ "type": kind })).await;

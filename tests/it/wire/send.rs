@@ -262,13 +262,13 @@ async fn an_ack_carries_the_id_or_an_empty_one_and_the_request_id_if_there_is_on
 }
 
 #[tokio::test]
-async fn a_topic_is_refused() {
+async fn a_topic_that_is_not_there_is_refused() {
     let node = Node::start().await;
     let alice = node.member("alice").await;
     let mut a = Raw::hello(&node, &alice).await;
     let ack = a.send("#general", "next", "eA==").await;
     assert_eq!((&ack["queued"], &ack["messageId"]), (&json!(false), &json!("")));
-    assert_eq!(ack["error"], "invalid target \"#general\": this broker has no topics");
+    assert_eq!(ack["error"], "invalid target \"#general\": there is no such topic");
     assert_eq!(node.audit_count("message_sent").await, 0);
 }
 

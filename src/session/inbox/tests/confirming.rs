@@ -93,7 +93,10 @@ fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
     assert!(!inbox.expire(i64::MAX), "nothing to wait for");
     assert!(inbox.wrote_direct(&MessageId::from("a"), 0));
     assert!(inbox.wrote_multicast(4, 0));
-    assert_eq!(inbox.done(), Done { directs: vec![MessageId::from("a")], position: Some(4) });
+    assert_eq!(
+        inbox.done(),
+        Done { directs: vec![MessageId::from("a")], position: Some(4), posts: None }
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub(super) const SOURCES: &[&str] = &[
     include_str!("../../contexts/sqlite.rs"),
     include_str!("../../device_codes/sqlite.rs"),
     include_str!("../../envelopes/sqlite.rs"),
+    include_str!("../../envelopes/sqlite/posts.rs"),
     include_str!("../../invites/sqlite.rs"),
     include_str!("../../mail/sqlite.rs"),
     include_str!("../../mcp_servers/sqlite.rs"),
@@ -27,6 +28,8 @@ pub(super) const SOURCES: &[&str] = &[
     include_str!("../../states/sqlite.rs"),
     include_str!("../../streams/sqlite.rs"),
     include_str!("../../tasks/sqlite.rs"),
+    include_str!("../../topic_mail/sqlite.rs"),
+    include_str!("../../topics/sqlite.rs"),
     include_str!("../../vault/sqlite.rs"),
     include_str!("../../webhooks/sqlite.rs"),
     include_str!("../../workspaces/sqlite.rs"),
@@ -35,4 +38,4 @@ pub(super) const SOURCES: &[&str] = &[
 /// Tables that grow, and the names that statements give them.
 pub(super) const LARGE: &str = "message_queue presence audit_log send_key state removed stream usage \
     memory skill context vault_entry api_key task scheduled_message webhook_outbox webhook_call \
-    m q p k s o c t";
+    topic_message topic_member notification tm m q p k s o c t";

@@ -36,7 +36,7 @@ impl Envelopes for Fake {
             return Err(StoreError::Broken("never".to_owned()));
         }
         self.kept.lock().extend(batch.iter().map(|envelope| envelope.id.clone()));
-        let new = Accepted::New { seq: 1, previous_multicast: 0, created_at: now };
+        let new = Accepted::New { seq: 1, previous_multicast: 0, roster: 0, created_at: now };
         Ok(vec![new; batch.len() - self.short])
     }
 

@@ -44,6 +44,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0014_contexts",
         "0015_tasks",
         "0016_schedules",
+        "0017_topics",
         "0018_api_keys",
         "0019_skills",
         "0020_webhooks",
