@@ -37,6 +37,7 @@ mod skill;
 mod state;
 mod stream;
 mod task;
+mod topic;
 mod vault;
 mod webhook;
 
@@ -96,6 +97,9 @@ pub(crate) enum PeerCommand {
     Clock(clock::ClockArgs),
     /// Publish to streams, and show what is published
     Stream(stream::StreamArgs),
+    /// Talk in topics, and read what was said there
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
     /// Addresses that other programs call, and addresses that the broker calls
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -265,6 +269,7 @@ pub(crate) async fn run(
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
+        PeerCommand::Topic(command) => topic::run(command, json, &data_dir).await,
         PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }

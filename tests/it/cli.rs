@@ -23,6 +23,7 @@ mod planned;
 mod shared;
 mod streams;
 mod top;
+mod topics;
 mod walkthrough;
 
 impl Place {

@@ -14,7 +14,7 @@ use crate::client::{Client, ClientError, Inbound, Inbox};
 use crate::protocol::{
     ApikeyList, Ask, ContextEntry, ListContexts, ListScheduled, ListSkills, ListState, ListStreams,
     ListTasks, ListWebhooks, ListedApikey, ScheduledRow, SkillEntry, StateEntry, StreamInfo,
-    TaskRow, VaultList, VaultListed, WebhookRow,
+    TaskRow, TopicList, TopicListed, TopicMemberListed, TopicMembers, VaultList, VaultListed, WebhookRow,
 };
 
 /// A list that comes in pages.
@@ -56,6 +56,8 @@ paged! {
     ListStreams => streams: StreamInfo;
     ListTasks => tasks: TaskRow;
     ListWebhooks => webhooks: WebhookRow;
+    TopicList => topics: TopicListed;
+    TopicMembers => members: TopicMemberListed;
     VaultList => entries: VaultListed;
 }
 
@@ -126,7 +128,7 @@ pub(super) async fn all<R: Paged>(client: &Client, mut ask: R) -> anyhow::Result
 }
 
 /// Codes of the broker that scripts may go by.
-const FOR_SCRIPTS: [&str; 8] = [
+const FOR_SCRIPTS: [&str; 9] = [
     "conflict",
     "forbidden",
     "invalid_argument",
@@ -135,6 +137,7 @@ const FOR_SCRIPTS: [&str; 8] = [
     "task_not_claimable",
     "task_not_claimed",
     "task_not_found",
+    "topic_not_found",
 ];
 
 /// The broker's code for scripts, where they may go by it.
