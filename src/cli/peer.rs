@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::{Failure, enrol, output};
@@ -20,6 +21,7 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 mod apikey;
 mod asking;
 mod clock;
+mod complete;
 mod contacts;
 mod context;
 mod control;
@@ -120,7 +122,7 @@ pub(crate) struct JoinArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WhoArgs {
     /// Which peer, when there are several: NAME or MESH/NAME
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(long = "as", value_name = "NAME", add = Candidates::new(complete::own_peers))]
     pub(crate) name: Option<String>,
     /// The peer's key file, instead
     #[arg(long = "key", value_name = "FILE", conflicts_with = "name")]
@@ -134,6 +136,7 @@ pub(crate) struct WhoArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
     /// To whom: a name, a key, `@group`, or `*` for everyone
+    #[arg(add = Candidates::new(complete::recipients))]
     pub(crate) to: String,
     /// What to say; `-` reads it from standard input
     pub(crate) text: String,

@@ -199,9 +199,12 @@ Exit code 1 when anything was lost, doubled, out of order or unreadable.";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:
-  claudemesh-broker completions bash > ~/.local/share/bash-completion/completions/claudemesh-broker
-  claudemesh-broker completions zsh > ~/.zfunc/_claudemesh-broker
-  claudemesh-broker completions fish > ~/.config/fish/completions/claudemesh-broker.fish";
+  echo 'source <(claudemesh-broker completions bash)' >> ~/.bashrc
+  echo 'source <(claudemesh-broker completions zsh)' >> ~/.zshrc
+  echo 'claudemesh-broker completions fish | source' >> ~/.config/fish/config.fish
+
+Names are completed, too: your peers after --as, who is in the mesh, keys of state and of the
+vault, ids of tasks and of what is scheduled. The broker is asked, for a second at most.";
 
 /// `command` with a help page that lists its subcommands by [`GROUPS`].
 pub(super) fn grouped(command: Command) -> Command {

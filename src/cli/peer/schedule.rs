@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
-use super::WhoArgs;
 use super::asking::{Shown, all, explain, short, text_or_input, whole_id};
 use super::keyring::Kept;
 use super::send::{is_direct, recipient, short as short_key};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::client::Client;
 use crate::clock::Timestamp;
@@ -33,6 +34,7 @@ pub(crate) enum ScheduleCommand {
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
     /// To whom: a name, a key, `@group`, or `*` for everyone
+    #[arg(add = Candidates::new(complete::recipients))]
     pub(crate) to: String,
     /// What to say; `-` reads it from standard input
     pub(crate) text: String,
@@ -69,6 +71,7 @@ pub(crate) struct WhenArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     /// The id of what is scheduled, or the beginning of it
+    #[arg(add = Candidates::new(complete::schedule_ids))]
     pub(crate) id: String,
     /// Who takes it back.
     #[command(flatten)]

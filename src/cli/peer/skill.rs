@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 
-use super::WhoArgs;
 use super::asking::{Shown, text_or_input};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::protocol::{GetSkill, ListSkills, RemoveSkill, ShareSkill, SkillAction, SkillEntry};
 
@@ -28,6 +29,7 @@ pub(crate) enum SkillCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ShareArgs {
     /// The skill's name
+    #[arg(add = Candidates::new(complete::skills))]
     pub(crate) skill: String,
     /// The file with the instructions; `-` reads them from standard input
     pub(crate) file: String,
@@ -46,6 +48,7 @@ pub(crate) struct ShareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NameArgs {
     /// The skill's name
+    #[arg(add = Candidates::new(complete::skills))]
     pub(crate) skill: String,
     /// Who asks.
     #[command(flatten)]

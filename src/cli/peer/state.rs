@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
 
-use super::WhoArgs;
 use super::asking::{Shown, text_or_input};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::protocol::{DeleteState, GetState, ListState, SetState, StateEntry, StateResult};
 
@@ -28,6 +29,7 @@ pub(crate) enum StateCommand {
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// The value: JSON, or else a text; `-` reads it from standard input
     pub(crate) value: String,
@@ -46,6 +48,7 @@ pub(crate) struct SetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// Who asks.
     #[command(flatten)]
@@ -64,6 +67,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// Only if the value has this version
     #[arg(long, value_name = "N")]

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
 
 use super::asking::{Live, Shown};
-use super::{WhoArgs, output};
+use super::{WhoArgs, complete, output};
 use crate::client::{Client, Inbound, Inbox};
 use crate::protocol::{CreateStream, ListStreams, Publish, StreamData, StreamInfo, Subscribe};
 
@@ -38,6 +39,7 @@ pub(crate) enum StreamVerb {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// The stream's name
+    #[arg(add = Candidates::new(complete::streams))]
     pub(crate) stream: String,
     /// Who makes it.
     #[command(flatten)]
@@ -48,6 +50,7 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
     /// The stream's name
+    #[arg(add = Candidates::new(complete::streams))]
     pub(crate) stream: String,
     /// What to publish: JSON; anything else is published as text
     pub(crate) data: String,

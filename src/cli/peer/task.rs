@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
 
-use super::WhoArgs;
 use super::asking::{Live, Shown, all, explain, short, text_or_input, whole_id};
+use super::{WhoArgs, complete};
 use crate::cli::output;
 use crate::client::{Client, Inbound, Inbox};
 use crate::protocol::{
@@ -88,6 +89,7 @@ pub(crate) struct ClaimArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TaskArgs {
     /// The task's id, or the beginning of it
+    #[arg(add = Candidates::new(complete::task_ids))]
     pub(crate) id: String,
     /// Who does it.
     #[command(flatten)]

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
-use super::WhoArgs;
 use super::asking::{Shown, text_or_input};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::protocol::{
     VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultList, VaultListed, VaultSet,
@@ -34,6 +35,7 @@ pub(crate) enum VaultCommand {
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::vault_keys))]
     pub(crate) key: String,
     /// The value; `-` reads it from standard input, where no list of processes shows it
     pub(crate) value: String,
@@ -52,6 +54,7 @@ pub(crate) struct SetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::vault_keys))]
     pub(crate) key: String,
     /// Whose value.
     #[command(flatten)]

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
-use super::WhoArgs;
 use super::asking::Shown;
+use super::{WhoArgs, complete};
 use crate::cli::output;
 use crate::protocol::{
     CreateWebhook, DeleteWebhook, ListWebhooks, WebhookEvent, WebhookRow, WebhookSigning,
@@ -51,6 +52,7 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// What it is called
+    #[arg(add = Candidates::new(complete::webhooks))]
     pub(crate) webhook: String,
     /// Who deletes it.
     #[command(flatten)]

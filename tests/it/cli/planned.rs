@@ -122,6 +122,35 @@ fn a_vault_gives_its_member_what_the_broker_cannot_read() {
 }
 
 #[test]
+fn a_shell_completes_the_names_that_there_are() {
+    let (terminal, broker) = team();
+    terminal.types(&by("ada", &["state", "set", "build", "1"]));
+    terminal.types(&by("ada", &["vault", "set", "TOKEN", "x"]));
+    let id = text(&terminal.types(&by("ada", &["task", "create", "fix the login"]))["id"]);
+    // As a shell does whose candidates have a line each.
+    let complete = |line: &[&str]| {
+        let mut command = terminal.command(&[&["--", "claudemesh-broker"], line].concat());
+        let output = command.env("CLAUDEMESH_COMPLETE", "fish").output().expect("it starts");
+        let candidates = String::from_utf8(output.stdout).expect("UTF-8");
+        candidates.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["peer", "state", "get", "--as", ""]), ["team/ada", "team/bob"]);
+    let typed = |verb: &[&str]| complete(&[&["peer"], verb, &["--as", "team/ada"], &[""]].concat());
+    assert!(typed(&["state", "get"]).contains(&"build".to_owned()));
+    assert!(typed(&["vault", "get"]).contains(&"TOKEN".to_owned()));
+    let task = format!("{}\tfix the login", &id[..8]);
+    assert!(typed(&["task", "claim"]).contains(&task), "{:?}", typed(&["task", "claim"]));
+    assert!(complete(&["peer", "sta"]).iter().any(|line| line.starts_with("state")));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = terminal.shows(&["completions", shell]);
+        assert!(script.contains("CLAUDEMESH_COMPLETE"), "{script}");
+    }
+    drop(broker);
+    let names = typed(&["state", "get"]);
+    assert!(!names.contains(&"build".to_owned()), "nobody can be asked: {names:?}");
+}
+
+#[test]
 fn a_mesh_is_shown_as_a_whole() {
     let (terminal, _broker) = team();
     terminal.types(&by("ada", &["state", "set", "build", "1"]));
