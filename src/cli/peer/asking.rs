@@ -14,7 +14,8 @@ use crate::client::{Client, ClientError, Inbound, Inbox};
 use crate::protocol::{
     ApikeyList, Ask, ContextEntry, ListContexts, ListScheduled, ListSkills, ListState, ListStreams,
     ListTasks, ListWebhooks, ListedApikey, ScheduledRow, SkillEntry, StateEntry, StreamInfo,
-    TaskRow, TopicList, TopicListed, TopicMemberListed, TopicMembers, VaultList, VaultListed, WebhookRow,
+    TaskRow, TopicList, TopicListed, TopicMemberListed, TopicMembers, VaultList, VaultListed,
+    WebhookRow,
 };
 
 /// A list that comes in pages.
