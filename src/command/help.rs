@@ -204,7 +204,7 @@ Examples:
   echo 'claudemesh-broker completions fish | source' >> ~/.config/fish/config.fish
 
 Names are completed, too: your peers after --as, who is in the mesh, keys of state and of the
-vault, ids of tasks and of what is scheduled. The broker is asked, for a second at most.";
+vault, topics, ids of tasks and of what is scheduled. The broker is asked, for a second at most.";
 
 /// `command` with a help page that lists its subcommands by [`GROUPS`].
 pub(super) fn grouped(command: Command) -> Command {

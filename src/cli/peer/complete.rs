@@ -15,7 +15,7 @@ use crate::client::{Client, ClientError};
 use crate::config::{Config, process_env};
 use crate::protocol::{
     ListScheduled, ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, TaskRow,
-    TaskStatus, VaultList,
+    TaskStatus, TopicList, VaultList,
 };
 
 /// A shell's user waits for no longer.
@@ -79,6 +79,13 @@ pub(super) fn skills() -> Vec<CompletionCandidate> {
 /// Names of streams.
 pub(super) fn streams() -> Vec<CompletionCandidate> {
     listed(ListStreams::default(), |stream| candidate(&stream.name, ""))
+}
+
+/// Names of topics.
+pub(super) fn topics() -> Vec<CompletionCandidate> {
+    listed(TopicList::default(), |topic| {
+        candidate(&topic.name, topic.description.as_deref().unwrap_or_default())
+    })
 }
 
 /// Names of webhooks.

@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::asking::{Shown, explain, text_or_input};
-use super::{Failure, PriorityArg, WhoArgs, output};
+use super::{Failure, PriorityArg, WhoArgs, complete, output};
 use crate::client::{Client, ClientError};
 use crate::id::MessageId;
 use crate::protocol::{
@@ -91,6 +92,7 @@ impl From<VisibilityArg> for Visibility {
 #[derive(Debug, Args)]
 pub(crate) struct NamedArgs {
     /// The topic, by name or id
+    #[arg(add = Candidates::new(complete::topics))]
     pub(crate) topic: String,
     /// Who asks.
     #[command(flatten)]
@@ -101,6 +103,7 @@ pub(crate) struct NamedArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InviteArgs {
     /// The topic, by name or id
+    #[arg(add = Candidates::new(complete::topics))]
     pub(crate) topic: String,
     /// The member: its id, its key, or a name that one has
     pub(crate) member: String,
@@ -113,6 +116,7 @@ pub(crate) struct InviteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PostArgs {
     /// The topic, by name or id
+    #[arg(add = Candidates::new(complete::topics))]
     pub(crate) topic: String,
     /// What to say; `-` reads it from standard input. `@name` mentions a member
     pub(crate) text: String,
@@ -128,6 +132,7 @@ pub(crate) struct PostArgs {
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// The topic, by name or id
+    #[arg(add = Candidates::new(complete::topics))]
     pub(crate) topic: String,
     /// As many at most, up to 200
     #[arg(long, value_name = "N", default_value_t = 50)]
@@ -144,6 +149,7 @@ pub(crate) struct HistoryArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
     /// The topic, by name or id
+    #[arg(add = Candidates::new(complete::topics))]
     pub(crate) topic: String,
     /// Begin with the last so many
     #[arg(long, value_name = "N", default_value_t = 20)]
