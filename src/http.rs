@@ -23,7 +23,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -48,6 +48,9 @@ use crate::webhooks;
 const ALLOWED_HEADERS: &str = "Content-Type, Authorization, X-Mesh-Id, X-Member-Id";
 /// Methods that the routes below have.
 const ALLOWED_METHODS: &str = "GET, POST, PATCH, DELETE, OPTIONS";
+
+/// The description of every route for programs.
+pub const OPENAPI: &str = include_str!("../docs/openapi.json");
 
 /// Where Prometheus looks.
 const METRICS: &str = "/metrics";
@@ -86,21 +89,47 @@ pub struct HttpState {
     pub(crate) admin: Admin,
 }
 
+/// Routes: each with its method in lower case, its path, and what serves it.
+type Table = Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)>;
+
+/// What is here for programs besides the two APIs and what needs accounts.
+fn table() -> Table {
+    let hook = post(webhook::receive).layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX));
+    vec![
+        ("get", health::HEALTH, get(health::health)),
+        ("get", health::READY, get(health::ready)),
+        ("get", METRICS, get(health::metrics)),
+        ("post", "/hook/set-status", post(hook::set_status)),
+        ("post", "/hook/{mesh}/{secret}", hook),
+        ("post", "/join", post(join::join)),
+    ]
+}
+
+fn routed(table: Table) -> Router<Arc<HttpState>> {
+    table.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
+}
+
+/// Every route for programs, by its method in lower case and its path: what the routers
+/// are made from. Pages for people and the sockets' own route are not among them.
+#[must_use]
+pub fn served() -> Vec<(&'static str, String)> {
+    let named = |prefix: &str, table: Table| -> Vec<_> {
+        table.iter().map(|(method, path, _)| (*method, format!("{prefix}{path}"))).collect()
+    };
+    let mut served = named("", table());
+    served.extend(named("", accounts::table()));
+    served.extend(named("", accounts::profile_table()));
+    served.extend(named(api::PREFIX, api::table()));
+    served.extend(named(admin::PREFIX, admin::table()));
+    served
+}
+
 pub(crate) fn routes(state: Arc<HttpState>) -> Router {
     let body_max = state.body_bytes_max;
-    Router::new()
+    routed(table())
         .route("/ws", get(upgrade::upgrade))
-        .route(health::HEALTH, get(health::health))
-        .route(health::READY, get(health::ready))
-        .route(METRICS, get(health::metrics))
-        .route("/hook/set-status", post(hook::set_status))
-        .route("/join", post(join::join))
         .merge(accounts::routes(&state))
-        .merge(accounts::profile_routes())
-        .route(
-            "/hook/{mesh}/{secret}",
-            post(webhook::receive).layer(DefaultBodyLimit::max(limits::WEBHOOK_BODY_BYTES_MAX)),
-        )
+        .merge(routed(accounts::profile_table()))
         .merge(api::routes(&state))
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(body_max))

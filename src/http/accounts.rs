@@ -31,48 +31,51 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub(crate) use self::stats::Stats;
-use super::{HttpState, read_body, to_its_end};
+use super::{HttpState, Table, read_body, routed, to_its_end};
 use crate::socket::address::{SocketPeer, may_call};
 use crate::store::StoreError;
 
 /// What is here only with accounts, for programs.
-pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
-    let routes = Router::new()
-        .route("/cli/device-code", post(serving(login::create)))
-        .route("/cli/device-code/{code}", get(serving(login::poll)))
-        .route("/cli/device-code/{code}/approve", post(serving(service::approve)))
-        .route("/cli/token", post(serving(service::token)))
-        .route("/cli/sessions", get(serving(service::sessions)))
-        .route("/cli/session/revoke", post(serving(login::revoke)))
-        .route("/api/auth/cli/device-code/new", post(serving(login::create)))
-        .route("/api/auth/cli/device-code/{code}", get(serving(login::poll)))
-        .route("/cli/meshes", get(serving(meshes::list)))
-        .route("/cli/mesh/create", post(serving(meshes::create)))
-        .route("/cli/mesh/{slug}", delete(serving(meshes::archive)))
-        .route("/cli/mesh/{slug}/invite", post(serving(invites::create)))
-        .route("/cli/mesh/{slug}/grants", post(serving(settings::merge_grants)))
-        .route(
-            "/cli/mesh/{slug}/permissions",
-            get(serving(settings::permissions)).post(serving(settings::set_permissions)),
-        )
-        .route("/cli-sync", post(serving(sync::sync)))
-        .route("/api/cli/meshes/{slug}", patch(serving(meshes::rename)))
-        .route("/api/my/profile", get(serving(meshes::profile)))
-        .route("/api/my/meshes", get(serving(meshes::mine)))
-        .route("/api/public/invite-code/{code}", get(serving(invites::by_code)))
-        .route("/api/public/invite/{token}", get(serving(invites::by_token)))
-        .route("/api/public/invites/{code}/claim", post(serving(invites::claim)))
-        .route("/invites/{code}/claim", post(serving(invites::claim)))
-        .route("/api/public/stats", get(serving(stats::stats)));
-    routes.route_layer(middleware::from_fn_with_state(Arc::clone(state), only_if_on))
+pub(super) fn table() -> Table {
+    vec![
+        ("post", "/cli/device-code", post(serving(login::create))),
+        ("get", "/cli/device-code/{code}", get(serving(login::poll))),
+        ("post", "/cli/device-code/{code}/approve", post(serving(service::approve))),
+        ("post", "/cli/token", post(serving(service::token))),
+        ("get", "/cli/sessions", get(serving(service::sessions))),
+        ("post", "/cli/session/revoke", post(serving(login::revoke))),
+        ("post", "/api/auth/cli/device-code/new", post(serving(login::create))),
+        ("get", "/api/auth/cli/device-code/{code}", get(serving(login::poll))),
+        ("get", "/cli/meshes", get(serving(meshes::list))),
+        ("post", "/cli/mesh/create", post(serving(meshes::create))),
+        ("delete", "/cli/mesh/{slug}", delete(serving(meshes::archive))),
+        ("post", "/cli/mesh/{slug}/invite", post(serving(invites::create))),
+        ("post", "/cli/mesh/{slug}/grants", post(serving(settings::merge_grants))),
+        ("get", "/cli/mesh/{slug}/permissions", get(serving(settings::permissions))),
+        ("post", "/cli/mesh/{slug}/permissions", post(serving(settings::set_permissions))),
+        ("post", "/cli-sync", post(serving(sync::sync))),
+        ("patch", "/api/cli/meshes/{slug}", patch(serving(meshes::rename))),
+        ("get", "/api/my/profile", get(serving(meshes::profile))),
+        ("get", "/api/my/meshes", get(serving(meshes::mine))),
+        ("get", "/api/public/invite-code/{code}", get(serving(invites::by_code))),
+        ("get", "/api/public/invite/{token}", get(serving(invites::by_token))),
+        ("post", "/api/public/invites/{code}/claim", post(serving(invites::claim))),
+        ("post", "/invites/{code}/claim", post(serving(invites::claim))),
+        ("get", "/api/public/stats", get(serving(stats::stats))),
+    ]
 }
 
 /// Members as they describe themselves: here with accounts and without.
-pub(super) fn profile_routes() -> Router<Arc<HttpState>> {
-    Router::new()
-        .route("/mesh/{mesh}/members", get(serving(profiles::members)))
-        .route("/mesh/{mesh}/member/{member}", patch(serving(profiles::edit)))
-        .route("/mesh/{mesh}/settings", patch(serving(profiles::set_policy)))
+pub(super) fn profile_table() -> Table {
+    vec![
+        ("get", "/mesh/{mesh}/members", get(serving(profiles::members))),
+        ("patch", "/mesh/{mesh}/member/{member}", patch(serving(profiles::edit))),
+        ("patch", "/mesh/{mesh}/settings", patch(serving(profiles::set_policy))),
+    ]
+}
+
+pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
+    routed(table()).route_layer(middleware::from_fn_with_state(Arc::clone(state), only_if_on))
 }
 
 /// What is here only with accounts, for people: other pages have no business with it.

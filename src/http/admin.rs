@@ -11,6 +11,7 @@ mod evict;
 mod meshes;
 mod overview;
 mod series;
+mod shared;
 pub(crate) mod views;
 
 use std::sync::Arc;
@@ -21,11 +22,11 @@ use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::{HttpState, bearer};
+use super::{HttpState, Table, bearer, routed};
 use crate::config::any_matches;
 use crate::limits;
 use crate::socket::address::SocketPeer;
@@ -39,9 +40,6 @@ const KEY_CHARS: usize = 12;
 
 /// Where the API begins.
 pub(crate) const PREFIX: &str = "/admin/v1";
-
-/// The description of all this.
-pub const OPENAPI: &str = include_str!("../../docs/openapi.json");
 
 pub(crate) struct Admin {
     cache: Cache,
@@ -57,15 +55,13 @@ impl Default for Admin {
     }
 }
 
-/// Every route below [`PREFIX`]: its method in lower case, its path, what
-/// serves it. The router is made from it, and tests compare the description
-/// with it.
-#[must_use]
-pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)> {
+/// Every route below [`PREFIX`].
+pub(super) fn table() -> Table {
     vec![
         ("get", "/nodes", get(overview::nodes)),
         ("get", "/meshes", get(overview::meshes)),
         ("get", "/meshes/{id}", get(meshes::mesh)),
+        ("get", "/meshes/{id}/shared", get(shared::shared)),
         ("post", "/meshes/{id}/presences/{presence}/evict", post(evict::evict)),
         ("get", "/meshes/{id}/audit", get(audit::rows)),
         ("post", "/meshes/{id}/audit/verify", post(audit::verify)),
@@ -76,10 +72,7 @@ pub fn table() -> Vec<(&'static str, &'static str, MethodRouter<Arc<HttpState>>)
 }
 
 pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
-    let routes = table()
-        .into_iter()
-        .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    let routes = routes
+    let routes = routed(table())
         .fallback(no_such_route)
         .layer(middleware::from_fn_with_state(Arc::clone(state), authorize));
     Router::new().nest(PREFIX, routes)
@@ -126,7 +119,7 @@ async fn no_such_route() -> Refused {
 }
 
 async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], super::OPENAPI).into_response()
 }
 
 fn retry_after(seconds: u64) -> [(header::HeaderName, String); 1] {

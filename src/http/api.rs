@@ -8,11 +8,13 @@
 //! its topics, and who made it.
 //!
 //! - [`caller`]: who calls, and what that key may do
+//! - [`fields`]: the arguments of a call, checked
 //! - [`refused`]: the two shapes in which a call is refused
 //! - [`people`]: members and peers of the key's mesh
 //! - [`workspace`]: all meshes of the user behind the key
 
 mod caller;
+mod fields;
 mod people;
 mod refused;
 mod workspace;
@@ -25,32 +27,34 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{any, get, post};
 use serde::Serialize;
 
 use self::refused::Refused;
-use super::HttpState;
+use super::{HttpState, Table, routed};
 use crate::id::MeshId;
 use crate::record::PresenceRecord;
 
 /// Where the API begins.
-const PREFIX: &str = "/api/v1";
+pub(super) const PREFIX: &str = "/api/v1";
 
-/// Every route below [`PREFIX`], and what serves it.
-fn table() -> [(&'static str, MethodRouter<Arc<HttpState>>); 4] {
-    [
-        ("/members", get(people::members)),
-        ("/peers", get(people::peers)),
-        ("/me/workspace", get(workspace::overview)),
-        ("/me/state", get(workspace::state)),
+/// Every route below [`PREFIX`].
+pub(super) fn table() -> Table {
+    vec![
+        ("get", "/members", get(people::members)),
+        ("get", "/peers", get(people::peers)),
+        ("get", "/me/workspace", get(workspace::overview)),
+        ("get", "/me/state", get(workspace::state)),
+        ("get", "/me/tasks", get(workspace::tasks::tasks)),
+        ("get", "/me/memory", get(workspace::memory::memory)),
+        ("post", "/me/peer-pubkey", post(people::replace_key)),
     ]
 }
 
 pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
-    let known = table().into_iter().fold(Router::new(), |router, (path, handler)| {
-        router.route(&format!("{PREFIX}{path}"), handler.fallback(no_such_route))
-    });
-    known
+    Router::new()
+        .nest(PREFIX, routed(table()))
+        .method_not_allowed_fallback(no_such_route)
         .route(PREFIX, any(no_such_route))
         .route(&format!("{PREFIX}/{{*rest}}"), any(no_such_route))
         .route_layer(middleware::from_fn_with_state(Arc::clone(state), caller::authorize))

@@ -19,3 +19,13 @@ pub const API_CALLS_PER_MINUTE: u32 = 600;
 
 /// Shared values in one answer of the HTTP API. More: the answer says so.
 pub const API_STATES_MAX: i64 = 500;
+
+/// Tasks in one answer of the HTTP API. More: the answer says so.
+pub const API_TASKS_MAX: i64 = 200;
+
+/// Memories in one answer of the HTTP API. More: the answer says so.
+pub const API_MEMORIES_MAX: i64 = 200;
+
+/// How old what the HTTP API lists may be, where nothing else is asked for: tasks that
+/// were done, and what was remembered.
+pub const API_RECENT_MS: i64 = 30 * DAY_MS;

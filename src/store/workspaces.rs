@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
+use crate::protocol::TaskStatus;
 use crate::store::columns::Columns;
-use crate::store::{Result, Role};
+use crate::store::{Result, Role, Task};
 
 /// Reads across members and meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -38,6 +39,27 @@ pub trait Workspaces: Send + Sync + 'static {
         rows_max: i64,
         bytes_max: i64,
     ) -> Result<Vec<WorkspaceState>>;
+
+    /// Tasks of these meshes as they stand now: open ones, claimed ones, then the rest,
+    /// the newest first; no more than so many rows and bytes.
+    async fn tasks(
+        &self,
+        now: Timestamp,
+        meshes: &[MeshId],
+        ask: &WorkspaceTasks,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceTask>>;
+
+    /// What these meshes remember, the newest first: what has that text in its content
+    /// or a tag, in either case; no more than so many rows and bytes.
+    async fn memories(
+        &self,
+        meshes: &[MeshId],
+        ask: &WorkspaceMemories,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceMemory>>;
 }
 
 /// A member as the roster has it.
@@ -95,6 +117,54 @@ pub struct WorkspaceState {
     pub of: i64,
 }
 
+/// Which tasks to list.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceTasks {
+    /// Only those of one of these statuses, as it is now.
+    pub statuses: Option<Vec<TaskStatus>>,
+    /// Only those that are not done, or were done after that.
+    pub done_after: Option<Timestamp>,
+}
+
+/// A task of one of a user's meshes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkspaceTask {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The task.
+    pub task: Task,
+    /// How many tasks there are, those beyond the bounds too.
+    pub of: i64,
+}
+
+/// Which memories to list.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceMemories {
+    /// Only those that have this in their content or a tag.
+    pub text: Option<String>,
+    /// Only those that were remembered after that.
+    pub after: Option<Timestamp>,
+}
+
+/// What one of a user's meshes remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkspaceMemory {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Its id.
+    pub id: String,
+    /// The text.
+    pub content: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// The name of the member that it comes from; other programs may have left it out.
+    pub remembered_by: Option<String>,
+    /// When.
+    pub remembered_at: Timestamp,
+    /// How many memories there are, those beyond the bounds too.
+    pub of: i64,
+}
+
 impl RosterLine {
     pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
         Ok(Self {
@@ -131,6 +201,35 @@ impl WorkspaceState {
             value: row.json("value")?,
             updated_by: row.optional_text("updated_by_name")?,
             updated_at: row.time("updated_at")?,
+            of: row.int("of_all")?,
+        })
+    }
+}
+
+impl WorkspaceTasks {
+    /// The words of the statuses.
+    fn words(&self) -> Option<Vec<&'static str>> {
+        let statuses = self.statuses.as_ref()?;
+        Some(statuses.iter().map(|status| status.as_str()).collect())
+    }
+}
+
+impl WorkspaceTask {
+    pub(in crate::store) fn read(row: &impl Columns, now: Timestamp) -> Result<Self> {
+        let task = Task::read(row)?.at(now);
+        Ok(Self { mesh: row.id("mesh_id")?, task, of: row.int("of_all")? })
+    }
+}
+
+impl WorkspaceMemory {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            mesh: row.id("mesh_id")?,
+            id: row.text("id")?,
+            content: row.text("content")?,
+            tags: row.described("tags")?,
+            remembered_by: row.optional_text("remembered_by_name")?,
+            remembered_at: row.time("remembered_at")?,
             of: row.int("of_all")?,
         })
     }

@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod child;
 pub mod cluster;
+pub mod description;
 pub mod frames;
 pub mod http;
 pub mod load;

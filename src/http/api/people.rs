@@ -7,10 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Extension, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
 use super::caller::Caller;
+use super::fields::Fields;
 use super::{Refused, answer, presences};
 use crate::clock::Timestamp;
 use crate::http::HttpState;
@@ -100,6 +102,19 @@ pub(super) async fn peers(
         Ok(Peers { peers: listed(&roster, &here, &callers) })
     })
     .await
+}
+
+/// `POST /me/peer-pubkey`: for members whose keys the server made and keeps. Here there are
+/// none: whoever has a key said so by it, and nobody takes its place.
+pub(super) async fn replace_key(
+    Extension(caller): Extension<Caller>,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    fields.key("pubkey")?;
+    caller.may(ApiCapability::Send)?;
+    caller.needs_issuer()?;
+    let detail = "this member made its key itself: it leaves the mesh, and joins with another key";
+    Err(Refused::word(StatusCode::CONFLICT, "not_web_member").with("detail", detail))
 }
 
 fn listed(

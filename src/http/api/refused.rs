@@ -4,19 +4,21 @@
 //! it, `{error, ..}` where its route did. A handler returns the reason; the body is
 //! written in one place, which knows the path. Nothing of what went wrong inside is told.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::clock::Timestamp;
 use crate::cluster::ClusterError;
 use crate::store::StoreError;
 
 /// Why a call is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     status: StatusCode,
     shape: Shape,
@@ -24,78 +26,106 @@ pub(super) struct Refused {
     retry_after: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Shape {
     /// What the call goes through refused it.
-    Framed { code: Option<&'static str>, message: &'static str },
-    /// The route did, in one word.
-    Word(&'static str),
+    Framed { code: Option<&'static str>, message: Cow<'static, str> },
+    /// The route did: a word, and what goes with it.
+    Word(&'static str, Map<String, Value>),
 }
 
 impl Refused {
     /// Older brokers had no sentence for these codes, and gave the code in its place.
-    const fn coded(status: StatusCode, code: &'static str) -> Self {
+    fn coded(status: StatusCode, code: &'static str) -> Self {
         Self::said(status, code, code)
     }
 
-    const fn said(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        let shape = Shape::Framed { code: Some(code), message };
+    fn said(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        let shape = Shape::Framed { code: Some(code), message: Cow::Borrowed(message) };
         Self { status, shape, retry_after: None }
     }
 
     /// The route refuses, in one word.
-    pub(super) const fn word(status: StatusCode, word: &'static str) -> Self {
-        Self { status, shape: Shape::Word(word), retry_after: None }
+    pub(super) fn word(status: StatusCode, word: &'static str) -> Self {
+        Self { status, shape: Shape::Word(word, Map::new()), retry_after: None }
     }
 
-    pub(super) const fn key_missing() -> Self {
+    /// And says that with it.
+    pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        if let Shape::Word(_, more) = &mut self.shape {
+            more.insert(field.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// An argument is not as it must be.
+    pub(super) fn argument(code: &'static str, message: String) -> Self {
+        let shape = Shape::Framed { code: Some(code), message: Cow::Owned(message) };
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, shape, retry_after: None }
+    }
+
+    pub(super) fn no_json() -> Self {
+        let message = Cow::Borrowed("Malformed JSON in request body");
+        let shape = Shape::Framed { code: None, message };
+        Self { status: StatusCode::BAD_REQUEST, shape, retry_after: None }
+    }
+
+    pub(super) fn key_missing() -> Self {
         Self::coded(StatusCode::UNAUTHORIZED, "error.api_key_missing")
     }
 
-    pub(super) const fn key_invalid() -> Self {
+    pub(super) fn key_invalid() -> Self {
         Self::coded(StatusCode::UNAUTHORIZED, "error.api_key_invalid")
     }
 
-    pub(super) const fn missing_capability() -> Self {
+    pub(super) fn missing_capability() -> Self {
         Self::coded(StatusCode::FORBIDDEN, "error.api_key_missing_capability")
     }
 
-    pub(super) const fn out_of_scope() -> Self {
+    pub(super) fn out_of_scope() -> Self {
         Self::coded(StatusCode::FORBIDDEN, "error.api_key_topic_out_of_scope")
     }
 
-    pub(super) const fn no_issuer() -> Self {
+    pub(super) fn no_issuer() -> Self {
         Self::word(StatusCode::BAD_REQUEST, "api_key_has_no_issuer")
     }
 
     /// A page of a stranger may have sent it.
-    pub(super) const fn form() -> Self {
-        let message = "Something went wrong, please try again.";
+    pub(super) fn form() -> Self {
+        let message = Cow::Borrowed("Something went wrong, please try again.");
         let shape = Shape::Framed { code: None, message };
         Self { status: StatusCode::FORBIDDEN, shape, retry_after: None }
     }
 
-    pub(super) const fn too_many(seconds: u64) -> Self {
+    pub(super) fn too_many(seconds: u64) -> Self {
         let text = "too many calls: wait, then try again";
-        let refused = Self::said(StatusCode::TOO_MANY_REQUESTS, "error.rate_limit", text);
-        Self { retry_after: Some(seconds), ..refused }
+        let mut refused = Self::said(StatusCode::TOO_MANY_REQUESTS, "error.rate_limit", text);
+        refused.retry_after = Some(seconds);
+        refused
     }
 
-    pub(super) const fn internal() -> Self {
+    pub(super) fn internal() -> Self {
         let text = "the broker could not serve this call";
         Self::said(StatusCode::INTERNAL_SERVER_ERROR, "error.internal", text)
     }
 
-    const fn unavailable() -> Self {
+    fn unavailable() -> Self {
         let text = "the broker's database or shared state did not answer; try again";
-        let refused = Self::said(StatusCode::SERVICE_UNAVAILABLE, "error.unavailable", text);
-        Self { retry_after: Some(2), ..refused }
+        let mut refused = Self::said(StatusCode::SERVICE_UNAVAILABLE, "error.unavailable", text);
+        refused.retry_after = Some(2);
+        refused
     }
 
     fn body(self, path: &str) -> Response {
         let Self { status, shape, retry_after } = self;
         let body = match shape {
-            Shape::Word(word) => json!({ "error": word }),
+            Shape::Word(word, more) => {
+                let mut body = json!({ "error": word });
+                if let Value::Object(fields) = &mut body {
+                    fields.extend(more);
+                }
+                body
+            }
             Shape::Framed { code, message } => {
                 let mut body = json!({
                     "message": message,

@@ -3,6 +3,9 @@
 //! A key that is good for some topics only is refused here. A mesh counts once, however
 //! many members of it the user is.
 
+pub(super) mod memory;
+pub(super) mod tasks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -95,6 +98,22 @@ async fn meshes_of(
     Ok((user, memberships))
 }
 
+/// The meshes of the user behind a key, each with its slug.
+async fn slugs_of(state: &HttpState, caller: &Caller) -> Result<HashMap<MeshId, String>, Refused> {
+    let (_, memberships) = meshes_of(state, caller).await?;
+    Ok(memberships.into_iter().map(|one| (one.mesh, one.slug)).collect())
+}
+
+/// The bytes that the rows of an answer may have.
+fn bytes_max() -> i64 {
+    i64::try_from(limits::ANSWER_BYTES_MAX).unwrap_or(i64::MAX)
+}
+
+/// Whether fewer are shown than there are.
+fn is_cut(shown: usize, of: Option<i64>) -> bool {
+    of.is_some_and(|of| i64::try_from(shown).is_ok_and(|shown| shown < of))
+}
+
 /// `GET /me/workspace`.
 pub(super) async fn overview(
     State(state): State<Arc<HttpState>>,
@@ -139,21 +158,18 @@ pub(super) async fn state(
 ) -> Response {
     let key = argument(&uri, "key").filter(|key| !key.is_empty());
     answer(&state, |state| async move {
-        let (_, memberships) = meshes_of(&state, &caller).await?;
-        let slugs: HashMap<MeshId, String> =
-            memberships.into_iter().map(|one| (one.mesh, one.slug)).collect();
+        let slugs = slugs_of(&state, &caller).await?;
         let meshes: Vec<MeshId> = slugs.keys().cloned().collect();
-        let bytes_max = i64::try_from(limits::ANSWER_BYTES_MAX).unwrap_or(i64::MAX);
         let rows_max = limits::API_STATES_MAX;
         let workspaces = &state.stores.workspaces;
-        let found = workspaces.states(&meshes, key.as_deref(), rows_max, bytes_max).await?;
+        let found = workspaces.states(&meshes, key.as_deref(), rows_max, bytes_max()).await?;
         Ok(states(found, &slugs))
     })
     .await
 }
 
 fn states(found: Vec<WorkspaceState>, slugs: &HashMap<MeshId, String>) -> States {
-    let of = found.first().map_or(0, |first| first.of);
+    let of = found.first().map(|first| first.of);
     let entries: Vec<StateView> = found
         .into_iter()
         .map(|entry| StateView {
@@ -165,7 +181,7 @@ fn states(found: Vec<WorkspaceState>, slugs: &HashMap<MeshId, String>) -> States
             updated_at: entry.updated_at,
         })
         .collect();
-    let more = i64::try_from(entries.len()).is_ok_and(|shown| shown < of);
+    let more = is_cut(entries.len(), of);
     let totals = StateTotals { entries: entries.len(), meshes: slugs.len() };
     States { entries, totals, more }
 }

@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{Membership, RosterLine, WorkspaceState, Workspaces};
+use super::{
+    Membership, RosterLine, WorkspaceMemories, WorkspaceMemory, WorkspaceState, WorkspaceTask,
+    WorkspaceTasks, Workspaces,
+};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::Result;
@@ -76,5 +79,81 @@ impl Workspaces for PostgresStore {
         .bind(rows_max)
         .bind(bytes_max);
         self.pool.records(query, WorkspaceState::read).await
+    }
+
+    async fn tasks(
+        &self,
+        now: Timestamp,
+        meshes: &[MeshId],
+        ask: &WorkspaceTasks,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceTask>> {
+        let query = sqlx::query(
+            "select t.mesh_id, t.id, t.title, t.assignee, t.priority, t.status,
+                to_json(coalesce(t.tags, '{}'))::text as tags, t.result, t.created_by_name,
+                t.claimed_by_name, t.claimed_by_member, t.claim_lease_ms, t.claim_expires_at,
+                t.created_at, t.claimed_at, t.completed_at, found.of_all
+             from (
+                select id, count(*) over () as of_all,
+                    row_number() over (order by turn, created_at desc, id desc) as place,
+                    sum(bytes) over (order by turn, created_at desc, id desc) as bytes
+                from (
+                    select id, created_at, octet_length(title) + coalesce(octet_length(tags::text), 0)
+                            + coalesce(octet_length(result), 0) as bytes,
+                        case when status = 'claimed' and claim_expires_at <= $2 then 'open'
+                            when status in ('claimed', 'in_progress') then 'claimed'
+                            when status in ('done', 'completed') then 'done'
+                            else 'open' end as word,
+                        case when status = 'claimed' and claim_expires_at <= $2 then 0
+                            when status in ('claimed', 'in_progress') then 1
+                            when status in ('done', 'completed') then 2
+                            else 0 end as turn
+                    from mesh.task
+                    where mesh_id = any ($1)
+                        and ($4::timestamp is null or completed_at is null or completed_at > $4)
+                ) every where $3::text[] is null or word = any ($3)
+             ) found join mesh.task t on t.id = found.id
+             where found.place <= $5 and found.bytes <= $6 order by found.place",
+        )
+        .bind(meshes.iter().map(MeshId::as_str).collect::<Vec<_>>())
+        .bind(now.to_naive())
+        .bind(ask.words())
+        .bind(ask.done_after.map(Timestamp::to_naive))
+        .bind(rows_max)
+        .bind(bytes_max);
+        self.pool.records(query, |row| WorkspaceTask::read(row, now)).await
+    }
+
+    async fn memories(
+        &self,
+        meshes: &[MeshId],
+        ask: &WorkspaceMemories,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceMemory>> {
+        let query = sqlx::query(
+            "select m.mesh_id, m.id, m.content, to_json(coalesce(m.tags, '{}'))::text as tags,
+                m.remembered_by_name, m.remembered_at, found.of_all
+             from (
+                select id, count(*) over () as of_all,
+                    row_number() over (order by remembered_at desc, id desc) as place,
+                    sum(octet_length(content) + coalesce(octet_length(tags::text), 0))
+                        over (order by remembered_at desc, id desc) as bytes
+                from mesh.memory
+                where mesh_id = any ($1) and forgotten_at is null
+                    and ($3::timestamp is null or remembered_at > $3)
+                    and ($2::text is null or strpos(lower(content), lower($2)) > 0
+                        or exists (select 1 from unnest(tags) as tag
+                            where strpos(lower(tag), lower($2)) > 0))
+             ) found join mesh.memory m on m.id = found.id
+             where found.place <= $4 and found.bytes <= $5 order by found.place",
+        )
+        .bind(meshes.iter().map(MeshId::as_str).collect::<Vec<_>>())
+        .bind(clean_optional(ask.text.as_deref()))
+        .bind(ask.after.map(Timestamp::to_naive))
+        .bind(rows_max)
+        .bind(bytes_max);
+        self.pool.records(query, WorkspaceMemory::read).await
     }
 }

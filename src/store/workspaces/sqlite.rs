@@ -2,7 +2,10 @@
 
 use async_trait::async_trait;
 
-use super::{Membership, RosterLine, WorkspaceState, Workspaces};
+use super::{
+    Membership, RosterLine, WorkspaceMemories, WorkspaceMemory, WorkspaceState, WorkspaceTask,
+    WorkspaceTasks, Workspaces,
+};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::Result;
@@ -72,5 +75,76 @@ impl Workspaces for SqliteStore {
         .bind(rows_max)
         .bind(bytes_max);
         self.records(query, WorkspaceState::read).await
+    }
+
+    async fn tasks(
+        &self,
+        now: Timestamp,
+        meshes: &[MeshId],
+        ask: &WorkspaceTasks,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceTask>> {
+        let query = sqlx::query(
+            "select t.*, found.of_all from (
+                select id, count(*) over () as of_all,
+                    row_number() over (order by turn, created_at desc, id desc) as place,
+                    sum(bytes) over (order by turn, created_at desc, id desc) as bytes
+                from (
+                    select id, created_at, octet_length(title) + octet_length(tags)
+                            + coalesce(octet_length(result), 0) as bytes,
+                        case when status = 'claimed' and claim_expires_at <= ?2 then 'open'
+                            when status in ('claimed', 'in_progress') then 'claimed'
+                            when status in ('done', 'completed') then 'done'
+                            else 'open' end as word,
+                        case when status = 'claimed' and claim_expires_at <= ?2 then 0
+                            when status in ('claimed', 'in_progress') then 1
+                            when status in ('done', 'completed') then 2
+                            else 0 end as turn
+                    from task
+                    where mesh_id in (select value from json_each(?1))
+                        and (?4 is null or completed_at is null or completed_at > ?4)
+                ) where ?3 is null or word in (select value from json_each(?3))
+             ) found cross join task t on t.id = found.id
+             where found.place <= ?5 and found.bytes <= ?6 order by found.place",
+        )
+        .bind(to_json(meshes))
+        .bind(now.as_ms())
+        .bind(ask.words().map(|words| to_json(&words)))
+        .bind(ask.done_after.map(Timestamp::as_ms))
+        .bind(rows_max)
+        .bind(bytes_max);
+        self.records(query, |row| WorkspaceTask::read(row, now)).await
+    }
+
+    /// This database knows upper and lower case of the letters a to z only.
+    async fn memories(
+        &self,
+        meshes: &[MeshId],
+        ask: &WorkspaceMemories,
+        rows_max: i64,
+        bytes_max: i64,
+    ) -> Result<Vec<WorkspaceMemory>> {
+        let query = sqlx::query(
+            "select m.*, found.of_all from (
+                select number, count(*) over () as of_all,
+                    row_number() over (order by remembered_at desc, number desc) as place,
+                    sum(octet_length(content) + octet_length(tags))
+                        over (order by remembered_at desc, number desc) as bytes
+                from memory
+                where mesh_id in (select value from json_each(?1))
+                    and (?3 is null or remembered_at > ?3)
+                    and (?2 is null or instr(lower(content), lower(?2)) > 0
+                        or exists (select 1 from json_each(tags)
+                            where instr(lower(value), lower(?2)) > 0))
+             ) found cross join memory m on m.number = found.number
+             where found.place <= ?4 and found.bytes <= ?5 order by found.place",
+        )
+        .bind(to_json(meshes))
+        .bind(ask.text.as_deref())
+        .bind(ask.after.map(Timestamp::as_ms))
+        .bind(rows_max)
+        .bind(bytes_max);
+        self.records(query, WorkspaceMemory::read).await
     }
 }

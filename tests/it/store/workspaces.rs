@@ -1,8 +1,11 @@
 //! What somebody with an API key reads across members and meshes.
 
 use claudemesh_broker::id::{self, MeshId};
-use claudemesh_broker::protocol::ApiCapability;
-use claudemesh_broker::store::{NewApiKey, StateWrite, Stores, WorkspaceState};
+use claudemesh_broker::protocol::{ApiCapability, TaskStatus};
+use claudemesh_broker::store::{
+    NewApiKey, NewMemory, NewTask, StateWrite, Stores, TaskChange, WorkspaceMemories,
+    WorkspaceState, WorkspaceTasks,
+};
 
 use super::fixture::{Fixture, T0, at};
 
@@ -84,4 +87,108 @@ pub(crate) async fn values_of_meshes_come_newest_first_within_bounds(store: Stor
     assert_eq!(read(&meshes, None, 10, 250).await, (all[..2].to_vec(), 3));
     assert_eq!(read(&meshes, Some("a"), 10, 1000).await, (all[1..].to_vec(), 2));
     assert_eq!(read(&[], None, 10, 1000).await, (Vec::new(), 0));
+}
+
+pub(crate) async fn tasks_of_meshes_come_by_what_is_to_be_done_of_them(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    let (there, elsewhere) = (here.another().await, here.another().await);
+    let mut ids = Vec::new();
+    for (second, fixture, title) in [
+        (1, &here, "done"),
+        (2, &there, "claimed"),
+        (3, &here, "open"),
+        (4, &here, "run out"),
+        (5, &elsewhere, "elsewhere"),
+    ] {
+        let task = NewTask {
+            id: id::random(),
+            title: title.to_owned(),
+            assignee: None,
+            priority: "normal".to_owned(),
+            tags: vec!["x".to_owned()],
+        };
+        let author = fixture.author(&fixture.owner);
+        store.tasks.create(at(second), &author, &task).await.expect("room");
+        ids.push(task.id);
+    }
+    let change = async |fixture: &Fixture, id: &str, second, change: TaskChange| {
+        let author = fixture.author(&fixture.owner);
+        store.tasks.change(at(second), &author, id, &change).await.expect("writable")
+    };
+    change(&here, &ids[0], 10, TaskChange::Claim { lease_ms: None }).await;
+    change(&here, &ids[0], 11, TaskChange::Complete { result: Some("r".to_owned()) }).await;
+    change(&there, &ids[1], 10, TaskChange::Claim { lease_ms: None }).await;
+    change(&here, &ids[3], 10, TaskChange::Claim { lease_ms: Some(1000) }).await;
+    let meshes = [here.mesh.clone(), there.mesh.clone()];
+    let read = async |ask: WorkspaceTasks, rows, bytes| {
+        let found = store.workspaces.tasks(at(20), &meshes, &ask, rows, bytes).await;
+        let found = found.expect("readable");
+        let titles: Vec<_> = found.iter().map(|one| one.task.title.clone()).collect();
+        (titles, found.first().map_or(0, |first| first.of))
+    };
+    let all = WorkspaceTasks::default();
+    let titles = ["run out", "open", "claimed", "done"].map(str::to_owned);
+    assert_eq!(read(all.clone(), 10, 1000).await, (titles.to_vec(), 4));
+    assert_eq!(read(all.clone(), 2, 1000).await, (titles[..2].to_vec(), 4));
+    assert_eq!(read(all.clone(), 10, 14).await.0.len(), 1);
+    let of = |statuses: &[TaskStatus]| WorkspaceTasks {
+        statuses: Some(statuses.to_vec()),
+        done_after: None,
+    };
+    let claimed = read(of(&[TaskStatus::Claimed]), 10, 1000).await;
+    assert_eq!(claimed, (titles[2..3].to_vec(), 1));
+    let open = read(of(&[TaskStatus::Open, TaskStatus::Done]), 10, 1000).await;
+    assert_eq!(open.0, ["run out", "open", "done"]);
+    let recent = |second| WorkspaceTasks { statuses: None, done_after: Some(at(second)) };
+    assert_eq!(read(recent(10), 10, 1000).await.1, 4);
+    assert_eq!(read(recent(11), 10, 1000).await.0, titles[..3]);
+    let found = store.workspaces.tasks(at(20), &meshes, &all, 10, 1000).await.expect("readable");
+    let [first, .., last] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((first.task.status, first.task.claim.as_ref()), (TaskStatus::Open, None));
+    assert_eq!((&last.mesh, last.task.result.as_deref()), (&here.mesh, Some("r")));
+    assert_eq!(last.task.tags, ["x"]);
+    let none = store.workspaces.tasks(at(20), &[], &all, 10, 1000).await.expect("readable");
+    assert!(none.is_empty());
+}
+
+pub(crate) async fn memories_of_meshes_are_found_by_a_part_of_them(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    let (there, elsewhere) = (here.another().await, here.another().await);
+    for (second, fixture, content, tag) in [
+        (1, &here, "100% of Builds", "ci"),
+        (2, &there, "snake_case", "Style"),
+        (3, &elsewhere, "builds elsewhere", "ci"),
+    ] {
+        let memory = NewMemory {
+            author: fixture.author(&fixture.owner),
+            id: id::random(),
+            content: content.to_owned(),
+            tags: vec![tag.to_owned()],
+        };
+        store.memories.remember(at(second), &memory).await.expect("room");
+    }
+    let meshes = [here.mesh.clone(), there.mesh.clone()];
+    let read = async |text: Option<&str>, after, rows| {
+        let text = text.map(str::to_owned);
+        let ask = WorkspaceMemories { text, after };
+        let found = store.workspaces.memories(&meshes, &ask, rows, 1000).await.expect("readable");
+        let contents: Vec<_> = found.iter().map(|one| one.content.clone()).collect();
+        (contents, found.first().map_or(0, |first| first.of))
+    };
+    let both = ["snake_case", "100% of Builds"].map(str::to_owned);
+    assert_eq!(read(None, None, 10).await, (both.to_vec(), 2));
+    assert_eq!(read(None, None, 1).await, (both[..1].to_vec(), 2));
+    assert_eq!(read(None, Some(at(1)), 10).await.0, both[..1]);
+    for (text, found) in
+        [("bUILD", &both[1..]), ("STYLE", &both[..1]), ("%", &both[1..]), ("_", &both[..1])]
+    {
+        assert_eq!(read(Some(text), None, 10).await.0, found, "{text}");
+    }
+    assert_eq!(read(Some("[\""), None, 10).await.1, 0, "no text of a tag");
+    let ask = WorkspaceMemories::default();
+    let found = store.workspaces.memories(&meshes, &ask, 10, 12).await.expect("readable");
+    assert!(found.is_empty(), "too large for the answer");
+    let found = store.workspaces.memories(&meshes, &ask, 10, 1000).await.expect("readable");
+    assert_eq!((&found[0].mesh, found[0].remembered_by.as_deref()), (&there.mesh, Some("owner")));
+    assert_eq!((&found[0].tags[..], found[0].remembered_at), (&["Style".to_owned()][..], at(2)));
 }

@@ -109,13 +109,15 @@ async fn a_key_may_what_it_was_made_for() {
     let (_, admins) = key(&mut ada, json!(["admin"]), json!({})).await;
     let scope = json!({ "topicScopes": ["deploys"] });
     let (_, scoped) = key(&mut ada, json!(["read"]), scope).await;
-    for path in ["/api/v1/members", "/api/v1/peers", "/api/v1/me/workspace", "/api/v1/me/state"] {
+    const ABOUT_ALL: [&str; 4] =
+        ["/api/v1/me/workspace", "/api/v1/me/state", "/api/v1/me/tasks", "/api/v1/me/memory"];
+    for path in ABOUT_ALL.into_iter().chain(["/api/v1/members", "/api/v1/peers"]) {
         let reply = call(&node, path, &sends).await;
         assert_eq!(refusal(&reply, path), coded(403, "error.api_key_missing_capability"));
         assert_eq!(call(&node, path, &admins).await.status, 200, "{path}");
     }
     assert_eq!(call(&node, "/api/v1/members", &scoped).await.status, 200);
-    for path in ["/api/v1/me/workspace", "/api/v1/me/state"] {
+    for path in ABOUT_ALL {
         let reply = call(&node, path, &scoped).await;
         assert_eq!(refusal(&reply, path), coded(403, "error.api_key_topic_out_of_scope"));
     }
@@ -193,6 +195,79 @@ async fn a_workspace_has_the_members_meshes_and_their_state() {
     }
     let cut = call(&node, "/api/v1/me/state", &secret).await.json();
     assert_eq!((&cut["more"], &cut["totals"]["entries"]), (&json!(true), &json!(16)));
+}
+
+#[tokio::test]
+async fn a_workspace_has_the_tasks_and_what_is_remembered_of_all_meshes() {
+    let node = Node::start().await;
+    let mut raw = Raw::hello(&node, &node.member("bob").await).await;
+    let secret = reading_key(&mut raw).await;
+    let task = json!({ "type": "create_task", "title": "ship", "tags": ["v2"] });
+    let made = raw.ask(task).await;
+    let id = made["id"].clone();
+    let tasks = call(&node, "/api/v1/me/tasks", &secret).await.json();
+    let expected = json!({ "tasks": [{ "id": id, "meshId": node.mesh, "meshSlug": "test",
+        "title": "ship", "assignee": null, "claimedByName": null, "priority": "normal",
+        "status": "open", "tags": ["v2"], "result": null, "createdByName": "bob",
+        "createdAt": tasks["tasks"][0]["createdAt"], "claimedAt": null, "completedAt": null }],
+        "totals": { "open": 1, "claimed": 0, "completed": 0 } });
+    assert_eq!(tasks, expected);
+    raw.ask(json!({ "type": "claim_task", "taskId": id })).await;
+    raw.ask(json!({ "type": "complete_task", "taskId": id, "result": "shipped" })).await;
+    for (path, completed) in [
+        ("/api/v1/me/tasks?status=active", 0),
+        ("/api/v1/me/tasks?status=open,completed", 1),
+        ("/api/v1/me/tasks?status=done", 1),
+        ("/api/v1/me/tasks?status=all", 1),
+    ] {
+        let tasks = call(&node, path, &secret).await.json();
+        assert_eq!(tasks["totals"], json!({ "open": 0, "claimed": 0, "completed": completed }));
+    }
+    raw.ask(json!({ "type": "remember", "content": "100% green", "tags": ["CI"] })).await;
+    raw.ask(json!({ "type": "remember", "content": "other" })).await;
+    let all = call(&node, "/api/v1/me/memory", &secret).await.json();
+    assert_eq!((&all["query"], &all["totals"]), (&json!(""), &json!({ "entries": 2 })));
+    let found = call(&node, "/api/v1/me/memory?q=%20100%25%20", &secret).await.json();
+    let memory = &found["memories"][0];
+    let expected = json!({ "query": "100%", "memories": [{ "id": memory["id"],
+        "meshId": node.mesh, "meshSlug": "test", "content": "100% green", "tags": ["CI"],
+        "rememberedByName": "bob", "rememberedAt": memory["rememberedAt"] }],
+        "totals": { "entries": 1 } });
+    assert_eq!(found, expected);
+    let by_tag = call(&node, "/api/v1/me/memory?q=ci", &secret).await.json();
+    assert_eq!(by_tag["memories"], found["memories"]);
+}
+
+#[tokio::test]
+async fn a_body_is_checked_before_what_the_key_may_do() {
+    let node = Node::start().await;
+    let mut raw = Raw::hello(&node, &node.member("bob").await).await;
+    let (_, reads) = key(&mut raw, json!(["read"]), json!({})).await;
+    let (_, sends) = key(&mut raw, json!(["send"]), json!({})).await;
+    let path = "/api/v1/me/peer-pubkey";
+    let post = async |secret: &str, content: &str, body: &str| {
+        let shown = format!("Bearer {secret}");
+        let headers = [("authorization", shown.as_str()), ("content-type", content)];
+        request(&node, "POST", path, &headers, body).await
+    };
+    let undefined = coded(422, "validation:error.undefined");
+    let reply = post(&reads, "application/json", "{").await;
+    assert_eq!(refusal(&reply, path), (400, None));
+    assert_eq!(reply.json()["message"], "Malformed JSON in request body");
+    for (content, body, message) in [
+        ("application/json", "[]", " is required"),
+        ("application/json; charset=utf-8", r#"{"pubkey":null}"#, "pubkey is required"),
+        ("application/xml", r#"{"pubkey":"ab"}"#, "pubkey is required"),
+    ] {
+        let reply = post(&reads, content, body).await;
+        assert_eq!(refusal(&reply, path), undefined, "{body}");
+        assert_eq!(reply.json()["message"], message);
+    }
+    let key = json!({ "pubkey": "ab".repeat(32) }).to_string();
+    let reply = post(&reads, "application/json", &key).await;
+    assert_eq!(refusal(&reply, path), coded(403, "error.api_key_missing_capability"));
+    let reply = post(&sends, "application/json", &key).await;
+    assert_eq!((reply.status, &reply.json()["error"]), (409, &json!("not_web_member")));
 }
 
 #[tokio::test]
