@@ -297,8 +297,13 @@ fn shared(args: FeaturesArgs) -> anyhow::Result<Plan> {
     let FeaturesArgs { feature, peers, meshes, requests, in_flight, bytes, rows, seconds, common } =
         args;
     let meshes = if feature == Feature::StateChange { 1 } else { meshes };
-    let keeps_rows = matches!(feature, Feature::Recall | Feature::Schedules);
-    let rows = if keeps_rows { rows_of_each(rows, meshes)? } else { 0 };
+    let rows = match feature {
+        Feature::Recall | Feature::Schedules => {
+            rows_of_each(rows, meshes, limits::SHARED_ROWS_MAX)?
+        }
+        Feature::History => rows_of_each(rows, meshes, i64::MAX)?,
+        Feature::SetState | Feature::GetState | Feature::StateChange => 0,
+    };
     let size = Size { sessions_per_member: 1, ..spread(peers, meshes)? };
     Ok(Plan {
         name: "features",
@@ -314,10 +319,9 @@ fn shared(args: FeaturesArgs) -> anyhow::Result<Plan> {
 }
 
 /// What each mesh keeps, so that all together keep that many.
-fn rows_of_each(rows: u32, meshes: usize) -> anyhow::Result<u32> {
+fn rows_of_each(rows: u32, meshes: usize, most: i64) -> anyhow::Result<u32> {
     let of_each = rows / u32::try_from(meshes)?.max(1);
-    let is_possible = of_each > 0 && i64::from(of_each) <= limits::SHARED_ROWS_MAX;
-    let most = limits::SHARED_ROWS_MAX;
+    let is_possible = of_each > 0 && i64::from(of_each) <= most;
     let message = format!("{rows} rows in {meshes} meshes: each mesh keeps 1 to {most}");
     is_possible.then_some(of_each).ok_or_else(|| usage(message))
 }

@@ -252,7 +252,7 @@ pub(crate) struct FeaturesArgs {
     /// Bytes of each value
     #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=32_000))]
     pub(crate) bytes: usize,
-    /// Memories or scheduled messages that all meshes keep together, at most 10000 each
+    /// Memories, scheduled messages or posts that all meshes keep together
     #[arg(long, default_value_t = 100_000)]
     pub(crate) rows: u32,
     /// With schedules: how long CPU is measured without them, and with them
@@ -275,6 +275,8 @@ pub(crate) enum Feature {
     Recall,
     /// What messages cost that wait for their time
     Schedules,
+    /// Pages of a topic's history; --rows posts
+    History,
 }
 
 /// How many meshes, sockets, members.

@@ -34,7 +34,10 @@ use super::traffic::open;
 use super::wire::Wire;
 use crate::clock::Timestamp;
 use crate::codec::{Codec, Frame};
-use crate::protocol::{Ask, GetState, Recall, Remember, Schedule, SetState};
+use crate::id::MessageId;
+use crate::protocol::{
+    Ask, GetState, Recall, Remember, Schedule, SetState, TopicCreate, TopicHistory, TopicJoin,
+};
 
 /// The pause between two looks at how far the run is.
 const LOOK: Duration = Duration::from_millis(10);
@@ -42,6 +45,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const TOLD: &str = "state_change";
 /// Keys that are read and written.
 const KEYS: u32 = 1000;
+/// The topic that is posted to.
+const TOPIC: &str = "bench";
 /// How far ahead messages are scheduled: none of them is sent in a run.
 const FAR_MS: i64 = 30 * 24 * 3_600_000;
 /// The wait after the last request, in which what it set off comes to rest.
@@ -69,9 +74,15 @@ struct Heard<'a> {
     r#type: &'a str,
     #[serde(rename = "_reqId", default)]
     req_id: Option<u32>,
-    /// What was recalled, by either of its names.
-    #[serde(default, alias = "memories")]
+    /// What was found, by each of its names.
+    #[serde(default, alias = "memories", alias = "messages")]
     matches: Option<Vec<IgnoredAny>>,
+    /// What was posted.
+    #[serde(rename = "messageId", default)]
+    message_id: Option<&'a str>,
+    /// Why it was not taken.
+    #[serde(default)]
+    error: Option<IgnoredAny>,
 }
 
 /// What one peer noted.
@@ -92,6 +103,8 @@ struct Run {
     askers: usize,
     /// Sockets of each mesh.
     of_each_mesh: u32,
+    /// Of each mesh some of the posts.
+    posts: Vec<Vec<String>>,
     /// Answers, and what others were told.
     done: AtomicU64,
     told: AtomicU64,
@@ -121,6 +134,7 @@ pub(super) async fn run(
     let peers = wires.len();
     let of_each_mesh = stage.sessions.first().map_or(1, Vec::len).max(1);
     progress.step("filling meshes");
+    let mut posts = Vec::new();
     match asking.feature {
         Feature::GetState => {
             let value = |_, number| set(number - 1, asking.bytes, number);
@@ -129,6 +143,14 @@ pub(super) async fn run(
         Feature::Recall => {
             let memory = |mesh, number| remember(asking, mesh, number);
             filling::fill(&mut wires, of_each_mesh, asking.rows, memory).await?;
+        }
+        Feature::History => {
+            let create = |_, _| request(&topic(), 1);
+            filling::fill(&mut wires, of_each_mesh, 1, create).await?;
+            let post = |_, number| post(asking, number);
+            posts = filling::fill(&mut wires, of_each_mesh, asking.rows, post).await?;
+            let join = || request(&TopicJoin { topic: TOPIC.to_owned(), role: None }, 1);
+            filling::ask_others(&mut wires, of_each_mesh, join).await?;
         }
         Feature::Schedules => return waiting(stage, asking, wires, of_each_mesh, progress).await,
         Feature::SetState | Feature::StateChange => {}
@@ -139,6 +161,7 @@ pub(super) async fn run(
         cast,
         askers: if is_told { 1 } else { peers },
         of_each_mesh: u32::try_from(of_each_mesh)?,
+        posts,
         done: AtomicU64::new(0),
         told: AtomicU64::new(0),
         moved: Notify::new(),
@@ -343,6 +366,7 @@ fn frame(run: &Run, place: u32, number: u32) -> Message {
     match (asking.feature, run.cast) {
         (Feature::GetState, _) => request(&GetState { key: name(key) }, number),
         (Feature::Recall, _) => recall(run, place, number),
+        (Feature::History, _) => history(run, place, number),
         // What the relay passes on to everyone, of the same size.
         (Feature::StateChange, Cast::Floor) => {
             let value = "x".repeat(asking.bytes);
@@ -359,6 +383,35 @@ fn frame(run: &Run, place: u32, number: u32) -> Message {
 fn set(key: u32, bytes: usize, number: u32) -> Message {
     let value = Value::String("x".repeat(bytes));
     request(&SetState { key: name(key), value, if_version: None }, number)
+}
+
+fn topic() -> TopicCreate {
+    TopicCreate {
+        name: TOPIC.to_owned(),
+        description: None,
+        visibility: None,
+        encrypted_key_pubkey: None,
+        encrypted_key: None,
+        nonce: None,
+    }
+}
+
+fn post(asking: Asking, number: u32) -> Message {
+    let (id, text) = (number.to_string(), "x".repeat(asking.bytes));
+    let send = json!({ "type": "send", "id": id, "targetSpec": format!("#{TOPIC}"),
+        "priority": "next", "nonce": "", "ciphertext": text });
+    Message::Text(send.to_string().into())
+}
+
+/// A page before one of the posts, near or far.
+fn history(run: &Run, place: u32, number: u32) -> Message {
+    let posts = run.posts.get((place / run.of_each_mesh) as usize).map_or(&[][..], Vec::as_slice);
+    let turn = u64::from(place) << 32 | u64::from(number);
+    // Not the first one, before which there is nothing.
+    let at = words::mixed(turn) % (posts.len() as u64).saturating_sub(1).max(1) + 1;
+    let before = posts.get(usize::try_from(at).unwrap_or_default());
+    let before_id = before.map(|id| MessageId::from(id.as_str()));
+    request(&TopicHistory { topic: TOPIC.to_owned(), limit: None, before_id }, number)
 }
 
 /// A mesh has texts of its own.

@@ -170,6 +170,9 @@ fn what_meshes_remember_is_searched_and_what_waits_is_weighed() {
     let recall = ["features", "recall", "--requests", "20"];
     let (_, round) = good(&[&recall[..], &size[..]].concat());
     assert_eq!((&round["count"], &round["ackUs"]["count"]), (&80.into(), &80.into()));
+    let history = ["features", "history", "--requests", "5", "--rows", "600"];
+    let (_, round) = good(&[&history[..], &["--peers", "4", "--meshes", "2"]].concat());
+    assert_eq!(round["ackUs"]["count"], 20);
     let schedules = ["features", "schedules", "--seconds", "1"];
     let (_, round) = good(&[&schedules[..], &size[..]].concat());
     assert_eq!((&round["unit"], &round["count"]), (&"schedules".into(), &60.into()));

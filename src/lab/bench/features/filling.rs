@@ -5,28 +5,36 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::read;
+use super::{Heard, read};
 use crate::lab::bench::wire::Wire;
 
 /// Requests of one socket that are on their way at once.
-const IN_FLIGHT: u32 = 64;
+const IN_FLIGHT: u32 = 256;
+/// Of so many ids of posts one is kept.
+const KEPT_EACH: u32 = 100;
 
 /// Has the first peer of each mesh ask so many times: `frame` makes the request of a mesh's
-/// number and its own, counted from 1, which is its `_reqId` too.
+/// number and its own, counted from 1, which is its `_reqId` too. Gives every so manieth id
+/// of what was posted.
 pub(super) async fn fill(
     wires: &mut [Wire],
     of_each_mesh: usize,
     requests: u32,
     frame: impl Fn(u32, u32) -> Message,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Vec<String>>> {
     let frame = &frame;
     let firsts = wires.iter_mut().step_by(of_each_mesh.max(1)).zip(0..);
     let filling = firsts.map(|(wire, mesh)| one(wire, requests, move |n| frame(mesh, n)));
-    try_join_all(filling).await.map(|_| ())
+    try_join_all(filling).await
 }
 
-async fn one(wire: &mut Wire, requests: u32, frame: impl Fn(u32) -> Message) -> anyhow::Result<()> {
+async fn one(
+    wire: &mut Wire,
+    requests: u32,
+    frame: impl Fn(u32) -> Message,
+) -> anyhow::Result<Vec<String>> {
     let (mut sent, mut answered, mut heard) = (0, 0, Vec::new());
+    let mut ids = Vec::new();
     while answered < requests {
         while sent < requests && sent - answered < IN_FLIGHT {
             sent += 1;
@@ -34,14 +42,17 @@ async fn one(wire: &mut Wire, requests: u32, frame: impl Fn(u32) -> Message) -> 
         }
         wire.turn(&mut heard).await.map_err(|ended| anyhow::anyhow!("{}", ended.reason))?;
         for frame in heard.drain(..) {
-            let Some(answer) = read(&frame).filter(|answer| answer.req_id.is_some()) else {
-                continue;
-            };
-            anyhow::ensure!(answer.r#type != "error", "a mesh could not be filled: {frame}");
+            let is_answer = |heard: &Heard<'_>| heard.req_id.is_some() || heard.r#type == "ack";
+            let Some(answer) = read(&frame).filter(is_answer) else { continue };
+            let is_done = answer.r#type != "error" && answer.error.is_none();
+            anyhow::ensure!(is_done, "a mesh could not be filled: {frame}");
+            if answered % KEPT_EACH == 0 {
+                ids.extend(answer.message_id.map(str::to_owned));
+            }
             answered += 1;
         }
     }
-    Ok(())
+    Ok(ids)
 }
 
 /// Answers the broker's pings until then, and passes over whatever is told.
@@ -57,4 +68,18 @@ pub(super) async fn hold(wires: &mut [Wire], until: Instant) -> anyhow::Result<(
         }
     });
     try_join_all(holding).await.map(|_| ())
+}
+
+/// Has everybody but the first peer of each mesh ask that once.
+pub(super) async fn ask_others(
+    wires: &mut [Wire],
+    of_each_mesh: usize,
+    frame: impl Fn() -> Message,
+) -> anyhow::Result<()> {
+    for (place, wire) in wires.iter_mut().enumerate() {
+        if place % of_each_mesh.max(1) != 0 {
+            one(wire, 1, |_| frame()).await?;
+        }
+    }
+    Ok(())
 }
