@@ -44,6 +44,7 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod topic_calls;
 mod topic_mail;
 mod topics;
 mod usage;
@@ -79,6 +80,7 @@ pub use self::states::*;
 pub use self::streams::*;
 pub use self::tasks::*;
 pub use self::tidings::*;
+pub use self::topic_calls::*;
 pub use self::topic_mail::*;
 pub use self::topics::*;
 pub use self::usage::*;
@@ -211,6 +213,8 @@ stores! {
     workspaces: Workspaces, MockWorkspaces;
     /// Names of streams.
     streams: Streams, MockStreams;
+    /// Topics as programs see them that hold an API key.
+    topic_calls: TopicCalls, MockTopicCalls;
     /// Topics, as delivery sees them.
     topic_mail: TopicMail, MockTopicMail;
     /// Topics, as their members see them.

@@ -11,12 +11,17 @@
 //! - [`fields`]: the arguments of a call, checked
 //! - [`refused`]: the two shapes in which a call is refused
 //! - [`people`]: members and peers of the key's mesh
+//! - [`topics`], [`posting`], [`stream`]: topics, what was said in them, and what is said
 //! - [`workspace`]: all meshes of the user behind the key
 
 mod caller;
 mod fields;
 mod people;
+mod posting;
 mod refused;
+mod seals;
+mod stream;
+mod topics;
 mod workspace;
 
 use std::sync::Arc;
@@ -27,10 +32,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, patch, post};
 use serde::Serialize;
 
 use self::refused::Refused;
+pub(crate) use self::stream::Streams;
 use super::{HttpState, Table, routed};
 use crate::id::MeshId;
 use crate::record::PresenceRecord;
@@ -43,6 +49,12 @@ pub(super) fn table() -> Table {
     vec![
         ("get", "/members", get(people::members)),
         ("get", "/peers", get(people::peers)),
+        ("post", "/messages", post(posting::post)),
+        ("get", "/topics", get(topics::topics)),
+        ("patch", "/topics/{name}/read", patch(topics::mark_read)),
+        ("get", "/topics/{name}/messages", get(topics::history)),
+        ("get", "/topics/{name}/stream", get(stream::posts)),
+        ("get", "/topics/{name}/key", get(seals::key)),
         ("get", "/me/workspace", get(workspace::overview)),
         ("get", "/me/state", get(workspace::state)),
         ("get", "/me/tasks", get(workspace::tasks::tasks)),

@@ -1,5 +1,7 @@
 //! The HTTP API: what programs see that hold an API key, and who is kept out.
 
+mod topics;
+
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::limits;
 use claudemesh_broker::store::Role;

@@ -141,7 +141,9 @@ async fn every_answer_has_the_described_shape() {
     for ((method, path), operation) in Description::read().operations() {
         let template = format!("{method} {path}");
         held.reply(&template, &["none"; 3], &[], &Value::Null).await;
-        if operation["responses"]["200"].is_object() && !path.starts_with("/admin/") {
+        let is_stream = path.ends_with("/stream");
+        let is_done = operation["responses"]["200"].is_object() && !is_stream;
+        if is_done && !path.starts_with("/admin/") {
             assert!(held.done.contains(&(method, path)), "{template} was not done once");
         }
     }
@@ -237,6 +239,16 @@ async fn api(held: &mut Held<'_>, world: &mut World) {
     for path in ["/members", "/peers", "/me/workspace", "/me/state", "/me/tasks", "/me/memory"] {
         held.done(&format!("get /api/v1{path}"), &[], &key, Value::Null).await;
     }
+    let post = json!({ "topic": "general", "ciphertext": "QGFkYQ==", "nonce": "AAAA" });
+    let posted = held.done("post /api/v1/messages", &[], &key, post.clone()).await;
+    let mut reply = post;
+    reply["replyToId"] = posted["messageId"].clone();
+    held.done("post /api/v1/messages", &[], &key, reply).await;
+    held.done("get /api/v1/topics", &[], &key, Value::Null).await;
+    let named = ["general"];
+    held.done("get /api/v1/topics/{name}/messages?limit=2", &named, &key, Value::Null).await;
+    held.done("get /api/v1/topics/{name}/key", &named, &key, Value::Null).await;
+    held.done("patch /api/v1/topics/{name}/read", &named, &key, json!({})).await;
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str())];
     let body = json!({ "pubkey": World::fresh_key() });
