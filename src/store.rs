@@ -46,6 +46,7 @@ pub(crate) mod testing;
 mod tidings;
 mod topic_calls;
 mod topic_mail;
+mod topic_reads;
 mod topics;
 mod usage;
 mod vault;
@@ -82,6 +83,7 @@ pub use self::tasks::*;
 pub use self::tidings::*;
 pub use self::topic_calls::*;
 pub use self::topic_mail::*;
+pub use self::topic_reads::*;
 pub use self::topics::*;
 pub use self::usage::*;
 pub use self::vault::*;
@@ -215,6 +217,8 @@ stores! {
     streams: Streams, MockStreams;
     /// Topics as programs see them that hold an API key.
     topic_calls: TopicCalls, MockTopicCalls;
+    /// What members see of topics all at once.
+    topic_reads: TopicReads, MockTopicReads;
     /// Topics, as delivery sees them.
     topic_mail: TopicMail, MockTopicMail;
     /// Topics, as their members see them.

@@ -12,10 +12,12 @@
 //! - [`refused`]: the two shapes in which a call is refused
 //! - [`people`]: members and peers of the key's mesh
 //! - [`topics`], [`posting`], [`stream`]: topics, what was said in them, and what is said
+//! - [`seals`]: keys of topics, [`mentions`]: who was mentioned
 //! - [`workspace`]: all meshes of the user behind the key
 
 mod caller;
 mod fields;
+mod mentions;
 mod people;
 mod posting;
 mod refused;
@@ -55,10 +57,16 @@ pub(super) fn table() -> Table {
         ("get", "/topics/{name}/messages", get(topics::history)),
         ("get", "/topics/{name}/stream", get(stream::posts)),
         ("get", "/topics/{name}/key", get(seals::key)),
+        ("get", "/notifications", get(mentions::list)),
+        ("post", "/notifications/read", post(mentions::mark)),
         ("get", "/me/workspace", get(workspace::overview)),
         ("get", "/me/state", get(workspace::state)),
         ("get", "/me/tasks", get(workspace::tasks::tasks)),
         ("get", "/me/memory", get(workspace::memory::memory)),
+        ("get", "/me/topics", get(workspace::topics::topics)),
+        ("get", "/me/notifications", get(workspace::posts::mentions)),
+        ("get", "/me/activity", get(workspace::posts::activity)),
+        ("get", "/me/search", get(workspace::posts::search)),
         ("post", "/me/peer-pubkey", post(people::replace_key)),
     ]
 }

@@ -53,3 +53,27 @@ pub const API_STREAM_LOOK_MS: u64 = 1000;
 
 /// A stream says that it lives after so long.
 pub const API_HEARTBEAT_MS: u64 = 30_000;
+
+/// Mentions in one answer of the HTTP API about one mesh.
+pub const API_MENTIONS_MAX: i64 = 50;
+
+/// Mentions in one answer of the HTTP API about all meshes of a user.
+pub const API_MY_MENTIONS_MAX: i64 = 100;
+
+/// Mentions that one call of the HTTP API marks as read.
+pub const API_MARKED_MAX: usize = 200;
+
+/// Posts in one answer of the HTTP API about all meshes of a user.
+pub const API_ACTIVITY_MAX: i64 = 200;
+
+/// Posts that a search by the HTTP API looks through.
+pub const API_SEARCHED_MAX: i64 = 2000;
+
+/// What a search by the HTTP API answers at most, of each kind.
+pub const API_FOUND_MAX: i64 = 200;
+
+/// Characters of a post that lists of the HTTP API show, in UTF-16 units.
+pub const API_SNIPPET_UNITS: usize = 240;
+
+/// Cost of a search by the HTTP API beside the call's own: it reads many posts.
+pub const API_SEARCH_COST: u32 = 100;

@@ -126,6 +126,11 @@ impl Fields {
         Ok(Some(texts))
     }
 
+    /// Whatever is given of that name.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
     fn string(&self, name: &str) -> Result<&str, Refused> {
         self.field(name)?.and_then(Value::as_str).ok_or_else(|| required(name))
     }

@@ -1,5 +1,7 @@
 //! Topics: posts in the mesh's order, histories, and how far a member is.
 
+mod reads;
+
 use claudemesh_broker::id::{self, MemberId, MessageId, TopicId};
 use claudemesh_broker::protocol::{KeyMaker, TopicRole, Visibility};
 use claudemesh_broker::store::{
@@ -7,6 +9,7 @@ use claudemesh_broker::store::{
 };
 use futures_util::future::join_all;
 
+pub(crate) use self::reads::a_member_sees_what_is_said_in_its_topics_and_who_mentions_it;
 use super::fixture::{Fixture, Peer, T0, at};
 
 impl Fixture {

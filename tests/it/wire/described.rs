@@ -236,7 +236,19 @@ async fn profiles_and_hooks(held: &mut Held<'_>, world: &World) {
 async fn api(held: &mut Held<'_>, world: &mut World) {
     world.fill().await;
     let key = world.token("apiKey").to_owned();
-    for path in ["/members", "/peers", "/me/workspace", "/me/state", "/me/tasks", "/me/memory"] {
+    for path in [
+        "/members",
+        "/peers",
+        "/notifications",
+        "/me/workspace",
+        "/me/state",
+        "/me/tasks",
+        "/me/memory",
+        "/me/topics",
+        "/me/notifications?include=all",
+        "/me/activity",
+        "/me/search?q=green",
+    ] {
         held.done(&format!("get /api/v1{path}"), &[], &key, Value::Null).await;
     }
     let post = json!({ "topic": "general", "ciphertext": "QGFkYQ==", "nonce": "AAAA" });
@@ -248,6 +260,8 @@ async fn api(held: &mut Held<'_>, world: &mut World) {
     let named = ["general"];
     held.done("get /api/v1/topics/{name}/messages?limit=2", &named, &key, Value::Null).await;
     held.done("get /api/v1/topics/{name}/key", &named, &key, Value::Null).await;
+    held.done("post /api/v1/notifications/read", &[], &key, json!({ "all": true })).await;
+    held.done("post /api/v1/notifications/read", &[], &key, json!({ "ids": ["x"] })).await;
     held.done("patch /api/v1/topics/{name}/read", &named, &key, json!({})).await;
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str())];

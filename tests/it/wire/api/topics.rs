@@ -10,29 +10,35 @@ use super::{call, coded, key, refusal};
 use crate::harness::http::{Reply, request};
 use crate::harness::{Cluster, Member, Node, PATIENCE, Raw, Setup, until};
 
-async fn both_key(raw: &mut Raw) -> String {
+pub(super) async fn both_key(raw: &mut Raw) -> String {
     key(raw, json!(["read", "send"]), json!({})).await.1
 }
 
-async fn creates(raw: &mut Raw, name: &str, visibility: &str) -> String {
+pub(super) async fn creates(raw: &mut Raw, name: &str, visibility: &str) -> String {
     let create = json!({ "type": "topic_create", "name": name, "visibility": visibility });
     let made = raw.ask(create).await;
     made["topic"]["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
 }
 
-async fn joins(raw: &mut Raw, topic: &str) {
+pub(super) async fn joins(raw: &mut Raw, topic: &str) {
     let ack = raw.ask(json!({ "type": "topic_join", "topic": topic })).await;
     assert_eq!(ack["type"], "ack", "{ack}");
 }
 
-async fn send(node: &Node, method: &str, path: &str, secret: &str, body: Value) -> Reply {
+pub(super) async fn send(
+    node: &Node,
+    method: &str,
+    path: &str,
+    secret: &str,
+    body: Value,
+) -> Reply {
     let shown = format!("Bearer {secret}");
     let headers = [("authorization", shown.as_str()), ("content-type", "application/json")];
     request(node, method, &format!("/api/v1{path}"), &headers, &body.to_string()).await
 }
 
 /// Posts a text; what is answered.
-async fn posts(node: &Node, secret: &str, topic: &str, ciphertext: &str) -> Value {
+pub(super) async fn posts(node: &Node, secret: &str, topic: &str, ciphertext: &str) -> Value {
     let body = json!({ "topic": topic, "ciphertext": ciphertext, "nonce": "AAAA" });
     let reply = send(node, "POST", "/messages", secret, body).await;
     assert_eq!(reply.status, 200, "{reply:?}");

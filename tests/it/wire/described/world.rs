@@ -124,6 +124,8 @@ impl World {
     pub(super) async fn fill(&mut self) {
         self.ada.ask(json!({ "type": "topic_create", "name": "general" })).await;
         self.owner.ask(json!({ "type": "topic_join", "topic": "general" })).await;
+        // "green @ada"
+        self.owner.sent("#general", "next", "Z3JlZW4gQGFkYQ==").await;
         let ask = json!({ "type": "set_state", "key": "k", "value": { "deep": [1] } });
         self.ada.ask(ask).await;
         let task = self.ada.ask(json!({ "type": "create_task", "title": "ship" })).await;
