@@ -60,8 +60,14 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
                 parts.relay.heard(&record);
                 servers::displace(parts, room, &record);
             }
-            if let Some(event) = &event {
-                events::announce(room, event);
+            if let Some(change) = &entered.change {
+                servers::tell_missed(room, change, event.as_ref());
+            }
+            let was_told = |event: &_| {
+                entered.change.as_ref().is_some_and(|change| servers::was_told(change, event))
+            };
+            if let Some(event) = event.filter(|event| !was_told(event)) {
+                events::announce(room, &event);
             }
         }
         BusMessage::Ended { presence, close, event } => {
@@ -180,8 +186,12 @@ async fn read_directory(parts: &Arc<Parts>, room: &Arc<Room>) {
     let (reading, mesh) = (room.begin_reading(), room.mesh());
     match parts.cluster.directory(mesh).await {
         Ok(records) => {
-            let claims = reading.finish(records);
-            changes::end_claims(parts, room, claims);
+            let caught = reading.finish(records);
+            changes::end_claims(parts, room, caught.claims);
+            for host in &caught.hosts {
+                servers::displace(parts, room, &host.is);
+                servers::tell_missed(room, host, None);
+            }
         }
         Err(error) => {
             drop(reading);

@@ -194,6 +194,15 @@ impl Client {
         Err(ClientError::Rejected(reason))
     }
 
+    /// Seals a text as a message for that target would be: for what is sent later, or by
+    /// another way. What goes to a group or to everyone anybody can read.
+    ///
+    /// # Errors
+    /// If there is no box for the target.
+    pub fn seal(&self, target: &str, text: &[u8]) -> Result<Sealed, ClientError> {
+        Ok(self.shared.seals.seal(target, text)?)
+    }
+
     /// Puts a message on its way and returns the future of its ack, accepted or
     /// not. Waits only while too many are in flight. Messages go out in the
     /// order of these calls.

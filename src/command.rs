@@ -6,8 +6,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use clap_complete::Shell;
+use clap_complete::env::Shells;
+use clap_complete::{CompleteEnv, Shell};
 
 use crate::cli::{
     account, audit, config, doctor, health, invite, member, mesh, migrate, output, peer, queue,
@@ -20,6 +22,9 @@ mod help;
 
 /// Release and commit.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CLAUDEMESH_COMMIT"), ")");
+
+/// The variable by which a shell asks what a line may go on with.
+const COMPLETES: &str = "CLAUDEMESH_COMPLETE";
 
 /// The program's arguments.
 #[derive(Debug, Parser)]
@@ -125,6 +130,18 @@ impl Cli {
         log
     }
 
+    /// Answers a shell that completes a line, if one asks: then there is nothing to run.
+    pub fn complete(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+        let folder = std::env::current_dir().ok();
+        let shells = CompleteEnv::with_factory(Self::command).var(COMPLETES);
+        match shells.try_complete(args, folder.as_deref()) {
+            Ok(false) => None,
+            Ok(true) => Some(ExitCode::SUCCESS),
+            // A shell shows nothing of what goes wrong while a line is typed.
+            Err(_) => Some(ExitCode::FAILURE),
+        }
+    }
+
     /// Runs the command.
     pub async fn run(self, config: Result<Config, ConfigErrors>) -> anyhow::Result<ExitCode> {
         let json = self.json;
@@ -151,8 +168,10 @@ impl Cli {
 }
 
 fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "claudemesh-broker", &mut script);
+    let (mut script, shell, name) = (Vec::new(), shell.to_string(), "claudemesh-broker");
+    let completer = Shells::builtins();
+    let completer = completer.completer(&shell).context("that shell is not known")?;
+    completer.write_registration(COMPLETES, name, name, name, &mut script)?;
     output::raw(&script)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ mod example;
 mod listing;
 mod mcp;
 mod memory;
+mod mesh_info;
 mod messages;
 mod moderation;
 mod moderators;
@@ -52,7 +53,7 @@ use crate::protocol::{
     ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
     Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
     ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
-    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MessageStatus,
+    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo, MessageStatus,
     PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
     RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
     SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
@@ -103,6 +104,7 @@ const REQUESTS: &[Entry] = requests! {
     McpList => mcp::list, |_, all| cost::page_of(all);
     McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
     McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
+    MeshInfo => mesh_info::tell, |_, _| 20;
     MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;

@@ -429,6 +429,10 @@ pub const ADMIN_QUEUED_MAX: i64 = 1000;
 /// Audit rows in one answer of the admin API. More: the answer ends there.
 pub const ADMIN_AUDIT_ROWS_MAX: i64 = 500;
 
+/// Rows of each list of what a mesh shares, in one answer of the admin API. More: the
+/// answer says so.
+pub const ADMIN_SHARED_ROWS_MAX: i64 = 200;
+
 /// Event streams of one node that are open at once. More: refused with 503.
 pub const ADMIN_STREAMS_MAX: usize = 16;
 

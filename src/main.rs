@@ -9,6 +9,9 @@ use claudemesh_broker::logging;
 use claudemesh_broker::traces::Traces;
 
 fn main() -> ExitCode {
+    if let Some(code) = Cli::complete(std::env::args_os()) {
+        return code;
+    }
     let cli = match Cli::from_args(std::env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,

@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod handshake;
 pub mod mcp;
 pub mod memory;
+pub mod mesh_info;
 pub mod moderation;
 pub mod peer_files;
 pub mod presence;
@@ -58,6 +59,7 @@ pub use mcp::{
 pub use memory::{
     Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
 };
+pub use mesh_info::{MeshInfo, MeshInfoResult, TaskCounts};
 pub use moderation::{
     Ban, BanAck, BanEntry, BansList, Disconnect, DisconnectAck, Kick, KickAck, KickRequest,
     ListBans, TargetRequest, Unban, UnbanAck,

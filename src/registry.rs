@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
 pub use order::Arrival;
-pub use room::{Candidate, Entered, Hosted, Reading, Room};
+pub use room::{Candidate, Caught, Change, Entered, Hosted, Reading, Room};
 
 use crate::cluster::{Cluster, ClusterError};
 use crate::id::MeshId;

@@ -4,6 +4,8 @@
 //! identities, both converted to x25519. A message to a group or to everyone
 //! is not encrypted: base64 of the text, beside a nonce that nobody needs.
 
+mod enclosed;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -14,6 +16,8 @@ use crypto_box::{PublicKey, SalsaBox};
 
 use crate::auth::{SecretKey, agreement_key};
 use crate::id::Key;
+
+pub(crate) use self::enclosed::Enclosed;
 
 /// Length of a nonce in bytes.
 const NONCE_LEN: usize = 24;

@@ -23,6 +23,7 @@ mod contexts;
 mod database;
 mod device_codes;
 mod envelopes;
+mod inventory;
 mod invites;
 mod mail;
 mod mcp_servers;
@@ -64,6 +65,7 @@ pub use self::contexts::*;
 pub use self::database::*;
 pub use self::device_codes::*;
 pub use self::envelopes::*;
+pub use self::inventory::*;
 pub use self::invites::*;
 pub use self::mail::*;
 pub use self::mcp_servers::*;
@@ -227,4 +229,6 @@ stores! {
     tasks: Tasks, MockTasks;
     /// Messages that are sent later.
     schedules: Schedules, MockSchedules;
+    /// What meshes keep, without values.
+    inventory: Inventory, MockInventory;
 }

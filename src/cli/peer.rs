@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::{Failure, enrol, output};
@@ -20,18 +21,24 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 mod apikey;
 mod asking;
 mod clock;
+mod complete;
 mod contacts;
 mod context;
 mod control;
 mod file;
+mod info;
 mod keyring;
 mod listen;
 mod mcp;
 mod memory;
+mod schedule;
 mod send;
 mod skill;
 mod state;
 mod stream;
+mod task;
+mod topic;
+mod vault;
 mod webhook;
 
 use keyring::{Kept, KeyFile};
@@ -52,6 +59,8 @@ pub(crate) enum PeerCommand {
     List(ListArgs),
     /// Forget the key that a name had, and take the one that it has next
     Forget(ForgetArgs),
+    /// Show the mesh as a whole: who is there, and what it keeps
+    Info(WhoArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
     /// List and call the servers that peers host
@@ -72,6 +81,15 @@ pub(crate) enum PeerCommand {
     /// Share, read and remove instructions
     #[command(subcommand)]
     Skill(skill::SkillCommand),
+    /// Say what is to be done, take it, and say that it is done
+    #[command(subcommand)]
+    Task(task::TaskCommand),
+    /// Have messages sent later
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Keep values for yourself, sealed
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Make, list and revoke keys for the HTTP API
     #[command(subcommand)]
     Apikey(apikey::ApikeyCommand),
@@ -79,6 +97,9 @@ pub(crate) enum PeerCommand {
     Clock(clock::ClockArgs),
     /// Publish to streams, and show what is published
     Stream(stream::StreamArgs),
+    /// Talk in topics, and read what was said there
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
     /// Addresses that other programs call, and addresses that the broker calls
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -101,7 +122,7 @@ pub(crate) struct JoinArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WhoArgs {
     /// Which peer, when there are several: NAME or MESH/NAME
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(long = "as", value_name = "NAME", add = Candidates::new(complete::own_peers))]
     pub(crate) name: Option<String>,
     /// The peer's key file, instead
     #[arg(long = "key", value_name = "FILE", conflicts_with = "name")]
@@ -115,6 +136,7 @@ pub(crate) struct WhoArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SendArgs {
     /// To whom: a name, a key, `@group`, or `*` for everyone
+    #[arg(add = Candidates::new(complete::recipients))]
     pub(crate) to: String,
     /// What to say; `-` reads it from standard input
     pub(crate) text: String,
@@ -240,9 +262,14 @@ pub(crate) async fn run(
         PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
+        PeerCommand::Info(who) => info::run(&who, json, &data_dir).await,
+        PeerCommand::Task(command) => task::run(command, json, &data_dir).await,
+        PeerCommand::Schedule(command) => schedule::run(command, json, &data_dir).await,
+        PeerCommand::Vault(command) => vault::run(command, json, &data_dir).await,
         PeerCommand::Apikey(command) => apikey::run(command, json, &data_dir).await,
         PeerCommand::Clock(args) => clock::run(&args, json, &data_dir).await,
         PeerCommand::Stream(args) => stream::run(&args, json, &data_dir).await,
+        PeerCommand::Topic(command) => topic::run(command, json, &data_dir).await,
         PeerCommand::Webhook(command) => webhook::run(command, json, &data_dir).await,
     }
 }

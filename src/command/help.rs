@@ -173,7 +173,14 @@ Examples:
   claudemesh-broker peer memory add 'the build uses bun' --tag tooling
   claudemesh-broker peer memory find builds
   claudemesh-broker peer context share 'on the login page' --file src/login.rs
-  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'";
+  claudemesh-broker peer skill share deploy deploy.md --description 'how we deploy'
+  claudemesh-broker peer task create 'fix the login' --tag ui
+  claudemesh-broker peer task claim 3fa9c1d2 --lease 15m      # an id's beginning is enough
+  claudemesh-broker peer task watch
+  claudemesh-broker peer schedule add bob 'lunch?' --in 2h
+  claudemesh-broker peer schedule add '@all' 'stand-up' --cron '0 9 * * *' --timezone Europe/Berlin
+  claudemesh-broker peer vault set TOKEN - < token.txt        # sealed: the broker cannot read it
+  claudemesh-broker peer info                                 # the mesh as a whole";
 
 pub(super) const BENCH: &str = "\
 Examples:
@@ -192,9 +199,12 @@ Exit code 1 when anything was lost, doubled, out of order or unreadable.";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:
-  claudemesh-broker completions bash > ~/.local/share/bash-completion/completions/claudemesh-broker
-  claudemesh-broker completions zsh > ~/.zfunc/_claudemesh-broker
-  claudemesh-broker completions fish > ~/.config/fish/completions/claudemesh-broker.fish";
+  echo 'source <(claudemesh-broker completions bash)' >> ~/.bashrc
+  echo 'source <(claudemesh-broker completions zsh)' >> ~/.zshrc
+  echo 'claudemesh-broker completions fish | source' >> ~/.config/fish/config.fish
+
+Names are completed, too: your peers after --as, who is in the mesh, keys of state and of the
+vault, ids of tasks and of what is scheduled. The broker is asked, for a second at most.";
 
 /// `command` with a help page that lists its subcommands by [`GROUPS`].
 pub(super) fn grouped(command: Command) -> Command {

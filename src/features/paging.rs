@@ -36,6 +36,11 @@ impl Budget {
         fits
     }
 
+    /// A third of an answer, for one that has three lists of names.
+    pub(super) fn of_three() -> Self {
+        Self(ROWS_BYTES_MAX - ROWS_BYTES_MAX / 3)
+    }
+
     /// As many of these texts as there is room for, each counted `times`.
     pub(super) fn texts(&mut self, texts: &[String], times: usize) -> Vec<String> {
         let fits = texts.iter().take_while(|text| self.takes(times * (text_bytes(text) + 3)));

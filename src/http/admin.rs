@@ -11,6 +11,7 @@ mod evict;
 mod meshes;
 mod overview;
 mod series;
+mod shared;
 pub(crate) mod views;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub(super) fn table() -> Table {
         ("get", "/nodes", get(overview::nodes)),
         ("get", "/meshes", get(overview::meshes)),
         ("get", "/meshes/{id}", get(meshes::mesh)),
+        ("get", "/meshes/{id}/shared", get(shared::shared)),
         ("post", "/meshes/{id}/presences/{presence}/evict", post(evict::evict)),
         ("get", "/meshes/{id}/audit", get(audit::rows)),
         ("post", "/meshes/{id}/audit/verify", post(audit::verify)),

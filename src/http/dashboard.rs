@@ -21,7 +21,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Path, kind, content.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/dashboard", HTML, include_str!("dashboard/index.html")),
     ("/dashboard/dashboard.css", CSS, include_str!("dashboard/dashboard.css")),
     ("/dashboard/icon.svg", SVG, include_str!("dashboard/icon.svg")),
@@ -30,6 +30,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/dashboard/dom.js", JS, include_str!("dashboard/dom.js")),
     ("/dashboard/home.js", JS, include_str!("dashboard/home.js")),
     ("/dashboard/mesh.js", JS, include_str!("dashboard/mesh.js")),
+    ("/dashboard/shared.js", JS, include_str!("dashboard/shared.js")),
     ("/dashboard/plot.js", JS, include_str!("dashboard/plot.js")),
 ];
 

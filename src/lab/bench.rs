@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use super::relay;
 use crate::cli::{Failure, listen, output};
 use crate::config::Config;
+use crate::limits;
 
 mod args;
 mod board;
@@ -293,19 +294,32 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
 }
 
 fn shared(args: FeaturesArgs) -> anyhow::Result<Plan> {
-    let FeaturesArgs { feature, peers, meshes, requests, in_flight, bytes, common } = args;
+    let FeaturesArgs { feature, peers, meshes, requests, in_flight, bytes, rows, seconds, common } =
+        args;
     let meshes = if feature == Feature::StateChange { 1 } else { meshes };
+    let keeps_rows = matches!(feature, Feature::Recall | Feature::Schedules);
+    let rows = if keeps_rows { rows_of_each(rows, meshes)? } else { 0 };
     let size = Size { sessions_per_member: 1, ..spread(peers, meshes)? };
     Ok(Plan {
         name: "features",
         size,
         settings: json!({
             "feature": format!("{feature:?}"), "peers": peers, "meshes": meshes,
-            "requests": requests, "inFlight": in_flight, "bytes": bytes,
+            "requests": requests, "inFlight": in_flight, "bytes": bytes, "rowsOfEachMesh": rows,
+            "seconds": seconds,
         }),
-        work: Work::Features(Asking { feature, requests, in_flight, bytes }),
+        work: Work::Features(Asking { feature, requests, in_flight, bytes, rows, seconds }),
         common,
     })
+}
+
+/// What each mesh keeps, so that all together keep that many.
+fn rows_of_each(rows: u32, meshes: usize) -> anyhow::Result<u32> {
+    let of_each = rows / u32::try_from(meshes)?.max(1);
+    let is_possible = of_each > 0 && i64::from(of_each) <= limits::SHARED_ROWS_MAX;
+    let most = limits::SHARED_ROWS_MAX;
+    let message = format!("{rows} rows in {meshes} meshes: each mesh keeps 1 to {most}");
+    is_possible.then_some(of_each).ok_or_else(|| usage(message))
 }
 
 fn traffic(pattern: Pattern, messages: u32, pace: args::Pace) -> Work {

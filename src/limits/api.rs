@@ -54,6 +54,9 @@ pub const API_STREAM_LOOK_MS: u64 = 1000;
 /// A stream says that it lives after so long.
 pub const API_HEARTBEAT_MS: u64 = 30_000;
 
+/// Members without a topic's key in one answer of the HTTP API.
+pub const API_PENDING_SEALS_MAX: i64 = 50;
+
 /// Mentions in one answer of the HTTP API about one mesh.
 pub const API_MENTIONS_MAX: i64 = 50;
 

@@ -18,7 +18,7 @@ use crate::events;
 use crate::limits;
 use crate::protocol::budget::{cut, text_bytes, value_bytes};
 use crate::record::{McpServer, PresenceRecord};
-use crate::registry::Room;
+use crate::registry::{Change, Room};
 use crate::session::Session;
 use crate::store::KeptServer;
 
@@ -157,6 +157,56 @@ pub(crate) fn displace(parts: &Arc<Parts>, room: &Arc<Room>, by: &PresenceRecord
         let (parts, tasks) = (Arc::clone(parts), parts.life.tasks.clone());
         tasks.spawn(async move { tell_others(&parts, &session.lease, &record, None).await });
     }
+}
+
+/// Tells the sessions here what a presence of another node hosts, and hosts no more, where
+/// the frames that said so were lost: all but what the frame tells that this is known from.
+/// What another took over is told as that one's.
+pub(crate) fn tell_missed(room: &Room, host: &Change, told: Option<&Announcement>) {
+    let Change { was, is } = host;
+    let is_told = |name: &str| told.and_then(server_of) == Some(name);
+    let known = was.as_ref().map_or(&[][..], |was| &was.mcp_servers);
+    for server in &is.mcp_servers {
+        let is_known = known.iter().any(|known| is_same(known, server));
+        let host_now = room.host_of(&server.name);
+        let counts = host_now.is_some_and(|host| host.record.id == is.id);
+        if is_known || is_told(&server.name) || !counts {
+            continue;
+        }
+        // What its presence came with, an earlier one had registered.
+        let missed = if server.persistent && server.registered_at < is.connected_at {
+            about_server(room, is, "mcp_restored", &server.name)
+        } else {
+            registered(room, is, server)
+        };
+        events::announce(room, &missed);
+    }
+    for known in known {
+        let name = &known.name;
+        if is.mcp_server(name).is_none() && !is_told(name) && room.host_of(name).is_none() {
+            events::announce(room, &about_server(room, is, "mcp_unregistered", name));
+        }
+    }
+}
+
+/// Whether the sessions here know already what a frame tells of a server: the directory
+/// was read after it was sent.
+pub(crate) fn was_told(host: &Change, told: &Announcement) -> bool {
+    let (Some(was), Some(name)) = (&host.was, server_of(told)) else { return false };
+    match (was.mcp_server(name), host.is.mcp_server(name)) {
+        (Some(was), Some(is)) => is_same(was, is),
+        (was, is) => was.is_none() && is.is_none(),
+    }
+}
+
+fn is_same(one: &McpServer, other: &McpServer) -> bool {
+    one.name == other.name && one.registered_at == other.registered_at
+}
+
+/// The server that an event is about.
+fn server_of(told: &Announcement) -> Option<&str> {
+    let is_about_one = told.event.event.starts_with("mcp_");
+    is_about_one.then(|| told.event.data["serverName"].as_str()).flatten()
 }
 
 /// What a session that comes back still hosts: others may have taken over some of it.

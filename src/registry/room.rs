@@ -87,6 +87,26 @@ pub struct Entered {
     /// another member's. A record: it is of another mesh, or its key is not its
     /// member's.
     pub is_refused: bool,
+    /// A presence of another node that was heard of.
+    pub change: Option<Change>,
+}
+
+/// A presence of another node, and what the room knew of it before.
+pub struct Change {
+    /// What was known.
+    pub was: Option<Arc<PresenceRecord>>,
+    /// What is known now.
+    pub is: Arc<PresenceRecord>,
+}
+
+/// What follows from a reading of the directory.
+#[derive(Default)]
+pub struct Caught {
+    /// Sessions here that claim a key which somebody else has proven.
+    pub claims: Vec<Candidate>,
+    /// Presences of other nodes that host servers, or did, and are otherwise than the room
+    /// had heard.
+    pub hosts: Vec<Change>,
 }
 
 impl Entered {
@@ -104,9 +124,8 @@ pub struct Reading {
 
 impl Reading {
     /// Takes over what the cluster's directory said: sessions here stay, and so
-    /// does what was heard meanwhile; the rest is as it says. Returns the sessions
-    /// here that claim a key which somebody else has proven.
-    pub fn finish(self, records: Vec<PresenceRecord>) -> Vec<Candidate> {
+    /// does what was heard meanwhile; the rest is as it says.
+    pub fn finish(self, records: Vec<PresenceRecord>) -> Caught {
         self.room.state.write().take_over(&self.room.mesh, self.number, records)
     }
 }
@@ -200,7 +219,7 @@ impl Room {
         }
         let claims = state.end_claims(&record);
         let replaced = state.directory.put(Arc::new(record), Some(session));
-        Entered { replaced, claims, is_refused: false }
+        Entered { replaced, claims, is_refused: false, change: None }
     }
 
     /// A session's socket is gone. `None` if another holding of the lease, or
@@ -314,8 +333,10 @@ impl Room {
         }
         state.readings.note(&record.id, Heard::Is(Arc::clone(&record)));
         let claims = state.end_claims(&record);
+        let was = state.directory.get(&record.id).map(|known| Arc::clone(&known.record));
+        let change = Some(Change { was, is: Arc::clone(&record) });
         let replaced = state.directory.put(record, None);
-        Entered { replaced, claims, is_refused: false }
+        Entered { replaced, claims, is_refused: false, change }
     }
 
     /// A presence ended. Returns what was known of it.

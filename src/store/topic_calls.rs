@@ -9,10 +9,10 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, MessageId, TopicId};
+use crate::id::{Key, MemberId, MeshId, MessageId, TopicId};
 use crate::protocol::Visibility;
 use crate::store::columns::Columns;
-use crate::store::{HistoryPost, Result};
+use crate::store::{Author, HistoryPost, Result, TopicSeal};
 
 /// Topics as programs see them that hold an API key.
 #[cfg_attr(test, mockall::automock)]
@@ -57,6 +57,62 @@ pub trait TopicCalls: Send + Sync + 'static {
         key: &str,
         member: Option<&'a MemberId>,
     ) -> Result<Option<i64>>;
+
+    /// Active members of a topic for whom its key is not sealed, at most `limit`.
+    async fn unsealed(&self, topic: &TopicId, limit: i64) -> Result<Vec<Unsealed>>;
+
+    /// The author seals the topic's key for a member of the topic. What is sealed for
+    /// somebody already stays, unless that is the author.
+    async fn seal(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        seal: &TopicSeal,
+    ) -> Result<Sealing>;
+
+    /// The author gives a topic that has none a key, and has it sealed for itself.
+    async fn claim(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        key_pubkey: &str,
+        seal: &TopicSeal,
+    ) -> Result<Claiming>;
+}
+
+/// Somebody for whom a topic's key is not sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsealed {
+    /// The member.
+    pub member: MemberId,
+    /// Its key.
+    pub key: Key,
+    /// Its name.
+    pub name: String,
+}
+
+/// What became of sealing a topic's key for a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// It is sealed now.
+    Sealed,
+    /// It was sealed before, and that stays.
+    Already,
+    /// There is no such member in the topic.
+    NotInTopic,
+    /// The author has no copy of the key to seal.
+    NoKey,
+}
+
+/// What became of giving a topic a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claiming {
+    /// It is the topic's key now.
+    Claimed,
+    /// The topic has one, which was sealed with this.
+    Already(String),
 }
 
 /// A topic, and the member behind a call in it.
@@ -150,6 +206,38 @@ impl SeenTopic {
             created_at: row.time("created_at")?,
             unread: row.int("unread")?,
         })
+    }
+}
+
+impl Unsealed {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            member: row.id("member_id")?,
+            key: row.id("peer_pubkey")?,
+            name: row.text("display_name")?,
+        })
+    }
+}
+
+/// What a sealing finds: whether the member has a copy, and whether the author does.
+pub(in crate::store) struct Found {
+    has_copy: bool,
+    author_has: bool,
+}
+
+impl Found {
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self { has_copy: row.flag("has_copy")?, author_has: row.flag("author_has")? })
+    }
+
+    /// What is to become of it; `None`: it is sealed.
+    fn refuses(found: Option<&Self>, is_own: bool) -> Option<Sealing> {
+        match found {
+            None => Some(Sealing::NotInTopic),
+            Some(found) if !found.author_has => Some(Sealing::NoKey),
+            Some(found) if found.has_copy && !is_own => Some(Sealing::Already),
+            Some(_) => None,
+        }
     }
 }
 

@@ -19,9 +19,11 @@ mod bench;
 mod client;
 mod cluster;
 mod operation;
+mod planned;
 mod shared;
 mod streams;
 mod top;
+mod topics;
 mod walkthrough;
 
 impl Place {

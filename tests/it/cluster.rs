@@ -1,6 +1,7 @@
 //! One mesh over several nodes: what every `Cluster` must keep, and what peers, and
 //! those who mean harm, find in it.
 
+mod banned;
 mod conformance;
 mod costs;
 mod directory;

@@ -14,6 +14,7 @@ mod contexts;
 mod departure;
 mod duplicates;
 pub(crate) mod fixture;
+mod inventory;
 mod invites;
 mod life;
 mod mcp_servers;

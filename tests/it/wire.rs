@@ -1,12 +1,13 @@
 //! One broker, as its peers find it: the sockets and the HTTP side of its port.
 
-mod accounts;
+pub(crate) mod accounts;
 mod admission;
 mod answers;
-mod api;
+pub(crate) mod api;
 mod apikeys;
 mod attribution;
 mod backpressure;
+mod bounds;
 mod clients;
 mod contexts;
 mod delivery;
@@ -22,6 +23,7 @@ mod identity;
 pub(crate) mod inbox;
 pub(crate) mod mcp;
 mod memory;
+mod mesh_info;
 mod metering;
 mod moderation;
 mod msgpack;
@@ -32,6 +34,7 @@ mod presence;
 mod quotas;
 mod requests;
 mod schedules;
+mod secrecy;
 mod send;
 mod sessions;
 mod sim_clock;

@@ -7,12 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::WhoArgs;
+use super::asking::{Shown, short};
 use crate::cli::output;
-use crate::client::{Client, ClientError};
 use crate::clock::Timestamp;
-use crate::protocol::{
-    ApiCapability, ApikeyCreate, ApikeyList, ApikeyListResponse, ApikeyRevoke, ListedApikey,
-};
+use crate::protocol::{ApiCapability, ApikeyCreate, ApikeyList, ApikeyRevoke, ListedApikey};
 
 /// What can be done with API keys.
 #[derive(Debug, Subcommand)]
@@ -93,7 +91,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     match command {
         ApikeyCommand::Create(args) => create(args, json, data_dir).await,
-        ApikeyCommand::List(args) => list(&args, json, data_dir).await,
+        ApikeyCommand::List(args) => {
+            let shown = Shown {
+                headings: ["id", "label", "can", "topics", "of", "made", "used", "ends"],
+                row,
+                nothing: "there are no API keys",
+            };
+            args.who.list(data_dir, json, ApikeyList::default(), shown).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         ApikeyCommand::Revoke(args) => revoke(args, json, data_dir).await,
     }
 }
@@ -118,37 +124,6 @@ async fn create(args: CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result
     );
     output::answer(json, &made, &text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let kept = args.who.choose(data_dir)?;
-    let (client, _inbox) = args.who.visit(&kept).await?;
-    let listed = all(&client).await;
-    client.close().await;
-    let keys = listed?;
-    if json {
-        output::json(&ApikeyListResponse { keys, more: false, cursor: None })?;
-    } else if keys.is_empty() {
-        output::line(&format!("{} has no API keys", kept.file.full_name()))?;
-    } else {
-        output::table(
-            ["id", "label", "can", "topics", "of", "made", "used", "ends"],
-            keys.iter().map(row),
-        )?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn all(client: &Client) -> Result<Vec<ListedApikey>, ClientError> {
-    let (mut keys, mut ask) = (Vec::new(), ApikeyList::default());
-    loop {
-        let page = client.ask(&ask).await?;
-        keys.extend(page.keys);
-        if !page.more || page.cursor.is_none() || page.cursor == ask.cursor {
-            return Ok(keys);
-        }
-        ask.cursor = page.cursor;
-    }
 }
 
 fn row(key: &ListedApikey) -> [String; 8] {
@@ -181,9 +156,4 @@ async fn revoke(args: RevokeArgs, json: bool, data_dir: &Path) -> anyhow::Result
     let text = format!("key {} is good no longer", short(id));
     output::answer(json, &revoked, &text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// As much of an id as tells keys apart.
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{Shown, text_or_input};
 use crate::cli::output;
-use crate::protocol::{GetContext, ListContexts, ShareContext};
+use crate::protocol::{ContextEntry, GetContext, ListContexts, ShareContext};
 
 /// What can be done with contexts.
 #[derive(Debug, Subcommand)]
@@ -98,23 +98,15 @@ async fn find(args: FindArgs, json: bool, data_dir: &Path) -> anyhow::Result<()>
 }
 
 async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let contexts = args
-        .who
-        .ask_all(
-            data_dir,
-            ListContexts::default(),
-            |list| (list.contexts, list.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "contexts": contexts }));
-    }
-    if contexts.is_empty() {
-        return Ok(output::line("nobody has said what it works on")?);
-    }
-    let rows = contexts.into_iter().map(|context| {
-        [context.peer_name, context.summary, context.tags.join(" "), context.updated_at]
-    });
-    Ok(output::table(["who", "on", "tags", "at"], rows)?)
+    let shown = Shown {
+        headings: ["who", "on", "tags", "at"],
+        row,
+        nothing: "nobody has said what it works on",
+    };
+    args.who.list(data_dir, json, ListContexts::default(), shown).await
+}
+
+fn row(context: &ContextEntry) -> [String; 4] {
+    let ContextEntry { peer_name, summary, tags, updated_at, .. } = context;
+    [peer_name.clone(), summary.clone(), tags.join(" "), updated_at.clone()]
 }

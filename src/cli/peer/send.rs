@@ -70,7 +70,7 @@ fn explain(error: ClientError, to: &str) -> anyhow::Error {
     Failure::new("rejected", format!("the broker did not take the message: {reason}")).into()
 }
 
-fn is_direct(target: &str) -> bool {
+pub(super) fn is_direct(target: &str) -> bool {
     target != "*" && !target.starts_with(['@', '#'])
 }
 

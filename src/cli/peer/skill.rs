@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use clap_complete::engine::ArgValueCandidates as Candidates;
 
-use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{Shown, text_or_input};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
-use crate::protocol::{GetSkill, ListSkills, RemoveSkill, ShareSkill, SkillAction};
+use crate::protocol::{GetSkill, ListSkills, RemoveSkill, ShareSkill, SkillAction, SkillEntry};
 
 /// What can be done with skills.
 #[derive(Debug, Subcommand)]
@@ -29,6 +29,7 @@ pub(crate) enum SkillCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ShareArgs {
     /// The skill's name
+    #[arg(add = Candidates::new(complete::skills))]
     pub(crate) skill: String,
     /// The file with the instructions; `-` reads them from standard input
     pub(crate) file: String,
@@ -47,6 +48,7 @@ pub(crate) struct ShareArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NameArgs {
     /// The skill's name
+    #[arg(add = Candidates::new(complete::skills))]
     pub(crate) skill: String,
     /// Who asks.
     #[command(flatten)]
@@ -97,25 +99,18 @@ async fn get(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> 
 }
 
 async fn list(args: ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let skills = args
-        .who
-        .ask_all(
-            data_dir,
-            ListSkills { query: args.query, cursor: None },
-            |list| (list.skills, list.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "skills": skills }));
-    }
-    if skills.is_empty() {
-        return Ok(output::line("the mesh shares no such skills")?);
-    }
-    let rows = skills
-        .into_iter()
-        .map(|skill| [skill.name, skill.description, skill.tags.join(" "), skill.author]);
-    Ok(output::table(["name", "what for", "tags", "by"], rows)?)
+    let shown = Shown {
+        headings: ["name", "what for", "tags", "by"],
+        row,
+        nothing: "the mesh shares no such skills",
+    };
+    let ask = ListSkills { query: args.query, cursor: None };
+    args.who.list(data_dir, json, ask, shown).await
+}
+
+fn row(skill: &SkillEntry) -> [String; 4] {
+    let SkillEntry { name, description, tags, author, .. } = skill;
+    [name.clone(), description.clone(), tags.join(" "), author.clone()]
 }
 
 async fn remove(args: NameArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
 
-use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{Shown, text_or_input};
+use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::protocol::{DeleteState, GetState, ListState, SetState, StateEntry, StateResult};
 
@@ -28,6 +29,7 @@ pub(crate) enum StateCommand {
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// The value: JSON, or else a text; `-` reads it from standard input
     pub(crate) value: String,
@@ -46,6 +48,7 @@ pub(crate) struct SetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// Who asks.
     #[command(flatten)]
@@ -64,6 +67,7 @@ pub(crate) struct ListArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// The key
+    #[arg(add = Candidates::new(complete::state_keys))]
     pub(crate) key: String,
     /// Only if the value has this version
     #[arg(long, value_name = "N")]
@@ -110,22 +114,12 @@ async fn get(args: GetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let entries = args
-        .who
-        .ask_all(
-            data_dir,
-            ListState::default(),
-            |list| (list.entries, list.cursor),
-            |ask, cursor| ask.cursor = Some(cursor),
-        )
-        .await?;
-    if json {
-        return output::json(&json!({ "entries": entries }));
-    }
-    if entries.is_empty() {
-        return Ok(output::line("the mesh shares no values")?);
-    }
-    Ok(output::table(["key", "value", "version", "by", "at"], entries.iter().map(row))?)
+    let shown = Shown {
+        headings: ["key", "value", "version", "by", "at"],
+        row,
+        nothing: "the mesh shares no values",
+    };
+    args.who.list(data_dir, json, ListState::default(), shown).await
 }
 
 async fn delete(args: DeleteArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{WhoArgs, output};
+use super::asking::{Live, Shown};
+use super::{WhoArgs, complete, output};
 use crate::client::{Client, Inbound, Inbox};
 use crate::protocol::{CreateStream, ListStreams, Publish, StreamData, StreamInfo, Subscribe};
 
@@ -38,6 +39,7 @@ pub(crate) enum StreamVerb {
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
     /// The stream's name
+    #[arg(add = Candidates::new(complete::streams))]
     pub(crate) stream: String,
     /// Who makes it.
     #[command(flatten)]
@@ -48,6 +50,7 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
     /// The stream's name
+    #[arg(add = Candidates::new(complete::streams))]
     pub(crate) stream: String,
     /// What to publish: JSON; anything else is published as text
     pub(crate) data: String,
@@ -75,52 +78,27 @@ pub(super) async fn run(
     json: bool,
     data_dir: &Path,
 ) -> anyhow::Result<ExitCode> {
-    let who = match &args.verb {
-        StreamVerb::Create(args) => &args.who,
-        StreamVerb::List(who) => who,
-        StreamVerb::Publish(args) => &args.who,
-        StreamVerb::Listen(args) => &args.who,
-    };
-    let kept = who.choose(data_dir)?;
-    let (client, inbox) = who.visit(&kept).await?;
-    let done = match &args.verb {
-        StreamVerb::Create(args) => create(args, json, &client).await,
-        StreamVerb::List(_) => list(json, &client).await,
-        StreamVerb::Publish(args) => publish(args, json, &client).await,
-        StreamVerb::Listen(args) => listen(args, json, &client, inbox).await,
-    };
-    client.close().await;
-    done
-}
-
-async fn create(args: &CreateArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
-    let stream = client.ask(&CreateStream { name: args.stream.clone() }).await?;
-    output::answer(
-        json,
-        &stream,
-        &format!("there is a stream {}", output::printable(&stream.name)),
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn list(json: bool, client: &Client) -> anyhow::Result<ExitCode> {
-    let (mut streams, mut ask) = (Vec::new(), ListStreams::default());
-    loop {
-        let page = client.ask(&ask).await?;
-        streams.extend(page.streams);
-        ask.cursor = page.cursor;
-        if ask.cursor.is_none() {
-            break;
+    match &args.verb {
+        StreamVerb::Create(args) => create(args, json, data_dir).await?,
+        StreamVerb::List(who) => {
+            let shown = Shown {
+                headings: ["name", "subscribers", "made by", "at"],
+                row,
+                nothing: "no stream was made yet",
+            };
+            who.list(data_dir, json, ListStreams::default(), shown).await?;
         }
-    }
-    if json {
-        output::json(&json!({ "streams": streams }))?;
-    } else if streams.is_empty() {
-        output::line("no stream was made yet")?;
-    } else {
-        output::table(["name", "subscribers", "made by", "at"], streams.iter().map(row))?;
+        StreamVerb::Publish(args) => publish(args, json, data_dir).await?,
+        StreamVerb::Listen(args) => return listen(args, json, data_dir).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn create(args: &CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
+    let ask = CreateStream { name: args.stream.clone() };
+    let stream = args.who.ask(data_dir, &ask).await?;
+    let text = format!("there is a stream {}", output::printable(&stream.name));
+    output::answer(json, &stream, &text)
 }
 
 fn row(stream: &StreamInfo) -> [String; 4] {
@@ -129,39 +107,40 @@ fn row(stream: &StreamInfo) -> [String; 4] {
     [name.clone(), subscriber_count.to_string(), output::or_dash(made_by), created_at.to_string()]
 }
 
-async fn publish(args: &PublishArgs, json: bool, client: &Client) -> anyhow::Result<ExitCode> {
-    let PublishArgs { stream, data, .. } = args;
+async fn publish(args: &PublishArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
+    let PublishArgs { stream, data, who } = args;
     let data = serde_json::from_str(data).unwrap_or_else(|_| Value::String(data.clone()));
-    client.ask(&Publish { stream: stream.clone(), data }).await?;
-    output::answer(json, &json!({ "stream": stream }), &format!("published to {stream}"))?;
-    Ok(ExitCode::SUCCESS)
+    who.ask(data_dir, &Publish { stream: stream.clone(), data }).await?;
+    output::answer(json, &json!({ "stream": stream }), &format!("published to {stream}"))
 }
 
-async fn listen(
+async fn listen(args: &ListenArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let kept = args.who.choose(data_dir)?;
+    let (client, inbox) = args.who.visit(&kept).await?;
+    let listened = hear(args, json, &client, inbox).await;
+    client.close().await;
+    listened
+}
+
+async fn hear(
     args: &ListenArgs,
     json: bool,
     client: &Client,
-    mut inbox: Inbox,
+    inbox: Inbox,
 ) -> anyhow::Result<ExitCode> {
     for stream in &args.streams {
         client.ask(&Subscribe { stream: stream.clone() }).await?;
     }
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut heard = 0;
+    let (mut live, mut heard) = (Live::new(inbox)?, 0);
     while args.count.is_none_or(|count| heard < count) {
-        let inbound = tokio::select! {
-            inbound = inbox.recv() => inbound,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-        };
-        match inbound {
+        match live.next().await {
             Some(Inbound::Other { kind, body }) if kind == "stream_data" => {
                 heard += 1;
                 show(json, body)?;
             }
-            Some(Inbound::Closed { .. }) | None => return Ok(ExitCode::FAILURE),
+            Some(Inbound::Closed { .. }) => return Ok(ExitCode::FAILURE),
             Some(_) => {}
+            None => break,
         }
     }
     Ok(ExitCode::SUCCESS)

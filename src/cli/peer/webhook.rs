@@ -5,9 +5,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
-use super::WhoArgs;
+use super::asking::Shown;
+use super::{WhoArgs, complete};
 use crate::cli::output;
 use crate::protocol::{
     CreateWebhook, DeleteWebhook, ListWebhooks, WebhookEvent, WebhookRow, WebhookSigning,
@@ -50,6 +52,7 @@ pub(crate) struct CreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
     /// What it is called
+    #[arg(add = Candidates::new(complete::webhooks))]
     pub(crate) webhook: String,
     /// Who deletes it.
     #[command(flatten)]
@@ -112,7 +115,15 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     match command {
         WebhookCommand::Create(args) => create(args, json, data_dir).await,
-        WebhookCommand::List(who) => list(&who, json, data_dir).await,
+        WebhookCommand::List(who) => {
+            let shown = Shown {
+                headings: ["name", "address", "told of", "waiting", "given up", "last error"],
+                row,
+                nothing: "the mesh has no webhooks",
+            };
+            who.list(data_dir, json, ListWebhooks::default(), shown).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         WebhookCommand::Delete(args) => delete(args, json, data_dir).await,
     }
 }
@@ -138,30 +149,6 @@ async fn create(args: CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result
         (None, false) => format!("call {}", made.url),
     };
     output::answer(json, &json!(made), &text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn list(who: &WhoArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let kept = who.choose(data_dir)?;
-    let (client, _inbox) = who.visit(&kept).await?;
-    let (mut rows, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = client.ask(&ListWebhooks { cursor }).await?;
-        rows.extend(page.webhooks);
-        cursor = page.cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    client.close().await;
-    if json {
-        output::json(&json!({ "webhooks": rows }))?;
-    } else if rows.is_empty() {
-        output::line(&format!("{} has no webhooks", kept.file.mesh_slug))?;
-    } else {
-        let head = ["name", "address", "told of", "waiting", "given up", "last error"];
-        output::table(head, rows.iter().map(row))?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 

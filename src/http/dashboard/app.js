@@ -4,6 +4,7 @@ import { Refused, follow, getJson, token } from "./api.js";
 import { $, heard, setText, show } from "./dom.js";
 import { drawHome, drawPlots } from "./home.js";
 import { beginMesh, drawMesh, keepAudit, toast } from "./mesh.js";
+import { beginShared, drawShared } from "./shared.js";
 
 const HOUR_MS = 3600000;
 
@@ -59,7 +60,7 @@ async function readSeries(isOther) {
 
 function draw() {
   if (shownMesh === null) drawHome(state);
-  else drawMesh(state);
+  else { drawMesh(state); drawShared(); }
 }
 // Ages grow also while nothing changes.
 setInterval(() => { if (token.get() && stop) draw(); }, 1000);
@@ -104,6 +105,7 @@ function open() {
   show($("mesh"), mesh !== null);
   window.scrollTo(0, 0);
   beginMesh(mesh);
+  beginShared(mesh);
   const known = state.meshes.get(mesh);
   setText($("mesh-name"), known ? known.slug : mesh ? "…" : "");
   setText($("mesh-about"), "");
@@ -116,6 +118,7 @@ function open() {
 function logout(why) {
   if (stop) stop();
   stop = null;
+  beginShared(null);
   token.clear();
   for (const id of ["home", "mesh", "logout", "connection", "lost"]) show($(id), false);
   show($("login"), true);

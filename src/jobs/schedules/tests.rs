@@ -103,6 +103,31 @@ async fn one_that_repeats_goes_on_with_its_next_time_whatever_it_missed() {
     assert!((1..=60_000).contains(&next.ms_since(day_later)), "{next}");
 }
 
+/// Berlin's clocks go forward on 28 March 2027 and back on 31 October: a message of each
+/// night at half past two is sent once a day by them, also in those nights.
+#[tokio::test]
+async fn a_message_of_each_night_is_sent_once_in_the_nights_that_clocks_change() {
+    let scene = mocks(&[], true).scene();
+    for (first, expected) in [
+        ("2027-03-27T01:30:00.000Z", ["2027-03-28T01:00:00.000Z", "2027-03-29T00:30:00.000Z"]),
+        ("2027-10-30T00:30:00.000Z", ["2027-10-31T00:30:00.000Z", "2027-11-01T01:30:00.000Z"]),
+    ] {
+        let mut now = Timestamp::read(first).expect("an instant");
+        let mut sent = Vec::new();
+        while sent.len() < expected.len() {
+            let mut due = due("*", Some("30 2 * * *"));
+            due.scheduled.timezone = Some("Europe/Berlin".to_owned());
+            (due.scheduled.deliver_at, due.due_at) = (now, now);
+            // A little late, as a node is that wakes up.
+            let fate = decided(&scene, now.plus_ms(700), due).await;
+            let Fate::Send { next: Some(next), .. } = fate else { panic!("{fate:?}") };
+            sent.push(next.to_string());
+            now = next;
+        }
+        assert_eq!(sent, expected);
+    }
+}
+
 #[tokio::test]
 async fn what_may_not_be_sent_is_dropped_or_skipped_once() {
     let scene = mocks(&[], true).scene();

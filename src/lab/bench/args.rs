@@ -252,6 +252,12 @@ pub(crate) struct FeaturesArgs {
     /// Bytes of each value
     #[arg(long, default_value_t = 100, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=32_000))]
     pub(crate) bytes: usize,
+    /// Memories or scheduled messages that all meshes keep together, at most 10000 each
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) rows: u32,
+    /// With schedules: how long CPU is measured without them, and with them
+    #[arg(long, default_value_t = 30)]
+    pub(crate) seconds: u64,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -265,6 +271,10 @@ pub(crate) enum Feature {
     GetState,
     /// A write of which all others are told; --floor compares with a relayed message
     StateChange,
+    /// Searches in what meshes remember
+    Recall,
+    /// What messages cost that wait for their time
+    Schedules,
 }
 
 /// How many meshes, sockets, members.

@@ -1,9 +1,16 @@
 //! What a mesh shares, asked for as fast as it is answered: `features`.
 //!
+//! - [`filling`]: what a mesh has before the clock starts
+//! - [`words`]: texts to remember and words to find them by
+//!
 //! Peers ask over their own sockets, each with so many requests on their way; an answer
 //! that is an error, or none, fails the run. For `state-change` one peer writes and all
 //! others are told; the floor of that is the relay that passes a message of the same size
-//! on to everyone.
+//! on to everyone. For `schedules` nobody asks anything: what is measured is what messages
+//! cost that wait for their time.
+
+mod filling;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +19,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::args::{Common, Feature};
-use super::outcome::{Checks, Outcome, histogram, histogram_of};
+use super::outcome::{Checks, Outcome, histogram, histogram_of, round};
 use super::process::{Meter, Process};
 use super::progress::Progress;
 use super::stage::{Cast, Stage};
 use super::traffic::open;
 use super::wire::Wire;
+use crate::clock::Timestamp;
 use crate::codec::{Codec, Frame};
-use crate::protocol::{Ask, GetState, SetState};
+use crate::protocol::{Ask, GetState, Recall, Remember, Schedule, SetState};
 
 /// The pause between two looks at how far the run is.
 const LOOK: Duration = Duration::from_millis(10);
@@ -33,6 +42,10 @@ const LOOK: Duration = Duration::from_millis(10);
 const TOLD: &str = "state_change";
 /// Keys that are read and written.
 const KEYS: u32 = 1000;
+/// How far ahead messages are scheduled: none of them is sent in a run.
+const FAR_MS: i64 = 30 * 24 * 3_600_000;
+/// The wait after the last request, in which what it set off comes to rest.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +56,10 @@ pub(super) struct Asking {
     pub(super) in_flight: usize,
     /// Bytes of each value.
     pub(super) bytes: usize,
+    /// What each mesh keeps beforehand.
+    pub(super) rows: u32,
+    /// How long nobody does anything.
+    pub(super) seconds: u64,
 }
 
 /// As much of a frame as is looked at.
@@ -52,6 +69,9 @@ struct Heard<'a> {
     r#type: &'a str,
     #[serde(rename = "_reqId", default)]
     req_id: Option<u32>,
+    /// What was recalled, by either of its names.
+    #[serde(default, alias = "memories")]
+    matches: Option<Vec<IgnoredAny>>,
 }
 
 /// What one peer noted.
@@ -70,6 +90,8 @@ struct Run {
     asking: Asking,
     cast: Cast,
     askers: usize,
+    /// Sockets of each mesh.
+    of_each_mesh: u32,
     /// Answers, and what others were told.
     done: AtomicU64,
     told: AtomicU64,
@@ -81,7 +103,7 @@ impl Run {
     fn tellings(&self, peers: usize) -> u64 {
         match self.asking.feature {
             Feature::StateChange => u64::from(self.asking.requests) * (peers - self.askers) as u64,
-            Feature::SetState | Feature::GetState => 0,
+            _ => 0,
         }
     }
 }
@@ -97,17 +119,26 @@ pub(super) async fn run(
     progress.step("connecting peers");
     let mut wires = open(stage, common).await?;
     let peers = wires.len();
-    if matches!(asking.feature, Feature::GetState) {
-        let of_each_mesh = stage.sessions.first().map_or(1, Vec::len).max(1);
-        for first in wires.iter_mut().step_by(of_each_mesh) {
-            fill(first, asking).await?;
+    let of_each_mesh = stage.sessions.first().map_or(1, Vec::len).max(1);
+    progress.step("filling meshes");
+    match asking.feature {
+        Feature::GetState => {
+            let value = |_, number| set(number - 1, asking.bytes, number);
+            filling::fill(&mut wires, of_each_mesh, KEYS, value).await?;
         }
+        Feature::Recall => {
+            let memory = |mesh, number| remember(asking, mesh, number);
+            filling::fill(&mut wires, of_each_mesh, asking.rows, memory).await?;
+        }
+        Feature::Schedules => return waiting(stage, asking, wires, of_each_mesh, progress).await,
+        Feature::SetState | Feature::StateChange => {}
     }
     let is_told = matches!(asking.feature, Feature::StateChange);
     let run = Arc::new(Run {
         asking,
         cast,
         askers: if is_told { 1 } else { peers },
+        of_each_mesh: u32::try_from(of_each_mesh)?,
         done: AtomicU64::new(0),
         told: AtomicU64::new(0),
         moved: Notify::new(),
@@ -157,21 +188,48 @@ pub(super) async fn run(
     })
 }
 
-/// Values for all keys, before the clock starts.
-async fn fill(wire: &mut Wire, asking: Asking) -> anyhow::Result<()> {
-    let mut heard = Vec::new();
-    for key in 0..KEYS {
-        wire.queue(set(key, asking.bytes, key + 1));
-    }
-    let mut answered = 0;
-    while answered < KEYS {
-        wire.turn(&mut heard).await.map_err(|ended| anyhow::anyhow!("{}", ended.reason))?;
-        for frame in heard.drain(..) {
-            let is_answer = matches!(read(&frame), Some(Heard { req_id: Some(_), .. }));
-            answered += u32::from(is_answer);
-        }
-    }
-    Ok(())
+/// What messages cost that wait for their time: the broker's CPU with none of them, and
+/// with all.
+async fn waiting(
+    stage: &Stage,
+    asking: Asking,
+    mut wires: Vec<Wire>,
+    of_each_mesh: usize,
+    progress: &Progress,
+) -> anyhow::Result<Outcome> {
+    let span = Duration::from_secs(asking.seconds);
+    let load = Meter::start(&[Process::own()]);
+    progress.step("holding sockets while nothing waits");
+    let without = Meter::start(&stage.processes);
+    filling::hold(&mut wires, Instant::now() + span).await?;
+    let without = without.stop();
+    progress.step("scheduling messages");
+    let at = Timestamp::now().plus_ms(FAR_MS);
+    let later = |_, number| schedule(asking, at, number);
+    filling::fill(&mut wires, of_each_mesh, asking.rows, later).await?;
+    filling::hold(&mut wires, Instant::now() + SETTLE).await?;
+    progress.step("holding sockets while they wait");
+    let (with, begun) = (Meter::start(&stage.processes), Instant::now());
+    filling::hold(&mut wires, begun + span).await?;
+    let (with, seconds) = (with.stop(), begun.elapsed().as_secs_f64());
+    let count = u64::from(asking.rows) * stage.sessions.len() as u64;
+    let percent = |cpu_seconds: f64| json!(round(100.0 * cpu_seconds / seconds.max(1e-3), 2));
+    let extra = [
+        ("cpuPercentOfACore".to_owned(), percent(with.cpu_seconds)),
+        ("cpuPercentWithNone".to_owned(), percent(without.cpu_seconds)),
+    ];
+    Ok(Outcome {
+        unit: "schedules",
+        count,
+        seconds,
+        checks: Checks { sent: count, acked: count, ..Checks::default() },
+        end_to_end: histogram(),
+        ack: histogram(),
+        over_time: Vec::new(),
+        broker: with,
+        load: load.stop(),
+        extra: extra.into_iter().collect(),
+    })
 }
 
 async fn wait(run: &Run, (answers, tellings): (u64, u64), common: &Common, progress: &Progress) {
@@ -243,6 +301,11 @@ fn take(run: &Run, frame: &Message, open: &mut HashMap<u32, Instant>, tally: &mu
                 tally.refused += 1;
                 tally.problem.get_or_insert_with(|| frame.to_string());
             }
+            // Some text has the words that were asked for.
+            _ if heard.matches.is_some_and(|found| found.is_empty()) => {
+                tally.refused += 1;
+                tally.problem.get_or_insert_with(|| "what is there was not found".to_owned());
+            }
             _ => tally.answered += 1,
         }
         run.done.fetch_add(1, Ordering::Relaxed);
@@ -279,6 +342,7 @@ fn frame(run: &Run, place: u32, number: u32) -> Message {
     let (asking, key) = (run.asking, (place * 31 + number) % KEYS);
     match (asking.feature, run.cast) {
         (Feature::GetState, _) => request(&GetState { key: name(key) }, number),
+        (Feature::Recall, _) => recall(run, place, number),
         // What the relay passes on to everyone, of the same size.
         (Feature::StateChange, Cast::Floor) => {
             let value = "x".repeat(asking.bytes);
@@ -286,13 +350,49 @@ fn frame(run: &Run, place: u32, number: u32) -> Message {
             let send = json!({ "type": "send", "id": id, "targetSpec": "*", "value": value });
             Message::Text(send.to_string().into())
         }
-        (Feature::SetState | Feature::StateChange, _) => set(key, asking.bytes, number),
+        (Feature::SetState | Feature::StateChange | Feature::Schedules, _) => {
+            set(key, asking.bytes, number)
+        }
     }
 }
 
 fn set(key: u32, bytes: usize, number: u32) -> Message {
     let value = Value::String("x".repeat(bytes));
     request(&SetState { key: name(key), value, if_version: None }, number)
+}
+
+/// A mesh has texts of its own.
+fn text_number(mesh: u32, number: u32) -> u64 {
+    u64::from(mesh) << 32 | u64::from(number)
+}
+
+fn remember(asking: Asking, mesh: u32, number: u32) -> Message {
+    let content = words::text(text_number(mesh, number), asking.bytes);
+    request(&Remember { content, tags: None }, number)
+}
+
+fn recall(run: &Run, place: u32, number: u32) -> Message {
+    let (asking, turn) = (run.asking, u64::from(place) << 32 | u64::from(number));
+    let of_mesh = (turn.wrapping_mul(2_654_435_761) >> 7) % u64::from(asking.rows.max(1));
+    let mesh = place / run.of_each_mesh;
+    let text = text_number(mesh, 1 + u32::try_from(of_mesh).unwrap_or_default());
+    let query = words::query(text, asking.bytes, turn);
+    request(&Recall { query, limit: None, cursor: None }, number)
+}
+
+fn schedule(asking: Asking, at: Timestamp, number: u32) -> Message {
+    let ask = Schedule {
+        to: "*".to_owned(),
+        message: Some("x".repeat(asking.bytes)),
+        ciphertext: None,
+        nonce: None,
+        // One after the other, as they were thought of.
+        deliver_at: Some(at.as_ms() + i64::from(number)),
+        subtype: None,
+        cron: None,
+        timezone: None,
+    };
+    request(&ask, number)
 }
 
 fn name(key: u32) -> String {

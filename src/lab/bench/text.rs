@@ -49,6 +49,10 @@ fn figures(outcome: &Outcome) -> String {
         line("sockets", outcome.count.to_string());
         line("memory", format!("{} bytes per socket", extra("bytesPerSocket")));
         line("CPU", format!("{} % of a core, idle", extra("cpuPercentOfACore")));
+    } else if let Some(percent) = outcome.extra.get("cpuPercentOfACore") {
+        let none = outcome.extra.get("cpuPercentWithNone").cloned().unwrap_or_default();
+        line("waiting", outcome.count.to_string());
+        line("CPU", format!("{percent} % of a core, {none} % with none of them"));
     } else {
         let (count, seconds) = (outcome.count, outcome.seconds);
         let rate = outcome.per_second();

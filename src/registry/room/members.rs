@@ -89,10 +89,7 @@ impl Room {
             return Vec::new();
         }
         let state = self.state.read();
-        let is_named = |member: &&Arc<Member>| {
-            let name = member.display_name.to_lowercase();
-            names.contains(&name)
-        };
+        let is_named = |member: &&Arc<Member>| names.contains(&member.display_name.to_lowercase());
         state.members.values().filter(is_named).map(|member| member.id.clone()).collect()
     }
 

@@ -1,11 +1,12 @@
 //! What a room lets in: who may be there under which name, and whose a session key
 //! is. Decided under the room's lock, so that two that come at once meet.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::super::directory::Entry;
 use super::super::reading::Heard;
-use super::{Candidate, State};
+use super::{Candidate, Caught, Change, State};
 use crate::id::{MeshId, PresenceId};
 use crate::record::PresenceRecord;
 
@@ -57,19 +58,23 @@ impl State {
         mesh: &MeshId,
         reading: u64,
         mut records: Vec<PresenceRecord>,
-    ) -> Vec<Candidate> {
+    ) -> Caught {
         records.retain(|record| self.fits(mesh, record));
         let Self { directory, readings, .. } = self;
         if !readings.take(reading) {
-            return Vec::new();
+            return Caught::default();
         }
         let heard = |presence: &PresenceId| readings.heard_since(reading, presence);
         let stale = |entry: &&Entry| entry.session.is_none() && heard(&entry.record.id).is_none();
-        let stale: Vec<PresenceId> =
-            directory.entries().filter(stale).map(|entry| entry.record.id.clone()).collect();
-        for presence in &stale {
+        let mut stale: HashMap<PresenceId, Arc<PresenceRecord>> = directory
+            .entries()
+            .filter(stale)
+            .map(|entry| (entry.record.id.clone(), Arc::clone(&entry.record)))
+            .collect();
+        for presence in stale.keys() {
             directory.remove(presence);
         }
+        let mut hosts = Vec::new();
         for record in records {
             let known = match (directory.get(&record.id), heard(&record.id)) {
                 (Some(here), _) if here.session.is_some() => continue,
@@ -79,12 +84,19 @@ impl State {
                 (None, None) => None,
             };
             let is_newer = known.as_ref().is_some_and(|known| known.epoch >= record.epoch);
-            let newest = if is_newer { known } else { None };
-            directory.put(newest.unwrap_or_else(|| Arc::new(record)), None);
+            if let (true, Some(known)) = (is_newer, &known) {
+                directory.put(Arc::clone(known), None);
+                continue;
+            }
+            let (was, is) = (stale.remove(&record.id).or(known), Arc::new(record));
+            let hosts_or_did = was.iter().chain([&is]).any(|host| !host.mcp_servers.is_empty());
+            directory.put(Arc::clone(&is), None);
+            hosts.extend(hosts_or_did.then_some(Change { was, is }));
         }
         let proven = directory.entries().filter(|entry| entry.record.proven_key().is_some());
         let proven: Vec<_> = proven.map(|entry| Arc::clone(&entry.record)).collect();
         let claims = proven.iter().flat_map(|record| self.end_claims(record));
-        claims.filter(|claim| claim.session.is_some()).collect()
+        let claims = claims.filter(|claim| claim.session.is_some()).collect();
+        Caught { claims, hosts }
     }
 }

@@ -60,6 +60,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     19 "skills" in "0019_skills": "1_skill";
     20 "webhooks" in "0020_webhooks": "1_webhooks";
     21 "vault" in "0021_vault": "1_vault";
+    22 "overview" in "0022_overview": "1_indexes";
 };
 
 /// Any number that no other program's advisory lock has.

@@ -41,6 +41,7 @@ const SCRIPTS: &[Script] = scripts! {
     19 "skills" in "0019_skills";
     20 "webhooks" in "0020_webhooks";
     21 "vault" in "0021_vault";
+    22 "overview" in "0022_overview";
 };
 
 /// The migrations that have not run, as `0001_core`.

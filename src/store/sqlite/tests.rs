@@ -107,6 +107,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0019_skills",
         "0020_webhooks",
         "0021_vault",
+        "0022_overview",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");

@@ -2,12 +2,15 @@
 
 use async_trait::async_trait;
 
-use super::{CalledTopic, SeenTopic, TopicCalls, read_post};
-use crate::id::{MemberId, MeshId, MessageId, TopicId};
+use super::{CalledTopic, Claiming, Found, Sealing, SeenTopic, TopicCalls, Unsealed, read_post};
+use crate::audit::AuditEvent;
+use crate::clock::Timestamp;
+use crate::id::{self, MemberId, MeshId, MessageId, TopicId};
 use crate::store::columns::Columns as _;
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::change::Change;
 
-use crate::store::{HistoryPost, Result};
+use crate::store::{Author, HistoryPost, Result, TopicSeal};
 
 #[async_trait]
 impl TopicCalls for SqliteStore {
@@ -114,4 +117,96 @@ impl TopicCalls for SqliteStore {
         .bind(member.map(MemberId::as_str));
         self.record(query, |row| row.int("seq")).await
     }
+
+    async fn unsealed(&self, topic: &TopicId, limit: i64) -> Result<Vec<Unsealed>> {
+        let query = sqlx::query(
+            "select tm.member_id, m.peer_pubkey, m.display_name
+             from topic_member tm cross join member m on m.id = tm.member_id
+             where tm.topic_id = ?1 and m.revoked_at is null
+                and not exists (select 1 from topic_member_key k
+                    where k.topic_id = tm.topic_id and k.member_id = tm.member_id)
+             order by m.display_name, tm.member_id limit 0 + ?2",
+        )
+        .bind(topic.as_str())
+        .bind(limit);
+        self.records(query, Unsealed::read).await
+    }
+
+    async fn seal(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        seal: &TopicSeal,
+    ) -> Result<Sealing> {
+        let mut change = self.begin_change(now, &[&author.mesh]).await?;
+        let query = sqlx::query(
+            "select exists (select 1 from topic_member_key k
+                    where k.topic_id = tm.topic_id and k.member_id = tm.member_id) as has_copy,
+                exists (select 1 from topic_member_key k
+                    where k.topic_id = tm.topic_id and k.member_id = ?3) as author_has
+             from topic_member tm cross join member m on m.id = tm.member_id
+             where tm.topic_id = ?1 and tm.member_id = ?2 and m.revoked_at is null",
+        )
+        .bind(topic.as_str())
+        .bind(seal.member.as_str())
+        .bind(author.member.as_str());
+        let found = change.record(query, Found::read).await?;
+        if let Some(refused) = Found::refuses(found.as_ref(), seal.member == author.member) {
+            change.give_up().await?;
+            return Ok(refused);
+        }
+        put(&mut change, now, topic, seal).await?;
+        let (topic, member) = (topic.clone(), seal.member.clone());
+        change.append(author, &AuditEvent::TopicKeySealed { topic, member }).await?;
+        change.commit().await?;
+        Ok(Sealing::Sealed)
+    }
+
+    async fn claim(
+        &self,
+        now: Timestamp,
+        author: &Author,
+        topic: &TopicId,
+        key_pubkey: &str,
+        seal: &TopicSeal,
+    ) -> Result<Claiming> {
+        let mut change = self.begin_change(now, &[&author.mesh]).await?;
+        let query = sqlx::query(
+            "update topic set encrypted_key_pubkey = ?2, key_made_by = 'client'
+             where id = ?1 and encrypted_key_pubkey is null",
+        )
+        .bind(topic.as_str())
+        .bind(key_pubkey);
+        if change.execute(query).await? == 0 {
+            let query = sqlx::query("select encrypted_key_pubkey from topic where id = ?1")
+                .bind(topic.as_str());
+            let known = change.record(query, |row| row.optional_text("encrypted_key_pubkey"));
+            let known = known.await?.flatten().unwrap_or_default();
+            change.give_up().await?;
+            return Ok(Claiming::Already(known));
+        }
+        put(&mut change, now, topic, seal).await?;
+        let topic = topic.clone();
+        change.append(author, &AuditEvent::TopicKeyClaimed { topic }).await?;
+        change.commit().await?;
+        Ok(Claiming::Claimed)
+    }
+}
+
+async fn put(change: &mut Change, now: Timestamp, topic: &TopicId, seal: &TopicSeal) -> Result<()> {
+    let query = sqlx::query(
+        "insert into topic_member_key (id, topic_id, member_id, encrypted_key, nonce, created_at)
+         values (?1, ?2, ?3, ?4, ?5, ?6)
+         on conflict (topic_id, member_id) do update set encrypted_key = excluded.encrypted_key,
+            nonce = excluded.nonce, rotated_at = excluded.created_at",
+    )
+    .bind(id::random())
+    .bind(topic.as_str())
+    .bind(seal.member.as_str())
+    .bind(&seal.encrypted_key)
+    .bind(&seal.nonce)
+    .bind(now.as_ms());
+    change.execute(query).await?;
+    Ok(())
 }

@@ -163,3 +163,21 @@ fn what_a_mesh_shares_is_asked_for_and_told() {
         assert_eq!((&round["unit"], &round["count"]), (&unit.into(), &count.into()), "{feature}");
     }
 }
+
+#[test]
+fn what_meshes_remember_is_searched_and_what_waits_is_weighed() {
+    let size = ["--peers", "4", "--meshes", "2", "--rows", "60", "--bytes", "120"];
+    let recall = ["features", "recall", "--requests", "20"];
+    let (_, round) = good(&[&recall[..], &size[..]].concat());
+    assert_eq!((&round["count"], &round["ackUs"]["count"]), (&80.into(), &80.into()));
+    let schedules = ["features", "schedules", "--seconds", "1"];
+    let (_, round) = good(&[&schedules[..], &size[..]].concat());
+    assert_eq!((&round["unit"], &round["count"]), (&"schedules".into(), &60.into()));
+    if cfg!(target_os = "linux") {
+        assert!(number(&round["cpuPercentOfACore"]) < 100.0, "{round}");
+    }
+    let place = Place::new();
+    let (code, answer) = bench(&place, &["features", "recall", "--meshes", "1", "--peers", "2"]);
+    assert_ne!(code, 0);
+    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("10000")));
+}

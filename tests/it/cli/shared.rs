@@ -6,35 +6,35 @@ use serde_json::{Value, json};
 
 use crate::harness::program::{Answer, Place, Serving, text};
 
-struct Terminal {
-    place: Place,
+pub(super) struct Terminal {
+    pub(super) place: Place,
     port: String,
 }
 
 impl Terminal {
-    fn command(&self, args: &[&str]) -> Command {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.place.command(args);
         command.env("BROKER_PORT", &self.port);
         command
     }
 
-    fn answers(&self, args: &[&str]) -> Answer {
+    pub(super) fn answers(&self, args: &[&str]) -> Answer {
         Answer::of(&self.command(args).output().expect("the program starts"), args)
     }
 
-    fn types(&self, args: &[&str]) -> Value {
+    pub(super) fn types(&self, args: &[&str]) -> Value {
         let answer = self.answers(&[args, &["--json"]].concat());
         assert_eq!(answer.code, 0, "{args:?}: {answer:?}");
         answer.object()
     }
 
     /// The code with which it fails.
-    fn fails(&self, args: &[&str]) -> String {
+    pub(super) fn fails(&self, args: &[&str]) -> String {
         self.answers(&[args, &["--json"]].concat()).failure().0
     }
 
     /// What people see.
-    fn shows(&self, args: &[&str]) -> String {
+    pub(super) fn shows(&self, args: &[&str]) -> String {
         let answer = self.answers(args);
         assert_eq!(answer.code, 0, "{args:?}: {answer:?}");
         answer.out
@@ -42,12 +42,12 @@ impl Terminal {
 }
 
 /// A command of that peer.
-fn by<'a>(name: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn by<'a>(name: &'a str, args: &[&'a str]) -> Vec<&'a str> {
     [&["peer"], args, &["--as", name]].concat()
 }
 
 /// A broker with a mesh, in which ada and bob are.
-fn team() -> (Terminal, Serving) {
+pub(super) fn team() -> (Terminal, Serving) {
     let place = Place::new();
     let broker = Serving::start(&place);
     let terminal = Terminal { place, port: broker.port.to_string() };

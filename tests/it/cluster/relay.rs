@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Cluster, Setup, until};
+use crate::harness::proxy::Fault;
+use crate::harness::{Cluster, Raw, Setup, until};
 use crate::wire::mcp::{
     a_false_answer_is_nobodys, a_host_that_returns_is_online_again, a_name_is_taken_over,
     a_server_is_called, a_server_outlives_its_host, begin, call, listed, registration, session,
@@ -79,4 +80,79 @@ async fn a_call_to_a_host_whose_node_is_killed_has_one_answer_in_time() {
     // Whoever asks a third node is told the same.
     let mut other = session(&cluster.nodes[2], &bob).await;
     assert_eq!(listed(&mut other).await[0]["online"], json!(false));
+}
+
+/// What a session was told of servers, in its order.
+async fn told_of_servers(raw: &mut Raw, told: &mut Vec<(String, String)>) {
+    for frame in raw.so_far().await {
+        let event = frame["event"].as_str().unwrap_or_default();
+        if event.starts_with("mcp_") {
+            let name = frame["eventData"]["serverName"].as_str().expect("a name");
+            told.push((event.to_owned(), name.to_owned()));
+        }
+    }
+}
+
+/// Its node heard nothing while servers came and went, and tells it once of each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_on_a_deaf_node_is_told_once_which_servers_there_are() {
+    let cluster = Setup::new(3).behind_proxies().set("LEASE_GRACE_SECONDS", 30).start().await;
+    let [one, two, three] = &cluster.nodes[..] else { unreachable!() };
+    let mut host = session(one, &one.member("ada").await).await;
+    let mut second = session(two, &one.member("bob").await).await;
+    let mut watching = session(three, &one.member("carol").await).await;
+    for name in ["gone", "taken"] {
+        host.ask(registration(name)).await;
+        until_online(&mut watching, name, true).await;
+    }
+    let (mut by_deaf, mut by_hearing) = (Vec::new(), Vec::new());
+    told_of_servers(&mut watching, &mut Vec::new()).await;
+    told_of_servers(&mut second, &mut Vec::new()).await;
+    cluster.proxies[2].set_each(Fault::Pass, Fault::Swallow);
+    let mut kept = registration("kept");
+    kept["persistent"] = json!(true);
+    host.ask(kept).await;
+    host.ask(registration("live")).await;
+    host.ask(registration("passing")).await;
+    for name in ["gone", "passing"] {
+        host.ask(json!({ "type": "mcp_unregister", "serverName": name })).await;
+    }
+    second.ask(registration("taken")).await;
+    // Its own peers' servers do not hide what it has missed.
+    let mut third = session(three, &one.member("dan").await).await;
+    third.ask(registration("own")).await;
+    cluster.proxies[2].set(Fault::Pass);
+    let mut expected = [
+        ("mcp_registered", "kept"),
+        ("mcp_registered", "live"),
+        ("mcp_registered", "own"),
+        ("mcp_registered", "taken"),
+        ("mcp_unregistered", "gone"),
+    ]
+    .map(|(event, name)| (event.to_owned(), name.to_owned()));
+    expected.sort();
+    until("all is told", async || {
+        told_of_servers(&mut watching, &mut by_deaf).await;
+        by_deaf.sort();
+        expected.iter().all(|told| by_deaf.contains(told))
+    })
+    .await;
+    // What follows is told as ever, and nothing of before again.
+    host.ask(registration("later")).await;
+    until("it is told", async || {
+        told_of_servers(&mut watching, &mut by_deaf).await;
+        told_of_servers(&mut second, &mut by_hearing).await;
+        let later = |told: &[(String, String)]| told.iter().any(|(_, name)| name == "later");
+        later(&by_deaf) && later(&by_hearing)
+    })
+    .await;
+    by_deaf.retain(|(_, name)| name != "later");
+    by_deaf.sort();
+    assert_eq!(by_deaf, expected);
+    by_hearing.sort();
+    by_hearing.dedup_by(|one, other| one == other && panic!("told twice: {one:?}"));
+    let servers = listed(&mut watching).await;
+    let names: Vec<&str> =
+        servers.as_array().expect("rows").iter().filter_map(|row| row["name"].as_str()).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
 }

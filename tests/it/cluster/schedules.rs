@@ -1,6 +1,6 @@
 //! Messages that are sent later, while nodes come and go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::store::{Author, NewSchedule};
@@ -77,16 +77,22 @@ async fn a_thousand_messages_are_each_sent_once_while_nodes_are_killed_and_start
     }
     until("all are sent", async || count().await >= MESSAGES).await;
     assert_eq!(count().await, MESSAGES);
-    let (mut after, mut seen) = (0, HashMap::new());
+    let (mut after, mut seen, mut sent) = (0, HashMap::new(), HashSet::new());
     loop {
         let page = store.mail.multicasts_after(&mesh, after, 256).await.expect("readable");
         let Some(last) = page.last() else { break };
         after = last.seq;
         for envelope in page {
+            sent.insert(envelope.seq);
             *seen.entry(envelope.envelope.ciphertext).or_insert(0) += 1;
         }
     }
     assert!(seen.len() == MESSAGES && seen.values().all(|count| *count == 1), "{seen:?}");
+    // And each of them has the one row that tells of it, whose id is its place.
+    let rows = store.audit.page(&mesh, Some("message_sent"), 0, 2 * MESSAGES as i64).await;
+    let rows = rows.expect("readable").0;
+    let told: HashSet<i64> = rows.iter().map(|row| row.id).collect();
+    assert_eq!((rows.len(), told.difference(&sent).next()), (MESSAGES, None));
     let due = store.schedules.next_due().await.expect("readable");
     assert_eq!(due, None, "no row is left");
     assert!(cluster.nodes[0].audit_is_valid().await);

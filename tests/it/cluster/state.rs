@@ -22,25 +22,42 @@ async fn of_many_writers_on_three_nodes_one_wins_and_all_hear_of_it() {
         let mut hello = hello_frame(&node.mesh, &ada);
         hello["sessionId"] = json!(format!("writer {n}"));
         hello["channel"] = json!("x");
-        let (mut raw, _) = Raw::greet(node, hello).await;
-        writers.push(tokio::spawn(async move {
-            let ask = json!({ "type": "set_state", "key": "k", "value": n, "ifVersion": 0 });
-            let answer = raw.ask(ask).await;
-            (n, answer["type"] == "ack")
-        }));
+        writers.push(Raw::greet(node, hello).await.0);
     }
-    let mut won = Vec::new();
-    for writer in writers {
-        let (n, is_won) = writer.await.expect("no panic");
-        won.extend(is_won.then_some(n));
-    }
-    let [winner] = won[..] else { panic!("{won:?}") };
-    for raw in &mut watching {
-        let change = raw.hear("state_change").await;
-        assert_eq!((&change["value"], &change["version"]), (&json!(winner), &json!(1)));
+    // Who makes it, and then who changes what all of them have read.
+    let mut winner = None;
+    for version in 0..4 {
+        let mut writing = Vec::new();
+        for (n, mut raw) in writers.drain(..).enumerate() {
+            let ask = json!({ "type": "set_state", "key": "k", "value": n, "ifVersion": version });
+            writing.push(tokio::spawn(async move {
+                let answer = raw.ask(ask).await;
+                (raw, answer)
+            }));
+        }
+        let mut won = Vec::new();
+        for (n, writer) in writing.into_iter().enumerate() {
+            let (raw, answer) = writer.await.expect("no panic");
+            writers.push(raw);
+            match answer["type"].as_str() {
+                Some("ack") => won.push(n),
+                _ => assert_eq!(
+                    (&answer["code"], &answer["present"]["version"]),
+                    (&json!("conflict"), &json!(version + 1))
+                ),
+            }
+        }
+        let [only] = won[..] else { panic!("{won:?}") };
+        winner = Some(only);
+        for raw in &mut watching {
+            let change = raw.hear("state_change").await;
+            let told = (&change["value"], &change["version"]);
+            assert_eq!(told, (&json!(only), &json!(version + 1)));
+        }
     }
     let read = watching[2].ask(json!({ "type": "get_state", "key": "k" })).await;
-    assert_eq!(read["state"]["value"], winner);
+    assert_eq!(read["state"]["value"], json!(winner));
+    assert_eq!(cluster.nodes[0].audit_count("state_set").await, 4);
 }
 
 /// Nothing that Redis says reaches the third node while others write: what it was not

@@ -3,14 +3,18 @@
 use claudemesh_broker::auth::SecretKey;
 use serde_json::json;
 
-use crate::harness::{Cluster, Raw};
+use crate::harness::proxy::Fault;
+use crate::harness::{Cluster, Raw, Setup, until};
+
+/// Peers that claim a task at the same time.
+const CLAIMERS: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_claimers_on_three_nodes_one_wins_and_all_who_watch_are_told() {
     let cluster = Cluster::start(3).await;
     let nodes = &cluster.nodes;
     let mut peers = Vec::new();
-    for at in 0..12 {
+    for at in 0..CLAIMERS {
         let node = &nodes[at % 3];
         let mut peer = Raw::hello(node, &node.member(&format!("peer-{at}")).await).await;
         assert_eq!(peer.ask(json!({ "type": "watch_tasks" })).await["type"], "ack");
@@ -67,4 +71,44 @@ async fn who_watches_watches_also_on_the_node_that_it_moves_to() {
     let ask = json!({ "type": "create_task", "title": "t" });
     let id = owner.ask(ask).await["id"].clone();
     assert_eq!(moved.event("task").await["eventData"]["taskId"], id);
+}
+
+/// Of each task the last that became of it is told, also where the node of whoever
+/// watches heard nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_on_a_deaf_node_is_told_how_far_each_task_is() {
+    let cluster = Setup::new(3).behind_proxies().set("LEASE_GRACE_SECONDS", 30).start().await;
+    let [one, two, three] = &cluster.nodes[..] else { unreachable!() };
+    let mut owner = Raw::hello(one, &one.owner).await;
+    let mut bob = Raw::hello(two, &one.member("bob").await).await;
+    let mut watching = Raw::hello(three, &one.member("carol").await).await;
+    assert_eq!(watching.ask(json!({ "type": "watch_tasks" })).await["type"], "ack");
+    cluster.proxies[2].set_each(Fault::Pass, Fault::Swallow);
+    let mut expected = std::collections::BTreeMap::new();
+    for round in 0..9 {
+        let ask = json!({ "type": "create_task", "title": "t" });
+        let id = owner.ask(ask).await["id"].as_str().expect("an id").to_owned();
+        let mut status = "open";
+        if round % 3 > 0 {
+            bob.ask(json!({ "type": "claim_task", "taskId": id })).await;
+            status = "claimed";
+        }
+        if round % 3 > 1 {
+            owner.ask(json!({ "type": "complete_task", "taskId": id })).await;
+            status = "done";
+        }
+        expected.insert(id, status.to_owned());
+    }
+    cluster.proxies[2].set(Fault::Pass);
+    let mut told = std::collections::BTreeMap::new();
+    until("all is told", async || {
+        for frame in watching.so_far().await {
+            if frame["event"] == "task" {
+                let text = |field: &str| frame["eventData"][field].as_str().expect("a text");
+                told.insert(text("taskId").to_owned(), text("status").to_owned());
+            }
+        }
+        told == expected
+    })
+    .await;
 }

@@ -86,3 +86,36 @@ async fn an_address_is_told_all_in_order_though_nodes_that_tell_it_are_killed() 
     assert_eq!(json!(told), json!(names));
     assert!(receiver.calls().iter().all(|call: &Called| is_signed(call, &secret)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_node_calls_an_address_of_a_private_network() {
+    let cluster = Setup::new(3).start().await;
+    let receiver = Receiver::start(0).await;
+    let first = &cluster.nodes[0];
+    let mut owner = Raw::hello(first, &first.owner).await;
+    // What a name leads to shows only to the node that calls it.
+    let url = format!("http://localhost:{}/told", receiver.address.port());
+    let ask = json!({ "type": "create_webhook", "name": "out", "url": url,
+        "events": ["peer_joined"] });
+    assert_eq!(owner.ask(ask).await["type"], "webhook_ack");
+    let mut peers = Vec::new();
+    for (n, node) in cluster.nodes.iter().enumerate() {
+        peers.push(Raw::hello(node, &node.member(&format!("peer {n}")).await).await);
+    }
+    let mut row = Value::Null;
+    until("it was tried", async || {
+        let list = owner.ask(json!({ "type": "list_webhooks" })).await;
+        row = list["webhooks"][0].clone();
+        row["lastError"].is_string()
+    })
+    .await;
+    assert!(row["lastError"].as_str().is_some_and(|text| text.contains("private")), "{row}");
+    assert_eq!((&row["waiting"], &row["deadLetters"]), (&json!(3), &json!(0)));
+    for node in &cluster.nodes {
+        let ask = json!({ "type": "create_webhook", "name": "direct", "url": receiver.url(),
+            "events": ["peer_joined"] });
+        let refused = Raw::hello(node, &first.owner).await.ask(ask).await;
+        assert_eq!(refused["code"], "invalid_argument", "{refused}");
+    }
+    assert!(receiver.calls().is_empty());
+}

@@ -1,6 +1,7 @@
 //! The admin API, over real sockets.
 
 mod described;
+pub(crate) mod shared;
 mod stream;
 
 use claudemesh_broker::config::{Config, Secret};

@@ -109,6 +109,28 @@ async fn an_operator_sees_a_peer_come_and_evicts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_what_a_mesh_shares() {
+    let node = admin::start().await;
+    let mut owner = Raw::hello(&node, &node.owner).await;
+    let browser = Browser::start().await;
+    log_in(&browser, &format!("http://{}", node.address)).await;
+    browser.click("#meshes td.name a").await;
+    browser.reads("#shared-tasks .empty", |text| text.contains("Nothing is to be done")).await;
+    admin::shared::share(&node, &mut owner).await;
+    browser.reads("#shared-tasks td.name span", |text| text == "fix the login").await;
+    browser.reads("#shared-tasks .state", |text| text == "done").await;
+    browser.reads("#shared-state td.name", |text| text == "build").await;
+    browser.reads("#shared-schedules-count", |text| text == "2").await;
+    browser.reads("#shared-topics td.name span", |text| text == "#deploys").await;
+    browser.reads("#shared-webhooks td.name span", |text| text == "out").await;
+    // Each table is a region with the name that its heading has.
+    let labels = "return [...document.querySelectorAll('#shared section')].map((one) => \
+                  document.getElementById(one.getAttribute('aria-labelledby')).firstChild.data.trim())";
+    let named = ["Tasks", "Scheduled messages", "State", "Topics", "Webhooks"];
+    assert_eq!(browser.run(labels).await, json!(named));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_said_and_found_again() {
     let mut broker = BrokerProcess::start(&[("ADMIN_TOKEN", TOKEN)]).await;
     let browser = Browser::start().await;

@@ -239,6 +239,10 @@ macro_rules! conformance {
                 workspaces::values_of_meshes_come_newest_first_within_bounds
                 workspaces::tasks_of_meshes_come_by_what_is_to_be_done_of_them
                 workspaces::memories_of_meshes_are_found_by_a_part_of_them
+                inventory::tasks_are_counted_as_they_stand
+                inventory::what_is_kept_is_named_without_its_values
+                inventory::what_is_kept_is_counted_as_it_comes_and_goes
+
                 streams::a_stream_is_made_once_whoever_asks
                 streams::streams_are_listed_from_anywhere_the_oldest_first
                 streams::a_mesh_has_no_more_streams_than_it_may

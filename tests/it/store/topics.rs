@@ -5,7 +5,8 @@ mod reads;
 use claudemesh_broker::id::{self, MemberId, MessageId, TopicId};
 use claudemesh_broker::protocol::{KeyMaker, TopicRole, Visibility};
 use claudemesh_broker::store::{
-    Accepted, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach, Stores, TopicSeal,
+    Accepted, Claiming, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach,
+    Sealing, Stores, TopicSeal,
 };
 use futures_util::future::join_all;
 
@@ -429,8 +430,39 @@ pub(crate) async fn programs_see_topics_by_name_and_posts_by_their_place(store: 
     assert_eq!(watched(&open, Some(&ada.id)).await, None, "not in it");
     assert_eq!(watched(&closed, Some(&ada.id)).await, Some(0));
     assert_eq!(watched(&closed, None).await, None);
+    seals_are_one_for_each(&here, &bob, &open).await;
     store.bans.ban(at(7), &here.about(&bob)).await.expect("a member");
     assert_eq!(watched(&open, Some(&bob.id)).await, None);
     store.meshes.archive(at(8), &here.mesh).await.expect("written");
     assert_eq!(watched(&open, Some(&here.owner.id)).await, None);
+}
+
+async fn seals_are_one_for_each(here: &Fixture, bob: &Peer, topic: &TopicId) {
+    let calls = &here.store.topic_calls;
+    let unsealed = async || {
+        let found = calls.unsealed(topic, 10).await.expect("readable");
+        found.into_iter().map(|one| (one.member, one.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(unsealed().await, [(bob.id.clone(), "bob".to_owned())]);
+    let seal = async |by: &Peer, member: &MemberId| {
+        let seal = TopicSeal {
+            member: member.clone(),
+            encrypted_key: "bmV3".to_owned(),
+            nonce: "bm9uY2U=".to_owned(),
+        };
+        calls.seal(T0, &here.author(by), topic, &seal).await.expect("written")
+    };
+    assert_eq!(seal(bob, &bob.id).await, Sealing::NoKey);
+    assert_eq!(seal(&here.owner, &MemberId::from("nobody")).await, Sealing::NotInTopic);
+    assert_eq!(seal(&here.owner, &bob.id).await, Sealing::Sealed);
+    assert_eq!(seal(&here.owner, &bob.id).await, Sealing::Already);
+    assert_eq!(seal(bob, &bob.id).await, Sealing::Sealed, "its own");
+    assert!(unsealed().await.is_empty());
+    let own = TopicSeal {
+        member: bob.id.clone(),
+        encrypted_key: "eA==".to_owned(),
+        nonce: "eA==".to_owned(),
+    };
+    let claimed = calls.claim(T0, &here.author(bob), topic, &"cd".repeat(32), &own).await;
+    assert_eq!(claimed.expect("written"), Claiming::Already("ab".repeat(32)));
 }

@@ -10,7 +10,7 @@ use crate::harness::http::{self, Reply};
 use crate::harness::raw::hello_frame;
 use crate::harness::{Cluster, Member, Node, Raw, Setup};
 
-const SERVICE: &str = "a-web-application-0123";
+pub(crate) const SERVICE: &str = "a-web-application-0123";
 const ADMIN: &str = "an-admin-token-0123456";
 
 async fn node() -> Node {
@@ -21,7 +21,7 @@ async fn node() -> Node {
     .await
 }
 
-async fn call(node: &Node, method: &str, path: &str, token: &str, body: Value) -> Reply {
+pub(crate) async fn call(node: &Node, method: &str, path: &str, token: &str, body: Value) -> Reply {
     let bearer = format!("Bearer {token}");
     let mut headers = vec![("content-type", "application/json")];
     if !token.is_empty() {
@@ -31,14 +31,14 @@ async fn call(node: &Node, method: &str, path: &str, token: &str, body: Value) -
     http::request(node, method, path, &headers, &body).await
 }
 
-async fn done(node: &Node, method: &str, path: &str, token: &str, body: Value) -> Value {
+pub(crate) async fn done(node: &Node, method: &str, path: &str, token: &str, body: Value) -> Value {
     let reply = call(node, method, path, token, body).await;
     assert_eq!(reply.status, 200, "{method} {path}: {reply:?}");
     reply.json()
 }
 
 /// A token of an account that a web application has signed in.
-async fn token_of(node: &Node, user: &str) -> String {
+pub(crate) async fn token_of(node: &Node, user: &str) -> String {
     let user = json!({ "user_id": user, "email": format!("{user}@example.org"), "name": user });
     let answer = done(node, "POST", "/cli/token", SERVICE, user).await;
     answer["token"].as_str().expect("a token").to_owned()

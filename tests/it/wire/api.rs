@@ -1,6 +1,7 @@
 //! The HTTP API: what programs see that hold an API key, and who is kept out.
 
 mod mentions;
+mod seals;
 mod topics;
 
 use claudemesh_broker::clock::Timestamp;
@@ -21,11 +22,11 @@ async fn key(raw: &mut Raw, capabilities: Value, more: Value) -> (String, String
     (text("id"), text("secret"))
 }
 
-async fn reading_key(raw: &mut Raw) -> String {
+pub(crate) async fn reading_key(raw: &mut Raw) -> String {
     key(raw, json!(["read"]), json!({})).await.1
 }
 
-async fn call(node: &Node, path: &str, secret: &str) -> Reply {
+pub(crate) async fn call(node: &Node, path: &str, secret: &str) -> Reply {
     let shown = format!("Bearer {secret}");
     let headers = [("authorization", shown.as_str()), ("content-type", "application/json")];
     request(node, "GET", path, &headers, "").await
@@ -302,21 +303,6 @@ async fn a_key_that_asks_too_fast_is_told_when_to_come_back() {
     assert_eq!(refusal(&reply, "/api/v1/members"), coded(429, "error.rate_limit"));
     let wait: u64 = reply.header("retry-after").and_then(|s| s.parse().ok()).expect("seconds");
     assert!((1..=60).contains(&wait), "{wait}");
-}
-
-#[tokio::test]
-async fn not_even_at_trace_level_is_a_secret_in_the_log() {
-    let node = Node::program(&[("LOG", "trace")]).await;
-    let mut bob = Raw::hello(&node, &node.member("bob").await).await;
-    let secret = reading_key(&mut bob).await;
-    assert_eq!(call(&node, "/api/v1/members", &secret).await.status, 200);
-    let other = "cm_no_key_of_this_mesh_0123456789";
-    assert_eq!(call(&node, "/api/v1/members", other).await.status, 401);
-    let log = node.log();
-    assert!(!log.is_empty());
-    for secret in [&secret[11..], &other[11..]] {
-        assert!(!log.contains(secret), "{secret}");
-    }
 }
 
 #[tokio::test]

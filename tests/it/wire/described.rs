@@ -141,8 +141,9 @@ async fn every_answer_has_the_described_shape() {
     for ((method, path), operation) in Description::read().operations() {
         let template = format!("{method} {path}");
         held.reply(&template, &["none"; 3], &[], &Value::Null).await;
-        let is_stream = path.ends_with("/stream");
-        let is_done = operation["responses"]["200"].is_object() && !is_stream;
+        // One has no end; for the other, only other programs make topics that fit.
+        let is_left_out = path.ends_with("/stream") || path.ends_with("/claim-key");
+        let is_done = operation["responses"]["200"].is_object() && !is_left_out;
         if is_done && !path.starts_with("/admin/") {
             assert!(held.done.contains(&(method, path)), "{template} was not done once");
         }
@@ -262,6 +263,9 @@ async fn api(held: &mut Held<'_>, world: &mut World) {
     held.done("get /api/v1/topics/{name}/key", &named, &key, Value::Null).await;
     held.done("post /api/v1/notifications/read", &[], &key, json!({ "all": true })).await;
     held.done("post /api/v1/notifications/read", &[], &key, json!({ "ids": ["x"] })).await;
+    held.done("get /api/v1/topics/{name}/pending-seals", &named, &key, Value::Null).await;
+    let seal = json!({ "memberId": world.value("ada"), "encryptedKey": "eA==", "nonce": "eA==" });
+    held.done("post /api/v1/topics/{name}/seal", &named, &key, seal).await;
     held.done("patch /api/v1/topics/{name}/read", &named, &key, json!({})).await;
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str())];

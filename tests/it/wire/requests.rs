@@ -134,7 +134,7 @@ fn requests() -> Vec<(Value, &'static str, Option<&'static str>)> {
         (known(r#"{"type":"topic_invite","topic":"t","member":"none"}"#), "error", None),
         (known(r#"{"type":"topic_mark_read","topic":"t"}"#), "ack", None),
         (known(r#"{"type":"topic_leave","topic":"t"}"#), "ack", None),
-        (known(r#"{"type":"mesh_info"}"#), "error", None),
+        (known(r#"{"type":"mesh_info"}"#), "mesh_info_result", Some("mesh_info_result")),
         (known(r#"{"type":"no_such_type"}"#), "error", None),
         (known(r#"{"type":42}"#), "error", None),
         (known(r#"{"no":"type"}"#), "error", None),

@@ -133,24 +133,6 @@ async fn a_subscription_lasts_as_long_as_the_presence() {
     assert_eq!(count(&mut a, "s").await, 0);
 }
 
-#[tokio::test]
-async fn a_log_holds_no_data_of_a_stream() {
-    let cluster = Setup::new(2).set("LOG", "trace").start_processes().await;
-    let [one, two] = &cluster.nodes[..] else { unreachable!() };
-    let mut a = Raw::hello(one, &one.member("ada").await).await;
-    let mut b = Raw::hello(two, &one.member("bob").await).await;
-    subscribe(&mut b, "s").await;
-    publish(&mut a, "s", json!("confidential-7141")).await;
-    b.hear("stream_data").await;
-    publish(&mut a, "", json!("confidential-7141")).await;
-    a.say(json!({ "type": "publish", "stream": 7, "data": "confidential-7141" })).await;
-    a.so_far().await;
-    for process in &cluster.processes {
-        let log = process.log();
-        assert!(!log.is_empty() && !log.contains("confidential-7141"));
-    }
-}
-
 // --- several nodes -----------------------------------------------------------------
 
 #[tokio::test]

@@ -12,6 +12,7 @@ pub(super) const SOURCES: &[&str] = &[
     include_str!("../../device_codes/sqlite.rs"),
     include_str!("../../envelopes/sqlite.rs"),
     include_str!("../../envelopes/sqlite/posts.rs"),
+    include_str!("../../inventory/sqlite.rs"),
     include_str!("../../invites/sqlite.rs"),
     include_str!("../../mail/sqlite.rs"),
     include_str!("../../mcp_servers/sqlite.rs"),

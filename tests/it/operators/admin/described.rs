@@ -32,6 +32,8 @@ async fn every_answer_has_the_described_shape() {
     a.ask(json!({ "type": "join_group", "name": "dev" })).await;
     a.sent(node.owner.pubkey().as_str(), "next", "eA==").await;
     a.sent("@dev", "low", "eA==").await;
+    let mut owner = Raw::hello(&node, &node.owner).await;
+    super::shared::share(&node, &mut owner).await;
     let presence = presence_of(&node, "bob").await;
     // Points come every ten seconds.
     let deadline = tokio::time::Instant::now() + 3 * crate::harness::PATIENCE;

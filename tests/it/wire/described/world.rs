@@ -59,6 +59,7 @@ impl World {
             ("mesh", node.mesh.to_string()),
             ("id", node.mesh.to_string()),
             ("member", node.owner.id.to_string()),
+            ("ada", member.id.to_string()),
             ("secret", secret),
             ("name", "general".to_owned()),
         ]);
