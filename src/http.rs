@@ -6,7 +6,7 @@
 
 pub(crate) mod accounts;
 pub mod admin;
-mod api;
+pub(crate) mod api;
 mod dashboard;
 pub(crate) mod health;
 mod hook;
@@ -85,6 +85,8 @@ pub struct HttpState {
     pub(crate) sockets: Sockets,
     /// What was counted for anybody last.
     pub(crate) stats: accounts::Stats,
+    /// Streams of topics that are open.
+    pub(crate) topic_streams: api::Streams,
     /// What the admin API remembers.
     pub(crate) admin: Admin,
 }

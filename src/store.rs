@@ -45,7 +45,9 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tidings;
+mod topic_calls;
 mod topic_mail;
+mod topic_reads;
 mod topics;
 mod usage;
 mod vault;
@@ -81,7 +83,9 @@ pub use self::states::*;
 pub use self::streams::*;
 pub use self::tasks::*;
 pub use self::tidings::*;
+pub use self::topic_calls::*;
 pub use self::topic_mail::*;
+pub use self::topic_reads::*;
 pub use self::topics::*;
 pub use self::usage::*;
 pub use self::vault::*;
@@ -213,6 +217,10 @@ stores! {
     workspaces: Workspaces, MockWorkspaces;
     /// Names of streams.
     streams: Streams, MockStreams;
+    /// Topics as programs see them that hold an API key.
+    topic_calls: TopicCalls, MockTopicCalls;
+    /// What members see of topics all at once.
+    topic_reads: TopicReads, MockTopicReads;
     /// Topics, as delivery sees them.
     topic_mail: TopicMail, MockTopicMail;
     /// Topics, as their members see them.

@@ -18,6 +18,7 @@ use crate::events::shared;
 use crate::http::HttpState;
 use crate::http::accounts::Stats;
 use crate::http::admin::Admin;
+use crate::http::api::Streams;
 use crate::jobs::sample::Sampler;
 use crate::life::Life;
 use crate::limits;
@@ -253,5 +254,6 @@ pub(super) fn http_state(node: &Arc<Node>, addresses: Addresses) -> Arc<HttpStat
         sockets: Sockets::new(Arc::clone(node)),
         admin: Admin::default(),
         stats: Stats::default(),
+        topic_streams: Streams::default(),
     })
 }

@@ -125,6 +125,18 @@ pub enum AuditEvent {
         /// Who is invited.
         member: MemberId,
     },
+    /// A member sealed a topic's key for one that is in the topic.
+    TopicKeySealed {
+        /// The topic.
+        topic: TopicId,
+        /// For whom.
+        member: MemberId,
+    },
+    /// A member gave a topic that had none a key.
+    TopicKeyClaimed {
+        /// The topic.
+        topic: TopicId,
+    },
     /// A webhook was made.
     WebhookCreated {
         /// What it is called; its secrets are nobody's business.
@@ -271,6 +283,8 @@ impl AuditEvent {
             Self::TopicJoined { .. } => "topic_joined",
             Self::TopicLeft { .. } => "topic_left",
             Self::TopicInvited { .. } => "topic_invited",
+            Self::TopicKeySealed { .. } => "topic_key_sealed",
+            Self::TopicKeyClaimed { .. } => "topic_key_claimed",
             Self::WebhookCreated { .. } => "webhook_created",
             Self::WebhookDeleted { .. } => "webhook_deleted",
             Self::WebhookReceived { .. } => "webhook_received",
@@ -344,8 +358,11 @@ impl AuditEvent {
             }
             Self::TopicCreated { topic, name: None }
             | Self::TopicJoined { topic }
-            | Self::TopicLeft { topic } => json!({"topicId": topic}),
-            Self::TopicInvited { topic, member } => json!({"memberId": member, "topicId": topic}),
+            | Self::TopicLeft { topic }
+            | Self::TopicKeyClaimed { topic } => json!({"topicId": topic}),
+            Self::TopicInvited { topic, member } | Self::TopicKeySealed { topic, member } => {
+                json!({"memberId": member, "topicId": topic})
+            }
             Self::McpRegistered { server_name } | Self::McpUnregistered { server_name } => {
                 json!({"serverName": server_name})
             }

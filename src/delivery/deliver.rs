@@ -332,6 +332,7 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         drain::request_all(parts, room);
     }
     if let Some(topic) = topic {
+        room.note_posts();
         return fan_out_post(parts, room, topic, &sender, seq, *push);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);

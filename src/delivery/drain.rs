@@ -30,6 +30,7 @@ pub(crate) fn request(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Sessio
 /// Every session of a mesh here reads its mail and the multicasts it may have
 /// missed.
 pub(crate) fn request_all(parts: &Arc<Parts>, room: &Arc<Room>) {
+    room.note_posts();
     for (session, _) in room.sessions() {
         session.inbox.lock().mark_behind();
         request(parts, room, &session);

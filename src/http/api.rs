@@ -11,12 +11,19 @@
 //! - [`fields`]: the arguments of a call, checked
 //! - [`refused`]: the two shapes in which a call is refused
 //! - [`people`]: members and peers of the key's mesh
+//! - [`topics`], [`posting`], [`stream`]: topics, what was said in them, and what is said
+//! - [`seals`]: keys of topics, [`mentions`]: who was mentioned
 //! - [`workspace`]: all meshes of the user behind the key
 
 mod caller;
 mod fields;
+mod mentions;
 mod people;
+mod posting;
 mod refused;
+mod seals;
+mod stream;
+mod topics;
 mod workspace;
 
 use std::sync::Arc;
@@ -27,10 +34,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, patch, post};
 use serde::Serialize;
 
 use self::refused::Refused;
+pub(crate) use self::stream::Streams;
 use super::{HttpState, Table, routed};
 use crate::id::MeshId;
 use crate::record::PresenceRecord;
@@ -43,10 +51,25 @@ pub(super) fn table() -> Table {
     vec![
         ("get", "/members", get(people::members)),
         ("get", "/peers", get(people::peers)),
+        ("post", "/messages", post(posting::post)),
+        ("get", "/topics", get(topics::topics)),
+        ("patch", "/topics/{name}/read", patch(topics::mark_read)),
+        ("get", "/topics/{name}/messages", get(topics::history)),
+        ("get", "/topics/{name}/stream", get(stream::posts)),
+        ("get", "/topics/{name}/key", get(seals::key)),
+        ("get", "/topics/{name}/pending-seals", get(seals::pending)),
+        ("post", "/topics/{name}/seal", post(seals::seal)),
+        ("post", "/topics/{name}/claim-key", post(seals::claim)),
+        ("get", "/notifications", get(mentions::list)),
+        ("post", "/notifications/read", post(mentions::mark)),
         ("get", "/me/workspace", get(workspace::overview)),
         ("get", "/me/state", get(workspace::state)),
         ("get", "/me/tasks", get(workspace::tasks::tasks)),
         ("get", "/me/memory", get(workspace::memory::memory)),
+        ("get", "/me/topics", get(workspace::topics::topics)),
+        ("get", "/me/notifications", get(workspace::posts::mentions)),
+        ("get", "/me/activity", get(workspace::posts::activity)),
+        ("get", "/me/search", get(workspace::posts::search)),
         ("post", "/me/peer-pubkey", post(people::replace_key)),
     ]
 }

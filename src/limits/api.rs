@@ -29,3 +29,54 @@ pub const API_MEMORIES_MAX: i64 = 200;
 /// How old what the HTTP API lists may be, where nothing else is asked for: tasks that
 /// were done, and what was remembered.
 pub const API_RECENT_MS: i64 = 30 * DAY_MS;
+
+/// Topics in one answer of the HTTP API. More: the answer says so.
+pub const API_TOPICS_MAX: i64 = 1000;
+
+/// Posts of a topic that count as not read. More: so many.
+pub const API_UNREAD_MAX: i64 = 1000;
+
+/// Characters of the id of what a post of the HTTP API answers.
+pub const API_REPLY_CHARS_MAX: usize = 128;
+
+/// Streams of topics that a node serves. More: refused with 429.
+pub const API_STREAMS_MAX: usize = 256;
+
+/// Streams of topics of one member on a node. More: refused with 429.
+pub const API_STREAMS_PER_MEMBER_MAX: usize = 16;
+
+/// Posts of a stream that wait for its reader. While they do, nothing more is read.
+pub const API_STREAM_POSTS_MAX: usize = 16;
+
+/// How often it is looked whether a stream may go on, and whether it missed a post.
+pub const API_STREAM_LOOK_MS: u64 = 1000;
+
+/// A stream says that it lives after so long.
+pub const API_HEARTBEAT_MS: u64 = 30_000;
+
+/// Members without a topic's key in one answer of the HTTP API.
+pub const API_PENDING_SEALS_MAX: i64 = 50;
+
+/// Mentions in one answer of the HTTP API about one mesh.
+pub const API_MENTIONS_MAX: i64 = 50;
+
+/// Mentions in one answer of the HTTP API about all meshes of a user.
+pub const API_MY_MENTIONS_MAX: i64 = 100;
+
+/// Mentions that one call of the HTTP API marks as read.
+pub const API_MARKED_MAX: usize = 200;
+
+/// Posts in one answer of the HTTP API about all meshes of a user.
+pub const API_ACTIVITY_MAX: i64 = 200;
+
+/// Posts that a search by the HTTP API looks through.
+pub const API_SEARCHED_MAX: i64 = 2000;
+
+/// What a search by the HTTP API answers at most, of each kind.
+pub const API_FOUND_MAX: i64 = 200;
+
+/// Characters of a post that lists of the HTTP API show, in UTF-16 units.
+pub const API_SNIPPET_UNITS: usize = 240;
+
+/// Cost of a search by the HTTP API beside the call's own: it reads many posts.
+pub const API_SEARCH_COST: u32 = 100;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use self::dial::Dial;
 pub use self::servers::Hosted;
@@ -55,6 +56,8 @@ pub struct Room {
     rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
     /// What the sessions here were told of shared things. Locked before `state`.
     told: Mutex<Told>,
+    /// Changes when a post may have come.
+    posts: watch::Sender<()>,
     /// How often it was asked to read what changed since the last reading began.
     catch_ups: AtomicU64,
 }
@@ -164,6 +167,7 @@ impl Room {
             looks: AtomicBool::new(false),
             rosters: Mutex::default(),
             told: Mutex::default(),
+            posts: watch::Sender::new(()),
             catch_ups: AtomicU64::new(0),
         }
     }

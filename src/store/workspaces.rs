@@ -98,6 +98,10 @@ pub struct Membership {
     pub joined_at: Timestamp,
     /// Active members of the mesh.
     pub members: i64,
+    /// Topics of the mesh that the member sees and that are not archived.
+    pub topics: i64,
+    /// Mentions of the member that it has not read.
+    pub unread_mentions: i64,
 }
 
 /// A shared value of one of a user's meshes.
@@ -189,6 +193,8 @@ impl Membership {
             role: row.word("role", Role::parse)?,
             joined_at: row.time("joined_at")?,
             members: row.int("members")?,
+            topics: row.int("topics")?,
+            unread_mentions: row.int("unread_mentions")?,
         })
     }
 }

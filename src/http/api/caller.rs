@@ -32,12 +32,29 @@ impl Caller {
     pub(super) fn may(&self, capability: ApiCapability) -> Result<(), Refused> {
         let given = &self.0.capabilities;
         let may = given.contains(&capability) || given.contains(&ApiCapability::Admin);
-        may.then_some(()).ok_or(Refused::missing_capability())
+        may.then_some(()).ok_or_else(Refused::missing_capability)
     }
 
     /// Refuses a key that is good for some topics only: the call is about all of them.
     pub(super) fn is_for_all_topics(&self) -> Result<(), Refused> {
-        self.0.topic_scopes.is_none().then_some(()).ok_or(Refused::out_of_scope())
+        self.0.topic_scopes.is_none().then_some(()).ok_or_else(Refused::out_of_scope)
+    }
+
+    /// Refuses a key that is not good for that topic.
+    pub(super) fn is_for_topic(&self, name: &str) -> Result<(), Refused> {
+        let is_good = self.sees_topic(name);
+        is_good.then_some(()).ok_or_else(Refused::out_of_scope)
+    }
+
+    /// Whether the key is good for that topic.
+    pub(super) fn sees_topic(&self, name: &str) -> bool {
+        let scopes = self.0.topic_scopes.as_ref();
+        scopes.is_none_or(|scopes| scopes.iter().any(|scope| scope == name))
+    }
+
+    /// The key's id.
+    pub(super) fn key(&self) -> &str {
+        &self.0.id
     }
 
     /// The member that made the key, if one did.
@@ -47,11 +64,11 @@ impl Caller {
 
     /// As [`Self::issuer`], for calls that need one.
     pub(super) fn needs_issuer(&self) -> Result<&MemberId, Refused> {
-        self.issuer().ok_or(Refused::no_issuer())
+        self.issuer().ok_or_else(Refused::no_issuer)
     }
 
     /// Whose budget a call is paid from: the member's, however many keys it makes.
-    fn payer(&self) -> MemberId {
+    pub(super) fn payer(&self) -> MemberId {
         let of_key = || MemberId::from(format!("key/{}", self.0.id));
         self.issuer().cloned().unwrap_or_else(of_key)
     }
@@ -89,8 +106,8 @@ pub(super) async fn authorize(
 fn secret_of(headers: &HeaderMap) -> Result<ApiKeySecret, Refused> {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = header.and_then(|header| header.strip_prefix("Bearer ")).map(str::trim);
-    let shown = shown.filter(|shown| !shown.is_empty()).ok_or(Refused::key_missing())?;
-    ApiKeySecret::read(shown).ok_or(Refused::key_invalid())
+    let shown = shown.filter(|shown| !shown.is_empty()).ok_or_else(Refused::key_missing)?;
+    ApiKeySecret::read(shown).ok_or_else(Refused::key_invalid)
 }
 
 /// The good key of that secret, noted as used and charged for.
@@ -98,7 +115,7 @@ async fn find(state: &HttpState, secret: &ApiKeySecret) -> Result<Caller, Refuse
     let now = Timestamp::now();
     let candidates = state.stores.api_keys.good(now, secret.prefix()).await?;
     let key = candidates.into_iter().find(|key| secret.is_of(&key.secret_hash));
-    let key = key.ok_or(Refused::key_invalid())?;
+    let key = key.ok_or_else(Refused::key_invalid)?;
     let since = now.plus_ms(-limits::API_KEY_USE_MS);
     if key.last_used_at.is_none_or(|used| used < since)
         && let Err(error) = state.stores.api_keys.note_use(now, &key.id, since).await

@@ -109,7 +109,7 @@ impl Refused {
         Self::said(StatusCode::INTERNAL_SERVER_ERROR, "error.internal", text)
     }
 
-    fn unavailable() -> Self {
+    pub(super) fn unavailable() -> Self {
         let text = "the broker's database or shared state did not answer; try again";
         let mut refused = Self::said(StatusCode::SERVICE_UNAVAILABLE, "error.unavailable", text);
         refused.retry_after = Some(2);

@@ -4,7 +4,9 @@
 //! many members of it the user is.
 
 pub(super) mod memory;
+pub(super) mod posts;
 pub(super) mod tasks;
+pub(super) mod topics;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,6 +100,29 @@ async fn meshes_of(
     Ok((user, memberships))
 }
 
+/// The meshes of the user behind a key, and its member in each.
+struct Meshes {
+    members: Vec<MemberId>,
+    names: HashMap<MeshId, (String, String)>,
+}
+
+impl Meshes {
+    async fn of(state: &HttpState, caller: &Caller) -> Result<Self, Refused> {
+        let (_, memberships) = meshes_of(state, caller).await?;
+        let members = memberships.iter().map(|one| one.member.clone()).collect();
+        let names = memberships.into_iter().map(|one| (one.mesh, (one.slug, one.name))).collect();
+        Ok(Self { members, names })
+    }
+
+    fn slug(&self, mesh: &MeshId) -> String {
+        self.names.get(mesh).map(|(slug, _)| slug.clone()).unwrap_or_default()
+    }
+
+    fn name(&self, mesh: &MeshId) -> String {
+        self.names.get(mesh).map(|(_, name)| name.clone()).unwrap_or_default()
+    }
+}
+
 /// The meshes of the user behind a key, each with its slug.
 async fn slugs_of(state: &HttpState, caller: &Caller) -> Result<HashMap<MeshId, String>, Refused> {
     let (_, memberships) = meshes_of(state, caller).await?;
@@ -134,8 +159,8 @@ pub(super) async fn overview(
                 joined_at: membership.joined_at,
                 peers: membership.members,
                 online,
-                topics: 0,
-                unread_mentions: 0,
+                topics: membership.topics,
+                unread_mentions: membership.unread_mentions,
             });
         }
         let totals = meshes.iter().fold(Totals::default(), |sum, mesh| Totals {

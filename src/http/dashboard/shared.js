@@ -49,27 +49,28 @@ for (const list of LISTS) {
   list.draw = table(place, list);
 }
 
-let meshId = null;
 let shown = null;
 let asking = null;
+// Which beginning is the last: an answer to an earlier one is late.
+let turn = 0;
 
 // Another mesh, or none, is shown from now on.
 export function beginShared(id) {
-  meshId = id;
+  turn += 1;
   shown = null;
   clearTimeout(asking);
   for (const list of LISTS) { setText(list.count, ""); list.draw([]); }
-  if (id !== null) ask(id);
+  if (id !== null) ask(id, turn);
 }
 
-async function ask(id) {
+async function ask(id, mine) {
   try {
     const shared = await getJson(`/meshes/${encodeURIComponent(id)}/shared`);
-    if (id !== meshId) return;
+    if (mine !== turn) return;
     shown = shared;
     drawShared();
   } catch { /* the stream tells that the broker is gone */ }
-  if (id === meshId) asking = setTimeout(() => ask(id), PAUSE_MS);
+  if (mine === turn) asking = setTimeout(() => ask(id, mine), PAUSE_MS);
 }
 
 export function drawShared() {

@@ -45,7 +45,14 @@ impl Workspaces for PostgresStore {
              select coalesce((select user_id from issuer), $1) as user_id, m.mesh_id,
                 mesh.slug, mesh.name, m.id, m.role::text as role, m.joined_at,
                 (select count(*) from mesh.member other
-                 where other.mesh_id = m.mesh_id and other.revoked_at is null) as members
+                 where other.mesh_id = m.mesh_id and other.revoked_at is null) as members,
+                (select count(*) from mesh.topic t
+                 where t.mesh_id = m.mesh_id and t.archived_at is null
+                    and (t.visibility = 'public' or exists (
+                        select from mesh.topic_member tm
+                        where tm.topic_id = t.id and tm.member_id = m.id))) as topics,
+                (select count(*) from mesh.notification n
+                 where n.recipient_member_id = m.id and n.read_at is null) as unread_mentions
              from mesh.member m join mesh.mesh on mesh.id = m.mesh_id
              where (m.id = $1
                 or coalesce(m.user_id, m.dashboard_user_id) = (select user_id from issuer))

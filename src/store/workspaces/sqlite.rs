@@ -41,7 +41,14 @@ impl Workspaces for SqliteStore {
             "select coalesce(m.user_id, m.id) as user_id, m.mesh_id, mesh.slug, mesh.name, m.id,
                 m.role, m.joined_at,
                 (select count(*) from member other
-                 where other.mesh_id = m.mesh_id and other.revoked_at is null) as members
+                 where other.mesh_id = m.mesh_id and other.revoked_at is null) as members,
+                (select count(*) from topic t
+                 where t.mesh_id = m.mesh_id and t.archived_at is null
+                    and (t.visibility = 'public' or exists (
+                        select 1 from topic_member tm
+                        where tm.topic_id = t.id and tm.member_id = m.id))) as topics,
+                (select count(*) from notification n
+                 where n.recipient_member_id = m.id and n.read_at is null) as unread_mentions
              from member issuer
              join member m on m.id = issuer.id or m.user_id = issuer.user_id
              join mesh on mesh.id = m.mesh_id

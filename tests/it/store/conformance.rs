@@ -195,6 +195,8 @@ macro_rules! conformance {
                 topics::a_history_is_read_page_by_page
                 topics::a_roster_has_a_version_that_grows_with_every_change
                 topics::old_posts_are_deleted_with_their_history
+                topics::programs_see_topics_by_name_and_posts_by_their_place
+                topics::a_member_sees_what_is_said_in_its_topics_and_who_mentions_it
                 mcp_servers::a_server_is_kept_whole_and_forgotten
                 mcp_servers::servers_are_listed_by_name_from_anywhere
                 mcp_servers::servers_are_counted_and_bounded

@@ -1,12 +1,16 @@
 //! Topics: posts in the mesh's order, histories, and how far a member is.
 
+mod reads;
+
 use claudemesh_broker::id::{self, MemberId, MessageId, TopicId};
 use claudemesh_broker::protocol::{KeyMaker, TopicRole, Visibility};
 use claudemesh_broker::store::{
-    Accepted, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach, Stores, TopicSeal,
+    Accepted, Claiming, Confirm, CreatedTopic, Joining, NewEnvelope, NewTopic, Post, Reach,
+    Sealing, Stores, TopicSeal,
 };
 use futures_util::future::join_all;
 
+pub(crate) use self::reads::a_member_sees_what_is_said_in_its_topics_and_who_mentions_it;
 use super::fixture::{Fixture, Peer, T0, at};
 
 impl Fixture {
@@ -369,4 +373,96 @@ pub(crate) async fn old_posts_are_deleted_with_their_history(store: Stores) {
     assert!(gone >= 3);
     let history = here.store.topics.history(&topic, None, 10).await.expect("readable");
     assert_eq!(history.iter().map(|post| &post.id).collect::<Vec<_>>(), [&kept.id]);
+}
+
+pub(crate) async fn programs_see_topics_by_name_and_posts_by_their_place(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    let (ada, bob) = (here.member("ada").await, here.member("bob").await);
+    let open = here.topic("open").await;
+    let closed = here.topic_as(&ada, "closed", Visibility::Private).await.id;
+    let calls = &store.topic_calls;
+    let named = async |name: &str, member: Option<&MemberId>| {
+        calls.named(&here.mesh, name, member).await.expect("readable")
+    };
+    assert_eq!(named("nothing", None).await, None);
+    assert_eq!(named("ope", Some(&here.owner.id)).await, None);
+    let own = named("open", Some(&here.owner.id)).await.expect("a topic");
+    assert!(own.is_member && own.is_seen());
+    assert_eq!(own.key_pubkey, Some("ab".repeat(32)));
+    let held = own.held.expect("a key");
+    assert_eq!((&*held.encrypted_key, &*held.nonce, held.created_at), ("a2V5", "bm9uY2U=", T0));
+    let other = named("open", Some(&bob.id)).await.expect("a topic");
+    assert!(!other.is_member && other.is_seen() && other.held.is_none());
+    assert!(!named("closed", Some(&bob.id)).await.expect("a topic").is_seen());
+    assert!(!named("closed", None).await.expect("a topic").is_seen());
+
+    let first = here.post(&here.owner, &open);
+    let seq = here.send(at(5), &first).await;
+    let second = here.post(&here.owner, &open);
+    let newest = here.send(at(6), &second).await;
+    assert!(calls.is_post(&open, &first.id).await.expect("readable"));
+    assert!(!calls.is_post(&closed, &first.id).await.expect("readable"));
+    here.joins_topic(&bob, &open).await;
+    let seen = async |member: Option<&MemberId>, limit| {
+        let found = calls.seen(&here.mesh, member, limit, 10).await.expect("readable");
+        found.into_iter().map(|topic| (topic.name, topic.unread)).collect::<Vec<_>>()
+    };
+    let of = |name: &str, unread| (name.to_owned(), unread);
+    assert_eq!(seen(Some(&bob.id), 10).await, [of("open", 2)]);
+    assert_eq!(seen(Some(&ada.id), 10).await, [of("closed", 0), of("open", 0)]);
+    assert_eq!(seen(Some(&here.owner.id), 10).await, [of("open", 0)], "its own are read");
+    assert_eq!(seen(None, 10).await, [of("open", 0)]);
+    assert_eq!(seen(Some(&ada.id), 1).await, [of("closed", 0)]);
+    store.topics.mark_read(at(5), &open, &bob.id).await.expect("written");
+    assert_eq!(seen(Some(&bob.id), 10).await, [of("open", 1)]);
+
+    let since = async |after| {
+        let found = calls.posts_since(&open, after, 10).await.expect("readable");
+        found.into_iter().map(|(seq, post)| (seq, post.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(since(0).await, [(seq, first.id.clone()), (newest, second.id.clone())]);
+    assert_eq!(since(seq).await, [(newest, second.id.clone())]);
+    let watched = async |topic: &TopicId, member: Option<&MemberId>| {
+        calls.watched(topic, "no key", member).await.expect("readable")
+    };
+    assert_eq!(watched(&open, Some(&bob.id)).await, Some(newest));
+    assert_eq!(watched(&open, None).await, Some(newest));
+    assert_eq!(watched(&open, Some(&ada.id)).await, None, "not in it");
+    assert_eq!(watched(&closed, Some(&ada.id)).await, Some(0));
+    assert_eq!(watched(&closed, None).await, None);
+    seals_are_one_for_each(&here, &bob, &open).await;
+    store.bans.ban(at(7), &here.about(&bob)).await.expect("a member");
+    assert_eq!(watched(&open, Some(&bob.id)).await, None);
+    store.meshes.archive(at(8), &here.mesh).await.expect("written");
+    assert_eq!(watched(&open, Some(&here.owner.id)).await, None);
+}
+
+async fn seals_are_one_for_each(here: &Fixture, bob: &Peer, topic: &TopicId) {
+    let calls = &here.store.topic_calls;
+    let unsealed = async || {
+        let found = calls.unsealed(topic, 10).await.expect("readable");
+        found.into_iter().map(|one| (one.member, one.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(unsealed().await, [(bob.id.clone(), "bob".to_owned())]);
+    let seal = async |by: &Peer, member: &MemberId| {
+        let seal = TopicSeal {
+            member: member.clone(),
+            encrypted_key: "bmV3".to_owned(),
+            nonce: "bm9uY2U=".to_owned(),
+        };
+        calls.seal(T0, &here.author(by), topic, &seal).await.expect("written")
+    };
+    assert_eq!(seal(bob, &bob.id).await, Sealing::NoKey);
+    assert_eq!(seal(&here.owner, &MemberId::from("nobody")).await, Sealing::NotInTopic);
+    assert_eq!(seal(&here.owner, &bob.id).await, Sealing::Sealed);
+    assert_eq!(seal(&here.owner, &bob.id).await, Sealing::Already);
+    assert_eq!(seal(bob, &bob.id).await, Sealing::Sealed, "its own");
+    assert!(unsealed().await.is_empty());
+    let own = TopicSeal {
+        member: bob.id.clone(),
+        encrypted_key: "eA==".to_owned(),
+        nonce: "eA==".to_owned(),
+    };
+    let claimed = calls.claim(T0, &here.author(bob), topic, &"cd".repeat(32), &own).await;
+    assert_eq!(claimed.expect("written"), Claiming::Already("ab".repeat(32)));
 }

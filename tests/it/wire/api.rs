@@ -1,5 +1,9 @@
 //! The HTTP API: what programs see that hold an API key, and who is kept out.
 
+mod mentions;
+mod seals;
+mod topics;
+
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::limits;
 use claudemesh_broker::store::Role;
@@ -109,8 +113,16 @@ async fn a_key_may_what_it_was_made_for() {
     let (_, admins) = key(&mut ada, json!(["admin"]), json!({})).await;
     let scope = json!({ "topicScopes": ["deploys"] });
     let (_, scoped) = key(&mut ada, json!(["read"]), scope).await;
-    const ABOUT_ALL: [&str; 4] =
-        ["/api/v1/me/workspace", "/api/v1/me/state", "/api/v1/me/tasks", "/api/v1/me/memory"];
+    const ABOUT_ALL: [&str; 8] = [
+        "/api/v1/me/workspace",
+        "/api/v1/me/state",
+        "/api/v1/me/tasks",
+        "/api/v1/me/memory",
+        "/api/v1/me/topics",
+        "/api/v1/me/notifications",
+        "/api/v1/me/activity",
+        "/api/v1/me/search",
+    ];
     for path in ABOUT_ALL.into_iter().chain(["/api/v1/members", "/api/v1/peers"]) {
         let reply = call(&node, path, &sends).await;
         assert_eq!(refusal(&reply, path), coded(403, "error.api_key_missing_capability"));

@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-fn kinds() -> [Kind; 11] {
+fn kinds() -> [Kind; 12] {
     [
         Kind {
             name: "state",
@@ -123,6 +123,13 @@ fn kinds() -> [Kind; 11] {
                 {from}",
             list: ("apikey_list", "keys", "id"),
             one_more: json!({ "type": "apikey_create", "label": "l", "capabilities": ["read"] }),
+        },
+        Kind {
+            name: "topics",
+            fill: "insert into {s}topic (id, mesh_id, name, description, created_at)
+                select 'topic' || {n}, {mesh}, 'topic ' || {n}, {x100}, {at} {from}",
+            list: ("topic_list", "topics", "id"),
+            one_more: json!({ "type": "topic_create", "name": "one more" }),
         },
         Kind {
             name: "mcp_server",

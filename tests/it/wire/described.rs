@@ -141,7 +141,10 @@ async fn every_answer_has_the_described_shape() {
     for ((method, path), operation) in Description::read().operations() {
         let template = format!("{method} {path}");
         held.reply(&template, &["none"; 3], &[], &Value::Null).await;
-        if operation["responses"]["200"].is_object() && !path.starts_with("/admin/") {
+        // One has no end; for the other, only other programs make topics that fit.
+        let is_left_out = path.ends_with("/stream") || path.ends_with("/claim-key");
+        let is_done = operation["responses"]["200"].is_object() && !is_left_out;
+        if is_done && !path.starts_with("/admin/") {
             assert!(held.done.contains(&(method, path)), "{template} was not done once");
         }
     }
@@ -234,9 +237,36 @@ async fn profiles_and_hooks(held: &mut Held<'_>, world: &World) {
 async fn api(held: &mut Held<'_>, world: &mut World) {
     world.fill().await;
     let key = world.token("apiKey").to_owned();
-    for path in ["/members", "/peers", "/me/workspace", "/me/state", "/me/tasks", "/me/memory"] {
+    for path in [
+        "/members",
+        "/peers",
+        "/notifications",
+        "/me/workspace",
+        "/me/state",
+        "/me/tasks",
+        "/me/memory",
+        "/me/topics",
+        "/me/notifications?include=all",
+        "/me/activity",
+        "/me/search?q=green",
+    ] {
         held.done(&format!("get /api/v1{path}"), &[], &key, Value::Null).await;
     }
+    let post = json!({ "topic": "general", "ciphertext": "QGFkYQ==", "nonce": "AAAA" });
+    let posted = held.done("post /api/v1/messages", &[], &key, post.clone()).await;
+    let mut reply = post;
+    reply["replyToId"] = posted["messageId"].clone();
+    held.done("post /api/v1/messages", &[], &key, reply).await;
+    held.done("get /api/v1/topics", &[], &key, Value::Null).await;
+    let named = ["general"];
+    held.done("get /api/v1/topics/{name}/messages?limit=2", &named, &key, Value::Null).await;
+    held.done("get /api/v1/topics/{name}/key", &named, &key, Value::Null).await;
+    held.done("post /api/v1/notifications/read", &[], &key, json!({ "all": true })).await;
+    held.done("post /api/v1/notifications/read", &[], &key, json!({ "ids": ["x"] })).await;
+    held.done("get /api/v1/topics/{name}/pending-seals", &named, &key, Value::Null).await;
+    let seal = json!({ "memberId": world.value("ada"), "encryptedKey": "eA==", "nonce": "eA==" });
+    held.done("post /api/v1/topics/{name}/seal", &named, &key, seal).await;
+    held.done("patch /api/v1/topics/{name}/read", &named, &key, json!({})).await;
     let bearer = format!("Bearer {key}");
     let headers = [("authorization", bearer.as_str())];
     let body = json!({ "pubkey": World::fresh_key() });

@@ -101,6 +101,22 @@ fn kinds() -> Vec<Kind> {
             ]),
         ),
         kind(
+            "topic",
+            false,
+            json!([
+                { "type": "topic_create", "name": "t", "description": "$c",
+                    "visibility": "private", "nonce": "$c", "encryptedKey": "$c",
+                    "encryptedKeyPubkey": "ab".repeat(32) },
+                { "type": "topic_create", "name": "$c", "visibility": "dm" },
+                { "type": "send", "targetSpec": "#t", "priority": "next", "nonce": "$c",
+                    "ciphertext": "$c", "mentions": ["$c"], "bodyVersion": 2 },
+                { "type": "send", "targetSpec": "#$c", "priority": "next", "nonce": "$c",
+                    "ciphertext": "$c" },
+                { "type": "topic_history", "topic": "t" },
+                { "type": "topic_list" },
+            ]),
+        ),
+        kind(
             "stream",
             false,
             json!([

@@ -31,6 +31,8 @@ pub(super) const SOURCES: &[&str] = &[
     include_str!("../../tasks/sqlite.rs"),
     include_str!("../../topic_mail/sqlite.rs"),
     include_str!("../../topics/sqlite.rs"),
+    include_str!("../../topic_calls/sqlite.rs"),
+    include_str!("../../topic_reads/sqlite.rs"),
     include_str!("../../vault/sqlite.rs"),
     include_str!("../../webhooks/sqlite.rs"),
     include_str!("../../workspaces/sqlite.rs"),

@@ -86,10 +86,15 @@ impl Dice {
     fn object(&mut self, about: &Description, schema: &Value) -> Value {
         let mut object = Map::new();
         let required = schema["required"].as_array().cloned().unwrap_or_default();
+        // Mostly about something that is there.
+        let is_post = schema["properties"]["ciphertext"].is_object();
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
             if required.contains(&json!(name)) || self.once_in(2) {
                 object.insert(name.clone(), self.value(about, field));
             }
+        }
+        if is_post && !self.once_in(4) {
+            object.insert("topic".to_owned(), json!("general"));
         }
         let others = &schema["additionalProperties"];
         if others.is_object() {

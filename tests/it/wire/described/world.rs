@@ -59,7 +59,9 @@ impl World {
             ("mesh", node.mesh.to_string()),
             ("id", node.mesh.to_string()),
             ("member", node.owner.id.to_string()),
+            ("ada", member.id.to_string()),
             ("secret", secret),
+            ("name", "general".to_owned()),
         ]);
         Self { node: Arc::new(node), tokens, values, owner, ada }
     }
@@ -121,6 +123,10 @@ impl World {
 
     /// Something of what a mesh shares.
     pub(super) async fn fill(&mut self) {
+        self.ada.ask(json!({ "type": "topic_create", "name": "general" })).await;
+        self.owner.ask(json!({ "type": "topic_join", "topic": "general" })).await;
+        // "green @ada"
+        self.owner.sent("#general", "next", "Z3JlZW4gQGFkYQ==").await;
         let ask = json!({ "type": "set_state", "key": "k", "value": { "deep": [1] } });
         self.ada.ask(ask).await;
         let task = self.ada.ask(json!({ "type": "create_task", "title": "ship" })).await;

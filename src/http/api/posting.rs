@@ -1,0 +1,215 @@
+//! `POST /messages`: a post to a topic in the name of the member that made the key.
+//!
+//! The post goes the way of all sends: on disk with its audit row before the answer, in
+//! the mesh's order, then to those who are in the topic, on all nodes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+use super::caller::Caller;
+use super::fields::Fields;
+use super::topics::{not_found, not_in_it, seen};
+use super::{Refused, answer};
+use crate::clock::Timestamp;
+use crate::delivery::{deliver, posts};
+use crate::http::HttpState;
+use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
+use crate::limits;
+use crate::metrics::PriorityLabel;
+use crate::protocol::{ApiCapability, Priority, Visibility};
+use crate::store::{
+    Accepted, CalledTopic, Envelope, NewEnvelope, Post, Reach, StoreError, StoredEnvelope,
+};
+
+/// What is to be posted, as its sender said it.
+struct Said {
+    topic: String,
+    ciphertext: String,
+    nonce: String,
+    priority: Priority,
+    body_version: i32,
+    mentions: Option<Vec<String>>,
+    reply_to: Option<MessageId>,
+    /// The sender's own id: one of the same id is posted once.
+    client_id: Option<String>,
+}
+
+impl Said {
+    fn read(fields: &Fields) -> Result<Self, Refused> {
+        const ANY: usize = usize::MAX;
+        Ok(Self {
+            topic: fields.text("topic", 1..=ANY)?,
+            ciphertext: fields.text("ciphertext", 1..=ANY)?,
+            nonce: fields.text("nonce", 1..=ANY)?,
+            priority: fields
+                .optional_word("priority", &["now", "next", "low"])?
+                .and_then(|word| Priority::parse(&word))
+                .unwrap_or(Priority::Next),
+            body_version: fields.optional_number("bodyVersion", &[1, 2])?.unwrap_or(1),
+            mentions: fields.optional_texts(
+                "mentions",
+                limits::MENTIONS_MAX,
+                1..=limits::MENTION_BYTES_MAX,
+            )?,
+            reply_to: fields
+                .optional_text("replyToId", 1..=limits::API_REPLY_CHARS_MAX)?
+                .map(MessageId::from),
+            client_id: fields
+                .optional_text("client_message_id", 1..=limits::CLIENT_MESSAGE_ID_BYTES_MAX / 4)?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Posted {
+    message_id: MessageId,
+    history_id: MessageId,
+    queue_id: MessageId,
+    topic: String,
+    topic_id: TopicId,
+    /// Members that are told that they are mentioned.
+    notifications: usize,
+    body_version: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to_id: Option<MessageId>,
+}
+
+/// `POST /messages`.
+pub(super) async fn post(
+    State(state): State<Arc<HttpState>>,
+    Extension(caller): Extension<Caller>,
+    fields: Fields,
+) -> Response {
+    let said = match Said::read(&fields) {
+        Ok(said) => said,
+        Err(refused) => return refused.into_response(),
+    };
+    answer(&state, |state| async move {
+        caller.may(ApiCapability::Send)?;
+        caller.is_for_topic(&said.topic)?;
+        let member = caller.needs_issuer()?.clone();
+        let topic = seen(&state, &caller, &said.topic).await?;
+        if !topic.is_member {
+            return Err(not_in_it(&said.topic));
+        }
+        check_room(&state, &said, &member).await?;
+        take(&state, caller.mesh(), member, topic, said).await
+    })
+    .await
+}
+
+/// Whether the node, and the member, may send more now.
+async fn check_room(state: &HttpState, said: &Said, member: &MemberId) -> Result<(), Refused> {
+    let delivery = &state.presence.delivery;
+    if said.ciphertext.len() + said.nonce.len() > delivery.config.message_bytes_max {
+        return Err(Refused::word(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large"));
+    }
+    if !state.rates.may_send(&*state.cluster, member).await {
+        return Err(Refused::too_many(1));
+    }
+    if state.life.disk_low.load(Ordering::Relaxed) {
+        return Err(Refused::unavailable());
+    }
+    Ok(())
+}
+
+/// Accepts the post, and hands it on.
+async fn take(
+    state: &Arc<HttpState>,
+    mesh: &MeshId,
+    member: MemberId,
+    topic: CalledTopic,
+    said: Said,
+) -> Result<Posted, Refused> {
+    let (stores, delivery) = (&state.stores, &state.presence.delivery);
+    let reply_to = match said.reply_to {
+        Some(id) => stores.topic_calls.is_post(&topic.id, &id).await?.then_some(id),
+        None => None,
+    };
+    let room = state.registry.room(mesh);
+    let posting = posts::Posting {
+        topic: topic.id.as_str(),
+        member: &member,
+        body_version: Some(said.body_version),
+        mentions: said.mentions.as_deref(),
+        ciphertext: &said.ciphertext,
+    };
+    let planned = posts::plan(delivery, room.as_deref(), mesh, posting).await?;
+    let mut post = planned.map_err(|_| not_found(&topic.name))?;
+    if topic.visibility != Visibility::Public {
+        let roster = stores.topic_mail.roster(mesh, &topic.id).await?.unwrap_or_default();
+        post.mentions.retain(|mentioned| roster.members.contains_key(mentioned));
+    }
+    let sender = stores.members.active(mesh).await?.into_iter().find(|one| one.id == member);
+    let sender = sender.ok_or_else(Refused::key_invalid)?;
+    let envelope = Envelope {
+        id: MessageId::from(id::random()),
+        mesh: mesh.clone(),
+        sender_member: member,
+        sender_name: sender.display_name,
+        sender_session_key: None,
+        target_spec: format!("#{}", topic.id),
+        priority: said.priority,
+        nonce: said.nonce,
+        ciphertext: said.ciphertext,
+        client_message_id: said.client_id,
+        request_fingerprint: None,
+        reply_to_id: reply_to.as_ref().map(ToString::to_string),
+        scheduled: None,
+    };
+    let mut notifications = post.mentions.len();
+    let id = match accept(state, envelope, sender.key, post).await? {
+        (id, true) => id,
+        (id, false) => {
+            notifications = 0;
+            id
+        }
+    };
+    Ok(Posted {
+        message_id: id.clone(),
+        history_id: id.clone(),
+        queue_id: id,
+        topic: topic.name,
+        topic_id: topic.id,
+        notifications,
+        body_version: said.body_version,
+        reply_to_id: reply_to,
+    })
+}
+
+/// Puts the post on disk and tells those whom it is for; its id, and whether it is new.
+async fn accept(
+    state: &HttpState,
+    envelope: Envelope,
+    sender_key: Key,
+    post: Post,
+) -> Result<(MessageId, bool), Refused> {
+    let new = NewEnvelope { envelope, reach: Reach::Topic(Box::new(post)) };
+    let accepted = state.stores.envelopes.accept(Timestamp::now(), std::slice::from_ref(&new));
+    let accepted = accepted.await?.pop();
+    let NewEnvelope { envelope, reach } = new;
+    let (id, mesh) = (envelope.id.clone(), envelope.mesh.clone());
+    let (seq, place, created_at) = match accepted {
+        Some(Accepted::New { seq, previous_multicast, roster, created_at }) => {
+            (seq, deliver::Place { previous_multicast, roster }, created_at)
+        }
+        Some(Accepted::Duplicate { id }) => return Ok((id, false)),
+        None => return Err(StoreError::Broken("a post was not answered".to_owned()).into()),
+    };
+    let priority = envelope.priority.as_str();
+    state.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+    let room = state.registry.room(&mesh);
+    if let Some(room) = &room {
+        room.note_accepted();
+    }
+    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
+    let delivery = &state.presence.delivery;
+    deliver::deliver_later(delivery, &mesh, room.as_ref(), stored, reach, place);
+    Ok((id, true))
+}

@@ -1,0 +1,133 @@
+//! What members see of topics all at once, in Postgres.
+
+use async_trait::async_trait;
+
+use super::{AskedMentions, AskedPosts, MembersPost, MembersTopic, Mention, TopicReads};
+use crate::clock::Timestamp;
+use crate::id::MemberId;
+use crate::store::Result;
+use crate::store::postgres::PostgresStore;
+
+#[async_trait]
+impl TopicReads for PostgresStore {
+    async fn mentions(&self, members: &[MemberId], ask: &AskedMentions) -> Result<Vec<Mention>> {
+        let query = sqlx::query(
+            "select n.id as notification_id, n.kind, n.read_at, p.id, p.topic_id,
+                t.name as topic_name, t.mesh_id, p.sender_member_id,
+                coalesce(p.sender_session_pubkey, m.peer_pubkey) as sender_key,
+                m.display_name as sender_name, p.ciphertext, p.body_version::bigint as body_version, p.created_at
+             from mesh.notification n
+             join mesh.topic t on t.id = n.topic_id
+             join mesh.topic_message p on p.id = n.message_id
+             join mesh.member m on m.id = p.sender_member_id
+             where n.recipient_member_id = any ($1) and n.created_at > $2
+                and (not $3::boolean or n.read_at is null)
+                and ($4::boolean or t.archived_at is null)
+                and (t.visibility = 'public' or exists (select from mesh.topic_member tm
+                    where tm.topic_id = t.id and tm.member_id = n.recipient_member_id))
+             order by n.created_at desc, n.id limit $5",
+        )
+        .bind(members.iter().map(MemberId::as_str).collect::<Vec<_>>())
+        .bind(ask.since.to_naive())
+        .bind(ask.unread_only)
+        .bind(ask.archived_too)
+        .bind(ask.limit);
+        self.pool.records(query, Mention::read).await
+    }
+
+    async fn mark_mentions(&self, now: Timestamp, member: &MemberId, ids: &[String]) -> Result<()> {
+        let query = sqlx::query(
+            "update mesh.notification set read_at = $1
+             where id = any ($3) and recipient_member_id = $2 and read_at is null",
+        )
+        .bind(now.to_naive())
+        .bind(member.as_str())
+        .bind(ids.to_vec());
+        self.pool.execute(query).await?;
+        Ok(())
+    }
+
+    async fn mark_mentions_until(
+        &self,
+        now: Timestamp,
+        member: &MemberId,
+        until: Timestamp,
+    ) -> Result<()> {
+        let query = sqlx::query(
+            "update mesh.notification set read_at = $1
+             where recipient_member_id = $2 and created_at <= $3 and read_at is null",
+        )
+        .bind(now.to_naive())
+        .bind(member.as_str())
+        .bind(until.to_naive());
+        self.pool.execute(query).await?;
+        Ok(())
+    }
+
+    async fn topics(
+        &self,
+        members: &[MemberId],
+        limit: i64,
+        unread_max: i64,
+    ) -> Result<Vec<MembersTopic>> {
+        let query = sqlx::query(
+            "select t.id, t.name, t.description, t.visibility::text as visibility, t.created_at, t.mesh_id,
+                me.id as member_id, (
+                    select max(p.created_at) from mesh.topic_message p where p.topic_id = t.id
+                ) as last_post_at,
+                case when tm.member_id is null then 0 else (
+                    select count(*) from (
+                        select from mesh.topic_message p
+                        where p.topic_id = t.id
+                            and p.created_at > coalesce(tm.last_read_at, timestamp 'epoch')
+                            and p.sender_member_id <> all ($1)
+                        limit $3
+                    ) few
+                ) end as unread
+             from mesh.member me
+             join mesh.topic t on t.mesh_id = me.mesh_id
+             left join mesh.topic_member tm on tm.topic_id = t.id and tm.member_id = me.id
+             where me.id = any ($1) and t.archived_at is null
+                and (t.visibility = 'public' or tm.member_id is not null)
+             order by t.name collate \"C\", t.id limit $2",
+        )
+        .bind(members.iter().map(MemberId::as_str).collect::<Vec<_>>())
+        .bind(limit)
+        .bind(unread_max);
+        self.pool.records(query, MembersTopic::read).await
+    }
+
+    async fn posts(&self, members: &[MemberId], ask: &AskedPosts) -> Result<Vec<MembersPost>> {
+        // The newest of each topic first, as many as may be wanted of all: what is older is
+        // not looked at.
+        let query = sqlx::query(
+            "select p.id, p.topic_id, t.name as topic_name, t.mesh_id, p.sender_member_id,
+                m.display_name as sender_name, p.body_version::bigint as body_version, p.created_at,
+                case when $4::bigint is null then p.ciphertext
+                    when p.body_version = 1 then substr(p.ciphertext, 1, $4::int)
+                    else '' end as ciphertext
+             from (
+                select i.id from mesh.topic_member tm
+                join mesh.topic o on o.id = tm.topic_id and o.archived_at is null
+                join mesh.topic_message i on i.id in (
+                    select l.id from mesh.topic_message l
+                    where l.topic_id = tm.topic_id and l.created_at > $2
+                        and ($3::boolean or l.sender_member_id <> all ($1))
+                    order by l.created_at desc, l.id desc limit $5
+                )
+                where tm.member_id = any ($1)
+                order by i.created_at desc, i.id desc limit $5
+             ) place
+             join mesh.topic_message p on p.id = place.id
+             join mesh.topic t on t.id = p.topic_id
+             join mesh.member m on m.id = p.sender_member_id
+             order by p.created_at desc, p.id desc",
+        )
+        .bind(members.iter().map(MemberId::as_str).collect::<Vec<_>>())
+        .bind(ask.since.to_naive())
+        .bind(ask.own_too)
+        .bind(ask.plain_chars)
+        .bind(ask.limit);
+        self.pool.records(query, MembersPost::read).await
+    }
+}
