@@ -252,15 +252,16 @@ impl Topics for PostgresStore {
             .bind(limit);
             return self.pool.records(query, HistoryPost::read).await;
         };
+        // The place is looked up by itself: joined, every later post would be read.
         let query = sqlx::query(
             "select p.id, p.sender_member_id, m.display_name as sender_name, p.nonce,
                 coalesce(p.sender_session_pubkey, m.peer_pubkey) as sender_key,
                 p.ciphertext, p.body_version::bigint as body_version, p.reply_to_id, p.created_at
-             from mesh.topic_message b
-             join mesh.topic_message p on p.topic_id = b.topic_id
-                and (p.created_at, p.id) < (b.created_at, b.id)
+             from mesh.topic_message p
              join mesh.member m on m.id = p.sender_member_id
-             where b.id = $2 and b.topic_id = $1
+             where p.topic_id = $1 and (p.created_at, p.id) < (
+                select b.created_at, b.id from mesh.topic_message b
+                where b.id = $2 and b.topic_id = $1)
              order by p.created_at desc, p.id desc limit $3",
         )
         .bind(topic.as_str())
