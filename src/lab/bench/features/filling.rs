@@ -1,6 +1,6 @@
 //! What a mesh has before the clock starts: written over its own peers' sockets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use tokio_tungstenite::tungstenite::Message;
@@ -12,6 +12,8 @@ use crate::lab::bench::wire::Wire;
 const IN_FLIGHT: u32 = 256;
 /// Of so many ids of posts one is kept.
 const KEPT_EACH: u32 = 100;
+/// Longer, and the run is given up.
+const FILLING_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Has the first peer of each mesh ask so many times: `frame` makes the request of a mesh's
 /// number and its own, counted from 1, which is its `_reqId` too. Gives every so manieth id
@@ -23,9 +25,21 @@ pub(super) async fn fill(
     frame: impl Fn(u32, u32) -> Message,
 ) -> anyhow::Result<Vec<Vec<String>>> {
     let frame = &frame;
-    let firsts = wires.iter_mut().step_by(of_each_mesh.max(1)).zip(0..);
-    let filling = firsts.map(|(wire, mesh)| one(wire, requests, move |n| frame(mesh, n)));
-    try_join_all(filling).await
+    let is_first = |(place, _): &(usize, &mut Wire)| place % of_each_mesh.max(1) == 0;
+    let (firsts, others): (Vec<_>, Vec<_>) = wires.iter_mut().enumerate().partition(is_first);
+    let filling = firsts
+        .into_iter()
+        .zip(0..)
+        .map(|((_, wire), mesh)| one(wire, requests, move |n| frame(mesh, n)));
+    // Whoever answers no pings meanwhile is taken for dead.
+    let others = others.into_iter().map(|(_, wire)| wire);
+    tokio::select! {
+        filled = try_join_all(filling) => filled,
+        held = hold(others, Instant::now() + FILLING_MAX) => {
+            held?;
+            anyhow::bail!("a mesh was not filled within {} minutes", FILLING_MAX.as_secs() / 60)
+        }
+    }
 }
 
 async fn one(
@@ -56,8 +70,11 @@ async fn one(
 }
 
 /// Answers the broker's pings until then, and passes over whatever is told.
-pub(super) async fn hold(wires: &mut [Wire], until: Instant) -> anyhow::Result<()> {
-    let holding = wires.iter_mut().map(|wire| async move {
+pub(super) async fn hold(
+    wires: impl IntoIterator<Item = &mut Wire>,
+    until: Instant,
+) -> anyhow::Result<()> {
+    let holding = wires.into_iter().map(|wire| async move {
         let mut heard = Vec::new();
         loop {
             match tokio::time::timeout_at(until.into(), wire.turn(&mut heard)).await {
