@@ -208,7 +208,7 @@ async fn enter(
 /// While this node did not serve the mesh, nobody here was told of what other programs
 /// posted. Who comes first has that looked for.
 fn adopt_posts(parts: &Arc<Parts>, active: &Active) {
-    if active.room.session_count() == 1 {
+    if active.room.begin_adoption() {
         let (presence, room) = (Arc::clone(&parts.presence), Arc::clone(&active.room));
         let tasks = presence.life.tasks.clone();
         tasks.spawn(async move { adopt::posts(&presence.delivery, &room).await });

@@ -54,6 +54,8 @@ pub struct Room {
     looks: AtomicBool,
     /// Who is in the topics that were posted to of late. Locked with no other.
     rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
+    /// Whether posts of other programs were looked for since the room was made.
+    adopted: AtomicBool,
     /// What the sessions here were told of shared things. Locked before `state`.
     told: Mutex<Told>,
     /// Changes when a post may have come.
@@ -166,6 +168,7 @@ impl Room {
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
             rosters: Mutex::default(),
+            adopted: AtomicBool::new(false),
             told: Mutex::default(),
             posts: watch::Sender::new(()),
             catch_ups: AtomicU64::new(0),
