@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 pub mod admin;
 pub(crate) mod api;
 mod dashboard;
+mod elsewhere;
 pub(crate) mod health;
 mod hook;
 mod join;
@@ -119,6 +120,7 @@ pub fn served() -> Vec<(&'static str, String)> {
         table.iter().map(|(method, path, _)| (*method, format!("{prefix}{path}"))).collect()
     };
     let mut served = named("", table());
+    served.extend(named("", elsewhere::table()));
     served.extend(named("", accounts::table()));
     served.extend(named("", accounts::profile_table()));
     served.extend(named(api::PREFIX, api::table()));
@@ -130,6 +132,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
     let body_max = state.body_bytes_max;
     routed(table())
         .route("/ws", get(upgrade::upgrade))
+        .merge(routed(elsewhere::table()))
         .merge(accounts::routes(&state))
         .merge(routed(accounts::profile_table()))
         .merge(api::routes(&state))

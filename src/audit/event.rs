@@ -53,6 +53,11 @@ pub enum AuditEvent {
         /// The member's key.
         target_pubkey: Key,
     },
+    /// A member's account left the mesh; the actor is that member.
+    MemberLeft {
+        /// The member's key.
+        pubkey: Key,
+    },
     /// A member was let in again.
     MemberUnbanned {
         /// The target as the actor spelled it.
@@ -271,6 +276,7 @@ impl AuditEvent {
             Self::MessageSent { .. } => "message_sent",
             Self::PeerKicked { .. } => "peer_kicked",
             Self::MemberBanned { .. } => "member_banned",
+            Self::MemberLeft { .. } => "member_left",
             Self::MemberUnbanned { .. } => "member_unbanned",
             Self::MemberRoleChanged { .. } => "member_role_changed",
             Self::MemberProfileChanged { .. } => "member_profile_changed",
@@ -334,6 +340,7 @@ impl AuditEvent {
             | Self::MemberBanned { target, target_pubkey } => {
                 json!({"target": target, "targetPubkey": target_pubkey})
             }
+            Self::MemberLeft { pubkey } => json!({"pubkey": pubkey}),
             Self::MemberUnbanned { target } => json!({"target": target}),
             Self::MemberRoleChanged { target_pubkey, role } => {
                 json!({"targetPubkey": target_pubkey, "role": role})

@@ -109,26 +109,6 @@ pub(super) async fn profile(call: Arc<Call>) -> Answer {
     ok(json!({ "id": account.id, "display_name": account.name, "email": email }))
 }
 
-/// `GET /api/my/meshes`: a list, and nothing around it.
-pub(super) async fn mine(call: Arc<Call>) -> Answer {
-    let account = call.account(None).await?;
-    let meshes = call.state.stores.ownership.meshes_of(&account.id).await?;
-    let meshes: Vec<Value> = meshes
-        .iter()
-        .map(|found| {
-            let role = if found.is_owner { "owner" } else { found.role.as_str() };
-            json!({
-                "id": found.mesh.id,
-                "slug": found.mesh.slug,
-                "name": found.mesh.name,
-                "role": role,
-                "member_count": found.members,
-            })
-        })
-        .collect();
-    ok(json!(meshes))
-}
-
 #[derive(Deserialize)]
 struct CreateCall {
     #[serde(default)]
@@ -156,7 +136,45 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
     if !is_public_key(&key) || !can_sign(&key) {
         return Err(bad("pubkey required (64 hex chars)"));
     }
-    let base = slug_of(body.slug.as_deref().filter(|slug| !slug.is_empty()).unwrap_or(name));
+    let wish = Wish {
+        name,
+        slug: body.slug.as_deref(),
+        owner_name: format!("{name}-owner"),
+        key: Some(Key::from(key)),
+    };
+    let mesh = found(&call, &account, wish).await?;
+    ok(json!({
+        "id": mesh.id, "slug": mesh.slug, "name": mesh.name, "member_id": mesh.owner_member,
+    }))
+}
+
+/// What a mesh is to be that an account makes.
+pub(super) struct Wish<'a> {
+    pub(super) name: &'a str,
+    /// What its slug is made of; its name, if nothing is said.
+    pub(super) slug: Option<&'a str>,
+    pub(super) owner_name: String,
+    /// The key of its first member. Without one the owner's stands for it, which the
+    /// broker keeps: nobody says hello by it, and machines come in by `/cli-sync`.
+    pub(super) key: Option<Key>,
+}
+
+/// Makes a mesh for an account, under the first slug that is free.
+pub(super) async fn found(
+    call: &Call,
+    account: &Account,
+    wish: Wish<'_>,
+) -> Result<NewMesh, Refused> {
+    let own = call.state.stores.ownership.meshes_of(&account.id).await?;
+    if own.iter().filter(|found| found.is_owner).count() >= limits::ACCOUNT_MESHES_MAX {
+        let text = format!(
+            "an account has at most {} meshes: archive one first",
+            limits::ACCOUNT_MESHES_MAX
+        );
+        return Err(Refused::new(StatusCode::CONFLICT, text));
+    }
+    let Wish { name, slug, owner_name, key } = wish;
+    let base = slug_of(slug.filter(|slug| !slug.is_empty()).unwrap_or(name));
     let owner = SecretKey::generate();
     let mut mesh = NewMesh {
         id: MeshId::generate(),
@@ -165,10 +183,10 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
         owner_key: owner.public_key(),
         root_key: random_root_key(),
         owner_member: MemberId::generate(),
-        owner_name: format!("{name}-owner"),
+        owner_name,
         founder: Some(Founder {
             account: account.id.clone(),
-            member_key: Key::from(key),
+            member_key: key.unwrap_or_else(|| owner.public_key()),
             owner_secret_key: owner.to_hex128(),
         }),
     };
@@ -187,13 +205,11 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
             Err(error) => return Err(error.into()),
         }
     }
-    ok(json!({
-        "id": mesh.id, "slug": mesh.slug, "name": mesh.name, "member_id": mesh.owner_member,
-    }))
+    Ok(mesh)
 }
 
 /// A slug made of any text: lower-case letters, digits and single hyphens.
-fn slug_of(text: &str) -> String {
+pub(super) fn slug_of(text: &str) -> String {
     let mut slug = String::new();
     for c in text.to_lowercase().chars() {
         if c.is_ascii_alphanumeric() {
@@ -223,9 +239,15 @@ pub(super) async fn archive(call: Arc<Call>) -> Answer {
     let slug = call.part("slug");
     let forbidden = "Only the mesh owner can delete it";
     let found = call.own_mesh(&account, slug, "Mesh not found", forbidden).await?;
+    end(&call, &found).await?;
+    ok(json!({ "ok": true, "deleted": slug }))
+}
+
+/// Archives a mesh of its owner.
+pub(super) async fn end(call: &Call, found: &AccountMesh) -> Result<(), Refused> {
     call.state.stores.meshes.archive(Timestamp::now(), &found.mesh.id).await?;
     members::changed(&call.state.presence, &found.mesh.id).await;
-    ok(json!({ "ok": true, "deleted": slug }))
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -87,7 +87,7 @@ pub(crate) async fn a_token_is_good_until_it_or_its_account_is_revoked(store: St
         found.map(|account| account.id)
     };
     assert_eq!(of(at(1), &first).await, Some(owner.clone()));
-    let seen = async || store.accounts.sessions(&owner).await.expect("readable");
+    let seen = async || store.accounts.sessions(at(61), &owner, 10).await.expect("readable");
     assert!(seen().await.iter().all(|session| session.last_seen_at == Some(T0)));
     assert_eq!(of(at(61), &first).await, Some(owner.clone()));
     let after = seen().await;

@@ -97,7 +97,7 @@ async fn a_node_that_stops_is_not_ready_and_sends_its_peers_away() {
 #[tokio::test]
 async fn what_is_not_there_and_what_is_too_large() {
     let node = Node::start().await;
-    for path in ["/", "/nothing", "/upload", "/health/", "/join/x/y"] {
+    for path in ["/", "/nothing", "/uploads", "/health/", "/join/x/y"] {
         let reply = http::get(&node, path).await;
         assert_eq!((reply.status, reply.body.as_str()), (404, "not found"), "{path}");
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
