@@ -28,6 +28,18 @@ pub const SLUG_NUMBERS_MAX: u32 = 100;
 /// of its machine. More: cut.
 pub const ACCOUNT_TEXT_BYTES_MAX: usize = 256;
 
+/// Entries of a member's grants, where an account sets them. More: 409, and none is set.
+pub const GRANT_ENTRIES_MAX: usize = 1024;
+
+/// Entries of grants in one request. More: 400.
+pub const GRANT_CHANGES_MAX: usize = 256;
+
+/// Capabilities of one such entry. More: 400.
+pub const GRANT_CAPABILITIES_MAX: usize = 16;
+
+/// The length of one of them, and of the key that it is granted to. Longer: 400.
+pub const GRANT_TEXT_BYTES_MAX: usize = 128;
+
 /// Meshes that an account owns and that are not archived. More: 409, and none is made.
 pub const ACCOUNT_MESHES_MAX: usize = 200;
 
