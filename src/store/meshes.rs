@@ -6,10 +6,11 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId, MeshId};
-use crate::store::Result;
 use crate::store::columns::Columns;
+use crate::store::{AuditEntry, Result};
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -28,8 +29,8 @@ pub trait Meshes: Send + Sync + 'static {
     /// that id.
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>>;
 
-    /// Archives a mesh. `false` if it was archived already.
-    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool>;
+    /// Archives a mesh, with its audit row. `false` if it was archived already.
+    async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool>;
 }
 
 /// A mesh.
@@ -54,6 +55,24 @@ pub struct Mesh {
     pub created_at: Timestamp,
     /// When it was archived, if it was.
     pub archived_at: Option<Timestamp>,
+}
+
+/// The member that did something without a session; an operator is none.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The member.
+    pub id: MemberId,
+    /// The name that the member is enrolled under.
+    pub name: String,
+}
+
+impl Actor {
+    /// The audit row of what it did, or of what an operator did.
+    #[must_use]
+    pub fn entry(by: Option<Self>, mesh: &MeshId, event: AuditEvent) -> AuditEntry {
+        let (actor, actor_name) = by.map(|Self { id, name }| (id, name)).unzip();
+        AuditEntry { mesh: mesh.clone(), actor, actor_name, event }
+    }
 }
 
 /// A line of `mesh list`.

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Answer, Call, Refused, ok};
 use crate::accounts::random_root_key;
+use crate::audit::AuditEvent;
 use crate::auth::{SecretKey, can_sign, is_public_key};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::presence::members;
 use crate::protocol::budget::cut;
-use crate::store::{Account, AccountMesh, Founder, NewMesh, StoreError};
+use crate::store::{Account, AccountMesh, Actor, Founder, NewMesh, StoreError};
 
 /// The longest slug that `rename` takes, and the longest that is made of a name.
 const SLUG_CHARS_MAX: usize = 32;
@@ -43,6 +44,16 @@ impl Call {
     fn host(&self) -> &str {
         let host = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         host.unwrap_or("localhost")
+    }
+
+    /// The account's membership by which it acts in a mesh; its owner may have none.
+    pub(super) async fn actor(
+        &self,
+        account: &Account,
+        mesh: &MeshId,
+    ) -> Result<Option<Actor>, Refused> {
+        let member = self.state.stores.profiles.of_account(mesh, &account.id).await?;
+        Ok(member.map(|member| Actor { id: member.id, name: member.display_name }))
     }
 
     /// The account's mesh with that slug. Of several of its own, the one that it owns.
@@ -239,13 +250,18 @@ pub(super) async fn archive(call: Arc<Call>) -> Answer {
     let slug = call.part("slug");
     let forbidden = "Only the mesh owner can delete it";
     let found = call.own_mesh(&account, slug, "Mesh not found", forbidden).await?;
-    end(&call, &found).await?;
+    end(&call, &account, &found).await?;
     ok(json!({ "ok": true, "deleted": slug }))
 }
 
 /// Archives a mesh of its owner.
-pub(super) async fn end(call: &Call, found: &AccountMesh) -> Result<(), Refused> {
-    call.state.stores.meshes.archive(Timestamp::now(), &found.mesh.id).await?;
+pub(super) async fn end(
+    call: &Call,
+    account: &Account,
+    found: &AccountMesh,
+) -> Result<(), Refused> {
+    let by = call.actor(account, &found.mesh.id).await?;
+    call.state.stores.meshes.archive(Timestamp::now(), &found.mesh.id, by).await?;
     members::changed(&call.state.presence, &found.mesh.id).await;
     Ok(())
 }
@@ -274,7 +290,9 @@ pub(super) async fn rename(call: Arc<Call>) -> Answer {
     let forbidden = "only the owner's account can rename a mesh: `claudemesh whoami` shows which \
                      account this is; `claudemesh logout`, then `claudemesh login`, changes it";
     let found = call.own_mesh(&account, old, &missing, forbidden).await?;
-    call.state.stores.ownership.rename(&found.mesh.id, &slug).await?;
+    let (mesh, by) = (&found.mesh.id, call.actor(&account, &found.mesh.id).await?);
+    let audit = Actor::entry(by, mesh, AuditEvent::MeshRenamed { slug: slug.clone() });
+    call.state.stores.ownership.rename(Timestamp::now(), &audit, &slug).await?;
     ok(json!({ "slug": slug }))
 }
 

@@ -216,7 +216,7 @@ pub(super) async fn invite(call: Arc<Call>) -> Answer {
 pub(super) async fn archive(call: Arc<Call>) -> Answer {
     let account = call.account(None).await?;
     let found = call.my_own_mesh(&account, "archive it").await?;
-    end(&call, &found).await?;
+    end(&call, &account, &found).await?;
     ok(json!({ "ok": true, "id": found.mesh.id }))
 }
 

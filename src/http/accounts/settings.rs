@@ -8,11 +8,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, Refused, ok};
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MemberId;
 use crate::limits;
 use crate::presence::members;
-use crate::store::{AccountMesh, GrantEntries, Grants, Member, Permissions};
+use crate::store::{AccountMesh, Actor, GrantEntries, Grants, Member, Permissions};
 
 impl Call {
     /// The account's membership of the mesh with that slug.
@@ -124,6 +125,7 @@ pub(super) async fn set_permissions(call: Arc<Call>) -> Answer {
     }
     let own = serde_json::to_value(holding(&caller)).unwrap_or_default();
     let mut flags = serde_json::to_value(holding(target)).unwrap_or_default();
+    let fields = body.permissions.keys().cloned().collect();
     for (name, value) in body.permissions {
         match flags.get_mut(&name) {
             // Nobody hands on what it does not have.
@@ -137,7 +139,11 @@ pub(super) async fn set_permissions(call: Arc<Call>) -> Answer {
     }
     let permissions: Permissions = serde_json::from_value(flags).map_err(|_| bad())?;
     let now = Timestamp::now();
-    stores.ownership.set_permissions(now, &found.mesh.id, &target.id, &permissions).await?;
+    let by = Some(Actor { id: caller.id, name: caller.display_name });
+    let target_pubkey = target.key.clone();
+    let event = AuditEvent::MemberPermissionsChanged { target_pubkey, fields };
+    let audit = Actor::entry(by, &found.mesh.id, event);
+    stores.ownership.set_permissions(now, &audit, &target.id, &permissions).await?;
     ok(json!({ "ok": true }))
 }
 

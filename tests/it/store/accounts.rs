@@ -7,7 +7,7 @@ use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, AccountId, Key, MemberId};
 use claudemesh_broker::protocol::Group;
 use claudemesh_broker::store::{
-    AccountEnrolment, Admission, Claim, DeviceCodeStatus, Enrolled, Founder, InviteCode,
+    AccountEnrolment, Actor, Admission, Claim, DeviceCodeStatus, Enrolled, Founder, InviteCode,
     JoinRefusal, Joined, Machine, Moderation, NewAccount, NewCliSession, NewDeviceCode, NewInvite,
     Permissions, ProfileEdit, Role, StoreError, Stores,
 };
@@ -216,7 +216,7 @@ pub(crate) async fn an_accounts_meshes_are_what_it_owns_and_is_in(store: Stores)
     let [general] = topics.as_slice() else { panic!("{topics:?}") };
     assert_eq!((general.name.as_str(), general.members), ("general", 1));
     assert!(store.ownership.meshes_of(&bob).await.expect("readable").is_empty());
-    store.meshes.archive(at(6), &here.mesh).await.expect("writable");
+    store.meshes.archive(at(6), &here.mesh, None).await.expect("writable");
     assert_eq!(store.ownership.meshes_of(&ada).await.expect("readable").len(), 1);
 }
 
@@ -261,21 +261,33 @@ pub(crate) async fn an_accounts_invites_and_memberships_are_its_own_newest_first
     assert_eq!(memberships(1).await, [(other.mesh.clone(), Some(at(6)))], "ended ones too");
     let rows = other.audit_of("member_left").await;
     assert_eq!((rows.len(), rows[0].actor_name.as_deref()), (1, Some("ada")));
-    store.meshes.archive(at(7), &here.mesh).await.expect("writable");
+    store.meshes.archive(at(7), &here.mesh, None).await.expect("writable");
     assert!(of(&ada, 10, 0).await.is_empty(), "not of an archived one");
 }
 
 pub(crate) async fn a_mesh_is_renamed_unless_the_slug_is_taken(store: Stores) {
     let (here, there) = (Fixture::new(store.clone()).await, Fixture::new(store.clone()).await);
     let slug = id::generate();
-    store.ownership.rename(&here.mesh, &slug).await.expect("free");
+    let rename = async |fixture: &Fixture| {
+        let by = Actor { id: fixture.owner.id.clone(), name: "owner".to_owned() };
+        let event = AuditEvent::MeshRenamed { slug: slug.clone() };
+        let audit = Actor::entry(Some(by), &fixture.mesh, event);
+        store.ownership.rename(at(1), &audit, &slug).await
+    };
+    rename(&here).await.expect("free");
     let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("there");
     assert_eq!((mesh.slug.as_str(), mesh.name.as_str()), (slug.as_str(), slug.as_str()));
-    let refusal = store.ownership.rename(&there.mesh, &slug).await.expect_err("taken");
+    let refusal = rename(&there).await.expect_err("taken");
     assert!(matches!(refusal, StoreError::Conflict(_)), "{refusal}");
-    store.ownership.rename(&here.mesh, &slug).await.expect("its own");
-    store.meshes.archive(T0, &here.mesh).await.expect("writable");
-    store.ownership.rename(&there.mesh, &slug).await.expect("an archived mesh's is free");
+    assert!(there.audit_of("mesh_renamed").await.is_empty(), "nothing was done");
+    rename(&here).await.expect("its own");
+    store.meshes.archive(T0, &here.mesh, None).await.expect("writable");
+    rename(&there).await.expect("an archived mesh's is free");
+    let rows = here.audit_of("mesh_renamed").await;
+    assert_eq!((rows.len(), &rows[0].payload["slug"]), (2, &json!(slug)));
+    assert_eq!(rows[0].actor_name.as_deref(), Some("owner"));
+    let rows = here.audit_of("mesh_archived").await;
+    assert_eq!((rows.len(), &rows[0].payload), (1, &json!({})));
 }
 
 pub(crate) async fn an_accounts_key_is_enrolled_once_and_nobody_elses_is_taken(store: Stores) {
@@ -375,11 +387,24 @@ pub(crate) async fn permissions_are_kept_for_each_member(store: Stores) {
     assert!(store.ownership.permissions(&here.mesh).await.expect("readable").is_empty());
     for can_invite in [true, false] {
         let said = Permissions { can_invite, ..Permissions::of(Role::Member, false) };
-        let set = store.ownership.set_permissions(at(1), &here.mesh, &ada.id, &said).await;
+        let fields = vec!["canInvite".to_owned()];
+        let target_pubkey = ada.key.clone();
+        let event = AuditEvent::MemberPermissionsChanged { target_pubkey, fields };
+        let audit = Actor::entry(None, &here.mesh, event);
+        let set = store.ownership.set_permissions(at(1), &audit, &ada.id, &said).await;
         set.expect("writable");
         let kept = store.ownership.permissions(&here.mesh).await.expect("readable");
         assert_eq!(kept, [(ada.id.clone(), said)]);
     }
+    let rows = here.audit_of("member_permissions_changed").await;
+    assert_eq!((rows.len(), &rows[0].payload["fields"]), (2, &json!(["canInvite"])));
+    let event = AuditEvent::MeshPolicyChanged { self_editable: vec!["groups".to_owned()] };
+    let audit = Actor::entry(None, &here.mesh, event);
+    let policy = json!({ "groups": true });
+    store.ownership.set_self_editable(at(2), &audit, &policy).await.expect("writable");
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("there");
+    assert_eq!(mesh.self_editable, policy);
+    assert_eq!(here.audit_of("mesh_policy_changed").await.len(), 1);
 }
 
 /// An invite with a code.
@@ -407,7 +432,7 @@ pub(crate) async fn an_invite_is_found_by_its_code_and_its_token(store: Stores) 
     here.member_by(&invite).await;
     let used = store.invites.find(&code).await.expect("readable").expect("there");
     assert_eq!(used.trouble(at(1)), Some(JoinRefusal::Exhausted));
-    store.meshes.archive(T0, &here.mesh).await.expect("writable");
+    store.meshes.archive(T0, &here.mesh, None).await.expect("writable");
     let archived = store.invites.find(&code).await.expect("readable").expect("there");
     assert_eq!(archived.trouble(at(1)), Some(JoinRefusal::MeshNotFound));
 }

@@ -337,7 +337,9 @@ async fn every_refusal_of_a_join_in_its_order() {
     assert_eq!(join(&node, &whole).await.status, 200, "none of these used it up");
     is_refused(&node, &ask(&token, &good, &fresh()), "invite_exhausted").await;
 
-    assert!(node.store.meshes.archive(Timestamp::now(), &other).await.expect("the store answers"));
+    assert!(
+        node.store.meshes.archive(Timestamp::now(), &other, None).await.expect("the store answers")
+    );
     let archived = payload(&other, &other_owner, "member");
     is_refused(&node, &ask(&elsewhere, &archived, &fresh()), "mesh_not_found").await;
     for body in ["", "[]", "{", "\"x\"", "{\"invite_payload\":7}"] {
