@@ -6,11 +6,10 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::store::columns::Columns;
-use crate::store::{AuditEntry, Result};
+use crate::store::{Actor, Result};
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -55,24 +54,6 @@ pub struct Mesh {
     pub created_at: Timestamp,
     /// When it was archived, if it was.
     pub archived_at: Option<Timestamp>,
-}
-
-/// The member that did something without a session; an operator is none.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// The member.
-    pub id: MemberId,
-    /// The name that the member is enrolled under.
-    pub name: String,
-}
-
-impl Actor {
-    /// The audit row of what it did, or of what an operator did.
-    #[must_use]
-    pub fn entry(by: Option<Self>, mesh: &MeshId, event: AuditEvent) -> AuditEntry {
-        let (actor, actor_name) = by.map(|Self { id, name }| (id, name)).unzip();
-        AuditEntry { mesh: mesh.clone(), actor, actor_name, event }
-    }
 }
 
 /// A line of `mesh list`.

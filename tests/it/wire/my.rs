@@ -247,7 +247,7 @@ async fn who_is_signed_in_signs_another_terminal_in_and_makes_tokens_for_it() {
         assert_eq!((&polled["status"], &polled["user"]["id"]), (&json!("approved"), &json!("ada")));
     }
     for (body, error) in [
-        (json!([]), "Invalid body"),
+        (json!("x"), "Invalid body"),
         (json!({ "user_code": "" }), "session_id or user_code required"),
     ] {
         let reply = call(&node, "POST", path, &ada, body).await;

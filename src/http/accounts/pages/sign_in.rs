@@ -113,9 +113,13 @@ pub(in crate::http::accounts) async fn approve(call: Arc<Call>) -> Answer {
             return ask_for_key(&call, &code, Some(trouble)).await;
         }
     };
-    if call.approve_code(&code, &account).await.is_err() {
-        let text = "The code has died meanwhile. Start claudemesh login again.";
-        return Ok(sentence(StatusCode::GONE, "Too late", text));
+    match call.approve_code(&code, &account).await {
+        Ok(_) => {}
+        Err(Refused(StatusCode::NOT_FOUND, _)) => {
+            let text = "The code has died meanwhile. Start claudemesh login again.";
+            return Ok(sentence(StatusCode::GONE, "Too late", text));
+        }
+        Err(refused) => return Err(refused),
     }
     let text = format!("The terminal is signed in as {}. You can close this page.", account.name);
     Ok(sentence(StatusCode::OK, "Done", &text))
