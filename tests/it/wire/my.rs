@@ -108,7 +108,7 @@ async fn a_sync_token_is_for_the_meshes_that_were_chosen_and_for_own_ones_only()
         let meshes = answer["meshes"].as_array().expect("a list").iter();
         meshes.map(|mesh| text(&mesh["mesh_id"]).to_owned()).collect()
     };
-    assert_eq!(ids(&answer), [one.clone()]);
+    assert_eq!(ids(&answer), std::slice::from_ref(&one));
     let all = sync_token(&node, &ada, &[]).await.json();
     assert_eq!(ids(&synced(&node, text(&all["token"]), "desk").await.0).len(), 2);
 
