@@ -34,13 +34,13 @@ impl Profiles for SqliteStore {
 
     async fn memberships(&self, account: &AccountId, limit: i64) -> Result<Vec<AccountMembership>> {
         let query = sqlx::query(
-            "select m.id, m.mesh_id, m.peer_pubkey, m.display_name, m.role, m.joined_at,
-                m.revoked_at, mesh.slug
+            "select mine.id, mine.mesh_id, mine.peer_pubkey, mine.display_name, mine.role,
+                mine.joined_at, mine.revoked_at, mesh.slug
              from (
                 select * from member where user_id = ?1
                 union select * from member where dashboard_user_id = ?1
-             ) m join mesh on mesh.id = m.mesh_id
-             order by m.joined_at desc, m.id desc limit 0 + ?2",
+             ) mine join mesh on mesh.id = mine.mesh_id
+             order by mine.joined_at desc, mine.id desc limit 0 + ?2",
         )
         .bind(account.as_str())
         .bind(limit);
