@@ -79,7 +79,8 @@ const REQUESTS: &[Entry] = requests! {
     CreateStream => streams::create, |_, _| 10;
     CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateWebhook => webhooks::create, |_, _| 20;
-    DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteState => state::delete, |_, all| cost::told_to(all, 4),
+        pipelined |ask: &DeleteState| ask.if_version.is_none();
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
@@ -119,7 +120,8 @@ const REQUESTS: &[Entry] = requests! {
     Schedule => schedules::schedule, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
-    SetState => state::set, |_, all| cost::told_to(all, 4);
+    SetState => state::set, |_, all| cost::told_to(all, 4),
+        pipelined |ask: &SetState| ask.if_version.is_none();
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
@@ -162,7 +164,14 @@ pub(crate) fn handle<'a>(
         Ok(ClientMessage::Send(send)) => {
             let Context { parts, room, session, req_id, .. } = context;
             let delivery = &parts.presence.delivery;
-            Some(Box::pin(delivery::send::send(delivery, room, session, send, req_id, received)))
+            let sent = delivery::send::send(delivery, room, session, send, req_id, received);
+            if !session.has_pipelined() {
+                return Some(Box::pin(sent));
+            }
+            Some(Box::pin(async move {
+                session.pipelined_is_done().await;
+                sent.await;
+            }))
         }
         Ok(ClientMessage::Asked(asked)) => asked_for(context, &asked, REQUESTS),
         Ok(ClientMessage::Hello(_)) => Some(Box::pin(async move {

@@ -45,6 +45,7 @@ impl Memories for PostgresStore {
             .bind(clean(query))
             .bind(skip)
             .bind(limit);
+        let _turn = self.searches.acquire().await;
         self.pool.records(query, Memory::read).await
     }
 
