@@ -103,7 +103,7 @@ pub(crate) async fn what_is_forgotten_is_found_no_more(store: Stores) {
     };
     let beginning_with =
         async |mesh, text: &str| store.memories.beginning_with(mesh, text).await.expect("readable");
-    assert_eq!(beginning_with(&here.mesh, &id[..31]).await, [id.clone()]);
+    assert_eq!(beginning_with(&here.mesh, &id[..31]).await, [id.as_str()]);
     // Made in one moment, these begin alike.
     assert_eq!(beginning_with(&here.mesh, &id[..3]).await.len(), 2);
     for (mesh, text) in [(&there.mesh, &id[..8]), (&here.mesh, "%"), (&here.mesh, "g")] {
