@@ -191,7 +191,7 @@ fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Op
     if let Some(entry) = known.iter().find(|entry| entry.kind == asked.kind()) {
         return (entry.begin)(context, asked);
     }
-    if let Some(question) = empty::find(asked.kind()) {
+    if let Some(question) = empty::find(asked.kind(), context.req_id.is_some()) {
         return empty::begin(context, question);
     }
     let kind: String = asked.kind().chars().take(limits::LOGGED_TYPE_CHARS).collect();

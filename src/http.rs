@@ -17,13 +17,13 @@ mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -130,6 +130,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
     let body_max = state.body_bytes_max;
     routed(table())
         .route("/ws", get(upgrade::upgrade))
+        .route("/upload", post(no_files).fallback(not_found))
         .merge(accounts::routes(&state))
         .merge(routed(accounts::profile_table()))
         .merge(api::routes(&state))
@@ -141,6 +142,12 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .merge(dashboard::routes())
         .merge(accounts::page_routes(&state))
         .with_state(state)
+}
+
+/// Older brokers kept files, and their clients read why not from JSON.
+async fn no_files() -> Response {
+    let error = "this broker keeps no files";
+    (StatusCode::NOT_FOUND, Json(json!({ "ok": false, "error": error }))).into_response()
 }
 
 async fn not_found() -> Response {

@@ -378,7 +378,7 @@ fn fan_out_post(
         }
         session.inbox.lock().note_post(seq);
         if audience::wants_post(parts, room, &record, sender) {
-            let notice = notice.as_ref().filter(|_| push::reads_no_seals(&record));
+            let notice = notice.as_ref().filter(|_| record.shows_texts_only());
             session.offer(notice.unwrap_or(&delivery));
         } else {
             session.inbox.lock().pass_over(seq);

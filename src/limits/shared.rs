@@ -5,6 +5,13 @@ use super::DAY_MS;
 /// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
 pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 
+/// Hexadecimal digits of an id.
+pub const ID_DIGITS: usize = 32;
+
+/// Digits of an id that a request may name it by, where no other of its kind begins so:
+/// as many as clients show in their lists.
+pub const ID_BEGINNING_DIGITS_MIN: usize = 8;
+
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 

@@ -13,6 +13,14 @@ use crate::harness::http::{self, Reply};
 use crate::harness::{Cluster, Member, Node, Raw, metric, until};
 
 #[tokio::test]
+async fn who_shares_a_file_reads_that_none_are_kept() {
+    let node = Node::start().await;
+    let reply = http::post(&node, "/upload", "some bytes").await;
+    let expected = json!({ "ok": false, "error": "this broker keeps no files" });
+    assert_eq!((reply.status, reply.json()), (404, expected));
+}
+
+#[tokio::test]
 async fn health_says_what_this_is_and_metrics_what_it_does() {
     let node = Node::start().await;
     let health = http::get(&node, "/health").await;
