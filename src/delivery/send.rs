@@ -125,13 +125,12 @@ async fn plan(
         Target::Everyone | Target::Group(_) => Recipient::Many,
         Target::Topic(named) => {
             let posting = posts::Posting {
-                topic: named,
                 member: &session.member,
                 body_version: send.body_version,
                 mentions: send.mentions.as_deref(),
                 ciphertext: send.ciphertext.as_text(),
             };
-            let planned = posts::plan(parts, Some(room), room.mesh(), posting).await;
+            let planned = posts::plan(parts, Some(room), room.mesh(), named, posting).await;
             post = Some(Box::new(planned.map_err(not_read)??));
             Recipient::Many
         }

@@ -119,7 +119,7 @@ pub(super) async fn mark_read(
         caller.may(ApiCapability::Read)?;
         let name = name_of(named);
         caller.is_for_topic(&name)?;
-        let member = caller.needs_issuer()?;
+        let member = &caller.needs_issuer()?.id;
         let topic = seen(&state, &caller, &name).await?;
         let now = Timestamp::now();
         state.stores.topics.mark_read(now, &topic.id, member).await?;

@@ -93,7 +93,7 @@ async fn meshes_of(
 ) -> Result<(String, Vec<Membership>), Refused> {
     caller.may(ApiCapability::Read)?;
     caller.is_for_all_topics()?;
-    let issuer = caller.needs_issuer()?;
+    let issuer = &caller.needs_issuer()?.id;
     let mut memberships = state.stores.workspaces.memberships(issuer).await?;
     memberships.dedup_by(|later, first| later.mesh == first.mesh);
     let user = memberships.first().map_or_else(|| issuer.to_string(), |one| one.user.clone());
