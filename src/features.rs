@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
+//! share stands beside them ([`listing`], [`moderators`], [`shapes`],
 //! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
@@ -24,7 +24,6 @@ mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
-mod paging;
 mod peer_files;
 mod presence;
 mod relaying;

@@ -1,10 +1,11 @@
 //! Shared state: values under keys, which every member may read and write.
 
-use super::paging::Listing;
 use super::shapes::{named, no_larger_than};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::events::shared;
 use crate::limits;
+use crate::paging;
+use crate::paging::Listing;
 use crate::protocol::{
     Ack, DeleteState, GetState, ListState, SetState, StateEntry, StateList, StateResult, StateValue,
 };

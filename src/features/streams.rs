@@ -3,7 +3,7 @@
 //! Any member may make, publish and subscribe. A subscription is part of the presence, so
 //! it is kept when the session comes back, on whichever node.
 
-use super::paging::{self, Listing};
+use crate::paging::{self, Listing};
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;

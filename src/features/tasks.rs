@@ -6,11 +6,12 @@
 
 use super::moderators::is_moderator;
 use super::shapes::{filled, named, no_larger_than, tags_within};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::events::shared;
 use crate::id;
 use crate::limits;
+use crate::paging;
 use crate::presence::changes;
 use crate::protocol::{
     Ack, ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated,

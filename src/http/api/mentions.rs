@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::fields::Fields;
-use super::{Refused, answer, argument};
+use super::{Refused, answer, argument, cut_at};
 use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::id::{Key, MessageId, TopicId};
 use crate::limits::{self, DAY_MS};
+use crate::paging::fitting;
 use crate::protocol::ApiCapability;
 use crate::store::{AskedMentions, Mention};
 
@@ -82,12 +83,10 @@ pub(super) async fn list(
         };
         let reads = &state.stores.topic_reads;
         let found = reads.mentions(std::slice::from_ref(&member.id), &ask).await?;
-        let shown: Vec<MentionView> = found
-            .into_iter()
-            .filter(|mention| caller.sees_topic(&mention.post.topic_name))
-            .map(MentionView::from)
-            .collect();
-        Ok(json!({ "notifications": shown, "since": since, "mentionedAs": member.name }))
+        let seen = found.into_iter().filter(|one| caller.sees_topic(&one.post.topic_name));
+        let (shown, is_cut) = fitting(seen.map(MentionView::from));
+        let body = json!({ "notifications": shown, "since": since, "mentionedAs": member.name });
+        Ok(cut_at(body, is_cut))
     })
     .await
 }
