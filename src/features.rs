@@ -49,13 +49,13 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
-    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
-    Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
-    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo, MessageStatus,
-    PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
-    RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
-    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
+    DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState,
+    ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo,
+    MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask,
+    Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState,
+    SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
     TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
     Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
     VaultSet, WatchTasks,
@@ -79,6 +79,7 @@ const REQUESTS: &[Entry] = requests! {
     CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteStream => streams::delete, |_, _| 4;
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
