@@ -197,7 +197,7 @@ pub(in crate::http::api) async fn search(
             begins || has(&post.sender_name) || has(&post.topic_name)
         };
         let posts = posts.into_iter().filter(fits).take(limit);
-        let posts = posts.map(|post| Found::Post(view(post, &meshes, More::Found {})));
+        let posts = posts.map(|post| Found::Post(Box::new(view(post, &meshes, More::Found {}))));
         Ok(found(&query, topics.chain(posts)))
     })
     .await
@@ -208,7 +208,7 @@ pub(in crate::http::api) async fn search(
 #[serde(untagged)]
 enum Found {
     Topic(Value),
-    Post(PostView),
+    Post(Box<PostView>),
 }
 
 fn found(query: &str, found: impl IntoIterator<Item = Found>) -> Value {
