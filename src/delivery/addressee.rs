@@ -105,5 +105,5 @@ pub(crate) async fn reach(
     if !policy::grants(&member, sent.key, None, Capability::Dm) {
         return Ok(Err(Refusal::new("grants", NO_GRANT)));
     }
-    Ok(Ok(Reach::Direct { claim: None }))
+    Ok(Ok(Reach::Direct { claim: None, note: None }))
 }

@@ -20,11 +20,9 @@ use crate::delivery::{deliver, posts};
 use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
 use crate::limits;
-use crate::metrics::PriorityLabel;
 use crate::protocol::{ApiCapability, Priority};
 use crate::store::{
     Accepted, AddressedTopic, Envelope, Issuer, NewEnvelope, Post, Reach, StoreError,
-    StoredEnvelope,
 };
 
 /// What is to be posted, as its sender said it.
@@ -198,24 +196,14 @@ async fn accept(
 ) -> Result<(MessageId, bool), Refused> {
     let new = NewEnvelope { envelope, reach: Reach::Topic(Box::new(post)) };
     let accepted = state.stores.envelopes.accept(Timestamp::now(), std::slice::from_ref(&new));
-    let accepted = accepted.await?.pop();
-    let NewEnvelope { envelope, reach } = new;
-    let (id, mesh) = (envelope.id.clone(), envelope.mesh.clone());
-    let (seq, place, created_at) = match accepted {
+    let place = match accepted.await?.pop() {
         Some(Accepted::New { seq, previous_multicast, roster, created_at }) => {
-            (seq, deliver::Place { previous_multicast, roster }, created_at)
+            deliver::Place { seq, previous_multicast, roster, created_at }
         }
         Some(Accepted::Duplicate { id }) => return Ok((id, false)),
         None => return Err(StoreError::Broken("a post was not answered".to_owned()).into()),
     };
-    let priority = envelope.priority.as_str();
-    state.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-    let room = state.registry.room(&mesh);
-    if let Some(room) = &room {
-        room.note_accepted();
-    }
-    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
-    let delivery = &state.presence.delivery;
-    deliver::deliver_later(delivery, &mesh, room.as_ref(), stored, reach, place);
+    let (id, room) = (new.envelope.id.clone(), state.registry.room(&new.envelope.mesh));
+    deliver::deliver_later(&state.presence.delivery, room.as_ref(), new, sender_key, place);
     Ok((id, true))
 }
