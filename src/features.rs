@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
+//! share stands beside them ([`listing`], [`moderators`], [`shapes`],
 //! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
@@ -24,7 +24,6 @@ mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
-mod paging;
 mod peer_files;
 mod presence;
 mod relaying;
@@ -50,13 +49,13 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
-    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
-    Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
-    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo, MessageStatus,
-    PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
-    RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
-    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
+    DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState,
+    ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo,
+    MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask,
+    Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState,
+    SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
     TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
     Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
     VaultSet, WatchTasks,
@@ -81,6 +80,7 @@ const REQUESTS: &[Entry] = requests! {
     CreateWebhook => webhooks::create, |_, _| 20;
     DeleteState => state::delete, |_, all| cost::told_to(all, 4),
         pipelined |ask: &DeleteState| ask.if_version.is_none();
+    DeleteStream => streams::delete, |_, _| 4;
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;

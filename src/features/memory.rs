@@ -1,10 +1,10 @@
 //! What a mesh remembers: texts that every member may add, find by their words, and
 //! remove.
 
-use super::paging::{self, Page};
 use super::shapes::{may_begin_an_id, named, no_larger_than, tags, the_one_of};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
+use crate::paging::{self, Page};
 use crate::protocol::budget::text_bytes;
 use crate::protocol::{
     Ack, Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,

@@ -4,11 +4,12 @@
 //! from here: [`jobs`](crate::jobs) do that.
 
 use super::shapes::{filled, may_begin_an_id, named, no_larger_than, the_one_of};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::clock::{Timestamp, cron};
 use crate::delivery::addressee::{self, InNameOf};
 use crate::id;
 use crate::limits;
+use crate::paging;
 use crate::protocol::{
     CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
     ScheduledRow,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::paging::Listing;
 use super::shapes::{named, no_larger_than};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::events::shared;
 use crate::limits;
+use crate::paging;
+use crate::paging::Listing;
 use crate::protocol::{
     Ack, DeleteState, GetState, ListState, SetState, StateEntry, StateList, StateResult, StateValue,
 };

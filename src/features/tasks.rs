@@ -8,11 +8,12 @@ use std::borrow::Cow;
 
 use super::moderators::is_moderator;
 use super::shapes::{filled, may_begin_an_id, named, no_larger_than, tags_within, the_one_of};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::events::shared;
 use crate::id;
 use crate::limits;
+use crate::paging;
 use crate::presence::changes;
 use crate::protocol::{
     Ack, ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated,
