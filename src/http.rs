@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 pub mod admin;
 pub(crate) mod api;
 mod dashboard;
+mod elsewhere;
 pub(crate) mod health;
 mod hook;
 mod join;
@@ -119,6 +120,7 @@ pub fn served() -> Vec<(&'static str, String)> {
         table.iter().map(|(method, path, _)| (*method, format!("{prefix}{path}"))).collect()
     };
     let mut served = named("", table());
+    served.extend(named("", elsewhere::table()));
     served.extend(named("", accounts::table()));
     served.extend(named("", accounts::profile_table()));
     served.extend(named(api::PREFIX, api::table()));
@@ -130,7 +132,7 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
     let body_max = state.body_bytes_max;
     routed(table())
         .route("/ws", get(upgrade::upgrade))
-        .route("/upload", post(no_files).fallback(not_found))
+        .merge(routed(elsewhere::table()))
         .merge(accounts::routes(&state))
         .merge(routed(accounts::profile_table()))
         .merge(api::routes(&state))
@@ -142,12 +144,6 @@ pub(crate) fn routes(state: Arc<HttpState>) -> Router {
         .merge(dashboard::routes())
         .merge(accounts::page_routes(&state))
         .with_state(state)
-}
-
-/// Older brokers kept files, and their clients read why not from JSON.
-async fn no_files() -> Response {
-    let error = "this broker keeps no files";
-    (StatusCode::NOT_FOUND, Json(json!({ "ok": false, "error": error }))).into_response()
 }
 
 async fn not_found() -> Response {

@@ -53,6 +53,30 @@ pub enum AuditEvent {
         /// The member's key.
         target_pubkey: Key,
     },
+    /// The mesh got another slug, which is its name, too.
+    MeshRenamed {
+        /// The new slug.
+        slug: String,
+    },
+    /// The mesh was archived; the actor is missing for an operator at the command line.
+    MeshArchived,
+    /// Which of their own fields members may edit was set.
+    MeshPolicyChanged {
+        /// The fields that they may.
+        self_editable: Vec<String>,
+    },
+    /// What a member may do by a dashboard was set.
+    MemberPermissionsChanged {
+        /// The member's key.
+        target_pubkey: Key,
+        /// The permissions that were named.
+        fields: Vec<String>,
+    },
+    /// A member's account left the mesh; the actor is that member.
+    MemberLeft {
+        /// The member's key.
+        pubkey: Key,
+    },
     /// A member was let in again.
     MemberUnbanned {
         /// The target as the actor spelled it.
@@ -276,6 +300,11 @@ impl AuditEvent {
             Self::MessageSent { .. } => "message_sent",
             Self::PeerKicked { .. } => "peer_kicked",
             Self::MemberBanned { .. } => "member_banned",
+            Self::MeshRenamed { .. } => "mesh_renamed",
+            Self::MeshArchived => "mesh_archived",
+            Self::MeshPolicyChanged { .. } => "mesh_policy_changed",
+            Self::MemberPermissionsChanged { .. } => "member_permissions_changed",
+            Self::MemberLeft { .. } => "member_left",
             Self::MemberUnbanned { .. } => "member_unbanned",
             Self::MemberRoleChanged { .. } => "member_role_changed",
             Self::MemberProfileChanged { .. } => "member_profile_changed",
@@ -332,7 +361,7 @@ impl AuditEvent {
                     "role": "session",
                 }),
             ),
-            Self::PeerLeft | Self::ContextShared => json!({}),
+            Self::PeerLeft | Self::ContextShared | Self::MeshArchived => json!({}),
             Self::MessageSent { target, priority } => {
                 json!({"targetSpec": target, "priority": priority})
             }
@@ -340,6 +369,12 @@ impl AuditEvent {
             | Self::MemberBanned { target, target_pubkey } => {
                 json!({"target": target, "targetPubkey": target_pubkey})
             }
+            Self::MeshRenamed { slug } => json!({"slug": slug}),
+            Self::MeshPolicyChanged { self_editable } => json!({"selfEditable": self_editable}),
+            Self::MemberPermissionsChanged { target_pubkey, fields } => {
+                json!({"targetPubkey": target_pubkey, "fields": fields})
+            }
+            Self::MemberLeft { pubkey } => json!({"pubkey": pubkey}),
             Self::MemberUnbanned { target } => json!({"target": target}),
             Self::MemberRoleChanged { target_pubkey, role } => {
                 json!({"targetPubkey": target_pubkey, "role": role})

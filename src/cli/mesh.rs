@@ -166,7 +166,7 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
 
 async fn archive(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let changed = store.meshes.archive(Timestamp::now(), &mesh.id).await?;
+    let changed = store.meshes.archive(Timestamp::now(), &mesh.id, None).await?;
     let object = json!({
         "meshId": mesh.id, "slug": mesh.slug, "archived": true, "changed": changed,
     });

@@ -5,18 +5,22 @@
 //! body, a path or a header proves anything by itself. Tokens, keys and codes reach no
 //! log line. `ACCOUNTS=off` leaves the profiles, and answers 404 to the rest.
 
+mod export;
 mod invites;
 mod login;
 mod meshes;
+mod my;
 mod pages;
 mod profiles;
 mod service;
 mod settings;
 mod stats;
 mod sync;
+mod tokens;
 mod who;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -46,6 +50,9 @@ pub(super) fn table() -> Table {
         ("post", "/cli/session/revoke", post(serving(login::revoke))),
         ("post", "/api/auth/cli/device-code/new", post(serving(login::create))),
         ("get", "/api/auth/cli/device-code/{code}", get(serving(login::poll))),
+        ("post", "/api/auth/cli/device-code/approve-by-user-code", post(serving(login::approve))),
+        ("post", "/api/auth/cli/token", post(serving(tokens::cli))),
+        ("post", "/api/cli-sync-token", post(serving(tokens::sync))),
         ("get", "/cli/meshes", get(serving(meshes::list))),
         ("post", "/cli/mesh/create", post(serving(meshes::create))),
         ("delete", "/cli/mesh/{slug}", delete(serving(meshes::archive))),
@@ -56,7 +63,14 @@ pub(super) fn table() -> Table {
         ("post", "/cli-sync", post(serving(sync::sync))),
         ("patch", "/api/cli/meshes/{slug}", patch(serving(meshes::rename))),
         ("get", "/api/my/profile", get(serving(meshes::profile))),
-        ("get", "/api/my/meshes", get(serving(meshes::mine))),
+        ("get", "/api/my/meshes", get(serving(my::list))),
+        ("post", "/api/my/meshes", post(serving(my::create))),
+        ("get", "/api/my/meshes/{id}", get(serving(my::show))),
+        ("post", "/api/my/meshes/{id}/invites", post(serving(my::invite))),
+        ("post", "/api/my/meshes/{id}/archive", post(serving(my::archive))),
+        ("post", "/api/my/meshes/{id}/leave", post(serving(my::leave))),
+        ("get", "/api/my/invites", get(serving(my::invites))),
+        ("get", "/api/my/export", get(serving(export::export))),
         ("get", "/api/public/invite-code/{code}", get(serving(invites::by_code))),
         ("get", "/api/public/invite/{token}", get(serving(invites::by_token))),
         ("post", "/api/public/invites/{code}/claim", post(serving(invites::claim))),
@@ -81,11 +95,14 @@ pub(super) fn routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
 /// What is here only with accounts, for people: other pages have no business with it.
 pub(super) fn page_routes(state: &Arc<HttpState>) -> Router<Arc<HttpState>> {
     let routes = Router::new()
-        .route("/cli-auth", get(serving(pages::sign_in)).post(serving(pages::approve)))
+        .route(
+            "/cli-auth",
+            get(serving(pages::sign_in::show)).post(serving(pages::sign_in::approve)),
+        )
         .route("/cli-auth/style.css", get(pages::style))
-        .route("/token", get(pages::token))
-        .route("/i/{code}", get(serving(pages::short_link)))
-        .route("/join/{token}", get(serving(pages::invite)));
+        .route("/token", get(serving(pages::token::show)).post(serving(pages::token::make)))
+        .route("/i/{code}", get(serving(pages::invite::by_code)))
+        .route("/join/{token}", get(serving(pages::invite::by_token)));
     routes.route_layer(middleware::from_fn_with_state(Arc::clone(state), only_if_on))
 }
 
@@ -183,10 +200,26 @@ impl Call {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// Where the call comes from, as limits count it.
+    fn client(&self) -> IpAddr {
+        self.state.addresses.client(&self.headers, self.peer)
+    }
+
     /// Refuses an address that asks too often for what costs, or what can be guessed.
     fn limit(&self) -> Result<(), Box<Response>> {
-        let address = self.state.addresses.client(&self.headers, self.peer);
-        may_call(&self.state.rates, address)
+        may_call(&self.state.rates, self.client())
+    }
+
+    /// For how many seconds the address may not try codes and keys, since it has tried too
+    /// many wrong ones. On this machine everybody has the same address.
+    fn guesses_blocked(&self) -> Option<u64> {
+        let address = self.client();
+        self.state.rates.admin_blocked(address).filter(|_| !address.is_loopback())
+    }
+
+    /// Counts a wrong code or key.
+    fn note_guess(&self) {
+        self.state.rates.note_admin_failure(self.client());
     }
 }
 

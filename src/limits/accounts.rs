@@ -27,3 +27,34 @@ pub const SLUG_NUMBERS_MAX: u32 = 100;
 /// Characters of an account's name, of its address, and of what a command line says
 /// of its machine. More: cut.
 pub const ACCOUNT_TEXT_BYTES_MAX: usize = 256;
+
+/// Entries of a member's grants, where an account sets them. More: 409, and none is set.
+pub const GRANT_ENTRIES_MAX: usize = 1024;
+
+/// Entries of grants in one request. More: 400.
+pub const GRANT_CHANGES_MAX: usize = 256;
+
+/// Capabilities of one such entry. More: 400.
+pub const GRANT_CAPABILITIES_MAX: usize = 16;
+
+/// The length of one of them, and of the key that it is granted to. Longer: 400.
+pub const GRANT_TEXT_BYTES_MAX: usize = 128;
+
+/// Meshes that an account owns and that are not archived. More: 409, and none is made.
+pub const ACCOUNT_MESHES_MAX: usize = 200;
+
+/// Sessions of an account that go on, where it begins one by itself. More: 409.
+pub const ACCOUNT_SESSIONS_MAX: i64 = 200;
+
+/// Rows of one page of what an account is shown. More: 400.
+pub const ACCOUNT_PAGE_ROWS_MAX: u32 = 200;
+
+/// Rows of each list in an account's export. More: the newest come, and the answer names
+/// the list.
+pub const EXPORT_ROWS_MAX: u32 = 1000;
+
+/// Uses of one invite that an account makes. More: 400.
+pub const INVITE_USES_MAX: i32 = 1000;
+
+/// Days that such an invite can be used. More: 400.
+pub const INVITE_DAYS_MAX: i64 = 365;

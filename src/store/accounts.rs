@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::AccountId;
+use crate::limits;
 use crate::store::Result;
 use crate::store::columns::Columns;
 
@@ -23,6 +24,9 @@ pub trait Accounts: Send + Sync + 'static {
     /// it. One that was revoked stays so.
     async fn ensure(&self, now: Timestamp, account: &NewAccount) -> Result<Account>;
 
+    /// The account with that id, revoked or not.
+    async fn get(&self, account: &AccountId) -> Result<Option<Account>>;
+
     /// All accounts, oldest first.
     async fn all(&self) -> Result<Vec<Account>>;
 
@@ -35,7 +39,7 @@ pub trait Accounts: Send + Sync + 'static {
     /// What tokens are signed by; made by the first that asks.
     async fn signing_key(&self, now: Timestamp) -> Result<Vec<u8>>;
 
-    /// Begins a session.
+    /// Begins a session, and forgets those of the account whose tokens have run out.
     async fn open_session(&self, now: Timestamp, session: &NewCliSession) -> Result<()>;
 
     /// The account whose session has that token, unless either was revoked. Notes that
@@ -45,8 +49,18 @@ pub trait Accounts: Send + Sync + 'static {
     /// Revokes the session with that token. `false` if there is none that goes on.
     async fn close_session(&self, now: Timestamp, token_hash: &str) -> Result<bool>;
 
-    /// An account's sessions that go on, newest first.
-    async fn sessions(&self, account: &AccountId) -> Result<Vec<CliSession>>;
+    /// An account's sessions that go on, newest first, up to `limit`.
+    async fn sessions(
+        &self,
+        now: Timestamp,
+        account: &AccountId,
+        limit: i64,
+    ) -> Result<Vec<CliSession>>;
+}
+
+/// When the oldest sessions began whose tokens can still be good.
+pub(in crate::store) const fn oldest_session(now: Timestamp) -> Timestamp {
+    now.plus_ms(-limits::CLI_TOKEN_MS)
 }
 
 /// How long a session counts as seen without another write.

@@ -6,12 +6,12 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::audit::{AuditEvent, ChainRow};
+use crate::audit::ChainRow;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId};
-use crate::store::Result;
+use crate::id::MeshId;
 use crate::store::columns::Columns;
 use crate::store::columns::unreadable;
+use crate::store::{AuditEntry, Result};
 
 /// The audit chain of each mesh.
 #[cfg_attr(test, mockall::automock)]
@@ -41,19 +41,6 @@ pub trait AuditTrail: Send + Sync + 'static {
 
     /// Rows after `after_id`, oldest first: what a verifier walks, from `i64::MIN`.
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>>;
-}
-
-/// An audit row to append.
-#[derive(Clone, Debug)]
-pub struct AuditEntry {
-    /// The mesh.
-    pub mesh: MeshId,
-    /// Who did it.
-    pub actor: Option<MemberId>,
-    /// The actor's name.
-    pub actor_name: Option<String>,
-    /// What.
-    pub event: AuditEvent,
 }
 
 /// An audit row as it stands.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId};
+use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::limits;
 use crate::protocol::Group;
 use crate::store::columns::Columns;
@@ -22,6 +22,15 @@ pub trait Invites: Send + Sync + 'static {
 
     /// A mesh's invites, newest first.
     async fn of_mesh(&self, mesh: &MeshId) -> Result<Vec<Invite>>;
+
+    /// Invites of the meshes, archived ones excepted, that the account owns, newest
+    /// first, up to `limit` after the first `skip`.
+    async fn of_account(
+        &self,
+        account: &AccountId,
+        limit: i64,
+        skip: i64,
+    ) -> Result<Vec<AccountInvite>>;
 
     /// Revokes the invite with that id or token. `false` if there is none
     /// that could be used.
@@ -160,6 +169,31 @@ pub struct Invite {
     pub created_at: Timestamp,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// An invite to a mesh of an account, without what lets anybody in.
+#[derive(Clone, Debug)]
+pub struct AccountInvite {
+    /// The invite.
+    pub invite: Invite,
+    /// Where it leads.
+    pub mesh: MeshId,
+    /// The slug of that mesh.
+    pub slug: String,
+    /// Whether the account made the invite.
+    pub is_own: bool,
+}
+
+impl AccountInvite {
+    /// A row of `invite` with its mesh's slug.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            invite: Invite::read(row)?,
+            mesh: row.id("mesh_id")?,
+            slug: row.text("slug")?,
+            is_own: row.flag("is_own")?,
+        })
+    }
 }
 
 /// A request to enrol. What it gives is in the invite's row, and nowhere else: its

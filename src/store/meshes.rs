@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId, MeshId};
-use crate::store::Result;
 use crate::store::columns::Columns;
+use crate::store::{Actor, Result};
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -28,8 +28,8 @@ pub trait Meshes: Send + Sync + 'static {
     /// that id.
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>>;
 
-    /// Archives a mesh. `false` if it was archived already.
-    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool>;
+    /// Archives a mesh, with its audit row. `false` if it was archived already.
+    async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool>;
 }
 
 /// A mesh.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::id::{AccountId, MemberId, MeshId};
 use crate::store::columns::Columns;
-use crate::store::{Mesh, Result, Role, StoreError};
+use crate::store::{AuditEntry, Mesh, Result, Role, StoreError};
 
 /// Meshes as the accounts of their members and owners see and change them.
 #[cfg_attr(test, mockall::automock)]
@@ -19,21 +19,26 @@ pub trait Ownership: Send + Sync + 'static {
     /// The meshes, archived ones excepted, that the account owns or is in, by slug.
     async fn meshes_of(&self, account: &AccountId) -> Result<Vec<AccountMesh>>;
 
-    /// Gives a mesh another slug, which is its name, too. `Conflict` if another mesh
-    /// has that slug.
-    async fn rename(&self, mesh: &MeshId, slug: &str) -> Result<()>;
+    /// Gives the mesh of the audit row another slug, which is its name, too. `Conflict`
+    /// if another mesh has that slug.
+    async fn rename(&self, now: Timestamp, audit: &AuditEntry, slug: &str) -> Result<()>;
 
-    /// Says which of its own fields a member may edit.
-    async fn set_self_editable(&self, mesh: &MeshId, policy: &Value) -> Result<()>;
+    /// Says which of its own fields a member may edit, in the mesh of the audit row.
+    async fn set_self_editable(
+        &self,
+        now: Timestamp,
+        audit: &AuditEntry,
+        policy: &Value,
+    ) -> Result<()>;
 
     /// What was said of single members' permissions.
     async fn permissions(&self, mesh: &MeshId) -> Result<Vec<(MemberId, Permissions)>>;
 
-    /// Says what a member may do.
+    /// Says what a member may do in the mesh of the audit row.
     async fn set_permissions(
         &self,
         now: Timestamp,
-        mesh: &MeshId,
+        audit: &AuditEntry,
         member: &MemberId,
         permissions: &Permissions,
     ) -> Result<()>;

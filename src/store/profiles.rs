@@ -22,6 +22,10 @@ pub trait Profiles: Send + Sync + 'static {
     /// admin's, else the oldest.
     async fn of_account(&self, mesh: &MeshId, account: &AccountId) -> Result<Option<Member>>;
 
+    /// The account's memberships of all meshes, ended ones too, newest first, up to
+    /// `limit`.
+    async fn memberships(&self, account: &AccountId, limit: i64) -> Result<Vec<AccountMembership>>;
+
     /// Whether the account has that active membership.
     async fn is_of_account(&self, member: &MemberId, account: &AccountId) -> Result<bool>;
 
@@ -35,6 +39,43 @@ pub trait Profiles: Send + Sync + 'static {
 
     /// A key of an account becomes a member of a mesh, with its audit row.
     async fn enrol(&self, now: Timestamp, enrolment: &AccountEnrolment) -> Result<Enrolled>;
+}
+
+/// What an account is in a mesh.
+#[derive(Clone, Debug)]
+pub struct AccountMembership {
+    /// The member's id.
+    pub member: MemberId,
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The slug of that mesh.
+    pub slug: String,
+    /// The member's key.
+    pub key: Key,
+    /// What the member is called.
+    pub display_name: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it began.
+    pub joined_at: Timestamp,
+    /// When it ended, if it did.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl AccountMembership {
+    /// A row of `member` with its mesh's slug.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            member: row.id("id")?,
+            mesh: row.id("mesh_id")?,
+            slug: row.text("slug")?,
+            key: row.id("peer_pubkey")?,
+            display_name: row.text("display_name")?,
+            role: row.word("role", Role::parse)?,
+            joined_at: row.time("joined_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+        })
+    }
 }
 
 /// Entries of grants to replace, by the sender's key.

@@ -28,6 +28,7 @@ mod metering;
 mod moderation;
 mod msgpack;
 mod multicast;
+mod my;
 pub(crate) mod peer_files;
 mod places;
 mod presence;

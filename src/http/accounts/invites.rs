@@ -18,7 +18,9 @@ use crate::id::{Key, MemberId};
 use crate::limits;
 use crate::presence::members;
 use crate::protocol::budget::cut;
-use crate::store::{Claim, FoundInvite, Join, JoinRefusal, Joined, Mesh, Role, StoreError};
+use crate::store::{
+    Account, Claim, FoundInvite, Join, JoinRefusal, Joined, Mesh, NewInvite, Role, StoreError,
+};
 
 /// Tries to find a code and a token that no other invite has.
 const TRIES: i64 = 20;
@@ -38,26 +40,41 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
     let forbidden = "Only the owner can invite (for now)";
     let found = call.own_mesh(&account, call.part("slug"), "Mesh not found", forbidden).await?;
     let body: CreateCall = call.json().unwrap_or_default();
-    let role = body.role.as_str().and_then(Role::parse).unwrap_or(Role::Member);
-    let owner = kept_owner_key(&found.mesh)?;
-    let (now, mut lifetime_ms) = (Timestamp::now(), limits::CLI_INVITE_MS);
+    let terms = InviteTerms {
+        role: body.role.as_str().and_then(Role::parse).unwrap_or(Role::Member),
+        max_uses: 1,
+        lifetime_ms: limits::CLI_INVITE_MS,
+        broker_url: call.public_ws_url(),
+    };
+    let invite = make(&call, &account, &found.mesh, terms).await?;
+    ok(json!({
+        "url": url_of(&call, &invite),
+        "code": invite.code.map(|code| code.code),
+        "expires_at": invite.expires_at,
+        "emailed": false,
+    }))
+}
+
+/// The link that lets somebody in. It is a secret.
+pub(super) fn url_of(call: &Call, invite: &NewInvite) -> String {
+    format!("{}/join/{}", call.public_base(), invite.token)
+}
+
+/// Makes an invite to a mesh of an account, which is its owner.
+pub(super) async fn make(
+    call: &Call,
+    account: &Account,
+    mesh: &Mesh,
+    mut terms: InviteTerms,
+) -> Result<NewInvite, Refused> {
+    let (owner, now) = (kept_owner_key(mesh)?, Timestamp::now());
     for _ in 0..TRIES {
-        let terms =
-            InviteTerms { role, max_uses: 1, lifetime_ms, broker_url: call.public_ws_url() };
         let by = Some(account.id.to_string());
-        let invite = with_code(signed_invite(&found.mesh, &owner, &terms, by, now), &owner).invite;
+        let invite = with_code(signed_invite(mesh, &owner, &terms, by, now), &owner).invite;
         match call.state.stores.invites.create(now, &invite).await {
-            Ok(()) => {
-                let code = invite.code.map(|code| code.code);
-                return ok(json!({
-                    "url": format!("{}/join/{}", call.public_base(), invite.token),
-                    "code": code,
-                    "expires_at": invite.expires_at,
-                    "emailed": false,
-                }));
-            }
+            Ok(()) => return Ok(invite),
             // Of two that are made in the same second, the later one lives longer.
-            Err(StoreError::Conflict(_)) => lifetime_ms += 1000,
+            Err(StoreError::Conflict(_)) => terms.lifetime_ms += 1000,
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,5 +1,7 @@
 //! Signing in by a code, and out.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::id;
 use crate::limits;
 use crate::protocol::budget::cut;
-use crate::store::{DeviceCodeStatus, Machine, NewDeviceCode};
-use std::sync::Arc;
+use crate::socket::address::retry_later;
+use crate::store::{Account, DeviceCode, DeviceCodeStatus, Machine, NewDeviceCode};
 
 /// What a command line says of its machine, each of any kind.
 #[derive(Default, Deserialize)]
@@ -52,7 +54,7 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
         user_code: format!("{}-{}", &letters[..4], &letters[4..]),
         session_id: format!("clm_sess_{}", CodeChars::Long.random(32)),
         machine: said.machine(),
-        address: call.state.addresses.client(&call.headers, call.peer).to_string(),
+        address: call.client().to_string(),
         expires_at: now.plus_ms(limits::DEVICE_CODE_MS),
     };
     call.state.stores.device_codes.create(now, &code).await?;
@@ -94,6 +96,65 @@ pub(super) async fn poll(call: Arc<Call>) -> Answer {
             "email": account.email.as_deref().unwrap_or_default(),
         },
     }))
+}
+
+impl Call {
+    /// The code, by its session id or as people type it, that waits for somebody.
+    pub(super) async fn waiting_code(&self, named: &str) -> Result<DeviceCode, Refused> {
+        let found = self.state.stores.device_codes.find(named).await?;
+        let code = found.filter(|code| code.status == DeviceCodeStatus::Pending);
+        let code = code.ok_or_else(unknown_code)?;
+        match code.status_at(Timestamp::now()) {
+            DeviceCodeStatus::Pending => Ok(code),
+            _ => Err(Refused::new(StatusCode::GONE, "Code expired")),
+        }
+    }
+
+    /// Approves a code for an account that has proven itself.
+    pub(super) async fn approve_code(&self, code: &DeviceCode, account: &Account) -> Answer {
+        let codes = &self.state.stores.device_codes;
+        if !codes.approve(Timestamp::now(), &code.id, &account.id).await? {
+            return Err(unknown_code());
+        }
+        tracing::info!(account = %account.id, "a sign-in was approved");
+        ok(json!({ "ok": true }))
+    }
+}
+
+fn unknown_code() -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, "Code not found or expired")
+}
+
+#[derive(Deserialize)]
+struct ApproveCall {
+    #[serde(default)]
+    session_id: Option<String>,
+    #[serde(default)]
+    user_code: Option<String>,
+}
+
+/// `POST /api/auth/cli/device-code/approve-by-user-code`: an account that is signed in
+/// somewhere signs another terminal in. Codes are short, so wrong ones are counted as
+/// wrong keys are.
+pub(super) async fn approve(call: Arc<Call>) -> Answer {
+    if let Err(limited) = call.limit() {
+        return Ok(*limited);
+    }
+    let account = call.account(None).await?;
+    if let Some(seconds) = call.guesses_blocked() {
+        let text = "too many wrong codes from this address: wait a minute";
+        return Ok(retry_later(StatusCode::TOO_MANY_REQUESTS, seconds, text));
+    }
+    let bad = |error: &str| Refused::new(StatusCode::BAD_REQUEST, error);
+    let body: ApproveCall = call.json().ok_or_else(|| bad("Invalid body"))?;
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let named = given(body.session_id).or(given(body.user_code));
+    let named = named.ok_or_else(|| bad("session_id or user_code required"))?;
+    let found = call.waiting_code(named.trim()).await;
+    if matches!(found, Err(Refused(StatusCode::NOT_FOUND, _))) {
+        call.note_guess();
+    }
+    call.approve_code(&found?, &account).await
 }
 
 #[derive(Deserialize)]

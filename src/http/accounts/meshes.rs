@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Answer, Call, Refused, ok};
 use crate::accounts::random_root_key;
+use crate::audit::AuditEvent;
 use crate::auth::{SecretKey, can_sign, is_public_key};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
 use crate::presence::members;
 use crate::protocol::budget::cut;
-use crate::store::{Account, AccountMesh, Founder, NewMesh, StoreError};
+use crate::store::{Account, AccountMesh, Actor, Founder, NewMesh, StoreError};
 
 /// The longest slug that `rename` takes, and the longest that is made of a name.
 const SLUG_CHARS_MAX: usize = 32;
@@ -43,6 +44,16 @@ impl Call {
     fn host(&self) -> &str {
         let host = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         host.unwrap_or("localhost")
+    }
+
+    /// The account's membership by which it acts in a mesh; its owner may have none.
+    pub(super) async fn actor(
+        &self,
+        account: &Account,
+        mesh: &MeshId,
+    ) -> Result<Option<Actor>, Refused> {
+        let member = self.state.stores.profiles.of_account(mesh, &account.id).await?;
+        Ok(member.map(|member| Actor { id: member.id, name: member.display_name }))
     }
 
     /// The account's mesh with that slug. Of several of its own, the one that it owns.
@@ -109,26 +120,6 @@ pub(super) async fn profile(call: Arc<Call>) -> Answer {
     ok(json!({ "id": account.id, "display_name": account.name, "email": email }))
 }
 
-/// `GET /api/my/meshes`: a list, and nothing around it.
-pub(super) async fn mine(call: Arc<Call>) -> Answer {
-    let account = call.account(None).await?;
-    let meshes = call.state.stores.ownership.meshes_of(&account.id).await?;
-    let meshes: Vec<Value> = meshes
-        .iter()
-        .map(|found| {
-            let role = if found.is_owner { "owner" } else { found.role.as_str() };
-            json!({
-                "id": found.mesh.id,
-                "slug": found.mesh.slug,
-                "name": found.mesh.name,
-                "role": role,
-                "member_count": found.members,
-            })
-        })
-        .collect();
-    ok(json!(meshes))
-}
-
 #[derive(Deserialize)]
 struct CreateCall {
     #[serde(default)]
@@ -156,7 +147,45 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
     if !is_public_key(&key) || !can_sign(&key) {
         return Err(bad("pubkey required (64 hex chars)"));
     }
-    let base = slug_of(body.slug.as_deref().filter(|slug| !slug.is_empty()).unwrap_or(name));
+    let wish = Wish {
+        name,
+        slug: body.slug.as_deref(),
+        owner_name: format!("{name}-owner"),
+        key: Some(Key::from(key)),
+    };
+    let mesh = found(&call, &account, wish).await?;
+    ok(json!({
+        "id": mesh.id, "slug": mesh.slug, "name": mesh.name, "member_id": mesh.owner_member,
+    }))
+}
+
+/// What a mesh is to be that an account makes.
+pub(super) struct Wish<'a> {
+    pub(super) name: &'a str,
+    /// What its slug is made of; its name, if nothing is said.
+    pub(super) slug: Option<&'a str>,
+    pub(super) owner_name: String,
+    /// The key of its first member. Without one the owner's stands for it, which the
+    /// broker keeps: nobody says hello by it, and machines come in by `/cli-sync`.
+    pub(super) key: Option<Key>,
+}
+
+/// Makes a mesh for an account, under the first slug that is free.
+pub(super) async fn found(
+    call: &Call,
+    account: &Account,
+    wish: Wish<'_>,
+) -> Result<NewMesh, Refused> {
+    let own = call.state.stores.ownership.meshes_of(&account.id).await?;
+    if own.iter().filter(|found| found.is_owner).count() >= limits::ACCOUNT_MESHES_MAX {
+        let text = format!(
+            "an account has at most {} meshes: archive one first",
+            limits::ACCOUNT_MESHES_MAX
+        );
+        return Err(Refused::new(StatusCode::CONFLICT, text));
+    }
+    let Wish { name, slug, owner_name, key } = wish;
+    let base = slug_of(slug.filter(|slug| !slug.is_empty()).unwrap_or(name));
     let owner = SecretKey::generate();
     let mut mesh = NewMesh {
         id: MeshId::generate(),
@@ -165,10 +194,10 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
         owner_key: owner.public_key(),
         root_key: random_root_key(),
         owner_member: MemberId::generate(),
-        owner_name: format!("{name}-owner"),
+        owner_name,
         founder: Some(Founder {
             account: account.id.clone(),
-            member_key: Key::from(key),
+            member_key: key.unwrap_or_else(|| owner.public_key()),
             owner_secret_key: owner.to_hex128(),
         }),
     };
@@ -187,13 +216,11 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
             Err(error) => return Err(error.into()),
         }
     }
-    ok(json!({
-        "id": mesh.id, "slug": mesh.slug, "name": mesh.name, "member_id": mesh.owner_member,
-    }))
+    Ok(mesh)
 }
 
 /// A slug made of any text: lower-case letters, digits and single hyphens.
-fn slug_of(text: &str) -> String {
+pub(super) fn slug_of(text: &str) -> String {
     let mut slug = String::new();
     for c in text.to_lowercase().chars() {
         if c.is_ascii_alphanumeric() {
@@ -223,9 +250,20 @@ pub(super) async fn archive(call: Arc<Call>) -> Answer {
     let slug = call.part("slug");
     let forbidden = "Only the mesh owner can delete it";
     let found = call.own_mesh(&account, slug, "Mesh not found", forbidden).await?;
-    call.state.stores.meshes.archive(Timestamp::now(), &found.mesh.id).await?;
-    members::changed(&call.state.presence, &found.mesh.id).await;
+    end(&call, &account, &found).await?;
     ok(json!({ "ok": true, "deleted": slug }))
+}
+
+/// Archives a mesh of its owner.
+pub(super) async fn end(
+    call: &Call,
+    account: &Account,
+    found: &AccountMesh,
+) -> Result<(), Refused> {
+    let by = call.actor(account, &found.mesh.id).await?;
+    call.state.stores.meshes.archive(Timestamp::now(), &found.mesh.id, by).await?;
+    members::changed(&call.state.presence, &found.mesh.id).await;
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -252,7 +290,9 @@ pub(super) async fn rename(call: Arc<Call>) -> Answer {
     let forbidden = "only the owner's account can rename a mesh: `claudemesh whoami` shows which \
                      account this is; `claudemesh logout`, then `claudemesh login`, changes it";
     let found = call.own_mesh(&account, old, &missing, forbidden).await?;
-    call.state.stores.ownership.rename(&found.mesh.id, &slug).await?;
+    let (mesh, by) = (&found.mesh.id, call.actor(&account, &found.mesh.id).await?);
+    let audit = Actor::entry(by, mesh, AuditEvent::MeshRenamed { slug: slug.clone() });
+    call.state.stores.ownership.rename(Timestamp::now(), &audit, &slug).await?;
     ok(json!({ "slug": slug }))
 }
 

@@ -1,27 +1,26 @@
-//! The pages that people see: approving a sign-in, and what an invite is.
+//! The pages that people see: approving a sign-in, a token to paste, what an invite is.
 //!
-//! No page does anything when it is merely opened. What approves a sign-in is a form
-//! with a key that only a person types, sent from this very page: with a cookie of this
-//! page and a word that goes with it. There is no script on any of them.
+//! No page does anything when it is merely opened. What approves a sign-in and what makes
+//! a token is a form with a key that only a person types, sent from this very page: with a
+//! cookie of this page and a word that goes with it. There is no script on any of them.
 
-use std::sync::Arc;
+pub(super) mod invite;
+pub(super) mod sign_in;
+pub(super) mod token;
 
-use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use url::form_urlencoded;
 
-use super::invites::{Known, know};
-use super::{Answer, Call, Refused};
+use super::{Call, Refused};
 use crate::accounts::CodeChars;
 use crate::auth::secret_hash;
 use crate::clock::Timestamp;
 use crate::config::any_matches;
-use crate::http::HttpState;
 use crate::id::AccountId;
 use crate::limits;
-use crate::store::{Account, DeviceCode, DeviceCodeStatus, FoundInvite, NewAccount};
+use crate::store::{Account, NewAccount};
 
 /// The cookie that a form's word goes with.
 const COOKIE: &str = "claudemesh_form";
@@ -81,153 +80,48 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// `GET /token`.
-pub(super) async fn token(State(_): State<Arc<HttpState>>) -> Response {
-    let text = "Whoever runs this broker prints a token for you: claudemesh-broker account token \
-                <account>. Paste it where claudemesh login waits.";
-    sentence(StatusCode::OK, "A token to paste", text)
-}
-
-/// `GET /cli-auth`: shows what would be approved, and asks for a key.
-pub(super) async fn sign_in(call: Arc<Call>) -> Answer {
-    if let Err(limited) = call.limit() {
-        return Ok(*limited);
-    }
-    let named = call.query.get("session").or_else(|| call.query.get("code"));
-    let Some(named) = named.filter(|named| !named.is_empty()) else {
-        return Ok(ask_for_code());
-    };
-    match waiting(&call, named).await? {
-        Ok(code) => ask_for_key(&call, &code, None).await,
-        Err(response) => Ok(response),
-    }
-}
-
-fn ask_for_code() -> Response {
-    let form = "<p>Type the code that your terminal shows.</p>\
-                <form method=\"get\" action=\"/cli-auth\" autocomplete=\"off\">\
-                <label for=\"code\">Code</label>\
-                <input id=\"code\" name=\"code\" required maxlength=\"9\" placeholder=\"XXXX-XXXX\">\
-                <button class=\"primary\" type=\"submit\">Next</button></form>";
-    page(StatusCode::OK, "Sign a terminal in", form)
-}
-
-/// The code that waits for somebody, or the page that says that it does not.
-async fn waiting(call: &Call, named: &str) -> Result<Result<DeviceCode, Response>, Refused> {
-    if let Some(refused) = blocked(call) {
-        return Ok(Err(refused));
-    }
-    let found = call.state.stores.device_codes.find(named.trim()).await?;
-    let is_waiting =
-        |code: &DeviceCode| code.status_at(Timestamp::now()) == DeviceCodeStatus::Pending;
-    Ok(found.filter(is_waiting).ok_or_else(|| {
-        // Codes are short: who tries many of them is kept out.
-        note_failure(call);
-        let text = "This code is not known, was used, or is older than five minutes. Start \
-                    claudemesh login again.";
-        sentence(StatusCode::NOT_FOUND, "Nothing waits here", text)
-    }))
-}
-
 /// The page for an address that has guessed too often.
 fn blocked(call: &Call) -> Option<Response> {
-    let address = call.state.addresses.client(&call.headers, call.peer);
-    // There, everybody has the same address.
-    let seconds = call.state.rates.admin_blocked(address).filter(|_| !address.is_loopback())?;
+    let seconds = call.guesses_blocked()?;
     let text = "Too many wrong tries from this address. Wait a minute, then try again.";
     let mut response = sentence(StatusCode::TOO_MANY_REQUESTS, "Wait a moment", text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     Some(response)
 }
 
-fn note_failure(call: &Call) {
-    let address = call.state.addresses.client(&call.headers, call.peer);
-    call.state.rates.note_admin_failure(address);
-}
-
-async fn ask_for_key(call: &Call, code: &DeviceCode, trouble: Option<&str>) -> Answer {
+/// A word for a form about that subject, and the cookie that goes with it.
+async fn new_word(
+    call: &Call,
+    path: &str,
+    subject: &str,
+) -> Result<(String, HeaderValue), Refused> {
     let nonce = CodeChars::Long.random(32);
-    let word = call.state.keys.key().await?.word(&subject(&nonce, code));
-    let said = |text: &Option<String>| escape(text.as_deref().unwrap_or("not said"));
-    let trouble = trouble.map_or_else(String::new, |text| {
-        format!("<p class=\"error\" role=\"alert\">{}</p>", escape(text))
-    });
-    let body = format!(
-        "<p>A terminal wants to sign in. Approve it only if you have just started \
-         <code>claudemesh login</code> there, and it shows this very code:</p>\
-         <p><code class=\"user-code\">{user_code}</code></p>\
-         <p class=\"muted\">Machine: {hostname} ({platform}, {arch})<br>Address: {address}</p>\
-         {trouble}\
-         <form method=\"post\" action=\"/cli-auth\" autocomplete=\"off\">\
-         <input type=\"hidden\" name=\"session\" value=\"{session}\">\
-         <input type=\"hidden\" name=\"word\" value=\"{word}\">\
-         <label for=\"key\">Your sign-in key</label>\
-         <input id=\"key\" name=\"key\" type=\"password\" required spellcheck=\"false\">\
-         <label for=\"account\">Account, only with the admin token</label>\
-         <input id=\"account\" name=\"account\" maxlength=\"256\">\
-         <button class=\"primary\" type=\"submit\">Approve</button></form>\
-         <p class=\"muted small\">Whoever runs this broker makes keys: \
-         <code>claudemesh-broker account create</code>.</p>",
-        user_code = escape(&code.user_code),
-        hostname = said(&code.machine.hostname),
-        platform = said(&code.machine.platform),
-        arch = said(&code.machine.arch),
-        address = said(&code.address),
-        session = escape(&code.session_id),
-        word = escape(&word),
-    );
-    let status = if trouble.is_empty() { StatusCode::OK } else { StatusCode::FORBIDDEN };
-    let mut response = page(status, "Sign a terminal in", &body);
+    let word = call.state.keys.key().await?.word(&format!("{nonce} {subject}"));
     let secure = if call.public_base().starts_with("https://") { "; Secure" } else { "" };
     let cookie = format!(
-        "{COOKIE}={nonce}; Path=/cli-auth; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
+        "{COOKIE}={nonce}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
         limits::DEVICE_CODE_MS / 1000,
     );
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
-    }
-    Ok(response)
+    let cookie = HeaderValue::from_str(&cookie);
+    Ok((word, cookie.unwrap_or_else(|_| HeaderValue::from_static(""))))
 }
 
-/// What the word of a form is for.
-fn subject(nonce: &str, code: &DeviceCode) -> String {
-    format!("{nonce} {}", code.session_id)
+fn with_cookie(mut response: Response, cookie: HeaderValue) -> Response {
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    response
 }
 
-/// `POST /cli-auth`: the form of the page above, sent by whoever has a key.
-pub(super) async fn approve(call: Arc<Call>) -> Answer {
-    if let Err(limited) = call.limit() {
-        return Ok(*limited);
-    }
-    let form = Form::read(&call.body);
-    if !is_from_own_page(&call) {
-        let text = "This form is taken from the broker's own page only.";
-        return Ok(sentence(StatusCode::FORBIDDEN, "Not from here", text));
-    }
-    let code = match waiting(&call, &form.session).await? {
-        Ok(code) => code,
-        Err(response) => return Ok(response),
-    };
+/// Whether the word is that of a form about the subject which this browser was given.
+async fn is_word(call: &Call, subject: &str, word: &str) -> Result<bool, Refused> {
     let nonce = cookie(&call.headers).unwrap_or_default();
-    if !call.state.keys.key().await?.is_word(&subject(nonce, &code), &form.word) {
-        return ask_for_key(&call, &code, Some("The page was too old: approve it again.")).await;
-    }
-    let account = match account_of(&call, &form).await? {
-        Ok(account) => account,
-        Err(trouble) => {
-            note_failure(&call);
-            call.state.stores.device_codes.fail(&code.id).await?;
-            return ask_for_key(&call, &code, Some(trouble)).await;
-        }
-    };
-    let codes = &call.state.stores.device_codes;
-    if !codes.approve(Timestamp::now(), &code.id, &account.id).await? {
-        let text = "The code has died meanwhile. Start claudemesh login again.";
-        return Ok(sentence(StatusCode::GONE, "Too late", text));
-    }
-    tracing::info!(account = %account.id, "a sign-in was approved");
-    let text = format!("The terminal is signed in as {}. You can close this page.", account.name);
-    Ok(sentence(StatusCode::OK, "Done", &text))
+    Ok(call.state.keys.key().await?.is_word(&format!("{nonce} {subject}"), word))
+}
+
+/// The status of a form, and what stands in it of why it was not taken.
+fn said_trouble(trouble: Option<&str>) -> (StatusCode, String) {
+    let Some(text) = trouble else { return (StatusCode::OK, String::new()) };
+    let text = format!("<p class=\"error\" role=\"alert\">{}</p>", escape(text));
+    (StatusCode::FORBIDDEN, text)
 }
 
 /// What the form says.
@@ -237,6 +131,7 @@ struct Form {
     word: String,
     key: String,
     account: String,
+    kind: String,
 }
 
 impl Form {
@@ -247,6 +142,7 @@ impl Form {
                 "session" => form.session = value.into_owned(),
                 "word" => form.word = value.into_owned(),
                 "key" => form.key = value.trim().to_owned(),
+                "kind" => form.kind = value.into_owned(),
                 "account" => form.account = value.trim().to_owned(),
                 _ => {}
             }
@@ -299,7 +195,7 @@ async fn account_of(call: &Call, form: &Form) -> Result<Result<Account, &'static
                 None => Ok(account),
             })
         }
-        0 if !form.account.is_empty() && !form.account.contains(char::is_control) => {
+        0 if is_name(&form.account) => {
             let (id, name) = (AccountId::generate(), form.account.clone());
             let new = NewAccount { id, name, email: None, key_hash: None };
             Ok(Ok(accounts.ensure(Timestamp::now(), &new).await?))
@@ -308,55 +204,9 @@ async fn account_of(call: &Call, form: &Form) -> Result<Result<Account, &'static
     }
 }
 
-/// `GET /i/{code}`.
-pub(super) async fn short_link(call: Arc<Call>) -> Answer {
-    if let Err(limited) = call.limit() {
-        return Ok(*limited);
-    }
-    let code = call.part("code");
-    let found = call.state.stores.invites.find(code).await?;
-    // A token is no code: this page is for what people type.
-    match found.filter(|found| found.token != code && found.trouble(Timestamp::now()).is_none()) {
-        Some(found) => Ok(invitation(&call, &found)),
-        None => Ok(no_invitation("It is not known, was used, was revoked, or has expired.")),
-    }
-}
-
-/// `GET /join/{token}`.
-pub(super) async fn invite(call: Arc<Call>) -> Answer {
-    if let Err(limited) = call.limit() {
-        return Ok(*limited);
-    }
-    Ok(match know(&call, call.part("token")).await? {
-        Known::Good(found) => invitation(&call, &found),
-        Known::Bad { reason, .. } => no_invitation(match reason {
-            "revoked" => "It was revoked.",
-            "mesh_archived" => "Its mesh is archived.",
-            "expired" => "It has expired.",
-            "exhausted" => "It was used already.",
-            _ => "It is not known here, or was not copied whole.",
-        }),
-    })
-}
-
-fn invitation(call: &Call, found: &FoundInvite) -> Response {
-    let by = found.inviter.as_deref().map_or_else(String::new, |by| format!(", by {by}"));
-    let link = format!("{}/join/{}", call.public_base(), found.token);
-    let body = format!(
-        "<p>You are invited to the mesh <strong>{}</strong>{}, as {}. The invite can be used \
-         until {}.</p><p>Type in a terminal:</p><pre class=\"code\">claudemesh join {}</pre>",
-        escape(&found.mesh.name),
-        escape(&by),
-        found.invite.role.as_str(),
-        found.invite.expires_at,
-        escape(&link),
-    );
-    page(StatusCode::OK, "An invite", &body)
-}
-
-fn no_invitation(why: &str) -> Response {
-    let text = format!("This invite lets nobody in. {why} Ask for a new one.");
-    sentence(StatusCode::NOT_FOUND, "No invite", &text)
+/// Whether an account can be called so.
+fn is_name(text: &str) -> bool {
+    (1..=limits::ACCOUNT_TEXT_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 #[cfg(test)]
@@ -366,6 +216,13 @@ mod tests {
     #[test]
     fn nothing_that_strangers_say_becomes_part_of_a_page() {
         assert_eq!(escape("<b a='1' c=\"2\">&"), "&lt;b a=&#39;1&#39; c=&quot;2&quot;&gt;&amp;");
+    }
+
+    #[test]
+    fn a_form_names_no_account_that_the_command_would_not_make() {
+        let longest = "x".repeat(limits::ACCOUNT_TEXT_BYTES_MAX);
+        assert!(is_name("Ada") && is_name(&longest));
+        assert!(!is_name("") && !is_name("a\nb") && !is_name(&format!("{longest}x")));
     }
 
     #[test]

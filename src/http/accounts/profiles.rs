@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, Refused, ok};
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::http::bearer;
 use crate::id::{MemberId, MeshId};
@@ -18,7 +19,7 @@ use crate::limits;
 use crate::presence::members;
 use crate::protocol::budget::group_bytes;
 use crate::protocol::{Group, SystemEvent};
-use crate::store::{Member, Mesh, ProfileEdit, Role};
+use crate::store::{Actor, Member, Mesh, ProfileEdit, Role};
 
 fn unauthorized(error: &str) -> Refused {
     Refused::not_ok(StatusCode::UNAUTHORIZED, error)
@@ -279,7 +280,13 @@ pub(super) async fn set_policy(call: Arc<Call>) -> Answer {
     let body = call.json::<PolicyCall>().and_then(|body| body.self_editable);
     let policy = body.ok_or_else(|| bad("no settings to update"))?;
     let policy = serde_json::to_value(policy).unwrap_or_default();
-    call.state.stores.ownership.set_self_editable(&mesh.id, &policy).await?;
+    let may = policy.as_object().into_iter().flatten().filter(|(_, may)| **may == true);
+    let event = AuditEvent::MeshPolicyChanged {
+        self_editable: may.map(|(field, _)| field.clone()).collect(),
+    };
+    let by = Some(Actor { id: caller.id, name: caller.display_name });
+    let (ownership, audit) = (&call.state.stores.ownership, Actor::entry(by, &mesh.id, event));
+    ownership.set_self_editable(Timestamp::now(), &audit, &policy).await?;
     ok(json!({ "ok": true }))
 }
 

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::login::MachineCall;
+use super::tokens::pasted;
 use super::{Answer, Call, Refused, ok};
 use crate::accounts::{SessionKind, begin_session};
 use crate::clock::Timestamp;
 use crate::id::AccountId;
 use crate::limits;
 use crate::protocol::budget::cut;
-use crate::store::{Account, DeviceCodeStatus, NewAccount};
+use crate::store::{Account, CliSession, NewAccount};
 
 /// Whom the application has signed in.
 #[derive(Deserialize)]
@@ -55,29 +56,17 @@ impl Call {
 /// `POST /cli/device-code/{code}/approve`.
 pub(super) async fn approve(call: Arc<Call>) -> Answer {
     call.service()?;
-    let (codes, now) = (&call.state.stores.device_codes, Timestamp::now());
-    let found = codes.find(call.part("code")).await?;
-    let unknown = || Refused::new(StatusCode::NOT_FOUND, "Code not found or expired");
-    let code = found.filter(|code| code.status == DeviceCodeStatus::Pending).ok_or_else(unknown)?;
-    if code.status_at(now) == DeviceCodeStatus::Expired {
-        return Err(Refused::new(StatusCode::GONE, "Code expired"));
-    }
+    let code = call.waiting_code(call.part("code")).await?;
     let (account, _) = call.signed_in().await?;
-    if !codes.approve(now, &code.id, &account.id).await? {
-        return Err(unknown());
-    }
-    ok(json!({ "ok": true }))
+    call.approve_code(&code, &account).await
 }
 
 /// `POST /cli/token`.
 pub(super) async fn token(call: Arc<Call>) -> Answer {
     let (account, user) = call.signed_in().await?;
     let (state, now) = (&call.state, Timestamp::now());
-    let mut machine = user.machine.machine();
-    machine.hostname.get_or_insert_with(|| "paste-token".to_owned());
-    machine.platform.get_or_insert_with(|| "unknown".to_owned());
-    machine.arch.get_or_insert_with(|| "unknown".to_owned());
     let key = state.keys.key().await?;
+    let machine = pasted(&user.machine);
     let (token, session) = begin_session(key, now, &account, SessionKind::Pasted, machine);
     state.stores.accounts.open_session(now, &session).await?;
     ok(json!({ "token": token }))
@@ -94,19 +83,19 @@ pub(super) async fn sessions(call: Arc<Call>) -> Answer {
         Err(refused) if crate::http::bearer(&call.headers).is_none() => return Err(refused),
         Err(_) => call.account(None).await?.id,
     };
-    let sessions = call.state.stores.accounts.sessions(&account).await?;
-    let sessions: Vec<Value> = sessions
-        .iter()
-        .map(|session| {
-            json!({
-                "id": session.id,
-                "hostname": session.machine.hostname,
-                "platform": session.machine.platform,
-                "arch": session.machine.arch,
-                "last_seen_at": session.last_seen_at,
-                "created_at": session.created_at,
-            })
-        })
-        .collect();
-    ok(json!({ "sessions": sessions }))
+    let (accounts, now) = (&call.state.stores.accounts, Timestamp::now());
+    let sessions = accounts.sessions(now, &account, limits::ACCOUNT_SESSIONS_MAX).await?;
+    ok(json!({ "sessions": sessions.iter().map(describe).collect::<Vec<Value>>() }))
+}
+
+/// A session, without anything that proves it.
+pub(super) fn describe(session: &CliSession) -> Value {
+    json!({
+        "id": session.id,
+        "hostname": session.machine.hostname,
+        "platform": session.machine.platform,
+        "arch": session.machine.arch,
+        "last_seen_at": session.last_seen_at,
+        "created_at": session.created_at,
+    })
 }

@@ -8,13 +8,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, Refused, ok};
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MemberId;
+use crate::limits;
 use crate::presence::members;
-use crate::store::{AccountMesh, GrantEntries, Member, Permissions};
-
-/// Entries of grants in one request, and capabilities in one entry.
-const GRANTS_MAX: usize = 256;
+use crate::store::{AccountMesh, Actor, GrantEntries, Grants, Member, Permissions};
 
 impl Call {
     /// The account's membership of the mesh with that slug.
@@ -40,20 +39,32 @@ pub(super) async fn merge_grants(call: Arc<Call>) -> Answer {
         Refused::new(StatusCode::BAD_REQUEST, text)
     };
     let GrantsCall { grants } = call.json().ok_or_else(bad)?;
-    let is_large = |entry: &Option<Vec<String>>| {
-        entry.as_ref().is_some_and(|caps| {
-            caps.len() > GRANTS_MAX || caps.iter().any(|cap| cap.len() > GRANTS_MAX)
+    let is_text = |text: &String| text.len() <= limits::GRANT_TEXT_BYTES_MAX;
+    let fits = |entry: &Option<Vec<String>>| {
+        entry.as_ref().is_none_or(|caps| {
+            caps.len() <= limits::GRANT_CAPABILITIES_MAX && caps.iter().all(is_text)
         })
     };
     let entries: GrantEntries = grants;
-    if entries.len() > GRANTS_MAX
-        || entries.iter().any(|(key, entry)| key.len() > GRANTS_MAX || is_large(entry))
+    if entries.len() > limits::GRANT_CHANGES_MAX
+        || !entries.iter().all(|(key, entry)| is_text(key) && fits(entry))
     {
         return Err(bad());
+    }
+    // All that a member grants is read by every node with the member.
+    if entries_then(&member.grants, &entries) > limits::GRANT_ENTRIES_MAX {
+        let text = format!("a member grants to {} keys at most", limits::GRANT_ENTRIES_MAX);
+        return Err(Refused::new(StatusCode::CONFLICT, text));
     }
     let grants = call.state.stores.profiles.merge_grants(&member.id, &entries).await?;
     members::changed(&call.state.presence, &found.mesh.id).await;
     ok(json!({ "ok": true, "grants": grants }))
+}
+
+/// How many entries there are once these are merged.
+fn entries_then(known: &Grants, changes: &GrantEntries) -> usize {
+    let kept = known.keys().filter(|key| !changes.contains_key(*key)).count();
+    kept + changes.values().flatten().count()
 }
 
 /// `GET /cli/mesh/{slug}/permissions`.
@@ -108,15 +119,52 @@ pub(super) async fn set_permissions(call: Arc<Call>) -> Answer {
     let target = active.iter().find(|member| member.id.as_str() == body.member_id);
     let missing = || Refused::new(StatusCode::NOT_FOUND, "Member not found");
     let target = target.ok_or_else(missing)?;
+    if target.is_owner && !caller.is_owner {
+        let text = "only the owner may set the owner's permissions";
+        return Err(Refused::new(StatusCode::FORBIDDEN, text));
+    }
+    let own = serde_json::to_value(holding(&caller)).unwrap_or_default();
     let mut flags = serde_json::to_value(holding(target)).unwrap_or_default();
+    let fields = body.permissions.keys().cloned().collect();
     for (name, value) in body.permissions {
         match flags.get_mut(&name) {
+            // Nobody hands on what it does not have.
+            Some(_) if value == true && own[&name] != true && !caller.is_owner => {
+                let text = format!("you may not give {name}, which you do not have");
+                return Err(Refused::new(StatusCode::FORBIDDEN, text));
+            }
             Some(known) if value.is_boolean() => *known = value,
             _ => return Err(bad()),
         }
     }
     let permissions: Permissions = serde_json::from_value(flags).map_err(|_| bad())?;
     let now = Timestamp::now();
-    stores.ownership.set_permissions(now, &found.mesh.id, &target.id, &permissions).await?;
+    let by = Some(Actor { id: caller.id, name: caller.display_name });
+    let target_pubkey = target.key.clone();
+    let event = AuditEvent::MemberPermissionsChanged { target_pubkey, fields };
+    let audit = Actor::entry(by, &found.mesh.id, event);
+    stores.ownership.set_permissions(now, &audit, &target.id, &permissions).await?;
     ok(json!({ "ok": true }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_counted_as_they_are_once_merged() {
+        let known = Grants::from([("a".to_owned(), vec![]), ("b".to_owned(), vec![])]);
+        let changes = |keys: &[(&str, bool)]| -> GrantEntries {
+            keys.iter().map(|(key, is_set)| ((*key).to_owned(), is_set.then(Vec::new))).collect()
+        };
+        for (keys, count) in [
+            (&[][..], 2),
+            (&[("a", true)], 2),
+            (&[("c", true), ("d", true)], 4),
+            (&[("a", false), ("c", true)], 2),
+            (&[("x", false)], 2),
+        ] {
+            assert_eq!(entries_then(&known, &changes(keys)), count, "{keys:?}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `/cli-sync`: a command line becomes a member of all meshes of an account.
 //!
-//! The token proves the account. Which meshes and which roles, the store says: what a
-//! token names of them is for people.
+//! The token proves the account. Which meshes it is in and in which roles, the store says:
+//! of those a token may name a few, and then it is good for no others.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Answer, Call, Refused, ok};
-use crate::auth::{Claims, can_sign, is_public_key};
+use crate::auth::{ClaimedMesh, Claims, can_sign, is_public_key};
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId};
 use crate::limits;
@@ -43,11 +43,14 @@ pub(super) async fn sync(call: Arc<Call>) -> Answer {
     if !is_public_key(&key) || !can_sign(&key) {
         return Err(bad("peer_pubkey must be 64 hex chars (32 bytes)"));
     }
-    let account = account_of(&call, &body.sync_token).await?;
+    let (account, named) = account_of(&call, &body.sync_token).await?;
     let name = cut(&body.display_name, limits::DISPLAY_NAME_BYTES_MAX);
     let mut synced = Vec::new();
     for found in call.state.stores.ownership.meshes_of(&account).await? {
         let mesh = found.mesh;
+        if !named.is_empty() && !named.iter().any(|named| named.id == mesh.id.as_str()) {
+            continue;
+        }
         let enrolment = AccountEnrolment {
             mesh: mesh.id.clone(),
             member: MemberId::generate(),
@@ -79,8 +82,9 @@ pub(super) async fn sync(call: Arc<Call>) -> Answer {
     ok(json!({ "ok": true, "account_id": account, "meshes": Value::from(synced) }))
 }
 
-/// The account that a token to fetch meshes by proves, once in the cluster.
-async fn account_of(call: &Call, token: &str) -> Result<AccountId, Refused> {
+/// The account that a token to fetch meshes by proves, once in the cluster, and the
+/// meshes that it names.
+async fn account_of(call: &Call, token: &str) -> Result<(AccountId, Vec<ClaimedMesh>), Refused> {
     let bad = |reason: &str| {
         let error = format!("sync token invalid: {reason}");
         Refused::not_ok(StatusCode::BAD_REQUEST, error)
@@ -95,18 +99,16 @@ async fn account_of(call: &Call, token: &str) -> Result<AccountId, Refused> {
         return Err(bad("missing sub or email"));
     }
     // Another token of the account, for which this is not meant.
-    if meshes.is_none() {
-        return Err(bad("missing meshes array"));
-    }
+    let named = meshes.ok_or_else(|| bad("missing meshes array"))?;
     let account = AccountId::from(sub);
-    let known = state.stores.accounts.all().await?;
-    if !known.iter().any(|known| known.id == account && known.revoked_at.is_none()) {
+    let known = state.stores.accounts.get(&account).await?;
+    if known.is_none_or(|known| known.revoked_at.is_some()) {
         return Err(bad("the account was revoked"));
     }
     let digest: [u8; 32] = Sha256::digest(format!("sync token {jti}")).into();
     let ttl_ms = u64::try_from(limits::SYNC_TOKEN_MS).unwrap_or(u64::MAX);
     match state.cluster.use_once(&digest, ttl_ms).await {
-        Ok(true) => Ok(account),
+        Ok(true) => Ok((account, named)),
         Ok(false) => Err(bad("token already used")),
         Err(error) => {
             tracing::warn!(%error, "a token could not be used up");

@@ -134,7 +134,7 @@ impl Stage {
         if let Some((config, crew)) = &self.left {
             let archive = async |store: &crate::store::Stores| {
                 for mesh in crew.meshes() {
-                    store.meshes.archive(Timestamp::now(), mesh).await?;
+                    store.meshes.archive(Timestamp::now(), mesh, None).await?;
                 }
                 Ok(())
             };

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::Seen;
+use super::{Seen, oldest_session};
 use crate::clock::Timestamp;
 use crate::id::AccountId;
 use crate::store::columns::Columns as _;
@@ -42,6 +42,14 @@ impl Accounts for PostgresStore {
         .bind(clean_optional(account.email.as_deref()))
         .bind(now.to_naive());
         Account::read(&self.pool.fetch_one(query).await?)
+    }
+
+    async fn get(&self, account: &AccountId) -> Result<Option<Account>> {
+        let query = sqlx::query(
+            "select id, name, email, created_at, revoked_at from mesh.account where id = $1",
+        )
+        .bind(clean(account.as_str()));
+        self.pool.record(query, Account::read).await
     }
 
     async fn all(&self) -> Result<Vec<Account>> {
@@ -126,13 +134,21 @@ impl Accounts for PostgresStore {
         Ok(self.pool.execute(query).await? > 0)
     }
 
-    async fn sessions(&self, account: &AccountId) -> Result<Vec<CliSession>> {
+    async fn sessions(
+        &self,
+        now: Timestamp,
+        account: &AccountId,
+        limit: i64,
+    ) -> Result<Vec<CliSession>> {
         let query = sqlx::query(
             "select id, hostname, platform, arch, last_seen_at, created_at
-             from mesh.cli_session where user_id = $1 and revoked_at is null
-             order by created_at desc, id desc",
+             from mesh.cli_session
+             where user_id = $1 and revoked_at is null and created_at >= $2
+             order by created_at desc, id desc limit $3",
         )
-        .bind(clean(account.as_str()));
+        .bind(clean(account.as_str()))
+        .bind(oldest_session(now).to_naive())
+        .bind(limit);
         self.pool.records(query, CliSession::read).await
     }
 }
@@ -143,6 +159,10 @@ pub(in crate::store) async fn open_session(
     now: Timestamp,
     session: &NewCliSession,
 ) -> Result<()> {
+    let query = sqlx::query("delete from mesh.cli_session where user_id = $1 and created_at < $2")
+        .bind(session.account.as_str())
+        .bind(oldest_session(now).to_naive());
+    tx.execute(query).await?;
     let query = sqlx::query(
         "insert into mesh.cli_session (id, user_id, hostname, platform, arch, token_hash,
             last_seen_at, created_at)

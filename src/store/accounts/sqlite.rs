@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::Seen;
+use super::{Seen, oldest_session};
 use crate::clock::Timestamp;
 use crate::id::AccountId;
 use crate::store::columns::Columns as _;
@@ -47,6 +47,11 @@ impl Accounts for SqliteStore {
         .map_err(refused)?;
         tx.commit().await.map_err(refused)?;
         Account::read(&row)
+    }
+
+    async fn get(&self, account: &AccountId) -> Result<Option<Account>> {
+        let query = sqlx::query("select * from account where id = ?1").bind(account.as_str());
+        self.record(query, Account::read).await
     }
 
     async fn all(&self) -> Result<Vec<Account>> {
@@ -130,12 +135,20 @@ impl Accounts for SqliteStore {
         Ok(self.write(query).await? > 0)
     }
 
-    async fn sessions(&self, account: &AccountId) -> Result<Vec<CliSession>> {
+    async fn sessions(
+        &self,
+        now: Timestamp,
+        account: &AccountId,
+        limit: i64,
+    ) -> Result<Vec<CliSession>> {
         let query = sqlx::query(
-            "select * from cli_session where user_id = ?1 and revoked_at is null
-             order by created_at desc, id desc",
+            "select * from cli_session
+             where user_id = ?1 and revoked_at is null and created_at >= ?2
+             order by created_at desc, id desc limit 0 + ?3",
         )
-        .bind(account.as_str());
+        .bind(account.as_str())
+        .bind(oldest_session(now).as_ms())
+        .bind(limit);
         self.records(query, CliSession::read).await
     }
 }
@@ -146,6 +159,10 @@ pub(in crate::store) async fn open_session(
     now: Timestamp,
     session: &NewCliSession,
 ) -> Result<()> {
+    let query = sqlx::query("delete from cli_session where user_id = ?1 and created_at < ?2")
+        .bind(session.account.as_str())
+        .bind(oldest_session(now).as_ms());
+    execute(tx, query).await?;
     let query = sqlx::query(
         "insert into cli_session (id, user_id, hostname, platform, arch, token_hash,
             last_seen_at, created_at)

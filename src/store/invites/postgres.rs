@@ -6,15 +6,15 @@ use sqlx::postgres::PgRow;
 use super::Preset;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId};
+use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::pool::Call;
 use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
-    Claim, FoundInvite, Invite, Invites, Join, JoinRefusal, Joined, Meshes, NewInvite, OpenInvite,
-    Result, Role, Standing, StoreError,
+    AccountInvite, Claim, FoundInvite, Invite, Invites, Join, JoinRefusal, Joined, Meshes,
+    NewInvite, OpenInvite, Result, Role, Standing, StoreError,
 };
 
 #[async_trait]
@@ -66,6 +66,25 @@ impl Invites for PostgresStore {
         )
         .bind(mesh.as_str());
         self.pool.records(query, Invite::read).await
+    }
+
+    async fn of_account(
+        &self,
+        account: &AccountId,
+        limit: i64,
+        skip: i64,
+    ) -> Result<Vec<AccountInvite>> {
+        let query = sqlx::query(
+            "select i.id, i.mesh_id, i.role::text as role, i.max_uses, i.used_count,
+                i.expires_at, i.created_at, i.revoked_at, i.created_by = $1 as is_own, m.slug
+             from mesh.mesh m join mesh.invite i on i.mesh_id = m.id
+             where m.owner_user_id = $1 and m.archived_at is null
+             order by i.created_at desc, i.id desc limit $2 offset $3",
+        )
+        .bind(clean(account.as_str()))
+        .bind(limit)
+        .bind(skip);
+        self.pool.records(query, AccountInvite::read).await
     }
 
     async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {

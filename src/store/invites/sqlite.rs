@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use super::Preset;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{Key, MemberId, MeshId};
+use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::store::columns::Columns as _;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
@@ -14,8 +14,8 @@ use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{
-    Claim, FoundInvite, Invite, Invites, Join, JoinRefusal, Joined, Meshes, NewInvite, OpenInvite,
-    Result, Role, Standing,
+    AccountInvite, Claim, FoundInvite, Invite, Invites, Join, JoinRefusal, Joined, Meshes,
+    NewInvite, OpenInvite, Result, Role, Standing,
 };
 
 #[async_trait]
@@ -47,6 +47,25 @@ impl Invites for SqliteStore {
         )
         .bind(mesh.as_str());
         self.records(query, Invite::read).await
+    }
+
+    async fn of_account(
+        &self,
+        account: &AccountId,
+        limit: i64,
+        skip: i64,
+    ) -> Result<Vec<AccountInvite>> {
+        let query = sqlx::query(
+            "select i.id, i.mesh_id, i.role, i.max_uses, i.used_count, i.expires_at,
+                i.created_at, i.revoked_at, i.created_by = ?1 as is_own, mesh.slug
+             from mesh cross join invite i on i.mesh_id = mesh.id
+             where mesh.owner_user_id = ?1 and mesh.archived_at is null
+             order by i.created_at desc, i.id desc limit 0 + ?2 offset ?3",
+        )
+        .bind(account.as_str())
+        .bind(limit)
+        .bind(skip);
+        self.records(query, AccountInvite::read).await
     }
 
     async fn revoke(&self, now: Timestamp, id_or_token: &str) -> Result<bool> {

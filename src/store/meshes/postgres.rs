@@ -2,15 +2,15 @@
 
 use async_trait::async_trait;
 
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MeshId};
-use crate::store::columns::Columns as _;
 use crate::store::meshes::GENERAL;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::slug_taken;
 use crate::store::postgres::pool::Call;
 use crate::store::postgres::row::clean;
-use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
+use crate::store::{Actor, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 /// A `select` of meshes, with the conditions given.
 macro_rules! select_mesh {
@@ -120,23 +120,24 @@ impl Meshes for PostgresStore {
         self.pool.record(query, Mesh::read).await
     }
 
-    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
+    async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool> {
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query(
-            "with archived as (
-                update mesh.mesh set archived_at = $2
-                where id = $1 and archived_at is null returning id
-             )
-             select exists (select from archived) as archived,
-                exists (select from mesh.mesh where id = $1) as known",
+            "update mesh.mesh set archived_at = $2 where id = $1 and archived_at is null",
         )
         .bind(clean(mesh.as_str()))
         .bind(now.to_naive());
-        let row = self.pool.fetch_one(query).await?;
-        if row.flag("known")? {
-            row.flag("archived")
-        } else {
-            Err(StoreError::NotFound("there is no such mesh".to_owned()))
+        if change.execute(query).await? == 0 {
+            let query =
+                sqlx::query("select from mesh.mesh where id = $1").bind(clean(mesh.as_str()));
+            let known = change.record(query, |_| Ok(())).await?;
+            change.give_up().await?;
+            let missing = || StoreError::NotFound("there is no such mesh".to_owned());
+            return known.map(|()| false).ok_or_else(missing);
         }
+        change.append_entry(&Actor::entry(by, mesh, AuditEvent::MeshArchived)).await?;
+        change.commit().await?;
+        Ok(true)
     }
 }
 

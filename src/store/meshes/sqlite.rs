@@ -2,13 +2,15 @@
 
 use async_trait::async_trait;
 
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MeshId};
+use crate::store::columns::Columns as _;
 use crate::store::meshes::GENERAL;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
-use crate::store::{Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
+use crate::store::{Actor, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 #[async_trait]
 impl Meshes for SqliteStore {
@@ -82,24 +84,20 @@ impl Meshes for SqliteStore {
         self.record(query, Mesh::read).await
     }
 
-    async fn archive(&self, now: Timestamp, mesh: &MeshId) -> Result<bool> {
-        let mut tx = self.begin().await?;
-        let was_archived: Option<bool> =
-            sqlx::query_scalar("select archived_at is not null from mesh where id = ?1")
-                .bind(mesh.as_str())
-                .fetch_optional(&mut *tx)
-                .await
-                .map_err(refused)?;
-        match was_archived {
+    async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool> {
+        let mut change = self.begin_change(now, &[mesh]).await?;
+        let query = sqlx::query("select archived_at from mesh where id = ?1").bind(mesh.as_str());
+        match change.record(query, |row| row.optional_time("archived_at")).await? {
             None => return Err(StoreError::NotFound("there is no such mesh".to_owned())),
-            Some(true) => return Ok(false),
-            Some(false) => {}
+            Some(Some(_)) => return Ok(false),
+            Some(None) => {}
         }
         let query = sqlx::query("update mesh set archived_at = ?2 where id = ?1")
             .bind(mesh.as_str())
             .bind(now.as_ms());
-        execute(&mut tx, query).await?;
-        tx.commit().await.map_err(refused)?;
+        change.execute(query).await?;
+        change.append_entry(&Actor::entry(by, mesh, AuditEvent::MeshArchived)).await?;
+        change.commit().await?;
         Ok(true)
     }
 }

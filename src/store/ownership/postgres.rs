@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MemberId, MeshId};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::row::{clean, to_json};
-use crate::store::{AccountMesh, Ownership, Permissions, Result, StoreError};
+use crate::store::{AccountMesh, AuditEntry, Ownership, Permissions, Result, StoreError};
 
 #[async_trait]
 impl Ownership for PostgresStore {
@@ -43,12 +43,13 @@ impl Ownership for PostgresStore {
         self.pool.records(query, AccountMesh::read).await
     }
 
-    async fn rename(&self, mesh: &MeshId, slug: &str) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
+    async fn rename(&self, now: Timestamp, audit: &AuditEntry, slug: &str) -> Result<()> {
+        let mesh = &audit.mesh;
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query =
             sqlx::query("select pg_advisory_xact_lock(hashtextextended('mesh slug ' || $1, 0))")
                 .bind(slug);
-        tx.execute(query).await?;
+        change.execute(query).await?;
         let query = sqlx::query(
             "update mesh.mesh set slug = $2, name = $2
              where id = $1 and archived_at is null and not exists (
@@ -56,25 +57,34 @@ impl Ownership for PostgresStore {
         )
         .bind(clean(mesh.as_str()))
         .bind(slug);
-        if tx.execute(query).await? == 0 {
+        if change.execute(query).await? == 0 {
             let query = sqlx::query("select from mesh.mesh where id = $1 and archived_at is null")
                 .bind(clean(mesh.as_str()));
-            let known = tx.fetch_optional(query).await?;
-            tx.rollback().await?;
+            let known = change.record(query, |_| Ok(())).await?;
+            change.give_up().await?;
             return Err(match known {
                 Some(_) => slug_taken(slug),
                 None => StoreError::NotFound("there is no such mesh".to_owned()),
             });
         }
-        tx.commit().await
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 
-    async fn set_self_editable(&self, mesh: &MeshId, policy: &Value) -> Result<()> {
+    async fn set_self_editable(
+        &self,
+        now: Timestamp,
+        audit: &AuditEntry,
+        policy: &Value,
+    ) -> Result<()> {
+        let mesh = &audit.mesh;
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query("update mesh.mesh set self_editable = $2::jsonb where id = $1")
             .bind(clean(mesh.as_str()))
             .bind(to_json(policy));
-        self.pool.execute(query).await?;
-        Ok(())
+        change.execute(query).await?;
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 
     async fn permissions(&self, mesh: &MeshId) -> Result<Vec<(MemberId, Permissions)>> {
@@ -87,20 +97,18 @@ impl Ownership for PostgresStore {
     async fn set_permissions(
         &self,
         now: Timestamp,
-        mesh: &MeshId,
+        audit: &AuditEntry,
         member: &MemberId,
         permissions: &Permissions,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        // Whoever sets those of one member waits here.
-        let query = sqlx::query("select from mesh.member where id = $1 for update")
-            .bind(clean(member.as_str()));
-        tx.execute(query).await?;
+        let mesh = &audit.mesh;
+        // Whoever sets those of one member waits for the mesh's chain.
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query =
             sqlx::query("delete from mesh.permission where member_id = $1 and mesh_id = $2")
                 .bind(clean(member.as_str()))
                 .bind(clean(mesh.as_str()));
-        tx.execute(query).await?;
+        change.execute(query).await?;
         let query = sqlx::query(
             "insert into mesh.permission (id, mesh_id, member_id, can_invite, can_deploy_mcp,
                 can_manage_files, can_manage_vault, can_manage_watches, can_manage_webhooks,
@@ -112,7 +120,8 @@ impl Ownership for PostgresStore {
         .bind(clean(mesh.as_str()))
         .bind(clean(member.as_str()));
         let query = permissions.flags().into_iter().fold(query, |query, flag| query.bind(flag));
-        tx.execute(query.bind(now.to_naive())).await?;
-        tx.commit().await
+        change.execute(query.bind(now.to_naive())).await?;
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 }

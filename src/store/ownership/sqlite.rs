@@ -7,10 +7,8 @@ use super::slug_taken;
 use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MemberId, MeshId};
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::connection::{execute, fetch_optional};
-use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
-use crate::store::{AccountMesh, Ownership, Permissions, Result, StoreError};
+use crate::store::{AccountMesh, AuditEntry, Ownership, Permissions, Result, StoreError};
 
 #[async_trait]
 impl Ownership for SqliteStore {
@@ -41,13 +39,14 @@ impl Ownership for SqliteStore {
         self.records(query, AccountMesh::read).await
     }
 
-    async fn rename(&self, mesh: &MeshId, slug: &str) -> Result<()> {
-        let mut tx = self.begin().await?;
+    async fn rename(&self, now: Timestamp, audit: &AuditEntry, slug: &str) -> Result<()> {
+        let mesh = &audit.mesh;
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query =
             sqlx::query("select id from mesh where slug = ?1 and id <> ?2 and archived_at is null")
                 .bind(slug)
                 .bind(mesh.as_str());
-        if fetch_optional(&mut tx, query).await?.is_some() {
+        if change.record(query, |_| Ok(())).await?.is_some() {
             return Err(slug_taken(slug));
         }
         let query = sqlx::query(
@@ -55,18 +54,27 @@ impl Ownership for SqliteStore {
         )
         .bind(mesh.as_str())
         .bind(slug);
-        if execute(&mut tx, query).await? == 0 {
+        if change.execute(query).await? == 0 {
             return Err(StoreError::NotFound("there is no such mesh".to_owned()));
         }
-        tx.commit().await.map_err(refused)
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 
-    async fn set_self_editable(&self, mesh: &MeshId, policy: &Value) -> Result<()> {
+    async fn set_self_editable(
+        &self,
+        now: Timestamp,
+        audit: &AuditEntry,
+        policy: &Value,
+    ) -> Result<()> {
+        let mesh = &audit.mesh;
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query("update mesh set self_editable = ?2 where id = ?1")
             .bind(mesh.as_str())
             .bind(to_json(policy));
-        self.write(query).await?;
-        Ok(())
+        change.execute(query).await?;
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 
     async fn permissions(&self, mesh: &MeshId) -> Result<Vec<(MemberId, Permissions)>> {
@@ -77,10 +85,12 @@ impl Ownership for SqliteStore {
     async fn set_permissions(
         &self,
         now: Timestamp,
-        mesh: &MeshId,
+        audit: &AuditEntry,
         member: &MemberId,
         permissions: &Permissions,
     ) -> Result<()> {
+        let mesh = &audit.mesh;
+        let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query(
             "insert into permission (id, mesh_id, member_id, can_invite, can_deploy_mcp,
                 can_manage_files, can_manage_vault, can_manage_watches, can_manage_webhooks,
@@ -97,7 +107,8 @@ impl Ownership for SqliteStore {
         .bind(mesh.as_str())
         .bind(member.as_str());
         let query = permissions.flags().into_iter().fold(query, |query, flag| query.bind(flag));
-        self.write(query.bind(now.as_ms())).await?;
-        Ok(())
+        change.execute(query.bind(now.as_ms())).await?;
+        change.append_entry(audit).await?;
+        change.commit().await
     }
 }

@@ -17,7 +17,7 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::store::columns::{Columns as _, unreadable};
-use crate::store::{Author, Kind, Result, Usage};
+use crate::store::{AuditEntry, Author, Kind, Result, Usage};
 
 /// A change under way; the chains' locks are held.
 pub(in crate::store) struct Change {
@@ -71,6 +71,19 @@ impl Change {
     ) -> Result<i64> {
         let seqs = self.append_all(&[(author, event.clone())]).await?;
         seqs.first().copied().ok_or_else(|| unreadable("seqs"))
+    }
+
+    /// Appends what somebody did without a session, or an operator.
+    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<()> {
+        let AuditEntry { mesh, actor, actor_name, event } = entry;
+        let mut entries = Entries::default();
+        entries.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
+        let query =
+            sqlx::query("select mesh.broker_append_v2($1, $2, '{}', $3, $4, $5, $6, $7, null)")
+                .bind(self.now.to_naive())
+                .bind(self.now.to_string());
+        self.call.execute(entries.bind_rows(query)).await?;
+        Ok(())
     }
 
     /// As [`Self::append`], for many; the seqs are in the order given.

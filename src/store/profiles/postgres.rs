@@ -13,8 +13,8 @@ use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{
-    AccountEnrolment, Enrolled, GrantEntries, Grants, Member, ProfileEdit, Profiles, Result, Role,
-    read_grants,
+    AccountEnrolment, AccountMembership, Enrolled, GrantEntries, Grants, Member, ProfileEdit,
+    Profiles, Result, Role, read_grants,
 };
 
 #[async_trait]
@@ -28,6 +28,19 @@ impl Profiles for PostgresStore {
         .bind(clean(mesh.as_str()))
         .bind(account.as_str());
         self.pool.record(query, Member::read).await
+    }
+
+    async fn memberships(&self, account: &AccountId, limit: i64) -> Result<Vec<AccountMembership>> {
+        let query = sqlx::query(
+            "select m.id, m.mesh_id, m.peer_pubkey, m.display_name, m.role::text as role,
+                m.joined_at, m.revoked_at, mesh.slug
+             from mesh.member m join mesh.mesh on mesh.id = m.mesh_id
+             where m.user_id = $1 or m.dashboard_user_id = $1
+             order by m.joined_at desc, m.id desc limit $2",
+        )
+        .bind(clean(account.as_str()))
+        .bind(limit);
+        self.pool.records(query, AccountMembership::read).await
     }
 
     async fn is_of_account(&self, member: &MemberId, account: &AccountId) -> Result<bool> {

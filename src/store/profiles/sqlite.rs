@@ -15,8 +15,8 @@ use crate::store::sqlite::connection::{execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{
-    AccountEnrolment, Enrolled, GrantEntries, Grants, Member, ProfileEdit, Profiles, Result, Role,
-    read_grants,
+    AccountEnrolment, AccountMembership, Enrolled, GrantEntries, Grants, Member, ProfileEdit,
+    Profiles, Result, Role, read_grants,
 };
 
 #[async_trait]
@@ -30,6 +30,21 @@ impl Profiles for SqliteStore {
         .bind(mesh.as_str())
         .bind(account.as_str());
         self.record(query, Member::read).await
+    }
+
+    async fn memberships(&self, account: &AccountId, limit: i64) -> Result<Vec<AccountMembership>> {
+        let query = sqlx::query(
+            "select m.id, m.mesh_id, m.peer_pubkey, m.display_name, m.role, m.joined_at,
+                m.revoked_at, mesh.slug
+             from (
+                select * from member where user_id = ?1
+                union select * from member where dashboard_user_id = ?1
+             ) m join mesh on mesh.id = m.mesh_id
+             order by m.joined_at desc, m.id desc limit 0 + ?2",
+        )
+        .bind(account.as_str())
+        .bind(limit);
+        self.records(query, AccountMembership::read).await
     }
 
     async fn is_of_account(&self, member: &MemberId, account: &AccountId) -> Result<bool> {

@@ -15,7 +15,7 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
 use crate::store::columns::Columns as _;
-use crate::store::{Author, Kind, Result, Usage};
+use crate::store::{AuditEntry, Author, Kind, Result, Usage};
 
 /// A change under way; the file's write lock is held.
 pub(in crate::store) struct Change {
@@ -75,6 +75,13 @@ impl Change {
     ) -> Result<i64> {
         let Author { mesh, member, session_name, .. } = author;
         Ok(self.chains.push(mesh, Some(member), Some(session_name), event))
+    }
+
+    /// Appends what somebody did without a session, or an operator.
+    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<()> {
+        let AuditEntry { mesh, actor, actor_name, event } = entry;
+        self.chains.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
+        Ok(())
     }
 
     /// As [`Self::append`], for many; the seqs are in the order given.

@@ -1,14 +1,16 @@
 //! Accounts, sign-in codes, what accounts own, profiles, invites by a code.
 
 use std::collections::BTreeMap;
+use std::slice;
 
+use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, AccountId, Key, MemberId};
 use claudemesh_broker::protocol::Group;
 use claudemesh_broker::store::{
-    AccountEnrolment, Admission, Claim, DeviceCodeStatus, Enrolled, Founder, InviteCode,
-    JoinRefusal, Joined, Machine, NewAccount, NewCliSession, NewDeviceCode, NewInvite, Permissions,
-    ProfileEdit, Role, StoreError, Stores,
+    AccountEnrolment, Actor, Admission, Claim, DeviceCodeStatus, Enrolled, Founder, InviteCode,
+    JoinRefusal, Joined, Machine, Moderation, NewAccount, NewCliSession, NewDeviceCode, NewInvite,
+    Permissions, ProfileEdit, Role, StoreError, Stores,
 };
 use serde_json::json;
 
@@ -87,7 +89,7 @@ pub(crate) async fn a_token_is_good_until_it_or_its_account_is_revoked(store: St
         found.map(|account| account.id)
     };
     assert_eq!(of(at(1), &first).await, Some(owner.clone()));
-    let seen = async || store.accounts.sessions(&owner).await.expect("readable");
+    let seen = async || store.accounts.sessions(at(61), &owner, 10).await.expect("readable");
     assert!(seen().await.iter().all(|session| session.last_seen_at == Some(T0)));
     assert_eq!(of(at(61), &first).await, Some(owner.clone()));
     let after = seen().await;
@@ -100,6 +102,26 @@ pub(crate) async fn a_token_is_good_until_it_or_its_account_is_revoked(store: St
     store.accounts.revoke(at(64), &owner).await.expect("writable");
     assert_eq!(of(at(65), &second).await, None);
     assert!(seen().await.is_empty());
+}
+
+pub(crate) async fn a_session_ends_with_its_token_and_lists_are_cut(store: Stores) {
+    let owner = account(&store, None).await;
+    let (old, first, second) = (session(&owner), session(&owner), session(&owner));
+    store.accounts.open_session(T0, &old).await.expect("writable");
+    let day = |days: i64| at(days * 24 * 3600);
+    store.accounts.open_session(day(29), &first).await.expect("writable");
+    let listed = async |now, limit| {
+        let sessions = store.accounts.sessions(now, &owner, limit).await.expect("readable");
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(day(29), 10).await, [first.id.clone(), old.id.clone()], "newest first");
+    assert_eq!(listed(day(29), 1).await, slice::from_ref(&first.id));
+    assert_eq!(listed(day(31), 10).await, slice::from_ref(&first.id), "its token has run out");
+    store.accounts.open_session(day(31), &second).await.expect("writable");
+    let gone = store.accounts.of_token(day(1), &old.token_hash).await.expect("readable");
+    assert!(gone.is_none(), "what has run out is forgotten with the next");
+    assert_eq!(store.accounts.get(&owner).await.expect("readable").expect("there").id, owner);
+    assert!(store.accounts.get(&AccountId::generate()).await.expect("readable").is_none());
 }
 
 pub(crate) async fn the_signing_key_is_made_once(store: Stores) {
@@ -195,21 +217,78 @@ pub(crate) async fn an_accounts_meshes_are_what_it_owns_and_is_in(store: Stores)
     let [general] = topics.as_slice() else { panic!("{topics:?}") };
     assert_eq!((general.name.as_str(), general.members), ("general", 1));
     assert!(store.ownership.meshes_of(&bob).await.expect("readable").is_empty());
-    store.meshes.archive(at(6), &here.mesh).await.expect("writable");
+    store.meshes.archive(at(6), &here.mesh, None).await.expect("writable");
     assert_eq!(store.ownership.meshes_of(&ada).await.expect("readable").len(), 1);
+}
+
+pub(crate) async fn an_accounts_invites_and_memberships_are_its_own_newest_first(store: Stores) {
+    let (ada, bob) = (account(&store, None).await, account(&store, None).await);
+    let ((here, _), (other, _)) = (founded(&store, &ada).await, founded(&store, &bob).await);
+    let mut ids = Vec::new();
+    for (fixture, seconds) in [(&here, 1), (&other, 2), (&here, 3)] {
+        let created_by = ada.to_string();
+        let invite = NewInvite { created_by, ..fixture.invite(1) };
+        store.invites.create(at(seconds), &invite).await.expect("a new token");
+        ids.push(invite.id);
+    }
+    let of = async |account: &AccountId, limit, skip| {
+        let found = store.invites.of_account(account, limit, skip).await.expect("readable");
+        let found = found.into_iter();
+        found.map(|found| (found.invite.id, found.mesh, found.is_own)).collect::<Vec<_>>()
+    };
+    let own = |n: usize| (ids[n].clone(), here.mesh.clone(), true);
+    assert_eq!(of(&ada, 10, 0).await, [own(2), own(0)]);
+    assert_eq!((of(&ada, 1, 0).await, of(&ada, 1, 1).await), (vec![own(2)], vec![own(0)]));
+    assert_eq!(of(&bob, 10, 0).await, [(ids[1].clone(), other.mesh.clone(), false)]);
+
+    store.profiles.enrol(at(5), &enrolment(&other, &ada, &fresh_key())).await.expect("enrolled");
+    let memberships = async |limit| {
+        let found = store.profiles.memberships(&ada, limit).await.expect("readable");
+        found.into_iter().map(|found| (found.mesh, found.revoked_at)).collect::<Vec<_>>()
+    };
+    let (old, new) = ((here.mesh.clone(), None), (other.mesh.clone(), None));
+    assert_eq!(memberships(10).await, [new.clone(), old]);
+    assert_eq!(memberships(1).await, [new]);
+    let left = store.profiles.of_account(&other.mesh, &ada).await.expect("readable");
+    let left = left.expect("a member");
+    let leaving = Moderation {
+        mesh: other.mesh.clone(),
+        member: left.id.clone(),
+        actor: Some(left.id.clone()),
+        actor_name: Some(left.display_name),
+        audit: AuditEvent::MemberLeft { pubkey: left.key },
+    };
+    assert!(store.bans.ban(at(6), &leaving).await.expect("writable"));
+    assert_eq!(memberships(1).await, [(other.mesh.clone(), Some(at(6)))], "ended ones too");
+    let rows = other.audit_of("member_left").await;
+    assert_eq!((rows.len(), rows[0].actor_name.as_deref()), (1, Some("ada")));
+    store.meshes.archive(at(7), &here.mesh, None).await.expect("writable");
+    assert!(of(&ada, 10, 0).await.is_empty(), "not of an archived one");
 }
 
 pub(crate) async fn a_mesh_is_renamed_unless_the_slug_is_taken(store: Stores) {
     let (here, there) = (Fixture::new(store.clone()).await, Fixture::new(store.clone()).await);
     let slug = id::generate();
-    store.ownership.rename(&here.mesh, &slug).await.expect("free");
+    let rename = async |fixture: &Fixture| {
+        let by = Actor { id: fixture.owner.id.clone(), name: "owner".to_owned() };
+        let event = AuditEvent::MeshRenamed { slug: slug.clone() };
+        let audit = Actor::entry(Some(by), &fixture.mesh, event);
+        store.ownership.rename(at(1), &audit, &slug).await
+    };
+    rename(&here).await.expect("free");
     let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("there");
     assert_eq!((mesh.slug.as_str(), mesh.name.as_str()), (slug.as_str(), slug.as_str()));
-    let refusal = store.ownership.rename(&there.mesh, &slug).await.expect_err("taken");
+    let refusal = rename(&there).await.expect_err("taken");
     assert!(matches!(refusal, StoreError::Conflict(_)), "{refusal}");
-    store.ownership.rename(&here.mesh, &slug).await.expect("its own");
-    store.meshes.archive(T0, &here.mesh).await.expect("writable");
-    store.ownership.rename(&there.mesh, &slug).await.expect("an archived mesh's is free");
+    assert!(there.audit_of("mesh_renamed").await.is_empty(), "nothing was done");
+    rename(&here).await.expect("its own");
+    store.meshes.archive(T0, &here.mesh, None).await.expect("writable");
+    rename(&there).await.expect("an archived mesh's is free");
+    let rows = here.audit_of("mesh_renamed").await;
+    assert_eq!((rows.len(), &rows[0].payload["slug"]), (2, &json!(slug)));
+    assert_eq!(rows[0].actor_name.as_deref(), Some("owner"));
+    let rows = here.audit_of("mesh_archived").await;
+    assert_eq!((rows.len(), &rows[0].payload), (1, &json!({})));
 }
 
 pub(crate) async fn an_accounts_key_is_enrolled_once_and_nobody_elses_is_taken(store: Stores) {
@@ -309,11 +388,24 @@ pub(crate) async fn permissions_are_kept_for_each_member(store: Stores) {
     assert!(store.ownership.permissions(&here.mesh).await.expect("readable").is_empty());
     for can_invite in [true, false] {
         let said = Permissions { can_invite, ..Permissions::of(Role::Member, false) };
-        let set = store.ownership.set_permissions(at(1), &here.mesh, &ada.id, &said).await;
+        let fields = vec!["canInvite".to_owned()];
+        let target_pubkey = ada.key.clone();
+        let event = AuditEvent::MemberPermissionsChanged { target_pubkey, fields };
+        let audit = Actor::entry(None, &here.mesh, event);
+        let set = store.ownership.set_permissions(at(1), &audit, &ada.id, &said).await;
         set.expect("writable");
         let kept = store.ownership.permissions(&here.mesh).await.expect("readable");
         assert_eq!(kept, [(ada.id.clone(), said)]);
     }
+    let rows = here.audit_of("member_permissions_changed").await;
+    assert_eq!((rows.len(), &rows[0].payload["fields"]), (2, &json!(["canInvite"])));
+    let event = AuditEvent::MeshPolicyChanged { self_editable: vec!["groups".to_owned()] };
+    let audit = Actor::entry(None, &here.mesh, event);
+    let policy = json!({ "groups": true });
+    store.ownership.set_self_editable(at(2), &audit, &policy).await.expect("writable");
+    let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("there");
+    assert_eq!(mesh.self_editable, policy);
+    assert_eq!(here.audit_of("mesh_policy_changed").await.len(), 1);
 }
 
 /// An invite with a code.
@@ -341,7 +433,7 @@ pub(crate) async fn an_invite_is_found_by_its_code_and_its_token(store: Stores) 
     here.member_by(&invite).await;
     let used = store.invites.find(&code).await.expect("readable").expect("there");
     assert_eq!(used.trouble(at(1)), Some(JoinRefusal::Exhausted));
-    store.meshes.archive(T0, &here.mesh).await.expect("writable");
+    store.meshes.archive(T0, &here.mesh, None).await.expect("writable");
     let archived = store.invites.find(&code).await.expect("readable").expect("there");
     assert_eq!(archived.trouble(at(1)), Some(JoinRefusal::MeshNotFound));
 }

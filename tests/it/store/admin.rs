@@ -32,7 +32,7 @@ pub(crate) async fn a_slug_is_taken_until_its_mesh_is_archived(store: Stores) {
     assert!(!refusal.to_string().contains(&slug), "no values in sentences");
     assert!(store.meshes.get(&second.id).await.expect("readable").is_none());
     assert!(store.members.all(&second.id).await.expect("readable").is_empty());
-    store.meshes.archive(T0, &first.id).await.expect("a mesh");
+    store.meshes.archive(T0, &first.id, None).await.expect("a mesh");
     store.meshes.create(T0, &second).await.expect("free again");
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn a_mesh_is_found_by_slug_or_id(store: Stores) {
         async |name: &str| store.meshes.find(name).await.expect("readable").map(|mesh| mesh.id);
     store.meshes.create(at(1), &old).await.expect("a new slug");
     assert_eq!(found(&slug).await.as_ref(), Some(&old.id));
-    store.meshes.archive(at(2), &old.id).await.expect("a mesh");
+    store.meshes.archive(at(2), &old.id, None).await.expect("a mesh");
     assert_eq!(found(&slug).await, None, "an archived slug names nothing");
     assert_eq!(found(old.id.as_str()).await.as_ref(), Some(&old.id), "its id does");
     store.meshes.create(at(3), &new).await.expect("free again");
@@ -57,18 +57,18 @@ pub(crate) async fn a_mesh_is_found_by_slug_or_id(store: Stores) {
 
 pub(crate) async fn a_mesh_is_archived_once(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    assert!(store.meshes.archive(at(1), &here.mesh).await.expect("a mesh"));
-    assert!(!store.meshes.archive(at(2), &here.mesh).await.expect("a mesh"));
+    assert!(store.meshes.archive(at(1), &here.mesh, None).await.expect("a mesh"));
+    assert!(!store.meshes.archive(at(2), &here.mesh, None).await.expect("a mesh"));
     let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("kept");
     assert_eq!(mesh.archived_at, Some(at(1)));
-    let nowhere = store.meshes.archive(T0, &MeshId::generate()).await;
+    let nowhere = store.meshes.archive(T0, &MeshId::generate(), None).await;
     assert!(matches!(nowhere, Err(StoreError::NotFound(_))), "{nowhere:?}");
 }
 
 pub(crate) async fn meshes_are_counted_and_sorted(store: Stores) {
     let archived = Fixture::new(store.clone()).await;
     let here = archived.another().await;
-    store.meshes.archive(T0, &archived.mesh).await.expect("a mesh");
+    store.meshes.archive(T0, &archived.mesh, None).await.expect("a mesh");
     let (ada, bob) = (here.member("ada").await, here.member("bob").await);
     store.bans.ban(T0, &here.about(&bob)).await.expect("a member");
     let ended = here.present(&ada).await;

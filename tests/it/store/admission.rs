@@ -67,7 +67,7 @@ pub(crate) async fn strangers_are_unknown(store: Stores) {
     assert!(matches!(nowhere, Admission::Unknown));
     let banned = elsewhere.member("bob").await;
     store.bans.ban(T0, &elsewhere.about(&banned)).await.expect("a member");
-    store.meshes.archive(T0, &elsewhere.mesh).await.expect("a mesh");
+    store.meshes.archive(T0, &elsewhere.mesh, None).await.expect("a mesh");
     assert!(matches!(elsewhere.admits(&peer.key).await, Admission::Unknown), "archived");
     assert!(matches!(elsewhere.admits(&banned.key).await, Admission::Unknown), "archived");
 }
@@ -114,7 +114,7 @@ pub(crate) async fn a_mesh_is_found_also_when_archived(store: Stores) {
     assert_eq!(mesh.owner_key.as_ref(), Some(&here.owner.key));
     assert_eq!((mesh.owner_secret_key, mesh.root_key.as_deref()), (None, Some("cm9vdA")));
     assert_eq!((mesh.created_at, mesh.archived_at), (T0, None));
-    store.meshes.archive(at(9), &here.mesh).await.expect("a mesh");
+    store.meshes.archive(at(9), &here.mesh, None).await.expect("a mesh");
     let mesh = store.meshes.get(&here.mesh).await.expect("readable").expect("it exists");
     assert_eq!(mesh.archived_at, Some(at(9)));
     assert!(store.meshes.get(&MeshId::generate()).await.expect("readable").is_none());

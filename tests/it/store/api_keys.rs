@@ -75,7 +75,7 @@ pub(crate) async fn a_key_is_good_until_it_ends(store: Stores) {
     assert!(here.is_good(at(10), &ending).await && !here.is_good(at(11), &ending).await);
     here.revoke(&here.owner, None, &revoked.id).await;
     assert!(!here.is_good(at(1), &revoked).await && here.is_good(at(1), &lasting).await);
-    assert!(store.meshes.archive(at(20), &here.mesh).await.expect("writable"));
+    assert!(store.meshes.archive(at(20), &here.mesh, None).await.expect("writable"));
     assert!(!here.is_good(at(1), &lasting).await, "its mesh is archived");
 }
 

@@ -164,6 +164,8 @@ macro_rules! conformance {
                 accounts::an_account_is_found_by_its_key_until_it_is_revoked
                 accounts::another_programs_account_is_made_once_and_stays_revoked
                 accounts::a_token_is_good_until_it_or_its_account_is_revoked
+                accounts::a_session_ends_with_its_token_and_lists_are_cut
+                accounts::an_accounts_invites_and_memberships_are_its_own_newest_first
                 accounts::the_signing_key_is_made_once
                 accounts::a_code_becomes_a_session_once
                 accounts::a_code_dies_of_time_and_of_wrong_tries

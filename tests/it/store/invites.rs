@@ -91,7 +91,7 @@ pub(crate) async fn a_bad_invite_is_refused_with_its_reason(store: Stores) {
     assert!(store.invites.revoke(T0, &revoked.id).await.expect("writable"));
     let late = here.join(&revoked.token, &fresh_key(), "ada");
     assert_eq!(refused(T0, late).await, JoinRefusal::Revoked);
-    store.meshes.archive(T0, &here.mesh).await.expect("a mesh");
+    store.meshes.archive(T0, &here.mesh, None).await.expect("a mesh");
     assert_eq!(refused(T0, join()).await, JoinRefusal::MeshNotFound);
     assert_eq!(here.audit_of("member_joined").await.len(), 1);
 }

@@ -433,7 +433,7 @@ pub(crate) async fn programs_see_topics_by_name_and_posts_by_their_place(store: 
     seals_are_one_for_each(&here, &bob, &open).await;
     store.bans.ban(at(7), &here.about(&bob)).await.expect("a member");
     assert_eq!(watched(&open, Some(&bob.id)).await, None);
-    store.meshes.archive(at(8), &here.mesh).await.expect("written");
+    store.meshes.archive(at(8), &here.mesh, None).await.expect("written");
     assert_eq!(watched(&open, Some(&here.owner.id)).await, None);
 }
 

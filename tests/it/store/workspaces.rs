@@ -55,7 +55,7 @@ pub(crate) async fn a_member_without_a_user_is_one_by_itself(store: Stores) {
     let [one] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((one.user.as_str(), &one.member), (ada.id.as_str(), &ada.id));
     assert_eq!((&one.mesh, one.members), (&here.mesh, 2));
-    store.meshes.archive(at(1), &here.mesh).await.expect("writable");
+    store.meshes.archive(at(1), &here.mesh, None).await.expect("writable");
     assert!(store.workspaces.memberships(&ada.id).await.expect("readable").is_empty());
 }
 

@@ -342,6 +342,6 @@ async fn a_key_of_one_node_is_good_on_all_at_once_and_a_ban_ends_it_on_all() {
     let new = reading_key(&mut raw).await;
     assert_eq!(everywhere(&new).await, [200, 200, 200]);
     let mesh = &cluster.nodes[0].mesh;
-    one.store.meshes.archive(Timestamp::now(), mesh).await.expect("writable");
+    one.store.meshes.archive(Timestamp::now(), mesh, None).await.expect("writable");
     assert_eq!(everywhere(&new).await, [401, 401, 401], "its mesh is archived");
 }

@@ -132,6 +132,7 @@ async fn every_answer_has_the_described_shape() {
     let mut held = Held::new(&node);
     signing_in(&mut held).await;
     meshes_and_invites(&mut held, &world).await;
+    what_an_account_has(&mut held, &world).await;
     profiles_and_hooks(&mut held, &world).await;
     api(&mut held, &mut world).await;
     for path in ["get /health", "get /health/ready", "get /metrics", "get /api/public/stats"] {
@@ -214,6 +215,31 @@ async fn meshes_and_invites(held: &mut Held<'_>, world: &World) {
     let renamed = json!({ "slug": "renamed" });
     held.done("patch /api/cli/meshes/{slug}", &[slug], token, renamed).await;
     held.done("delete /cli/mesh/{slug}", &["renamed"], token, Value::Null).await;
+}
+
+async fn what_an_account_has(held: &mut Held<'_>, world: &World) {
+    let (token, mine) = (world.token("accountToken"), world.value("mine"));
+    let made = held.done("post /api/my/meshes", &[], token, json!({ "name": "Ours" })).await;
+    let id = text(&made["id"]);
+    held.done("get /api/my/meshes?q=our&page=1&perPage=1", &[], token, Value::Null).await;
+    held.done("get /api/my/meshes/{id}", &[id], token, Value::Null).await;
+    let terms = json!({ "role": "admin", "maxUses": 2, "expiresInDays": 1 });
+    held.done("post /api/my/meshes/{id}/invites", &[id], token, terms).await;
+    held.done("get /api/my/invites?perPage=1", &[], token, Value::Null).await;
+    held.done("get /api/my/export", &[], token, Value::Null).await;
+    let chosen = json!({ "meshes": [{ "id": mine }], "action": "sync" });
+    held.done("post /api/cli-sync-token", &[], token, chosen).await;
+    let other = held.done("post /api/auth/cli/token", &[], token, Value::Null).await;
+    let code = held.done("post /cli/device-code", &[], "", json!({})).await;
+    let approve = "post /api/auth/cli/device-code/approve-by-user-code";
+    let body = json!({ "user_code": code["user_code"] });
+    held.done(approve, &[], text(&other["token"]), body).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let stays = "post /api/my/meshes/{id}/leave";
+    assert_eq!(held.reply(stays, &[id], &headers, &Value::Null).await.status, 409);
+    held.done(stays, &[&world.visited(held.node).await], token, Value::Null).await;
+    held.done("post /api/my/meshes/{id}/archive", &[id], token, Value::Null).await;
 }
 
 async fn profiles_and_hooks(held: &mut Held<'_>, world: &World) {

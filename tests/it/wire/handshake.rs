@@ -137,7 +137,7 @@ async fn the_revoked_and_the_archived_are_told_apart() {
     let session = session_hello_frame(&node.mesh, &bob, &SecretKey::generate());
     assert_refused(&node, session, "revoked", text).await;
 
-    node.store.meshes.archive(Timestamp::now(), &mesh).await.expect("the store answers");
+    node.store.meshes.archive(Timestamp::now(), &mesh, None).await.expect("the store answers");
     let unknown = "pubkey not found in mesh";
     assert_refused(&node, hello_frame(&mesh, &owner), "unauthorized", unknown).await;
     let session = session_hello_frame(&mesh, &owner, &SecretKey::generate());

@@ -13,14 +13,6 @@ use crate::harness::http::{self, Reply};
 use crate::harness::{Cluster, Member, Node, Raw, metric, until};
 
 #[tokio::test]
-async fn who_shares_a_file_reads_that_none_are_kept() {
-    let node = Node::start().await;
-    let reply = http::post(&node, "/upload", "some bytes").await;
-    let expected = json!({ "ok": false, "error": "this broker keeps no files" });
-    assert_eq!((reply.status, reply.json()), (404, expected));
-}
-
-#[tokio::test]
 async fn health_says_what_this_is_and_metrics_what_it_does() {
     let node = Node::start().await;
     let health = http::get(&node, "/health").await;
@@ -105,7 +97,7 @@ async fn a_node_that_stops_is_not_ready_and_sends_its_peers_away() {
 #[tokio::test]
 async fn what_is_not_there_and_what_is_too_large() {
     let node = Node::start().await;
-    for path in ["/", "/nothing", "/upload", "/health/", "/join/x/y"] {
+    for path in ["/", "/nothing", "/uploads", "/health/", "/join/x/y"] {
         let reply = http::get(&node, path).await;
         assert_eq!((reply.status, reply.body.as_str()), (404, "not found"), "{path}");
         assert_eq!(reply.header("access-control-allow-origin"), Some("*"));
@@ -345,7 +337,9 @@ async fn every_refusal_of_a_join_in_its_order() {
     assert_eq!(join(&node, &whole).await.status, 200, "none of these used it up");
     is_refused(&node, &ask(&token, &good, &fresh()), "invite_exhausted").await;
 
-    assert!(node.store.meshes.archive(Timestamp::now(), &other).await.expect("the store answers"));
+    assert!(
+        node.store.meshes.archive(Timestamp::now(), &other, None).await.expect("the store answers")
+    );
     let archived = payload(&other, &other_owner, "member");
     is_refused(&node, &ask(&elsewhere, &archived, &fresh()), "mesh_not_found").await;
     for body in ["", "[]", "{", "\"x\"", "{\"invite_payload\":7}"] {

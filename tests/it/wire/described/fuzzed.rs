@@ -157,6 +157,7 @@ impl Dice {
                 None => part.to_owned(),
                 Some(_) if self.once_in(4) => (*self.one_of(&ODD)).to_owned(),
                 Some(_) if self.once_in(8) => "x".repeat(3000),
+                Some("id") if path.starts_with("/api/my/") => world.value("mine").to_owned(),
                 Some(name) => world.value(name).to_owned(),
             })
             .collect();
@@ -240,7 +241,8 @@ async fn no_request_makes_the_broker_fail_or_answer_otherwise_than_described() {
             }
             // Deployed clients of this hook know no other status for a bad body.
             let is_known = path == "/hook/set-status" && reply.status == 500;
-            if reply.status >= 500 && !is_known {
+            // What is refused for good is no failure.
+            if reply.status >= 500 && reply.status != 501 && !is_known {
                 failures.push(format!("{sent}: {reply:?}"));
             }
         }

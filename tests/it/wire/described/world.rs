@@ -8,8 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claudemesh_broker::auth::{Claims, InvitePayload, SecretKey, TokenKey};
 use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::config::{Config, Secret};
-use claudemesh_broker::id;
-use claudemesh_broker::store::Role;
+use claudemesh_broker::id::{self, MemberId};
+use claudemesh_broker::store::{AccountEnrolment, Role};
 use serde_json::{Value, json};
 
 use super::text;
@@ -41,6 +41,7 @@ impl World {
         let account = text(&made["token"]).to_owned();
         let body = json!({ "name": "Spare", "pubkey": Self::fresh_key() });
         let spare = post(&node, "/cli/mesh/create", &account, body).await;
+        let mine = post(&node, "/api/my/meshes", &account, json!({ "name": "Mine" })).await;
         let mut owner = Raw::hello(&node, &node.owner).await;
         let hook = owner.ask(json!({ "type": "create_webhook", "name": "ci" })).await;
         let secret = text(&hook["secret"]).to_owned();
@@ -56,6 +57,7 @@ impl World {
         ]);
         let values = BTreeMap::from([
             ("slug", text(&spare["slug"]).to_owned()),
+            ("mine", text(&mine["id"]).to_owned()),
             ("mesh", node.mesh.to_string()),
             ("id", node.mesh.to_string()),
             ("member", node.owner.id.to_string()),
@@ -119,6 +121,21 @@ impl World {
         };
         json!({ "sync_token": TokenKey::new(secret).sign(&claims),
             "peer_pubkey": Self::fresh_key(), "display_name": "ada" })
+    }
+
+    /// A mesh that the account is in and does not own.
+    pub(super) async fn visited(&self, node: &Node) -> String {
+        let (mesh, _) = node.another_mesh("visited").await;
+        let enrolment = AccountEnrolment {
+            mesh: mesh.clone(),
+            member: MemberId::generate(),
+            account: "ada".into(),
+            key: SecretKey::generate().public_key(),
+            display_name: "ada".to_owned(),
+            role: Role::Member,
+        };
+        node.store.profiles.enrol(Timestamp::now(), &enrolment).await.expect("enrolled");
+        mesh.to_string()
     }
 
     /// Something of what a mesh shares.
