@@ -294,6 +294,7 @@ fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
         },
         reach: Reach::Direct {
             claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),
+            note: None,
         },
     }
 }

@@ -211,7 +211,9 @@ fn adopt_posts(parts: &Arc<Parts>, active: &Active) {
     if active.room.begin_adoption() {
         let (presence, room) = (Arc::clone(&parts.presence), Arc::clone(&active.room));
         let tasks = presence.life.tasks.clone();
-        tasks.spawn(async move { adopt::posts(&presence.delivery, &room).await });
+        tasks.spawn(async move {
+            adopt::posts(&presence.delivery, &room).await;
+        });
     }
 }
 

@@ -90,6 +90,14 @@ impl Timestamp {
     }
 }
 
+/// The pause before something is tried again that failed so many times before: twice as
+/// long each time, up to `max_ms`. Half of it is left to chance, so that not all that
+/// failed at once is tried at once.
+pub(crate) fn retry_pause_ms(failures: u32, first_ms: i64, max_ms: i64) -> i64 {
+    let most = (first_ms << failures.min(20)).min(max_ms);
+    most / 2 + rand::random_range(0..=most / 2)
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::Millis, true))

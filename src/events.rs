@@ -22,7 +22,7 @@ use crate::cluster::SimClock;
 use crate::cluster::bus::Announcement;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{Push, ServerMessage, SystemEvent};
+use crate::protocol::{Push, ServerMessage, SystemEvent, webhooks};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
@@ -99,14 +99,21 @@ pub(crate) fn tick(room: &Room, clock: &SimClock) {
     });
 }
 
-/// Hands what another program posted to the sessions here. A session that is behind with
+/// Hands what another program posted to the sessions here, but for those whose daemon,
+/// which keeps one inbox for all its sessions, has it. A session that is behind with
 /// reading may miss it: a post is kept nowhere.
 pub(crate) fn post(room: &Room, push: Push) {
     let subject = Arc::new(Subject::new(push.message_id.as_str(), "webhook"));
-    let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
-    room.for_each_session(|session, _| {
-        if !session.visitor {
-            session.outbox.tell(frame.bytes(session.codec), &subject);
+    let framed = |push| SharedFrame::new(ServerMessage::Push(Box::new(push)));
+    let (text, whole) = (webhooks::as_text(&push).map(framed), framed(push));
+    for (session, record) in room.sessions() {
+        if session.visitor || room.is_in_daemons_inbox(&record, |_| true, i64::MAX) {
+            continue;
         }
-    });
+        let frame = match &text {
+            Some(text) if record.shows_texts_only() => text,
+            _ => &whole,
+        };
+        session.outbox.tell(frame.bytes(session.codec), &subject);
+    }
 }

@@ -4,7 +4,7 @@
 //! dispatcher answers, once. A request with a `_reqId` gets exactly one frame that
 //! carries it, success or error. One without gets what older brokers sent, which is a
 //! property of the request ([`Unasked`]). A feature imports no other: what two of them
-//! share stands beside them ([`paging`], [`listing`], [`moderators`], [`shapes`],
+//! share stands beside them ([`listing`], [`moderators`], [`shapes`],
 //! [`relaying`]). Called by
 //! [`socket`](crate::socket).
 
@@ -24,7 +24,6 @@ mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
-mod paging;
 mod peer_files;
 mod presence;
 mod relaying;
@@ -50,13 +49,13 @@ use crate::delivery;
 use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
-    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteWebhook,
-    Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick, LeaveGroup,
-    ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState, ListStreams,
-    ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo, MessageStatus,
-    PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember,
-    RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats,
-    SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
+    DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
+    LeaveGroup, ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState,
+    ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo,
+    MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask,
+    Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState,
+    SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
     TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
     Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
     VaultSet, WatchTasks,
@@ -79,7 +78,9 @@ const REQUESTS: &[Entry] = requests! {
     CreateStream => streams::create, |_, _| 10;
     CreateTask => tasks::create, |_, all| cost::told_to(all, 4);
     CreateWebhook => webhooks::create, |_, _| 20;
-    DeleteState => state::delete, |_, all| cost::told_to(all, 4);
+    DeleteState => state::delete, |_, all| cost::told_to(all, 4),
+        pipelined |ask: &DeleteState| ask.if_version.is_none();
+    DeleteStream => streams::delete, |_, _| 4;
     DeleteWebhook => webhooks::delete, |_, _| 10;
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
@@ -119,7 +120,8 @@ const REQUESTS: &[Entry] = requests! {
     Schedule => schedules::schedule, |_, _| 10;
     SetClock => sim_clock::set, |_, _| 10;
     SetProfile => presence::say, |_, _| 4;
-    SetState => state::set, |_, all| cost::told_to(all, 4);
+    SetState => state::set, |_, all| cost::told_to(all, 4),
+        pipelined |ask: &SetState| ask.if_version.is_none();
     SetStats => presence::set_stats, |_, _| 4;
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
@@ -162,7 +164,14 @@ pub(crate) fn handle<'a>(
         Ok(ClientMessage::Send(send)) => {
             let Context { parts, room, session, req_id, .. } = context;
             let delivery = &parts.presence.delivery;
-            Some(Box::pin(delivery::send::send(delivery, room, session, send, req_id, received)))
+            let sent = delivery::send::send(delivery, room, session, send, req_id, received);
+            if !session.has_pipelined() {
+                return Some(Box::pin(sent));
+            }
+            Some(Box::pin(async move {
+                session.pipelined_is_done().await;
+                sent.await;
+            }))
         }
         Ok(ClientMessage::Asked(asked)) => asked_for(context, &asked, REQUESTS),
         Ok(ClientMessage::Hello(_)) => Some(Box::pin(async move {
@@ -182,7 +191,7 @@ fn asked_for<'a>(context: Context<'a>, asked: &Asked<'_>, known: &[Entry]) -> Op
     if let Some(entry) = known.iter().find(|entry| entry.kind == asked.kind()) {
         return (entry.begin)(context, asked);
     }
-    if let Some(question) = empty::find(asked.kind()) {
+    if let Some(question) = empty::find(asked.kind(), context.req_id.is_some()) {
         return empty::begin(context, question);
     }
     let kind: String = asked.kind().chars().take(limits::LOGGED_TYPE_CHARS).collect();

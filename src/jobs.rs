@@ -55,6 +55,8 @@ const DEPTH_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two looks for claims of tasks that have run out. They have anyway: this only
 /// tells of it.
 const CLAIMS_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks whether posts of other programs have to be looked for again.
+const ADOPTION_INTERVAL: Duration = Duration::from_secs(1);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(600);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two looks whether the database went back. What arrives under a seq
@@ -153,6 +155,9 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     });
     every(life, tasks, RETENTION_INTERVAL, parts, |parts| async move {
         tasks::forget_done(&*parts.stores.tasks, &parts.presence).await;
+    });
+    every(life, tasks, ADOPTION_INTERVAL, presence, |presence| async move {
+        upkeep::adopt_again(&presence).await;
     });
     every(life, tasks, SWEEP_INTERVAL, presence, |presence| async move {
         upkeep::sweep(&presence, Instant::now()).await;

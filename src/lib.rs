@@ -3,7 +3,7 @@
 //! The modules in reading order:
 //!
 //! - words: [`id`], [`clock`], [`limits`], [`config`], [`metrics`], [`logging`]
-//! - the wire: [`protocol`], [`codec`]
+//! - the wire: [`protocol`], [`codec`]; answers that may be long: `paging`
 //! - proof and sealing: [`auth`], [`sealing`], [`audit`]
 //! - a presence as all of them know it: [`record`]
 //! - the seams: [`store`] (durable), [`cluster`] (shared between nodes)
@@ -41,6 +41,7 @@ pub mod limits;
 pub mod logging;
 mod metrics;
 mod node;
+mod paging;
 mod presence;
 pub mod protocol;
 mod rates;

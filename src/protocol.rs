@@ -87,8 +87,8 @@ pub use state::{
     StateValue,
 };
 pub use streams::{
-    CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
-    Subscribe, Subscribed, Unsubscribe,
+    CreateStream, DeleteStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo,
+    StreamList, Subscribe, Subscribed, Unsubscribe,
 };
 pub use tasks::{
     ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated, TaskList,

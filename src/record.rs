@@ -229,6 +229,13 @@ impl PresenceRecord {
         self.hostname.is_some() && self.is_on(SESSION_OF_DAEMON)
     }
 
+    /// Whether its program shows what comes as text, also where that is sealed with another
+    /// key than a peer's, or is no text: daemons and what they carry for sessions.
+    #[must_use]
+    pub fn shows_texts_only(&self) -> bool {
+        self.is_daemon() || self.is_session_of_daemon()
+    }
+
     /// Whether a daemon on the same host, as far as both say, keeps one inbox for
     /// itself and for this session of the same member.
     #[must_use]

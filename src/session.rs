@@ -7,6 +7,7 @@
 
 pub mod inbox;
 pub mod outbox;
+pub(crate) mod pipeline;
 pub mod resumption;
 
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ use crate::rates::Budget;
 
 use self::inbox::{Delivery, DrainPlan, Inbox, Offer, Route};
 use self::outbox::{Content, Outbox, Outgoing, PushError};
+use self::pipeline::Pipeline;
 use self::resumption::Resumption;
 
 /// An active session.
@@ -55,6 +57,8 @@ pub struct Session {
     pub inbox: Mutex<Inbox>,
     /// What it may ask by itself. Locked briefly, and never with another.
     pub budget: Mutex<Budget>,
+    /// What is under way while its next frames are read.
+    pipeline: Pipeline,
     /// Set for a while if it came back.
     resumption: Mutex<Option<Box<Resumption>>>,
     /// Where its socket comes from, once its connection has said so.
@@ -112,6 +116,7 @@ impl Session {
             outbox,
             inbox: Mutex::new(inbox),
             budget: Mutex::new(budget),
+            pipeline: Pipeline::default(),
             resumption: Mutex::default(),
             client: OnceLock::new(),
             is_in_confirmations: AtomicBool::new(false),

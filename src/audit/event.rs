@@ -115,6 +115,11 @@ pub enum AuditEvent {
         /// Under which name.
         name: String,
     },
+    /// A stream was deleted.
+    StreamDeleted {
+        /// The stream's name.
+        name: String,
+    },
     /// A shared state value was set.
     StateSet {
         /// Under which key; the value is nobody's business.
@@ -307,6 +312,7 @@ impl AuditEvent {
             Self::Expired { .. } => "expired",
             Self::StateSet { .. } => "state_set",
             Self::StreamCreated { .. } => "stream_created",
+            Self::StreamDeleted { .. } => "stream_deleted",
             Self::StateRemoved { .. } => "state_removed",
             Self::TopicCreated { .. } => "topic_created",
             Self::TopicJoined { .. } => "topic_joined",
@@ -416,7 +422,7 @@ impl AuditEvent {
             | Self::TaskCompleted { task_id } => json!({"taskId": task_id}),
             Self::MemoryStored { id } | Self::MemoryForgotten { id } => json!({"memoryId": id}),
             Self::SkillShared { name } | Self::SkillRemoved { name } => json!({"name": name}),
-            Self::StreamCreated { name } => json!({"name": name}),
+            Self::StreamCreated { name } | Self::StreamDeleted { name } => json!({"name": name}),
             Self::WebhookCreated { name } | Self::WebhookDeleted { name } => json!({"name": name}),
             Self::WebhookReceived { name, bytes } => json!({"name": name, "bytes": bytes}),
         }

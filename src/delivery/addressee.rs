@@ -85,15 +85,14 @@ pub(crate) async fn reach(
 ) -> Result<std::result::Result<Reach, Refusal>> {
     let key = match Target::parse(sent.target) {
         Target::Everyone | Target::Group(_) => return Ok(Ok(Reach::Multicast)),
-        Target::Topic(topic) => {
+        Target::Topic(named) => {
             let posting = Posting {
-                topic,
                 member: sent.member,
                 body_version: Some(if sent.is_sealed { 2 } else { 1 }),
                 mentions: None,
                 ciphertext: sent.ciphertext,
             };
-            let planned = posts::plan(parts, room, mesh, posting).await?;
+            let planned = posts::plan(parts, room, mesh, named, posting).await?;
             return Ok(planned.map(|post| Reach::Topic(Box::new(post))));
         }
         Target::Key(key) => key,
@@ -106,5 +105,5 @@ pub(crate) async fn reach(
     if !policy::grants(&member, sent.key, None, Capability::Dm) {
         return Ok(Err(Refusal::new("grants", NO_GRANT)));
     }
-    Ok(Ok(Reach::Direct { claim: None }))
+    Ok(Ok(Reach::Direct { claim: None, note: None }))
 }

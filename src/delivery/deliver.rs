@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::policy::{self, Capability, Target};
 use super::{Parts, audience, drain, push, rosters};
+use crate::clock::Timestamp;
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
-use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
-use crate::protocol::{Push, WebhookEvent};
+use crate::id::{Key, MemberId, MessageId, PresenceId};
+use crate::logging::milestone;
+use crate::metrics::PriorityLabel;
+use crate::protocol::Push;
 use crate::registry::{Arrival, Room};
 use crate::session::Session;
 use crate::session::inbox::Route;
-use crate::store::{Post, Reach, StoredEnvelope, TopicPost};
+use crate::store::{Envelope, NewEnvelope, Post, Reach, StoredEnvelope, TopicPost};
 
 /// Whom an accepted message is for.
 #[derive(Clone, Debug)]
@@ -75,7 +76,6 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
-        note_waiting(parts, room, &key, member);
         return mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
@@ -97,14 +97,6 @@ fn direct(
             parts.cluster.publish(room.mesh(), &BusMessage::Direct { presence, delivery });
         }
     }
-}
-
-/// Mail waits, and webhooks may want to know.
-fn note_waiting(parts: &Parts, room: &Room, key: &Key, member: &MemberId) {
-    parts.noted.note(room.mesh(), WebhookEvent::MailWaiting, key.as_str(), || {
-        let name = room.member(member).map(|member| member.display_name.clone());
-        json!({ "memberId": member, "name": name, "pubkey": key })
-    });
 }
 
 /// A direct message from another node, for a session here.
@@ -192,25 +184,51 @@ pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
     }
 }
 
-/// Where a commit put something that is for many.
+/// Where and when a commit put something.
 pub(crate) struct Place {
-    /// The seq of the multicast before it.
+    /// Its seq.
+    pub(crate) seq: i64,
+    /// For what is for many: the seq of the multicast before it.
     pub(crate) previous_multicast: i64,
     /// For a post: the version of its topic's roster.
     pub(crate) roster: i64,
+    /// When it was accepted.
+    pub(crate) created_at: Timestamp,
+}
+
+/// Counts and logs what was accepted, whoever brought it.
+pub(super) fn note_accepted(
+    parts: &Parts,
+    room: Option<&Room>,
+    envelope: &Envelope,
+    (seq, created_at): (i64, Timestamp),
+) {
+    let priority = envelope.priority.as_str();
+    parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
+    if let Some(room) = room {
+        room.note_accepted();
+    }
+    tracing::debug!(
+        name: milestone::ACCEPTED,
+        message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
+        created_at = created_at.as_ms(),
+        "message accepted"
+    );
 }
 
 /// Delivers what was accepted in the name of a member that need not be here, in a mesh
 /// that this node need not serve.
 pub(crate) fn deliver_later(
     parts: &Arc<Parts>,
-    mesh: &MeshId,
     room: Option<&Arc<Room>>,
-    stored: StoredEnvelope,
-    reach: Reach,
+    NewEnvelope { envelope, reach }: NewEnvelope,
+    sender_key: Key,
     place: Place,
 ) {
-    let previous = place.previous_multicast;
+    let Place { seq, previous_multicast: previous, roster, created_at } = place;
+    note_accepted(parts, room.map(|room| &**room), &envelope, (seq, created_at));
+    let mesh = &envelope.mesh.clone();
+    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
     let multicast = match reach {
         Reach::Direct { .. } => {
             let key = Key::from(stored.envelope.target_spec);
@@ -223,7 +241,7 @@ pub(crate) fn deliver_later(
             };
         }
         Reach::Multicast => multicast_of(stored, previous, false),
-        Reach::Topic(post) => post_of(stored, *post, place.roster, previous, false),
+        Reach::Topic(post) => post_of(stored, *post, roster, previous, false),
     };
     match room {
         Some(room) => tell_all(parts, room, multicast),
@@ -378,7 +396,7 @@ fn fan_out_post(
         }
         session.inbox.lock().note_post(seq);
         if audience::wants_post(parts, room, &record, sender) {
-            let notice = notice.as_ref().filter(|_| push::reads_no_seals(&record));
+            let notice = notice.as_ref().filter(|_| record.shows_texts_only());
             session.offer(notice.unwrap_or(&delivery));
         } else {
             session.inbox.lock().pass_over(seq);

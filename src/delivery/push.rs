@@ -61,15 +61,16 @@ pub(crate) fn notice(push: &Push) -> Option<Push> {
 #[must_use]
 pub(crate) fn post_for(record: &PresenceRecord, post: TopicPost) -> Push {
     let push = self::post(post);
-    let notice = if reads_no_seals(record) { notice(&push) } else { None };
+    let notice = if record.shows_texts_only() { notice(&push) } else { None };
     notice.unwrap_or(push)
 }
 
-/// Whether its program shows sealed text as it is: daemons and what they carry for
-/// sessions.
+/// A push as a presence gets it: programs that show texts only get one of what was posted
+/// to a webhook.
 #[must_use]
-pub(crate) fn reads_no_seals(record: &PresenceRecord) -> bool {
-    record.is_daemon() || record.is_session_of_daemon()
+pub(crate) fn shown_to(record: &PresenceRecord, push: Push) -> Push {
+    let text = if record.shows_texts_only() { webhooks::as_text(&push) } else { None };
+    text.unwrap_or(push)
 }
 
 /// What was posted to a webhook and kept, as it is pushed to those who are connected.

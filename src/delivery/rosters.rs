@@ -6,6 +6,7 @@ use super::Parts;
 use crate::cluster::BusMessage;
 use crate::id::TopicId;
 use crate::registry::Room;
+use crate::store::Roster;
 
 /// Who is in a topic has changed, or is not known here: it is read again, beside what
 /// else is done.
@@ -22,8 +23,22 @@ pub(crate) async fn changed_here(parts: &Parts, room: &Room, topic: &TopicId) {
     read(parts, room, topic).await;
 }
 
+/// The topic's roster in that version or a later one, read if it is not known here.
+pub(super) async fn as_new_as(
+    parts: &Parts,
+    room: &Room,
+    topic: &TopicId,
+    version: i64,
+) -> Option<Arc<Roster>> {
+    if let Some(known) = room.roster(topic, version) {
+        return Some(known);
+    }
+    read(parts, room, topic).await;
+    room.roster(topic, version)
+}
+
 /// A failure is made up for by the next post: it says that the roster here is old.
-pub(super) async fn read(parts: &Parts, room: &Room, topic: &TopicId) {
+async fn read(parts: &Parts, room: &Room, topic: &TopicId) {
     match parts.topics.roster(room.mesh(), topic).await {
         Ok(Some(roster)) => room.set_roster(topic, roster),
         Ok(None) => {}

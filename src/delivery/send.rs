@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::addressee;
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
@@ -13,17 +15,15 @@ use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
 use crate::codec::Codec;
 use crate::delivery::Parts;
-use crate::id::{self, Key, MessageId};
+use crate::id::{self, Key, MemberId, MessageId};
 use crate::limits;
-use crate::logging::milestone;
-use crate::metrics::PriorityLabel;
-use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage};
+use crate::protocol::{Ack, Priority, RequestId, Send, ServerMessage, WebhookEvent};
 use crate::rates::cost;
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::outbox::Owed;
-use crate::store::{Accepted, Envelope, Member, NewEnvelope, Post, Reach, StoredEnvelope};
+use crate::store::{Accepted, Envelope, Member, NewEnvelope, Note, Post, Reach, StoredEnvelope};
 use crate::writers::group_commit::{Outcome, Pending, Submission};
 
 /// Takes a send, or refuses it. The answer leaves when its fate is known;
@@ -125,13 +125,12 @@ async fn plan(
         Target::Everyone | Target::Group(_) => Recipient::Many,
         Target::Topic(named) => {
             let posting = posts::Posting {
-                topic: named,
                 member: &session.member,
                 body_version: send.body_version,
                 mentions: send.mentions.as_deref(),
                 ciphertext: send.ciphertext.as_text(),
             };
-            let planned = posts::plan(parts, Some(room), room.mesh(), posting).await;
+            let planned = posts::plan(parts, Some(room), room.mesh(), named, posting).await;
             post = Some(Box::new(planned.map_err(not_read)??));
             Recipient::Many
         }
@@ -242,11 +241,13 @@ fn envelope(
     let reach = match (post, &sent.recipient) {
         (Some(post), _) => Reach::Topic(post),
         (None, Recipient::Many) => Reach::Multicast,
-        (None, Recipient::One { presence, .. }) => Reach::Direct {
-            claim: presence
-                .clone()
-                .map(|presence| (presence, Timestamp::now().plus_ms(parts.config.claim_ms))),
-        },
+        (None, Recipient::One { presence: Some(presence), .. }) => {
+            let until = Timestamp::now().plus_ms(parts.config.claim_ms);
+            Reach::Direct { claim: Some((presence.clone(), until)), note: None }
+        }
+        (None, Recipient::One { key, member, presence: None }) => {
+            Reach::Direct { claim: None, note: note_waiting(parts, &sent.room, key, member) }
+        }
     };
     NewEnvelope {
         envelope: Envelope {
@@ -268,6 +269,17 @@ fn envelope(
     }
 }
 
+/// Mail is going to wait, and webhooks may want to know.
+fn note_waiting(parts: &Parts, room: &Room, key: &Key, member: &MemberId) -> Option<Box<Note>> {
+    let (mesh, event) = (room.mesh(), WebhookEvent::MailWaiting);
+    if !parts.noted.is_asked(mesh, event) {
+        return None;
+    }
+    let name = room.member(member).map(|member| member.display_name.clone());
+    let data = json!({ "memberId": member, "name": name, "pubkey": key });
+    Some(Box::new(Note { mesh: mesh.clone(), event, subject: key.to_string(), data }))
+}
+
 /// A send on its way to the disk: whom to answer, and what follows then.
 pub struct PendingSend {
     parts: Arc<Parts>,
@@ -281,15 +293,8 @@ impl Pending for PendingSend {
         let Self { parts, answer_to, sent } = self;
         match outcome {
             Ok(Accepted::New { seq, previous_multicast, roster, created_at }) => {
-                let priority = envelope.priority.as_str();
-                parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-                sent.room.note_accepted();
-                tracing::debug!(
-                    name: milestone::ACCEPTED,
-                    message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
-                    created_at = created_at.as_ms(),
-                    "message accepted"
-                );
+                let at = (seq, created_at);
+                deliver::note_accepted(&parts, Some(&*sent.room), &envelope, at);
                 answer_to.kept(envelope.id.to_string());
                 let sender_key = sent.sender.member_key.clone();
                 let NewEnvelope { envelope, reach } = envelope;

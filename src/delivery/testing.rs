@@ -31,6 +31,7 @@ use crate::store::{
     Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockTopicMail,
     StoredEnvelope, TopicMail, TopicPost,
 };
+use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::{self, CommitLane};
 
 /// What the stores and the cluster answer. What a test expects of a mock comes first;
@@ -45,6 +46,7 @@ pub(crate) struct Fakes {
     pub(crate) multicasts: Vec<StoredEnvelope>,
     pub(crate) posts: Vec<TopicPost>,
     pub(crate) newest: i64,
+    pub(crate) noted: Noted,
 }
 
 impl Default for Fakes {
@@ -59,6 +61,7 @@ impl Default for Fakes {
             multicasts: Vec::new(),
             posts: Vec::new(),
             newest: 0,
+            noted: Noted::default(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl Fakes {
         let (members, mail) = (Arc::new(self.members), Arc::new(self.mail));
         let topics = Arc::new(self.topics);
         let (parts, lane) = parts(self.config, members, mail, topics, Arc::new(self.cluster));
+        let parts = Parts { noted: Arc::new(self.noted), ..parts };
         let room = Arc::new(Room::new(mesh(), Arc::default()));
         World { parts: Arc::new(parts), room, lane: Some(lane), told }
     }

@@ -4,13 +4,13 @@
 //! nowhere. Members see and revoke their own keys, moderators all of the mesh.
 
 use super::moderators::{is_moderator, only_moderators};
-use super::paging::{Listing, from_cursor};
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::auth::ApiKeySecret;
 use crate::clock::Timestamp;
 use crate::id::{self, MemberId};
 use crate::limits;
+use crate::paging::{Listing, from_cursor};
 use crate::protocol::{
     ApiCapability, ApikeyCreate, ApikeyCreated, ApikeyList, ApikeyListResponse, ApikeyRevoke,
     ApikeyRevokeResponse, ApikeyRevoked, ListedApikey, ShownOnce,

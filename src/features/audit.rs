@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::moderators::only_moderators;
-use super::paging::{Budget, from_cursor, to_cursor};
 use super::{Context, Refusal};
 use crate::audit::{ChainVerifier, Verdict};
 use crate::id::MeshId;
 use crate::limits;
+use crate::paging::{Budget, from_cursor, to_cursor};
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use crate::cluster::Cluster;
 use crate::life::Life;
 use crate::metrics::Metrics;
+use crate::paging::UnknownCursor;
 use crate::presence;
 use crate::protocol::{Ack, Answer, ErrorFrame, RequestId, ServerMessage, Unasked};
 use crate::rates::Rates;
@@ -203,6 +204,13 @@ impl Refusal {
     /// What the store said, for the log.
     pub(crate) fn because(self, error: StoreError) -> Self {
         Self { cause: Some(error), ..self }
+    }
+}
+
+impl From<UnknownCursor> for Refusal {
+    fn from(_: UnknownCursor) -> Self {
+        let text = "that cursor is of no such list: leave it out to begin at its start";
+        Self::invalid(text).only_for_asked()
     }
 }
 

@@ -1,11 +1,11 @@
 //! What members say that they work on: each may say it of itself, and read it of all.
 
-use super::paging::{self, Listing, Page};
 use super::shapes::{no_larger_than, tags};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::events::shared;
 use crate::limits;
+use crate::paging::{self, Listing, Page};
 use crate::protocol::budget::{text_bytes, value_bytes};
 use crate::protocol::{
     ContextEntry, ContextList, ContextResults, ContextShared, GetContext, ListContexts,

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::protocol::{Answer, Ask, Unasked};
 use crate::rates::cost;
 use crate::session::Session;
+use crate::session::pipeline::Pipelined;
 
 /// What a request costs in a mesh of so many presences.
 pub(super) type Cost<R> = fn(&R, usize) -> u32;
@@ -30,6 +31,9 @@ pub(super) enum Turn {
     /// In a task of its own: it may take minutes, in which the peer's pings and
     /// messages are to be read.
     Beside,
+    /// A write, as the one before: it goes to the store after that, and is read without
+    /// waiting for it. Its answer is short.
+    Pipelined,
 }
 
 /// A request that a peer may make.
@@ -39,10 +43,11 @@ pub(super) struct Entry {
     pub(super) begin: for<'a> fn(Context<'a>, &Asked<'_>) -> Option<Work<'a>>,
 }
 
-/// The list of requests: `Struct => handler, cost` and, for long work, `beside`; where
-/// daemons wait for an answer of another type, `daemon` and the handler that gives it.
+/// The list of requests: `Struct => handler, cost` and, for long work, `beside`; for
+/// writes, `pipelined` and which of them are; where daemons wait for an answer of another
+/// type, `daemon` and the handler that gives it.
 macro_rules! requests {
-    ($($ask:ident => $handler:path, $cost:expr $(, $how:ident $($other:path)?)?;)*) => {
+    ($($ask:ident => $handler:path, $cost:expr $(, $how:ident $($other:expr)?)?;)*) => {
         &[$($crate::features::dispatch::Entry {
             kind: <$ask as $crate::protocol::Ask>::TYPE,
             begin: |context, asked| {
@@ -52,37 +57,51 @@ macro_rules! requests {
             },
         }),*]
     };
-    (@begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr) => {
+    (@begin $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr) => {
         $crate::features::dispatch::requests!(
-            @in InTurn, $context, $asked, $ask, $handler, $cost
+            @in |_| $crate::features::dispatch::Turn::InTurn,
+            $context, $asked, $ask, $handler, $cost
         )
     };
-    (@begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr, beside) => {
+    (@begin $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr, beside) => {
         $crate::features::dispatch::requests!(
-            @in Beside, $context, $asked, $ask, $handler, $cost
+            @in |_| $crate::features::dispatch::Turn::Beside,
+            $context, $asked, $ask, $handler, $cost
         )
     };
     (
-        @begin $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr,
-        daemon $other:path
+        @begin $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr,
+        pipelined $is:expr
+    ) => {
+        $crate::features::dispatch::requests!(
+            @in |ask: &$ask| match $is(ask) {
+                true => $crate::features::dispatch::Turn::Pipelined,
+                false => $crate::features::dispatch::Turn::InTurn,
+            },
+            $context, $asked, $ask, $handler, $cost
+        )
+    };
+    (
+        @begin $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr,
+        daemon $other:expr
     ) => {
         if $context.is_of_daemon() {
             $crate::features::dispatch::requests!(
-                @in InTurn, $context, $asked, $ask, $other, $cost
+                @begin $context, $asked, $ask, $other, $cost
             )
         } else {
             $crate::features::dispatch::requests!(
-                @in InTurn, $context, $asked, $ask, $handler, $cost
+                @begin $context, $asked, $ask, $handler, $cost
             )
         }
     };
-    (@in $turn:ident, $context:ident, $asked:ident, $ask:ident, $handler:path, $cost:expr) => {
+    (@in $turn:expr, $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr) => {
         $crate::features::dispatch::begin::<$ask, _>(
             $context,
             $asked,
             $cost,
             |context, ask| Box::pin($handler(context, ask)),
-            $crate::features::dispatch::Turn::$turn,
+            $turn,
         )
     };
 }
@@ -94,26 +113,45 @@ pub(super) fn begin<'a, R: Ask, A: Answer>(
     asked: &Asked<'_>,
     cost: Cost<R>,
     handler: Handler<R, A>,
-    turn: Turn,
+    turn: impl Fn(&R) -> Turn,
 ) -> Option<Work<'a>> {
     let ask = match read::<R>(asked) {
         Ok(ask) => ask,
         Err(refusal) => return noise(&context, Unasked::Silent, refusal),
     };
     let cost = cost(&ask, context.room.presences());
+    let turn = turn(&ask);
     Some(match turn {
         Turn::InTurn => Box::pin(async move {
+            context.session.pipelined_is_done().await;
             if pays(&context, cost).await {
                 answer(context, ask, handler).await;
             }
         }),
         Turn::Beside => Box::pin(async move {
+            context.session.pipelined_is_done().await;
             if pays(&context, cost).await {
-                answer_beside(&context, ask, handler);
+                answer_beside(&context, ask, handler, None);
+            }
+        }),
+        Turn::Pipelined => Box::pin(async move {
+            if pays(&context, cost).await {
+                let pipelined = context.session.pipeline(short_answer_bytes(&context)).await;
+                answer_beside(&context, ask, handler, Some(pipelined));
             }
         }),
     })
 }
+
+/// What an answer takes at most that says no more than that it is done, or why not. It
+/// has the request's id twice.
+fn short_answer_bytes(context: &Context<'_>) -> usize {
+    let id = context.req_id.as_ref().map_or(0, |id| id.to_text().len());
+    limits::ACK_BYTES_MAX + 2 * ESCAPED_BYTES_MAX * id
+}
+
+/// What a byte of a text takes at most, as JSON.
+const ESCAPED_BYTES_MAX: usize = 6;
 
 /// Reads the fields of a request.
 pub(super) fn read<R: DeserializeOwned>(asked: &Asked<'_>) -> Result<R, Refusal> {
@@ -128,15 +166,22 @@ async fn answer<R: Ask, A: Answer>(context: Context<'_>, ask: R, handler: Handle
     }
 }
 
-fn answer_beside<R: Ask, A: Answer>(context: &Context<'_>, ask: R, handler: Handler<R, A>) {
+fn answer_beside<R: Ask, A: Answer>(
+    context: &Context<'_>,
+    ask: R,
+    handler: Handler<R, A>,
+    pipelined: Option<Pipelined>,
+) {
     let (parts, room) = (Arc::clone(context.parts), Arc::clone(context.room));
     let (session, req_id) = (Arc::clone(context.session), context.req_id.clone());
     let tasks = parts.life.tasks.clone();
     let mut work = Box::pin(async move {
         answer(Context::new(&parts, &room, &session, req_id), ask, handler).await;
+        drop(pipelined);
     });
-    // Up to where it waits for others at once, so that two of these keep their order.
-    if work.as_mut().now_or_never().is_none() {
+    // Up to where it waits for others at once, so that two of these keep their order: a
+    // task that has used its time up would else wait before that.
+    if tokio::task::unconstrained(work.as_mut()).now_or_never().is_none() {
         tasks.spawn(work);
     }
 }

@@ -3,7 +3,8 @@
 //! every start, and the truthful one is an empty list.
 //!
 //! What would *write* such things is no request here, so that no client takes
-//! silence, or an `ack`, for success.
+//! silence, or an `ack`, for success. Where clients wait for an answer of one type, and
+//! read no `error` frame, that answer says why nothing was done.
 
 use serde_json::{Value, json};
 
@@ -24,12 +25,18 @@ const QUESTIONS: [Question; 5] = [
     ("watch_list", "watch_list_result", || json!({ "watches": [] })),
 ];
 
+/// What is refused in an answer that the client reads. It reads it by the `_reqId`, so
+/// that there is none without.
+const REFUSED: [Question; 1] =
+    [("watch", "watch_ack", || json!({ "error": "this broker watches no pages" }))];
+
 /// The question of that type.
-pub(super) fn find(kind: &str) -> Option<&'static Question> {
-    QUESTIONS.iter().find(|question| question.0 == kind)
+pub(super) fn find(kind: &str, has_req_id: bool) -> Option<&'static Question> {
+    let refused = REFUSED.iter().filter(|_| has_req_id);
+    QUESTIONS.iter().chain(refused).find(|question| question.0 == kind)
 }
 
-/// Answers, also without a `_reqId`: older brokers did.
+/// Answers; a question also without a `_reqId`: older brokers did.
 pub(super) fn begin<'a>(context: Context<'a>, question: &'static Question) -> Option<Work<'a>> {
     Some(Box::pin(async move {
         if pays(&context, cost::OF_NOISE).await {

@@ -1,11 +1,12 @@
 //! The presences of a mesh in the order in which they are listed, for every feature
 //! that lists some of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Context;
 use crate::clock::Timestamp;
-use crate::id::PresenceId;
+use crate::id::{MemberId, PresenceId};
 use crate::protocol::PeerRole;
 use crate::record::PresenceRecord;
 
@@ -27,6 +28,7 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Cursor>) -> Vec<Arc<P
     let mut records = context.room.records();
     records.retain(|record| record.visible || record.member == *own);
     records.retain(|record| !record.visitor || record.id == *caller);
+    leave_out_followed(&mut records);
     records.sort_by(|a, b| position(a).cmp(&position(b)));
     if let Some((away, control_plane, at, id)) = after {
         let last = (*away, *control_plane, *at, id);
@@ -34,6 +36,29 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Cursor>) -> Vec<Arc<P
         records.drain(..done);
     }
     records
+}
+
+/// Leaves out sessions in grace where one of the same member, name and place is open:
+/// whoever was started again under its name would be two of it, and could not be written
+/// to by name. Mail to the key of the one that is left out is kept as ever.
+fn leave_out_followed(records: &mut Vec<Arc<PresenceRecord>>) {
+    if records.iter().all(|record| record.online) {
+        return;
+    }
+    let is_session = |record: &PresenceRecord| record.role == PeerRole::Session && !record.visitor;
+    let is_open = |record: &&Arc<PresenceRecord>| record.online && is_session(record);
+    let open: HashSet<Called> =
+        records.iter().filter(is_open).map(|record| called(record)).collect();
+    records
+        .retain(|record| record.online || !is_session(record) || !open.contains(&called(record)));
+}
+
+/// What tells a session that was started again from another of its member.
+type Called = (MemberId, String, Option<String>, String);
+
+fn called(record: &PresenceRecord) -> Called {
+    let PresenceRecord { member, display_name, hostname, cwd, .. } = record;
+    (member.clone(), display_name.clone(), hostname.clone(), cwd.clone())
 }
 
 /// A presence's position, to be a cursor.

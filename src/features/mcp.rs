@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::paging::{Budget, from_cursor, to_cursor};
 use super::relaying::{Silence, check_text, relayed};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::id::{CallId, PresenceId};
 use crate::limits;
+use crate::paging::{Budget, from_cursor, to_cursor};
 use crate::presence::servers::{self, Crowded, names_of};
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{

@@ -1,10 +1,10 @@
 //! What a mesh remembers: texts that every member may add, find by their words, and
 //! remove.
 
-use super::paging::{self, Page};
-use super::shapes::{named, no_larger_than, tags};
+use super::shapes::{may_begin_an_id, named, no_larger_than, tags, the_one_of};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
+use crate::paging::{self, Page};
 use crate::protocol::budget::text_bytes;
 use crate::protocol::{
     Ack, Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
@@ -21,7 +21,7 @@ pub(super) async fn remember(
         return Err(Refusal::invalid("`content` is needed"));
     }
     no_larger_than("content", text_bytes(&ask.content), limits::VALUE_BYTES_MAX)?;
-    let (author, id) = (context.author(), id::generate());
+    let (author, id) = (context.author(), id::random());
     let memory = NewMemory { author, id: id.clone(), content: ask.content, tags: tags(ask.tags)? };
     context.parts.stores.memories.remember(Timestamp::now(), &memory).await?;
     Ok(MemoryStored { memory_id: id.clone(), id })
@@ -56,7 +56,13 @@ async fn found(context: &Context<'_>, ask: Recall) -> Result<Page<Memory>, Refus
 pub(super) async fn forget(context: &Context<'_>, ask: Forget) -> Result<Ack, Refusal> {
     named("memoryId", &ask.memory_id)?;
     let (memories, author) = (&context.parts.stores.memories, context.author());
-    memories.forget(Timestamp::now(), &author, &ask.memory_id).await?;
+    let (now, id) = (Timestamp::now(), &ask.memory_id);
+    if !memories.forget(now, &author, id).await? && may_begin_an_id(id) {
+        let found = memories.beginning_with(&author.mesh, id).await?;
+        if let Some(whole) = the_one_of(found, id) {
+            memories.forget(now, &author, &whole).await?;
+        }
+    }
     let (id, message_id) = (ask.memory_id.clone(), ask.memory_id);
     Ok(Ack { id, message_id, queued: false, error: None })
 }

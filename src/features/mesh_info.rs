@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::listing::listed;
-use super::paging::Budget;
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::limits;
+use crate::paging::Budget;
 use crate::protocol::budget::{cut, groups_within};
 use crate::protocol::{MeshInfo, MeshInfoResult};
 use crate::record::PresenceRecord;

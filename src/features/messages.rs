@@ -2,13 +2,13 @@
 
 use super::listing::{Cursor, cursor_of, listed};
 use super::moderators::is_moderator;
-use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::delivery::drain;
 use crate::delivery::policy::Target;
 use crate::limits;
 use crate::logging::milestone;
+use crate::paging::{Page, from_cursor, page};
 use crate::presence::changes;
 use crate::protocol::{
     Ack, ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus,

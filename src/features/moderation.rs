@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use self::whom::{Candidate, Meaning, meant};
 use super::moderators::only_moderators;
-use super::paging::{Budget, Page, from_cursor, page};
 use super::{Context, Refusal};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MemberId;
 use crate::limits;
+use crate::paging::{Budget, Page, from_cursor, page};
 use crate::presence::changes::{Ending, remove};
 use crate::presence::members;
 use crate::protocol::budget::cut;

@@ -2,9 +2,9 @@
 
 use super::listing::{Cursor, cursor_of, listed};
 use super::on_behalf::{pass_on, spoken_for};
-use super::paging::{Page, from_cursor, page};
 use super::{Context, Refusal};
 use crate::limits;
+use crate::paging::{Page, from_cursor, page};
 use crate::presence::changes::{change, replace};
 use crate::presence::said;
 use crate::protocol::budget::{cut, cut_string, groups_within, value_bytes};

@@ -3,12 +3,13 @@
 //! What may be sent is looked at here, and once more when it is sent. Nothing is sent
 //! from here: [`jobs`](crate::jobs) do that.
 
-use super::shapes::{filled, named, no_larger_than};
-use super::{Context, Refusal, paging};
+use super::shapes::{filled, may_begin_an_id, named, no_larger_than, the_one_of};
+use super::{Context, Refusal};
 use crate::clock::{Timestamp, cron};
 use crate::delivery::addressee::{self, InNameOf};
 use crate::id;
 use crate::limits;
+use crate::paging;
 use crate::protocol::{
     CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
     ScheduledRow,
@@ -144,7 +145,24 @@ pub(super) async fn cancel(
     context: &Context<'_>,
     ask: CancelScheduled,
 ) -> Result<CancelScheduledAck, Refusal> {
-    let (schedules, id) = (&context.parts.stores.schedules, ask.scheduled_id);
-    let ok = schedules.cancel(Timestamp::now(), &context.author(), &id).await?;
+    let (schedules, mut id) = (&context.parts.stores.schedules, ask.scheduled_id);
+    let (now, author) = (Timestamp::now(), context.author());
+    let mut ok = schedules.cancel(now, &author, &id).await?;
+    if !ok && let Some(whole) = listed_as(context, &id).await? {
+        ok = schedules.cancel(now, &author, &whole).await?;
+        id = whole;
+    }
     Ok(CancelScheduledAck { scheduled_id: id, ok })
+}
+
+/// The asker's message whose id begins so, among those that its list begins with: clients
+/// show people the beginnings of ids.
+async fn listed_as(context: &Context<'_>, beginning: &str) -> Result<Option<String>, Refusal> {
+    if !may_begin_an_id(beginning) {
+        return Ok(None);
+    }
+    let (schedules, author) = (&context.parts.stores.schedules, context.author());
+    let limit = limits::SCHEDULES_SEARCHED;
+    let found = schedules.list(&author.mesh, &author.member, None, limit).await?;
+    Ok(the_one_of(found.into_iter().map(|scheduled| scheduled.id), beginning))
 }

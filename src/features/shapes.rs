@@ -11,6 +11,18 @@ pub(super) fn named(field: &str, text: &str) -> Result<(), Refusal> {
     no_larger_than(field, text.len(), limits::SHARED_NAME_BYTES_MAX)
 }
 
+/// Whether a text may be the beginning of an id, as clients show ids in lists.
+pub(super) fn may_begin_an_id(text: &str) -> bool {
+    (limits::ID_BEGINNING_DIGITS_MIN..limits::ID_DIGITS).contains(&text.len())
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The one id among these that begins so; none if there are several.
+pub(super) fn the_one_of(ids: impl IntoIterator<Item = String>, beginning: &str) -> Option<String> {
+    let mut meant = ids.into_iter().filter(|id| id.starts_with(beginning));
+    meant.next().filter(|_| meant.next().is_none())
+}
+
 /// Something of at most so many bytes.
 pub(super) fn no_larger_than(field: &str, bytes: usize, bytes_max: usize) -> Result<(), Refusal> {
     let text = || format!("`{field}` has {bytes} bytes; it may have no more than {bytes_max}");

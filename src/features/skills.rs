@@ -2,11 +2,11 @@
 //! last may remove it, and moderators any.
 
 use super::moderators::is_moderator;
-use super::paging::{self, Listing};
 use super::shapes::{named, no_larger_than, tags};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::limits;
+use crate::paging::{self, Listing};
 use crate::protocol::budget::text_bytes;
 use crate::protocol::{
     GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,

@@ -1,10 +1,13 @@
 //! Shared state: values under keys, which every member may read and write.
 
-use super::paging::Listing;
+use std::sync::Arc;
+
 use super::shapes::{named, no_larger_than};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::events::shared;
 use crate::limits;
+use crate::paging;
+use crate::paging::Listing;
 use crate::protocol::{
     Ack, DeleteState, GetState, ListState, SetState, StateEntry, StateList, StateResult, StateValue,
 };
@@ -35,16 +38,18 @@ async fn write(
     let (by, updated_by) = (Some(author.presence.clone()), author.member_name.clone());
     let (value, text) = value.unzip();
     let write = StateWrite { author, key: key.clone(), value: text, if_version };
-    match parts.states.write(write).await? {
-        StateWritten::Written { seq, version } => {
+    let (room, told_of) = (Arc::clone(context.room), Arc::clone(&parts.presence.shared));
+    let of_key = key.clone();
+    let tell = move |written: &StateWritten| {
+        if let StateWritten::Written { seq, version } = *written {
             let version = value.is_some().then_some(version);
             let value = value.unwrap_or_default();
-            let what = Shared::State { key, value, version, updated_by };
-            let change = SharedChange { seq, by, what };
-            shared::publish(&parts.presence.shared, context.room, change);
-            Ok(context.done())
+            let what = Shared::State { key: of_key, value, version, updated_by };
+            shared::publish(&told_of, &room, SharedChange { seq, by, what });
         }
-        StateWritten::Absent => Ok(context.done()),
+    };
+    match parts.states.write_then(write, tell).await? {
+        StateWritten::Written { .. } | StateWritten::Absent => Ok(context.done()),
         StateWritten::Full(full) => Err(Refusal::full(&full)),
         StateWritten::Conflict { version } => {
             let present = entry_of(context, key).await?;

@@ -1,9 +1,8 @@
 //! Streams: data that peers publish to whoever subscribes, now.
 //!
-//! Any member may make, publish and subscribe. A subscription is part of the presence, so
+//! Any member may make, delete, publish and subscribe. A subscription is part of the presence, so
 //! it is kept when the session comes back, on whichever node.
 
-use super::paging::{self, Listing};
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
@@ -11,11 +10,12 @@ use crate::cluster::BusMessage;
 use crate::cluster::bus::Published;
 use crate::events::streams;
 use crate::limits;
+use crate::paging::{self, Listing};
 use crate::presence::changes;
 use crate::protocol::budget::value_bytes;
 use crate::protocol::{
-    Ack, CreateStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo, StreamList,
-    Subscribe, Subscribed, Unsubscribe,
+    Ack, CreateStream, DeleteStream, ListStreams, Publish, StreamCreated, StreamData, StreamInfo,
+    StreamList, Subscribe, Subscribed, Unsubscribe,
 };
 use crate::record::PresenceRecord;
 use crate::store::{Stream, StreamPlace};
@@ -29,6 +29,14 @@ pub(super) async fn create(
     let streams = &context.parts.stores.streams;
     let stream = streams.create(Timestamp::now(), &context.author(), &ask.name).await?;
     Ok(StreamCreated { id: stream.id, name: stream.name })
+}
+
+/// Deletes a stream, whoever made it: streams are the mesh's.
+pub(super) async fn delete(context: &Context<'_>, ask: DeleteStream) -> Result<Ack, Refusal> {
+    named("name", &ask.name)?;
+    let streams = &context.parts.stores.streams;
+    streams.delete(Timestamp::now(), &context.author(), &ask.name).await?;
+    Ok(context.done())
 }
 
 /// The streams that were made, the oldest first.

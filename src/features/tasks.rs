@@ -4,13 +4,16 @@
 //! time, on whichever nodes, one has it. Told of are those sessions that have asked for
 //! it.
 
+use std::borrow::Cow;
+
 use super::moderators::is_moderator;
-use super::shapes::{filled, named, no_larger_than, tags_within};
-use super::{Context, Refusal, paging};
+use super::shapes::{filled, may_begin_an_id, named, no_larger_than, tags_within, the_one_of};
+use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::events::shared;
 use crate::id;
 use crate::limits;
+use crate::paging;
 use crate::presence::changes;
 use crate::protocol::{
     Ack, ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskCreated,
@@ -125,15 +128,35 @@ async fn change(
 ) -> Result<(), Refusal> {
     named("taskId", id)?;
     let (author, tasks) = (context.author(), &context.parts.stores.tasks);
-    match tasks.change(Timestamp::now(), &author, id, &change).await? {
+    let (now, mut id) = (Timestamp::now(), Cow::Borrowed(id));
+    let mut changed = tasks.change(now, &author, &id, &change).await?;
+    if changed == TaskChanged::Missing
+        && let Some(whole) = listed_as(context, &id).await?
+    {
+        changed = tasks.change(now, &author, &whole, &change).await?;
+        id = Cow::Owned(whole);
+    }
+    match changed {
         TaskChanged::Changed { seq, status } => {
             if let Some(seq) = seq {
-                tell(context, id, seq, status);
+                tell(context, &id, seq, status);
             }
             Ok(())
         }
         TaskChanged::Missing | TaskChanged::Declined => Err(refusal()),
     }
+}
+
+/// The task whose id begins so, among those that a list begins with: clients show people
+/// the beginnings of ids.
+async fn listed_as(context: &Context<'_>, beginning: &str) -> Result<Option<String>, Refusal> {
+    if !may_begin_an_id(beginning) {
+        return Ok(None);
+    }
+    let (tasks, mesh) = (&context.parts.stores.tasks, context.room.mesh());
+    let limit = i64::try_from(limits::TASKS_LISTED).unwrap_or(i64::MAX);
+    let found = tasks.list(Timestamp::now(), mesh, &TaskListing::default(), limit).await?;
+    Ok(the_one_of(found.into_iter().map(|task| task.id), beginning))
 }
 
 fn tell(context: &Context<'_>, task_id: &str, seq: i64, status: TaskStatus) {

@@ -3,7 +3,6 @@
 //! A topic that is not public does not exist for whoever is not in it, but for the one
 //! question that an invitation allows, to join it.
 
-use super::paging::{self, Listing};
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::auth;
@@ -11,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::delivery::rosters;
 use crate::id::{self, MemberId, TopicId};
 use crate::limits;
+use crate::paging::{self, Listing};
 use crate::protocol::{
     Ack, KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
     TopicJoin, TopicLeave, TopicList, TopicListResponse, TopicListed, TopicMarkRead,
@@ -234,16 +234,11 @@ pub(super) async fn history(
     }
     let limit = ask.limit.unwrap_or(limits::HISTORY_POSTS).clamp(1, limits::HISTORY_POSTS_MAX);
     let before = ask.before_id.filter(|id| !id.as_str().is_empty());
-    let mut listing = Listing::after(before, |post: &TopicPosted| post.id.clone());
-    let mut left = limit;
+    let mut listing = Listing::after(before, |post: &TopicPosted| post.id.clone()).at_most(limit);
     while let Some((before, at_once)) = listing.next() {
         let topics = &context.parts.stores.topics;
-        let found = topics.history(&topic.id, before.as_ref(), at_once.min(left)).await?;
-        left -= i64::try_from(found.len()).unwrap_or(left);
+        let found = topics.history(&topic.id, before.as_ref(), at_once).await?;
         listing.take(found.into_iter().map(posted));
-        if left <= 0 {
-            break;
-        }
     }
     let page = listing.page();
     let more = page.cursor.is_some();

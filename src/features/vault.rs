@@ -3,11 +3,11 @@
 //! An entry is seen by the sessions of its member and by nobody else, moderators
 //! included; nobody is told of it.
 
-use super::paging::{Listing, from_cursor, page};
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
 use crate::clock::Timestamp;
 use crate::limits;
+use crate::paging::{Listing, from_cursor, page};
 use crate::protocol::{
     VaultAck, VaultAction, VaultDelete, VaultGet, VaultGetResult, VaultList, VaultListResult,
     VaultListed, VaultSealed, VaultSet,

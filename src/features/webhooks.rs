@@ -3,11 +3,12 @@
 use url::Url;
 
 use super::moderators::{is_moderator, only_moderators};
-use super::paging::Listing;
 use super::shapes::{named, no_larger_than};
-use super::{Context, Refusal, paging};
+use super::{Context, Refusal};
 use crate::id;
 use crate::limits;
+use crate::paging;
+use crate::paging::Listing;
 use crate::protocol::{
     CreateWebhook, DeleteWebhook, ListWebhooks, WebhookAck, WebhookCalls, WebhookList, WebhookRow,
 };

@@ -36,6 +36,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, patch, post};
 use serde::Serialize;
+use serde_json::Value;
 
 use self::refused::Refused;
 pub(crate) use self::stream::Streams;
@@ -142,6 +143,14 @@ where
         Ok(Err(refused)) => refused.into_response(),
         Err(_) => Refused::internal().into_response(),
     }
+}
+
+/// A list's answer, which says so where not all of the list fits into it.
+fn cut_at(mut body: Value, is_cut: bool) -> Value {
+    if is_cut {
+        body["more"] = Value::Bool(true);
+    }
+    body
 }
 
 /// Who is in a mesh, on any node.

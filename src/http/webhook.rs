@@ -5,6 +5,7 @@
 
 mod kept;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -192,18 +193,33 @@ async fn is_in_time(state: &HttpState, hook: &Webhook) -> Result<(), Response> {
 
 /// The members of the connections that a post goes to, on all nodes; one for each.
 async fn connections(state: &HttpState, mesh: &MeshId) -> Result<Vec<MemberId>, Response> {
-    let member_of =
-        |record: &PresenceRecord| (record.online && !record.visitor).then(|| record.member.clone());
     match state.registry.room(mesh) {
-        Some(room) => Ok(room.records().iter().filter_map(|record| member_of(record)).collect()),
+        Some(room) => Ok(reached(room.records().iter().map(|record| &**record))),
         None => match state.cluster.directory(mesh).await {
-            Ok(records) => Ok(records.iter().filter_map(member_of).collect()),
+            Ok(records) => Ok(reached(records.iter())),
             Err(error) => {
                 tracing::warn!(%error, %mesh, "a webhook could not be served");
                 Err(failed(StatusCode::INTERNAL_SERVER_ERROR, "internal error"))
             }
         },
     }
+}
+
+/// The members of those among these that a post goes to: not of sessions whose daemon has
+/// it for them.
+fn reached<'a>(records: impl Iterator<Item = &'a PresenceRecord> + Clone) -> Vec<MemberId> {
+    let open = records.filter(|record| record.online && !record.visitor);
+    let daemons: HashSet<_> =
+        open.clone().filter(|record| record.is_daemon()).map(host_of).collect();
+    let is_itself = |record: &&PresenceRecord| {
+        !(record.is_session_of_daemon() && daemons.contains(&host_of(record)))
+    };
+    let reached = open.filter(is_itself);
+    reached.map(|record| record.member.clone()).collect()
+}
+
+fn host_of(record: &PresenceRecord) -> (&MemberId, Option<&str>) {
+    (&record.member, record.hostname.as_deref())
 }
 
 fn taken(delivered: i64) -> Response {

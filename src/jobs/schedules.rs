@@ -19,14 +19,12 @@ use crate::delivery::deliver;
 use crate::delivery::refusal::Refusal;
 use crate::id::{self, MeshId, MessageId};
 use crate::limits;
-use crate::logging::milestone;
-use crate::metrics::PriorityLabel;
 use crate::presence;
 use crate::protocol::Priority;
 use crate::registry::Room;
 use crate::store::{
     Due, Envelope, Fate, Fired, Firing, Holder, Marks, NewEnvelope, Reach, Result, Schedules,
-    StoredEnvelope, Stores,
+    Stores,
 };
 
 /// Another node may have died that knew of one which is due earlier.
@@ -37,7 +35,7 @@ const ELSEWHERE_PAUSE: Duration = Duration::from_millis(100);
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// A message is put off for so long where its member sends faster than it may.
 const RATE_PAUSE_MS: i64 = 5_000;
-/// The same where as much waits as may, or the disk is nearly full.
+/// The same where as much waits as may, the disk is nearly full, or the store refuses it.
 const FULL_PAUSE_MS: i64 = 60_000;
 
 /// Sends what is due until the node stops.
@@ -68,8 +66,8 @@ async fn fire_due(stores: &Stores, parts: &Arc<presence::Parts>) -> Result<Durat
         if due.is_empty() {
             return until_next(schedules).await;
         }
-        let firings = decide(stores, parts, now, due).await?;
-        let fired = schedules.fire(now, &firings).await?;
+        let mut firings = decide(stores, parts, now, due).await?;
+        let fired = fire(schedules, now, &mut firings).await?;
         let is_elsewhere = fired.iter().all(|fired| *fired == Fired::Elsewhere);
         for (firing, fired) in firings.into_iter().zip(fired) {
             sent(parts, now, firing, fired);
@@ -81,6 +79,55 @@ async fn fire_due(stores: &Stores, parts: &Arc<presence::Parts>) -> Result<Durat
             return Ok(Duration::ZERO);
         }
     }
+}
+
+/// Does with each what was decided. Where the store refuses them all, each is done by
+/// itself, so that one that cannot be kept holds up no other.
+async fn fire(
+    schedules: &dyn Schedules,
+    now: Timestamp,
+    firings: &mut [Firing],
+) -> Result<Vec<Fired>> {
+    match schedules.fire(now, firings).await {
+        Err(error) if !error.is_retryable() => {
+            tracing::error!(%error, "scheduled messages are sent one by one");
+        }
+        answered => return answered,
+    }
+    let mut fired = Vec::with_capacity(firings.len());
+    for firing in firings {
+        match fire_alone(schedules, now, firing).await {
+            Ok(one) => fired.push(one),
+            // Those before are on disk, and are told of.
+            Err(error) if !fired.is_empty() => {
+                tracing::warn!(%error, "scheduled messages wait for the store");
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(fired)
+}
+
+async fn fire_alone(
+    schedules: &dyn Schedules,
+    now: Timestamp,
+    firing: &mut Firing,
+) -> Result<Fired> {
+    let mut answer = schedules.fire(now, std::slice::from_ref(firing)).await;
+    if let Err(error) = &answer
+        && !error.is_retryable()
+    {
+        tracing::error!(%error, schedule = firing.due.scheduled.id, "a message is put off");
+        firing.fate = put_off(now);
+        answer = schedules.fire(now, std::slice::from_ref(firing)).await;
+    }
+    Ok(answer?.pop().unwrap_or(Fired::Elsewhere))
+}
+
+/// Whoever looks in a while decides anew.
+fn put_off(now: Timestamp) -> Fate {
+    Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) }
 }
 
 async fn until_next(schedules: &dyn Schedules) -> Result<Duration> {
@@ -100,7 +147,13 @@ async fn decide(
     let mut firings = Vec::with_capacity(due.len());
     for due in due {
         let room = rooms.entry(due.mesh.clone()).or_insert_with(|| parts.registry.room(&due.mesh));
-        let fate = fate(parts, room.as_deref(), now, &due).await?;
+        let fate = match fate(parts, room.as_deref(), now, &due).await {
+            Err(error) if !error.is_retryable() => {
+                tracing::error!(%error, schedule = due.scheduled.id, "a message is put off");
+                put_off(now)
+            }
+            decided => decided?,
+        };
         firings.push(Firing { due, fate });
     }
     hold_back(stores, parts, now, &mut firings).await?;
@@ -116,8 +169,11 @@ async fn fate(
     if due.is_revoked {
         return Ok(Fate::Drop { reason: "revoked" });
     }
+    if due.is_archived {
+        return Ok(Fate::Drop { reason: "archived" });
+    }
     if parts.life.disk_low.load(Ordering::Relaxed) {
-        return Ok(Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) });
+        return Ok(put_off(now));
     }
     let (delivery, next) = (&parts.delivery, next_of(now, due));
     let envelope = envelope(now, due);
@@ -222,7 +278,7 @@ async fn hold_back(
     let loads = stores.envelopes.waiting_load(&holders).await?;
     for ((at, _, messages, bytes), load) in asked.into_iter().zip(loads) {
         if load.messages >= endless(messages) || load.bytes >= endless(bytes) {
-            firings[at].fate = Fate::PutOff { until: now.plus_ms(FULL_PAUSE_MS) };
+            firings[at].fate = put_off(now);
         }
     }
     Ok(())
@@ -236,22 +292,8 @@ fn sent(parts: &Arc<presence::Parts>, now: Timestamp, Firing { due, fate }: Firi
         return;
     };
     let room = parts.registry.room(&due.mesh);
-    let priority = envelope.priority.as_str();
-    parts.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-    if let Some(room) = &room {
-        room.note_accepted();
-    }
-    tracing::debug!(
-        name: milestone::ACCEPTED,
-        message_id = %envelope.id, mesh = %envelope.mesh, seq, priority,
-        created_at = now.as_ms(),
-        "message accepted"
-    );
-    let NewEnvelope { envelope, reach } = *envelope;
-    let sender_key = due.member_key;
-    let stored = StoredEnvelope { envelope, seq, sender_key, created_at: now };
-    let place = deliver::Place { previous_multicast, roster };
-    deliver::deliver_later(&parts.delivery, &due.mesh, room.as_ref(), stored, reach, place);
+    let place = deliver::Place { seq, previous_multicast, roster, created_at: now };
+    deliver::deliver_later(&parts.delivery, room.as_ref(), *envelope, due.member_key, place);
 }
 
 #[cfg(test)]

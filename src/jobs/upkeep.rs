@@ -154,6 +154,11 @@ pub(super) async fn watch_changes(database: &dyn Database, parts: &Arc<presence:
     }
 }
 
+/// Looks again for posts of other programs where that failed.
+pub(super) async fn adopt_again(parts: &presence::Parts) {
+    adopt::again(&parts.delivery, parts.registry.rooms(), Timestamp::now()).await;
+}
+
 /// Forgets rooms that nobody uses by now, and rate limits that nobody needs.
 pub(super) async fn sweep(parts: &presence::Parts, now: Instant) {
     for mesh in parts.registry.take_unused(now) {

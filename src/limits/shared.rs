@@ -5,6 +5,13 @@ use super::DAY_MS;
 /// A value that is kept for a mesh, as JSON. Larger: refused as `invalid_argument`.
 pub const VALUE_BYTES_MAX: usize = 32 * 1024;
 
+/// Hexadecimal digits of an id.
+pub const ID_DIGITS: usize = 32;
+
+/// Digits of an id that a request may name it by, where no other of its kind begins so:
+/// as many as clients show in their lists.
+pub const ID_BEGINNING_DIGITS_MIN: usize = 8;
+
 /// A name, a key or a tag of what a mesh shares. Longer: refused as `invalid_argument`.
 pub const SHARED_NAME_BYTES_MAX: usize = 256;
 
@@ -52,7 +59,15 @@ pub const SHARED_CHANGES_READ: i64 = 256;
 pub const SHARED_REMOVED_KEPT_MS: i64 = DAY_MS;
 
 /// Writes to shared state that wait for their commit. More: whoever asks waits.
-pub const STATE_QUEUE_MAX: usize = 1024;
+pub const STATE_QUEUE_MAX: usize = 2048;
 
 /// Writes to shared state of one transaction. More: they go into the next.
-pub const STATE_BATCH_MAX: usize = 256;
+pub const STATE_BATCH_MAX: usize = 1024;
+
+/// Writes of one session that are on their way to the store while it is read on. More:
+/// its next frame waits.
+pub const PIPELINED_MAX: u32 = 64;
+
+/// The part of a node's connections to Postgres, one in so many, that search memories at
+/// once. More: a search waits for its turn, and writes find a connection.
+pub const SEARCHING_PART: usize = 3;

@@ -29,3 +29,7 @@ pub const SCHEDULE_LATE_MS: i64 = 5_000;
 
 /// Messages whose time has come that one transaction sends. More: the next.
 pub const SCHEDULES_FIRED_AT_ONCE: i64 = 100;
+
+/// Of a member's scheduled messages, those among which one is looked for by the beginning
+/// of its id.
+pub const SCHEDULES_SEARCHED: i64 = 1_000;

@@ -32,3 +32,10 @@ pub const MENTION_BYTES_MAX: usize = 64;
 /// Posts of other programs that are given their place at once. More: the next ones follow
 /// at the next look.
 pub const ADOPTED_POSTS_MAX: u32 = 200;
+
+/// The pause before posts of other programs are looked for again, after that failed once;
+/// each later one is twice as long.
+pub const ADOPTION_RETRY_MS: i64 = 1_000;
+
+/// The longest of these pauses.
+pub const ADOPTION_RETRY_MAX_MS: i64 = 60_000;

@@ -1,5 +1,5 @@
-//! Streams: `create_stream`, `list_streams`, `subscribe`, `unsubscribe`, `publish`,
-//! `stream_data`.
+//! Streams: `create_stream`, `delete_stream`, `list_streams`, `subscribe`, `unsubscribe`,
+//! `publish`, `stream_data`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,20 @@ pub struct StreamCreated {
 
 impl Answer for StreamCreated {
     const TYPE: &'static str = "stream_created";
+}
+
+/// `delete_stream`: the stream's name is not listed any more, and counts no more for what
+/// the mesh may keep. Who subscribes to the name goes on to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeleteStream {
+    /// The stream's name.
+    pub name: String,
+}
+
+impl Ask for DeleteStream {
+    const TYPE: &'static str = "delete_stream";
+    const UNASKED: Unasked = Unasked::Silent;
+    type Answer = Ack;
 }
 
 /// `list_streams`: the streams that were made, the oldest first.

@@ -3,11 +3,13 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ask::{Answer, Ask};
-use super::{Priority, Push, SystemEvent};
+use super::{Blob, Priority, Push, SystemEvent};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId};
 
@@ -242,6 +244,16 @@ pub fn sender_of(name: &str) -> Key {
 #[must_use]
 pub fn posted_to(sender: &Key) -> Option<&str> {
     sender.as_str().strip_prefix(SENDER_PREFIX)
+}
+
+/// What was posted to a webhook, with the text of it: for programs that show nothing else.
+/// `None` if the push is no such post.
+#[must_use]
+pub fn as_text(push: &Push) -> Option<Push> {
+    let (name, data) = (posted_to(&push.sender_pubkey)?, push.event_data.as_ref()?);
+    let ciphertext = Blob::from_text(STANDARD.encode(data.to_string()));
+    let sender_name = Some(format!("webhook {name}"));
+    Some(Push { sender_name, ciphertext, ..push.clone() })
 }
 
 /// What another program posted to a webhook, as everybody in the mesh gets it.

@@ -1,5 +1,6 @@
 //! One mesh as this node sees it: its presences, and the sessions whose sockets are here.
 
+mod adoption;
 mod dial;
 mod members;
 mod multicasts;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
+use self::adoption::Adoption;
 use self::dial::Dial;
 pub use self::servers::Hosted;
 use super::directory::{Directory, Entry};
@@ -54,8 +56,8 @@ pub struct Room {
     looks: AtomicBool,
     /// Who is in the topics that were posted to of late. Locked with no other.
     rosters: Mutex<HashMap<TopicId, Arc<Roster>>>,
-    /// Whether posts of other programs were looked for since the room was made.
-    adopted: AtomicBool,
+    /// The looking for posts of other programs. Locked with no other.
+    adoption: Mutex<Adoption>,
     /// What the sessions here were told of shared things. Locked before `state`.
     told: Mutex<Told>,
     /// Changes when a post may have come.
@@ -168,7 +170,7 @@ impl Room {
             seqs_known_ms: AtomicI64::new(Timestamp::now().as_ms()),
             looks: AtomicBool::new(false),
             rosters: Mutex::default(),
-            adopted: AtomicBool::new(false),
+            adoption: Mutex::default(),
             told: Mutex::default(),
             posts: watch::Sender::new(()),
             catch_ups: AtomicU64::new(0),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId};
+use crate::id::{Key, MemberId, MeshId};
 use crate::protocol::ApiCapability;
 use crate::store::columns::Columns;
 use crate::store::{Author, Result};
@@ -129,9 +129,20 @@ pub struct GoodApiKey {
     /// The topics that it is good for; `None`: all of them.
     pub topic_scopes: Option<Vec<String>>,
     /// The member that made it; other programs may have named none.
-    pub issuer: Option<MemberId>,
+    pub issuer: Option<Issuer>,
     /// When its use was last noted.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// The member that made a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its id.
+    pub id: MemberId,
+    /// Its own key.
+    pub key: Key,
+    /// The name that it is enrolled under.
+    pub name: String,
 }
 
 /// What became of a key that was to be revoked.
@@ -193,13 +204,19 @@ impl GoodApiKey {
         if !row.flag("issuer_moderates")? {
             capabilities.retain(|capability| *capability != ApiCapability::Admin);
         }
+        let issuer = match row.optional_id("issued_by_member_id")? {
+            Some(id) => {
+                Some(Issuer { id, key: row.id("issuer_key")?, name: row.text("issuer_name")? })
+            }
+            None => None,
+        };
         Ok(Self {
             id: row.text("id")?,
             mesh: row.id("mesh_id")?,
             secret_hash: row.text("secret_hash")?,
             capabilities,
             topic_scopes: topic_scopes(row)?,
-            issuer: row.optional_id("issued_by_member_id")?,
+            issuer,
             last_used_at: row.optional_time("last_used_at")?,
         })
     }

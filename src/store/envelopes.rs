@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId, TopicId};
 use crate::protocol::Priority;
-use crate::store::Result;
+use crate::store::{Note, Result};
 
 /// The way in: envelopes that a batch of sends brings.
 #[cfg_attr(test, mockall::automock)]
@@ -37,6 +37,9 @@ pub enum Reach {
     Direct {
         /// The presence and the end of its claim, if one is open and takes it.
         claim: Option<(PresenceId, Timestamp)>,
+        /// What webhooks are told, where nobody takes it now and some asked for that. It is
+        /// written with the envelope.
+        note: Option<Box<Note>>,
     },
     /// Everyone connected or in grace that the target names.
     Multicast,
@@ -127,6 +130,18 @@ impl DerefMut for NewEnvelope {
     fn deref_mut(&mut self) -> &mut Envelope {
         &mut self.envelope
     }
+}
+
+/// What webhooks are to be told of those of a batch that were taken.
+pub(in crate::store) fn notes<'a>(batch: &'a [NewEnvelope], answers: &[Accepted]) -> Vec<&'a Note> {
+    let taken = batch.iter().zip(answers).filter_map(|(envelope, answer)| {
+        matches!(answer, Accepted::New { .. }).then_some(&envelope.reach)
+    });
+    let noted = |reach: &'a Reach| match reach {
+        Reach::Direct { note, .. } => note.as_deref(),
+        Reach::Multicast | Reach::Topic(_) => None,
+    };
+    taken.filter_map(noted).collect()
 }
 
 /// What became of an envelope of a batch.

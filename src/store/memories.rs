@@ -29,6 +29,9 @@ pub trait Memories: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<Memory>>;
 
+    /// The ids of memories of a mesh that begin so, two at most.
+    async fn beginning_with(&self, mesh: &MeshId, beginning: &str) -> Result<Vec<String>>;
+
     /// Removes a memory, with an audit row if it was there.
     async fn forget(&self, now: Timestamp, author: &Author, id: &str) -> Result<bool>;
 }

@@ -22,9 +22,12 @@ pub(super) mod row;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use self::changes::Watch;
 use self::pool::Pool;
 use super::Result;
+use crate::limits;
 
 pub use self::claim::Claim;
 pub use self::pool::PostgresSettings;
@@ -33,6 +36,9 @@ pub use self::pool::PostgresSettings;
 pub struct PostgresStore {
     pub(super) pool: Arc<Pool>,
     pub(super) watch: Watch,
+    /// Turns to search: whoever waits for one leaves the other connections to those who
+    /// write.
+    pub(super) searches: Semaphore,
     /// What its sessions are called: `claudemesh-broker/` and who they are.
     pub(super) name: String,
 }
@@ -48,7 +54,8 @@ impl PostgresStore {
         let who = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("claudemesh-broker/{}", who.get(..12).unwrap_or(&who));
         let pool = Arc::new(Pool::new(settings, &name)?);
-        Ok(Self { pool, watch: Watch::new(), name })
+        let searches = (settings.pool_max as usize / limits::SEARCHING_PART).max(1);
+        Ok(Self { pool, watch: Watch::new(), searches: Semaphore::new(searches), name })
     }
 }
 

@@ -126,6 +126,8 @@ pub struct Due {
     pub member_key: Key,
     /// Whether the member was shut out.
     pub is_revoked: bool,
+    /// Whether the mesh was archived.
+    pub is_archived: bool,
     /// Since when it is due; how its row is known again.
     pub due_at: Timestamp,
 }
@@ -139,6 +141,7 @@ impl Due {
             member_name: row.text("member_name")?,
             member_key: row.id("member_key")?,
             is_revoked: row.optional_time("revoked_at")?.is_some(),
+            is_archived: row.optional_time("archived_at")?.is_some(),
             due_at: row.time("due_at")?,
         })
     }

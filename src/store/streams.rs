@@ -21,6 +21,9 @@ pub trait Streams: Send + Sync + 'static {
     /// row.
     async fn create(&self, now: Timestamp, author: &Author, name: &str) -> Result<Stream>;
 
+    /// Deletes the stream of that name; whether there was one.
+    async fn delete(&self, now: Timestamp, author: &Author, name: &str) -> Result<bool>;
+
     /// The streams of a mesh, the oldest first, those after `after`, at most `limit`.
     async fn list(
         &self,

@@ -1,7 +1,8 @@
 //! Webhooks: addresses that other programs call, and addresses that the broker calls.
 //!
 //! What a called address is to be told is written by the database in the transaction of
-//! the audit row that tells of it; what has no such row comes by [`Webhooks::note`].
+//! the audit row that tells of it, and that mail waits in that of the mail; what has no
+//! such row comes by [`Webhooks::note`].
 //! One node at a time delivers to an address, by a claim.
 
 pub(super) mod postgres;
@@ -41,8 +42,8 @@ pub trait Webhooks: Send + Sync + 'static {
         only_of: Option<&'a MemberId>,
     ) -> Result<Deleted>;
 
-    /// Those that may have that secret and whose maker is a member still: whoever asks
-    /// compares.
+    /// Those that may have that secret and whose maker is a member still, of a mesh that is
+    /// not archived: whoever asks compares.
     async fn by_secret(&self, mesh: &MeshId, secret: &str) -> Result<Vec<Webhook>>;
 
     /// How a call of that key was answered, if there was one since that instant.
@@ -179,7 +180,7 @@ impl Call {
 }
 
 /// Something happened of which there is no audit row.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Where.
     pub mesh: MeshId,

@@ -37,13 +37,18 @@ async fn exchange(to: &Waiting, event: &WaitingEvent, allows_private: bool) -> R
     let request = request(to, event).map_err(|error| error.to_string())?;
     let tcp = connect(&url, allows_private).await?;
     let (status, _) = send_over(tcp, &url, request).await.map_err(|error| match error {
-        ClientError::Unreachable { reason, .. } => reason,
+        ClientError::Unreachable { reason, .. } => without_names(&reason),
         _ => "the exchange failed".to_owned(),
     })?;
     match status.is_success() {
         true => Ok(()),
         false => Err(format!("status {}", status.as_u16())),
     }
+}
+
+/// What went wrong, without what it went wrong with: TLS names the address.
+fn without_names(reason: &str) -> String {
+    reason.split([':', '"']).next().unwrap_or_default().trim().to_owned()
 }
 
 fn request(to: &Waiting, event: &WaitingEvent) -> http::Result<Request<Bytes>> {
@@ -90,5 +95,17 @@ async fn look_up(url: &Url) -> Result<Vec<SocketAddr>, String> {
             Err(_) => Err("the name was not found".to_owned()),
         },
         None => Err("the address has no host".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_call_failed_names_no_address() {
+        let reason = "invalid peer certificate: certificate not valid for name \"a.example\"";
+        assert_eq!(without_names(reason), "invalid peer certificate");
+        assert_eq!(without_names("connection reset by peer"), "connection reset by peer");
     }
 }

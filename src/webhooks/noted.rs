@@ -1,7 +1,9 @@
-//! Events that have no row of their own: a message waits, a mesh is full.
+//! Events that have no row of their own: which are asked for, and what happened of those
+//! that nothing else is kept of.
 //!
-//! Nothing is noted where nobody asked, and of one thing only once until it is written.
-//! What is noted and not written is lost with the node.
+//! That a message waits is written with the message, by whoever accepts it. That a mesh is
+//! full is noted here: nothing where nobody asked, and of one thing only once until it is
+//! written. What is noted and not written is lost with the node.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,15 +36,32 @@ impl Noted {
         subject: &str,
         data: impl FnOnce() -> Value,
     ) {
-        if !self.is_any_asked.load(Ordering::Relaxed)
-            || !self.asked.read().contains(&(mesh.clone(), event))
-        {
+        if !self.is_asked(mesh, event) {
             return;
         }
         let mut notes = self.notes.lock();
         if notes.len() < limits::WEBHOOK_NOTES_MAX {
             notes.entry((mesh.clone(), event, subject.to_owned())).or_insert_with(data);
         }
+    }
+
+    /// Whether somebody asked for such events.
+    pub(crate) fn is_asked(&self, mesh: &MeshId, event: WebhookEvent) -> bool {
+        self.is_any_asked.load(Ordering::Relaxed)
+            && self.asked.read().contains(&(mesh.clone(), event))
+    }
+
+    fn set_asked(&self, asked: Vec<(MeshId, WebhookEvent)>) {
+        self.is_any_asked.store(!asked.is_empty(), Ordering::Relaxed);
+        *self.asked.write() = asked.into_iter().collect();
+    }
+
+    /// As if that were asked for.
+    #[cfg(test)]
+    pub(crate) fn of(asked: Vec<(MeshId, WebhookEvent)>) -> Self {
+        let noted = Self::default();
+        noted.set_asked(asked);
+        noted
     }
 
     fn take(&self) -> Vec<Note> {
@@ -74,10 +93,7 @@ pub(crate) async fn tick(parts: &Parts) {
 /// Reads again what is to be noted.
 pub(crate) async fn refresh(parts: &Parts) {
     match parts.store.asked().await {
-        Ok(asked) => {
-            parts.noted.is_any_asked.store(!asked.is_empty(), Ordering::Relaxed);
-            *parts.noted.asked.write() = asked.into_iter().collect();
-        }
+        Ok(asked) => parts.noted.set_asked(asked),
         Err(error) => tracing::debug!(%error, "what webhooks ask for is as before"),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Parts, call};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, retry_pause_ms};
 use crate::limits;
 use crate::store::{OutClaim, Outcome, Told, Waiting, WaitingEvent};
 
@@ -80,10 +80,9 @@ fn failed(event: &WaitingEvent, error: String, attempts: i64) -> Outcome {
     if now.ms_since(event.created_at) >= limits::WEBHOOK_RETRIED_MS {
         return Outcome::GivenUp { event: event.id, error };
     }
-    let doublings = u32::try_from(attempts).unwrap_or(u32::MAX).min(20);
-    let most = (limits::WEBHOOK_RETRY_MS << doublings).min(limits::WEBHOOK_RETRY_MAX_MS);
-    // Half of it is left to chance, so that receivers are not met by all at once.
-    let pause = most / 2 + rand::random_range(0..=most / 2);
+    let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
+    let (first, max) = (limits::WEBHOOK_RETRY_MS, limits::WEBHOOK_RETRY_MAX_MS);
+    let pause = retry_pause_ms(attempts, first, max);
     Outcome::Failed { error, next_at: now.plus_ms(pause) }
 }
 

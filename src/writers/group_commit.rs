@@ -203,7 +203,7 @@ mod tests {
                 reply_to_id: None,
                 scheduled: None,
             },
-            reach: Reach::Direct { claim: None },
+            reach: Reach::Direct { claim: None, note: None },
         }
     }
 

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::asking::{Live, Shown};
 use super::{WhoArgs, complete, output};
 use crate::client::{Client, Inbound, Inbox};
-use crate::protocol::{CreateStream, ListStreams, Publish, StreamData, StreamInfo, Subscribe};
+use crate::protocol::{
+    CreateStream, DeleteStream, ListStreams, Publish, StreamData, StreamInfo, Subscribe,
+};
 
 /// Arguments of `peer stream`.
 #[derive(Debug, Args)]
@@ -27,6 +29,8 @@ pub(crate) struct StreamArgs {
 pub(crate) enum StreamVerb {
     /// Make a stream, unless there is one of that name
     Create(CreateArgs),
+    /// Delete a stream, whoever made it; who subscribes goes on to
+    Delete(DeleteArgs),
     /// Show the streams that were made, and how many subscribe
     List(WhoArgs),
     /// Tell whoever subscribes now
@@ -42,6 +46,17 @@ pub(crate) struct CreateArgs {
     #[arg(add = Candidates::new(complete::streams))]
     pub(crate) stream: String,
     /// Who makes it.
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+}
+
+/// Arguments of `peer stream delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The stream's name
+    #[arg(add = Candidates::new(complete::streams))]
+    pub(crate) stream: String,
+    /// Who deletes it.
     #[command(flatten)]
     pub(crate) who: WhoArgs,
 }
@@ -80,6 +95,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<ExitCode> {
     match &args.verb {
         StreamVerb::Create(args) => create(args, json, data_dir).await?,
+        StreamVerb::Delete(args) => delete(args, json, data_dir).await?,
         StreamVerb::List(who) => {
             let shown = Shown {
                 headings: ["name", "subscribers", "made by", "at"],
@@ -99,6 +115,13 @@ async fn create(args: &CreateArgs, json: bool, data_dir: &Path) -> anyhow::Resul
     let stream = args.who.ask(data_dir, &ask).await?;
     let text = format!("there is a stream {}", output::printable(&stream.name));
     output::answer(json, &stream, &text)
+}
+
+async fn delete(args: &DeleteArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
+    let DeleteArgs { stream, who } = args;
+    who.ask(data_dir, &DeleteStream { name: stream.clone() }).await?;
+    let text = format!("there is no stream {}", output::printable(stream));
+    output::answer(json, &json!({ "name": stream }), &text)
 }
 
 fn row(stream: &StreamInfo) -> [String; 4] {

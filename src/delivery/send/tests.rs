@@ -8,6 +8,7 @@ use crate::id::MemberId;
 use crate::protocol::{Blob, PeerRole, Status};
 use crate::store::StoreError;
 use crate::store::testing::{admission, member, record};
+use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::{Quota, Refused};
 
 /// A key that nobody here has.
@@ -46,7 +47,7 @@ async fn chosen(world: &World, session: &Arc<Session>, send: Send<'_>) -> Option
     match plan(&world.parts, &world.room, session, send).await {
         Ok((envelope, Sent { recipient: Recipient::One { presence, .. }, .. })) => {
             let claimed = match &envelope.reach {
-                Reach::Direct { claim } => claim.as_ref().map(|(presence, _)| presence),
+                Reach::Direct { claim, .. } => claim.as_ref().map(|(presence, _)| presence),
                 Reach::Multicast | Reach::Topic(_) => panic!("a key is one"),
             };
             assert_eq!(claimed, presence.as_ref(), "claimed for whom it is chosen");
@@ -64,6 +65,26 @@ fn acks(session: &Session) -> Vec<(bool, String)> {
         (frame["queued"] == true, text.to_owned())
     };
     frames(session).iter().map(ack).collect()
+}
+
+#[tokio::test]
+async fn what_webhooks_are_told_of_waiting_mail_is_written_with_the_mail() {
+    let note = async |world: &World, ada: &Arc<Session>| {
+        let planned = plan(&world.parts, &world.room, ada, to("bob-key")).await;
+        let (envelope, _) = planned.map_err(|refusal| refusal.text).expect("a message");
+        let Reach::Direct { note, .. } = envelope.reach else { panic!("a key is one") };
+        note
+    };
+    let (world, ada) = world(Fakes::default());
+    assert_eq!(note(&world, &ada).await, None, "nobody asked");
+    let asked = vec![(world.room.mesh().clone(), WebhookEvent::MailWaiting)];
+    let fakes = Fakes { noted: Noted::of(asked), ..Fakes::default() };
+    let (world, ada) = self::world(fakes);
+    let noted = note(&world, &ada).await.expect("he is away");
+    assert_eq!((&*noted.subject, noted.event), ("bob-key", WebhookEvent::MailWaiting));
+    assert_eq!(noted.data, json!({ "memberId": "bob", "name": "bob", "pubkey": "bob-key" }));
+    let _bob = world.enter("bob", |_| {});
+    assert_eq!(note(&world, &ada).await, None, "he takes it");
 }
 
 // --- refusals --------------------------------------------------------------------------

@@ -11,12 +11,12 @@ use super::refused::Refused;
 use crate::auth::ApiKeySecret;
 use crate::clock::Timestamp;
 use crate::http::{HttpState, to_its_end};
-use crate::id::{MemberId, MeshId};
+use crate::id::{MemberId, MeshId, PresenceId};
 use crate::limits;
 use crate::protocol::ApiCapability;
 use crate::rates::cost;
 use crate::socket::address::SocketPeer;
-use crate::store::GoodApiKey;
+use crate::store::{Author, GoodApiKey, Issuer};
 
 /// The key behind a call.
 #[derive(Clone)]
@@ -59,12 +59,24 @@ impl Caller {
 
     /// The member that made the key, if one did.
     pub(super) fn issuer(&self) -> Option<&MemberId> {
-        self.0.issuer.as_ref()
+        self.0.issuer.as_ref().map(|issuer| &issuer.id)
     }
 
     /// As [`Self::issuer`], for calls that need one.
-    pub(super) fn needs_issuer(&self) -> Result<&MemberId, Refused> {
-        self.issuer().ok_or_else(Refused::no_issuer)
+    pub(super) fn needs_issuer(&self) -> Result<&Issuer, Refused> {
+        self.0.issuer.as_ref().ok_or_else(Refused::no_issuer)
+    }
+
+    /// The member that made the key, as the author of a change.
+    pub(super) fn author(&self) -> Result<Author, Refused> {
+        let issuer = self.needs_issuer()?;
+        Ok(Author {
+            mesh: self.mesh().clone(),
+            member: issuer.id.clone(),
+            session_name: issuer.name.clone(),
+            member_name: issuer.name.clone(),
+            presence: PresenceId::from(self.key()),
+        })
     }
 
     /// Whose budget a call is paid from: the member's, however many keys it makes.
@@ -170,8 +182,10 @@ mod tests {
         let nobodys = caller(&[], None);
         assert_eq!(nobodys.needs_issuer().err(), Some(Refused::no_issuer()));
         assert_eq!(nobodys.payer(), MemberId::from("key/k"));
-        let key = GoodApiKey { issuer: Some(MemberId::from("ada")), ..(*nobodys.0).clone() };
-        assert_eq!(Caller(Arc::new(key)).payer(), MemberId::from("ada"));
+        let id = MemberId::from("ada");
+        let issuer = Issuer { id: id.clone(), key: "key".into(), name: "Ada".to_owned() };
+        let key = GoodApiKey { issuer: Some(issuer), ..(*nobodys.0).clone() };
+        assert_eq!(Caller(Arc::new(key)).payer(), id);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::fields::Fields;
-use super::{Refused, answer, argument};
+use super::{Refused, answer, argument, cut_at};
 use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::id::{Key, MessageId, TopicId};
 use crate::limits::{self, DAY_MS};
+use crate::paging::fitting;
 use crate::protocol::ApiCapability;
 use crate::store::{AskedMentions, Mention};
 
@@ -73,7 +74,7 @@ pub(super) async fn list(
         let asked_since = since(&uri, DAY_MS);
         caller.may(ApiCapability::Read)?;
         let since = asked_since?;
-        let Some(member) = caller.issuer() else { return Ok(json!({ "notifications": [] })) };
+        let Ok(member) = caller.needs_issuer() else { return Ok(json!({ "notifications": [] })) };
         let ask = AskedMentions {
             since,
             unread_only: argument(&uri, "unread").as_deref() == Some("1"),
@@ -81,15 +82,11 @@ pub(super) async fn list(
             limit: limits::API_MENTIONS_MAX,
         };
         let reads = &state.stores.topic_reads;
-        let found = reads.mentions(std::slice::from_ref(member), &ask).await?;
-        let shown: Vec<MentionView> = found
-            .into_iter()
-            .filter(|mention| caller.sees_topic(&mention.post.topic_name))
-            .map(MentionView::from)
-            .collect();
-        let mut members = state.stores.members.active(caller.mesh()).await?.into_iter();
-        let name = members.find(|one| one.id == *member).map(|one| one.display_name);
-        Ok(json!({ "notifications": shown, "since": since, "mentionedAs": name }))
+        let found = reads.mentions(std::slice::from_ref(&member.id), &ask).await?;
+        let seen = found.into_iter().filter(|one| caller.sees_topic(&one.post.topic_name));
+        let (shown, is_cut) = fitting(seen.map(MentionView::from));
+        let body = json!({ "notifications": shown, "since": since, "mentionedAs": member.name });
+        Ok(cut_at(body, is_cut))
     })
     .await
 }
@@ -112,7 +109,7 @@ pub(super) async fn mark(
     };
     answer(&state, |state| async move {
         caller.may(ApiCapability::Read)?;
-        let (member, now) = (caller.needs_issuer()?, Timestamp::now());
+        let (member, now) = (&caller.needs_issuer()?.id, Timestamp::now());
         let reads = &state.stores.topic_reads;
         Ok(match marked {
             Marked::These(ids) => {

@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::id::{Key, MemberId, MeshId};
 use crate::limits;
+use crate::paging::fitting;
 use crate::protocol::{ApiCapability, Group};
 use crate::record::PresenceRecord;
 use crate::store::{Role, RosterLine};
@@ -25,6 +26,9 @@ use crate::store::{Role, RosterLine};
 #[derive(Serialize)]
 pub(super) struct Members {
     members: Vec<MemberView>,
+    /// Whether there are more than fit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -44,6 +48,9 @@ struct MemberView {
 #[derive(Serialize)]
 struct Peers {
     peers: Vec<PeerView>,
+    /// Whether there are more than fit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -66,8 +73,8 @@ pub(super) async fn members(
         caller.may(ApiCapability::Read)?;
         let here = here(&state, caller.mesh(), caller.issuer()).await?;
         let roster = state.stores.workspaces.roster(caller.mesh()).await?;
-        let members = roster.into_iter().map(|line| shown(line, &here)).collect();
-        Ok(Members { members })
+        let (members, more) = fitting(roster.into_iter().map(|line| shown(line, &here)));
+        Ok(Members { members, more })
     })
     .await
 }
@@ -99,7 +106,8 @@ pub(super) async fn peers(
         let roster = state.stores.workspaces.roster(caller.mesh()).await?;
         let since = Timestamp::now().plus_ms(-limits::API_CALLER_MS);
         let callers = state.stores.workspaces.callers(caller.mesh(), since).await?;
-        Ok(Peers { peers: listed(&roster, &here, &callers) })
+        let (peers, more) = fitting(listed(&roster, &here, &callers));
+        Ok(Peers { peers, more })
     })
     .await
 }

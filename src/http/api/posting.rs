@@ -13,17 +13,16 @@ use serde::Serialize;
 
 use super::caller::Caller;
 use super::fields::Fields;
-use super::topics::{not_found, not_in_it, seen};
+use super::topics::{not_found, not_in_it};
 use super::{Refused, answer};
 use crate::clock::Timestamp;
 use crate::delivery::{deliver, posts};
 use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
 use crate::limits;
-use crate::metrics::PriorityLabel;
-use crate::protocol::{ApiCapability, Priority, Visibility};
+use crate::protocol::{ApiCapability, Priority};
 use crate::store::{
-    Accepted, CalledTopic, Envelope, NewEnvelope, Post, Reach, StoreError, StoredEnvelope,
+    Accepted, AddressedTopic, Envelope, Issuer, NewEnvelope, Post, Reach, StoreError,
 };
 
 /// What is to be posted, as its sender said it.
@@ -93,15 +92,27 @@ pub(super) async fn post(
     answer(&state, |state| async move {
         caller.may(ApiCapability::Send)?;
         caller.is_for_topic(&said.topic)?;
-        let member = caller.needs_issuer()?.clone();
-        let topic = seen(&state, &caller, &said.topic).await?;
-        if !topic.is_member {
-            return Err(not_in_it(&said.topic));
-        }
-        check_room(&state, &said, &member).await?;
-        take(&state, caller.mesh(), member, topic, said).await
+        let sender = caller.needs_issuer()?;
+        let topic = addressed(&state, caller.mesh(), &said.topic, &sender.id).await?;
+        check_room(&state, &said, &sender.id).await?;
+        take(&state, caller.mesh(), sender, topic, said).await
     })
     .await
+}
+
+/// The topic of that very name, by which keys are bound to it, where the member may post.
+async fn addressed(
+    state: &HttpState,
+    mesh: &MeshId,
+    name: &str,
+    member: &MemberId,
+) -> Result<AddressedTopic, Refused> {
+    let found = state.stores.topic_mail.addressed(mesh, name, member).await?;
+    match found.filter(|topic| topic.name == name) {
+        Some(topic) if topic.is_member => Ok(topic),
+        Some(topic) if topic.is_public => Err(not_in_it(name)),
+        _ => Err(not_found(name)),
+    }
 }
 
 /// Whether the node, and the member, may send more now.
@@ -123,8 +134,8 @@ async fn check_room(state: &HttpState, said: &Said, member: &MemberId) -> Result
 async fn take(
     state: &Arc<HttpState>,
     mesh: &MeshId,
-    member: MemberId,
-    topic: CalledTopic,
+    sender: &Issuer,
+    topic: AddressedTopic,
     said: Said,
 ) -> Result<Posted, Refused> {
     let (stores, delivery) = (&state.stores, &state.presence.delivery);
@@ -134,27 +145,20 @@ async fn take(
     };
     let room = state.registry.room(mesh);
     let posting = posts::Posting {
-        topic: topic.id.as_str(),
-        member: &member,
+        member: &sender.id,
         body_version: Some(said.body_version),
         mentions: said.mentions.as_deref(),
         ciphertext: &said.ciphertext,
     };
-    let planned = posts::plan(delivery, room.as_deref(), mesh, posting).await?;
-    let mut post = planned.map_err(|_| not_found(&topic.name))?;
-    if topic.visibility != Visibility::Public {
-        let roster = stores.topic_mail.roster(mesh, &topic.id).await?.unwrap_or_default();
-        post.mentions.retain(|mentioned| roster.members.contains_key(mentioned));
-    }
-    let sender = stores.members.active(mesh).await?.into_iter().find(|one| one.id == member);
-    let sender = sender.ok_or_else(Refused::key_invalid)?;
+    let post = posts::plan_in(delivery, room.as_deref(), mesh, topic, posting).await?;
+    let (topic, topic_id) = (post.name.clone(), post.topic.clone());
     let envelope = Envelope {
         id: MessageId::from(id::random()),
         mesh: mesh.clone(),
-        sender_member: member,
-        sender_name: sender.display_name,
+        sender_member: sender.id.clone(),
+        sender_name: sender.name.clone(),
         sender_session_key: None,
-        target_spec: format!("#{}", topic.id),
+        target_spec: format!("#{topic_id}"),
         priority: said.priority,
         nonce: said.nonce,
         ciphertext: said.ciphertext,
@@ -164,7 +168,7 @@ async fn take(
         scheduled: None,
     };
     let mut notifications = post.mentions.len();
-    let id = match accept(state, envelope, sender.key, post).await? {
+    let id = match accept(state, envelope, sender.key.clone(), post).await? {
         (id, true) => id,
         (id, false) => {
             notifications = 0;
@@ -175,8 +179,8 @@ async fn take(
         message_id: id.clone(),
         history_id: id.clone(),
         queue_id: id,
-        topic: topic.name,
-        topic_id: topic.id,
+        topic,
+        topic_id,
         notifications,
         body_version: said.body_version,
         reply_to_id: reply_to,
@@ -192,24 +196,14 @@ async fn accept(
 ) -> Result<(MessageId, bool), Refused> {
     let new = NewEnvelope { envelope, reach: Reach::Topic(Box::new(post)) };
     let accepted = state.stores.envelopes.accept(Timestamp::now(), std::slice::from_ref(&new));
-    let accepted = accepted.await?.pop();
-    let NewEnvelope { envelope, reach } = new;
-    let (id, mesh) = (envelope.id.clone(), envelope.mesh.clone());
-    let (seq, place, created_at) = match accepted {
+    let place = match accepted.await?.pop() {
         Some(Accepted::New { seq, previous_multicast, roster, created_at }) => {
-            (seq, deliver::Place { previous_multicast, roster }, created_at)
+            deliver::Place { seq, previous_multicast, roster, created_at }
         }
         Some(Accepted::Duplicate { id }) => return Ok((id, false)),
         None => return Err(StoreError::Broken("a post was not answered".to_owned()).into()),
     };
-    let priority = envelope.priority.as_str();
-    state.metrics.messages_routed.get_or_create(&PriorityLabel { priority }).inc();
-    let room = state.registry.room(&mesh);
-    if let Some(room) = &room {
-        room.note_accepted();
-    }
-    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
-    let delivery = &state.presence.delivery;
-    deliver::deliver_later(delivery, &mesh, room.as_ref(), stored, reach, place);
+    let (id, room) = (new.envelope.id.clone(), state.registry.room(&new.envelope.mesh));
+    deliver::deliver_later(&state.presence.delivery, room.as_ref(), new, sender_key, place);
     Ok((id, true))
 }

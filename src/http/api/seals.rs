@@ -15,10 +15,10 @@ use super::topics::{Named, name_of, not_in_it, read_by, seen};
 use super::{Refused, answer};
 use crate::clock::Timestamp;
 use crate::http::HttpState;
-use crate::id::{Key, MemberId, PresenceId};
+use crate::id::{Key, MemberId};
 use crate::limits;
 use crate::protocol::ApiCapability;
-use crate::store::{Author, Claiming, Sealing, TopicSeal, Unsealed};
+use crate::store::{Claiming, Sealing, TopicSeal, Unsealed};
 
 /// Characters of a nonce, in base64.
 const NONCE_CHARS_MAX: usize = 64;
@@ -118,13 +118,12 @@ pub(super) async fn seal(
         caller.may(ApiCapability::Read).or_else(|_| caller.may(ApiCapability::Send))?;
         let name = name_of(named);
         caller.is_for_topic(&name)?;
-        let member = caller.needs_issuer()?;
+        let author = caller.author()?;
         let topic = seen(&state, &caller, &name).await?;
         if topic.key_pubkey.is_none() {
             return Err(unencrypted(&topic.name, "legacy v0.2.0 topic — no key to seal"));
         }
         let now = Timestamp::now();
-        let author = author(&state, &caller, member).await?;
         let sealing = state.stores.topic_calls.seal(now, &author, &topic.id, &seal).await?;
         let (status, word) = match sealing {
             Sealing::Sealed => {
@@ -166,20 +165,19 @@ pub(super) async fn claim(
         caller.may(ApiCapability::Send)?;
         let name = name_of(named);
         caller.is_for_topic(&name)?;
-        let member = caller.needs_issuer()?.clone();
+        let author = caller.author()?;
         let topic = seen(&state, &caller, &name).await?;
         if !topic.is_member {
             return Err(not_in_it(&name));
         }
-        let author = author(&state, &caller, &member).await?;
-        let seal = TopicSeal { member: member.clone(), encrypted_key, nonce };
+        let seal = TopicSeal { member: author.member.clone(), encrypted_key, nonce };
         let calls = &state.stores.topic_calls;
         match calls.claim(Timestamp::now(), &author, &topic.id, &key_pubkey, &seal).await? {
             Claiming::Claimed => Ok(json!({
                 "topic": topic.name,
                 "topicId": topic.id,
                 "senderPubkey": key_pubkey,
-                "memberId": member,
+                "memberId": author.member,
                 "claimed": true,
             })),
             Claiming::Already(known) => {
@@ -191,19 +189,6 @@ pub(super) async fn claim(
         }
     })
     .await
-}
-
-/// The member behind a key, as the author of a change.
-async fn author(state: &HttpState, caller: &Caller, member: &MemberId) -> Result<Author, Refused> {
-    let mut members = state.stores.members.active(caller.mesh()).await?.into_iter();
-    let found = members.find(|one| one.id == *member).ok_or_else(Refused::key_invalid)?;
-    Ok(Author {
-        mesh: caller.mesh().clone(),
-        member: member.clone(),
-        session_name: found.display_name.clone(),
-        member_name: found.display_name,
-        presence: PresenceId::from(caller.key()),
-    })
 }
 
 /// The topic has no key.

@@ -3,7 +3,7 @@
 //! A stream begins with what comes after it was opened. The node is told of posts over
 //! the bus, and reads them from the store by their place in the mesh's order: so each is
 //! sent once, and what a lost frame would have told is found at the next look. A look
-//! also finds that the stream may not go on. A task of its own does this, since a
+//! goes on until it has found all, and also finds that the stream may not go on. A task of its own does this, since a
 //! request's future may be dropped at any point; the two are joined by a channel of a few
 //! events, and nothing is read while it is full.
 
@@ -19,6 +19,7 @@ use futures_util::stream;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::Refused;
 use super::caller::Caller;
@@ -29,7 +30,7 @@ use crate::id::{MemberId, MeshId, TopicId};
 use crate::limits;
 use crate::protocol::ApiCapability;
 use crate::socket::listener::Entering;
-use crate::store::StoreError;
+use crate::store::{Result, TopicCalls};
 
 const LOOK: Duration = Duration::from_millis(limits::API_STREAM_LOOK_MS);
 const HEARTBEAT: Duration = Duration::from_millis(limits::API_HEARTBEAT_MS);
@@ -94,7 +95,8 @@ pub(super) async fn posts(
     });
     // There is room: nothing was sent yet.
     let _ = sender.try_send(Event::default().event("ready").data(ready.to_string()));
-    state.life.tasks.spawn(produce(Arc::clone(&state), followed, sender, place));
+    let out = Out { sender, stopped: state.life.stopped.clone(), last_sent: Instant::now() };
+    state.life.tasks.spawn(produce(Arc::clone(&state), followed, out, place));
     let events = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event: Event| (Ok::<_, Infallible>(event), receiver))
     });
@@ -114,7 +116,7 @@ async fn open(
     state: &HttpState,
     caller: Caller,
     name: &str,
-) -> Result<(Followed, Place, String), Refused> {
+) -> std::result::Result<(Followed, Place, String), Refused> {
     caller.may(ApiCapability::Read)?;
     let topic = read_by(state, &caller, name).await?;
     let place = state.topic_streams.enter(caller.payer()).ok_or_else(|| Refused::too_many(60))?;
@@ -126,69 +128,56 @@ async fn open(
 }
 
 /// Sends posts until the reader, the node, or the right to read is gone.
-async fn produce(
-    state: Arc<HttpState>,
-    mut followed: Followed,
-    sender: mpsc::Sender<Event>,
-    _place: Place,
-) {
-    let stopped = state.life.stopped.clone();
-    let mut last_sent = Instant::now();
+async fn produce(state: Arc<HttpState>, mut followed: Followed, mut out: Out, _place: Place) {
     let mut is_failing = false;
     loop {
         // Before the store is read: what comes meanwhile is looked at next.
         let told = state.registry.room(&followed.mesh).map(|room| room.posts());
-        match followed.next(&state).await {
-            Ok(None) => return,
-            Ok(Some(posts)) => {
-                is_failing = false;
-                for post in posts {
-                    let id = post.id.to_string();
-                    let Ok(event) = Event::default().event("message").json_data(&post) else {
-                        continue;
-                    };
-                    if !send(&sender, &stopped, event.id(id)).await {
-                        return;
-                    }
-                    last_sent = Instant::now();
-                }
-            }
+        match followed.catch_up(&*state.stores.topic_calls, &mut out).await {
+            Ok(true) => is_failing = false,
+            Ok(false) => return,
             Err(error) if !is_failing => {
                 tracing::warn!(%error, "a topic's stream waits for the database");
                 is_failing = true;
                 let text = json!({ "error": "the database did not answer; the stream goes on" });
                 let event = Event::default().event("error").data(text.to_string());
-                if !send(&sender, &stopped, event).await {
+                if !out.send(event).await {
                     return;
                 }
             }
             Err(_) => {}
         }
-        if last_sent.elapsed() >= HEARTBEAT {
+        if out.last_sent.elapsed() >= HEARTBEAT {
             let now = Timestamp::now().as_ms().to_string();
-            if !send(&sender, &stopped, Event::default().event("heartbeat").data(now)).await {
+            if !out.send(Event::default().event("heartbeat").data(now)).await {
                 return;
             }
-            last_sent = Instant::now();
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = posted(told) => {}
-            () = sender.closed() => return,
-            () = stopped.cancelled() => return,
+            () = out.sender.closed() => return,
+            () = out.stopped.cancelled() => return,
         }
     }
 }
 
-/// Whether the reader and the node are there still.
-async fn send(
-    sender: &mpsc::Sender<Event>,
-    stopped: &tokio_util::sync::CancellationToken,
-    event: Event,
-) -> bool {
-    tokio::select! {
-        sent = sender.send(event) => sent.is_ok(),
-        () = stopped.cancelled() => false,
+/// The way to a stream's reader.
+struct Out {
+    sender: mpsc::Sender<Event>,
+    stopped: CancellationToken,
+    last_sent: Instant,
+}
+
+impl Out {
+    /// Sends an event; whether the reader and the node are there still.
+    async fn send(&mut self, event: Event) -> bool {
+        let is_sent = tokio::select! {
+            sent = self.sender.send(event) => sent.is_ok(),
+            () = self.stopped.cancelled() => false,
+        };
+        self.last_sent = Instant::now();
+        is_sent
     }
 }
 
@@ -203,26 +192,104 @@ async fn posted(told: Option<watch::Receiver<()>>) {
 }
 
 impl Followed {
-    /// What came since; `None`: the stream ends.
-    async fn next(&mut self, state: &HttpState) -> Result<Option<Vec<PostView>>, StoreError> {
-        let calls = &state.stores.topic_calls;
-        let watched = calls.watched(&self.topic, &self.key, self.member.as_ref()).await?;
-        let Some(newest) = watched else { return Ok(None) };
-        let mut posts = Vec::new();
-        if newest > self.seq {
-            let most = i64::try_from(limits::API_STREAM_POSTS_MAX).unwrap_or(i64::MAX);
-            for (seq, post) in calls.posts_since(&self.topic, self.seq, most).await? {
+    /// Sends all that came since; whether the stream goes on. Whether it may is looked at
+    /// before every page.
+    async fn catch_up(&mut self, calls: &dyn TopicCalls, out: &mut Out) -> Result<bool> {
+        let most = i64::try_from(limits::API_STREAM_POSTS_MAX).unwrap_or(i64::MAX);
+        loop {
+            let watched = calls.watched(&self.topic, &self.key, self.member.as_ref()).await?;
+            match watched {
+                None => return Ok(false),
+                Some(newest) if newest <= self.seq => return Ok(true),
+                Some(_) => {}
+            }
+            let posts = calls.posts_since(&self.topic, self.seq, most).await?;
+            let is_last = posts.len() < limits::API_STREAM_POSTS_MAX;
+            for (seq, post) in posts {
                 self.seq = seq;
-                posts.push(PostView::from(post));
+                let id = post.id.to_string();
+                let event = Event::default().event("message").json_data(PostView::from(post));
+                let Ok(event) = event else { continue };
+                if !out.send(event.id(id)).await {
+                    return Ok(false);
+                }
+            }
+            if is_last {
+                return Ok(true);
             }
         }
-        Ok(Some(posts))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{Key, MessageId};
+    use crate::store::{HistoryPost, MockTopicCalls};
+
+    fn post(seq: i64) -> (i64, HistoryPost) {
+        let post = HistoryPost {
+            id: MessageId::from(seq.to_string()),
+            sender: MemberId::from("ada"),
+            sender_key: Key::from("ada-key"),
+            sender_name: "ada".to_owned(),
+            nonce: String::new(),
+            ciphertext: "eA==".to_owned(),
+            body_version: 1,
+            reply_to_id: None,
+            created_at: Timestamp::from_ms(0),
+        };
+        (seq, post)
+    }
+
+    fn followed() -> Followed {
+        let (mesh, topic) = (MeshId::from("mesh"), TopicId::from("topic"));
+        Followed { mesh, topic, key: "key".to_owned(), member: None, seq: 0 }
+    }
+
+    /// A way to a reader that takes its time, and the reader.
+    fn out() -> (Out, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(1000);
+        let stopped = CancellationToken::new();
+        (Out { sender, stopped, last_sent: Instant::now() }, receiver)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_behind_catches_up_in_one_look_and_reads_no_page_in_vain() {
+        let page = i64::try_from(limits::API_STREAM_POSTS_MAX).expect("few");
+        for (behind, reads) in [(0, 0), (1, 1), (page, 1), (page + 1, 2), (20 * page + 3, 21)] {
+            let mut calls = MockTopicCalls::new();
+            calls.expect_watched().returning(move |_, _, _| Ok(Some(behind)));
+            let pages = usize::try_from(reads).expect("few");
+            calls.expect_posts_since().times(pages).returning(move |_, after, limit| {
+                Ok((after + 1..=behind)
+                    .take(usize::try_from(limit).expect("few"))
+                    .map(post)
+                    .collect())
+            });
+            let (mut out, mut reader) = out();
+            let mut followed = followed();
+            assert!(followed.catch_up(&calls, &mut out).await.expect("a store"));
+            assert_eq!(
+                (followed.seq, reader.len()),
+                (behind, usize::try_from(behind).expect("few"))
+            );
+            reader.close();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_may_not_go_on_ends_between_two_pages() {
+        let mut calls = MockTopicCalls::new();
+        calls.expect_watched().once().returning(|_, _, _| Ok(Some(1000)));
+        calls.expect_watched().once().returning(|_, _, _| Ok(None));
+        calls.expect_posts_since().once().returning(|_, after, limit| {
+            Ok((after + 1..).take(usize::try_from(limit).expect("few")).map(post).collect())
+        });
+        let (mut out, reader) = out();
+        assert!(!followed().catch_up(&calls, &mut out).await.expect("a store"));
+        assert_eq!(reader.len(), limits::API_STREAM_POSTS_MAX);
+    }
 
     #[test]
     fn a_member_has_so_many_streams_and_a_place_is_free_again() {

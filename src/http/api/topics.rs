@@ -20,11 +20,9 @@ use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
+use crate::paging::{Listing, fitting};
 use crate::protocol::{ApiCapability, Visibility};
-use crate::store::{CalledTopic, HistoryPost, SeenTopic};
-
-/// Posts that are read at once.
-const POSTS_AT_ONCE: i64 = 16;
+use crate::store::{CalledTopic, HistoryPost, SeenTopic, StoreError, Topics};
 
 /// The part of a path that names a topic.
 pub(super) type Named = Result<Path<String>, PathRejection>;
@@ -67,7 +65,7 @@ pub(super) fn not_in_it(name: &str) -> Refused {
 }
 
 #[derive(Serialize)]
-struct Topics {
+struct TopicsView {
     topics: Vec<TopicView>,
     /// Whether there are more than fit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -95,10 +93,11 @@ pub(super) async fn topics(
         let (calls, rows_max) = (&state.stores.topic_calls, limits::API_TOPICS_MAX);
         let unread_max = limits::API_UNREAD_MAX;
         let found = calls.seen(caller.mesh(), caller.issuer(), rows_max + 1, unread_max).await?;
-        let more = i64::try_from(found.len()).is_ok_and(|found| found > rows_max);
+        let has_more = i64::try_from(found.len()).is_ok_and(|found| found > rows_max);
         let rows = usize::try_from(rows_max).unwrap_or(usize::MAX);
         let shown = found.into_iter().take(rows).filter(|topic| caller.sees_topic(&topic.name));
-        Ok(Topics { topics: shown.map(listed).collect(), more })
+        let (topics, is_cut) = fitting(shown.map(listed));
+        Ok(TopicsView { topics, more: has_more || is_cut })
     })
     .await
 }
@@ -119,7 +118,7 @@ pub(super) async fn mark_read(
         caller.may(ApiCapability::Read)?;
         let name = name_of(named);
         caller.is_for_topic(&name)?;
-        let member = caller.needs_issuer()?;
+        let member = &caller.needs_issuer()?.id;
         let topic = seen(&state, &caller, &name).await?;
         let now = Timestamp::now();
         state.stores.topics.mark_read(now, &topic.id, member).await?;
@@ -184,7 +183,8 @@ pub(super) async fn history(
         caller.may(ApiCapability::Read)?;
         let topic = read_by(&state, &caller, &name_of(named)).await?;
         let limit = asked.unwrap_or(limits::HISTORY_POSTS);
-        let (messages, more) = page(&state, &topic.id, before.map(MessageId::from), limit).await?;
+        let (before, topics) = (before.map(MessageId::from), &*state.stores.topics);
+        let (messages, more) = page(topics, &topic.id, before, limit).await?;
         Ok(History { topic: topic.name, topic_id: topic.id, messages, more })
     })
     .await
@@ -192,28 +192,64 @@ pub(super) async fn history(
 
 /// As many posts as fit, the newest first, and whether some did not.
 async fn page(
-    state: &HttpState,
+    topics: &dyn Topics,
     topic: &TopicId,
-    mut before: Option<MessageId>,
+    before: Option<MessageId>,
     limit: i64,
-) -> Result<(Vec<PostView>, bool), Refused> {
-    let (mut messages, mut bytes, mut left): (Vec<PostView>, usize, i64) = (Vec::new(), 0, limit);
-    while left > 0 {
-        let at_once = left.min(POSTS_AT_ONCE);
-        let found = state.stores.topics.history(topic, before.as_ref(), at_once).await?;
-        let is_last = i64::try_from(found.len()).is_ok_and(|found| found < at_once);
-        for post in found {
-            bytes += post.ciphertext.len() + post.nonce.len();
-            if bytes > limits::ANSWER_BYTES_MAX && !messages.is_empty() {
-                return Ok((messages, true));
-            }
-            before = Some(post.id.clone());
-            messages.push(post.into());
-        }
-        if is_last {
-            break;
-        }
-        left -= at_once;
+) -> Result<(Vec<PostView>, bool), StoreError> {
+    let mut listing = Listing::after(before, |post: &PostView| post.id.clone()).at_most(limit);
+    while let Some((before, at_once)) = listing.next() {
+        let found = topics.history(topic, before.as_ref(), at_once).await?;
+        listing.take(found.into_iter().map(PostView::from));
     }
-    Ok((messages, false))
+    let page = listing.page();
+    Ok((page.rows, page.cursor.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::budget::value_bytes;
+    use crate::store::MockTopics;
+
+    /// The posts of a topic, none of which takes more bytes than such a one.
+    const POSTS: usize = 10_000;
+
+    fn post(number: usize) -> HistoryPost {
+        HistoryPost {
+            id: MessageId::from(format!("{number:0>32}")),
+            sender: MemberId::from("m".repeat(32)),
+            sender_key: Key::from("k".repeat(64)),
+            sender_name: "\u{1}".repeat(limits::SHARED_NAME_BYTES_MAX),
+            nonce: "n".repeat(32),
+            // Of what a frame has six bytes for one.
+            ciphertext: "\u{1}".repeat(32 * 1024),
+            body_version: 2,
+            reply_to_id: Some(MessageId::from("r".repeat(32))),
+            created_at: Timestamp::from_ms(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_ends_at_its_bound_whatever_was_posted_and_goes_on_from_there() {
+        let mut topics = MockTopics::new();
+        topics.expect_history().returning(|_, before, limit| {
+            let first = before.map_or(0, |id| id.as_str().parse::<usize>().expect("ours") + 1);
+            let limit = usize::try_from(limit).expect("positive");
+            Ok((first..POSTS).take(limit).map(post).collect())
+        });
+        let (mut before, mut seen) = (None, 0);
+        for _ in 0..20 {
+            let topic = TopicId::from("topic");
+            let (posts, more) = page(&topics, &topic, before, 200).await.expect("a store");
+            assert!(more && !posts.is_empty());
+            assert!(value_bytes(&posts) <= limits::ANSWER_BYTES_MAX);
+            assert_eq!(posts[0].id, post(seen).id);
+            seen += posts.len();
+            before = posts.last().map(|last| last.id.clone());
+        }
+        let last = Some(post(POSTS - 3).id);
+        let (posts, more) = page(&topics, &TopicId::from("t"), last, 200).await.expect("a store");
+        assert_eq!((posts.len(), more), (2, false));
+    }
 }

@@ -24,6 +24,7 @@ use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::id::{MemberId, MeshId};
 use crate::limits;
+use crate::paging::fitting;
 use crate::protocol::ApiCapability;
 use crate::store::{Membership, Role, WorkspaceState};
 
@@ -93,7 +94,7 @@ async fn meshes_of(
 ) -> Result<(String, Vec<Membership>), Refused> {
     caller.may(ApiCapability::Read)?;
     caller.is_for_all_topics()?;
-    let issuer = caller.needs_issuer()?;
+    let issuer = &caller.needs_issuer()?.id;
     let mut memberships = state.stores.workspaces.memberships(issuer).await?;
     memberships.dedup_by(|later, first| later.mesh == first.mesh);
     let user = memberships.first().map_or_else(|| issuer.to_string(), |one| one.user.clone());
@@ -195,17 +196,15 @@ pub(super) async fn state(
 
 fn states(found: Vec<WorkspaceState>, slugs: &HashMap<MeshId, String>) -> States {
     let of = found.first().map(|first| first.of);
-    let entries: Vec<StateView> = found
-        .into_iter()
-        .map(|entry| StateView {
-            mesh_slug: slugs.get(&entry.mesh).cloned().unwrap_or_default(),
-            mesh_id: entry.mesh,
-            key: entry.key,
-            value: entry.value,
-            updated_by_name: entry.updated_by,
-            updated_at: entry.updated_at,
-        })
-        .collect();
+    let rows = found.into_iter().map(|entry| StateView {
+        mesh_slug: slugs.get(&entry.mesh).cloned().unwrap_or_default(),
+        mesh_id: entry.mesh,
+        key: entry.key,
+        value: entry.value,
+        updated_by_name: entry.updated_by,
+        updated_at: entry.updated_at,
+    });
+    let (entries, _) = fitting(rows);
     let more = is_cut(entries.len(), of);
     let totals = StateTotals { entries: entries.len(), meshes: slugs.len() };
     States { entries, totals, more }

@@ -35,7 +35,7 @@ pub(super) async fn keep(
     if !fits_at_all(state, hook, mesh, all).await? {
         return Ok(false);
     }
-    let call = key.map_or_else(id::generate, str::to_owned);
+    let call = key.map_or_else(id::generate, |key| call_of(key, Timestamp::now()));
     let mut kept: Vec<Key> = Vec::new();
     for group in away.chunks(limits::WEBHOOK_KEPT_AT_ONCE) {
         let boxes: Vec<&Key> = group.iter().map(|member| &member.key).collect();
@@ -48,6 +48,13 @@ pub(super) async fn keep(
     }
     tell(state, mesh, kept);
     Ok(true)
+}
+
+/// The name of a call of that key. A key is another call's a day later, while ids of
+/// messages are remembered for longer; so the day is part of it. A call that broke off
+/// before midnight and is made again after it may be kept twice.
+fn call_of(key: &str, now: Timestamp) -> String {
+    format!("{}/{key}", now.as_ms() / limits::WEBHOOK_REPEAT_MS)
 }
 
 fn envelope(
@@ -74,7 +81,7 @@ fn envelope(
         reply_to_id: None,
         scheduled: None,
     };
-    NewEnvelope { envelope, reach: Reach::Direct { claim: None } }
+    NewEnvelope { envelope, reach: Reach::Direct { claim: None, note: None } }
 }
 
 /// Whoever came meanwhile reads it.
@@ -134,4 +141,18 @@ async fn fits_each(
                 || load.bytes.saturating_add(bytes) <= max.mailbox_bytes_max)
     });
     Ok(fits.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_another_call_s_once_calls_of_it_are_forgotten() {
+        let now = Timestamp::from_ms(10 * limits::WEBHOOK_REPEAT_MS);
+        let hour_later = now.plus_ms(3_600_000);
+        assert_eq!(call_of("key", now), call_of("key", hour_later));
+        assert_ne!(call_of("key", now), call_of("other", now));
+        assert_ne!(call_of("key", now), call_of("key", now.plus_ms(limits::WEBHOOK_REPEAT_MS)));
+    }
 }

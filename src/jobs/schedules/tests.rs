@@ -3,7 +3,7 @@ use crate::cluster::BusMessage;
 use crate::id::Key;
 use crate::jobs::fixture::{Mocks, Scene};
 use crate::store::testing::{admission, member, unavailable};
-use crate::store::{Scheduled, WaitingLoad};
+use crate::store::{Scheduled, StoreError, WaitingLoad};
 
 const NOW: Timestamp = Timestamp::from_ms(1_800_000_000_000);
 
@@ -30,6 +30,7 @@ fn due(to: &str, cron: Option<&str>) -> Due {
         member_name: "ada".to_owned(),
         member_key: Key::from("ada-key"),
         is_revoked: false,
+        is_archived: false,
         due_at: NOW,
     }
 }
@@ -71,7 +72,10 @@ async fn a_message_is_sent_in_the_members_name_and_says_if_it_is_late() {
     assert!(matches!(fate, Fate::Send { next: None, .. }));
     assert_eq!((sent.sender_name.as_str(), &sent.sender_session_key), ("ada", &None));
     assert_eq!((sent.ciphertext.as_str(), sent.nonce.as_str()), ("aMOkbGxv", ""));
-    assert_eq!((sent.priority, &sent.reach), (Priority::Now, &Reach::Direct { claim: None }));
+    assert_eq!(
+        (sent.priority, &sent.reach),
+        (Priority::Now, &Reach::Direct { claim: None, note: None })
+    );
     let marks = |late| Some(Marks { subtype: Some("reminder".to_owned()), late });
     assert_eq!(sent.scheduled, marks(false));
     let fate = decided(&scene, NOW.plus_ms(5_001), due(&key(), None)).await;
@@ -142,6 +146,9 @@ async fn what_may_not_be_sent_is_dropped_or_skipped_once() {
     let banned = Due { is_revoked: true, ..due("*", Some("0 9 * * *")) };
     let fate = decided(&scene, NOW, banned).await;
     assert!(matches!(fate, Fate::Drop { reason: "revoked" }), "{fate:?}");
+    let archived = Due { is_archived: true, ..due("*", Some("0 9 * * *")) };
+    let fate = decided(&scene, NOW, archived).await;
+    assert!(matches!(fate, Fate::Drop { reason: "archived" }), "{fate:?}");
 }
 
 #[tokio::test]
@@ -200,6 +207,35 @@ async fn what_is_on_disk_is_told_of_also_where_nobody_of_its_mesh_is() {
     let scene = mocks.scene();
     let pause = fire_due(&scene.stores, &scene.presence).await.expect("the store answers");
     assert_eq!(pause, SLEEP_MAX);
+}
+
+#[tokio::test]
+async fn one_that_the_store_refuses_is_put_off_and_holds_up_no_other() {
+    let mut mocks = mocks(&["dm"], true);
+    let mut broken = due("*", None);
+    broken.scheduled.id = "broken".to_owned();
+    let mut rounds = vec![vec![], vec![broken, due("*", None)]];
+    let schedules = &mut mocks.stores.schedules;
+    schedules.expect_due().times(2).returning(move |_, _| Ok(rounds.pop().unwrap_or_default()));
+    schedules.expect_next_due().once().returning(|| Ok(None));
+    // Both, each alone, and the one once more to put it off.
+    schedules.expect_fire().times(4).returning(|_, firings| {
+        let is_broken = |firing: &Firing| firing.due.scheduled.id == "broken";
+        let is_sent = |firing: &Firing| matches!(firing.fate, Fate::Send { .. });
+        if firings.iter().any(|firing| is_broken(firing) && is_sent(firing)) {
+            return Err(StoreError::Broken("on purpose".to_owned()));
+        }
+        let fired = |firing: &Firing| match is_sent(firing) {
+            true => Fired::Sent { seq: 7, previous_multicast: 0, roster: 0 },
+            false => Fired::Settled,
+        };
+        Ok(firings.iter().map(fired).collect())
+    });
+    mocks.cluster.expect_publish().once().returning(|_, message| {
+        assert!(matches!(message, BusMessage::Multicast(_)), "{message:?}");
+    });
+    let scene = mocks.scene();
+    fire_due(&scene.stores, &scene.presence).await.expect("the store answers");
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@
 //! this, and whoever follows a topic by HTTP waits here for its posts.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
@@ -16,13 +15,6 @@ use crate::limits;
 use crate::store::Roster;
 
 impl Room {
-    /// Whether posts of other programs have to be looked for: once in a room's life,
-    /// however many peers come at once. Later ones are told of by the database.
-    #[must_use]
-    pub(crate) fn begin_adoption(&self) -> bool {
-        !self.adopted.swap(true, Ordering::AcqRel)
-    }
-
     /// A post came, or may have been missed: whoever follows a topic looks.
     pub(crate) fn note_posts(&self) {
         self.posts.send_replace(());
@@ -51,21 +43,5 @@ impl Room {
             rosters.clear();
         }
         rosters.insert(topic.clone(), Arc::new(roster));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::MeshId;
-
-    #[test]
-    fn of_peers_that_come_at_once_one_has_the_posts_of_other_programs_looked_for() {
-        let room = Room::new(MeshId::from("mesh"), Arc::default());
-        let looks: Vec<bool> = std::thread::scope(|scope| {
-            let peers: Vec<_> = (0..8).map(|_| scope.spawn(|| room.begin_adoption())).collect();
-            peers.into_iter().map(|peer| peer.join().expect("it ends")).collect()
-        });
-        assert_eq!(looks.into_iter().filter(|looks| *looks).count(), 1);
     }
 }

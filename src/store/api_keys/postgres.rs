@@ -116,6 +116,7 @@ impl ApiKeys for PostgresStore {
         let query = sqlx::query(
             "select k.id, k.mesh_id, k.secret_hash, k.capabilities::text as capabilities,
                 k.topic_scopes::text as topic_scopes, k.issued_by_member_id, k.last_used_at,
+                m.peer_pubkey as issuer_key, m.display_name as issuer_name,
                 coalesce(m.role = 'admin' or m.peer_pubkey = mesh.owner_pubkey
                     or m.user_id = mesh.owner_user_id, false) as issuer_moderates
              from mesh.api_key k join mesh.mesh on mesh.id = k.mesh_id

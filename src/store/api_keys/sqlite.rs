@@ -110,7 +110,8 @@ impl ApiKeys for SqliteStore {
 
     async fn good(&self, now: Timestamp, prefix: &str) -> Result<Vec<GoodApiKey>> {
         let query = sqlx::query(
-            "select k.*, coalesce(m.role = 'admin' or m.peer_pubkey = mesh.owner_pubkey
+            "select k.*, m.peer_pubkey as issuer_key, m.display_name as issuer_name,
+                coalesce(m.role = 'admin' or m.peer_pubkey = mesh.owner_pubkey
                 or m.user_id = mesh.owner_user_id, 0) as issuer_moderates
              from api_key k join mesh on mesh.id = k.mesh_id
              left join member m on m.id = k.issued_by_member_id

@@ -20,11 +20,13 @@ use crate::id::MessageId;
 use crate::limits::WAITING_BYTES_MIN;
 use crate::store::columns::Columns as _;
 use crate::store::columns::unreadable;
+use crate::store::envelopes::notes;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::{Query, locks};
 use crate::store::postgres::error::refused;
 use crate::store::postgres::pool::{Call, Pool};
 use crate::store::postgres::row::{clean, clean_json, clean_optional};
+use crate::store::webhooks;
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
 
 /// `select` of how much waits for each holder, of the rows that the condition picks.
@@ -72,8 +74,10 @@ struct Arrays<'a> {
 impl<'a> Arrays<'a> {
     fn push(&mut self, envelope: &'a NewEnvelope) {
         let claim = match &envelope.reach {
-            Reach::Direct { claim: Some((presence, until)) } => Some((presence.as_str(), *until)),
-            Reach::Direct { claim: None } | Reach::Multicast | Reach::Topic(_) => None,
+            Reach::Direct { claim: Some((presence, until)), .. } => {
+                Some((presence.as_str(), *until))
+            }
+            Reach::Direct { claim: None, .. } | Reach::Multicast | Reach::Topic(_) => None,
         };
         let priority = envelope.priority.as_str();
         let payload = message_sent_payload(&envelope.target_spec, priority);
@@ -214,6 +218,15 @@ impl Envelopes for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        if batch
+            .iter()
+            .any(|envelope| matches!(envelope.reach, Reach::Direct { note: Some(_), .. }))
+        {
+            let mut call = self.pool.begin().await?;
+            let answers = accept_in(&mut call, now, batch).await?;
+            call.commit().await?;
+            return Ok(answers);
+        }
         let (columns, posts, fates) = prepare(batch);
         let answers = self.pool.fetch_one(statement(now, columns, posts)).await?;
         answered(now, batch, fates, &answers)
@@ -309,7 +322,12 @@ pub(in crate::store) async fn accept_in(
     }
     let (columns, posts, fates) = prepare(batch);
     let answers = call.fetch_optional(statement(now, columns, posts)).await?;
-    answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)
+    let answers = answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)?;
+    let notes = notes(batch, &answers);
+    if !notes.is_empty() {
+        call.execute(webhooks::postgres::put(now, &notes)).await?;
+    }
+    Ok(answers)
 }
 
 /// The parameters of the statement, and where each envelope's answer comes from.

@@ -20,6 +20,7 @@ use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::sqlite::{SqliteStore, rows};
 use crate::store::{Accepted, Envelopes, Holder, NewEnvelope, Reach, Result, WaitingLoad};
+use crate::store::{envelopes::notes, webhooks};
 
 /// An idempotence key: mesh, sender, the sender's own id for the message.
 type SendKey<'a> = (&'a MeshId, &'a MemberId, &'a str);
@@ -145,6 +146,9 @@ pub(in crate::store) async fn accept_in(
     chains.write(tx).await?;
     insert(tx, now, &rows).await?;
     posts::insert(tx, now, batch, &mut answers).await?;
+    for note in notes(batch, &answers) {
+        webhooks::sqlite::put(tx, now, note).await?;
+    }
     Ok(answers)
 }
 
@@ -216,8 +220,8 @@ async fn insert(tx: &mut Tx, now: Timestamp, rows: &[Row<'_>]) -> Result<()> {
     let bind = |mut query: rows::Statement, group: &[Row<'_>]| {
         for (envelope, seq) in group {
             let claim = match &envelope.reach {
-                Reach::Direct { claim: Some((presence, until)) } => Some((presence, *until)),
-                Reach::Direct { claim: None } | Reach::Multicast | Reach::Topic(_) => None,
+                Reach::Direct { claim: Some((presence, until)), .. } => Some((presence, *until)),
+                Reach::Direct { claim: None, .. } | Reach::Multicast | Reach::Topic(_) => None,
             };
             let multicast = envelope.reach.is_many();
             // What a post says stands in the topic's history alone.

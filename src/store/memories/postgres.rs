@@ -6,6 +6,7 @@ use super::{Memories, Memory, NewMemory};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::row::{clean, clean_optional};
 use crate::store::{Author, Kind, Result};
@@ -45,7 +46,18 @@ impl Memories for PostgresStore {
             .bind(clean(query))
             .bind(skip)
             .bind(limit);
+        let _turn = self.searches.acquire().await;
         self.pool.records(query, Memory::read).await
+    }
+
+    async fn beginning_with(&self, mesh: &MeshId, beginning: &str) -> Result<Vec<String>> {
+        let query = sqlx::query(
+            "select id from mesh.memory
+             where mesh_id = $1 and left(id, length($2)) = $2 and forgotten_at is null limit 2",
+        )
+        .bind(mesh.as_str())
+        .bind(clean(beginning));
+        self.pool.records(query, |row| row.text("id")).await
     }
 
     async fn forget(&self, now: Timestamp, author: &Author, id: &str) -> Result<bool> {

@@ -7,6 +7,7 @@ use super::{Memories, Memory, NewMemory};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::MeshId;
+use crate::store::columns::Columns;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Author, Kind, Result};
@@ -53,6 +54,16 @@ impl Memories for SqliteStore {
         let Some(search) = search_of(mesh, query) else { return Ok(Vec::new()) };
         let query = sqlx::query(RECALL).bind(search).bind(mesh.as_str()).bind(limit).bind(skip);
         self.records(query, Memory::read).await
+    }
+
+    async fn beginning_with(&self, mesh: &MeshId, beginning: &str) -> Result<Vec<String>> {
+        let query = sqlx::query(
+            "select id from memory
+             where mesh_id = ?1 and id >= ?2 and id < ?2 || '~' limit 2",
+        )
+        .bind(mesh.as_str())
+        .bind(beginning);
+        self.records(query, |row| row.text("id")).await
     }
 
     async fn forget(&self, now: Timestamp, author: &Author, id: &str) -> Result<bool> {

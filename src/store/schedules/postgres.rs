@@ -99,12 +99,13 @@ impl Schedules for PostgresStore {
             "select s.id, s.mesh_id, s.member_id, s.\"to\", s.message, s.nonce, s.deliver_at,
                 s.cron, s.timezone, s.subtype, s.fired_count::bigint as fired_count,
                 s.created_at, s.due_at, m.display_name as member_name,
-                m.peer_pubkey as member_key, m.revoked_at
+                m.peer_pubkey as member_key, m.revoked_at, mesh.archived_at
              from (
                 select * from mesh.scheduled_message
                 where due_at is not null and due_at <= $1 order by due_at limit $2
              ) s
              join mesh.member m on m.id = s.member_id
+             join mesh.mesh on mesh.id = s.mesh_id
              order by s.due_at",
         )
         .bind(now.to_naive())

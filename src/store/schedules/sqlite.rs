@@ -87,12 +87,14 @@ impl Schedules for SqliteStore {
 
     async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>> {
         let query = sqlx::query(
-            "select found.*, m.display_name as member_name, m.peer_pubkey as member_key, m.revoked_at
+            "select found.*, m.display_name as member_name, m.peer_pubkey as member_key, m.revoked_at,
+                mesh.archived_at
              from (
                 select * from scheduled_message where due_at is not null and due_at <= ?1
                 order by due_at limit 0 + ?2
              ) found
              cross join member m on m.id = found.member_id
+             cross join mesh on mesh.id = found.mesh_id
              order by found.due_at",
         )
         .bind(now.as_ms())

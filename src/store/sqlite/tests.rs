@@ -74,7 +74,7 @@ fn envelope(mesh: &NewMesh, ciphertext_bytes: usize) -> NewEnvelope {
             reply_to_id: None,
             scheduled: None,
         },
-        reach: Reach::Direct { claim: None },
+        reach: Reach::Direct { claim: None, note: None },
     }
 }
 

@@ -39,6 +39,20 @@ impl Streams for SqliteStore {
         Ok(stream)
     }
 
+    async fn delete(&self, now: Timestamp, author: &Author, name: &str) -> Result<bool> {
+        let mut change = self.begin_change(now, &[&author.mesh]).await?;
+        let query = sqlx::query("delete from stream where mesh_id = ?1 and name = ?2")
+            .bind(author.mesh.as_str())
+            .bind(name);
+        if change.execute(query).await? == 0 {
+            change.give_up().await?;
+            return Ok(false);
+        }
+        change.append(author, &AuditEvent::StreamDeleted { name: name.to_owned() }).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
     async fn list(
         &self,
         mesh: &MeshId,

@@ -13,6 +13,7 @@ use crate::id::{MemberId, MeshId};
 use crate::protocol::{WebhookEvent, WebhookSigning};
 use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Query;
 use crate::store::postgres::row::{clean, to_json};
 use crate::store::{Author, Kind, Result};
 
@@ -121,6 +122,7 @@ impl Webhooks for PostgresStore {
                 w.delivered_at, 0::bigint as waiting
              from mesh.webhook w
              join mesh.member m on m.id = w.created_by and m.revoked_at is null
+             join mesh.mesh on mesh.id = w.mesh_id and mesh.archived_at is null
              where w.mesh_id = $1 and hashtextextended(w.secret, 0) = hashtextextended($2, 0)
                 and w.active and w.url is null",
         )
@@ -188,24 +190,8 @@ impl Webhooks for PostgresStore {
         if notes.is_empty() {
             return Ok(());
         }
-        let query = sqlx::query(
-            "insert into mesh.broker_webhook_outbox (webhook_id, event, subject, data, created_at)
-             select w.id, n.event, n.subject, n.data::jsonb, $5
-             from unnest($1::text[], $2::text[], $3::text[], $4::text[])
-                with ordinality as n (mesh, event, subject, data, at)
-             join mesh.webhook w on w.mesh_id = n.mesh and w.active and w.url is not null
-                and w.events ? n.event
-             where (select count(*) from mesh.broker_webhook_outbox o where o.webhook_id = w.id)
-                < 1000
-             order by w.id, n.at
-             on conflict (webhook_id, event, subject) where subject is not null do nothing",
-        )
-        .bind(notes.iter().map(|note| note.mesh.as_str()).collect::<Vec<_>>())
-        .bind(notes.iter().map(|note| note.event.as_str()).collect::<Vec<_>>())
-        .bind(notes.iter().map(|note| clean(&note.subject)).collect::<Vec<_>>())
-        .bind(notes.iter().map(|note| to_json(&note.data)).collect::<Vec<_>>())
-        .bind(now.to_naive());
-        self.pool.execute(query).await?;
+        let notes: Vec<&Note> = notes.iter().collect();
+        self.pool.execute(put(now, &notes)).await?;
         Ok(())
     }
 
@@ -227,6 +213,7 @@ impl Webhooks for PostgresStore {
                     and (w.claim_expires_at is null or w.claim_expires_at <= $1)
                     and exists (
                         select from mesh.member m
+                        join mesh.mesh on mesh.id = w.mesh_id and mesh.archived_at is null
                         where m.id = w.created_by and m.revoked_at is null)
                 order by w.next_at limit $4 for update of w skip locked
              )
@@ -283,4 +270,41 @@ impl Webhooks for PostgresStore {
             .bind(before.to_naive());
         self.pool.execute(query).await
     }
+}
+
+/// Puts events into the outboxes of those that asked. Where one is full they count as dead
+/// letters, as what the trigger puts there does.
+pub(in crate::store) fn put<'a>(now: Timestamp, notes: &[&'a Note]) -> Query<'a> {
+    sqlx::query(
+        "with wanted as (
+            select w.id, n.event, n.subject, n.data, n.at, (
+                select count(*) from mesh.broker_webhook_outbox o where o.webhook_id = w.id
+             ) >= 1000 as is_full
+            from unnest($1::text[], $2::text[], $3::text[], $4::text[])
+                with ordinality as n (mesh, event, subject, data, at)
+            join mesh.webhook w on w.mesh_id = n.mesh and w.active and w.url is not null
+                and w.events ? n.event
+         ), lost as (
+            update mesh.webhook w
+            set dead_letters = w.dead_letters + l.events, last_error = 'too many events wait for it'
+            from (
+                select f.id, count(*) as events from wanted f
+                where f.is_full and not exists (
+                    select from mesh.broker_webhook_outbox o
+                    where o.webhook_id = f.id and o.event = f.event and o.subject = f.subject)
+                group by f.id
+            ) l
+            where w.id = l.id
+         )
+         insert into mesh.broker_webhook_outbox (webhook_id, event, subject, data, created_at)
+         select f.id, f.event, f.subject, f.data::jsonb, $5
+         from wanted f where not f.is_full
+         order by f.id, f.at
+         on conflict (webhook_id, event, subject) where subject is not null do nothing",
+    )
+    .bind(notes.iter().map(|note| note.mesh.as_str()).collect::<Vec<_>>())
+    .bind(notes.iter().map(|note| note.event.as_str()).collect::<Vec<_>>())
+    .bind(notes.iter().map(|note| clean(&note.subject)).collect::<Vec<_>>())
+    .bind(notes.iter().map(|note| to_json(&note.data)).collect::<Vec<_>>())
+    .bind(now.to_naive())
 }

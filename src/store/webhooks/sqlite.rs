@@ -13,7 +13,7 @@ use crate::id::{MemberId, MeshId};
 use crate::protocol::{WebhookEvent, WebhookSigning};
 use crate::store::columns::Columns as _;
 use crate::store::sqlite::SqliteStore;
-use crate::store::sqlite::connection::{execute, fetch_optional};
+use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
 use crate::store::sqlite::error::refused;
 use crate::store::sqlite::row::to_json;
 use crate::store::{Author, Kind, Result};
@@ -114,6 +114,7 @@ impl Webhooks for SqliteStore {
         let query = sqlx::query(
             "select w.*, 0 as waiting
              from webhook w join member m on m.id = w.created_by and m.revoked_at is null
+             join mesh on mesh.id = w.mesh_id and mesh.archived_at is null
              where w.mesh_id = ?1 and w.secret_digest = ?2 and w.active = 1 and w.url is null",
         )
         .bind(mesh.as_str())
@@ -180,53 +181,30 @@ impl Webhooks for SqliteStore {
         }
         let mut tx = self.begin().await?;
         for note in notes {
-            let query = sqlx::query(
-                "insert into webhook_outbox (webhook_id, event, subject, data, created_at)
-                 select w.id, ?2, ?3, ?4, ?5
-                 from webhook w, json_each(w.events) wanted
-                 where w.mesh_id = ?1 and w.active = 1 and w.url is not null and wanted.value = ?2
-                    and (select count(*) from webhook_outbox o where o.webhook_id = w.id) < 1000
-                 on conflict (webhook_id, event, subject) where subject is not null do nothing",
-            )
-            .bind(note.mesh.as_str())
-            .bind(note.event.as_str())
-            .bind(&note.subject)
-            .bind(to_json(&note.data))
-            .bind(now.as_ms());
-            execute(&mut tx, query).await?;
+            put(&mut tx, now, note).await?;
         }
         tx.commit().await.map_err(refused)
     }
 
     async fn claim(&self, now: Timestamp, claim: &OutClaim) -> Result<Vec<Waiting>> {
         // Most of the time there is nothing: then nobody waits for the writer.
-        if self.due(now, claim.limit).await?.is_empty() {
+        let due = self.due(now, claim.limit).await?;
+        if due.is_empty() {
             return Ok(Vec::new());
         }
         let mut change = self.begin_change(now, &[]).await?;
+        // What was deleted, put off or claimed since is left.
         let query = sqlx::query(
             "update webhook set claim_id = ?2, claim_expires_at = ?3
-             where id in (
-                with recursive waits (id) as (
-                    select min(webhook_id) from webhook_outbox
-                    union all
-                    select (select min(o.webhook_id) from webhook_outbox o
-                        where o.webhook_id > waits.id)
-                    from waits where waits.id is not null
-                )
-                select w.id from waits
-                cross join webhook w on w.id = waits.id
-                join member m on m.id = w.created_by and m.revoked_at is null
-                where w.active = 1 and w.url is not null and w.next_at <= ?1
-                    and (w.claim_expires_at is null or w.claim_expires_at <= ?1)
-                order by w.next_at limit 0 + ?4
-             )
+             where id in (select due.value from json_each(?4) due)
+                and active = 1 and url is not null and next_at <= ?1
+                and (claim_expires_at is null or claim_expires_at <= ?1)
              returning id, mesh_id, name, url, signing_secret, attempts",
         )
         .bind(now.as_ms())
         .bind(&claim.id)
         .bind(claim.until.as_ms())
-        .bind(claim.limit);
+        .bind(to_json(&due));
         let mut claimed: Vec<Waiting> = change.records(query, Waiting::read).await?;
         for waiting in &mut claimed {
             let query = sqlx::query(
@@ -282,7 +260,41 @@ impl Webhooks for SqliteStore {
     }
 }
 
+/// Puts an event into the outboxes of those that asked. Where one is full it counts as a
+/// dead letter, as what the trigger puts there does.
+pub(in crate::store) async fn put(tx: &mut Tx, now: Timestamp, note: &Note) -> Result<()> {
+    let query = sqlx::query(
+        "update webhook
+         set dead_letters = dead_letters + 1, last_error = 'too many events wait for it'
+         where mesh_id = ?1 and active = 1 and url is not null
+            and exists (select 1 from json_each(events) wanted where wanted.value = ?2)
+            and (select count(*) from webhook_outbox o where o.webhook_id = webhook.id) >= 1000
+            and not exists (select 1 from webhook_outbox o
+                where o.webhook_id = webhook.id and o.event = ?2 and o.subject = ?3)",
+    )
+    .bind(note.mesh.as_str())
+    .bind(note.event.as_str())
+    .bind(note.subject.clone());
+    execute(tx, query).await?;
+    let query = sqlx::query(
+        "insert into webhook_outbox (webhook_id, event, subject, data, created_at)
+         select w.id, ?2, ?3, ?4, ?5
+         from webhook w, json_each(w.events) wanted
+         where w.mesh_id = ?1 and w.active = 1 and w.url is not null and wanted.value = ?2
+            and (select count(*) from webhook_outbox o where o.webhook_id = w.id) < 1000
+         on conflict (webhook_id, event, subject) where subject is not null do nothing",
+    )
+    .bind(note.mesh.as_str())
+    .bind(note.event.as_str())
+    .bind(note.subject.clone())
+    .bind(to_json(&note.data))
+    .bind(now.as_ms());
+    execute(tx, query).await?;
+    Ok(())
+}
+
 impl SqliteStore {
+    /// Webhooks for which something waits and whose time has come, the longest first.
     async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<String>> {
         let query = sqlx::query(
             "with recursive waits (id) as (
@@ -295,9 +307,10 @@ impl SqliteStore {
              select w.id from waits
              cross join webhook w on w.id = waits.id
              join member m on m.id = w.created_by and m.revoked_at is null
+             join mesh on mesh.id = w.mesh_id and mesh.archived_at is null
              where w.active = 1 and w.url is not null and w.next_at <= ?1
                 and (w.claim_expires_at is null or w.claim_expires_at <= ?1)
-             limit 0 + ?2",
+             order by w.next_at limit 0 + ?2",
         )
         .bind(now.as_ms())
         .bind(limit);

@@ -31,7 +31,7 @@ fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
             reply_to_id: None,
             scheduled: None,
         },
-        reach: Reach::Direct { claim: None::<(PresenceId, Timestamp)> },
+        reach: Reach::Direct { claim: None::<(PresenceId, Timestamp)>, note: None },
     }
 }
 

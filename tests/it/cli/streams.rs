@@ -40,6 +40,8 @@ fn what_one_terminal_publishes_another_shows_and_both_move_the_clock() {
         assert_eq!(ada.next(), told);
     }
     assert_eq!(ada.wait().code(), Some(0), "two were enough");
+    types(&["peer", "stream", "delete", "builds", "--as", "bob"]);
+    assert_eq!(types(&["peer", "stream", "list", "--as", "ada"])["streams"], json!([]));
 
     let clock = |args: &[&str]| types(&[&["peer", "clock"], args, &["--as", "ada"]].concat());
     assert_eq!(clock(&["show"])["speed"], 0);

@@ -89,7 +89,8 @@ impl Scene {
 
     async fn commit_direct(&self) -> NewEnvelope {
         let claim = (self.receiver_presence.clone(), Timestamp::now().plus_ms(LONG_MS));
-        self.commit(self.receiver_key.as_str(), Reach::Direct { claim: Some(claim) }).await
+        self.commit(self.receiver_key.as_str(), Reach::Direct { claim: Some(claim), note: None })
+            .await
     }
 
     async fn assert_is_heard_when_sent_again(&mut self, orphan: &NewEnvelope) {

@@ -214,7 +214,7 @@ pub(crate) async fn concurrent_batches_make_one_chain(store: Stores) {
                         here.direct(&here.owner, &peer.key),
                         here.multicast(&peer),
                         NewEnvelope {
-                            reach: Reach::Direct { claim: None },
+                            reach: Reach::Direct { claim: None, note: None },
                             ..here.direct(&peer, &here.owner.key)
                         },
                     ];

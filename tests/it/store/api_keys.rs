@@ -55,7 +55,11 @@ pub(crate) async fn a_key_is_found_by_the_beginning_of_its_secret(store: Stores)
     let found = store.api_keys.good(T0, &one.secret_prefix).await.expect("readable");
     let [good] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((&good.id, &good.secret_hash), (&one.id, &one.secret_hash));
-    assert_eq!((&good.mesh, good.issuer.as_ref()), (&here.mesh, Some(&here.owner.id)));
+    let issuer = good.issuer.as_ref().map(|one| (&one.id, &one.key, &*one.name));
+    assert_eq!(
+        (&good.mesh, issuer),
+        (&here.mesh, Some((&here.owner.id, &here.owner.key, "owner")))
+    );
     assert_eq!(good.capabilities, one.capabilities);
     assert_eq!((&good.topic_scopes, good.last_used_at), (&one.topic_scopes, None));
     assert!(store.api_keys.good(T0, "cm_0000000%").await.expect("readable").is_empty());

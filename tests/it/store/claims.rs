@@ -124,7 +124,7 @@ pub(crate) async fn an_accepted_claim_keeps_others_off_until_it_expires(store: S
     let peer = here.member("ada").await;
     let (one, two) = (here.present(&peer).await, here.present(&peer).await);
     let sent = NewEnvelope {
-        reach: Reach::Direct { claim: Some((one.clone(), at(30))) },
+        reach: Reach::Direct { claim: Some((one.clone(), at(30))), note: None },
         ..here.direct(&here.owner, &peer.key)
     };
     here.send(T0, &sent).await;
@@ -174,7 +174,7 @@ pub(crate) async fn mail_that_nobody_holds_is_waiting(store: Stores) {
     here.mail(&free, 2).await;
     there.mail(&empty, 1).await;
     let claim = Some((here.present(&here.owner).await, at(30)));
-    let reach = Reach::Direct { claim };
+    let reach = Reach::Direct { claim, note: None };
     here.send(T0, &NewEnvelope { reach, ..here.direct(&here.owner, &held) }).await;
     let asked: Vec<_> = [&held, &free, &empty].map(|key| (here.mesh.clone(), key.clone())).into();
     let waiting = store.mail.waiting(at(29), &asked).await.expect("readable");

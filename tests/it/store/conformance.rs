@@ -203,6 +203,7 @@ macro_rules! conformance {
                 mcp_servers::servers_are_listed_by_name_from_anywhere
                 mcp_servers::servers_are_counted_and_bounded
 
+                schedules::what_is_due_says_whether_its_mesh_is_archived
                 schedules::what_is_due_is_accepted_and_gone_in_one_transaction
                 schedules::of_those_who_fire_at_once_one_sends
                 schedules::one_that_repeats_moves_on_and_one_that_is_put_off_stays
@@ -246,6 +247,7 @@ macro_rules! conformance {
                 inventory::what_is_kept_is_counted_as_it_comes_and_goes
 
                 streams::a_stream_is_made_once_whoever_asks
+                streams::a_stream_that_is_deleted_is_free_and_counts_no_more
                 streams::streams_are_listed_from_anywhere_the_oldest_first
                 streams::a_mesh_has_no_more_streams_than_it_may
                 states::a_value_is_kept_whole
@@ -262,6 +264,8 @@ macro_rules! conformance {
                 webhooks::a_call_is_taken_once_by_its_key
                 webhooks::who_comes_and_goes_is_told_in_its_order_to_who_asked
                 webhooks::an_event_that_fails_waits_and_is_given_up_in_the_end
+                webhooks::in_an_archived_mesh_nobody_calls_and_nobody_is_told
+                webhooks::that_mail_waits_is_written_with_the_mail
                 webhooks::what_has_no_row_is_noted_once_while_it_waits
                 webhooks::a_webhook_keeps_a_thousand_events_and_counts_the_others
                 webhooks::a_message_that_expires_is_told

@@ -131,7 +131,7 @@ impl Fixture {
                 reply_to_id: None,
                 scheduled: None,
             },
-            reach: Reach::Direct { claim: None },
+            reach: Reach::Direct { claim: None, note: None },
         }
     }
 

@@ -101,6 +101,14 @@ pub(crate) async fn what_is_forgotten_is_found_no_more(store: Stores) {
         let author = place.author(if place.mesh == here.mesh { &bob } else { &there.owner });
         store.memories.forget(at(3), &author, id).await.expect("writable")
     };
+    let beginning_with =
+        async |mesh, text: &str| store.memories.beginning_with(mesh, text).await.expect("readable");
+    assert_eq!(beginning_with(&here.mesh, &id[..31]).await, [id.as_str()]);
+    // Made in one moment, these begin alike.
+    assert_eq!(beginning_with(&here.mesh, &id[..3]).await.len(), 2);
+    for (mesh, text) in [(&there.mesh, &id[..8]), (&here.mesh, "%"), (&here.mesh, "g")] {
+        assert!(beginning_with(mesh, text).await.is_empty(), "{text}");
+    }
     assert!(!forget(&there, &id).await, "it is another mesh's");
     assert!(!forget(&here, "nothing").await);
     assert!(forget(&here, &id).await);

@@ -96,7 +96,7 @@ pub(crate) async fn a_message_is_found_by_its_beginning(store: Stores) {
 pub(crate) async fn a_message_shows_its_claim(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let presence = here.present(&here.owner).await;
-    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))) };
+    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))), note: None };
     let envelope = NewEnvelope { reach, ..here.direct(&here.owner, &here.owner.key) };
     here.send(T0, &envelope).await;
     let claimed_by = here.message(&envelope.id).await.expect("queued").claimed_by;
@@ -114,7 +114,7 @@ pub(crate) async fn what_a_presence_has_claimed_is_found(store: Stores) {
     let claimed = async || store.mail.claimed(&asked).await.expect("readable");
     here.mail(&here.owner.key, 1).await;
     assert_eq!(claimed().await, HashSet::new(), "nobody's");
-    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))) };
+    let reach = Reach::Direct { claim: Some((presence.clone(), at(30))), note: None };
     let envelope = NewEnvelope { reach, ..here.direct(&here.owner, &here.owner.key) };
     here.send(T0, &envelope).await;
     assert_eq!(claimed().await, HashSet::from([presence]));

@@ -72,13 +72,21 @@ fn send(due: &Due, next: Option<Timestamp>) -> Firing {
         reply_to_id: None,
         scheduled: Some(Marks { subtype: due.scheduled.subtype.clone(), late: true }),
     };
-    let reach = if many { Reach::Multicast } else { Reach::Direct { claim: None } };
+    let reach = if many { Reach::Multicast } else { Reach::Direct { claim: None, note: None } };
     let envelope = Box::new(NewEnvelope { envelope, reach });
     Firing { due: due.clone(), fate: Fate::Send { envelope, next } }
 }
 
 fn is_sent(fired: &Fired) -> bool {
     matches!(fired, Fired::Sent { .. })
+}
+
+pub(crate) async fn what_is_due_says_whether_its_mesh_is_archived(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    here.schedule(early(10), "*").await;
+    assert!(!here.due(early(11)).await[0].is_archived);
+    assert!(store.meshes.archive(at(0), &here.mesh).await.expect("writable"));
+    assert!(here.due(early(11)).await[0].is_archived);
 }
 
 pub(crate) async fn what_is_due_is_accepted_and_gone_in_one_transaction(store: Stores) {

@@ -27,8 +27,30 @@ async fn list(here: &Fixture, after: Option<StreamPlace>, limit: i64) -> Vec<Str
 }
 
 async fn audited(here: &Fixture) -> i64 {
-    let page = here.store.audit.page(&here.mesh, Some("stream_created"), 0, 0).await;
+    audited_as(here, "stream_created").await
+}
+
+async fn audited_as(here: &Fixture, event: &str) -> i64 {
+    let page = here.store.audit.page(&here.mesh, Some(event), 0, 0).await;
     page.expect("readable").1
+}
+
+async fn delete(here: &Fixture, name: &str) -> bool {
+    let streams = &here.store.streams;
+    streams.delete(at(9), &owner(here), name).await.expect("writable")
+}
+
+pub(crate) async fn a_stream_that_is_deleted_is_free_and_counts_no_more(store: Stores) {
+    let here = Fixture::new(store).await;
+    let other = here.another().await;
+    create(&other, 0, "builds").await;
+    let first = create(&here, 1, "builds").await;
+    assert!(!delete(&here, "Builds").await);
+    assert!(delete(&here, "builds").await && !delete(&here, "builds").await);
+    assert_eq!(list(&here, None, 10).await, []);
+    assert_eq!(list(&other, None, 10).await.len(), 1, "each mesh has its own");
+    assert_eq!((audited_as(&here, "stream_deleted").await, audited(&here).await), (1, 1));
+    assert_ne!(create(&here, 2, "builds").await.id, first.id);
 }
 
 pub(crate) async fn a_stream_is_made_once_whoever_asks(store: Stores) {
@@ -80,5 +102,7 @@ pub(crate) async fn a_mesh_has_no_more_streams_than_it_may(store: Stores) {
     assert_eq!(audited(&here).await, rows, "what was refused left nothing");
     assert_eq!(list(&here, None, rows + 1).await.len(), usize::try_from(rows).expect("positive"));
     create(&here, 3, "7").await;
+    assert!(delete(&here, "7").await);
+    create(&here, 4, "more").await;
     create(&here.another().await, 3, "more").await;
 }

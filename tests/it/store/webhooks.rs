@@ -5,7 +5,7 @@ use claudemesh_broker::clock::Timestamp;
 use claudemesh_broker::id::{self, MessageId};
 use claudemesh_broker::protocol::WebhookEvent;
 use claudemesh_broker::store::{
-    Call, Deleted, NewWebhook, Note, OutClaim, Outcome, Retention, Stores, Told, Waiting,
+    Call, Deleted, NewWebhook, Note, OutClaim, Outcome, Reach, Retention, Stores, Told, Waiting,
 };
 use futures_util::future::join_all;
 use serde_json::json;
@@ -215,6 +215,21 @@ pub(crate) async fn an_event_that_fails_waits_and_is_given_up_in_the_end(store: 
     assert!(here.claimed(at(7), at(17), "e").await.is_empty());
 }
 
+pub(crate) async fn in_an_archived_mesh_nobody_calls_and_nobody_is_told(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    let hook = here.hook(&here.owner, "ci");
+    assert!(store.webhooks.create(T0, &hook).await.expect("writable"));
+    here.told_of("hook", &[WebhookEvent::PeerJoined]).await;
+    store.presences.open(T0, &[here.opening(&here.owner)]).await.expect("a good presence");
+    let found = async || {
+        let found = store.webhooks.by_secret(&here.mesh, &hook.secret).await.expect("readable");
+        found.len()
+    };
+    assert_eq!((found().await, here.claimed(at(1), at(1), "c").await.len()), (1, 1));
+    assert!(store.meshes.archive(at(2), &here.mesh).await.expect("writable"));
+    assert_eq!((found().await, here.claimed(at(3), at(4), "d").await.len()), (0, 0));
+}
+
 pub(crate) async fn what_has_no_row_is_noted_once_while_it_waits(store: Stores) {
     use WebhookEvent::{Capacity, MailWaiting};
     let here = Fixture::new(store.clone()).await;
@@ -242,17 +257,65 @@ pub(crate) async fn what_has_no_row_is_noted_once_while_it_waits(store: Stores) 
     assert_eq!(told, [json!("bob"), json!("ada")], "it was told, so it is told again");
 }
 
+pub(crate) async fn that_mail_waits_is_written_with_the_mail(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    here.told_of("hook", &[WebhookEvent::MailWaiting]).await;
+    let (ada, bob) = (here.member("ada").await, here.member("bob").await);
+    let waits = |to: &Peer| {
+        let note = Note {
+            mesh: here.mesh.clone(),
+            event: WebhookEvent::MailWaiting,
+            subject: to.key.to_string(),
+            data: json!({ "pubkey": to.key }),
+        };
+        changed(here.direct(&here.owner, &to.key), |envelope| {
+            envelope.client_message_id = Some(format!("to {}", to.name));
+            envelope.reach = Reach::Direct { claim: None, note: Some(Box::new(note)) };
+        })
+    };
+    let batch = [waits(&ada), waits(&ada), here.direct(&here.owner, &bob.key)];
+    store.envelopes.accept(T0, &batch).await.expect("good envelopes");
+    let told = async |second: i64| {
+        let waiting = here.claimed(at(second), at(second), "c").await;
+        let events = waiting.iter().flat_map(|waiting| &waiting.events);
+        events.map(|event| (event.id, event.data["pubkey"].clone())).collect::<Vec<_>>()
+    };
+    let first = told(1).await;
+    let [(event, key)] = &first[..] else { panic!("{first:?}") };
+    assert_eq!(*key, json!(ada.key));
+    // What was told, and comes again, is not told again.
+    let hooks = store.webhooks.list(&here.mesh, None, 1).await.expect("readable");
+    let taken = Told {
+        claim: "c".to_owned(),
+        webhook: hooks[0].id.clone(),
+        outcome: Outcome::Taken { event: *event },
+        until: None,
+    };
+    store.webhooks.settle(at(2), &taken).await.expect("writable");
+    store.envelopes.accept(at(3), &[waits(&ada)]).await.expect("a repeat");
+    assert_eq!(told(4).await, []);
+    store.envelopes.accept(at(5), &[waits(&bob)]).await.expect("a good envelope");
+    assert_eq!(told(6).await.len(), 1);
+}
+
 pub(crate) async fn a_webhook_keeps_a_thousand_events_and_counts_the_others(store: Stores) {
     let here = Fixture::new(store.clone()).await;
-    here.told_of("hook", &[WebhookEvent::PeerJoined]).await;
+    here.told_of("hook", &[WebhookEvent::PeerJoined, WebhookEvent::MailWaiting]).await;
     let openings: Vec<_> = (0..1002).map(|_| here.opening(&here.owner)).collect();
     for batch in openings.chunks(256) {
         store.presences.open(T0, batch).await.expect("good presences");
     }
+    let note = |subject: &str| Note {
+        mesh: here.mesh.clone(),
+        event: WebhookEvent::MailWaiting,
+        subject: subject.to_owned(),
+        data: json!({}),
+    };
+    store.webhooks.note(T0, &[note("ada"), note("bob")]).await.expect("writable");
     let [listed] = &store.webhooks.list(&here.mesh, None, 10).await.expect("readable")[..] else {
         panic!("one is listed")
     };
-    assert_eq!((listed.waiting, listed.dead_letters), (1000, 2));
+    assert_eq!((listed.waiting, listed.dead_letters), (1000, 4));
     let error = listed.last_error.as_deref().expect("a sentence");
     assert!(error.contains("too many"), "{error}");
 }

@@ -71,11 +71,16 @@ async fn what_would_be_lost_is_not_acknowledged() {
     let node = Node::start().await;
     let bob = node.member("bob").await;
     let (mut cold, _) = command(&node, &bob, "cold").await;
-    for kind in ["watch", "mesh_execute"] {
+    for kind in ["unwatch", "mesh_execute"] {
         let answer = cold.ask(json!({ "type": kind, "key": "k", "value": 1 })).await;
         assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("unknown_type")));
         cold.say(json!({ "type": kind })).await;
     }
+    // Whoever asks for this waits for one answer, and reads an error in it.
+    let answer = cold.ask(json!({ "type": "watch", "url": "https://example.org" })).await;
+    assert_eq!(answer["type"], "watch_ack");
+    assert!(answer["error"].as_str().is_some_and(|text| text.contains("watches")), "{answer}");
+    cold.say(json!({ "type": "watch", "url": "https://example.org" })).await;
     assert_eq!(cold.so_far().await, Vec::<Value>::new(), "without an id no error strays");
 }
 

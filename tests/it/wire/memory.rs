@@ -53,6 +53,25 @@ async fn what_one_remembers_another_recalls() {
 }
 
 #[tokio::test]
+async fn a_memory_is_forgotten_by_the_beginning_of_its_id_that_clients_show() {
+    let node = Node::start().await;
+    let mut a = Raw::hello(&node, &node.owner).await;
+    let mut made = Vec::new();
+    for content in ["zebras are striped", "zebras are horses"] {
+        let stored = a.ask(json!({ "type": "remember", "content": content })).await;
+        made.push(stored["id"].as_str().expect("an id").to_owned());
+    }
+    assert_ne!(made[0][..8], made[1][..8], "those of one minute can be told apart");
+    a.ask(json!({ "type": "forget", "memoryId": &made[0][..7] })).await;
+    let query = json!({ "type": "recall", "query": "zebra" });
+    assert_eq!(ids(&a.ask(query.clone()).await, "matches").len(), 2, "too short to mean one");
+    let ack = a.ask(json!({ "type": "forget", "memoryId": &made[0][..8] })).await;
+    assert_eq!((&ack["type"], &ack["id"]), (&json!("ack"), &json!(made[0][..8])));
+    assert_eq!(ids(&a.ask(query).await, "matches"), [made[1].as_str()]);
+    assert_eq!(node.audit_count("memory_forgotten").await, 1);
+}
+
+#[tokio::test]
 async fn daemons_find_what_they_look_for() {
     let node = Node::start().await;
     let mut daemon = Raw::hello(&node, &node.member("bob").await).await;

@@ -270,7 +270,9 @@ async fn the_first_of_a_name_is_one_that_is_here() {
     let bob = node.member("bob").await;
     let mut watch = Raw::hello(&node, &node.owner).await;
     let (old, new) = (SecretKey::generate(), SecretKey::generate());
-    let (gone, _) = Raw::session(&node, &bob, &old).await;
+    let mut hello = session_hello_frame(&node.mesh, &bob, &old);
+    hello["cwd"] = json!("/elsewhere");
+    let (gone, _) = Raw::greet(&node, hello).await;
     let probe = watch.sent("*", "low", "cHJvYmU=").await;
     gone.goodbye().await;
     crate::harness::until_in_grace(&mut watch, &probe, "bob").await;
@@ -280,6 +282,47 @@ async fn the_first_of_a_name_is_one_that_is_here() {
     let of_bob: Vec<&Value> = listed.iter().filter(|row| row["displayName"] == "bob").collect();
     let keys: Vec<&Value> = of_bob.iter().map(|row| &row["pubkey"]).collect();
     assert_eq!(keys, [&json!(new.public_key()), &json!(bob.pubkey()), &json!(old.public_key())]);
+}
+
+#[tokio::test]
+async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one_kept() {
+    let node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
+    let bob = node.member("bob").await;
+    let mut watch = Raw::hello(&node, &node.owner).await;
+    let session = async |key: &SecretKey, cwd: &str| {
+        let mut hello = session_hello_frame(&node.mesh, &bob, key);
+        hello["cwd"] = json!(cwd);
+        Raw::greet(&node, hello).await.0
+    };
+    let [old, other, new] = [(); 3].map(|()| SecretKey::generate());
+    let keys = async |watch: &mut Raw| {
+        let mut listed = rows(watch).await;
+        listed.retain(|row| row["displayName"] == "bob");
+        listed.into_iter().map(|row| row["pubkey"].clone()).collect::<Vec<_>>()
+    };
+    let both = [session(&old, "/work").await, session(&other, "/elsewhere").await];
+    let probe = watch.sent("*", "low", "cHJvYmU=").await;
+    for raw in both {
+        raw.goodbye().await;
+    }
+    until("both are known to be gone", async || {
+        let asked = json!({ "type": "message_status", "messageId": probe });
+        let recipients = watch.ask(asked).await["recipients"].clone();
+        let recipients = recipients.as_array().expect("recipients").clone();
+        recipients.iter().filter(|recipient| recipient["status"] == "held").count() == 2
+    })
+    .await;
+    assert_eq!(keys(&mut watch).await.len(), 2, "nobody came after them");
+    let _new = session(&new, "/work").await;
+    assert_eq!(
+        keys(&mut watch).await,
+        [json!(new.public_key()), json!(other.public_key())],
+        "one of another place may be another"
+    );
+    let id = watch.sent(&old.public_key().to_string(), "next", "a2VwdA==").await;
+    let mut again = session(&old, "/work").await;
+    again.hear_where("push", |push| push["messageId"] == id.as_str()).await;
+    assert_eq!(keys(&mut watch).await.len(), 3, "it is here, and so is who followed it");
 }
 
 #[tokio::test]

@@ -101,6 +101,8 @@ fn requests() -> Vec<(Value, &'static str, Option<&'static str>)> {
         (known(r#"{"type":"list_streams"}"#), "stream_list", Some("stream_list")),
         (known(r#"{"type":"create_stream","name":"s"}"#), "stream_created", Some("stream_created")),
         (known(r#"{"type":"create_stream"}"#), "error", None),
+        (known(r#"{"type":"delete_stream","name":"s"}"#), "ack", None),
+        (known(r#"{"type":"delete_stream"}"#), "error", None),
         (known(r#"{"type":"subscribe","stream":"s"}"#), "subscribed", Some("subscribed")),
         (known(r#"{"type":"subscribe","stream":""}"#), "error", None),
         (known(r#"{"type":"publish","stream":"s","data":1}"#), "ack", None),

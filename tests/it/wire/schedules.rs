@@ -67,6 +67,21 @@ async fn a_message_is_scheduled_listed_cancelled_and_sent_as_recorded() {
 }
 
 #[tokio::test]
+async fn a_message_is_taken_back_by_the_beginning_of_its_id_that_clients_show() {
+    let node = Node::start().await;
+    let mut a = Raw::hello(&node, &node.owner).await;
+    let mut b = Raw::hello(&node, &node.member("bob").await).await;
+    let ask =
+        json!({ "type": "schedule", "to": "*", "message": "hi", "deliverAt": in_ms(3_600_000) });
+    let id = a.ask(ask).await["scheduledId"].as_str().expect("an id").to_owned();
+    for (raw, ok) in [(&mut b, false), (&mut a, true)] {
+        let ack = raw.ask(json!({ "type": "cancel_scheduled", "scheduledId": &id[..8] })).await;
+        assert_eq!(ack["ok"], ok, "only its own: {ack}");
+    }
+    assert_eq!(a.ask(json!({ "type": "list_scheduled" })).await["messages"], json!([]));
+}
+
+#[tokio::test]
 async fn what_is_past_is_sent_at_once_to_many_and_to_oneself() {
     let node = Node::start().await;
     let mut a = Raw::hello(&node, &node.owner).await;

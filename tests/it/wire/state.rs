@@ -74,6 +74,53 @@ async fn a_setter_with_an_id_learns_whether_it_was_done() {
 }
 
 #[tokio::test]
+async fn writes_that_nobody_waited_for_keep_their_order_before_all_else() {
+    // More than may be on their way at once, with answers and without.
+    let count = 2 * i64::from(limits::PIPELINED_MAX);
+    let node = Node::start().await;
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let (mut a, mut b) = (Raw::hello(&node, &ada).await, Raw::hello(&node, &bob).await);
+    for n in 0..count {
+        let mut set = json!({ "type": "set_state", "key": format!("k{}", n % 7), "value": n });
+        if n % 2 == 0 {
+            set["_reqId"] = json!(format!("w{n}"));
+        }
+        a.say(set).await;
+    }
+    a.say(json!({ "type": "delete_state", "key": "k0" })).await;
+    a.say(json!({ "type": "get_state", "key": "k1", "_reqId": "read" })).await;
+    let conditional = json!({ "type": "set_state", "key": "k0", "value": "new", "ifVersion": 0,
+        "_reqId": "last" });
+    a.say(conditional).await;
+    a.sent(bob.pubkey().as_str(), "now", "dGV4dA==").await;
+
+    let mut answers = a.heard();
+    answers.retain(|answer| answer["type"] != "push");
+    while answers.len() < usize::try_from(count / 2 + 2).expect("a count") {
+        answers.push(a.hear_any(|_| true).await);
+    }
+    let read = answers.iter().find(|answer| answer["_reqId"] == "read").expect("an answer");
+    let last = (0..count).rev().find(|n| n % 7 == 1);
+    assert_eq!(read["state"]["value"], json!(last), "a peer reads what it wrote: {read}");
+    let mut answered: Vec<&str> = answers.iter().filter_map(|a| a["_reqId"].as_str()).collect();
+    answered.sort_unstable();
+    let mut expected: Vec<String> = (0..count).step_by(2).map(|n| format!("w{n}")).collect();
+    expected.extend(["read".to_owned(), "last".to_owned()]);
+    expected.sort();
+    assert_eq!(answered, expected, "each is answered once");
+    assert!(answers.iter().all(|answer| answer["type"] != "error"), "{answers:?}");
+
+    b.message().await;
+    let mut told: Vec<Value> = b.heard();
+    told.retain(|frame| frame["type"] == "state_change");
+    let told: Vec<Value> = told.into_iter().map(|change| change["value"].clone()).collect();
+    let mut expected: Vec<Value> = (0..count).map(Value::from).collect();
+    expected.extend([Value::Null, json!("new")]);
+    assert_eq!(told, expected, "others are told in the order of the writes, then get the message");
+    assert_eq!(node.audit_count("state_set").await, count + 1);
+}
+
+#[tokio::test]
 async fn what_is_too_large_or_has_no_name_is_refused_in_words() {
     let node = Node::start().await;
     let mut a = Raw::hello(&node, &node.member("ada").await).await;

@@ -96,6 +96,7 @@ async fn what_is_too_much_is_refused() {
     for refused in [
         json!({ "type": "create_stream", "name": "" }),
         json!({ "type": "create_stream", "name": long }),
+        json!({ "type": "delete_stream", "name": long }),
         json!({ "type": "subscribe", "stream": "" }),
         json!({ "type": "subscribe", "stream": long }),
         json!({ "type": "publish", "stream": "", "data": 1 }),
@@ -131,6 +132,33 @@ async fn a_subscription_lasts_as_long_as_the_presence() {
     b.goodbye().await;
     a.event("peer_left").await;
     assert_eq!(count(&mut a, "s").await, 0);
+}
+
+#[tokio::test]
+async fn any_member_deletes_a_stream_and_who_subscribes_goes_on_to() {
+    let node = Node::start().await;
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let (mut a, mut b) = (Raw::hello(&node, &ada).await, Raw::hello(&node, &bob).await);
+    let first = a.ask(json!({ "type": "create_stream", "name": "s" })).await;
+    subscribe(&mut a, "s").await;
+    for _ in 0..2 {
+        let ack = b.ask(json!({ "type": "delete_stream", "name": "s" })).await;
+        assert_eq!((&ack["type"], &ack["queued"]), (&json!("ack"), &json!(false)), "{ack}");
+    }
+    let list = b.ask(json!({ "type": "list_streams" })).await;
+    assert_eq!(list["streams"], json!([]));
+    publish(&mut b, "s", json!("still")).await;
+    assert_eq!(a.hear("stream_data").await["data"], "still");
+    assert_eq!(node.audit_count("stream_deleted").await, 1);
+    let again = b.ask(json!({ "type": "create_stream", "name": "s" })).await;
+    assert_ne!(again["id"], first["id"]);
+    // Without an id nothing is said.
+    b.say(json!({ "type": "delete_stream", "name": "s" })).await;
+    b.say(json!({ "type": "delete_stream" })).await;
+    let mut heard = b.so_far().await;
+    heard.retain(|frame| frame["type"] != "stream_data");
+    assert_eq!(heard, Vec::<Value>::new());
+    assert_eq!(node.audit_count("stream_deleted").await, 2);
 }
 
 // --- several nodes -----------------------------------------------------------------

@@ -48,6 +48,28 @@ async fn a_task_is_created_claimed_and_completed_as_it_always_was() {
 }
 
 #[tokio::test]
+async fn a_task_may_be_named_by_the_beginning_of_its_id_that_clients_show() {
+    let node = Node::start().await;
+    let mut a = Raw::hello(&node, &node.owner).await;
+    let id = created(&mut a, "one").await;
+    created(&mut a, "another").await;
+    for beginning in [&id[..7], "ffffffffffffffff", "%%%%%%%%", ""] {
+        let answer = a.ask(json!({ "type": "claim_task", "taskId": beginning })).await;
+        assert_eq!(answer["type"], "error", "{beginning}: {answer}");
+    }
+    let list = a.ask(json!({ "type": "claim_task", "taskId": &id[..8] })).await;
+    let claimed = |row: &&Value| row["status"] == "claimed";
+    let rows = list["tasks"].as_array().expect("rows").clone();
+    let [row] = &rows.iter().filter(claimed).collect::<Vec<_>>()[..] else { panic!("{list}") };
+    assert_eq!(row["id"], id.as_str());
+    // As clients say it that do not wait for the answer.
+    a.say(json!({ "type": "complete_task", "taskId": &id[..8] })).await;
+    let list = a.hear("task_list").await;
+    let rows = list["tasks"].as_array().expect("rows");
+    assert!(rows.iter().any(|row| row["id"] == id.as_str() && row["status"] == "done"), "{list}");
+}
+
+#[tokio::test]
 async fn without_a_request_id_a_claim_is_answered_with_the_list_and_never_with_an_error() {
     let node = Node::start().await;
     let mut a = Raw::hello(&node, &node.owner).await;

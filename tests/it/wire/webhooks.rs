@@ -3,12 +3,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::store::Role;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::harness::http::{Reply, request};
+use crate::harness::raw::session_hello_frame;
 use crate::harness::receiver::{Called, Receiver};
 use crate::harness::{Node, Raw, Setup, until, until_in_grace};
 
@@ -44,6 +46,11 @@ pub fn is_signed(call: &Called, secret: &str) -> bool {
     call.signature == standard(secret, &call.id, &call.timestamp, body)
 }
 
+/// A program that reads what came from its fields.
+fn in_older_program(hello: &mut Value) {
+    hello["channel"] = json!("sdk");
+}
+
 fn without_frame(answer: &Value, kind: &str) -> Value {
     assert_eq!(answer["type"], kind, "{answer}");
     let mut fields = answer.as_object().expect("an object").clone();
@@ -56,7 +63,8 @@ fn without_frame(answer: &Value, kind: &str) -> Value {
 async fn what_is_posted_comes_to_every_connection_as_older_brokers_had_it() {
     let node = Node::start().await;
     let (ada, bob) = (node.member("ada").await, node.member("bob").await);
-    let (mut a, mut b) = (Raw::hello(&node, &ada).await, Raw::hello(&node, &bob).await);
+    let (mut a, _) = Raw::hello_with(&node, &ada, in_older_program).await;
+    let (mut b, _) = Raw::hello_with(&node, &bob, in_older_program).await;
     b.ask(json!({ "type": "set_visible", "visible": false })).await;
     let made = a.ask(json!({ "type": "create_webhook", "name": "ci" })).await;
     let secret = made["secret"].as_str().expect("a secret").to_owned();
@@ -96,6 +104,40 @@ async fn what_is_posted_comes_to_every_connection_as_older_brokers_had_it() {
     let received = node.store.audit.page(&node.mesh, Some("webhook_received"), 0, 10).await;
     assert_eq!(received.expect("readable").0[0].payload, json!({ "name": "ci", "bytes": 14 }));
     assert!(node.audit_is_valid().await);
+}
+
+#[tokio::test]
+async fn a_daemon_shows_what_was_posted_as_a_text_of_the_webhook_and_for_all_its_sessions() {
+    let node = Node::start().await;
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let mut a = Raw::hello(&node, &ada).await;
+    let here = |hello: &mut Value| hello["hostname"] = json!("here");
+    let (mut daemon, _) = Raw::hello_with(&node, &bob, here).await;
+    let mut hello = session_hello_frame(&node.mesh, &bob, &SecretKey::generate());
+    here(&mut hello);
+    hello["channel"] = json!("claudemesh-session");
+    let (mut session, _) = Raw::greet(&node, hello).await;
+    let ask = json!({ "type": "create_webhook", "name": "ci", "durable": true });
+    let made = a.ask(ask).await;
+    let is_post = |frame: &Value| frame["subtype"] == "webhook";
+    let shown = |push: &Value| {
+        assert_eq!(push["senderName"], "webhook ci", "{push}");
+        let text = STANDARD.decode(push["ciphertext"].as_str().expect("text")).expect("base64");
+        serde_json::from_slice::<Value>(&text).expect("what was posted")
+    };
+    let reply = post(&node, &made["url"], &[], r#"{"build":"ok"}"#).await;
+    assert_eq!(answer(&reply), (200, json!({ "ok": true, "delivered": 2 })), "once for bob");
+    let push = daemon.hear_where("push", is_post).await;
+    assert_eq!(shown(&push), json!({ "build": "ok" }));
+    assert!(!session.so_far().await.iter().any(is_post), "its daemon has it");
+    // Kept for who is away, and shown as well.
+    let probe = a.sent("*", "low", "cHJvYmU=").await;
+    daemon.goodbye().await;
+    session.goodbye().await;
+    until_in_grace(&mut a, &probe, "bob").await;
+    post(&node, &made["url"], &[], "[2]").await;
+    let (mut daemon, _) = Raw::hello_with(&node, &bob, here).await;
+    assert_eq!(shown(&daemon.hear_where("push", is_post).await), json!([2]));
 }
 
 #[tokio::test]
@@ -197,7 +239,7 @@ async fn what_a_durable_webhook_takes_waits_for_members_that_are_away() {
     let live: Vec<Value> = owner.messages_so_far().await.into_iter().filter(is_post).collect();
     assert_eq!(live.len(), 2, "{live:?}");
     for member in [&bob, &ada] {
-        let mut raw = Raw::hello(&node, member).await;
+        let (mut raw, _) = Raw::hello_with(&node, member, in_older_program).await;
         for expected in [json!([1]), json!({ "b": 2 })] {
             let push = raw.hear_where("push", is_post).await;
             let (id, at) = (push["messageId"].clone(), push["createdAt"].clone());

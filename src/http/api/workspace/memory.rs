@@ -14,6 +14,7 @@ use crate::http::api::caller::Caller;
 use crate::http::api::{answer, argument};
 use crate::id::MeshId;
 use crate::limits;
+use crate::paging::fitting;
 use crate::store::WorkspaceMemories;
 
 #[derive(Serialize)]
@@ -60,19 +61,18 @@ pub(in crate::http::api) async fn memory(
         };
         let (workspaces, rows_max) = (&state.stores.workspaces, limits::API_MEMORIES_MAX);
         let found = workspaces.memories(&meshes, &ask, rows_max, bytes_max()).await?;
-        let more = is_cut(found.len(), found.first().map(|first| first.of));
-        let memories: Vec<MemoryView> = found
-            .into_iter()
-            .map(|memory| MemoryView {
-                id: memory.id,
-                mesh_slug: slugs.get(&memory.mesh).cloned().unwrap_or_default(),
-                mesh_id: memory.mesh,
-                content: memory.content,
-                tags: memory.tags,
-                remembered_by_name: memory.remembered_by,
-                remembered_at: memory.remembered_at,
-            })
-            .collect();
+        let of = found.first().map(|first| first.of);
+        let rows = found.into_iter().map(|memory| MemoryView {
+            id: memory.id,
+            mesh_slug: slugs.get(&memory.mesh).cloned().unwrap_or_default(),
+            mesh_id: memory.mesh,
+            content: memory.content,
+            tags: memory.tags,
+            remembered_by_name: memory.remembered_by,
+            remembered_at: memory.remembered_at,
+        });
+        let (memories, _) = fitting(rows);
+        let more = is_cut(memories.len(), of);
         let totals = Totals { entries: memories.len() };
         Ok(Memories { query, memories, totals, more })
     })

@@ -16,10 +16,11 @@ use crate::clock::Timestamp;
 use crate::http::HttpState;
 use crate::http::api::caller::Caller;
 use crate::http::api::mentions::since;
-use crate::http::api::{Refused, answer, argument};
+use crate::http::api::{Refused, answer, argument, cut_at};
 use crate::id::{MemberId, MeshId, MessageId, TopicId};
 use crate::limits::{self, DAY_MS};
-use crate::store::{AskedMentions, AskedPosts, MembersPost, MembersTopic, Mention};
+use crate::paging::fitting;
+use crate::store::{AskedMentions, AskedPosts, MembersPost, MembersTopic};
 
 /// As many characters of base64 as hold a snippet in any language, in whole groups.
 const SNIPPET_CHARS: i64 = 1280;
@@ -98,16 +99,6 @@ fn sealed(post: &MembersPost) -> Option<String> {
     (post.body_version != 1).then(|| post.ciphertext.clone())
 }
 
-/// Leaves out what would make an answer too large.
-fn within_bounds<T>(found: Vec<T>, of: impl Fn(&T) -> &MembersPost) -> Vec<T> {
-    let mut bytes = 0;
-    let fits = |one: &T| {
-        bytes += of(one).ciphertext.len();
-        bytes <= limits::ANSWER_BYTES_MAX
-    };
-    found.into_iter().take_while(fits).collect()
-}
-
 /// `GET /me/notifications`.
 pub(in crate::http::api) async fn mentions(
     State(state): State<Arc<HttpState>>,
@@ -123,23 +114,20 @@ pub(in crate::http::api) async fn mentions(
             limit: limits::API_MY_MENTIONS_MAX,
         };
         let found = state.stores.topic_reads.mentions(&meshes.members, &ask).await?;
-        let found = within_bounds(found, |mention: &Mention| &mention.post);
-        let unread = found.iter().filter(|mention| mention.read_at.is_none()).count();
-        let shown: Vec<PostView> = found
-            .into_iter()
-            .map(|mention| {
-                let more = More::Mention {
-                    mesh_name: meshes.name(&mention.post.mesh),
-                    notification_id: mention.id,
-                    ciphertext: sealed(&mention.post),
-                    read: mention.read_at.is_some(),
-                    read_at: mention.read_at,
-                };
-                view(mention.post, &meshes, more)
-            })
-            .collect();
+        let unread: Vec<bool> = found.iter().map(|mention| mention.read_at.is_none()).collect();
+        let (shown, more) = fitting(found.into_iter().map(|mention| {
+            let more = More::Mention {
+                mesh_name: meshes.name(&mention.post.mesh),
+                notification_id: mention.id,
+                ciphertext: sealed(&mention.post),
+                read: mention.read_at.is_some(),
+                read_at: mention.read_at,
+            };
+            view(mention.post, &meshes, more)
+        }));
+        let unread = unread.iter().take(shown.len()).filter(|unread| **unread).count();
         let totals = json!({ "unread": unread, "total": shown.len() });
-        Ok(json!({ "notifications": shown, "totals": totals }))
+        Ok(cut_at(json!({ "notifications": shown, "totals": totals }), more))
     })
     .await
 }
@@ -159,19 +147,16 @@ pub(in crate::http::api) async fn activity(
             limit: limits::API_ACTIVITY_MAX,
         };
         let found = state.stores.topic_reads.posts(&meshes.members, &ask).await?;
-        let shown: Vec<PostView> = within_bounds(found, |post: &MembersPost| post)
-            .into_iter()
-            .map(|post| {
-                let more = More::Said {
-                    mesh_name: meshes.name(&post.mesh),
-                    sender_member_id: post.sender.clone(),
-                    ciphertext: sealed(&post),
-                };
-                view(post, &meshes, more)
-            })
-            .collect();
+        let (shown, more) = fitting(found.into_iter().map(|post| {
+            let more = More::Said {
+                mesh_name: meshes.name(&post.mesh),
+                sender_member_id: post.sender.clone(),
+                ciphertext: sealed(&post),
+            };
+            view(post, &meshes, more)
+        }));
         let totals = json!({ "events": shown.len() });
-        Ok(json!({ "activity": shown, "totals": totals }))
+        Ok(cut_at(json!({ "activity": shown, "totals": totals }), more))
     })
     .await
 }
@@ -190,7 +175,7 @@ pub(in crate::http::api) async fn search(
     answer(&state, |state| async move {
         let meshes = Meshes::of(&state, &caller).await?;
         if query.chars().count() < 2 {
-            return Ok(found(&query, &[], &[]));
+            return Ok(found(&query, Vec::new()));
         }
         let (payer, cost) = (caller.payer(), limits::API_SEARCH_COST);
         let may = state.rates.may_ask(&*state.cluster, &payer, cost).await;
@@ -199,7 +184,7 @@ pub(in crate::http::api) async fn search(
         let has = |text: &str| text.to_lowercase().contains(&wanted);
         let topics = reads.topics(&meshes.members, limits::API_TOPICS_MAX, 1).await?;
         let topics = topics.iter().filter(|topic| has(&topic.name)).take(limit);
-        let topics: Vec<Value> = topics.map(|topic| topic_view(topic, &meshes)).collect();
+        let topics = topics.map(|topic| Found::Topic(topic_view(topic, &meshes)));
         let ask = AskedPosts {
             since: Timestamp::now().plus_ms(-limits::API_RECENT_MS),
             own_too: true,
@@ -212,15 +197,27 @@ pub(in crate::http::api) async fn search(
             begins || has(&post.sender_name) || has(&post.topic_name)
         };
         let posts = posts.into_iter().filter(fits).take(limit);
-        let posts: Vec<_> = posts.map(|post| view(post, &meshes, More::Found {})).collect();
-        Ok(found(&query, &topics, &posts))
+        let posts = posts.map(|post| Found::Post(Box::new(view(post, &meshes, More::Found {}))));
+        Ok(found(&query, topics.chain(posts)))
     })
     .await
 }
 
-fn found(query: &str, topics: &[Value], messages: &[PostView]) -> Value {
+/// What a search finds.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    Topic(Value),
+    Post(Box<PostView>),
+}
+
+fn found(query: &str, found: impl IntoIterator<Item = Found>) -> Value {
+    let (found, more) = fitting(found);
+    let is_topic = |found: &Found| matches!(found, Found::Topic(_));
+    let (topics, messages): (Vec<_>, Vec<_>) = found.into_iter().partition(is_topic);
     let totals = json!({ "topics": topics.len(), "messages": messages.len() });
-    json!({ "query": query, "topics": topics, "messages": messages, "totals": totals })
+    let body = json!({ "query": query, "topics": topics, "messages": messages, "totals": totals });
+    cut_at(body, more)
 }
 
 fn topic_view(topic: &MembersTopic, meshes: &Meshes) -> Value {

@@ -15,6 +15,7 @@ use crate::http::api::caller::Caller;
 use crate::http::api::{answer, argument};
 use crate::id::MeshId;
 use crate::limits;
+use crate::paging::fitting;
 use crate::protocol::TaskStatus;
 use crate::store::{WorkspaceTask, WorkspaceTasks};
 
@@ -95,36 +96,39 @@ fn asked_for(asked: &str, now: Timestamp) -> WorkspaceTasks {
 }
 
 fn shown(found: Vec<WorkspaceTask>, slugs: &HashMap<MeshId, String>) -> Tasks {
-    let more = is_cut(found.len(), found.first().map(|first| first.of));
-    let mut totals = Totals::default();
-    let tasks = found
-        .into_iter()
-        .map(|WorkspaceTask { mesh, task, .. }| {
-            *match task.status {
-                TaskStatus::Open => &mut totals.open,
-                TaskStatus::Claimed => &mut totals.claimed,
-                TaskStatus::Done => &mut totals.completed,
-            } += 1;
-            let claimed_at = task.claim.as_ref().map(|claim| claim.at);
-            TaskView {
-                id: task.id,
-                mesh_slug: slugs.get(&mesh).cloned().unwrap_or_default(),
-                mesh_id: mesh,
-                title: task.title,
-                assignee: task.assignee,
-                claimed_by_name: task.claim.map(|claim| claim.name),
-                priority: task.priority,
-                status: task.status.as_str(),
-                tags: task.tags,
-                result: task.result,
-                created_by_name: task.created_by,
-                created_at: task.created_at,
-                claimed_at,
-                completed_at: task.completed_at,
-            }
-        })
-        .collect();
-    Tasks { tasks, totals, more }
+    let of = found.first().map(|first| first.of);
+    let (tasks, _) = fitting(found.into_iter().map(|found| view(found, slugs)));
+    let count =
+        |status: TaskStatus| tasks.iter().filter(|task| task.status == status.as_str()).count();
+    let totals = Totals {
+        open: count(TaskStatus::Open),
+        claimed: count(TaskStatus::Claimed),
+        completed: count(TaskStatus::Done),
+    };
+    Tasks { more: is_cut(tasks.len(), of), tasks, totals }
+}
+
+fn view(
+    WorkspaceTask { mesh, task, .. }: WorkspaceTask,
+    slugs: &HashMap<MeshId, String>,
+) -> TaskView {
+    let claimed_at = task.claim.as_ref().map(|claim| claim.at);
+    TaskView {
+        id: task.id,
+        mesh_slug: slugs.get(&mesh).cloned().unwrap_or_default(),
+        mesh_id: mesh,
+        title: task.title,
+        assignee: task.assignee,
+        claimed_by_name: task.claim.map(|claim| claim.name),
+        priority: task.priority,
+        status: task.status.as_str(),
+        tags: task.tags,
+        result: task.result,
+        created_by_name: task.created_by,
+        created_at: task.created_at,
+        claimed_at,
+        completed_at: task.completed_at,
+    }
 }
 
 #[cfg(test)]

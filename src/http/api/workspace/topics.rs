@@ -14,6 +14,7 @@ use crate::http::api::answer;
 use crate::http::api::caller::Caller;
 use crate::id::{MemberId, MeshId, TopicId};
 use crate::limits;
+use crate::paging::fitting;
 use crate::protocol::Visibility;
 
 #[derive(Serialize)]
@@ -58,25 +59,23 @@ pub(in crate::http::api) async fn topics(
         let mut found = reads.topics(&meshes.members, limit + 1, limits::API_UNREAD_MAX).await?;
         let of = i64::try_from(found.len()).ok();
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let more = is_cut(found.len(), of);
         // By name already; those that were never posted to stay so.
         found.sort_by_key(|topic| Reverse(topic.last_post_at));
-        let topics: Vec<TopicView> = found
-            .into_iter()
-            .map(|topic| TopicView {
-                mesh_slug: meshes.slug(&topic.mesh),
-                mesh_name: meshes.name(&topic.mesh),
-                topic_id: topic.id,
-                name: topic.name,
-                description: topic.description,
-                visibility: topic.visibility,
-                created_at: topic.created_at,
-                mesh_id: topic.mesh,
-                member_id: topic.member,
-                unread: topic.unread,
-                last_message_at: topic.last_post_at,
-            })
-            .collect();
+        let rows = found.into_iter().map(|topic| TopicView {
+            mesh_slug: meshes.slug(&topic.mesh),
+            mesh_name: meshes.name(&topic.mesh),
+            topic_id: topic.id,
+            name: topic.name,
+            description: topic.description,
+            visibility: topic.visibility,
+            created_at: topic.created_at,
+            mesh_id: topic.mesh,
+            member_id: topic.member,
+            unread: topic.unread,
+            last_message_at: topic.last_post_at,
+        });
+        let (topics, _) = fitting(rows);
+        let more = is_cut(topics.len(), of);
         let unread = topics.iter().map(|topic| topic.unread).sum();
         Ok(Topics { totals: Totals { topics: topics.len(), unread }, topics, more })
     })

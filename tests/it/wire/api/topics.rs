@@ -168,7 +168,7 @@ async fn a_topic_is_for_those_who_are_in_it() {
     let node = Node::start().await;
     let mut a = Raw::hello(&node, &node.member("ada").await).await;
     let mut b = Raw::hello(&node, &node.member("bob").await).await;
-    creates(&mut a, "open", "public").await;
+    let id = creates(&mut a, "open", "public").await;
     creates(&mut a, "we ird/x", "private").await;
     let own = both_key(&mut a).await;
     let others = both_key(&mut b).await;
@@ -188,6 +188,13 @@ async fn a_topic_is_for_those_who_are_in_it() {
         let body = json!({ "topic": topic, "ciphertext": "eA==", "nonce": "A" });
         assert_eq!(send(&node, "POST", "/messages", &others, body).await.status, status);
     }
+    let by_id = json!({ "topic": id, "ciphertext": "eA==", "nonce": "A" });
+    let by_id = send(&node, "POST", "/messages", &own, by_id).await;
+    assert_eq!(by_id.status, 404, "keys are bound to names");
+    let outside = json!({ "topic": "we ird/x", "ciphertext": "eA==", "nonce": "A",
+        "mentions": ["bob"] });
+    let outside = send(&node, "POST", "/messages", &own, outside).await.json();
+    assert_eq!(outside["notifications"], 0, "he may not read it");
     let read = send(&node, "PATCH", "/topics/we%20ird%2Fx/read", &others, json!({})).await;
     assert_eq!(read.status, 404, "reading joins nothing");
     let names = async |secret: &str| {

@@ -1,12 +1,14 @@
 //! Answers that may be long: they end at a number of encoded bytes and say how to
 //! ask on. One answer must fit into a socket's queue whatever a mesh holds.
+//!
+//! Nothing is read here. Called by [`features`](crate::features) and by the routes of
+//! [`http`](crate::http) that list something.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Refusal;
 use crate::limits;
 use crate::protocol::budget::{text_bytes, value_bytes};
 
@@ -14,20 +16,20 @@ use crate::protocol::budget::{text_bytes, value_bytes};
 const ROWS_BYTES_MAX: usize = limits::ANSWER_BYTES_MAX - limits::ANSWER_FRAME_BYTES_MAX;
 
 /// The rows of one answer.
-pub(super) struct Page<T> {
-    pub(super) rows: Vec<T>,
+pub(crate) struct Page<T> {
+    pub(crate) rows: Vec<T>,
     /// Where the next page begins, if there is one.
-    pub(super) cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
 }
 
 /// How much of an answer is taken.
 #[derive(Default)]
-pub(super) struct Budget(usize);
+pub(crate) struct Budget(usize);
 
 impl Budget {
     /// Whether there is room for this row; then it is counted. The first always has
     /// room: rows have bounds of their own.
-    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+    pub(crate) fn takes(&mut self, bytes: usize) -> bool {
         let with_it = self.0 + bytes + 1;
         let fits = self.0 == 0 || with_it <= ROWS_BYTES_MAX;
         if fits {
@@ -37,12 +39,12 @@ impl Budget {
     }
 
     /// A third of an answer, for one that has three lists of names.
-    pub(super) fn of_three() -> Self {
+    pub(crate) fn of_three() -> Self {
         Self(ROWS_BYTES_MAX - ROWS_BYTES_MAX / 3)
     }
 
     /// As many of these texts as there is room for, each counted `times`.
-    pub(super) fn texts(&mut self, texts: &[String], times: usize) -> Vec<String> {
+    pub(crate) fn texts(&mut self, texts: &[String], times: usize) -> Vec<String> {
         let fits = texts.iter().take_while(|text| self.takes(times * (text_bytes(text) + 3)));
         fits.cloned().collect()
     }
@@ -50,7 +52,7 @@ impl Budget {
 
 /// As many rows as an answer holds. Each item comes with its position in the list,
 /// which becomes the cursor of the page that ends with it.
-pub(super) fn page<K: Serialize, I, T: Serialize>(
+pub(crate) fn page<K: Serialize, I, T: Serialize>(
     items: impl IntoIterator<Item = I>,
     position: impl Fn(&I) -> K,
     row: impl Fn(&I) -> T,
@@ -71,12 +73,14 @@ pub(super) fn page<K: Serialize, I, T: Serialize>(
 
 /// A list that is read from the store some rows at a time, as far as one answer holds:
 /// the number of rows follows from how long those before were.
-pub(super) struct Listing<K, T, F> {
+pub(crate) struct Listing<K, T, F> {
     position: F,
     after: Option<K>,
     rows: Vec<T>,
     budget: Budget,
     limit: i64,
+    /// Rows that are still wanted.
+    left: i64,
     state: Progress,
 }
 
@@ -85,7 +89,7 @@ pub(super) struct Listing<K, T, F> {
 enum Progress {
     /// There may be more, and room for it.
     Goes,
-    /// The store has no more.
+    /// The store has no more, or no more were asked for.
     Ended,
     /// There is no more room.
     Full,
@@ -98,18 +102,25 @@ const ROWS_MAX: i64 = 1024;
 
 impl<K: Clone + Serialize, T: Serialize, F: Fn(&T) -> K> Listing<K, T, F> {
     /// A list that goes on after that position.
-    pub(super) fn after(after: Option<K>, position: F) -> Self {
+    pub(crate) fn after(after: Option<K>, position: F) -> Self {
         let (rows, budget) = (Vec::new(), Budget::default());
-        Self { position, after, rows, budget, limit: FIRST_ROWS, state: Progress::Goes }
+        let (limit, left, state) = (FIRST_ROWS, i64::MAX, Progress::Goes);
+        Self { position, after, rows, budget, limit, left, state }
+    }
+
+    /// Ends after so many rows.
+    pub(crate) fn at_most(self, rows: i64) -> Self {
+        let state = if rows > 0 { self.state } else { Progress::Ended };
+        Self { left: rows, limit: self.limit.min(rows), state, ..self }
     }
 
     /// After which position to read how many rows, as long as more fit.
-    pub(super) fn next(&self) -> Option<(Option<K>, i64)> {
+    pub(crate) fn next(&self) -> Option<(Option<K>, i64)> {
         (self.state == Progress::Goes).then(|| (self.after.clone(), self.limit))
     }
 
     /// Takes what was read.
-    pub(super) fn take(&mut self, found: impl IntoIterator<Item = T>) {
+    pub(crate) fn take(&mut self, found: impl IntoIterator<Item = T>) {
         let mut count = 0;
         for row in found {
             count += 1;
@@ -120,39 +131,57 @@ impl<K: Clone + Serialize, T: Serialize, F: Fn(&T) -> K> Listing<K, T, F> {
             self.after = Some((self.position)(&row));
             self.rows.push(row);
         }
-        if count < self.limit {
+        self.left -= count;
+        if count < self.limit || self.left <= 0 {
             self.state = Progress::Ended;
             return;
         }
         let each = self.budget.0 / self.rows.len().max(1) + 1;
         let fit = ROWS_BYTES_MAX.saturating_sub(self.budget.0) / each + 1;
-        self.limit = i64::try_from(fit).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+        self.limit = i64::try_from(fit).unwrap_or(ROWS_MAX).min(ROWS_MAX).min(self.left);
     }
 
     /// The answer's rows.
-    pub(super) fn page(self) -> Page<T> {
+    pub(crate) fn page(self) -> Page<T> {
         let is_cut = self.state == Progress::Full;
         let cursor = self.after.filter(|_| is_cut).map(|after| to_cursor(&after));
         Page { rows: self.rows, cursor }
     }
 }
 
+/// As many of these rows as an answer holds, and whether there are more of them.
+pub(crate) fn fitting<T: Serialize>(rows: impl IntoIterator<Item = T>) -> (Vec<T>, bool) {
+    let (mut budget, mut fit) = (Budget::default(), Vec::new());
+    for row in rows {
+        if !budget.takes(value_bytes(&row)) {
+            return (fit, true);
+        }
+        fit.push(row);
+    }
+    (fit, false)
+}
+
+/// A cursor of another list, or of none.
+#[derive(Debug)]
+pub(crate) struct UnknownCursor;
+
 /// A position as clients carry it; they do not look inside.
-pub(super) fn to_cursor<K: Serialize>(position: &K) -> String {
+pub(crate) fn to_cursor<K: Serialize>(position: &K) -> String {
     let text = serde_json::to_vec(position).unwrap_or_default();
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// The position after which the asker goes on. Refused: the cursor is of no such list.
-pub(super) fn from_cursor<K: DeserializeOwned>(cursor: Option<&str>) -> Result<Option<K>, Refusal> {
+/// The position after which the asker goes on.
+pub(crate) fn from_cursor<K: DeserializeOwned>(
+    cursor: Option<&str>,
+) -> Result<Option<K>, UnknownCursor> {
     let Some(cursor) = cursor else { return Ok(None) };
     let read = |cursor: &str| {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
         serde_json::from_slice(&bytes).ok()
     };
     let known = (cursor.len() <= limits::CURSOR_BYTES_MAX).then(|| read(cursor)).flatten();
-    let text = "that cursor is of no such list: leave it out to begin at its start";
-    known.map(Some).ok_or_else(|| Refusal::invalid(text).only_for_asked())
+    known.map(Some).ok_or(UnknownCursor)
 }
 
 #[cfg(test)]
@@ -198,6 +227,30 @@ mod tests {
         }
         assert_eq!(seen, stored);
         assert!(reads < 12, "{reads}");
+    }
+
+    #[test]
+    fn a_listing_ends_where_no_more_was_asked_for() {
+        for (asked, reads_of) in [(1, vec![1]), (64, vec![64]), (100, vec![64, 36]), (0, vec![])] {
+            let mut listing = Listing::after(None, |row: &usize| *row).at_most(asked);
+            let mut reads = Vec::new();
+            while let Some((after, limit)) = listing.next() {
+                reads.push(limit);
+                let first = after.map_or(0, |last| last + 1);
+                listing.take((first..).take(usize::try_from(limit).expect("positive")));
+            }
+            let page = listing.page();
+            assert_eq!((reads, page.cursor), (reads_of, None), "{asked}");
+            assert_eq!(page.rows.len(), usize::try_from(asked).expect("positive"));
+        }
+    }
+
+    #[test]
+    fn of_many_rows_as_many_are_taken_as_an_answer_holds() {
+        let rows = || (0..10_000).map(|_| "\u{1}".repeat(4096));
+        let (fit, is_cut) = fitting(rows());
+        assert!(is_cut && value_bytes(&fit) <= limits::ANSWER_BYTES_MAX, "{}", fit.len());
+        assert_eq!(fitting(rows().take(3)), (rows().take(3).collect(), false));
     }
 
     #[test]
