@@ -27,7 +27,7 @@ pub(super) type Handler<R, A> =
 #[derive(Clone, Copy)]
 pub(super) enum Turn {
     /// In the socket's own task, whose next frame waits.
-    InTurn,
+    Sequential,
     /// In a task of its own: it may take minutes, in which the peer's pings and
     /// messages are to be read.
     Beside,
@@ -59,7 +59,7 @@ macro_rules! requests {
     };
     (@begin $context:ident, $asked:ident, $ask:ident, $handler:expr, $cost:expr) => {
         $crate::features::dispatch::requests!(
-            @in |_| $crate::features::dispatch::Turn::InTurn,
+            @in |_| $crate::features::dispatch::Turn::Sequential,
             $context, $asked, $ask, $handler, $cost
         )
     };
@@ -76,7 +76,7 @@ macro_rules! requests {
         $crate::features::dispatch::requests!(
             @in |ask: &$ask| match $is(ask) {
                 true => $crate::features::dispatch::Turn::Pipelined,
-                false => $crate::features::dispatch::Turn::InTurn,
+                false => $crate::features::dispatch::Turn::Sequential,
             },
             $context, $asked, $ask, $handler, $cost
         )
@@ -122,7 +122,7 @@ pub(super) fn begin<'a, R: Ask, A: Answer>(
     let cost = cost(&ask, context.room.presences());
     let turn = turn(&ask);
     Some(match turn {
-        Turn::InTurn => Box::pin(async move {
+        Turn::Sequential => Box::pin(async move {
             context.session.pipelined_is_done().await;
             if pays(&context, cost).await {
                 answer(context, ask, handler).await;

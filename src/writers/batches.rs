@@ -20,10 +20,12 @@ type Waiting<T, R> = (T, Caller<R>);
 /// Batches that are written, while what follows from them has not happened.
 const FOLLOWING_MAX: usize = 2;
 
+/// What follows from an item before its caller hears of it.
+type Then<R> = Box<dyn FnOnce(&R) + Send>;
+
 /// Who waits for what became of an item.
 struct Caller<R> {
-    /// What follows from it before the caller hears of it.
-    then: Option<Box<dyn FnOnce(&R) + Send>>,
+    then: Option<Then<R>>,
     reply: oneshot::Sender<Result<R>>,
 }
 
@@ -70,7 +72,7 @@ impl<T, R> Batches<T, R> {
         self.hand_over(item, Some(Box::new(then))).await
     }
 
-    async fn hand_over(&self, item: T, then: Option<Box<dyn FnOnce(&R) + Send>>) -> Result<R> {
+    async fn hand_over(&self, item: T, then: Option<Then<R>>) -> Result<R> {
         let gone = || StoreError::Unavailable("the node is stopping".to_owned());
         let (reply, answer) = oneshot::channel();
         self.0.send((item, Caller { then, reply })).await.map_err(|_| gone())?;
