@@ -1,7 +1,7 @@
 //! Streams: data that peers publish to whoever subscribes, now.
 //!
-//! Any member may make, delete, publish and subscribe. A subscription is part of the presence, so
-//! it is kept when the session comes back, on whichever node.
+//! Any member may make, delete, publish and subscribe. A subscription is part of the
+//! presence, so it is kept when the session comes back, on whichever node.
 
 use super::shapes::{named, no_larger_than};
 use super::{Context, Refusal};
