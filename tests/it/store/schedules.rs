@@ -85,7 +85,7 @@ pub(crate) async fn what_is_due_says_whether_its_mesh_is_archived(store: Stores)
     let here = Fixture::new(store.clone()).await;
     here.schedule(early(10), "*").await;
     assert!(!here.due(early(11)).await[0].is_archived);
-    assert!(store.meshes.archive(at(0), &here.mesh).await.expect("writable"));
+    assert!(store.meshes.archive(at(0), &here.mesh, None).await.expect("writable"));
     assert!(here.due(early(11)).await[0].is_archived);
 }
 

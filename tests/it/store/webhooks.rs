@@ -226,7 +226,7 @@ pub(crate) async fn in_an_archived_mesh_nobody_calls_and_nobody_is_told(store: S
         found.len()
     };
     assert_eq!((found().await, here.claimed(at(1), at(1), "c").await.len()), (1, 1));
-    assert!(store.meshes.archive(at(2), &here.mesh).await.expect("writable"));
+    assert!(store.meshes.archive(at(2), &here.mesh, None).await.expect("writable"));
     assert_eq!((found().await, here.claimed(at(3), at(4), "d").await.len()), (0, 0));
 }
 
