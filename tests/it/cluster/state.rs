@@ -60,6 +60,27 @@ async fn of_many_writers_on_three_nodes_one_wins_and_all_hear_of_it() {
     assert_eq!(cluster.nodes[0].audit_count("state_set").await, 4);
 }
 
+/// Writes that are not waited for cross to another node in their order, and so does what
+/// is sent after them.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_nobody_waited_for_are_told_elsewhere_in_their_order() {
+    let cluster = Setup::new(3).start().await;
+    let [one, two, _] = &cluster.nodes[..] else { unreachable!() };
+    let (ada, bob) = (one.member("ada").await, one.member("bob").await);
+    let (mut a, mut b) = (Raw::hello(one, &ada).await, Raw::hello(two, &bob).await);
+    for n in 0..100 {
+        let set = json!({ "type": "set_state", "key": format!("k{}", n % 9), "value": n });
+        a.say(set).await;
+    }
+    a.sent(bob.pubkey().as_str(), "now", "dGV4dA==").await;
+    b.message().await;
+    let mut told = b.heard();
+    told.retain(|frame| frame["type"] == "state_change");
+    let told: Vec<Value> = told.into_iter().map(|change| change["value"].clone()).collect();
+    assert_eq!(told, (0..100).map(Value::from).collect::<Vec<_>>());
+    assert_eq!(two.audit_count("state_set").await, 100);
+}
+
 /// Nothing that Redis says reaches the third node while others write: what it was not
 /// told, it reads, and its peer has every key's last value in the end.
 #[tokio::test(flavor = "multi_thread")]
