@@ -1,7 +1,7 @@
 //! The presences of a mesh in the order in which they are listed, for every feature
 //! that lists some of them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Context;
@@ -38,19 +38,24 @@ pub(super) fn listed(context: &Context<'_>, after: Option<&Cursor>) -> Vec<Arc<P
     records
 }
 
-/// Leaves out sessions in grace where one of the same member, name and place is open:
-/// whoever was started again under its name would be two of it, and could not be written
-/// to by name. Mail to the key of the one that is left out is kept as ever.
+/// Leaves out sessions in grace where one of the same member, name and place was opened
+/// after them: whoever was started again under its name would be two of it, and could not
+/// be written to by name. Mail to the key of the one that is left out is kept as ever.
 fn leave_out_followed(records: &mut Vec<Arc<PresenceRecord>>) {
     if records.iter().all(|record| record.online) {
         return;
     }
     let is_session = |record: &PresenceRecord| record.role == PeerRole::Session && !record.visitor;
-    let is_open = |record: &&Arc<PresenceRecord>| record.online && is_session(record);
-    let open: HashSet<Called> =
-        records.iter().filter(is_open).map(|record| called(record)).collect();
-    records
-        .retain(|record| record.online || !is_session(record) || !open.contains(&called(record)));
+    let mut opened: HashMap<Called, Timestamp> = HashMap::new();
+    for record in records.iter().filter(|record| record.online && is_session(record)) {
+        let at = opened.entry(called(record)).or_insert(record.connected_at);
+        *at = (*at).max(record.connected_at);
+    }
+    // One that was there beside it is another: it may well come back.
+    let is_followed = |record: &PresenceRecord| {
+        opened.get(&called(record)).is_some_and(|at| *at > record.last_seen_at)
+    };
+    records.retain(|record| record.online || !is_session(record) || !is_followed(record));
 }
 
 /// What tells a session that was started again from another of its member.

@@ -170,6 +170,9 @@ fn what_meshes_remember_is_searched_and_what_waits_is_weighed() {
     let recall = ["features", "recall", "--requests", "20"];
     let (_, round) = good(&[&recall[..], &size[..]].concat());
     assert_eq!((&round["count"], &round["ackUs"]["count"]), (&80.into(), &80.into()));
+    let alone = ["--peers", "2", "--meshes", "2", "--rows", "60", "--bytes", "120"];
+    let (_, round) = good(&[&recall[..], &alone[..]].concat());
+    assert_eq!(round["count"], 40, "a mesh of one peer is filled, too");
     let history = ["features", "history", "--requests", "5", "--rows", "600"];
     let (_, round) = good(&[&history[..], &["--peers", "4", "--meshes", "2"]].concat());
     assert_eq!(round["ackUs"]["count"], 20);

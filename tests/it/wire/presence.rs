@@ -294,7 +294,7 @@ async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one
         hello["cwd"] = json!(cwd);
         Raw::greet(&node, hello).await.0
     };
-    let [old, other, new] = [(); 3].map(|()| SecretKey::generate());
+    let [old, other, beside, new] = [(); 4].map(|()| SecretKey::generate());
     let keys = async |watch: &mut Raw| {
         let mut listed = rows(watch).await;
         listed.retain(|row| row["displayName"] == "bob");
@@ -302,6 +302,7 @@ async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one
     };
     let both = [session(&old, "/work").await, session(&other, "/elsewhere").await];
     let probe = watch.sent("*", "low", "cHJvYmU=").await;
+    let _beside = session(&beside, "/work").await;
     for raw in both {
         raw.goodbye().await;
     }
@@ -312,17 +313,17 @@ async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one
         recipients.iter().filter(|recipient| recipient["status"] == "held").count() == 2
     })
     .await;
-    assert_eq!(keys(&mut watch).await.len(), 2, "nobody came after them");
+    assert_eq!(keys(&mut watch).await.len(), 3, "nobody came after them");
     let _new = session(&new, "/work").await;
     assert_eq!(
         keys(&mut watch).await,
-        [json!(new.public_key()), json!(other.public_key())],
+        [json!(beside.public_key()), json!(new.public_key()), json!(other.public_key())],
         "one of another place may be another"
     );
     let id = watch.sent(&old.public_key().to_string(), "next", "a2VwdA==").await;
     let mut again = session(&old, "/work").await;
     again.hear_where("push", |push| push["messageId"] == id.as_str()).await;
-    assert_eq!(keys(&mut watch).await.len(), 3, "it is here, and so is who followed it");
+    assert_eq!(keys(&mut watch).await.len(), 4, "it is here, and so is who followed it");
 }
 
 #[tokio::test]

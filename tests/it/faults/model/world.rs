@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Log;
 use super::book::{Book, Listing, Number, Place, Target, Who};
+use crate::harness::raw::session_hello_frame;
 use crate::harness::{Member, Node, PATIENCE, Raw, until};
 
 /// The member of each session. The last is the observer, which sees it all.
@@ -134,7 +135,10 @@ impl World {
         let (raw, ack) = if who == OBSERVER {
             Raw::hello_with(&self.node, &member, |_| {}).await
         } else {
-            Raw::session(&self.node, &member, &self.keys[who]).await
+            // Each works in a folder of its own: none of them is another one, started again.
+            let mut hello = session_hello_frame(&self.node.mesh, &member, &self.keys[who]);
+            hello["cwd"] = json!(format!("/work/{who}"));
+            Raw::greet(&self.node, hello).await
         };
         let presence = ack["presenceId"].as_str().expect("a presence").to_owned();
         self.note(format!("{who} connects: {presence}"));
