@@ -131,11 +131,13 @@ async fn a_daemon_shows_what_was_posted_as_a_text_of_the_webhook_and_for_all_its
     assert_eq!(shown(&push), json!({ "build": "ok" }));
     assert!(!session.so_far().await.iter().any(is_post), "its daemon has it");
     // Kept for who is away, and shown as well.
-    let probe = a.sent("*", "low", "cHJvYmU=").await;
     daemon.goodbye().await;
     session.goodbye().await;
-    until_in_grace(&mut a, &probe, "bob").await;
-    post(&node, &made["url"], &[], "[2]").await;
+    until("both are known to be gone", async || {
+        let reply = post(&node, &made["url"], &[], "[2]").await;
+        answer(&reply) == (200, json!({ "ok": true, "delivered": 1 }))
+    })
+    .await;
     let (mut daemon, _) = Raw::hello_with(&node, &bob, here).await;
     assert_eq!(shown(&daemon.hear_where("push", is_post).await), json!([2]));
 }
