@@ -412,9 +412,13 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
             if !may_have(parts, room, session, &envelope) {
                 return Sent::Refused(envelope.envelope.id);
             }
-            let Some(record) = room.record(&session.presence) else { return Sent::Full };
             let push = push::direct(envelope, &session.member);
-            push::delivery(push::shown_to(&record, push), Route::Direct)
+            let push = match room.record(&session.presence) {
+                Some(record) => push::shown_to(&record, push),
+                // The session is ending. What it is sent, it is sent in order.
+                None => push,
+            };
+            push::delivery(push, Route::Direct)
         }
     };
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
