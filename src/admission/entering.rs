@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::cluster::{LeaseRef, Release};
 use crate::codec::Codec;
 use crate::delivery::drain;
+use crate::id::PresenceId;
 use crate::presence::status::{self, Word};
 use crate::presence::{changes, servers};
 use crate::protocol::{CloseReason, ServerMessage, Status};
@@ -221,13 +222,14 @@ async fn write_back(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) ->
     })
 }
 
-/// Another hello of the session came while the row of this one's presence was on
-/// its way, found none, and took a place of its own: nobody was told of this one,
-/// and its row ends. Not if the other went on with this presence.
+/// Somebody took the lease while the row of this presence was on its way: another hello
+/// of the session, which found no row and has a place of its own, or whoever ended this
+/// one. Nobody is told that it came, and its row ends. Not if the other went on with
+/// this presence.
 async fn has_withdrawn(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord) -> bool {
     let end = EndPresence { node: Some(record.node.clone()), ..changes::ended_row(record, &[]) };
     match parts.presences.end(Timestamp::now(), &[end]).await {
-        Ok(ended) if ended.is_empty() => false,
+        Ok(ended) if ended.is_empty() => is_over(parts, &record.id).await,
         Ok(_) => {
             let_go(parts, lease, Release::Now).await;
             true
@@ -235,6 +237,17 @@ async fn has_withdrawn(parts: &Parts, lease: &LeaseRef, record: &PresenceRecord)
         Err(error) => {
             tracing::warn!(%error, "a presence without a lease waits for the sweep");
             true
+        }
+    }
+}
+
+/// Whether the presence's row has ended, as far as is known.
+async fn is_over(parts: &Parts, presence: &PresenceId) -> bool {
+    match parts.presences.ended(std::slice::from_ref(presence)).await {
+        Ok(over) => !over.is_empty(),
+        Err(error) => {
+            tracing::debug!(%error, "whether a presence has ended, its renewal tells");
+            false
         }
     }
 }

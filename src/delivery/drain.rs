@@ -155,7 +155,9 @@ async fn round(
     plan: DrainPlan,
     readings: &mut Readings,
 ) -> Result<bool> {
-    let room_left = plan.room;
+    // Without room, multicasts that are not for the session go by, and may make some. No
+    // direct message is read then, so none that would have to wait for it may go out.
+    let has_room = plan.room > 0;
     // Several lists are read, one after the other, while messages go on being
     // accepted: what is beyond this line may be in one and missing in
     // another, and is left to the gate or to the next round.
@@ -194,6 +196,10 @@ async fn round(
         if gives_up && matches!(message, Found::Direct(_)) {
             continue;
         }
+        if !has_room && !matches!(message, Found::Past(_)) {
+            sent_all = false;
+            break;
+        }
         if message.seq() > until.min(newest) {
             if message.seq() <= until && message.comes_live(session) {
                 continue;
@@ -230,7 +236,7 @@ async fn round(
     {
         tracing::debug!(%error, "claims stay until they run out");
     }
-    Ok(sent_all && (all_directs || gives_up) && (all_multicasts || room_left == 0))
+    Ok(has_room && sent_all && (all_directs || gives_up) && all_multicasts)
 }
 
 async fn directs(

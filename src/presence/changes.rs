@@ -240,7 +240,10 @@ pub(crate) async fn forget_ended(parts: &Arc<Parts>, room: &Arc<Room>) {
         // One without a row may be about to get it.
         for (presence, _) in ended.iter().filter(|(_, at)| at.is_some()) {
             let Some(record) = room.record(presence) else { continue };
-            told(parts, mesh, Some(room), &Ending::of(&record, None), false);
+            // Whoever ended it says why. A socket that hears this first may come again,
+            // and learns it then.
+            let close = Some(CloseReason::TRY_AGAIN_LATER);
+            told(parts, mesh, Some(room), &Ending::of(&record, close), false);
             if let Err(error) = parts.cluster.revoke(mesh, presence).await {
                 tracing::debug!(%error, "an ended presence's lease stays until it expires");
             }

@@ -243,7 +243,7 @@ fn what_ended_without_redis_names_the_holding_that_did() {
         Acquired::New { lease, .. } => lease,
         other => panic!("{other:?}"),
     };
-    assert!(node.release(1, &lease, Release::Grace, false));
+    assert!(node.release(1, &lease, Release::Grace));
     assert_eq!(node.reap(1 + TIMES.grace_ms, 10, false).len(), 1);
     assert_eq!(node.take_reseed().ended, [Ended::Holding(lease)]);
 }

@@ -301,27 +301,33 @@ async fn a_disk_that_is_nearly_full_takes_no_new_presence() {
     is_unavailable(&answer.err().expect("it is refused"));
 }
 
-/// Another hello of the same session took a place of its own meanwhile.
+/// Another hello of the same session took a place of its own meanwhile, or went on with
+/// this one's presence, or somebody has ended it.
 #[tokio::test]
-async fn a_presence_that_lost_its_lease_to_a_later_hello_withdraws_unheard() {
-    for is_ended in [true, false] {
+async fn a_presence_that_lost_its_lease_withdraws_unheard_unless_its_session_goes_on() {
+    for (ends_now, is_over) in [(true, false), (false, true), (false, false)] {
         let (peer, mut fakes) = (Peer::new(), Fakes::new());
         peer.has_a_place(&mut fakes);
         fakes.stores.presences.expect_open().times(1).return_once(|_, _| Ok(vec![3]));
         fakes.cluster.expect_write_record().times(1).return_once(|_, _| Ok(false));
-        fakes.stores.presences.expect_end().times(1).return_once(move |_, rows| {
-            Ok(rows.iter().map(|row| row.id.clone()).filter(|_| is_ended).collect())
+        let (stores, goes_on) = (&mut fakes.stores, !ends_now && !is_over);
+        stores.presences.expect_end().times(1).return_once(move |_, rows| {
+            Ok(rows.iter().map(|row| row.id.clone()).filter(|_| ends_now).collect())
         });
-        if is_ended {
+        stores.presences.expect_ended().times(usize::from(!ends_now)).returning(move |asked| {
+            let over = asked.iter().filter(|_| is_over);
+            Ok(over.map(|presence| (presence.clone(), Some(Timestamp::now()))).collect())
+        });
+        if ends_now {
             gives_its_place_back(&mut fakes);
-        } else {
+        } else if goes_on {
             has_no_mail(&mut fakes);
         }
         let (told, parts) = (Arc::clone(&fakes.told), parts(fakes));
         let answer = hello(&parts, Codec::Json, &Outbox::new(), CLIENT, peer.hello()).await;
-        assert_eq!(told.lock().is_empty(), is_ended);
+        assert_eq!(told.lock().is_empty(), !goes_on);
         match answer {
-            Ok(_) => assert!(!is_ended, "the other went on with this very presence"),
+            Ok(_) => assert!(goes_on, "nobody went on with it"),
             Err(refusal) => is_unavailable(&refusal),
         }
         parts.presence.life.settled().await;

@@ -231,7 +231,7 @@ impl Cluster for RedisCluster {
 
     async fn release(&self, lease: &LeaseRef, how: Release) -> Result<bool> {
         let given_here = self.fallback.gave(lease);
-        let held_here = self.fallback.release(self.now_ms(), lease, how, self.is_up());
+        let held_here = self.fallback.release(self.now_ms(), lease, how);
         match self.leases.release(lease, how).await {
             Ok(Counted { answer, count }) => {
                 self.fallback.see_count(&lease.mesh, count);
@@ -247,6 +247,9 @@ impl Cluster for RedisCluster {
             }
             Err(error) => {
                 tracing::debug!(%error, presence = %lease.presence, "released by this node alone");
+                if held_here && how == Release::Now {
+                    self.fallback.note_release(lease);
+                }
                 Ok(held_here)
             }
         }

@@ -221,18 +221,14 @@ impl Fallback {
     // ---- Either way ----
 
     /// Lets go of a lease; whether this node held it.
-    pub fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release, is_up: bool) -> bool {
-        let held = self.with_mesh(&lease.mesh, |mesh, times| {
+    pub fn release(&self, now_ms: u64, lease: &LeaseRef, how: Release) -> bool {
+        self.with_mesh(&lease.mesh, |mesh, times| {
             let held = mesh.books.release(now_ms, times, lease, how);
             if held {
                 mesh.given.remove(&lease.presence);
             }
             held
-        });
-        if held && how == Release::Now && !is_up {
-            self.note_ended(Ended::Holding(lease.clone()));
-        }
-        held
+        })
     }
 
     /// Replaces the record of a lease, if it is held here; whether it is.
@@ -279,6 +275,11 @@ impl Fallback {
         self.note_ended(Ended::Presence(mesh.clone(), presence.clone()));
     }
 
+    /// A lease that this node has let go of for good while Redis did not answer.
+    pub(super) fn note_release(&self, lease: &LeaseRef) {
+        self.note_ended(Ended::Holding(lease.clone()));
+    }
+
     /// Those whose grace is over. While Redis is there the answer means
     /// nothing: it hands them out itself.
     pub fn reap(&self, now_ms: u64, limit: usize, is_up: bool) -> Vec<PresenceRecord> {
@@ -322,6 +323,11 @@ impl Fallback {
         };
         let of_mesh = state.ended.iter().filter(|ended| ended.mesh() == mesh);
         Knowledge { lines, seen, ended: of_mesh.cloned().collect() }
+    }
+
+    /// Takes the presences that Redis is to be told of as ended.
+    pub(super) fn take_ended(&self) -> Vec<Ended> {
+        std::mem::take(&mut self.state.lock().ended)
     }
 
     /// Takes what must be written to Redis.

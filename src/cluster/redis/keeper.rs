@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::bus::Bus;
-use super::fallback::{Fallback, Reseed};
+use super::fallback::{Ended, Fallback, Reseed};
 use super::leases::Leases;
 use super::{members, scripts};
 use crate::cluster::LeaseRef;
@@ -105,11 +105,12 @@ impl Keeper {
 
     /// Gives a sign of life, and tells Redis what this node holds if that has
     /// not happened on this connection (`told`) or an error came between; says
-    /// whether it did.
+    /// whether it did. What ended in a call that failed after that is told too.
     async fn look_after(&self, told: &mut Option<u64>) -> RedisResult<bool> {
         self.give_sign().await?;
         let (generation, _) = self.leases.link.connection()?;
         if *told == Some(generation) {
+            self.end(&self.fallback.take_ended()).await?;
             return Ok(false);
         }
         self.reseed().await?;
@@ -173,10 +174,7 @@ impl Keeper {
     async fn reseed(&self) -> RedisResult<()> {
         let reseed = self.fallback.take_reseed();
         let Reseed { open, in_grace, ended } = &reseed;
-        if let Err(error) = self.leases.end(ended).await {
-            self.fallback.put_back_ended(ended);
-            return Err(error);
-        }
+        self.end(ended).await?;
         let has_let_go =
             |lease: &LeaseRef| self.fallback.has_let_go(self.leases.clock.now_ms(), lease);
         let renewed = self.leases.renew(open, has_let_go).await?;
@@ -191,6 +189,15 @@ impl Keeper {
         tracing::info!(open, in_grace, ended, "Redis has this node's leases");
         self.bus.note_gap_everywhere();
         Ok(())
+    }
+
+    /// Has what ended without Redis ended there, or keeps it for later.
+    async fn end(&self, ended: &[Ended]) -> RedisResult<()> {
+        let result = self.leases.end(ended).await;
+        if result.is_err() {
+            self.fallback.put_back_ended(ended);
+        }
+        result
     }
 
     fn members_call(&self, key: &str, life_ms: u64) -> Cmd {

@@ -222,6 +222,36 @@ async fn a_session_without_room_is_asked_for_nothing() {
     assert!(world.claims().is_empty());
 }
 
+/// A round that found a full session has read no direct message. What is confirmed
+/// while it reads the others must not let those go out first.
+#[tokio::test]
+async fn room_that_a_peer_makes_while_its_mail_is_read_changes_no_order() {
+    let peer: Arc<parking_lot::Mutex<Option<Arc<Session>>>> = Arc::default();
+    let confirms = Arc::clone(&peer);
+    let mut fakes = Fakes {
+        directs: of_seqs([1, 3], direct),
+        multicasts: of_seqs([2], multicast),
+        newest: 3,
+        ..Fakes::default()
+    };
+    fakes.mail.expect_multicasts_after().times(1).returning(move |_, _, _| {
+        let peer = confirms.lock().take().expect("it is here");
+        for number in 0..limits::INFLIGHT_DELIVERIES_MAX {
+            assert!(peer.inbox.lock().confirm(Some(&format!("before {number}")), None));
+        }
+        Ok(of_seqs([2], multicast))
+    });
+    let (world, bob) = world(fakes);
+    bob.inbox.lock().confirm(None, None);
+    for number in 0..limits::INFLIGHT_DELIVERIES_MAX {
+        assert!(bob.offer(&delivery(&format!("before {number}"), 0)));
+    }
+    assert_eq!(received(&bob).len(), limits::INFLIGHT_DELIVERIES_MAX);
+    assert!(bob.inbox.lock().is_full());
+    *peer.lock() = Some(Arc::clone(&bob));
+    assert_eq!(drained(&world, &bob).await, names(1..=3));
+}
+
 #[tokio::test]
 async fn a_visitor_reads_what_is_addressed_to_its_own_key_and_no_more() {
     let directs = vec![direct(1), stored("2", 2, "ada", "own")];

@@ -122,7 +122,7 @@ pub fn notice(world: &mut World, node: usize, socket: usize) {
     let state = &mut world.nodes[node];
     let grant = state.sockets.remove(socket).grant;
     let is_up = !state.is_cut;
-    state.own.change().release(now_ms, &lease(&grant), Release::Grace, is_up);
+    state.own.change().release(now_ms, &lease(&grant), Release::Grace);
     if is_up {
         send(world, node, Call::Release(grant));
     }

@@ -6,7 +6,7 @@ use super::bus::{pair, until_heard};
 use super::*;
 use crate::harness::proxy::Proxy;
 
-async fn node_by(proxy: &Proxy, server: &PrivateRedis, name: &str) -> TestNode {
+pub(super) async fn node_by(proxy: &Proxy, server: &PrivateRedis, name: &str) -> TestNode {
     let url = format!("redis://{}/", proxy.address);
     let url = claudemesh_broker::config::SecretUrl::parse(&url).unwrap();
     let settings = RedisSettings { url, ..settings(server, name) };

@@ -1,6 +1,8 @@
 //! Redis goes away, stays away, and comes back empty.
 
+use super::moves::node_by;
 use super::*;
+use crate::harness::proxy::{Fault, Proxy};
 
 const CAP: u32 = 10;
 
@@ -109,6 +111,45 @@ async fn what_changed_during_a_freeze_is_written_after_it() {
         rows.iter().any(|row| row.summary.as_deref() == Some("new"))
     })
     .await;
+}
+
+/// The connection counts as up until the first call is not answered: the end is that
+/// call, and never arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_whose_call_is_lost_is_told_when_redis_is_back() {
+    let server = PrivateRedis::start();
+    let proxy = Proxy::start(server.address()).await;
+    let first = node_by(&proxy, &server, "first").await;
+    let second = node(&server, "second").await;
+    let mesh = MeshId::generate();
+    let held = enter(&first, &session(&mesh, "a", "first"), CAP).await.unwrap();
+    assert_eq!(online_in(&second, &mesh).await, 1);
+    proxy.set(Fault::Swallow);
+    assert_eq!(first.cluster.health(), ClusterHealth::Up);
+    assert!(release(&first, &held, Release::Now).await);
+    proxy.set(Fault::Pass);
+    until("the end is written", async || second.cluster.directory(&mesh).await.unwrap().is_empty())
+        .await;
+}
+
+/// Redis refuses that one call, and no connection is replaced for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_redis_refuses_once_is_told_soon() {
+    let server = PrivateRedis::start();
+    let (first, second, mesh, held) = four_on_first(&server).await;
+    let scripts = |rule| {
+        let mut rules = redis::cmd("ACL");
+        rules.arg("SETUSER").arg("default").arg(rule);
+        server.query::<()>(&rules);
+    };
+    scripts("-evalsha");
+    assert!(release(&first, &held[0], Release::Now).await);
+    scripts("+evalsha");
+    until("the end is written", async || {
+        second.cluster.directory(&mesh).await.is_ok_and(|rows| rows.len() == 3)
+    })
+    .await;
+    until_health(&first, ClusterHealth::Up).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -133,11 +133,28 @@ impl Record {
                 if let Some(before) = newest.insert(*sender, *number) {
                     assert!(
                         before < *number,
-                        "receiver {receiver}: {sender}/{number} came after {sender}/{before}"
+                        "receiver {receiver}: {sender}/{number} came after {sender}/{before}\n{}",
+                        self.around(receiver, *sender, *number)
                     );
                 }
             }
         }
+    }
+
+    /// What a receiver heard of a sender about when that message came, a line each.
+    fn around(&self, receiver: usize, sender: usize, number: usize) -> String {
+        let heard = self.heard[receiver].pushes.iter().filter(|push| push.sender == sender);
+        let heard: Vec<_> = heard.collect();
+        let at = heard.iter().position(|push| push.number == number).expect("it came");
+        let around = &heard[at.saturating_sub(8)..heard.len().min(at + 8)];
+        let line = |push: &&Push| {
+            let sent = self.sent[sender].get(push.number);
+            let to = sent.map_or("?", |sent| if sent.to.is_some() { "one" } else { "all" });
+            let (id, connection) = (&push.message, push.connection);
+            let late = sent.map(|sent| push.at.saturating_duration_since(sent.at));
+            format!("{} ({id}) to {to}, on connection {connection}, {late:?} late", push.number)
+        };
+        around.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// Whoever came back was the same presence.
