@@ -13,7 +13,8 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Connection, Sqlite, SqlitePool, Transaction};
+use sqlx::{ConnectOptions as _, Connection, Sqlite, SqlitePool, Transaction};
+use tracing::log::LevelFilter;
 
 use super::error::{is_busy, refused};
 use crate::store::{Result, StoreError};
@@ -106,6 +107,9 @@ impl SqliteStore {
             .create_if_missing(true)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            // The store's own times are measured, and a command's errors are its own.
+            .log_statements(LevelFilter::Off)
+            .log_slow_statements(LevelFilter::Off, Duration::ZERO)
             .thread_name(|n| format!("sqlite-{n}"));
         let writing = options
             .clone()
@@ -190,6 +194,7 @@ impl SqliteStore {
 fn pool() -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .acquire_slow_level(LevelFilter::Off)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)

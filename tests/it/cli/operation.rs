@@ -7,6 +7,8 @@ use claudemesh_broker::id::{MessageId, PresenceId};
 use claudemesh_broker::protocol::Priority;
 use claudemesh_broker::store::{Envelope, NewEnvelope, Reach};
 use rustix::process::Signal;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::*;
 use crate::harness::ports::free_port;
@@ -229,12 +231,32 @@ async fn a_row_that_was_tampered_with_is_named() {
     assert!(people.err.contains(&format!("row {id}")), "{people:?}");
 }
 
+/// The database of that folder, past the program.
+fn file_of(folder: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(folder.join("broker.db"))
+}
+
+/// The driver would warn of a statement that takes a second, in its own words.
+#[tokio::test]
+async fn a_command_that_waits_for_the_database_says_nothing_of_it() {
+    let place = Place::new();
+    place.json(&["mesh", "create", "team"]);
+    let alone = file_of(place.path()).locking_mode(SqliteLockingMode::Exclusive);
+    let mut file = SqliteConnection::connect_with(&alone).await.expect("the file");
+    sqlx::query("begin immediate").execute(&mut file).await.expect("nobody else is there");
+    let args = ["mesh", "create", "other", "--json"];
+    let child = place.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    file.close().await.expect("closed");
+    let output = child.expect("the program starts").wait_with_output().expect("it ends");
+    let answer = Answer::of(&output, &args);
+    assert_eq!((answer.code, answer.err.as_str()), (0, ""));
+}
+
 /// What somebody with the file in hands can do: change a row behind the
 /// broker's back.
 async fn tamper(folder: &Path, id: i64) {
-    use sqlx::Connection as _;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("broker.db"));
-    let mut file = sqlx::SqliteConnection::connect_with(&options).await.expect("the file");
+    let mut file = SqliteConnection::connect_with(&file_of(folder)).await.expect("the file");
     let triggers: Vec<String> = sqlx::query_scalar(
         "select name from sqlite_schema
          where type = 'trigger' and sql like '%update on audit_log%'",
