@@ -72,7 +72,8 @@ pub trait Topics: Send + Sync + 'static {
         limit: i64,
     ) -> Result<Vec<TopicMember>>;
 
-    /// What was said, newest first, before a post of the topic, at most `limit`.
+    /// What was said, newest first in the mesh's order, before a post of the topic, at most
+    /// `limit`.
     async fn history<'a>(
         &self,
         topic: &TopicId,

@@ -61,6 +61,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     20 "webhooks" in "0020_webhooks": "1_webhooks";
     21 "vault" in "0021_vault": "1_vault";
     22 "overview" in "0022_overview": "1_indexes";
+    23 "history" in "0023_history": "1_indexes";
 };
 
 /// Any number that no other program's advisory lock has.

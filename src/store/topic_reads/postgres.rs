@@ -25,7 +25,7 @@ impl TopicReads for PostgresStore {
                 and ($4::boolean or t.archived_at is null)
                 and (t.visibility = 'public' or exists (select from mesh.topic_member tm
                     where tm.topic_id = t.id and tm.member_id = n.recipient_member_id))
-             order by n.created_at desc, n.id limit $5",
+             order by n.created_at desc, p.seq desc nulls first, n.id limit $5",
         )
         .bind(members.iter().map(MemberId::as_str).collect::<Vec<_>>())
         .bind(ask.since.to_naive())
@@ -113,15 +113,15 @@ impl TopicReads for PostgresStore {
                     select l.id from mesh.topic_message l
                     where l.topic_id = tm.topic_id and l.created_at > $2
                         and ($3::boolean or l.sender_member_id <> all ($1))
-                    order by l.created_at desc, l.id desc limit $5
+                    order by l.created_at desc, l.seq desc nulls first, l.id desc limit $5
                 )
                 where tm.member_id = any ($1)
-                order by i.created_at desc, i.id desc limit $5
+                order by i.created_at desc, i.seq desc nulls first, i.id desc limit $5
              ) place
              join mesh.topic_message p on p.id = place.id
              join mesh.topic t on t.id = p.topic_id
              join mesh.member m on m.id = p.sender_member_id
-             order by p.created_at desc, p.id desc",
+             order by p.created_at desc, p.seq desc nulls first, p.id desc",
         )
         .bind(members.iter().map(MemberId::as_str).collect::<Vec<_>>())
         .bind(ask.since.to_naive())

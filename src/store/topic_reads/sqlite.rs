@@ -26,7 +26,7 @@ impl TopicReads for SqliteStore {
                 and (?4 or t.archived_at is null)
                 and (t.visibility = 'public' or exists (select 1 from topic_member tm
                     where tm.topic_id = t.id and tm.member_id = n.recipient_member_id))
-             order by n.created_at desc, n.id limit 0 + ?5",
+             order by n.created_at desc, p.seq desc, n.id limit 0 + ?5",
         )
         .bind(to_json(members))
         .bind(ask.since.as_ms())
@@ -114,15 +114,15 @@ impl TopicReads for SqliteStore {
                     select l.id from topic_message l
                     where l.topic_id = tm.topic_id and l.created_at > ?2
                         and (?3 or l.sender_member_id not in (select value from json_each(?1)))
-                    order by l.created_at desc, l.id desc limit 0 + ?5
+                    order by l.created_at desc, l.seq desc limit 0 + ?5
                 )
                 where tm.member_id in (select value from json_each(?1))
-                order by i.created_at desc, i.id desc limit 0 + ?5
+                order by i.created_at desc, i.seq desc limit 0 + ?5
              ) place
              cross join topic_message p on p.id = place.id
              cross join topic t on t.id = p.topic_id
              cross join member m on m.id = p.sender_member_id
-             order by p.created_at desc, p.id desc",
+             order by p.created_at desc, p.seq desc",
         )
         .bind(to_json(members))
         .bind(ask.since.as_ms())

@@ -239,6 +239,7 @@ impl Topics for PostgresStore {
         before: Option<&'a MessageId>,
         limit: i64,
     ) -> Result<Vec<HistoryPost>> {
+        // What has no place yet comes last; what was there before there were places, first.
         let Some(before) = before else {
             let query = sqlx::query(
                 "select p.id, p.sender_member_id, m.display_name as sender_name, p.nonce,
@@ -246,7 +247,8 @@ impl Topics for PostgresStore {
                     p.ciphertext, p.body_version::bigint as body_version, p.reply_to_id, p.created_at
                  from mesh.topic_message p join mesh.member m on m.id = p.sender_member_id
                  where p.topic_id = $1
-                 order by p.created_at desc, p.id desc limit $2",
+                 order by coalesce(p.seq, 9223372036854775807) desc, p.created_at desc, p.id desc
+                 limit $2",
             )
             .bind(topic.as_str())
             .bind(limit);
@@ -259,10 +261,13 @@ impl Topics for PostgresStore {
                 p.ciphertext, p.body_version::bigint as body_version, p.reply_to_id, p.created_at
              from mesh.topic_message p
              join mesh.member m on m.id = p.sender_member_id
-             where p.topic_id = $1 and (p.created_at, p.id) < (
-                select b.created_at, b.id from mesh.topic_message b
-                where b.id = $2 and b.topic_id = $1)
-             order by p.created_at desc, p.id desc limit $3",
+             where p.topic_id = $1
+                and (coalesce(p.seq, 9223372036854775807), p.created_at, p.id) < (
+                    select coalesce(b.seq, 9223372036854775807), b.created_at, b.id
+                    from mesh.topic_message b
+                    where b.id = $2 and b.topic_id = $1)
+             order by coalesce(p.seq, 9223372036854775807) desc, p.created_at desc, p.id desc
+             limit $3",
         )
         .bind(topic.as_str())
         .bind(before.as_str())

@@ -237,7 +237,7 @@ impl Topics for SqliteStore {
                     p.ciphertext, p.body_version, p.reply_to_id, p.created_at
                  from topic_message p cross join member m on m.id = p.sender_member_id
                  where p.topic_id = ?1
-                 order by p.created_at desc, p.id desc limit 0 + ?2",
+                 order by p.seq desc limit 0 + ?2",
             )
             .bind(topic.as_str())
             .bind(limit);
@@ -248,11 +248,10 @@ impl Topics for SqliteStore {
                 coalesce(p.sender_session_pubkey, m.peer_pubkey) as sender_key,
                 p.ciphertext, p.body_version, p.reply_to_id, p.created_at
              from topic_message b
-             cross join topic_message p on p.topic_id = b.topic_id
-                and (p.created_at, p.id) < (b.created_at, b.id)
+             cross join topic_message p on p.topic_id = b.topic_id and p.seq < b.seq
              cross join member m on m.id = p.sender_member_id
              where b.id = ?2 and b.topic_id = ?1
-             order by p.created_at desc, p.id desc limit 0 + ?3",
+             order by p.seq desc limit 0 + ?3",
         )
         .bind(topic.as_str())
         .bind(before.as_str())

@@ -78,6 +78,42 @@ async fn posts_of_another_program_get_their_place_and_do_not_pile_up() {
     assert_eq!(audit.iter().filter(|row| row.event_type == "message_sent").count(), 2);
 }
 
+/// Whatever the clocks were: what was there before there were places is older than any
+/// place, and what has none yet is newer.
+#[tokio::test]
+async fn a_history_is_in_the_order_of_places() {
+    let (here, url) = fixture().await;
+    let topic = TopicId::from(id::random());
+    let (mesh, sender) = (&here.mesh, &here.owner.id);
+    let newest_first =
+        [("new", "null", 1), ("b", "7", 2), ("a", "5", 4), ("old2", "0", 3), ("old1", "0", 2)];
+    let row = |(post, place, day): &(&str, &str, u32)| {
+        format!(
+            "insert into mesh.topic_message (id, topic_id, sender_member_id, nonce, ciphertext,
+                seq, created_at)
+             values ('{post}', '{topic}', '{sender}', 'bm9uY2U=', 'cG9zdA==', {place},
+                '2026-01-0{day}');"
+        )
+    };
+    let rows: String = newest_first.iter().map(row).collect();
+    run(
+        &url,
+        format!(
+            "insert into mesh.topic (id, mesh_id, name) values ('{topic}', '{mesh}', 't'); {rows}"
+        ),
+    )
+    .await;
+    let mut before = None;
+    for (post, _, _) in newest_first {
+        let topics = &here.store.topics;
+        let page = topics.history(&topic, before.as_ref(), 1).await.expect("readable");
+        assert_eq!(page[0].id.as_str(), post);
+        before = Some(page[0].id.clone());
+    }
+    let rest = here.store.topics.history(&topic, before.as_ref(), 1).await.expect("readable");
+    assert!(rest.is_empty());
+}
+
 #[tokio::test]
 async fn a_member_that_another_program_adds_is_there_for_what_comes() {
     let (here, url) = fixture().await;
