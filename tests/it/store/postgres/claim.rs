@@ -1,5 +1,7 @@
 //! A database without Redis has one broker.
 
+use std::pin::pin;
+
 use claudemesh_broker::id::NodeId;
 use claudemesh_broker::store::StoreError;
 use claudemesh_broker::store::postgres::{Claim, PostgresSettings};
@@ -58,8 +60,10 @@ async fn an_owner_whose_connection_broke_claims_again_or_learns_that_it_is_too_l
     cut_owners(&url).await;
     // Only looked at: whoever tries takes it, and the owner comes too late.
     let is_again = async || holder(&url).await.is_some_and(|process| process != broken);
+    // Kept to the end: whoever drops it drops the connection that it is making.
+    let mut lost = pin!(first.lost());
     tokio::select! {
-        other = first.lost() => panic!("{other}"),
+        other = &mut lost => panic!("{other}"),
         () = until("it is claimed again", is_again) => {}
     }
     assert!(take(&url, "node-b").await.is_err(), "it is the first's");
@@ -70,6 +74,6 @@ async fn an_owner_whose_connection_broke_claims_again_or_learns_that_it_is_too_l
         second.is_some()
     })
     .await;
-    let why = first.lost().await;
+    let why = lost.await;
     assert!(why.contains("node node-b"), "{why}");
 }
