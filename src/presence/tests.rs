@@ -121,6 +121,21 @@ async fn what_is_removed_is_told_why_before_its_lease_is_gone() {
     assert_eq!(presence.as_str(), "bob");
 }
 
+/// Its end is known, and not why it came: nobody is to stay away for that.
+#[tokio::test]
+async fn a_socket_whose_presence_is_found_to_have_ended_may_come_again() {
+    let mut fakes = Fakes::new();
+    fakes.has(vec![bob()], vec![record(&bob())]);
+    let over = |ids: &[PresenceId]| Ok(vec![(ids[0].clone(), Some(Timestamp::default()))]);
+    fakes.stores.presences.expect_ended().times(1).returning(over);
+    let (told, parts) = (Arc::clone(&fakes.told), fakes.parts());
+    let room = entered(&parts).await;
+    changes::forget_ended(&parts, &room).await;
+    let close = CloseReason::TRY_AGAIN_LATER.reason.to_owned();
+    assert_eq!(ends(&told), [("bob".to_owned(), Some(close), false)]);
+    assert!(room.records().is_empty());
+}
+
 // --- members -----------------------------------------------------------------------------
 
 #[tokio::test]

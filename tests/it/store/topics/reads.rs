@@ -76,4 +76,16 @@ pub(crate) async fn a_member_sees_what_is_said_in_its_topics_and_who_mentions_it
     assert!(posts(std::slice::from_ref(&ada.id), true, None, 10).await.is_empty(), "not in it");
     let membership = store.workspaces.memberships(&bob.id).await.expect("readable");
     assert_eq!((membership[0].topics, membership[0].unread_mentions), (1, 0));
+
+    // Of one instant: as they were committed.
+    let mut newest_first = Vec::new();
+    for _ in 0..4 {
+        let post = mentioning(here.post(&here.owner, &open), &bob.id, "c2FtZQ==");
+        here.send(at(9), &post).await;
+        newest_first.insert(0, post.envelope.id);
+    }
+    let said = posts(std::slice::from_ref(&bob.id), false, None, 4).await;
+    assert!(said.iter().map(|(id, _)| id).eq(&newest_first), "{said:?}");
+    let named = mentions(std::slice::from_ref(&bob.id), 8, true).await;
+    assert!(named.iter().map(|(id, _)| id).eq(&newest_first), "{named:?}");
 }
