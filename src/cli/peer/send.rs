@@ -61,7 +61,8 @@ fn text_of(args: &SendArgs) -> anyhow::Result<String> {
 }
 
 fn explain(error: ClientError, to: &str) -> anyhow::Error {
-    let ClientError::Rejected(reason) = &error else { return error.into() };
+    let ClientError::Rejected(rejection) = &error else { return error.into() };
+    let reason = &rejection.reason;
     if reason.starts_with("no connected peer") {
         let message =
             format!("{to} is nobody in this mesh; `claudemesh-broker peer list` shows who is here");
