@@ -122,7 +122,7 @@ fn decode_route_and_encode(bencher: Bencher<'_, '_>, codec: Codec) {
         let id = send.id.as_deref().unwrap_or_default().to_owned();
         let push = push(send);
         let message_id = push.message_id.to_string();
-        let ack = Ack { id, message_id, queued: true, error: None };
+        let ack = Ack { id, message_id, queued: true, ..Ack::default() };
         let shared = SharedFrame::new(ServerMessage::Push(Box::new(push)));
         (shared.bytes(codec), codec.encode(&ServerMessage::Ack(ack), None))
     });

@@ -34,7 +34,7 @@ mod seals;
 pub(crate) mod socket;
 mod task;
 
-pub use error::ClientError;
+pub use error::{ClientError, Rejection};
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
@@ -212,8 +212,7 @@ impl Client {
         if ack.queued {
             return Ok(ack);
         }
-        let reason = ack.error.unwrap_or_else(|| "no reason given".to_owned());
-        Err(ClientError::Rejected(reason))
+        Err(ClientError::Rejected(Box::new(ack.into())))
     }
 
     /// Seals a text as a message for that target would be: for what is sent later, or by

@@ -20,6 +20,7 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
 mod asking;
+mod budget;
 mod clock;
 mod complete;
 mod contacts;
@@ -61,6 +62,8 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Show the mesh as a whole: who is there, and what it keeps
     Info(WhoArgs),
+    /// Show how much may still be sent and asked
+    Budget(budget::BudgetArgs),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
     /// List and call the servers that peers host
@@ -262,6 +265,7 @@ pub(crate) async fn run(
         PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
+        PeerCommand::Budget(args) => budget::run(&args, json, &data_dir).await,
         PeerCommand::Info(who) => info::run(&who, json, &data_dir).await,
         PeerCommand::Task(command) => task::run(command, json, &data_dir).await,
         PeerCommand::Schedule(command) => schedule::run(command, json, &data_dir).await,

@@ -183,7 +183,7 @@ pub struct Send<'a> {
 }
 
 /// `ack`: what became of a send; also says that a request is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ack {
     /// The send's `id`, or empty.
@@ -195,6 +195,18 @@ pub struct Ack {
     /// Why the send was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The same, stable for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Cow<'static, str>>,
+    /// When a retry may help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// `rate_limit`: which limit the send is over: `member`, `pair` or `multicast`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'static, str>>,
+    /// `rate_limit`: how many sends that limit allows in a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 impl Answer for Ack {

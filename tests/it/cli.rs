@@ -16,6 +16,7 @@ use crate::harness::program::{Answer, Place, Printing, Serving, text};
 mod account;
 mod administration;
 mod bench;
+mod budget;
 mod client;
 mod cluster;
 mod operation;
