@@ -24,7 +24,7 @@ fn a_peer_sees_how_far_its_message_is_and_takes_it_back() {
     let mut keys = Vec::new();
     for name in ["ada", "bob"] {
         let joined = types(&["peer", "join", &text(&invite["link"]), "--name", name]);
-        keys.push(text(&joined["publicKey"]));
+        keys.push(text(&joined["pubkey"]));
     }
     let order = ["peer", "send", &keys[1], "hello", "--as", "ada"];
     let terms = ["--ttl", "60", "--expects-reply"];
