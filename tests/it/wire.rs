@@ -41,6 +41,7 @@ mod send;
 mod sessions;
 mod sim_clock;
 mod skills;
+mod stages;
 mod state;
 mod status;
 mod streams;
