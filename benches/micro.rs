@@ -85,6 +85,7 @@ fn push(send: Send<'_>) -> Push {
         created_at: Timestamp::from_ms(1_700_000_000_000),
         client_message_id: send.client_message_id.map(Cow::into_owned),
         request_fingerprint: None,
+        target_spec: None,
         reply_to_id: None,
         seq: Some(1),
         age_ms: Some(0),

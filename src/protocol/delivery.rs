@@ -253,6 +253,9 @@ pub struct Push {
     /// The sender's fingerprint, as sent.
     #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
     pub request_fingerprint: Option<String>,
+    /// The target, of a message to many: `*`, `@group`, `#topic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_spec: Option<String>,
     /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<String>,
@@ -333,6 +336,7 @@ impl SystemEvent {
             created_at: now,
             client_message_id: None,
             request_fingerprint: None,
+            target_spec: None,
             reply_to_id: None,
             seq: None,
             age_ms: None,

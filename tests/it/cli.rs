@@ -19,6 +19,7 @@ mod bench;
 mod budget;
 mod client;
 mod cluster;
+mod messages;
 mod operation;
 mod planned;
 mod shared;

@@ -12,7 +12,7 @@ use super::contacts::{Contacts, name_of, remember};
 use super::keyring::Kept;
 use super::{Failure, SendArgs, output};
 use crate::auth::is_public_key;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Outgoing};
 use crate::limits;
 use crate::protocol::{Ack, PeerInfo, Priority};
 
@@ -32,7 +32,13 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
         (args.to.clone(), None)
     };
     let priority = Priority::from(args.priority);
-    let sent = in_time(&client, &target, priority, &text).await;
+    let message = Outgoing {
+        ttl_ms: args.ttl.map(|seconds| seconds * 1000),
+        reply_to_id: args.reply_to.clone(),
+        expects_reply: args.expects_reply,
+        ..Outgoing::new(&target, priority, text.as_str())
+    };
+    let sent = in_time(&client, message).await;
     client.close().await;
     let ack = sent.map_err(|error| explain(error, &args.to))?;
     if json {
@@ -58,16 +64,11 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
 }
 
 /// Sends; over one of its sender's limits, once the broker takes more, if that is soon.
-async fn in_time(
-    client: &Client,
-    target: &str,
-    priority: Priority,
-    text: &str,
-) -> Result<Ack, ClientError> {
+async fn in_time(client: &Client, message: Outgoing<'_>) -> Result<Ack, ClientError> {
     let began = Instant::now();
     let mut has_said = false;
     loop {
-        let error = match client.send(target, priority, text).await {
+        let error = match client.send_with(message.clone()).await {
             Ok(ack) => return Ok(ack),
             Err(error) => error,
         };
