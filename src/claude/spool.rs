@@ -26,8 +26,6 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use turn::Turn;
-
 /// A message as it comes from the broker, opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +46,9 @@ pub(crate) struct Incoming {
     pub(crate) mesh: String,
     /// Whom it was for where that is more than this session: `@group`, `#topic`, `*`.
     pub(crate) target: Option<String>,
+    /// Whether it was for many; `None` where that is not known.
+    #[serde(default)]
+    pub(crate) to_many: Option<bool>,
     /// Whether it was for this session's own key, so that no other session may have it.
     #[serde(default)]
     pub(crate) for_session: bool,
@@ -200,8 +201,13 @@ impl Incoming {
     /// By what one that comes again is recognised.
     fn identity(&self) -> String {
         match &self.client_message_id {
-            Some(id) => format!("{} {id}", self.sender_key),
+            Some(id) => self.identity_of(id),
             None => self.message_id.to_string(),
         }
+    }
+
+    /// The same of another message of its sender.
+    fn identity_of(&self, client_message_id: &str) -> String {
+        format!("{} {client_message_id}", self.sender_key)
     }
 }
