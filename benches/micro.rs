@@ -55,6 +55,11 @@ fn send_frame(codec: Codec) -> Vec<u8> {
         reply_to_id: None,
         body_version: None,
         mentions: None,
+        ttl_ms: None,
+        thread_id: None,
+        expects_reply: None,
+        supersedes: None,
+        receipt: None,
     };
     codec.write(&Frame { r#type: "send", send }).expect("a frame")
 }
@@ -80,7 +85,18 @@ fn push(send: Send<'_>) -> Push {
         created_at: Timestamp::from_ms(1_700_000_000_000),
         client_message_id: send.client_message_id.map(Cow::into_owned),
         request_fingerprint: None,
+        target_spec: None,
         reply_to_id: None,
+        seq: Some(1),
+        age_ms: Some(0),
+        expires_at: None,
+        thread_id: None,
+        expects_reply: false,
+        supersedes: None,
+        newer_from_sender: Some(0),
+        hop: Some(0),
+        receipt: None,
+        redelivered: false,
         topic: None,
         body_version: None,
         subtype: None,
@@ -107,7 +123,7 @@ fn decode_route_and_encode(bencher: Bencher<'_, '_>, codec: Codec) {
         let id = send.id.as_deref().unwrap_or_default().to_owned();
         let push = push(send);
         let message_id = push.message_id.to_string();
-        let ack = Ack { id, message_id, queued: true, error: None };
+        let ack = Ack { id, message_id, queued: true, ..Ack::default() };
         let shared = SharedFrame::new(ServerMessage::Push(Box::new(push)));
         (shared.bytes(codec), codec.encode(&ServerMessage::Ack(ack), None))
     });
@@ -291,6 +307,7 @@ fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
             request_fingerprint: None,
             reply_to_id: None,
             scheduled: None,
+            properties: None,
         },
         reach: Reach::Direct {
             claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),

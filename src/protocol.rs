@@ -17,10 +17,12 @@ pub mod mesh_info;
 pub mod moderation;
 pub mod peer_files;
 pub mod presence;
+pub mod rates;
 pub mod relay;
 pub mod schedules;
 pub mod sim_clock;
 pub mod skills;
+pub mod stages;
 pub mod state;
 pub mod streams;
 pub mod tasks;
@@ -51,6 +53,7 @@ pub use delivery::{
 };
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
+    capability,
 };
 pub use mcp::{
     McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
@@ -72,6 +75,7 @@ pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use rates::{Allowed, Budget, BudgetResult, Waiting};
 pub use relay::{Expects, Forward, Reply, Ticket};
 pub use schedules::{
     CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,
@@ -82,6 +86,7 @@ pub use skills::{
     GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
     SkillEntry, SkillList,
 };
+pub use stages::{Reached, Stage, Withdraw, WithdrawResult};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::policy::{self, Capability, Target};
 use super::{Parts, audience, drain, push, rosters};
 use crate::clock::Timestamp;
@@ -37,6 +38,8 @@ pub(crate) struct Sent {
     pub(crate) room: Arc<Room>,
     pub(crate) sender: Arc<Session>,
     pub(crate) recipient: Recipient,
+    /// What it took of its sender's rates.
+    pub(crate) allowance: Allowance,
 }
 
 /// Delivers what was just accepted.
@@ -228,7 +231,7 @@ pub(crate) fn deliver_later(
     let Place { seq, previous_multicast: previous, roster, created_at } = place;
     note_accepted(parts, room.map(|room| &**room), &envelope, (seq, created_at));
     let mesh = &envelope.mesh.clone();
-    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
+    let stored = StoredEnvelope::fresh(envelope, seq, sender_key, created_at);
     let multicast = match reach {
         Reach::Direct { .. } => {
             let key = Key::from(stored.envelope.target_spec);

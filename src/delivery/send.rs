@@ -7,9 +7,11 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::addressee;
+use super::allowance::{self, Allowance};
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
+use super::properties;
 use super::refusal::{DISK_LOW, Refusal, not_read};
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
@@ -41,11 +43,13 @@ pub(crate) async fn send(
     let answer_to = AnswerTo::new(session, id, req_id);
     match plan(parts, room, session, send).await {
         Ok((envelope, sent)) => {
+            let only_known = sent.allowance.is_over();
             let pending = PendingSend { parts: Arc::clone(parts), answer_to, sent };
-            parts.group_commit.submit(Submission { envelope, received, pending }).await;
+            let submission = Submission { envelope, received, pending, only_known };
+            parts.group_commit.submit(submission).await;
         }
         Err(refusal) => {
-            answer_to.refuse(parts, &refusal);
+            answer_to.refuse(parts, refusal);
             if let Some(owed) = session.charge(cost::OF_NOISE) {
                 tokio::time::sleep(owed).await;
             }
@@ -69,17 +73,17 @@ impl AnswerTo {
     }
 
     fn kept(self, message_id: String) {
-        self.answer(message_id, true, None);
+        self.answer(|id| Ack { id, message_id, queued: true, ..Ack::default() });
     }
 
-    fn refuse(self, parts: &Parts, refusal: &Refusal) {
+    fn refuse(self, parts: &Parts, refusal: Refusal) {
         parts.metrics.rejected(refusal.reason);
-        self.answer(String::new(), false, Some(refusal.text.clone()));
+        self.answer(|id| refusal.into_ack(id));
     }
 
-    fn answer(self, message_id: String, queued: bool, error: Option<String>) {
+    fn answer(self, ack: impl FnOnce(String) -> Ack) {
         let Self { session, id, req_id, owed } = self;
-        let ack = ServerMessage::Ack(Ack { id, message_id, queued, error });
+        let ack = ServerMessage::Ack(ack(id));
         owed.pay(session.codec.encode(&ack, req_id.as_ref()));
     }
 }
@@ -100,7 +104,7 @@ pub(crate) fn refuse_invalid(
 ) {
     let id = id.unwrap_or_default();
     let answer_to = AnswerTo::new(session, id, req_id.cloned());
-    answer_to.refuse(parts, &Refusal::new("invalid", format!("invalid send: {reason}")));
+    answer_to.refuse(parts, Refusal::new("invalid", format!("invalid send: {reason}")));
 }
 
 /// The checks, in the recorded order, and whom the message is for.
@@ -110,12 +114,10 @@ async fn plan(
     session: &Arc<Session>,
     send: Send<'_>,
 ) -> Result<(NewEnvelope, Sent), Refusal> {
-    if !parts.rates.may_send(&*parts.cluster, &session.member).await {
-        return Err(Refusal::new("rate_limit", parts.rates.send_refusal()));
-    }
+    let mut allowance = Allowance::take(parts, room, session, &send).await?;
     check_sizes(parts, session, &send)?;
     if parts.life.disk_low.load(Ordering::Relaxed) {
-        return Err(Refusal::new("disk_low", DISK_LOW));
+        return Err(Refusal::for_now("disk_low", DISK_LOW));
     }
     let record = room
         .record(&session.presence)
@@ -136,8 +138,16 @@ async fn plan(
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
-    let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
-    Ok((envelope(parts, session, &record, send, &sent, post), sent))
+    let terms = (send.priority, allowance::has_id(&send));
+    if let Recipient::One { member, .. } = &recipient {
+        allowance.reach(parts, room, session, member, terms).await?;
+    }
+    let properties = properties::of(parts, session, &send).await?;
+    let (room, sender) = (Arc::clone(room), Arc::clone(session));
+    let sent = Sent { room, sender, recipient, allowance };
+    let mut envelope = envelope(parts, session, &record, send, &sent, post);
+    envelope.properties = properties;
+    Ok((envelope, sent))
 }
 
 fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
@@ -157,6 +167,8 @@ fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), 
         || long(&send.client_message_id)
         || long(&send.request_fingerprint)
         || long(&send.reply_to_id)
+        || long(&send.thread_id)
+        || long(&send.supersedes)
     {
         return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
     }
@@ -168,6 +180,8 @@ fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), 
         || has_nul(&send.client_message_id)
         || has_nul(&send.request_fingerprint)
         || has_nul(&send.reply_to_id)
+        || has_nul(&send.thread_id)
+        || has_nul(&send.supersedes)
         || send.nonce.as_text().contains('\0')
         || send.ciphertext.as_text().contains('\0')
     {
@@ -264,6 +278,7 @@ fn envelope(
             request_fingerprint: given(send.request_fingerprint),
             reply_to_id: given(send.reply_to_id),
             scheduled: None,
+            properties: None,
         },
         reach,
     }
@@ -290,15 +305,16 @@ pub struct PendingSend {
 impl Pending for PendingSend {
     /// The answer first, then the message.
     fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
-        let Self { parts, answer_to, sent } = self;
+        let Self { parts, answer_to, mut sent } = self;
         match outcome {
             Ok(Accepted::New { seq, previous_multicast, roster, created_at }) => {
+                sent.allowance.spend();
                 let at = (seq, created_at);
                 deliver::note_accepted(&parts, Some(&*sent.room), &envelope, at);
                 answer_to.kept(envelope.id.to_string());
                 let sender_key = sent.sender.member_key.clone();
                 let NewEnvelope { envelope, reach } = envelope;
-                let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
+                let stored = StoredEnvelope::fresh(envelope, seq, sender_key, created_at);
                 match reach {
                     Reach::Topic(post) => {
                         deliver::post(&parts, &sent, stored, *post, roster, previous_multicast);
@@ -310,7 +326,7 @@ impl Pending for PendingSend {
                 answer_to.kept(id.to_string());
                 deliver::deliver_again(&parts, sent);
             }
-            Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
+            Err(refused) => answer_to.refuse(&parts, sent.allowance.refusal(refused)),
         }
     }
 }

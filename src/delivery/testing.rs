@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::send::PendingSend;
 use super::{Parts, push};
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, Cluster, ClusterHealth, LeaseRef, MockCluster};
+use crate::cluster::{BusMessage, Cluster, ClusterHealth, Drawn, LeaseRef, MockCluster};
 use crate::codec::Codec;
 use crate::config::{Config, MessageConfig};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
@@ -28,8 +28,8 @@ use crate::session::outbox::{Outbox, Outgoing, Taken};
 use crate::session::{Identity, Session};
 use crate::store::testing::{self, mesh, record};
 use crate::store::{
-    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockTopicMail,
-    StoredEnvelope, TopicMail, TopicPost,
+    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockStages,
+    MockTopicMail, StoredEnvelope, TopicMail, TopicPost,
 };
 use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::{self, CommitLane};
@@ -40,6 +40,7 @@ pub(crate) struct Fakes {
     pub(crate) config: MessageConfig,
     pub(crate) members: MockMembers,
     pub(crate) mail: MockMail,
+    pub(crate) stages: MockStages,
     pub(crate) topics: MockTopicMail,
     pub(crate) cluster: MockCluster,
     pub(crate) directs: Vec<StoredEnvelope>,
@@ -55,6 +56,7 @@ impl Default for Fakes {
             config: Config::for_tests(Path::new("unused")).message,
             members: MockMembers::new(),
             mail: MockMail::new(),
+            stages: MockStages::new(),
             topics: MockTopicMail::new(),
             cluster: MockCluster::new(),
             directs: Vec::new(),
@@ -71,6 +73,7 @@ impl Default for Fakes {
 struct Told {
     claims: Vec<ClaimRequest>,
     unclaimed: Vec<(PresenceId, Vec<MessageId>)>,
+    blocked: Vec<MessageId>,
     published: Vec<BusMessage>,
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn parts(
         config,
         members,
         mail,
+        stages: Arc::new(MockStages::new()),
         topics,
         cluster,
         group_commit,
@@ -115,10 +119,16 @@ impl Fakes {
         self.answer_mail(&told);
         self.answer_cluster(&told);
         self.answer_topics();
+        let noted = Arc::clone(&told);
+        self.stages.expect_block().returning(move |_, _, messages| {
+            noted.lock().blocked.extend(messages.iter().cloned());
+            Ok(Vec::new())
+        });
         let (members, mail) = (Arc::new(self.members), Arc::new(self.mail));
         let topics = Arc::new(self.topics);
         let (parts, lane) = parts(self.config, members, mail, topics, Arc::new(self.cluster));
-        let parts = Parts { noted: Arc::new(self.noted), ..parts };
+        let (noted, stages) = (Arc::new(self.noted), Arc::new(self.stages));
+        let parts = Parts { noted, stages, ..parts };
         let room = Arc::new(Room::new(mesh(), Arc::default()));
         World { parts: Arc::new(parts), room, lane: Some(lane), told }
     }
@@ -165,7 +175,9 @@ impl Fakes {
 
     fn answer_cluster(&mut self, told: &Arc<Mutex<Told>>) {
         let noted = Arc::clone(told);
-        self.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+        self.cluster
+            .expect_take_tokens()
+            .returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
         self.cluster.expect_health().return_const(ClusterHealth::Single);
         self.cluster.expect_publish().returning(move |_, message| {
             noted.lock().published.push(message.clone());
@@ -224,6 +236,11 @@ impl World {
         std::mem::take(&mut self.told.lock().unclaimed)
     }
 
+    /// What grants kept away since the last call.
+    pub(crate) fn blocked(&self) -> Vec<MessageId> {
+        std::mem::take(&mut self.told.lock().blocked)
+    }
+
     /// What other nodes were told since the last call.
     pub(crate) fn published(&self) -> Vec<BusMessage> {
         std::mem::take(&mut self.told.lock().published)
@@ -276,10 +293,12 @@ pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEn
             request_fingerprint: None,
             reply_to_id: Some("earlier".to_owned()),
             scheduled: None,
+            properties: None,
         },
         seq,
         sender_key: Key::from(format!("{sender}-key")),
         created_at: Timestamp::default(),
+        was_claimed: false,
     }
 }
 

@@ -254,8 +254,12 @@ async fn each_presence_has_its_own_row_whoever_asks() {
         let mut listed = rows(raw).await;
         let mut since = [(); 2].map(|()| String::new());
         for row in &mut listed {
-            let at = row.as_object_mut().and_then(|row| row.remove("connectedAt"));
-            let at = at.expect("an instant").as_str().expect("text").to_owned();
+            let mut taken = |name: &str| {
+                let at = row.as_object_mut().and_then(|row| row.remove(name));
+                at.expect("an instant").as_str().expect("text").to_owned()
+            };
+            let (at, status_since) = (taken("connectedAt"), taken("statusSince"));
+            assert!(status_since.len() == 24 && status_since >= at, "{status_since} before {at}");
             let since = &mut since[usize::from(row["peerRole"] == "session")];
             assert!(at.len() == 24 && at >= *since, "oldest of its kind first: {at} after {since}");
             *since = at;
@@ -310,7 +314,7 @@ async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one
         let asked = json!({ "type": "message_status", "messageId": probe });
         let recipients = watch.ask(asked).await["recipients"].clone();
         let recipients = recipients.as_array().expect("recipients").clone();
-        recipients.iter().filter(|recipient| recipient["status"] == "held").count() == 2
+        recipients.iter().filter(|recipient| recipient["peerStatus"] == "away").count() == 2
     })
     .await;
     assert_eq!(keys(&mut watch).await.len(), 3, "nobody came after them");
