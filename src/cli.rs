@@ -25,7 +25,6 @@ pub(crate) mod lookup;
 pub(crate) mod member;
 pub(crate) mod mesh;
 pub(crate) mod migrate;
-pub(crate) mod output;
 pub(crate) mod peer;
 mod probe;
 pub(crate) mod queue;
@@ -33,4 +32,6 @@ pub(crate) mod serve;
 pub(crate) mod top;
 
 pub use failure::report;
-pub(crate) use failure::{Failure, report_usage};
+pub(crate) use failure::report_usage;
+
+pub(crate) use crate::output::{self, Failure};

@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::env::Shells;
 use clap_complete::{CompleteEnv, Shell};
 
+use crate::claude::{self, ClaudeCommand};
 use crate::cli::{
     account, audit, config, doctor, health, invite, member, mesh, migrate, output, peer, queue,
     report_usage, serve, top,
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     /// Join a mesh and talk in it from this terminal
     #[command(subcommand, after_help = help::PEER)]
     Peer(peer::PeerCommand),
+    /// Be a peer in a coding session: Claude Code first, Codex second
+    #[command(subcommand, after_help = help::CLAUDE)]
+    Claude(ClaudeCommand),
     /// Measure how fast a broker is, and check that all arrives
     #[command(after_help = help::BENCH)]
     Bench(Box<bench::BenchArgs>),
@@ -110,10 +114,20 @@ impl Cli {
         let args: Vec<OsString> = args.into_iter().collect();
         // The text is asked, since nothing has been parsed when parsing fails.
         let json = args.iter().any(|arg| arg == "--json");
+        let is_hook = claude::is_hook(args.get(1..).unwrap_or_default());
         let matches = help::grouped(Self::command()).try_get_matches_from(args);
-        matches
-            .and_then(|matches| Self::from_arg_matches(&matches))
-            .map_err(|error| report_usage(json, &error))
+        matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|error| {
+            let code = report_usage(json, &error);
+            // A host takes the code of a wrong command for an order to stop its turn.
+            if is_hook { ExitCode::SUCCESS } else { code }
+        })
+    }
+
+    /// Whether the program's own log is set up: where another program reads its every
+    /// word, and calls it many times an hour, it is not.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        !matches!(self.command, Some(Command::Claude(ClaudeCommand::Hook(_))))
     }
 
     /// How this command logs: `serve` as configured, all others only what
@@ -160,6 +174,7 @@ impl Cli {
             Command::Top(args) => top::run(args, json, config, &process_env).await,
             Command::Queue(command) => queue::run(command, json, &config?).await,
             Command::Peer(command) => peer::run(command, json, &config?).await,
+            Command::Claude(command) => claude::run(command, json).await,
             Command::Bench(args) => bench::run(*args, json, &config?).await,
             Command::Cluster(command) => cluster::run(command, json).await,
             Command::Completions { shell } => completions(shell),

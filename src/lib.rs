@@ -12,9 +12,10 @@
 //! - what it does: [`writers`], [`delivery`], `events`, `relay`, [`presence`], [`bus`],
 //! - its doors: [`socket`], [`http`]; what operators see: [`vitals`]
 //! - all of it together: [`node`], [`supervisor`], [`app`]
-//! - a peer as a library: [`client`]; the command line: [`command`], with the
-//!   commands of operators and peers in [`cli`], and in `lab` those that run
-//!   brokers of their own
+//! - a peer as a library: [`client`], and its key files: `keyring`, `private`
+//! - the command line: [`command`], with the commands of operators and peers in [`cli`],
+//!   those of coding sessions in `claude`, and in `lab` those that run brokers of their
+//!   own; what they print: `output`
 
 mod accounts;
 mod admission;
@@ -22,6 +23,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 mod bus;
+mod claude;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -35,14 +37,17 @@ mod features;
 pub mod http;
 pub mod id;
 mod jobs;
+mod keyring;
 mod lab;
 mod life;
 pub mod limits;
 pub mod logging;
 mod metrics;
 mod node;
+mod output;
 mod paging;
 mod presence;
+mod private;
 pub mod protocol;
 mod rates;
 pub mod record;

@@ -7,6 +7,7 @@
 mod accounts;
 mod api;
 mod between_peers;
+mod claude;
 mod relations;
 mod shared;
 mod stages;
@@ -17,6 +18,7 @@ mod webhooks;
 
 pub use self::accounts::*;
 pub use self::api::*;
+pub use self::claude::*;
 pub use self::shared::*;
 pub use self::stages::*;
 pub use self::tasks::*;

@@ -24,7 +24,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&process_env);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut traces = None;
-    if let Ok(config) = &config {
+    if let (true, Ok(config)) = (cli.logs(), &config) {
         traces = Traces::start(config, &process_env, runtime.handle())?;
         let layer = traces.as_ref().map(Traces::layer);
         logging::init(&cli.log_config(&config.log, &process_env), layer)?;

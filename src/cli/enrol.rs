@@ -5,19 +5,18 @@
 //! invites. The broker does not need it, so the command line keeps it beside
 //! the data, in `owners/<mesh id>.json`, readable by this user alone.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, output};
+use super::Failure;
 pub use crate::accounts::InviteTerms;
 use crate::accounts::{SignedInvite, random_root_key, signed_invite};
 use crate::auth::{InvitePayload, LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
-use crate::config::{Config, platform_data_dir, process_env};
 use crate::id::{Key, MemberId, MeshId};
+use crate::private;
 use crate::store::{Mesh, NewInvite, NewMesh, Stores};
 
 /// A slug's greatest length: slugs stand in file names and in invites.
@@ -120,7 +119,7 @@ pub(crate) fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyho
         owner_pubkey: created.owner_secret.public_key(),
         owner_secret_key: created.owner_secret.to_hex128(),
     };
-    write_private(&path, &serde_json::to_vec_pretty(&file)?)?;
+    private::write(&path, &serde_json::to_vec_pretty(&file)?)?;
     Ok(path)
 }
 
@@ -163,49 +162,8 @@ pub(crate) fn owner_secret(
     Ok(secret)
 }
 
-/// The folder of keys and other things of this user: the broker's data folder,
-/// also where the broker itself keeps its data in Postgres.
-pub(crate) fn data_dir(config: &Config) -> anyhow::Result<PathBuf> {
-    let set = || process_env("CLAUDEMESH_DATA_DIR").filter(|folder| !folder.trim().is_empty());
-    let configured = config.deployment.data_dir().map(Path::to_owned);
-    let found = configured.or_else(|| set().map(|folder| folder.trim().into()));
-    found.or_else(platform_data_dir).ok_or_else(|| {
-        let message = "this user has no home folder; set CLAUDEMESH_DATA_DIR to a folder in which \
-                       to keep keys";
-        Failure::new("no_data_dir", message).into()
-    })
-}
-
-/// Writes a file that only this user can read, whole or not at all.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or_else(|| Path::new("."));
-        private_folder(folder)?;
-        let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&temporary)?;
-        file.write_all(bytes)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Makes a folder that only this user can enter, unless it is there.
-fn private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
 fn owner_file(data_dir: &Path, mesh: &MeshId) -> PathBuf {
-    data_dir.join("owners").join(format!("{}.json", output::file_name(mesh.as_str())))
+    data_dir.join("owners").join(format!("{}.json", private::file_name(mesh.as_str())))
 }
 
 fn check_owner(mesh: &Mesh, secret: &SecretKey) -> Result<(), Failure> {

@@ -6,29 +6,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as UsageErrorKind;
 use serde_json::{Value, json};
 
-use super::output;
 use crate::config::ConfigErrors;
+use crate::output::{self, Failure};
 use crate::store::StoreError;
 
 /// The exit code when the command or the configuration is wrong.
 const WRONG_INPUT: u8 = 2;
-
-/// A failure with a code for scripts and a sentence for people.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct Failure {
-    /// Scripts compare the code, which is stable.
-    pub(crate) code: &'static str,
-    /// What is wrong and what to do.
-    pub(crate) message: String,
-}
-
-impl Failure {
-    /// A failure, ready for `?`.
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
 
 /// Says what went wrong: a sentence on standard error, with `json` also an
 /// object on standard output. Returns the exit code.

@@ -11,6 +11,7 @@ use super::{Failure, enrol, lookup, output};
 use crate::auth::{LINK_PREFIX, SecretKey};
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::private;
 use crate::store::{Invite, Mesh, StoreError, Stores};
 
 /// The longest life of an invite: ten years, which any payload can say.
@@ -89,7 +90,7 @@ async fn create(
         Some(dash) if dash == "-" => Some(std::io::read_to_string(std::io::stdin())?),
         given => given,
     };
-    let folder = enrol::data_dir(config).ok();
+    let folder = private::data_dir(config).ok();
     let owner = enrol::owner_secret(folder.as_deref(), &mesh, given.as_deref())?;
     let created = create_distinct(store, &mesh, &owner, terms).await?;
     let object = json!({

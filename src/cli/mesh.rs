@@ -10,6 +10,7 @@ use super::{Failure, enrol, lookup, output};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::DISPLAY_NAME_BYTES_MAX;
+use crate::private;
 use crate::store::{MeshSummary, Stores};
 
 /// What can be done with meshes.
@@ -63,7 +64,7 @@ async fn create(
 ) -> anyhow::Result<()> {
     let name = name.map(check_name).transpose()?;
     // The folder comes before the mesh: there must be a place for its owner's key.
-    let folder = enrol::data_dir(config)?;
+    let folder = private::data_dir(config)?;
     let created = enrol::create_mesh(store, slug, name, Timestamp::now()).await?;
     let kept = enrol::keep_owner_secret(&folder, &created);
     let file = match &kept {

@@ -11,11 +11,13 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
-use super::{Failure, enrol, output};
+use super::{Failure, output};
 use crate::auth::{InvitePayload, SecretKey};
 use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox};
 use crate::config::Config;
 use crate::id::MeshId;
+use crate::keyring::{self, Kept, KeyFile};
+use crate::private;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
@@ -28,7 +30,6 @@ mod context;
 mod control;
 mod file;
 mod info;
-mod keyring;
 mod listen;
 mod mcp;
 mod memory;
@@ -42,8 +43,6 @@ mod task;
 mod topic;
 mod vault;
 mod webhook;
-
-use keyring::{Kept, KeyFile};
 
 /// As long as a broker lets a peer take to answer another, and a little more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -264,7 +263,7 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
-    let data_dir = enrol::data_dir(config)?;
+    let data_dir = private::data_dir(config)?;
     match command {
         PeerCommand::Join(args) => join(&args, json, &data_dir).await,
         PeerCommand::Send(args) => send::run(&args, json, &data_dir).await,

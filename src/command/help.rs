@@ -7,7 +7,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Run it", &["serve", "demo", "cluster", "config", "doctor", "health", "migrate"]),
     ("Say who may talk", &["mesh", "invite", "member", "account"]),
     ("Look inside", &["top", "audit", "queue"]),
-    ("Talk", &["peer"]),
+    ("Talk", &["peer", "claude"]),
     ("Measure", &["bench"]),
     ("Shell", &["completions"]),
 ];
@@ -181,6 +181,13 @@ Examples:
   claudemesh-broker peer schedule add '@all' 'stand-up' --cron '0 9 * * *' --timezone Europe/Berlin
   claudemesh-broker peer vault set TOKEN - < token.txt        # sealed: the broker cannot read it
   claudemesh-broker peer info                                 # the mesh as a whole";
+
+pub(super) const CLAUDE: &str = "\
+Examples:
+  claudemesh-broker peer join ic://join/eyJ2Ijox... --name ada
+      Join once; the sessions of this user are that peer, too.
+  claudemesh-broker claude hook stop < event.json
+      What the host of a session calls at each of its events; always exit code 0.";
 
 pub(super) const BENCH: &str = "\
 Examples:

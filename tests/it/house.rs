@@ -24,6 +24,11 @@ use references::references_of;
 const OF_A_PEER: [&str; 10] = [
     "id", "clock", "limits", "config", "metrics", "logging", "protocol", "codec", "auth", "sealing",
 ];
+/// The rooms of a coding session: those of a peer, and what this user's commands share.
+const OF_A_SESSION: [&str; 14] = [
+    "id", "clock", "limits", "config", "metrics", "logging", "protocol", "codec", "auth",
+    "sealing", "client", "keyring", "output", "private",
+];
 const WORDS: [&str; 6] = ["id", "clock", "limits", "config", "metrics", "logging"];
 
 /// The rooms below `features` that hold no request.
@@ -81,7 +86,12 @@ fn the_map_names_every_room_below_whatever_it_uses() {
 #[test]
 fn the_wire_and_a_peer_know_nothing_of_the_broker() {
     let mut wrong = Vec::new();
-    for (room, may) in [("protocol", WORDS.as_slice()), ("client", OF_A_PEER.as_slice())] {
+    let rooms = [
+        ("protocol", WORDS.as_slice()),
+        ("client", OF_A_PEER.as_slice()),
+        ("claude", OF_A_SESSION.as_slice()),
+    ];
+    for (room, may) in rooms {
         let from = HOUSE.room(room);
         for to in HOUSE.graph.imports_of(&HOUSE.all, from) {
             if !may.contains(&HOUSE.all.name_of(to)) {

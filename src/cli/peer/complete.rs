@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use clap_complete::engine::CompletionCandidate;
 
+use super::WhoArgs;
 use super::asking::{Paged, short};
 use super::contacts::name_of;
-use super::{WhoArgs, enrol, keyring};
 use crate::client::{Client, ClientError};
 use crate::config::{Config, process_env};
+use crate::keyring;
+use crate::private;
 use crate::protocol::{
     ListScheduled, ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, TaskRow,
     TaskStatus, TopicList, VaultList,
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// This user's own peers, of whom the broker need not be asked.
 pub(super) fn own_peers() -> Vec<CompletionCandidate> {
     let kept = Config::load(&process_env).ok().and_then(|config| {
-        let data_dir = enrol::data_dir(&config).ok()?;
+        let data_dir = private::data_dir(&config).ok()?;
         keyring::all(&data_dir).ok()
     });
     kept.unwrap_or_default().iter().map(|kept| candidate(kept.file.full_name(), "")).collect()
@@ -114,7 +116,7 @@ fn asked(
 ) -> Vec<CompletionCandidate> {
     let asking = async {
         let config = Config::load(&process_env).ok()?;
-        let data_dir = enrol::data_dir(&config).ok()?;
+        let data_dir = private::data_dir(&config).ok()?;
         let who = WhoArgs::typed(std::env::args());
         let (client, _inbox) = who.visit(&who.choose(&data_dir).ok()?).await.ok()?;
         let found = ask(&client).await.ok();

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::keyring::{self, Kept};
-use crate::cli::{enrol, output};
+use crate::keyring::{self, Kept};
+use crate::private;
 use crate::protocol::PeerInfo;
 
 /// Member keys by name.
@@ -35,7 +35,7 @@ impl Contacts {
             // Earlier releases kept them so: of any broker with a mesh of that id.
             let id = kept.file.mesh_id.as_str();
             let path = data_dir.join("peers").join(format!("{id}.contacts.json"));
-            output::is_file_name(id).then(|| read(&path)).flatten()
+            private::is_file_name(id).then(|| read(&path)).flatten()
         });
         Self(known.unwrap_or_default())
     }
@@ -71,7 +71,7 @@ impl Contacts {
     }
 
     fn write(&self, data_dir: &Path, kept: &Kept) -> anyhow::Result<()> {
-        enrol::write_private(&file(data_dir, kept), &serde_json::to_vec_pretty(&self.0)?)
+        private::write(&file(data_dir, kept), &serde_json::to_vec_pretty(&self.0)?)
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn forget(data_dir: &Path, kept: &Kept, name: &str) -> anyhow::Result
 /// Of one mesh on one broker: another broker may call a mesh of its own the same.
 fn file(data_dir: &Path, kept: &Kept) -> PathBuf {
     let broker = hex::encode(Sha256::digest(kept.file.broker_url.as_bytes()));
-    let mesh = output::file_name(kept.file.mesh_id.as_str());
+    let mesh = private::file_name(kept.file.mesh_id.as_str());
     data_dir.join("peers").join(format!("{mesh}.{}.contacts.json", &broker[..12]))
 }
 

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::keyring::Kept;
 use crate::cli::Failure;
 use crate::client::Client;
+use crate::keyring::Kept;
 use crate::protocol::{SetStatus, Status};
 
 /// Bytes of a request; a longer one is cut, and then is none.

@@ -11,12 +11,12 @@ use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::asking::{Shown, all, explain, short, text_or_input, whole_id};
-use super::keyring::Kept;
 use super::send::{is_direct, recipient, short as short_key};
 use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::keyring::Kept;
 use crate::protocol::{CancelScheduled, ListScheduled, Schedule, ScheduledAck, ScheduledRow};
 
 /// What can be done with messages that are sent later.

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::contacts::{Contacts, name_of, remember};
-use super::keyring::Kept;
 use super::{Failure, SendArgs, output};
 use crate::auth::is_public_key;
 use crate::client::{Client, ClientError, Outgoing};
+use crate::keyring::Kept;
 use crate::limits;
 use crate::protocol::{Ack, PeerInfo, Priority};
 

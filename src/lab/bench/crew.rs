@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::args::Size;
 use crate::auth::{InvitePayload, SecretKey};
 use crate::cli::Failure;
-use crate::cli::enrol::{self, InviteTerms, write_private};
+use crate::cli::enrol::{self, InviteTerms};
 use crate::client::{self, Identity};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
+use crate::private;
 use crate::store::{Join, Joined, Role, Stores};
 
 /// An invite's life, longer than any run.
@@ -120,7 +121,7 @@ impl Crew {
 
     /// Keeps the crew for later runs, readable by this user alone.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        write_private(path, &serde_json::to_vec_pretty(self)?)
+        private::write(path, &serde_json::to_vec_pretty(self)?)
     }
 
     /// One identity per socket, mesh by mesh, each under a session key of its

@@ -1,5 +1,8 @@
 //! The key files of this user's peers: `peers/<mesh slug>/<name>.json` in the
 //! data folder, mode 0600.
+//!
+//! Who has joined once is a peer at the terminal and in every coding session: `cli` and
+//! `claude` read the same files. A secret key never leaves them but into an [`Identity`].
 
 use std::path::{Path, PathBuf};
 
@@ -7,37 +10,36 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::SecretKey;
-use crate::cli::Failure;
-use crate::cli::enrol::write_private;
-use crate::cli::output::is_file_name;
 use crate::client::Identity;
 use crate::id::{Key, MemberId, MeshId};
+use crate::output::Failure;
+use crate::private::{self, is_file_name};
 
 /// One peer, as its file has it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct KeyFile {
-    pub(super) mesh_id: MeshId,
-    pub(super) mesh_slug: String,
+pub(crate) struct KeyFile {
+    pub(crate) mesh_id: MeshId,
+    pub(crate) mesh_slug: String,
     /// `None` while the peer has not joined yet: joining again goes on with
     /// the same key.
-    pub(super) member_id: Option<MemberId>,
-    pub(super) name: String,
-    pub(super) broker_url: String,
-    pub(super) public_key: Key,
+    pub(crate) member_id: Option<MemberId>,
+    pub(crate) name: String,
+    pub(crate) broker_url: String,
+    pub(crate) public_key: Key,
     /// The secret key as 128 hex digits.
     secret_key: String,
 }
 
 /// A peer with the place of its file.
 #[derive(Clone)]
-pub(super) struct Kept {
-    pub(super) path: PathBuf,
-    pub(super) file: KeyFile,
+pub(crate) struct Kept {
+    pub(crate) path: PathBuf,
+    pub(crate) file: KeyFile,
 }
 
 impl KeyFile {
-    pub(super) fn new(
+    pub(crate) fn new(
         mesh_id: MeshId,
         mesh_slug: String,
         name: &str,
@@ -55,17 +57,17 @@ impl KeyFile {
         }
     }
 
-    pub(super) fn secret(&self) -> anyhow::Result<SecretKey> {
+    pub(crate) fn secret(&self) -> anyhow::Result<SecretKey> {
         SecretKey::from_hex128(&self.secret_key).map_err(anyhow::Error::from)
     }
 
     /// The name by which `--as` finds the peer whatever others there are.
-    pub(super) fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.mesh_slug, self.name)
     }
 
     /// The identity to connect as.
-    pub(super) fn identity(&self) -> anyhow::Result<Identity> {
+    pub(crate) fn identity(&self) -> anyhow::Result<Identity> {
         let Some(member) = self.member_id.clone() else {
             let message = format!(
                 "{} has not joined yet; run `claudemesh-broker peer join` with its invite again",
@@ -76,13 +78,13 @@ impl KeyFile {
         Ok(Identity::new(self.mesh_id.clone(), member, self.secret()?).named(self.name.as_str()))
     }
 
-    pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        write_private(path, &serde_json::to_vec_pretty(self)?)
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<()> {
+        private::write(path, &serde_json::to_vec_pretty(self)?)
     }
 }
 
 /// Where the peer of that name in that mesh is kept.
-pub(super) fn path_of(data_dir: &Path, mesh_slug: &str, name: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn path_of(data_dir: &Path, mesh_slug: &str, name: &str) -> Result<PathBuf, Failure> {
     // Slugs come from invites, so from strangers.
     if !is_file_name(mesh_slug) {
         let message = format!("the invite's mesh name {mesh_slug:?} cannot be a folder's name");
@@ -99,7 +101,7 @@ pub(super) fn path_of(data_dir: &Path, mesh_slug: &str, name: &str) -> Result<Pa
 }
 
 /// Reads one key file.
-pub(super) fn read(path: &Path) -> anyhow::Result<Kept> {
+pub(crate) fn read(path: &Path) -> anyhow::Result<Kept> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is no peer's key file", path.display()))?;
@@ -107,7 +109,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Kept> {
 }
 
 /// All peers of this user, by mesh and name.
-pub(super) fn all(data_dir: &Path) -> anyhow::Result<Vec<Kept>> {
+pub(crate) fn all(data_dir: &Path) -> anyhow::Result<Vec<Kept>> {
     let mut found = Vec::new();
     for folder in entries(&data_dir.join("peers"))? {
         if folder.is_dir() {
@@ -134,7 +136,7 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// The peer that `--key` or `--as` names, else the only one there is.
-pub(super) fn choose(
+pub(crate) fn choose(
     data_dir: &Path,
     name: Option<&str>,
     key_file: Option<&Path>,

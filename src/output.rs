@@ -1,12 +1,31 @@
-//! What commands print: text for people, one JSON object for scripts. Whatever prints
-//! fails when standard output cannot be written.
+//! What commands print: text for people, one JSON object for scripts; and how one that
+//! fails says why. Whatever prints fails when standard output cannot be written.
+//!
+//! What comes from strangers never steers a terminal by way of this room. The commands
+//! call it, those of [`crate::cli`] and of `claude` alike; it knows none of them.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
+
+/// A failure with a code for scripts and a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Failure {
+    /// Scripts compare the code, which is stable.
+    pub(crate) code: &'static str,
+    /// What is wrong and what to do.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// A failure, ready for `?`.
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
 
 /// Prints `value` as one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -22,6 +41,13 @@ pub(crate) fn answer(as_json: bool, object: &impl Serialize, text: &str) -> anyh
 /// `value` as one line of JSON. Beyond what JSON asks for, what would steer a terminal
 /// is escaped: the same value for a program, and harmless to look at.
 pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut line = inert_json(value)?;
+    line.push('\n');
+    Ok(line)
+}
+
+/// As [`json_line`], without the end of the line.
+pub(crate) fn inert_json(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string(value)?;
     let mut line = String::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -33,7 +59,6 @@ pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
             line.push(c);
         }
     }
-    line.push('\n');
     Ok(line)
 }
 
@@ -85,34 +110,25 @@ pub(crate) fn printable_lines(text: &str) -> String {
 
 /// Whether a terminal would do something at this character, or show nothing for it:
 /// controls, marks of direction, separators of lines, what has no width, tags.
-fn steers(c: char) -> bool {
+pub(crate) fn steers(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{61c}'
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
                 | '\u{feff}'
-                | '\u{e0000}'..='\u{e007f}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
-}
-
-/// Whether `text` can be a part of a path as it is: no folder, nothing hidden.
-pub(crate) fn is_file_name(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= 64
-        && !text.starts_with('.')
-        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' '))
-}
-
-/// A part of a path for `text`, which may come from a stranger: itself, or its digest.
-pub(crate) fn file_name(text: &str) -> Cow<'_, str> {
-    if is_file_name(text) {
-        return text.into();
-    }
-    let digest = hex::encode(Sha256::digest(text.as_bytes()));
-    digest[..32].to_owned().into()
 }
 
 /// `text` as a shell takes it for one word.
@@ -154,15 +170,6 @@ mod tests {
         let line = json_line(&name).expect("a text");
         assert_eq!(line, "\"a\\u009b2J\\u202e\\udb40\\udc41ü\\u007f\"\n");
         assert_eq!(serde_json::from_str::<String>(&line).expect("JSON"), name);
-    }
-
-    #[test]
-    fn a_part_of_a_path_stays_one() {
-        assert_eq!(file_name("0199a1b2"), "0199a1b2");
-        for hostile in ["../x", "/etc/passwd", "a/b", ".hidden", "", "..", "a\0b", "a\\b"] {
-            let name = file_name(hostile);
-            assert!(is_file_name(&name) && name.len() == 32, "{hostile:?}: {name}");
-        }
     }
 
     #[test]
