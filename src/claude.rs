@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 mod hook;
+mod spool;
 
 /// What a coding session, its host and its user ask for.
 #[derive(Debug, Subcommand)]

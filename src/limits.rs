@@ -7,6 +7,7 @@
 mod accounts;
 mod api;
 mod between_peers;
+mod claude;
 mod relations;
 mod shared;
 mod tasks;
@@ -16,6 +17,7 @@ mod webhooks;
 
 pub use self::accounts::*;
 pub use self::api::*;
+pub use self::claude::*;
 pub use self::shared::*;
 pub use self::tasks::*;
 pub use self::texts::*;

@@ -54,6 +54,23 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Makes an empty file that only this user can read, and its folder, unless it is there:
+/// for programs that write in it themselves.
+pub(crate) fn make_file(path: &Path) -> anyhow::Result<()> {
+    let make = || -> std::io::Result<()> {
+        make_folder(path.parent().unwrap_or_else(|| Path::new(".")))?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    };
+    make().with_context(|| format!("cannot make {}", path.display()))
+}
+
 /// Makes a folder that only this user can enter, unless it is there.
 pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
