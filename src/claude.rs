@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod framing;
+mod home;
 mod hook;
 mod spool;
 

@@ -35,8 +35,18 @@ pub(crate) fn data_dir_of_user() -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Writes a file that only this user can read, whole or not at all.
+/// Writes a file that only this user can read, whole or not at all, and waits until the
+/// disk has it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    put(path, bytes, true)
+}
+
+/// As [`write`], for what may be lost with the machine: nothing waits for the disk.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    put(path, bytes, false)
+}
+
+fn put(path: &Path, bytes: &[u8], durable: bool) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         make_folder(folder)?;
@@ -48,7 +58,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let mut file = options.open(&temporary)?;
         file.write_all(bytes)?;
         file.write_all(b"\n")?;
-        file.sync_all()?;
+        if durable {
+            file.sync_all()?;
+        }
         std::fs::rename(&temporary, path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))

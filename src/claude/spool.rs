@@ -42,6 +42,8 @@ pub(crate) struct Incoming {
     pub(crate) sender_session_key: Option<Key>,
     /// The name under which that member is enrolled.
     pub(crate) sender_name: String,
+    /// What the sender's session calls itself, which nobody proved.
+    pub(crate) sender_session_name: Option<String>,
     /// The mesh's slug.
     pub(crate) mesh: String,
     /// Whom it was for where that is more than this session: `@group`, `#topic`, `*`.
@@ -126,6 +128,8 @@ pub(crate) struct Wanted {
     pub(crate) urgent_or_before: Option<Timestamp>,
     /// Only those that this way was never offered.
     pub(crate) untried_by: Option<Way>,
+    /// Also those that the channel holds: what was pushed can still be pulled.
+    pub(crate) pushed_too: bool,
 }
 
 /// What is in the spool.
@@ -181,6 +185,14 @@ impl Way {
 
     const fn bit(self) -> i64 {
         1 << self as i64
+    }
+
+    /// Of which ways it may take what they hold: what was pushed can still be pulled.
+    const fn takes_from(self) -> i64 {
+        match self {
+            Self::ToolResult => Self::Channel.bit(),
+            _ => 0,
+        }
     }
 }
 

@@ -21,8 +21,8 @@ const OPEN_RETRY: Duration = Duration::from_millis(10);
 /// The version of what [`SCHEMA`] makes.
 const VERSION: i64 = 1;
 
-/// A message's number is the order in which it came. `tried` has a bit for each way that
-/// was ever offered it. The one row of `turn` is what hooks tell the session's process.
+/// A message's number is the order in which it came. A way is a bit: `offered_to` is the
+/// one that was offered it last, `tried` has all that ever were. The one row of `turn` is what hooks tell the session's process.
 const SCHEMA: &str = "
     begin immediate;
     create table if not exists message (
@@ -37,6 +37,7 @@ const SCHEMA: &str = "
         expires_at integer,
         state text not null default 'stored'
             check (state in ('stored', 'offered', 'seen', 'expired', 'withdrawn')),
+        offered_to integer not null default 0,
         offered_until integer not null default 0,
         tried integer not null default 0,
         seen_at integer,

@@ -53,7 +53,8 @@ impl Spool {
         now: Timestamp,
     ) -> anyhow::Result<Vec<Letter>> {
         let select = "select id, received_at, tried, state, content from message \
-            where state in ('stored', 'offered') and offered_until <= ?1 \
+            where state in ('stored', 'offered') \
+            and (offered_until <= ?1 or offered_to & ?5 != 0) \
             and (expires_at is null or expires_at > ?1) \
             and (?2 is null or priority = 0 or received_at <= ?2) \
             and tried & ?3 = 0 order by priority, id limit ?4";
@@ -62,9 +63,19 @@ impl Spool {
             .bind(wanted.urgent_or_before.map(Timestamp::as_ms))
             .bind(wanted.untried_by.map_or(0, Way::bit))
             .bind(i64::from(limit))
+            .bind(if wanted.pushed_too { Way::ToolResult.takes_from() } else { 0 })
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(letter).collect()
+    }
+
+    /// The names of those who sent what is unread, the newest first.
+    pub(crate) async fn senders(&self, limit: u32, now: Timestamp) -> anyhow::Result<Vec<String>> {
+        let select = "select content ->> '$.senderName' from message \
+            where state in ('stored', 'offered') and (expires_at is null or expires_at > ?1) \
+            group by 1 order by max(id) desc limit ?2";
+        let names = sqlx::query_scalar(select).bind(now.as_ms()).bind(i64::from(limit));
+        Ok(names.fetch_all(&self.pool).await?)
     }
 
     /// Gives the messages to one way until an instant. Returns those that it got: what
@@ -77,14 +88,15 @@ impl Spool {
         now: Timestamp,
     ) -> anyhow::Result<Vec<i64>> {
         let update = "update message set state = 'offered', offered_until = ?3, \
-            tried = tried | ?4 where id in (select value from json_each(?1)) \
-            and state in ('stored', 'offered') and offered_until <= ?2 \
+            offered_to = ?4, tried = tried | ?4 where id in (select value from json_each(?1)) \
+            and state in ('stored', 'offered') and (offered_until <= ?2 or offered_to & ?5 != 0) \
             and (expires_at is null or expires_at > ?2) returning id";
         let ids = sqlx::query_scalar(update)
             .bind(serde_json::to_string(ids)?)
             .bind(now.as_ms())
             .bind(until.as_ms())
             .bind(way.bit())
+            .bind(way.takes_from())
             .fetch_all(&self.pool)
             .await?;
         Ok(ids)
@@ -156,6 +168,26 @@ impl Spool {
         let ids = serde_json::to_string(ids)?;
         let done = sqlx::query(update).bind(ids).execute(&self.pool).await?;
         Ok(done.rows_affected())
+    }
+
+    /// Takes over what waits in the spool of a session that is no more, but for what was
+    /// for its own key. Returns how many those are. One that is cut short leaves a message in
+    /// both, where it is recognised by its id.
+    pub(crate) async fn take_over(&self, other: &Self, now: Timestamp) -> anyhow::Result<usize> {
+        let letters = other.waiting(Wanted::default(), u32::MAX, now).await?;
+        let mut taken = Vec::new();
+        for mut letter in letters {
+            if letter.message.for_session {
+                continue;
+            }
+            letter.message.redelivered |= letter.tried;
+            if self.store(&letter.message, now).await? == Stored::Full {
+                break;
+            }
+            taken.push(letter.message.message_id);
+        }
+        other.withdrawn(&taken).await?;
+        Ok(taken.len())
     }
 
     /// The session has answered a message.

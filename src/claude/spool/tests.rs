@@ -15,6 +15,7 @@ fn message(id: &str, priority: Priority) -> Incoming {
         sender_key: Key::from("ab".repeat(32)),
         sender_session_key: None,
         sender_name: "bob".to_owned(),
+        sender_session_name: None,
         mesh: "team".to_owned(),
         target: None,
         for_session: false,
@@ -120,6 +121,35 @@ async fn what_was_given_back_waits_at_once_and_a_way_may_ask_for_what_it_never_h
     assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [2]);
     let all = spool.waiting(Wanted::default(), 10, T0).await.expect("read");
     assert!(all[0].tried && !all[1].tried);
+}
+
+#[tokio::test]
+async fn what_was_pushed_can_still_be_pulled_and_nothing_else_that_is_held() {
+    let place = Place::new().await;
+    place.keep(&["m1", "m2"], Priority::Next).await;
+    let spool = &place.spool;
+    spool.offer(&[1], Way::Channel, at(5_000), T0).await.expect("offered");
+    spool.offer(&[2], Way::Stop, at(5_000), T0).await.expect("offered");
+    let wanted = Wanted { pushed_too: true, ..Wanted::default() };
+    let letters = spool.waiting(wanted, 10, T0).await.expect("read");
+    assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [1]);
+    let prompt = spool.offer(&[1, 2], Way::Prompt, at(9_000), T0).await.expect("offered");
+    assert!(prompt.is_empty());
+    let pulled = spool.offer(&[1, 2], Way::ToolResult, at(9_000), T0).await.expect("offered");
+    assert_eq!(pulled, [1]);
+    assert!(spool.waiting(wanted, 10, T0).await.expect("read").is_empty(), "not twice");
+}
+
+#[tokio::test]
+async fn senders_of_what_is_unread_are_named_once_and_the_newest_first() {
+    let place = Place::new().await;
+    for (id, name) in [("a", "bob"), ("b", "eve"), ("c", "bob"), ("d", "ada")] {
+        let message = Incoming { sender_name: name.to_owned(), ..message(id, Priority::Next) };
+        place.spool.store(&message, T0).await.expect("stored");
+    }
+    assert_eq!(place.spool.senders(2, T0).await.expect("read"), ["ada", "bob"]);
+    place.spool.seen(&[4], Way::Prompt, T0).await.expect("marked");
+    assert_eq!(place.spool.senders(9, T0).await.expect("read"), ["bob", "eve"]);
 }
 
 #[tokio::test]
@@ -264,6 +294,24 @@ async fn those_who_wait_for_an_answer_are_named_until_they_have_it() {
     assert_eq!(open().await, ["a", "c"]);
     place.spool.answered(&MessageId::from("a"), T0).await.expect("answered");
     assert_eq!(open().await, ["c"]);
+}
+
+#[tokio::test]
+async fn what_a_session_left_behind_goes_to_the_next_but_for_what_only_it_may_have() {
+    let (old, new) = (Place::new().await, Place::new().await);
+    old.keep(&["m1", "m2", "m3"], Priority::Next).await;
+    let own = Incoming { for_session: true, ..message("own", Priority::Now) };
+    old.spool.store(&own, T0).await.expect("stored");
+    old.spool.seen(&[1], Way::Stop, T0).await.expect("marked");
+    old.spool.offer(&[2], Way::Stop, at(1), T0).await.expect("offered");
+    assert_eq!(new.spool.take_over(&old.spool, at(2)).await.expect("taken"), 2);
+    assert_eq!(new.spool.take_over(&old.spool, at(2)).await.expect("taken"), 0);
+    let letters = new.spool.waiting(Wanted::default(), 9, at(2)).await.expect("read");
+    let got = letters
+        .iter()
+        .map(|letter| (letter.message.message_id.as_str(), letter.message.redelivered));
+    assert_eq!(got.collect::<Vec<_>>(), [("m2", true), ("m3", false)]);
+    assert_eq!(old.waiting(at(2)).await, [4], "its own stays");
 }
 
 #[tokio::test]
