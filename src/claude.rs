@@ -14,9 +14,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod doorbell;
 mod framing;
 mod home;
 mod hook;
+mod link;
+mod mcp;
 mod spool;
 
 /// What a coding session, its host and its user ask for.
@@ -24,12 +27,15 @@ mod spool;
 pub(crate) enum ClaudeCommand {
     /// Answer one event of a session's host, which calls this by itself
     Hook(hook::HookArgs),
+    /// Serve one session of a host, which starts this by itself
+    Mcp,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: ClaudeCommand, _json: bool) -> anyhow::Result<ExitCode> {
     match command {
         ClaudeCommand::Hook(args) => Ok(hook::run(args).await),
+        ClaudeCommand::Mcp => mcp::run().await,
     }
 }
 

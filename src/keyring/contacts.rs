@@ -47,6 +47,11 @@ impl Contacts {
         named.map(|(name, key)| (name.as_str(), key.as_str()))
     }
 
+    /// The name that this key was met under.
+    pub(crate) fn name_of_key(&self, key: &str) -> Option<String> {
+        self.0.iter().find(|(_, known)| *known == key).map(|(name, _)| name.clone())
+    }
+
     /// Notes who is here, so that they can be written to by name when they are away.
     /// A name that is known keeps its key; two of one name are not noted.
     fn meet(&mut self, peers: &[PeerInfo]) {

@@ -1,0 +1,89 @@
+//! What comes in: into the spool first, then confirmed.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Shared;
+use crate::claude::spool::{Incoming, Stored};
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::id::MessageId;
+use crate::protocol::Push;
+
+/// What stands in the place of a text that no key of this session opens.
+const UNREADABLE: &str = "(this message was sealed for a key that this session does not have)";
+
+/// Keeps one message and confirms it. What cannot be kept is not confirmed: the broker has
+/// it still, and sends it again.
+pub(super) async fn take(
+    shared: &Arc<Shared>,
+    client: &Client,
+    push: &Push,
+    plaintext: Option<Vec<u8>>,
+) {
+    let incoming = incoming(shared, client, push, plaintext).await;
+    let stored = shared.party.spool.store(&incoming, Timestamp::now()).await;
+    match stored {
+        Ok(Stored::New | Stored::Known) => {
+            if client.confirm(&push.message_id).await.is_err() {
+                tracing::debug!("a message was kept and could not be confirmed");
+            }
+            shared.arrived.notify_one();
+        }
+        Ok(Stored::Full) => tracing::warn!("the spool of this session is full"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "a message was not kept"),
+    }
+}
+
+async fn incoming(
+    shared: &Shared,
+    client: &Client,
+    push: &Push,
+    plaintext: Option<Vec<u8>>,
+) -> Incoming {
+    let party = &shared.party;
+    // Left out when the member writes to itself.
+    let sender_key =
+        push.sender_member_pubkey.clone().unwrap_or_else(|| party.identity.member_pubkey());
+    let sender_name = if sender_key == party.identity.member_pubkey() {
+        party.kept.file.name.clone()
+    } else {
+        shared.names.of(sender_key.as_str(), party, client).await
+    };
+    let body = plaintext.map(|text| String::from_utf8_lossy(&text).into_owned());
+    Incoming {
+        message_id: push.message_id.clone(),
+        client_message_id: push.client_message_id.clone(),
+        sender_session_key: Some(push.sender_pubkey.clone()).filter(|key| *key != sender_key),
+        sender_key,
+        sender_name,
+        sender_session_name: push.sender_name.clone(),
+        mesh: party.kept.file.mesh_slug.clone(),
+        target: push.topic.as_ref().map(|topic| format!("#{topic}")),
+        for_session: false,
+        priority: push.priority,
+        subtype: push.subtype.as_deref().map(str::to_owned),
+        sent_at: push.created_at,
+        expires_at: None,
+        thread_id: None,
+        reply_to_id: push.reply_to_id.clone(),
+        expects_reply: None,
+        hop: None,
+        newer_from_sender: None,
+        redelivered: false,
+        seq: None,
+        body: body.unwrap_or_else(|| UNREADABLE.to_owned()),
+    }
+}
+
+/// What the broker tells beside messages. Only what takes one away concerns the spool.
+pub(super) async fn told(shared: &Shared, event: &str, data: &Value) {
+    if event != "message_withdrawn" {
+        return;
+    }
+    let ids: Vec<MessageId> = data["messageId"].as_str().map(MessageId::from).into_iter().collect();
+    if let Err(error) = shared.party.spool.withdrawn(&ids).await {
+        tracing::warn!(error = format!("{error:#}"), "a withdrawn message stays in the spool");
+    }
+}
