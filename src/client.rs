@@ -119,12 +119,27 @@ pub struct Outgoing<'a> {
     pub client_message_id: Option<String>,
     /// The message that it answers.
     pub reply_to_id: Option<String>,
+    /// The conversation that it belongs to.
+    pub thread_id: Option<String>,
+    /// Whether its sender waits for an answer.
+    pub expects_reply: Option<bool>,
+    /// After how many milliseconds it must not be delivered any more.
+    pub ttl_ms: Option<i64>,
 }
 
 impl<'a> Outgoing<'a> {
     /// A message for a target.
     pub fn new(target: &'a str, priority: Priority, body: impl Into<Body<'a>>) -> Self {
-        Self { target, priority, body: body.into(), client_message_id: None, reply_to_id: None }
+        Self {
+            target,
+            priority,
+            body: body.into(),
+            client_message_id: None,
+            reply_to_id: None,
+            thread_id: None,
+            expects_reply: None,
+            ttl_ms: None,
+        }
     }
 }
 
@@ -255,6 +270,12 @@ impl Client {
             client_message_id: Option<&'a str>,
             #[serde(rename = "replyToId", skip_serializing_if = "Option::is_none")]
             reply_to_id: Option<&'a str>,
+            #[serde(rename = "threadId", skip_serializing_if = "Option::is_none")]
+            thread_id: Option<&'a str>,
+            #[serde(rename = "expectsReply", skip_serializing_if = "Option::is_none")]
+            expects_reply: Option<bool>,
+            #[serde(rename = "ttlMs", skip_serializing_if = "Option::is_none")]
+            ttl_ms: Option<i64>,
         }
         let sealed = match message.body {
             Body::Text(text) => self.shared.seals.seal(message.target, text)?,
@@ -273,6 +294,9 @@ impl Client {
             ciphertext: crate::protocol::Blob::from_text(sealed.ciphertext_b64.as_str()),
             client_message_id: client_message_id.as_deref(),
             reply_to_id: message.reply_to_id.as_deref(),
+            thread_id: message.thread_id.as_deref(),
+            expects_reply: message.expects_reply,
+            ttl_ms: message.ttl_ms,
         };
         let encoded = socket::encode(self.shared.options.codec, &frame)?;
         Ok((number, encoded, client_message_id.is_some()))

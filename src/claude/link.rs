@@ -35,6 +35,10 @@ const LOOK: Duration = Duration::from_millis(200);
 /// After the broker has refused this session: until it is asked again, since an admin may
 /// have changed it.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Another process is the session now; the two would only take it from each other.
+const REPLACED_PAUSE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long a call waits for the first connection of all.
+const FIRST_CONNECTION: Duration = Duration::from_secs(3);
 /// For the goodbye to the broker.
 const PARTING: Duration = Duration::from_millis(500);
 
@@ -119,6 +123,18 @@ impl Link {
         self.shared.state.borrow().clone()
     }
 
+    /// Waits for the outcome of the first attempt to connect, a moment at most.
+    pub(crate) async fn tried(&self) {
+        let mut state = self.shared.state.subscribe();
+        let tried = state.wait_for(|state| !matches!(state, State::Away(None)));
+        let _ = tokio::time::timeout(FIRST_CONNECTION, tried).await;
+    }
+
+    /// Waits until the connection is another way. Cancel safe.
+    pub(crate) async fn turned(&self) {
+        let _ = self.shared.state.subscribe().changed().await;
+    }
+
     /// Waits for something new in the spool. Cancel safe.
     pub(crate) async fn arrived(&self) {
         self.shared.arrived.notified().await;
@@ -191,7 +207,7 @@ fn after(shared: &Shared, error: &ClientError) -> Option<Duration> {
     tracing::debug!(%error, "the session is not in its mesh");
     let replaced = matches!(error, ClientError::Closed { reason, .. } if reason == "session_replaced");
     let (state, pause) = if replaced {
-        (State::Replaced, Some(REFUSED_PAUSE))
+        (State::Replaced, Some(REPLACED_PAUSE))
     } else if error.is_terminal() {
         (State::Refused(error.to_string()), Some(REFUSED_PAUSE))
     } else {

@@ -22,6 +22,7 @@ mod calls;
 mod evidence;
 mod idle;
 mod instructions;
+mod live;
 mod pipe;
 mod seat;
 mod server;
@@ -44,17 +45,19 @@ const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Serves one session of a host to its end.
 pub(crate) async fn run() -> anyhow::Result<ExitCode> {
+    let home = Home::of_user()?;
     let ended = CancellationToken::new();
     let calls = Arc::new(Calls::default());
     let is_on = std::env::var(CHANNEL).is_ok_and(|said| said == "1");
     let ways = Arc::new(Mutex::new(Ways::new(is_on)));
-    let (seat, following) = Seat::new(Home::of_user()?);
+    let (seat, following) = Seat::new(home.clone());
     let (host, host_seen) = watch::channel(None);
     let work = async {
         tokio::join!(
             following,
             evidence::run(Arc::clone(&calls)),
             idle::run(seat.clone(), host_seen, Arc::clone(&ways)),
+            live::run(seat.clone(), home, Arc::clone(&ways)),
         );
     };
     let server = Server { seat: seat.clone(), calls: Arc::clone(&calls), ways: Arc::clone(&ways), host };

@@ -132,7 +132,7 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(in crate::keyring) fn peer(name: &str, member: Option<&str>, key: &str) -> PeerInfo {
+    pub(crate) fn peer(name: &str, member: Option<&str>, key: &str) -> PeerInfo {
         serde_json::from_value(json!({
             "pubkey": "s", "memberPubkey": key, "displayName": name, "memberName": member,
             "status": "idle", "summary": null, "groups": [], "sessionId": "", "cwd": "",
@@ -141,7 +141,7 @@ pub(crate) mod tests {
         .expect("a row")
     }
 
-    pub(in crate::keyring) fn kept(folder: &Path, mesh: &str, broker: &str) -> Kept {
+    pub(crate) fn kept(folder: &Path, mesh: &str, broker: &str) -> Kept {
         let secret = crate::auth::SecretKey::generate();
         let (mesh, broker) = (mesh.into(), broker.to_owned());
         let file = keyring::KeyFile::new(mesh, "team".into(), "me", broker, &secret);

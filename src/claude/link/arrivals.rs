@@ -14,6 +14,9 @@ use crate::protocol::Push;
 /// What stands in the place of a text that no key of this session opens.
 const UNREADABLE: &str = "(this message was sealed for a key that this session does not have)";
 
+/// Who writes what no peer has written.
+const THE_BROKER: &str = "the broker";
+
 /// Keeps one message and confirms it. What cannot be kept is not confirmed: the broker has
 /// it still, and sends it again.
 pub(super) async fn take(
@@ -43,15 +46,24 @@ async fn incoming(
     plaintext: Option<Vec<u8>>,
 ) -> Incoming {
     let party = &shared.party;
+    let is_notice = push.event.is_some();
     // Left out when the member writes to itself.
-    let sender_key =
-        push.sender_member_pubkey.clone().unwrap_or_else(|| party.identity.member_pubkey());
-    let sender_name = if sender_key == party.identity.member_pubkey() {
+    let sender_key = match &push.sender_member_pubkey {
+        _ if is_notice => push.sender_pubkey.clone(),
+        Some(key) => key.clone(),
+        None => party.identity.member_pubkey(),
+    };
+    let sender_name = if is_notice {
+        THE_BROKER.to_owned()
+    } else if sender_key == party.identity.member_pubkey() {
         party.kept.file.name.clone()
     } else {
-        shared.names.of(sender_key.as_str(), party, client).await
+        shared.names.of(&sender_key, push.sender_name.as_deref(), party, client).await
     };
-    let body = plaintext.map(|text| String::from_utf8_lossy(&text).into_owned());
+    let body = match plaintext {
+        _ if is_notice => Some(notice(push)),
+        text => text.map(|text| String::from_utf8_lossy(&text).into_owned()),
+    };
     Incoming {
         message_id: push.message_id.clone(),
         client_message_id: push.client_message_id.clone(),
@@ -74,6 +86,22 @@ async fn incoming(
         redelivered: false,
         seq: None,
         body: body.unwrap_or_else(|| UNREADABLE.to_owned()),
+    }
+}
+
+/// What became of a message that this session's member has sent, as a sentence.
+fn notice(push: &Push) -> String {
+    let data = push.event_data.clone().unwrap_or_default();
+    let id = data["messageId"].as_str().unwrap_or("?");
+    let target = data["targetSpec"].as_str().unwrap_or("its recipient");
+    match push.event.as_deref() {
+        Some("message_expired") => {
+            format!("Your message {id} to {target} has become too old; nobody gets it any more.")
+        }
+        Some("message_blocked") => {
+            format!("Your message {id} to {target} is kept away by what its recipient allows.")
+        }
+        _ => format!("The broker says something of your message {id} to {target}."),
     }
 }
 

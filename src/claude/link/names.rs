@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::client::Client;
+use crate::id::Key;
 use crate::keyring::contacts;
 use crate::protocol::PeerInfo;
 
@@ -19,20 +20,27 @@ const NAMES_MAX: usize = 4_096;
 pub(super) struct Names(Mutex<HashMap<String, String>>);
 
 impl Names {
-    /// The enrolled name of a member; of one that nobody knows, its key's first digits.
-    pub(super) async fn of(&self, key: &str, party: &Party, client: &Client) -> String {
-        if let Some(name) = self.known(key) {
+    /// The enrolled name of a member. Of one whom no list shows, as who only passes by, it
+    /// is the name that it was met under, which is kept for its key from then on.
+    pub(super) async fn of(
+        &self,
+        key: &Key,
+        claimed: Option<&str>,
+        party: &Party,
+        client: &Client,
+    ) -> String {
+        if let Some(name) = self.known(key.as_str()) {
             return name;
         }
-        // Who writes is usually here; who is not was perhaps met.
         if let Ok(peers) = client.list_peers().await {
             self.learn(&peers);
             remember(party, peers).await;
         }
-        if let Some(name) = self.known(key) {
+        if let Some(name) = self.known(key.as_str()) {
             return name;
         }
-        contacts_name(party, key).await.unwrap_or_else(|| key.get(..12).unwrap_or(key).to_owned())
+        let met = met(party, key, claimed).await;
+        met.unwrap_or_else(|| key.short().to_owned())
     }
 
     fn known(&self, key: &str) -> Option<String> {
@@ -59,8 +67,16 @@ pub(crate) async fn remember(party: &Party, peers: Vec<PeerInfo>) {
     let _ = tokio::task::spawn_blocking(noting).await;
 }
 
-async fn contacts_name(party: &Party, key: &str) -> Option<String> {
-    let (data_dir, kept, key) = (party.data_dir.clone(), party.kept.clone(), key.to_owned());
-    let look = move || contacts::Contacts::of(&data_dir, &kept).name_of_key(&key);
+/// The name of a key that was met, or is met now under a name that nobody has yet.
+async fn met(party: &Party, key: &Key, claimed: Option<&str>) -> Option<String> {
+    let (data_dir, kept, key) = (party.data_dir.clone(), party.kept.clone(), key.to_string());
+    let claimed = claimed.map(str::to_owned);
+    let look = move || {
+        let name_of = || contacts::Contacts::of(&data_dir, &kept).name_of_key(&key);
+        name_of().or_else(|| {
+            contacts::met(&data_dir, &kept, &claimed?, &key);
+            name_of()
+        })
+    };
     tokio::task::spawn_blocking(look).await.ok().flatten()
 }

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Messages of one round.
 const ROUND_MAX: u32 = 20;
 /// Characters of one message on the channel.
-const ROOM: Room = Room { text: 20_000, body: 16_000 };
+const ROOM: Room = Room { text: 64_000, body: 60_000 };
 /// Names of senders that are asked for. The bell says how many there are beyond its own
 /// bound.
 const NAMES_MAX: u32 = 8;

@@ -27,7 +27,8 @@ do not confirm that you have read (the sender is told), do not answer answers. G
 the id of what you answer: chains are counted, and end.
 
 Finish what you are doing first, unless a message has the priority `now` and is right to \
-interrupt. A message may come twice: its `id` tells. One that came in a <channel> block and \
+interrupt. A message may come twice: its `id` tells. One with \
+`cut` is shown whole by `check_messages` with its `id`. One that came in a <channel> block and \
 that you do not answer: name it in `check_messages` with `seen`, or it comes again.
 
 Write to one peer rather than to a group, and to a group rather than to `*`. `now` is for what \

@@ -77,6 +77,7 @@ impl ServerHandler for Server {
             Ok(link) => link,
             Err(why) => return Ok(CallToolResult::error(vec![ContentBlock::text(why)]).into()),
         };
+        link.tried().await;
         let at = At {
             link,
             calls: Arc::clone(&self.calls),

@@ -33,11 +33,15 @@ pub(super) fn text(text: &str, chars_max: usize) -> String {
     cut(&text, chars_max)
 }
 
-/// One row as JSON on one line. A tag cannot be closed in it: neither bracket stands as
-/// such.
+/// One row as JSON on one line, without what is not there. A tag cannot be closed in it:
+/// neither bracket stands as such.
 pub(super) fn row(row: &impl Serialize) -> String {
-    let line = output::json_line(row).unwrap_or_default();
-    line.trim_end().replace('<', "\\u003c").replace('>', "\\u003e")
+    let mut row = serde_json::to_value(row).unwrap_or_default();
+    if let Value::Object(fields) = &mut row {
+        fields.retain(|_, value| !value.is_null());
+    }
+    let line = output::inert_json(&row).unwrap_or_default();
+    line.replace('<', "\\u003c").replace('>', "\\u003e")
 }
 
 /// As much of a value as belongs into a list.

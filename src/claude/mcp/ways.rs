@@ -127,7 +127,7 @@ impl Ways {
         is_heard && !self.pushed.contains(&row)
     }
 
-    #[cfg(test)]
+    /// What is known of the channel now.
     pub(super) const fn channel(&self) -> Channel {
         self.channel
     }

@@ -7,8 +7,9 @@ use serde_json::json;
 use super::super::shown::{self, NAME_CHARS};
 use super::{At, Call, Effect, Said};
 use crate::claude::framing::{self, Room};
-use crate::claude::spool::{Counts, Wanted};
+use crate::claude::spool::{Counts, Letter, Wanted};
 use crate::clock::Timestamp;
+use crate::id::MessageId;
 use super::super::at::unreadable;
 use crate::protocol::MessageStatusResult;
 
@@ -18,6 +19,8 @@ const SHOWN_MAX: u32 = 50;
 const SHOWN_DEFAULT: u32 = 20;
 /// Characters of one answer, and of one message in it.
 const ROOM: Room = Room { text: 24_000, body: 16_000 };
+/// The same where a message is longer: then it stands alone.
+const ALONE: Room = Room { text: 64_000, body: 60_000 };
 /// Messages that one call may name as seen.
 const NAMED_MAX: usize = 100;
 
@@ -30,6 +33,8 @@ pub(super) struct CheckMessages {
     /// Ids of messages that you have read already, in a <channel> block: they do not come
     /// again.
     seen: Option<Vec<String>>,
+    /// Show this one message, whole, also if you have read it: for one that was cut.
+    id: Option<String>,
 }
 
 impl Call for CheckMessages {
@@ -42,6 +47,9 @@ impl Call for CheckMessages {
         for id in self.seen.iter().flatten().take(NAMED_MAX) {
             at.named(id).await?;
         }
+        if let Some(id) = &self.id {
+            return one(at, id).await;
+        }
         let (spool, now) = (&at.link.party().spool, Timestamp::now());
         let limit = self.limit.unwrap_or(SHOWN_DEFAULT).clamp(1, SHOWN_MAX);
         let wanted = Wanted { pushed_too: true, ..Wanted::default() };
@@ -49,16 +57,39 @@ impl Call for CheckMessages {
             let letters = spool.waiting(wanted, limit, now).await?;
             anyhow::Ok((letters, spool.counts(now).await?))
         };
-        let (letters, counts) = reading.await.map_err(|error| unreadable(&error))?;
+        let (mut letters, counts) = reading.await.map_err(|error| unreadable(&error))?;
         if letters.is_empty() {
             return Ok(nothing(at));
         }
-        let frame = at.show(letters, ROOM).await?;
+        let short = letters.iter().take_while(|letter| !is_long(letter)).count();
+        letters.truncate(short.max(1));
+        let frame = at.show(letters, if short == 0 { ALONE } else { ROOM }).await?;
         if frame.ids.is_empty() {
             return Ok(nothing(at));
         }
         Ok(format!("{}{}", frame.text, rest(&counts, frame.ids.len())))
     }
+}
+
+fn is_long(letter: &Letter) -> bool {
+    letter.message.body.len() > ROOM.body
+}
+
+/// One message by its id.
+async fn one(at: &At, id: &str) -> Said {
+    let found = at.link.party().spool.find(&[MessageId::from(id)]).await;
+    let letter = found.map_err(|error| unreadable(&error))?.pop();
+    let shown = shown::text(id, NAME_CHARS);
+    let letter = letter.ok_or_else(|| format!("No message {shown} is on this machine."))?;
+    let frame = if letter.seen {
+        framing::frame(&[letter], ALONE, Timestamp::now())
+    } else {
+        at.show(vec![letter], ALONE).await?
+    };
+    if frame.ids.is_empty() {
+        return Err(format!("Message {shown} is being shown another way at this moment."));
+    }
+    Ok(frame.text)
 }
 
 fn nothing(at: &At) -> String {

@@ -51,25 +51,17 @@ impl Call for ListPeers {
 fn row(peer: &PeerInfo, own: &str, now: Timestamp) -> String {
     let groups: Vec<String> =
         peer.groups.iter().map(|group| shown::cut(&group.name, NAME_CHARS)).collect();
-    let mut row = json!({
+    let enrolled = peer.member_name.as_deref().filter(|name| *name != peer.display_name);
+    shown::row(&json!({
         "name": shown::cut(&peer.display_name, NAME_CHARS),
         "key": peer.pubkey.get(..16).unwrap_or(&peer.pubkey),
         "status": peer.status,
         "hereForMinutes": now.ms_since(peer.connected_at).max(0) / 60_000,
-    });
-    let enrolled = peer.member_name.as_deref().filter(|name| *name != peer.display_name);
-    let optional = [
-        ("member", enrolled.map(|name| json!(shown::cut(name, NAME_CHARS)))),
-        ("groups", (!groups.is_empty()).then(|| json!(groups))),
-        ("summary", peer.summary.as_deref().map(|text| json!(shown::cut(text, SENTENCE_CHARS)))),
-        ("you", (peer.pubkey == own).then(|| json!(true))),
-    ];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            row[name] = value;
-        }
-    }
-    shown::row(&row)
+        "member": enrolled.map(|name| shown::cut(name, NAME_CHARS)),
+        "groups": (!groups.is_empty()).then_some(groups),
+        "summary": peer.summary.as_deref().map(|text| shown::cut(text, SENTENCE_CHARS)),
+        "you": (peer.pubkey == own).then_some(true),
+    }))
 }
 
 /// Says what this session works on.

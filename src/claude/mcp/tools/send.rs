@@ -86,7 +86,9 @@ impl Call for SendMessage {
         let own_id = id::generate();
         outgoing.client_message_id = Some(own_id.clone());
         outgoing.reply_to_id.clone_from(&self.reply_to);
-        let _ = (&self.thread, self.ttl_seconds);
+        outgoing.thread_id = self.thread;
+        outgoing.expects_reply = self.expects_reply;
+        outgoing.ttl_ms = self.ttl_seconds.map(|seconds| i64::from(seconds) * 1_000);
         match client.send_with(outgoing).await {
             Ok(ack) => {
                 if let Some(message) = &answered {

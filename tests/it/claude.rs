@@ -1,0 +1,6 @@
+//! Coding sessions as peers, from outside: the program itself, called by a stand-in for
+//! the host that it is made for.
+
+mod host;
+mod libraries;
+mod mcp;
