@@ -55,6 +55,11 @@ fn send_frame(codec: Codec) -> Vec<u8> {
         reply_to_id: None,
         body_version: None,
         mentions: None,
+        ttl_ms: None,
+        thread_id: None,
+        expects_reply: None,
+        supersedes: None,
+        receipt: None,
     };
     codec.write(&Frame { r#type: "send", send }).expect("a frame")
 }
@@ -81,6 +86,16 @@ fn push(send: Send<'_>) -> Push {
         client_message_id: send.client_message_id.map(Cow::into_owned),
         request_fingerprint: None,
         reply_to_id: None,
+        seq: Some(1),
+        age_ms: Some(0),
+        expires_at: None,
+        thread_id: None,
+        expects_reply: false,
+        supersedes: None,
+        newer_from_sender: Some(0),
+        hop: Some(0),
+        receipt: None,
+        redelivered: false,
         topic: None,
         body_version: None,
         subtype: None,
@@ -291,6 +306,7 @@ fn envelope(mesh: &MeshId, member: &MemberId) -> NewEnvelope {
             request_fingerprint: None,
             reply_to_id: None,
             scheduled: None,
+            properties: None,
         },
         reach: Reach::Direct {
             claim: Some((PresenceId::generate(), Timestamp::now().plus_ms(30_000))),

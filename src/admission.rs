@@ -195,8 +195,8 @@ async fn enter(
     let active = match acquire(parts, &entering.room, &entering.proven).await? {
         Place::Visit { record, lease } => entering.visit(*record, lease).await?,
         Place::New { record, lease } => entering.open(*record, lease).await?,
-        Place::Kept { record, lease, position } => {
-            entering.reattach(*record, lease, position).await?
+        Place::Kept { record, lease, position, heard_until } => {
+            entering.reattach(*record, lease, position, heard_until).await?
         }
     };
     recheck(parts, &active, changes).await;

@@ -14,6 +14,7 @@
 //! - `adopt`: posts that other programs wrote
 //! - [`addressee`]: whom a key leads to, and who may write to them
 //! - `audience`: who a multicast is for
+//! - `properties`: what a sender says of a message, and how many answers led to it
 //! - `push`: what a peer receives; pure
 //! - `refusal`: why a send is not taken
 //! - [`policy`]: targets, grants and holds; pure
@@ -26,6 +27,7 @@ pub mod drain;
 mod mentions;
 pub mod policy;
 pub(crate) mod posts;
+mod properties;
 mod push;
 pub(crate) mod refusal;
 pub(crate) mod rosters;
@@ -42,7 +44,7 @@ use crate::config::MessageConfig;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
-use crate::store::{Mail, Members, TopicMail};
+use crate::store::{Mail, Members, Stages, TopicMail};
 use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::CommitQueue;
 
@@ -54,6 +56,8 @@ pub struct Parts {
     pub members: Arc<dyn Members>,
     /// Who has what to read.
     pub mail: Arc<dyn Mail>,
+    /// How far messages are.
+    pub stages: Arc<dyn Stages>,
     /// Topics and their posts.
     pub topics: Arc<dyn TopicMail>,
     /// The way to the other nodes.

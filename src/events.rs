@@ -69,14 +69,21 @@ pub(crate) fn announce(room: &Room, announcement: &Announcement) {
     }
 }
 
+/// Events for those alone whose client asked for `stages`.
+const OF_STAGES: [&str; 2] = ["message_receipt", "message_withdrawn"];
+
 /// Tells the sessions of one member here, visitors excepted: of events of one kind, one
 /// that is behind with reading is told the newest.
 pub(crate) fn tell_member(room: &Room, member: &MemberId, event: &SystemEvent) {
-    let subject = Arc::new(Subject::new(member.as_str(), event.event.clone()));
     let push = event.clone().into_push(room.mesh().clone(), Timestamp::now());
+    let is_of_stages = OF_STAGES.contains(&&*event.event);
+    // Of receipts the newest does not say what the others did.
+    let about = if is_of_stages { push.message_id.as_str() } else { member.as_str() };
+    let subject = Arc::new(Subject::new(about, event.event.clone()));
     let frame = SharedFrame::new(ServerMessage::Push(Box::new(push)));
-    for (session, _) in room.sessions() {
-        if !session.visitor && session.member == *member {
+    for (session, record) in room.sessions() {
+        let is_told = !is_of_stages || record.stages;
+        if is_told && !session.visitor && session.member == *member {
             session.outbox.tell(frame.bytes(session.codec), &subject);
         }
     }

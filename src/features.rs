@@ -20,12 +20,14 @@ mod listing;
 mod mcp;
 mod memory;
 mod mesh_info;
+mod message_status;
 mod messages;
 mod moderation;
 mod moderators;
 mod on_behalf;
 mod peer_files;
 mod presence;
+mod receipts;
 mod relaying;
 mod schedules;
 mod shapes;
@@ -58,7 +60,7 @@ use crate::protocol::{
     SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
     TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
     Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
-    VaultSet, WatchTasks,
+    VaultSet, WatchTasks, Withdraw,
 };
 use crate::rates::cost;
 
@@ -106,7 +108,7 @@ const REQUESTS: &[Entry] = requests! {
     McpRegister => mcp::register, |_, all| cost::told_to(all, 20);
     McpUnregister => mcp::unregister, |_, all| cost::told_to(all, 20);
     MeshInfo => mesh_info::tell, |_, _| 20;
-    MessageStatus => messages::status, |ask, all| cost::look_up(&ask.message_id, all);
+    MessageStatus => message_status::tell, |ask, all| cost::look_up(&ask.message_id, all);
     PauseClock => sim_clock::pause, |_, _| 10;
     PeerDirRequest => peer_files::dir, |_, _| 10, beside;
     PeerFileRequest => peer_files::file, |_, _| 10, beside;
@@ -146,6 +148,7 @@ const REQUESTS: &[Entry] = requests! {
     VaultList => vault::list, |_, _| 20;
     VaultSet => vault::set, |_, _| 4;
     WatchTasks => tasks::watch, |_, _| 4;
+    Withdraw => messages::withdraw, |_, _| 4;
 };
 
 /// Handles one frame. What is returned is to be awaited before the next, and runs to
@@ -156,11 +159,7 @@ pub(crate) fn handle<'a>(
     received: Instant,
 ) -> Option<Work<'a>> {
     match message {
-        Ok(ClientMessage::ClientAck(ack)) => {
-            let result = messages::client_ack(&context, &ack);
-            context.settle(Unasked::Silent, result);
-            None
-        }
+        Ok(ClientMessage::ClientAck(ack)) => messages::client_ack(context, ack),
         Ok(ClientMessage::Send(send)) => {
             let Context { parts, room, session, req_id, .. } = context;
             let delivery = &parts.presence.delivery;

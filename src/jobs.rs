@@ -64,6 +64,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 const REWIND_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks for what webhooks are to be told.
 const WEBHOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two looks how far messages are.
+const STAGES_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two questions for ends whose answer was lost.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,6 +115,10 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     }
     every(life, tasks, REDELIVERY_INTERVAL, presence, |presence| async move {
         mail::redeliver(&presence.registry, &presence.delivery);
+    });
+    every(life, tasks, STAGES_INTERVAL, presence, |presence| async move {
+        mail::note_pushed(&presence.registry, &presence.delivery).await;
+        mail::end_overdue(&presence.registry, &presence.delivery).await;
     });
     let claim = Duration::from_millis(message.claim_ms.unsigned_abs());
     let look = claim.clamp(*MAIL_INTERVAL.start(), *MAIL_INTERVAL.end());

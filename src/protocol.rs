@@ -21,6 +21,7 @@ pub mod relay;
 pub mod schedules;
 pub mod sim_clock;
 pub mod skills;
+pub mod stages;
 pub mod state;
 pub mod streams;
 pub mod tasks;
@@ -51,6 +52,7 @@ pub use delivery::{
 };
 pub use handshake::{
     Attestation, Greeting, Hello, HelloAck, MemberProfile, MeshPolicy, RestoredStats, SessionHello,
+    capability,
 };
 pub use mcp::{
     McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
@@ -82,6 +84,7 @@ pub use skills::{
     GetSkill, ListSkills, RemoveSkill, ShareSkill, Skill, SkillAck, SkillAction, SkillData,
     SkillEntry, SkillList,
 };
+pub use stages::{Reached, Stage, Withdraw, WithdrawResult};
 pub use state::{
     DeleteState, GetState, ListState, SetState, StateChange, StateEntry, StateList, StateResult,
     StateValue,

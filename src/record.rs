@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 pub use self::shared::{Shared, SharedChange};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, PresenceId};
-use crate::protocol::{Group, McpTool, PeerInfo, PeerRole, Profile, Stats, Status, StatusSource};
+use crate::protocol::{
+    Group, McpTool, PeerInfo, PeerRole, Priority, Profile, Stats, Status, StatusSource,
+};
 
 /// What makes two connections the same session: mesh, member, kind of hello
 /// and session key; without a session key, the client's session id.
@@ -118,6 +120,16 @@ pub struct PresenceRecord {
     /// is not known, as of a presence of an earlier release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begins_after: Option<i64>,
+    /// Whether it asked for `stages`: it tells what was surfaced, and is told what becomes
+    /// of what it sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stages: bool,
+    /// Whether it asked for `holds`: its client keeps what its session is too busy for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds: bool,
+    /// When it last said that something was surfaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surfaced_at: Option<Timestamp>,
     /// What stands for the client address of its socket, where other nodes have to
     /// tell whether a call comes from there. Of a single node, `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +209,9 @@ impl PresenceRecord {
             visitor: false,
             has_confirmed: false,
             begins_after: None,
+            stages: false,
+            holds: false,
+            surfaced_at: None,
             mcp_servers: Vec::new(),
             client_mark: None,
             watches_tasks: false,
@@ -215,6 +230,13 @@ impl PresenceRecord {
     #[must_use]
     pub fn confirms(&self) -> bool {
         self.has_confirmed || self.is_on(DAEMON) || self.is_on(SESSION_OF_DAEMON)
+    }
+
+    /// Whether it gets a message of that priority now. What it does not get waits until it
+    /// is idle.
+    #[must_use]
+    pub fn admits(&self, priority: Priority) -> bool {
+        self.holds || self.status == Status::Idle || priority == Priority::Now
     }
 
     /// Whether it is a daemon's own connection.
@@ -321,6 +343,7 @@ impl PresenceRecord {
             summary: self.summary.clone(),
             groups: self.groups.clone(),
             session_id: self.session_id.clone(),
+            surfaced_at: self.surfaced_at,
             connected_at: self.connected_at,
             cwd: self.cwd.clone(),
             peer_role: self.role,

@@ -61,6 +61,8 @@ pub struct Session {
     pipeline: Pipeline,
     /// Set for a while if it came back.
     resumption: Mutex<Option<Box<Resumption>>>,
+    /// Until when an earlier socket of it was there, if it came back.
+    heard_until: OnceLock<Timestamp>,
     /// Where its socket comes from, once its connection has said so.
     client: OnceLock<IpAddr>,
     /// Set while the confirmations have it in their list.
@@ -118,6 +120,7 @@ impl Session {
             budget: Mutex::new(budget),
             pipeline: Pipeline::default(),
             resumption: Mutex::default(),
+            heard_until: OnceLock::new(),
             client: OnceLock::new(),
             is_in_confirmations: AtomicBool::new(false),
             last_heard: AtomicI64::new(Timestamp::now().as_ms()),
@@ -146,8 +149,16 @@ impl Session {
 
     /// It came back, maybe from a node that died; what it sent through that one
     /// may be on nobody's way until `until`.
-    pub fn resume(&self, until: Instant) {
+    /// `heard_until`: its earlier socket was there until then.
+    pub fn resume(&self, until: Instant, heard_until: Timestamp) {
+        let _ = self.heard_until.set(heard_until);
         *self.resumption.lock() = Some(Box::new(Resumption::new(until)));
+    }
+
+    /// Whether the peer may have had a message on an earlier socket that was accepted then.
+    #[must_use]
+    pub fn may_have_had(&self, accepted_at: Timestamp) -> bool {
+        self.heard_until.get().is_some_and(|until| accepted_at <= *until)
     }
 
     /// Whether the recipients of its message must read the store before they

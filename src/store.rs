@@ -39,6 +39,7 @@ mod profiles;
 mod schedules;
 mod skills;
 pub mod sqlite;
+mod stages;
 mod states;
 mod streams;
 mod tasks;
@@ -79,6 +80,7 @@ pub use self::presences::*;
 pub use self::profiles::*;
 pub use self::schedules::*;
 pub use self::skills::*;
+pub use self::stages::*;
 pub use self::states::*;
 pub use self::streams::*;
 pub use self::tasks::*;
@@ -183,6 +185,8 @@ stores! {
     mail: Mail, MockMail;
     /// Messages as those see them who look: their fate, their number, their end.
     messages: Messages, MockMessages;
+    /// How far messages are with their recipients, and those that never come.
+    stages: Stages, MockStages;
     /// The audit chain of each mesh.
     audit: AuditTrail, MockAuditTrail;
     /// Meshes.

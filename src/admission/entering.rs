@@ -17,7 +17,7 @@ use crate::delivery::drain;
 use crate::id::PresenceId;
 use crate::presence::status::{self, Word};
 use crate::presence::{changes, servers};
-use crate::protocol::{CloseReason, ServerMessage, Status};
+use crate::protocol::{CloseReason, Priority, ServerMessage};
 use crate::record::PresenceRecord;
 use crate::registry::RoomGuard;
 use crate::session::inbox::Inbox;
@@ -38,8 +38,10 @@ pub(super) struct Entering<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comes {
     Anew,
-    /// To the presence that it had.
-    Back,
+    /// To the presence that it had, whose earlier socket was there until then.
+    Back {
+        heard_until: Timestamp,
+    },
 }
 
 /// From where a session goes on.
@@ -80,6 +82,7 @@ impl Entering<'_> {
         lease: LeaseRef,
     ) -> Result<Active, Box<Refusal>> {
         let parts = self.parts;
+        note_wishes(parts, &record).await;
         record.epoch = lease.epoch;
         let entered = self.activate(record, lease.clone(), Position::default(), Comes::Anew);
         if entered.is_err() {
@@ -100,6 +103,7 @@ impl Entering<'_> {
             let_go(parts, &lease, Release::Now).await;
             return Err(Refusal::unavailable());
         }
+        note_wishes(parts, &record).await;
         apply_pending_status(parts, &mut record).await;
         record.epoch = lease.epoch;
         let opened = opening(&self.proven, &record);
@@ -132,6 +136,7 @@ impl Entering<'_> {
         mut record: PresenceRecord,
         lease: LeaseRef,
         position: i64,
+        heard_until: Timestamp,
     ) -> Result<Active, Box<Refusal>> {
         let parts = self.parts;
         let status = apply_pending_status(parts, &mut record).await;
@@ -139,13 +144,14 @@ impl Entering<'_> {
             let id = record.id.clone();
             parts.presence.writer.change(PresenceChange { status, ..PresenceChange::of(id) });
         }
+        note_wishes(parts, &record).await;
         // Of an earlier life of the node is known only how far it was.
         record.begins_after.get_or_insert(position);
         servers::give_up_displaced(&self.room, &mut record);
         write_back(parts, &lease, &record).await;
         let ending = changes::Ending::of(&record, Some(CloseReason::BAD_SESSION_PUBKEY));
         let position = Position::of(parts, &record, position).await;
-        let entered = self.activate(record, lease, position, Comes::Back);
+        let entered = self.activate(record, lease, position, Comes::Back { heard_until });
         if entered.is_err() {
             let mesh = &ending.record.mesh;
             let removed = changes::remove(&parts.presence, mesh, std::slice::from_ref(&ending));
@@ -171,7 +177,7 @@ impl Entering<'_> {
         comes: Comes,
     ) -> Result<Active, Box<Refusal>> {
         let Self { parts, codec, outbox, room, proven } = self;
-        let ack = hello_ack(parts, &proven, &record, comes == Comes::Back);
+        let ack = hello_ack(parts, &proven, &record, comes != Comes::Anew);
         let ack = ServerMessage::HelloAck(Box::new(ack));
         let is_told = comes == Comes::Anew && record.visible && !record.visitor;
         let announcement = is_told.then(|| joined(&proven, &record));
@@ -179,7 +185,7 @@ impl Entering<'_> {
         if position.follows_topics {
             inbox.follow_topics(position.missed_since);
         }
-        inbox.hold(record.status != Status::Idle);
+        inbox.hold(!record.admits(Priority::Next));
         let identity = Identity {
             mesh: proven.mesh,
             member: proven.admitted.member.id,
@@ -199,9 +205,9 @@ impl Entering<'_> {
             replaced.outbox.close(CloseReason::SESSION_REPLACED);
         }
         changes::end_claims(&parts.presence, &room, entered.claims);
-        if comes == Comes::Back {
+        if let Comes::Back { heard_until } = comes {
             let claim = Duration::from_millis(u64::try_from(parts.claim_ms).unwrap_or(0));
-            session.resume(Instant::now() + claim);
+            session.resume(Instant::now() + claim, heard_until);
         }
         if let Some(record) = room.record(&session.presence) {
             changes::publish(&parts.presence, &room, &record, announcement);
@@ -210,6 +216,17 @@ impl Entering<'_> {
         parts.presence.metrics.connections_active.inc();
         parts.presence.metrics.connections.inc();
         Ok(Active { session, room, saved: proven.admitted.saved.map(Box::new) })
+    }
+}
+
+/// From now on its member is told of what it sent that never comes, if it asks for that.
+async fn note_wishes(parts: &Parts, record: &PresenceRecord) {
+    if !record.stages {
+        return;
+    }
+    let stages = &parts.presence.delivery.stages;
+    if let Err(error) = stages.tell_of_ends(&record.member).await {
+        tracing::debug!(%error, presence = %record.id, "what it wishes waits for its next hello");
     }
 }
 

@@ -22,9 +22,21 @@ const ENDED_LEASES_MAX: usize = 3;
 
 /// A place in the mesh: for a new presence, or that of the session's own.
 pub(super) enum Place {
-    Visit { record: Box<PresenceRecord>, lease: LeaseRef },
-    New { record: Box<PresenceRecord>, lease: LeaseRef },
-    Kept { record: Box<PresenceRecord>, lease: LeaseRef, position: i64 },
+    Visit {
+        record: Box<PresenceRecord>,
+        lease: LeaseRef,
+    },
+    New {
+        record: Box<PresenceRecord>,
+        lease: LeaseRef,
+    },
+    Kept {
+        record: Box<PresenceRecord>,
+        lease: LeaseRef,
+        position: i64,
+        /// Until when its earlier socket was there.
+        heard_until: Timestamp,
+    },
 }
 
 /// Takes a place. Where peers were told that the session's presence left, while
@@ -71,6 +83,7 @@ pub(super) async fn acquire(
             let_go(parts, &lease, Release::Now).await;
             continue;
         }
+        let heard_until = if old.online { Timestamp::now() } else { old.last_seen_at };
         let record = refreshed(record, proven, old, &lease);
         if proven.visitor {
             // An older socket of the same key is open, or its node is dead.
@@ -79,7 +92,8 @@ pub(super) async fn acquire(
         match resume(parts, room, &record).await {
             Ok(Some(position)) => {
                 parts.presence.metrics.leases_reattached.inc();
-                return Ok(Place::Kept { record: Box::new(record), lease, position });
+                let record = Box::new(record);
+                return Ok(Place::Kept { record, lease, position, heard_until });
             }
             Ok(None) => let_go(parts, &lease, Release::Now).await,
             Err(error) => {
@@ -142,6 +156,8 @@ fn refreshed(
         epoch: lease.epoch,
         online: true,
         client_mark: fresh.client_mark,
+        stages: fresh.stages,
+        holds: fresh.holds,
         ..old
     }
 }

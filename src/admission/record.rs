@@ -1,5 +1,7 @@
 //! What is written and told of a session that enters.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use super::Proven;
@@ -11,7 +13,7 @@ use crate::events;
 use crate::limits;
 use crate::protocol::budget::{cut, group_bytes, groups_within, value_bytes};
 use crate::protocol::{
-    Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile,
+    Group, HelloAck, MemberProfile, MeshPolicy, PROTOCOL_VERSION, PeerRole, Profile, capability,
 };
 use crate::record::PresenceRecord;
 use crate::store::{AdmittedMember, OpenPresence, PeerState};
@@ -36,6 +38,8 @@ pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
         profile: saved.map_or_else(Profile::default, saved_profile),
         node: parts.node.id.to_string(),
         visitor: *visitor,
+        stages: about.asks_for(capability::STAGES),
+        holds: about.asks_for(capability::HOLDS),
         client_mark: client_mark.clone(),
         ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())
     }
@@ -179,5 +183,6 @@ pub(super) fn hello_ack(
         region: parts.node.region.clone(),
         lease_ttl_ms: if record.visitor { 0 } else { grace_ms },
         protocol_version: PROTOCOL_VERSION,
+        features: capability::ALL.map(Cow::Borrowed).to_vec(),
     }
 }

@@ -75,6 +75,7 @@ pub(crate) fn assemble(
         config: config.message.clone(),
         members: Arc::clone(&stores.members),
         mail: Arc::clone(&stores.mail),
+        stages: Arc::clone(&stores.stages),
         topics: Arc::clone(&stores.topic_mail),
         cluster: Arc::clone(&cluster),
         group_commit,

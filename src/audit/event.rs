@@ -110,6 +110,19 @@ pub enum AuditEvent {
         /// The target as the sender spelled it.
         target: String,
     },
+    /// A message was taken back before anybody had it; the actor is its sender.
+    Withdrawn {
+        /// The message.
+        message_id: MessageId,
+    },
+    /// A recipient's grants kept a message away that waited for it; the actor is its
+    /// sender.
+    Blocked {
+        /// The message.
+        message_id: MessageId,
+        /// The target as the sender spelled it.
+        target: String,
+    },
     /// A stream was made.
     StreamCreated {
         /// Under which name.
@@ -310,6 +323,8 @@ impl AuditEvent {
             Self::MemberProfileChanged { .. } => "member_profile_changed",
             Self::MemberJoined { .. } => "member_joined",
             Self::Expired { .. } => "expired",
+            Self::Withdrawn { .. } => "message_withdrawn",
+            Self::Blocked { .. } => "message_blocked",
             Self::StateSet { .. } => "state_set",
             Self::StreamCreated { .. } => "stream_created",
             Self::StreamDeleted { .. } => "stream_deleted",
@@ -383,7 +398,8 @@ impl AuditEvent {
                 json!({"targetPubkey": target_pubkey, "fields": fields})
             }
             Self::MemberJoined { pubkey, role } => json!({"pubkey": pubkey, "role": role}),
-            Self::Expired { message_id, target } => {
+            Self::Withdrawn { message_id } => json!({"messageId": message_id}),
+            Self::Expired { message_id, target } | Self::Blocked { message_id, target } => {
                 json!({"messageId": message_id, "targetSpec": target})
             }
             Self::StateSet { key }

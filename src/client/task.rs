@@ -402,7 +402,8 @@ fn end_of(error: &ClientError) -> End {
 impl Shared {
     /// The frame that says a delivery is done.
     pub(super) fn confirmation(&self, id: &MessageId) -> Option<Message> {
-        let ack = ClientAck { client_message_id: None, broker_message_id: Some(id.to_string()) };
+        let broker_message_id = Some(id.to_string());
+        let ack = ClientAck { broker_message_id, ..ClientAck::default() };
         let frame = Frame { kind: "client_ack", fields: &ack, req_id: None::<()> };
         socket::encode(self.options.codec, &frame).ok()
     }

@@ -22,6 +22,9 @@ pub struct MessageConfig {
     /// `REQUEST_BURST`: what a member may ask at once, in the same units. Default
     /// 6000. 100 to 1,000,000.
     pub request_burst: u32,
+    /// `HOPS_MAX`: how many answers may lead to a message, one to the other. Default 16. 0
+    /// to 1,000,000; 0 turns the limit off.
+    pub hops_max: u32,
     /// `DELIVERED_RETENTION_HOURS`: hours that a delivered message is kept.
     /// Default 24. 0 to 8760; 0 deletes it at the next sweep.
     pub delivered_retention_hours: u32,
@@ -75,6 +78,7 @@ impl MessageConfig {
             send_burst: reader.number("SEND_BURST", 1..=1_000_000),
             request_rate_per_minute: reader.number("REQUEST_RATE_PER_MINUTE", 0..=1_000_000),
             request_burst: reader.number("REQUEST_BURST", 100..=1_000_000),
+            hops_max: reader.number("HOPS_MAX", 0..=1_000_000),
             delivered_retention_hours: reader.number("DELIVERED_RETENTION_HOURS", 0..=8760),
             topic_retention_days: reader.number("TOPIC_RETENTION_DAYS", 0..=36_500),
             claim_ms: reader.seconds_ms("REDELIVERY_SECONDS", 50..=3_600_000),
@@ -105,6 +109,7 @@ mod tests {
                 send_burst: 100,
                 request_rate_per_minute: 12_000,
                 request_burst: 6000,
+                hops_max: 16,
                 delivered_retention_hours: 24,
                 topic_retention_days: 365,
                 claim_ms: 30_000,

@@ -228,7 +228,7 @@ pub(crate) fn deliver_later(
     let Place { seq, previous_multicast: previous, roster, created_at } = place;
     note_accepted(parts, room.map(|room| &**room), &envelope, (seq, created_at));
     let mesh = &envelope.mesh.clone();
-    let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
+    let stored = StoredEnvelope::fresh(envelope, seq, sender_key, created_at);
     let multicast = match reach {
         Reach::Direct { .. } => {
             let key = Key::from(stored.envelope.target_spec);

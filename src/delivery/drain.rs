@@ -4,15 +4,20 @@
 //! have been missed, when deliveries were not confirmed in time. Each runs in
 //! a task of its own that nobody cancels.
 
+mod reading;
 pub(crate) mod rewind;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use self::reading::{Reading, Readings, bytes_of};
 use crate::clock::Timestamp;
+use crate::cluster::BusMessage;
 use crate::delivery::policy::{self, Capability, Target};
 use crate::delivery::{Parts, audience, push};
-use crate::id::{Key, MessageId};
+use crate::id::{Key, MemberId, MessageId};
 use crate::limits;
+use crate::protocol::Priority;
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
@@ -69,53 +74,6 @@ async fn drain(parts: &Arc<Parts>, room: &Arc<Room>, session: &Arc<Session>) {
     }
 }
 
-/// How much a drain reads at once: so many envelopes as fit into the bytes that
-/// it may hold, by the size of those that it has read.
-struct Reading {
-    envelopes: usize,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Self { envelopes: limits::DRAIN_FIRST_ENVELOPES }
-    }
-}
-
-impl Reading {
-    /// How many more, after `read` of so many `bytes`.
-    fn left(&self, read: usize, bytes: usize) -> usize {
-        if read == 0 {
-            return self.envelopes;
-        }
-        let left = limits::DRAIN_BATCH_BYTES_MAX.saturating_sub(bytes);
-        let most = limits::DRAIN_BATCH_ENVELOPES_MAX.saturating_sub(read);
-        (left / bytes.div_ceil(read).max(1)).min(most)
-    }
-
-    /// So much was read at once: from now on as many as fit, and not much more
-    /// than what is known to.
-    fn learn(&mut self, read: usize, bytes: usize) {
-        if read > 0 {
-            let fit = limits::DRAIN_BATCH_BYTES_MAX / bytes.div_ceil(read).max(1);
-            let most = (4 * self.envelopes).min(limits::DRAIN_BATCH_ENVELOPES_MAX);
-            self.envelopes = fit.clamp(1, most);
-        }
-    }
-}
-
-/// The same of all lists.
-#[derive(Default)]
-struct Readings {
-    directs: Reading,
-    multicasts: Reading,
-    posts: Reading,
-}
-
-/// What an envelope takes, about.
-fn bytes_of(envelope: &StoredEnvelope) -> usize {
-    envelope.ciphertext.len() + envelope.nonce.len() + limits::ENVELOPE_BYTES
-}
-
 /// A message that a drain found, in the mesh's order.
 enum Found {
     Direct(StoredEnvelope),
@@ -131,6 +89,14 @@ impl Found {
             Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
             Self::Post(post) => post.envelope.seq,
             Self::Past(seq) => *seq,
+        }
+    }
+
+    fn envelope(&self) -> Option<&StoredEnvelope> {
+        match self {
+            Self::Direct(envelope) | Self::Multicast(envelope) => Some(envelope),
+            Self::Post(post) => Some(&post.envelope),
+            Self::Past(_) => None,
         }
     }
 
@@ -187,12 +153,13 @@ async fn round(
     let mut until = horizon(&directs, all_directs).min(multicasts_until);
     let mut found: Vec<Found> = directs.into_iter().chain(multicasts).chain(posts).collect();
     found.sort_by_key(Found::seq);
+    let newer = newer_of_senders(&found);
     let mut sent_all = true;
-    let mut refused = Vec::new();
+    let (mut refused, mut blocked) = (Vec::new(), Vec::new());
     // More must not go out than is worth remembering: going round again would
     // find the same messages again. The multicasts among them go on.
     let mut gives_up = false;
-    for message in found {
+    for (message, newer) in found.into_iter().zip(newer) {
         if gives_up && matches!(message, Found::Direct(_)) {
             continue;
         }
@@ -207,15 +174,18 @@ async fn round(
             sent_all = false;
             break;
         }
-        match send(parts, room, session, message) {
+        match send(parts, room, session, message, newer) {
             Sent::Yes => {}
             Sent::Full => {
                 sent_all = false;
                 break;
             }
-            Sent::Refused(id) => {
+            Sent::Refused(id, why) => {
                 gives_up |= !session.inbox.lock().refuse(id.clone());
-                refused.push(id);
+                match why {
+                    Why::NotItsOwn => refused.push(id),
+                    Why::NotGranted => blocked.push(id),
+                }
             }
         }
         if gives_up {
@@ -236,7 +206,39 @@ async fn round(
     {
         tracing::debug!(%error, "claims stay until they run out");
     }
+    if !blocked.is_empty() {
+        block(parts, room, &blocked).await;
+    }
     Ok(has_room && sent_all && (all_directs || gives_up) && all_multicasts)
+}
+
+/// The recipient's grants keep these away: they never come, and their senders are told.
+async fn block(parts: &Arc<Parts>, room: &Arc<Room>, messages: &[MessageId]) {
+    match parts.stages.block(Timestamp::now(), room.mesh(), messages).await {
+        Ok(mailboxes) => {
+            for (_, key) in mailboxes {
+                let message = BusMessage::MailFor { keys: vec![key], many: false };
+                parts.cluster.publish(room.mesh(), &message);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "what grants keep away is looked at again"),
+    }
+}
+
+/// For each message, how many newer ones of its sender were found.
+fn newer_of_senders(found: &[Found]) -> Vec<u32> {
+    let mut of_sender: HashMap<&MemberId, u32> = HashMap::new();
+    let mut newer: Vec<u32> = found
+        .iter()
+        .rev()
+        .map(|message| {
+            let Some(envelope) = message.envelope() else { return 0 };
+            let count = of_sender.entry(&envelope.sender_member).or_default();
+            std::mem::replace(count, count.saturating_add(1))
+        })
+        .collect();
+    newer.reverse();
+    newer
 }
 
 async fn directs(
@@ -259,7 +261,7 @@ async fn directs(
         mesh: session.mesh.clone(),
         member_key,
         session_key: own_session_key(parts, session, &record, now).await?,
-        urgent_only: !policy::admits(record.status, crate::protocol::Priority::Next),
+        urgent_only: !record.admits(Priority::Next),
         in_flight: plan.in_flight.clone(),
         until: now.plus_ms(parts.config.claim_ms),
         limit,
@@ -380,7 +382,7 @@ async fn multicasts(
 }
 
 fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
-    if row.sender_member == session.member {
+    if row.sender_member == session.member || row.is_expired(Timestamp::now()) {
         return false;
     }
     let Some(record) = room.record(&session.presence) else { return false };
@@ -396,27 +398,31 @@ enum Sent {
     /// The session takes no more now.
     Full,
     /// A direct message that the session must not get.
-    Refused(MessageId),
+    Refused(MessageId, Why),
 }
 
-fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
-    let delivery = match found {
+/// Why a session must not get a direct message.
+enum Why {
+    /// It may be another's of the member.
+    NotItsOwn,
+    /// None of the member gets it.
+    NotGranted,
+}
+
+fn send(parts: &Parts, room: &Room, session: &Session, found: Found, newer: u32) -> Sent {
+    let push = match found {
         Found::Past(seq) => {
             session.inbox.lock().drained_past(seq);
             return Sent::Yes;
         }
-        Found::Multicast(envelope) => {
-            let route = Route::Multicast(envelope.seq);
-            push::delivery(push::multicast(envelope), route)
-        }
+        Found::Multicast(envelope) => (Route::Multicast(envelope.seq), push::multicast(envelope)),
         Found::Post(post) => {
             let Some(record) = room.record(&session.presence) else { return Sent::Full };
-            let route = Route::Multicast(post.envelope.seq);
-            push::delivery(push::post_for(&record, post), route)
+            (Route::Multicast(post.envelope.seq), push::post_for(&record, post))
         }
         Found::Direct(envelope) => {
-            if !may_have(parts, room, session, &envelope) {
-                return Sent::Refused(envelope.envelope.id);
+            if let Err(why) = may_have(parts, room, session, &envelope) {
+                return Sent::Refused(envelope.envelope.id, why);
             }
             let push = push::direct(envelope, &session.member);
             let push = match room.record(&session.presence) {
@@ -424,9 +430,16 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
                 // The session is ending. What it is sent, it is sent in order.
                 None => push,
             };
-            push::delivery(push, Route::Direct)
+            (Route::Direct, push)
         }
     };
+    let (route, mut push) = push;
+    push.newer_from_sender = push.newer_from_sender.map(|_| newer);
+    if let Route::Multicast(seq) = route {
+        push.redelivered =
+            session.may_have_had(push.created_at) || session.inbox.lock().is_repeat(seq);
+    }
+    let delivery = push::delivery(push, route);
     if session.inbox.lock().is_full() || !session.offer_drained(&delivery) {
         return Sent::Full;
     }
@@ -434,19 +447,29 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found) -> Sent {
 }
 
 /// Whether a direct message may go to this session: not if it sent it itself, now and not
-/// for later; not if the member's grants have changed since.
-fn may_have(parts: &Parts, room: &Room, session: &Session, envelope: &StoredEnvelope) -> bool {
+/// for later; not if it asked for no notices; not if the member's grants have changed
+/// since.
+fn may_have(
+    parts: &Parts,
+    room: &Room,
+    session: &Session,
+    envelope: &StoredEnvelope,
+) -> std::result::Result<(), Why> {
+    if push::is_notice(envelope) {
+        let record = room.record(&session.presence);
+        let is_told = record.is_some_and(|record| record.stages);
+        return if is_told { Ok(()) } else { Err(Why::NotItsOwn) };
+    }
     let own = envelope.sender_member == session.member
         && envelope.sender_session_key == session.session_key
         && envelope.scheduled.is_none();
-    let granted = room.member(&session.member).is_some_and(|member| {
-        let session_key = envelope.sender_session_key.as_ref();
-        policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm)
-    });
-    if !granted {
+    let Some(member) = room.member(&session.member) else { return Err(Why::NotItsOwn) };
+    let session_key = envelope.sender_session_key.as_ref();
+    if !policy::grants(&member, &envelope.sender_key, session_key, Capability::Dm) {
         audience::count_dropped(parts, Capability::Dm);
+        return Err(Why::NotGranted);
     }
-    granted && !own
+    if own { Err(Why::NotItsOwn) } else { Ok(()) }
 }
 
 #[cfg(test)]

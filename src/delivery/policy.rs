@@ -98,13 +98,6 @@ pub fn grants(
     }
 }
 
-/// Whether a peer in that status gets a message of that priority now. What
-/// it does not get waits until it is idle.
-#[must_use]
-pub fn admits(status: Status, priority: Priority) -> bool {
-    status == Status::Idle || priority == Priority::Now
-}
-
 /// Who of several comes first, whatever it does now: one that says what it has,
 /// then a session.
 fn rank(record: &PresenceRecord) -> (bool, bool) {
@@ -122,7 +115,7 @@ pub fn choose(candidates: &[Candidate], priority: Priority) -> Option<&Candidate
         .filter(|candidate| {
             let Candidate { record, session } = candidate;
             record.online
-                && admits(record.status, priority)
+                && record.admits(priority)
                 && session.as_ref().is_none_or(|session| session.outbox.is_open())
         })
         .max_by_key(|candidate| {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::clock::Timestamp;
 use crate::codec::SharedFrame;
 use crate::id::MemberId;
-use crate::protocol::{Blob, Push, ServerMessage, webhooks};
+use crate::protocol::{Blob, Push, Reached, ServerMessage, SystemEvent, webhooks};
 use crate::record::PresenceRecord;
 use crate::sealing::{self, Sealed};
 use crate::session::inbox::{Delivery, Route};
-use crate::store::{StoredEnvelope, TopicPost};
+use crate::store::{NOTICE, StoredEnvelope, TopicPost};
 
 /// The push of a direct message. Old daemons drop pushes that carry their own
 /// member's key, so it is left out among sessions of one member.
@@ -23,7 +24,6 @@ pub(crate) fn direct(envelope: StoredEnvelope, recipient: &MemberId) -> Push {
     if same_member {
         push.sender_member_pubkey = None;
     }
-    push.reply_to_id = None;
     push
 }
 
@@ -82,12 +82,32 @@ fn of_webhook(stored: &StoredEnvelope) -> Option<Push> {
     Some(Push { message_id: stored.id.clone(), priority: stored.priority, ..push })
 }
 
+/// What the broker itself keeps for a member, as the event that it is.
+fn of_notice(stored: &StoredEnvelope) -> Option<Push> {
+    if !is_notice(stored) {
+        return None;
+    }
+    let body = STANDARD.decode(&stored.ciphertext).ok()?;
+    let event: SystemEvent = serde_json::from_slice(&body).ok()?;
+    let push = event.into_push(stored.mesh.clone(), stored.created_at);
+    Some(Push { message_id: stored.id.clone(), ..push })
+}
+
+/// Whether the broker itself keeps it for a member that is told what becomes of what it
+/// sent.
+#[must_use]
+pub(crate) fn is_notice(stored: &StoredEnvelope) -> bool {
+    let subtype = stored.scheduled.as_ref().and_then(|marks| marks.subtype.as_deref());
+    subtype == Some(NOTICE) && stored.nonce.is_empty()
+}
+
 fn of(stored: StoredEnvelope) -> Push {
-    if let Some(push) = of_webhook(&stored) {
+    if let Some(push) = of_webhook(&stored).or_else(|| of_notice(&stored)) {
         return push;
     }
-    let StoredEnvelope { envelope, sender_key, created_at, .. } = stored;
+    let StoredEnvelope { envelope, seq, sender_key, created_at, was_claimed } = stored;
     let marks = envelope.scheduled.unwrap_or_default();
+    let said = envelope.properties.map(|said| *said).unwrap_or_default();
     Push {
         message_id: envelope.id,
         mesh_id: envelope.mesh,
@@ -102,6 +122,16 @@ fn of(stored: StoredEnvelope) -> Push {
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
         reply_to_id: envelope.reply_to_id,
+        seq: (seq > 0).then_some(seq),
+        age_ms: Some(Timestamp::now().ms_since(created_at).max(0)),
+        expires_at: said.expires_at,
+        thread_id: said.thread_id,
+        expects_reply: said.expects_reply,
+        supersedes: said.supersedes,
+        newer_from_sender: Some(0),
+        hop: Some(said.hop),
+        receipt: said.receipt,
+        redelivered: was_claimed,
         topic: None,
         body_version: None,
         subtype: marks.subtype.map(Cow::Owned),
@@ -113,11 +143,13 @@ fn of(stored: StoredEnvelope) -> Push {
 
 #[must_use]
 pub(crate) fn delivery(push: Push, route: Route) -> Delivery {
+    let is_reported = push.receipt == Some(Reached::Confirmed);
     Delivery {
         id: push.message_id.clone(),
         route,
         priority: push.priority,
         client_message_id: push.client_message_id.as_deref().map(Arc::from),
+        report_to: if is_reported { push.sender_member_id.clone() } else { None },
         frame: Arc::new(SharedFrame::new(ServerMessage::Push(Box::new(push)))),
     }
 }

@@ -10,6 +10,7 @@ use super::addressee;
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
+use super::properties;
 use super::refusal::{DISK_LOW, Refusal, not_read};
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
@@ -136,8 +137,11 @@ async fn plan(
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
+    let properties = properties::of(parts, session, &send).await?;
     let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
-    Ok((envelope(parts, session, &record, send, &sent, post), sent))
+    let mut envelope = envelope(parts, session, &record, send, &sent, post);
+    envelope.properties = properties;
+    Ok((envelope, sent))
 }
 
 fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), Refusal> {
@@ -157,6 +161,8 @@ fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), 
         || long(&send.client_message_id)
         || long(&send.request_fingerprint)
         || long(&send.reply_to_id)
+        || long(&send.thread_id)
+        || long(&send.supersedes)
     {
         return Err(Refusal::new("invalid", "invalid send: an id or the target is too long"));
     }
@@ -168,6 +174,8 @@ fn check_sizes(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<(), 
         || has_nul(&send.client_message_id)
         || has_nul(&send.request_fingerprint)
         || has_nul(&send.reply_to_id)
+        || has_nul(&send.thread_id)
+        || has_nul(&send.supersedes)
         || send.nonce.as_text().contains('\0')
         || send.ciphertext.as_text().contains('\0')
     {
@@ -264,6 +272,7 @@ fn envelope(
             request_fingerprint: given(send.request_fingerprint),
             reply_to_id: given(send.reply_to_id),
             scheduled: None,
+            properties: None,
         },
         reach,
     }
@@ -298,7 +307,7 @@ impl Pending for PendingSend {
                 answer_to.kept(envelope.id.to_string());
                 let sender_key = sent.sender.member_key.clone();
                 let NewEnvelope { envelope, reach } = envelope;
-                let stored = StoredEnvelope { envelope, seq, sender_key, created_at };
+                let stored = StoredEnvelope::fresh(envelope, seq, sender_key, created_at);
                 match reach {
                     Reach::Topic(post) => {
                         deliver::post(&parts, &sent, stored, *post, roster, previous_multicast);

@@ -28,8 +28,8 @@ use crate::session::outbox::{Outbox, Outgoing, Taken};
 use crate::session::{Identity, Session};
 use crate::store::testing::{self, mesh, record};
 use crate::store::{
-    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockTopicMail,
-    StoredEnvelope, TopicMail, TopicPost,
+    Admission, ClaimRequest, Envelope, Mail, Member, Members, MockMail, MockMembers, MockStages,
+    MockTopicMail, StoredEnvelope, TopicMail, TopicPost,
 };
 use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::{self, CommitLane};
@@ -40,6 +40,7 @@ pub(crate) struct Fakes {
     pub(crate) config: MessageConfig,
     pub(crate) members: MockMembers,
     pub(crate) mail: MockMail,
+    pub(crate) stages: MockStages,
     pub(crate) topics: MockTopicMail,
     pub(crate) cluster: MockCluster,
     pub(crate) directs: Vec<StoredEnvelope>,
@@ -55,6 +56,7 @@ impl Default for Fakes {
             config: Config::for_tests(Path::new("unused")).message,
             members: MockMembers::new(),
             mail: MockMail::new(),
+            stages: MockStages::new(),
             topics: MockTopicMail::new(),
             cluster: MockCluster::new(),
             directs: Vec::new(),
@@ -71,6 +73,7 @@ impl Default for Fakes {
 struct Told {
     claims: Vec<ClaimRequest>,
     unclaimed: Vec<(PresenceId, Vec<MessageId>)>,
+    blocked: Vec<MessageId>,
     published: Vec<BusMessage>,
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn parts(
         config,
         members,
         mail,
+        stages: Arc::new(MockStages::new()),
         topics,
         cluster,
         group_commit,
@@ -115,10 +119,16 @@ impl Fakes {
         self.answer_mail(&told);
         self.answer_cluster(&told);
         self.answer_topics();
+        let noted = Arc::clone(&told);
+        self.stages.expect_block().returning(move |_, _, messages| {
+            noted.lock().blocked.extend(messages.iter().cloned());
+            Ok(Vec::new())
+        });
         let (members, mail) = (Arc::new(self.members), Arc::new(self.mail));
         let topics = Arc::new(self.topics);
         let (parts, lane) = parts(self.config, members, mail, topics, Arc::new(self.cluster));
-        let parts = Parts { noted: Arc::new(self.noted), ..parts };
+        let (noted, stages) = (Arc::new(self.noted), Arc::new(self.stages));
+        let parts = Parts { noted, stages, ..parts };
         let room = Arc::new(Room::new(mesh(), Arc::default()));
         World { parts: Arc::new(parts), room, lane: Some(lane), told }
     }
@@ -224,6 +234,11 @@ impl World {
         std::mem::take(&mut self.told.lock().unclaimed)
     }
 
+    /// What grants kept away since the last call.
+    pub(crate) fn blocked(&self) -> Vec<MessageId> {
+        std::mem::take(&mut self.told.lock().blocked)
+    }
+
     /// What other nodes were told since the last call.
     pub(crate) fn published(&self) -> Vec<BusMessage> {
         std::mem::take(&mut self.told.lock().published)
@@ -276,10 +291,12 @@ pub(crate) fn stored(id: &str, seq: i64, sender: &str, target: &str) -> StoredEn
             request_fingerprint: None,
             reply_to_id: Some("earlier".to_owned()),
             scheduled: None,
+            properties: None,
         },
         seq,
         sender_key: Key::from(format!("{sender}-key")),
         created_at: Timestamp::default(),
+        was_claimed: false,
     }
 }
 

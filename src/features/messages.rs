@@ -1,40 +1,100 @@
-//! `client_ack` and `message_status`.
+//! `client_ack` and `withdraw`: how far a message came, and that it shall not.
 
-use super::listing::{Cursor, cursor_of, listed};
-use super::moderators::is_moderator;
-use super::{Context, Refusal};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::context::Work;
+use super::dispatch::pays;
+use super::{Context, Refusal, receipts};
 use crate::clock::Timestamp;
 use crate::delivery::drain;
 use crate::delivery::policy::Target;
+use crate::id::MemberId;
 use crate::limits;
 use crate::logging::milestone;
-use crate::paging::{Page, from_cursor, page};
 use crate::presence::changes;
 use crate::protocol::{
-    Ack, ClientAck, MessageStatus, MessageStatusResult, Recipient, RecipientStatus,
+    Ack, ClientAck, Reached, Stage, SystemEvent, Unasked, Withdraw, WithdrawResult,
 };
 use crate::rates::cost;
 use crate::record::PresenceRecord;
-use crate::store::{self, Confirm, MessageState};
+use crate::session::inbox::Landed;
+use crate::store::{Confirm, Surfaced, Wished};
 
-/// The peer is done with a delivery.
-pub(super) fn client_ack(context: &Context<'_>, ack: &ClientAck) -> Result<Ack, Refusal> {
-    let session = context.session;
-    let given = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
-    let (broker_id, client_id) = (given(&ack.broker_message_id), given(&ack.client_message_id));
-    if broker_id.is_none() && client_id.is_none() {
+/// The peer says how far deliveries are. What it has is noted at once; what its model or
+/// person was given is written before the answer.
+pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Work<'a>> {
+    let stage = ack.stage.unwrap_or_default();
+    let named = match named(ack) {
+        Ok(named) => named,
+        Err(refusal) => {
+            context.refuse(Unasked::Silent, refusal);
+            return None;
+        }
+    };
+    let (mut landed, mut ids) = (Vec::new(), Vec::new());
+    for (broker_id, client_id) in named {
+        let known = confirm(&context, broker_id.as_deref(), client_id);
+        ids.extend(broker_id.or_else(|| known.as_ref().map(|known| known.id.to_string())));
+        landed.extend(known);
+    }
+    if context.session.wants_drain() {
+        drain::request(&context.parts.presence.delivery, context.room, context.session);
+    }
+    let wished: Vec<Wished> = landed.into_iter().filter_map(wished).collect();
+    if !wished.is_empty() {
+        receipts::tell(&context, Reached::Confirmed, wished);
+    }
+    if stage == Reached::Confirmed {
+        context.settle(Unasked::Silent, Ok(context.done()));
+        return None;
+    }
+    Some(Box::pin(async move {
+        if pays(&context, cost::of_names(ids.len())).await {
+            let result = surface(&context, ids).await;
+            context.settle(Unasked::Silent, result);
+        }
+    }))
+}
+
+type Named = (Option<String>, Option<String>);
+
+/// The messages that an ack names.
+fn named(ack: ClientAck) -> Result<Vec<Named>, Refusal> {
+    let given = |id: Option<String>| id.filter(|id| !id.is_empty());
+    let ids = ack.message_ids.unwrap_or_default();
+    if ids.len() > limits::CONFIRMED_AT_ONCE_MAX {
+        let most = limits::CONFIRMED_AT_ONCE_MAX;
+        return Err(Refusal::invalid(format!("messageIds: at most {most} at once")));
+    }
+    let mut named: Vec<Named> = ids.into_iter().map(|id| (given(Some(id)), None)).collect();
+    named.push((given(ack.broker_message_id), given(ack.client_message_id)));
+    named.retain(|(broker_id, client_id)| broker_id.is_some() || client_id.is_some());
+    if named.is_empty() {
         return Err(Refusal::invalid("name the message: brokerMessageId"));
     }
-    let (known, is_first) = {
+    Ok(named)
+}
+
+/// The peer has a delivery. Returns it if it was on its way on this socket.
+fn confirm(
+    context: &Context<'_>,
+    broker_id: Option<&str>,
+    client_id: Option<String>,
+) -> Option<Landed> {
+    let session = context.session;
+    let (landed, is_first) = {
         let mut inbox = session.inbox.lock();
         let is_first = !inbox.confirms();
-        (inbox.confirm(broker_id.as_deref(), client_id.as_deref()), is_first)
+        (inbox.confirm(broker_id, client_id.as_deref()), is_first)
     };
     if is_first {
         tell_that_it_confirms(context);
     }
-    if known {
-        if let Some(message_id) = &broker_id {
+    if landed.is_some() {
+        if let Some(message_id) = broker_id {
             tracing::debug!(
                 name: milestone::CONFIRMED,
                 %message_id, mesh = %session.mesh, presence = %session.presence,
@@ -49,9 +109,15 @@ pub(super) fn client_ack(context: &Context<'_>, ack: &ClientAck) -> Result<Ack, 
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
         let session_key = session.session_key.clone();
-        context.parts.confirmations.report_stray(match (broker_id, client_id) {
-            (Some(id), _) => Confirm::Message { mesh, id: id.into(), member_key, session_key },
-            (None, client_id) => Confirm::ClientMessage {
+        context.parts.confirmations.report_stray(match broker_id {
+            Some(id) => Confirm::Message {
+                mesh,
+                id: id.into(),
+                member_key,
+                session_key,
+                is_written_only: false,
+            },
+            None => Confirm::ClientMessage {
                 mesh,
                 client_message_id: client_id.unwrap_or_default(),
                 member_key,
@@ -59,8 +125,39 @@ pub(super) fn client_ack(context: &Context<'_>, ack: &ClientAck) -> Result<Ack, 
             },
         });
     }
-    if session.wants_drain() {
-        drain::request(&context.parts.presence.delivery, context.room, session);
+    landed
+}
+
+/// What is to be told of a message that was confirmed, if its sender wished it.
+fn wished(landed: Landed) -> Option<Wished> {
+    let Landed { id: message, client_message_id, report_to } = landed;
+    let client_message_id = client_message_id.map(|id| id.as_ref().to_owned());
+    Some(Wished { message, client_message_id, sender: report_to? })
+}
+
+/// The peer's model or person was given these.
+async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<Ack, Refusal> {
+    let session = context.session;
+    if messages.is_empty() {
+        return Err(Refusal::invalid("what is surfaced is named by the messageId of its push"));
+    }
+    let now = Timestamp::now();
+    let surfaced = Surfaced {
+        mesh: session.mesh.clone(),
+        presence: session.presence.clone(),
+        member_key: session.member_key.clone(),
+        session_key: session.session_key.clone(),
+        messages,
+    };
+    let wished = context.parts.stores.stages.surface(now, &surfaced).await?;
+    let notes = |record: &mut PresenceRecord| {
+        record.surfaced_at = Some(now);
+        true
+    };
+    // The cluster's directory learns of it with the next renewal.
+    context.room.update(session, notes);
+    if !wished.is_empty() {
+        receipts::tell(context, Reached::Surfaced, wished);
     }
     Ok(context.done())
 }
@@ -77,130 +174,51 @@ fn tell_that_it_confirms(context: &Context<'_>) {
     }
 }
 
-/// What became of a message: for its sender, its recipients and admins.
-pub(super) async fn status(
+/// Takes back what the member sent, as far as nobody has it. Whose client has it and has
+/// not given it to anybody may still drop it: its recipients are told.
+pub(super) async fn withdraw(
     context: &Context<'_>,
-    ask: MessageStatus,
-) -> Result<MessageStatusResult, Refusal> {
-    let MessageStatus { message_id, cursor } = ask;
-    let length = message_id.chars().count();
-    if !(8..=32).contains(&length) || !message_id.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        let text = format!("messageId must be 8-32 base62 chars (got {length})");
-        return Err(Refusal::invalid(text));
-    }
-    let after = from_cursor::<Cursor>(cursor.as_deref())?;
-    match find_visible(context, &message_id).await?.as_slice() {
-        [] => Err(Refusal::new("not_found", "message not found")),
-        [state] => Ok(describe(context, message_id, state, after.as_ref())),
-        _ => {
-            let text = "prefix matched 2 messages — use a longer id";
-            Err(Refusal::new("ambiguous_prefix", text))
+    ask: Withdraw,
+) -> Result<WithdrawResult, Refusal> {
+    let (stages, session) = (&context.parts.stores.stages, context.session);
+    let id = ask.message_id.as_str().into();
+    let found = stages.withdraw(Timestamp::now(), &session.mesh, &session.member, &id).await?;
+    let Some(withdrawal) = found else {
+        let text = "no such message of yours is kept; withdraw takes its whole id";
+        return Err(Refusal::new("not_found", text));
+    };
+    let may_be_dropped = withdrawal.is_done || withdrawal.stage == Stage::Confirmed;
+    if may_be_dropped {
+        let data = json!({ "messageId": id, "clientMessageId": withdrawal.client_message_id });
+        for member in recipients(context, &withdrawal.target_spec) {
+            let event =
+                SystemEvent { event: Cow::Borrowed("message_withdrawn"), data: data.clone() };
+            receipts::to_member(context, member, event);
         }
     }
+    Ok(WithdrawResult {
+        message_id: ask.message_id,
+        withdrawn: withdrawal.is_done,
+        stage: withdrawal.stage,
+    })
 }
 
-/// Up to two messages that begin so and that the caller may see: what it may not
-/// see does not count.
-async fn find_visible(context: &Context<'_>, prefix: &str) -> store::Result<Vec<MessageState>> {
-    let mut visible = Vec::new();
-    let mut after = None;
-    for _ in 0..limits::FIND_PAGES_MAX {
-        let store = &context.parts.stores;
-        let page = store.messages.find(context.room.mesh(), prefix, after.as_ref()).await?;
-        after = page.last().map(|state| state.id.clone());
-        let is_last = page.len() < limits::FIND_MESSAGES_MAX as usize;
-        visible.extend(page.into_iter().filter(|state| may_see(context, state)));
-        if is_last || visible.len() > 1 {
-            break;
-        }
-    }
-    Ok(visible)
-}
-
-fn may_see(context: &Context<'_>, state: &MessageState) -> bool {
-    let session = context.session;
-    let is_recipient = || match Target::parse(&state.target_spec) {
-        Target::Everyone => true,
+/// The members, as far as they are here, that a message to that target is for.
+fn recipients(context: &Context<'_>, target_spec: &str) -> BTreeSet<MemberId> {
+    let member = |record: &PresenceRecord| record.member.clone();
+    match Target::parse(target_spec) {
         Target::Key(key) => {
-            key == session.member_key.as_str()
-                || session.session_key.as_ref().is_some_and(|own| own.as_str() == key)
-        }
-        target if session.visitor => {
-            // Its member asks through it.
-            let own = context.room.addressed_by(session.member_key.as_str());
-            own.iter()
-                .any(|own| own.record.member == session.member && target.includes(&own.record))
+            let addressed = context.room.addressed_by(key);
+            addressed.iter().map(|candidate| member(&candidate.record)).collect()
         }
         target => {
-            context.room.record(&session.presence).is_some_and(|record| target.includes(&record))
+            let records = context.room.records();
+            let named = records.iter().filter(|record| target.includes(record));
+            let mut members: BTreeSet<MemberId> = named.map(|record| member(record)).collect();
+            while members.len() > limits::TOLD_OF_WITHDRAWAL_MAX {
+                members.pop_last();
+            }
+            members
         }
-    };
-    state.sender_member == session.member || is_recipient() || is_moderator(context)
-}
-
-fn describe(
-    context: &Context<'_>,
-    asked: String,
-    state: &MessageState,
-    after: Option<&Cursor>,
-) -> MessageStatusResult {
-    let expired = state.delivered_at.is_none()
-        && Timestamp::now().ms_since(state.created_at) > limits::UNDELIVERED_RETENTION_MS;
-    let Page { rows: recipients, cursor } = match Target::parse(&state.target_spec) {
-        Target::Key(key) => Page { rows: vec![one(context, state, key, expired)], cursor: None },
-        target => many(context, target, after),
-    };
-    MessageStatusResult {
-        message_id: asked,
-        target_spec: state.target_spec.clone(),
-        delivered: state.delivered_at.is_some(),
-        delivered_at: state.delivered_at,
-        recipients,
-        more: cursor.is_some(),
-        cursor,
     }
-}
-
-fn one(context: &Context<'_>, state: &MessageState, key: &str, expired: bool) -> Recipient {
-    let mut here = context.room.addressed_by(key);
-    // Whether a hidden one is there is nobody's business.
-    here.retain(|candidate| is_seen(context, &candidate.record));
-    // The presence that has it or is about to, else one of the member's.
-    let presence = here
-        .iter()
-        .find(|candidate| Some(&candidate.record.id) == state.claimed_by.as_ref())
-        .or_else(|| here.iter().find(|candidate| candidate.record.online))
-        .or(here.first());
-    let status = match (state.delivered_at, presence) {
-        (Some(_), _) => RecipientStatus::Delivered,
-        _ if expired => RecipientStatus::Expired,
-        (None, Some(_)) => RecipientStatus::Held,
-        (None, None) => RecipientStatus::Disconnected,
-    };
-    let (name, pubkey) = match presence {
-        Some(candidate) => {
-            (candidate.record.display_name.clone(), candidate.record.routing_key().to_string())
-        }
-        None => ("unknown".to_owned(), key.chars().take(16).collect()),
-    };
-    Recipient { name, pubkey, status }
-}
-
-fn is_seen(context: &Context<'_>, record: &PresenceRecord) -> bool {
-    record.visible || record.member == context.session.member
-}
-
-/// Everybody whom the target names now. Those in grace get it on return.
-fn many(context: &Context<'_>, target: Target<'_>, after: Option<&Cursor>) -> Page<Recipient> {
-    let mut records = listed(context, after);
-    records.retain(|record| target.includes(record));
-    page(
-        records,
-        |record| cursor_of(record),
-        |record| Recipient {
-            name: record.display_name.clone(),
-            pubkey: record.routing_key().to_string(),
-            status: if record.online { RecipientStatus::Delivered } else { RecipientStatus::Held },
-        },
-    )
 }

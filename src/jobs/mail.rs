@@ -7,8 +7,10 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
+use crate::cluster::BusMessage;
 use crate::delivery::{self, deliver, drain};
 use crate::id::{Key, MeshId};
+use crate::limits;
 use crate::registry::Registry;
 
 /// Missed multicasts looked at in one go.
@@ -35,6 +37,45 @@ pub(super) fn redeliver(registry: &Registry, delivery: &Arc<delivery::Parts>) {
         for session in due {
             drain::request(delivery, &room, &session);
         }
+    }
+}
+
+/// Tells the store of deliveries that were written a moment ago and that nobody has
+/// confirmed: whoever asks how far they are is told that they are on a socket.
+pub(super) async fn note_pushed(registry: &Registry, delivery: &Arc<delivery::Parts>) {
+    let mut pushed = Vec::new();
+    for room in registry.rooms() {
+        room.for_each_session(|session, _| {
+            let before_ms = session.age_ms() - limits::PUSHED_NOTED_AFTER_MS;
+            pushed.extend(session.inbox.lock().pushed(before_ms));
+        });
+    }
+    if pushed.is_empty() {
+        return;
+    }
+    if let Err(error) = delivery.stages.pushed(Timestamp::now(), &pushed).await {
+        tracing::debug!(%error, "that deliveries were written is not noted");
+    }
+}
+
+/// Ends messages that are too old to be delivered, and tells senders that want to know.
+pub(super) async fn end_overdue(registry: &Registry, delivery: &Arc<delivery::Parts>) {
+    let now = Timestamp::now();
+    let accepted_before = now.plus_ms(-limits::UNDELIVERED_RETENTION_MS);
+    let limit = limits::OVERDUE_AT_ONCE;
+    match delivery.stages.end_overdue(now, accepted_before, limit).await {
+        Ok(mailboxes) => {
+            for (mesh, key) in mailboxes {
+                match registry.room(&mesh) {
+                    Some(room) => deliver::mail_for(delivery, &room, key),
+                    None => {
+                        let message = BusMessage::MailFor { keys: vec![key], many: false };
+                        delivery.cluster.publish(&mesh, &message);
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::debug!(%error, "overdue messages wait for the next look"),
     }
 }
 
@@ -141,7 +182,14 @@ mod tests {
         let frame = Arc::new(SharedFrame::new(ServerMessage::Error(ErrorFrame::new("test", id))));
         let (id, priority) = (MessageId::from(id), Priority::Next);
         let route = Route::Direct;
-        assert!(session.offer(&Delivery { id, route, priority, client_message_id: None, frame }));
+        assert!(session.offer(&Delivery {
+            id,
+            route,
+            priority,
+            client_message_id: None,
+            report_to: None,
+            frame,
+        }));
         let mut out = VecDeque::new();
         assert!(matches!(session.outbox.take(&mut out, usize::MAX).await, Taken::Frames));
         session.written(&out);

@@ -236,6 +236,7 @@ fn envelope(now: Timestamp, due: &Due) -> Envelope {
         request_fingerprint: None,
         reply_to_id: None,
         scheduled: Some(Marks { subtype, late }),
+        properties: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::delivery::drain;
 use crate::id::PresenceId;
 use crate::metrics::Flipped;
 use crate::presence::Parts;
-use crate::protocol::{Status, StatusSource};
+use crate::protocol::{Priority, Status, StatusSource};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
 use crate::session::Session;
@@ -107,7 +107,7 @@ fn apply_here(
         // With the record: whoever is told of the new status gets nothing by
         // the old one.
         if written.is_some() {
-            session.inbox.lock().hold(record.status != Status::Idle);
+            session.inbox.lock().hold(!record.admits(Priority::Next));
         }
         written.is_some()
     })?;

@@ -9,6 +9,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ask::{Answer, Ask, Unasked};
+use super::stages::{Reached, Stage};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId};
 
@@ -154,9 +155,24 @@ pub struct Send<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub request_fingerprint: Option<Cow<'a, str>>,
-    /// The message it answers; carried on multicasts.
+    /// The id of the message that it answers.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<Cow<'a, str>>,
+    /// After how long it must not be delivered any more: 1 second to 7 days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<i64>,
+    /// The conversation it belongs to; carried, not read.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<Cow<'a, str>>,
+    /// Whether its sender waits for an answer; carried, not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects_reply: Option<bool>,
+    /// The sender's own id of an earlier message, which is withdrawn where nobody has it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<Cow<'a, str>>,
+    /// At which stage the sender wants to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Reached>,
     /// `#topic` only. 1, as without it: base64 of the text; 2: sealed with the topic's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_version: Option<i32>,
@@ -225,9 +241,40 @@ pub struct Push {
     /// The sender's fingerprint, as sent.
     #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
     pub request_fingerprint: Option<String>,
-    /// The message that this one answers; messages to many only.
+    /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<String>,
+    /// Its number in its mesh's order; of a message only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
+    /// How old it was when this was made, in milliseconds; of a message only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<i64>,
+    /// When it is too old, if it ever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The conversation it belongs to, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+    /// Whether its sender waits for an answer, as sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub expects_reply: bool,
+    /// The sender's own id of the message whose place this one takes, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersedes: Option<String>,
+    /// At least how many newer messages of the same sender wait behind it; of a message
+    /// only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newer_from_sender: Option<u32>,
+    /// How many answers led to it, one to the other; of a message only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<u32>,
+    /// At which stage its sender is told, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Reached>,
+    /// Whether the recipient may have had it on an earlier socket.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
     /// The name of the topic that the message was posted to, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
@@ -275,6 +322,16 @@ impl SystemEvent {
             client_message_id: None,
             request_fingerprint: None,
             reply_to_id: None,
+            seq: None,
+            age_ms: None,
+            expires_at: None,
+            thread_id: None,
+            expects_reply: false,
+            supersedes: None,
+            newer_from_sender: None,
+            hop: None,
+            receipt: None,
+            redelivered: false,
             topic: None,
             body_version: None,
             subtype: Some(Cow::Borrowed("system")),
@@ -285,8 +342,8 @@ impl SystemEvent {
     }
 }
 
-/// `client_ack`: a delivery is done. At least one of the two must be given.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// `client_ack`: how far a delivery is, or several. At least one id must be given.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientAck {
     /// The sender's `client_message_id`, or the broker's id again.
@@ -295,6 +352,13 @@ pub struct ClientAck {
     /// The `messageId` of the push.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker_message_id: Option<String>,
+    /// The `messageId`s of several pushes, instead of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_ids: Option<Vec<String>>,
+    /// How far they are; confirmed if it is not said. For messages to many, surfaced says
+    /// so of those before it as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Reached>,
 }
 
 /// `message_status`: what became of a message.
@@ -323,9 +387,9 @@ pub struct MessageStatusResult {
     pub message_id: String,
     /// The target, as sent.
     pub target_spec: String,
-    /// Whether every recipient is done with it.
+    /// Whether every recipient's client has it.
     pub delivered: bool,
-    /// When the last recipient was done.
+    /// When the last recipient's client had it, as far as that is known.
     pub delivered_at: Option<Timestamp>,
     /// One entry per recipient known now.
     pub recipients: Vec<Recipient>,
@@ -348,8 +412,17 @@ pub struct Recipient {
     pub name: String,
     /// The peer's key, cut to 16 characters if it is not here.
     pub pubkey: String,
-    /// How far it got.
+    /// How far it got, in the words of older brokers.
     pub status: RecipientStatus,
+    /// How far it is.
+    pub stage: Stage,
+    /// Since when, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// What the peer does now, as far as it is known here: `idle`, `working` or `dnd`; `away`
+    /// if its socket is gone.
+    #[serde(default, rename = "peerStatus", skip_serializing_if = "Option::is_none")]
+    pub peer_status: Option<Cow<'static, str>>,
 }
 
 /// How far a message got with one recipient.

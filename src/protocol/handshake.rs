@@ -91,6 +91,32 @@ pub struct About {
     /// Groups to start in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<Vec<Group>>,
+    /// What the client asks for beyond what every client gets; words that the broker does
+    /// not know are passed over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+}
+
+impl About {
+    /// Whether the client asks for that capability.
+    #[must_use]
+    pub fn asks_for(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|asked| asked == capability)
+    }
+}
+
+/// What clients may ask for in `capabilities`, and `features` offers.
+pub mod capability {
+    /// How far messages are: receipts, and what becomes of messages that never come.
+    pub const STAGES: &str = "stages";
+    /// The age and the validity of messages. Every client gets these fields.
+    pub const FRESHNESS: &str = "freshness";
+    /// How many answers led to a message. Every client gets the field.
+    pub const HOPS: &str = "hops";
+    /// The client keeps what its session is too busy for: the broker holds nothing for it.
+    pub const HOLDS: &str = "holds";
+    /// All of them.
+    pub const ALL: [&str; 4] = [STAGES, FRESHNESS, HOPS, HOLDS];
 }
 
 /// A hello as it is read, its fields side by side: `flatten` would first keep
@@ -122,6 +148,8 @@ macro_rules! fields_of_hello {
             model: Option<String>,
             #[serde(default)]
             groups: Option<Vec<Group>>,
+            #[serde(default, deserialize_with = "lenient_words")]
+            capabilities: Vec<String>,
         }
 
         impl From<$fields> for $hello {
@@ -137,6 +165,7 @@ macro_rules! fields_of_hello {
                     channel,
                     model,
                     groups,
+                    capabilities,
                 } = fields;
                 let about = About {
                     display_name,
@@ -148,6 +177,7 @@ macro_rules! fields_of_hello {
                     channel,
                     model,
                     groups,
+                    capabilities,
                 };
                 Self { $($field,)* about }
             }
@@ -248,6 +278,9 @@ pub struct HelloAck {
     pub lease_ttl_ms: u64,
     /// Always 1.
     pub protocol_version: u32,
+    /// What `capabilities` may ask for.
+    #[serde(default)]
+    pub features: Vec<std::borrow::Cow<'static, str>>,
 }
 
 /// What the mesh knows of the member.
@@ -295,6 +328,18 @@ impl Hello {
         let is_command = || has_session_key && self.about.channel.as_deref() == Some(COMMANDS);
         self.visit.unwrap_or_else(is_command)
     }
+}
+
+/// Of a list the texts; anything else says nothing.
+fn lenient_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let serde_json::Value::Array(words) = serde_json::Value::deserialize(deserializer)? else {
+        return Ok(Vec::new());
+    };
+    let text = |word| match word {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    };
+    Ok(words.into_iter().filter_map(text).collect())
 }
 
 /// Anything but true or false was not said.

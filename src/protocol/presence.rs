@@ -395,6 +395,9 @@ pub struct PeerInfo {
     pub session_id: String,
     /// When the presence began.
     pub connected_at: Timestamp,
+    /// When its model, or person, was last given a message, if its client tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surfaced_at: Option<Timestamp>,
     /// The peer's working directory.
     pub cwd: String,
     /// What kind of connection it is.

@@ -22,7 +22,7 @@ use self::drain::Drain;
 use self::multicasts::Multicasts;
 
 use crate::codec::SharedFrame;
-use crate::id::MessageId;
+use crate::id::{MemberId, MessageId};
 use crate::limits;
 use crate::protocol::Priority;
 
@@ -46,8 +46,21 @@ pub struct Delivery {
     pub priority: Priority,
     /// The sender's own id for it; a confirmation may name only that.
     pub client_message_id: Option<Arc<str>>,
+    /// Whom to tell that the peer confirmed it, if its sender wants to know.
+    pub report_to: Option<MemberId>,
     /// The frame.
     pub frame: Arc<SharedFrame>,
+}
+
+/// A message that was on its way, and is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Landed {
+    /// The message's id.
+    pub id: MessageId,
+    /// The sender's own id for it, of a direct message.
+    pub client_message_id: Option<Arc<str>>,
+    /// Whom to tell, the first time.
+    pub report_to: Option<MemberId>,
 }
 
 /// What to do with a live delivery.
@@ -101,6 +114,8 @@ pub struct Done {
     pub position: Option<i64>,
     /// Posts to the member's topics up to here.
     pub posts: Option<i64>,
+    /// Whether the peer says itself what it has.
+    pub is_confirmed: bool,
 }
 
 impl Inbox {
@@ -155,6 +170,12 @@ impl Inbox {
         self.multicasts.seen()
     }
 
+    /// Whether that multicast went out on this socket before, and is not confirmed.
+    #[must_use]
+    pub fn is_repeat(&self, seq: i64) -> bool {
+        self.multicasts.is_repeat(seq)
+    }
+
     /// Whether nothing is on its way and the store knows all.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -203,7 +224,7 @@ impl Inbox {
             Route::Direct if self.directs.is_twin(&delivery.id) => return Offer::Keep,
             Route::Direct => self.directs.fly(delivery),
             Route::Multicast(seq) if seq <= self.multicasts.seen() => return Offer::Keep,
-            Route::Multicast(seq) => self.multicasts.fly(seq, delivery.id.clone()),
+            Route::Multicast(seq) => self.multicasts.fly(seq, delivery),
         }
         Offer::Send
     }

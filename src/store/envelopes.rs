@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId, TopicId};
-use crate::protocol::Priority;
+use crate::protocol::{Priority, Reached};
 use crate::store::{Note, Result};
 
 /// The way in: envelopes that a batch of sends brings.
@@ -98,6 +98,42 @@ pub struct Envelope {
     pub reply_to_id: Option<String>,
     /// What it says of itself, if it was scheduled.
     pub scheduled: Option<Marks>,
+    /// What else its sender says of it; most say nothing.
+    pub properties: Option<Box<Properties>>,
+}
+
+/// What a sender says of a message beside what is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// The conversation it belongs to.
+    pub thread_id: Option<String>,
+    /// Whether the sender waits for an answer.
+    pub expects_reply: bool,
+    /// The sender's own id of the message whose place this one takes.
+    pub supersedes: Option<String>,
+    /// At which stage the sender wants to be told.
+    pub receipt: Option<Reached>,
+    /// How many answers led to it, one to the other.
+    pub hop: u32,
+    /// When it is too old to be delivered.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Properties {
+    /// Boxed, if there is anything to say.
+    #[must_use]
+    pub fn said(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+impl Envelope {
+    /// Whether it must not be delivered any more.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        let expires_at = self.properties.as_ref().and_then(|said| said.expires_at);
+        expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 /// What a message that was scheduled says of itself.
@@ -130,6 +166,24 @@ impl DerefMut for NewEnvelope {
     fn deref_mut(&mut self) -> &mut Envelope {
         &mut self.envelope
     }
+}
+
+/// Those of a batch that say something of themselves.
+pub(in crate::store) fn said(
+    batch: &[NewEnvelope],
+) -> impl Iterator<Item = (&NewEnvelope, &Properties)> {
+    batch.iter().filter_map(|envelope| Some((envelope, envelope.properties.as_deref()?)))
+}
+
+/// Those that were taken and take the place of another, with the sender's own id of that.
+pub(in crate::store) fn superseding<'a>(
+    batch: &'a [NewEnvelope],
+    answers: &[Accepted],
+) -> Vec<(&'a NewEnvelope, &'a str)> {
+    let taken =
+        batch.iter().zip(answers).filter(|(_, answer)| matches!(answer, Accepted::New { .. }));
+    let older = |envelope: &'a NewEnvelope| envelope.properties.as_deref()?.supersedes.as_deref();
+    taken.filter_map(|(envelope, _)| Some((envelope, older(envelope)?))).collect()
 }
 
 /// What webhooks are to be told of those of a batch that were taken.

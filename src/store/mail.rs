@@ -10,9 +10,9 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
-use crate::protocol::Priority;
+use crate::protocol::{Priority, Reached};
 use crate::store::columns::Columns;
-use crate::store::{Envelope, Marks, Result};
+use crate::store::{Envelope, Marks, Properties, Result};
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]
@@ -76,6 +76,8 @@ pub struct StoredEnvelope {
     pub sender_key: Key,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// Whether it was on its way to somebody before.
+    pub was_claimed: bool,
 }
 
 impl Deref for StoredEnvelope {
@@ -121,6 +123,8 @@ pub enum Confirm {
         member_key: Key,
         /// The recipient's session key.
         session_key: Option<Key>,
+        /// Whether all that is known is that it was written: its client never confirms.
+        is_written_only: bool,
     },
     /// A direct envelope, by the sender's own id for it.
     ClientMessage {
@@ -158,6 +162,8 @@ type Done<'a> = (&'a MeshId, &'a str, &'a Key, Option<&'a Key>);
 struct Confirmed<'a> {
     by_id: Vec<Done<'a>>,
     by_client_id: Vec<Done<'a>>,
+    /// Those of `by_id` whose client never confirms.
+    written_only: Vec<&'a str>,
     /// For each presence, the furthest of its positions.
     positions: BTreeMap<&'a PresenceId, i64>,
     /// For each member, the furthest of its positions in topics.
@@ -169,7 +175,10 @@ impl<'a> FromIterator<&'a Confirm> for Confirmed<'a> {
         let mut all = Self::default();
         for done in batch {
             match done {
-                Confirm::Message { mesh, id, member_key, session_key } => {
+                Confirm::Message { mesh, id, member_key, session_key, is_written_only } => {
+                    if *is_written_only {
+                        all.written_only.push(id.as_str());
+                    }
                     all.by_id.push((mesh, id.as_str(), member_key, session_key.as_ref()));
                 }
                 Confirm::ClientMessage { mesh, client_message_id, member_key, session_key } => {
@@ -197,7 +206,25 @@ fn read_marks(row: &impl Columns) -> Result<Option<Marks>> {
     Ok(is_marked.then(|| Marks { subtype, late: late.unwrap_or_default() }))
 }
 
+fn read_properties(row: &impl Columns) -> Result<Option<Box<Properties>>> {
+    let properties = Properties {
+        thread_id: row.optional_text("thread_id")?,
+        expects_reply: row.optional_flag("expects_reply")?.unwrap_or_default(),
+        supersedes: row.optional_text("supersedes")?,
+        receipt: row.optional_text("receipt")?.as_deref().and_then(Reached::parse),
+        hop: row.optional_int("hop")?.and_then(|hop| u32::try_from(hop).ok()).unwrap_or_default(),
+        expires_at: row.optional_time("expires_at")?,
+    };
+    Ok(properties.said())
+}
+
 impl StoredEnvelope {
+    /// An envelope that was accepted just now.
+    #[must_use]
+    pub fn fresh(envelope: Envelope, seq: i64, sender_key: Key, created_at: Timestamp) -> Self {
+        Self { envelope, seq, sender_key, created_at, was_claimed: false }
+    }
+
     /// A row of the mesh's queue with its sender's key.
     pub(in crate::store) fn read(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
         Ok(Self {
@@ -215,10 +242,12 @@ impl StoredEnvelope {
                 request_fingerprint: row.optional_text("request_fingerprint")?,
                 reply_to_id: row.optional_text("reply_to_id")?,
                 scheduled: read_marks(row)?,
+                properties: read_properties(row)?,
             },
             seq: row.optional_int("seq")?.unwrap_or_default(),
             sender_key: row.id("sender_key")?,
             created_at: row.time("created_at")?,
+            was_claimed: row.optional_time("claimed_at")?.is_some(),
         })
     }
 }

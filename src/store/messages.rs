@@ -7,9 +7,10 @@ use async_trait::async_trait;
 
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId, MessageId, PresenceId};
-use crate::protocol::Priority;
+use crate::protocol::{Priority, Stage};
 use crate::store::Result;
 use crate::store::columns::Columns;
+use crate::store::stages::read_end;
 
 /// Messages as those see them who look: their fate, their number, their end.
 #[cfg_attr(test, mockall::automock)]
@@ -56,10 +57,34 @@ pub struct MessageState {
     pub ciphertext_bytes: i64,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// When its delivery was confirmed.
+    /// When its delivery was done: confirmed, or ended otherwise.
     pub delivered_at: Option<Timestamp>,
+    /// When it was written to a socket, if it was and nobody confirmed it soon.
+    pub pushed_at: Option<Timestamp>,
+    /// When the recipient's model or person was given it.
+    pub surfaced_at: Option<Timestamp>,
+    /// When it is too old.
+    pub expires_at: Option<Timestamp>,
+    /// Where it ended, if its recipient's client never said that it has it.
+    pub ended: Option<Stage>,
     /// The presence that has a live claim on it.
     pub claimed_by: Option<PresenceId>,
+}
+
+impl MessageState {
+    /// How far a direct message is with its recipient, and since when.
+    #[must_use]
+    pub fn stage(&self, now: Timestamp) -> (Stage, Option<Timestamp>) {
+        let is_over = self.expires_at.is_some_and(|at| at <= now);
+        match (self.surfaced_at, self.ended, self.delivered_at) {
+            (Some(at), ..) => (Stage::Surfaced, Some(at)),
+            (None, Some(end), at) => (end, at),
+            (None, None, Some(at)) => (Stage::Confirmed, Some(at)),
+            (None, None, None) if is_over => (Stage::Expired, self.expires_at),
+            (None, None, None) if self.pushed_at.is_some() => (Stage::Pushed, self.pushed_at),
+            (None, None, None) => (Stage::Kept, None),
+        }
+    }
 }
 
 /// Whether a row is a post that a web application has copied here from a topic: it
@@ -109,6 +134,10 @@ impl MessageState {
             ciphertext_bytes: row.int("ciphertext_bytes")?,
             created_at: row.time("created_at")?,
             delivered_at,
+            pushed_at: row.optional_time("pushed_at")?,
+            surfaced_at: row.optional_time("surfaced_at")?,
+            expires_at: row.optional_time("expires_at")?,
+            ended: read_end(row)?,
             claimed_by,
         })
     }

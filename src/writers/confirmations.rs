@@ -172,6 +172,7 @@ fn entries(session: &Session, done: &Done) -> Vec<Confirm> {
         id: id.clone(),
         member_key: session.member_key.clone(),
         session_key: session.session_key.clone(),
+        is_written_only: !done.is_confirmed,
     });
     let position = done
         .position
@@ -196,6 +197,7 @@ mod tests {
             id: id.into(),
             member_key: Key::from("key"),
             session_key: None,
+            is_written_only: false,
         }
     }
 
@@ -240,7 +242,7 @@ mod tests {
         let record = PresenceRecord { has_confirmed: true, ..record(&member("bob")) };
         let session = testing::session(&record);
         assert!(session.offer(&testing::delivery(id, 1)));
-        assert!(session.inbox.lock().confirm(Some(id), None));
+        assert!(session.inbox.lock().confirm(Some(id), None).is_some());
         session
     }
 
@@ -250,6 +252,7 @@ mod tests {
             id: MessageId::from(id),
             member_key: Key::from("bob-key"),
             session_key: None,
+            is_written_only: false,
         }
     }
 

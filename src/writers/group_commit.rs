@@ -202,6 +202,7 @@ mod tests {
                 request_fingerprint: None,
                 reply_to_id: None,
                 scheduled: None,
+                properties: None,
             },
             reach: Reach::Direct { claim: None, note: None },
         }

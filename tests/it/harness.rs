@@ -43,7 +43,7 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut check: F) {
 }
 
 /// Waits until the broker knows that the peer's socket is gone. `probe` is a
-/// multicast: those in grace hold it.
+/// multicast that the peer was there for.
 pub async fn until_in_grace(raw: &mut Raw, probe: &str, name: &str) {
     until("a socket is known to be gone", async || {
         let asked = json!({ "type": "message_status", "messageId": probe });
@@ -51,7 +51,7 @@ pub async fn until_in_grace(raw: &mut Raw, probe: &str, name: &str) {
         let recipients = recipients.as_array().expect("recipients");
         recipients
             .iter()
-            .any(|recipient| recipient["name"] == name && recipient["status"] == "held")
+            .any(|recipient| recipient["name"] == name && recipient["peerStatus"] == "away")
     })
     .await;
 }

@@ -33,7 +33,7 @@ const WORDS: [&str; 6] = ["id", "clock", "limits", "config", "metrics", "logging
 
 /// The rooms below `features` that hold no request.
 const SHARED_BY_FEATURES: [&str; 8] =
-    ["context", "dispatch", "listing", "moderators", "on_behalf", "paging", "relaying", "shapes"];
+    ["context", "dispatch", "listing", "moderators", "on_behalf", "receipts", "relaying", "shapes"];
 
 const LINES_MAX: usize = 500;
 

@@ -27,6 +27,7 @@ mod queue;
 mod retention;
 mod schedules;
 mod skills;
+mod stages;
 mod states;
 mod streams;
 mod tasks;

@@ -40,6 +40,7 @@ mod send;
 mod sessions;
 mod sim_clock;
 mod skills;
+mod stages;
 mod state;
 mod status;
 mod streams;

@@ -105,6 +105,11 @@ pub const SETTINGS: &[Setting] = &[
         "30",
         "after how long an unconfirmed delivery is offered again, 0.05 to 3600",
     ),
+    open(
+        "HOPS_MAX",
+        "16",
+        "answers that may lead to a message, one to the other; 0 turns the limit off",
+    ),
     open("DELIVERED_RETENTION_HOURS", "24", "how long a delivered message is kept, 0 to 8760"),
     open(
         "TOPIC_RETENTION_DAYS",

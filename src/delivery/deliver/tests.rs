@@ -59,7 +59,7 @@ async fn a_direct_message_goes_straight_to_a_session_here() {
         (&push["messageId"], &push["senderMemberPubkey"]),
         (&"one".into(), &"ada-key".into())
     );
-    assert!(push.get("replyToId").is_none(), "a direct push carries none");
+    assert_eq!(push["replyToId"], "earlier");
     world.settle().await;
     assert!(world.published().is_empty() && world.claims().is_empty());
 }
@@ -141,7 +141,7 @@ async fn the_first_message_of_a_sender_that_came_back_does_not_overtake_what_it_
     };
     let (world, ada) = world(fakes);
     let bob = world.enter("bob", idle);
-    ada.resume(Instant::now() + Duration::from_secs(60));
+    ada.resume(Instant::now() + Duration::from_secs(60), Timestamp::default());
     let sent = to_bob(&world, &ada, Some(&bob.presence));
     deliver(&world.parts, sent, stored("next", 2, "ada", "bob-key"), 0);
     world.settle().await;
@@ -314,7 +314,7 @@ async fn the_first_multicast_of_a_sender_that_came_back_waits_for_what_it_sent_b
     };
     let (world, ada) = world(fakes);
     let bob = world.enter("bob", idle);
-    ada.resume(Instant::now() + Duration::from_secs(60));
+    ada.resume(Instant::now() + Duration::from_secs(60), Timestamp::default());
     deliver(&world.parts, to_many(&world, &ada), stored("next", 2, "ada", "*"), 0);
     world.settle().await;
     assert_eq!(received(&bob), ["lost", "next"]);

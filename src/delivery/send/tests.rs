@@ -26,6 +26,11 @@ fn to<'a>(target: &'a str) -> Send<'a> {
         reply_to_id: None,
         body_version: None,
         mentions: None,
+        ttl_ms: None,
+        thread_id: None,
+        expects_reply: None,
+        supersedes: None,
+        receipt: None,
     }
 }
 

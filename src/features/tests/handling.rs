@@ -112,6 +112,10 @@ fn message(id: &str, from: &str, target: &str) -> MessageState {
         ciphertext_bytes: 0,
         created_at: Timestamp::now(),
         delivered_at: None,
+        pushed_at: None,
+        surfaced_at: None,
+        expires_at: None,
+        ended: None,
         claimed_by: None,
     }
 }

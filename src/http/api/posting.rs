@@ -166,6 +166,7 @@ async fn take(
         request_fingerprint: None,
         reply_to_id: reply_to.as_ref().map(ToString::to_string),
         scheduled: None,
+        properties: None,
     };
     let mut notifications = post.mentions.len();
     let id = match accept(state, envelope, sender.key.clone(), post).await? {

@@ -80,6 +80,7 @@ fn envelope(
         request_fingerprint: None,
         reply_to_id: None,
         scheduled: None,
+        properties: None,
     };
     NewEnvelope { envelope, reach: Reach::Direct { claim: None, note: None } }
 }

@@ -98,6 +98,11 @@ impl Form {
             reply_to_id: None,
             body_version: None,
             mentions: None,
+            ttl_ms: None,
+            thread_id: None,
+            expects_reply: None,
+            supersedes: None,
+            receipt: None,
         };
         socket::encode(self.codec, &Frame { r#type: "send", send })
     }

@@ -1,6 +1,6 @@
 //! What a session is done with.
 
-use super::{Done, Inbox, Phase};
+use super::{Done, Inbox, Landed, Phase};
 use crate::id::MessageId;
 
 impl Inbox {
@@ -8,7 +8,7 @@ impl Inbox {
     /// that is the end of it; for others their time to confirm begins.
     pub fn wrote_direct(&mut self, id: &MessageId, now_ms: i64) -> bool {
         if !self.confirms {
-            return self.directs.finish(id.as_str());
+            return self.directs.finish(id.as_str()).is_some();
         }
         self.directs.wrote(id, now_ms);
         false
@@ -23,18 +23,25 @@ impl Inbox {
         false
     }
 
-    /// The peer confirms, by either id; whether something was on its way
-    /// under it. From now on this peer confirms.
-    pub fn confirm(&mut self, broker_id: Option<&str>, client_id: Option<&str>) -> bool {
+    /// The peer confirms, by either id; what was on its way under it. From now on this
+    /// peer confirms.
+    pub fn confirm(&mut self, broker_id: Option<&str>, client_id: Option<&str>) -> Option<Landed> {
         self.confirms = true;
         let mut ids = [broker_id, client_id].into_iter().flatten();
-        if ids.any(|id| self.directs.finish(id) || self.multicasts.finish_by_id(id)) {
-            return true;
+        let finish = |id| self.directs.finish(id).or_else(|| self.multicasts.finish_by_id(id));
+        if let Some(landed) = ids.find_map(finish) {
+            return Some(landed);
         }
         if let (Some(broker_id), Phase::Draining(drain)) = (broker_id, &mut self.phase) {
             drain.confirmed(broker_id);
         }
-        client_id.is_some_and(|client_id| self.directs.finish_by_client_id(client_id))
+        client_id.and_then(|client_id| self.directs.finish_by_client_id(client_id))
+    }
+
+    /// Direct messages that were written before `before_ms`, and are not confirmed: the
+    /// store should know that they are on a socket. Each is told once.
+    pub fn pushed(&mut self, before_ms: i64) -> Vec<MessageId> {
+        if self.confirms { self.directs.pushed(before_ms) } else { Vec::new() }
     }
 
     /// What is done and not yet in the store.
@@ -44,6 +51,7 @@ impl Inbox {
             directs: self.directs.done(),
             position: self.multicasts.unsaved(),
             posts: self.multicasts.unsaved_posts(),
+            is_confirmed: self.confirms,
         }
     }
 

@@ -5,8 +5,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::Delivery;
-use crate::id::MessageId;
+use super::{Delivery, Landed};
+use crate::id::{MemberId, MessageId};
 use crate::limits;
 
 #[derive(Debug)]
@@ -15,6 +15,9 @@ struct Flight {
     /// When the frame was written to the socket; `None`: it waits for that.
     written_ms: Option<i64>,
     done: bool,
+    /// The store was told that it was written.
+    is_noted: bool,
+    report_to: Option<MemberId>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +63,9 @@ impl Directs {
 
     pub(super) fn fly(&mut self, delivery: &Delivery) {
         let client_message_id = delivery.client_message_id.clone();
-        let flight = Flight { client_message_id, written_ms: None, done: false };
+        let report_to = delivery.report_to.clone();
+        let (written_ms, done, is_noted) = (None, false, false);
+        let flight = Flight { client_message_id, written_ms, done, is_noted, report_to };
         self.flights.insert(delivery.id.clone(), flight);
         self.open += 1;
     }
@@ -94,19 +99,38 @@ impl Directs {
         }
     }
 
-    /// The peer is done with one; whether that one was on its way.
-    pub(super) fn finish(&mut self, id: &str) -> bool {
-        let Some(flight) = self.flights.get_mut(id) else { return false };
+    /// The peer is done with one; `None` if that one was not on its way.
+    pub(super) fn finish(&mut self, id: &str) -> Option<Landed> {
+        let (id, _) = self.flights.get_key_value(id)?;
+        let id = id.clone();
+        let flight = self.flights.get_mut(&id)?;
         if !std::mem::replace(&mut flight.done, true) {
             self.open -= 1;
         }
-        true
+        let client_message_id = flight.client_message_id.clone();
+        Some(Landed { id, client_message_id, report_to: flight.report_to.take() })
     }
 
-    pub(super) fn finish_by_client_id(&mut self, client_id: &str) -> bool {
+    pub(super) fn finish_by_client_id(&mut self, client_id: &str) -> Option<Landed> {
         let named = |flight: &Flight| flight.client_message_id.as_deref() == Some(client_id);
         let id = self.flights.iter().find(|(_, flight)| named(flight)).map(|(id, _)| id.clone());
-        id.is_some_and(|id| self.finish(id.as_str()))
+        id.and_then(|id| self.finish(id.as_str()))
+    }
+
+    /// The open ones that were written until then, each once.
+    pub(super) fn pushed(&mut self, before_ms: i64) -> Vec<MessageId> {
+        let is_due = |flight: &&mut Flight| {
+            let was_written = flight.written_ms.is_some_and(|written_ms| written_ms <= before_ms);
+            was_written && !flight.done && !flight.is_noted
+        };
+        let mut pushed = Vec::new();
+        for (id, flight) in &mut self.flights {
+            if is_due(&flight) {
+                flight.is_noted = true;
+                pushed.push(id.clone());
+            }
+        }
+        pushed
     }
 
     /// What is done and not yet in the store.

@@ -134,7 +134,7 @@ impl Inbox {
                 Offer::Keep
             }
             Route::Multicast(seq) => {
-                self.multicasts.fly(seq, delivery.id.clone());
+                self.multicasts.fly(seq, delivery);
                 Offer::Send
             }
         }

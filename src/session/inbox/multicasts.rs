@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use crate::id::MessageId;
+use super::{Delivery, Landed};
+use crate::id::{MemberId, MessageId};
 
 #[derive(Debug)]
 struct Flight {
@@ -20,6 +21,7 @@ struct Flight {
     is_repeat: bool,
     /// The drain under way looks for the message, to send it again.
     sought: bool,
+    report_to: Option<MemberId>,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,10 @@ impl Multicasts {
         }
     }
 
+    pub(super) fn is_repeat(&self, seq: i64) -> bool {
+        self.flights.iter().any(|flight| flight.seq == seq)
+    }
+
     pub(super) fn open(&self) -> usize {
         self.flights.len()
     }
@@ -134,10 +140,12 @@ impl Multicasts {
         self.seen = self.seen.max(seq);
     }
 
-    pub(super) fn fly(&mut self, seq: i64, id: MessageId) {
+    pub(super) fn fly(&mut self, seq: i64, delivery: &Delivery) {
         self.seen = seq;
+        let (id, report_to) = (delivery.id.clone(), delivery.report_to.clone());
         let (done, resend, is_repeat, sought) = (false, false, false, false);
-        let flight = Flight { seq, id, written_ms: None, done, resend, is_repeat, sought };
+        let written_ms = None;
+        let flight = Flight { seq, id, written_ms, done, resend, is_repeat, sought, report_to };
         self.flights.push_back(flight);
     }
 
@@ -173,20 +181,20 @@ impl Multicasts {
 
     /// The peer is done with one; whether that one was on its way.
     pub(super) fn finish(&mut self, seq: i64) -> bool {
-        self.finish_where(|flight| flight.seq == seq)
+        self.finish_where(|flight| flight.seq == seq).is_some()
     }
 
-    pub(super) fn finish_by_id(&mut self, id: &str) -> bool {
+    pub(super) fn finish_by_id(&mut self, id: &str) -> Option<Landed> {
         self.finish_where(|flight| flight.id.as_str() == id)
     }
 
-    fn finish_where(&mut self, is_meant: impl Fn(&Flight) -> bool) -> bool {
-        let Some(flight) = self.flights.iter_mut().find(|flight| is_meant(flight)) else {
-            return false;
-        };
+    fn finish_where(&mut self, is_meant: impl Fn(&Flight) -> bool) -> Option<Landed> {
+        let flight = self.flights.iter_mut().find(|flight| is_meant(flight))?;
         flight.done = true;
+        let report_to = flight.report_to.take();
+        let landed = Landed { id: flight.id.clone(), client_message_id: None, report_to };
         self.pop_done();
-        true
+        Some(landed)
     }
 
     fn pop_done(&mut self) {

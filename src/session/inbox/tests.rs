@@ -13,6 +13,7 @@ fn delivery(id: &str, route: Route) -> Delivery {
         route,
         priority: Priority::Next,
         client_message_id: Some(Arc::from(format!("client-{id}"))),
+        report_to: None,
         frame: Arc::new(SharedFrame::new(message)),
     }
 }

@@ -3,6 +3,7 @@
 //! posts to topics `accept_topics_v1` of `0017_topics/2_accept.sql`, which calls it.
 
 mod posts;
+mod properties;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,13 +15,15 @@ use sqlx::postgres::PgRow;
 use sqlx::types::chrono::NaiveDateTime;
 
 use self::posts::Posts;
+use self::properties::Properties;
+pub(in crate::store) use self::properties::withdraw;
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 use crate::limits::WAITING_BYTES_MIN;
 use crate::store::columns::Columns as _;
 use crate::store::columns::unreadable;
-use crate::store::envelopes::notes;
+use crate::store::envelopes::{notes, said};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::{Query, locks};
 use crate::store::postgres::error::refused;
@@ -218,17 +221,15 @@ impl Envelopes for PostgresStore {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        if batch
-            .iter()
-            .any(|envelope| matches!(envelope.reach, Reach::Direct { note: Some(_), .. }))
-        {
+        if takes_several_statements(batch) {
             let mut call = self.pool.begin().await?;
             let answers = accept_in(&mut call, now, batch).await?;
             call.commit().await?;
             return Ok(answers);
         }
-        let (columns, posts, fates) = prepare(batch);
-        let answers = self.pool.fetch_one(statement(now, columns, posts)).await?;
+        let Prepared { columns, posts, properties, fates } = prepare(batch);
+        let query = statement(now, columns, posts, properties);
+        let answers = self.pool.fetch_one(query).await?;
         answered(now, batch, fates, &answers)
     }
 
@@ -311,6 +312,13 @@ impl Envelopes for PostgresStore {
     }
 }
 
+/// Whether more than their rows is written: what webhooks are told, what is withdrawn.
+fn takes_several_statements(batch: &[NewEnvelope]) -> bool {
+    let is_noted = |reach: &Reach| matches!(reach, Reach::Direct { note: Some(_), .. });
+    batch.iter().any(|envelope| is_noted(&envelope.reach))
+        || said(batch).any(|(_, properties)| properties.supersedes.is_some())
+}
+
 /// Takes envelopes inside of a transaction: queue row and audit row each.
 pub(in crate::store) async fn accept_in(
     call: &mut Call,
@@ -320,9 +328,10 @@ pub(in crate::store) async fn accept_in(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let (columns, posts, fates) = prepare(batch);
-    let answers = call.fetch_optional(statement(now, columns, posts)).await?;
+    let Prepared { columns, posts, properties, fates } = prepare(batch);
+    let answers = call.fetch_optional(statement(now, columns, posts, properties)).await?;
     let answers = answered(now, batch, fates, &answers.ok_or_else(|| unreadable("o_seq"))?)?;
+    properties::supersede(call, now, batch, &answers).await?;
     let notes = notes(batch, &answers);
     if !notes.is_empty() {
         call.execute(webhooks::postgres::put(now, &notes)).await?;
@@ -331,7 +340,14 @@ pub(in crate::store) async fn accept_in(
 }
 
 /// The parameters of the statement, and where each envelope's answer comes from.
-fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Posts<'_>, Vec<Fate>) {
+struct Prepared<'a> {
+    columns: Arrays<'a>,
+    posts: Posts<'a>,
+    properties: Properties<'a>,
+    fates: Vec<Fate>,
+}
+
+fn prepare(batch: &[NewEnvelope]) -> Prepared<'_> {
     let (order, repeats) = arrange(batch);
     let mut fates: Vec<Fate> = vec![Fate::Row(0); batch.len()];
     let mut columns = Arrays::default();
@@ -344,7 +360,7 @@ fn prepare(batch: &[NewEnvelope]) -> (Arrays<'_>, Posts<'_>, Vec<Fate>) {
     for (at, first) in repeats {
         fates[at] = Fate::Repeats(first);
     }
-    (columns, posts, fates)
+    Prepared { columns, posts, properties: Properties::of(batch), fates }
 }
 
 fn answered(
@@ -403,21 +419,59 @@ fn arrange(batch: &[NewEnvelope]) -> (Vec<usize>, Vec<(usize, usize)>) {
     (order, repeats)
 }
 
-fn statement<'a>(now: Timestamp, columns: Arrays<'a>, posts: Posts<'a>) -> Query<'a> {
-    if posts.is_empty() {
-        let query = sqlx::query(
-            "select o_seq, o_previous, o_duplicate from mesh.broker_accept_v2($1, $2, $3, $4,
-                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-        );
-        return columns.bind(query, now);
+/// The statement that takes envelopes, with the function that writes their rows.
+macro_rules! accept {
+    ($columns:literal, $properties:literal, $function:literal) => {
+        concat!("select o_seq, o_previous, o_duplicate", $columns, $properties, " from ", $function)
+    };
+}
+
+/// The function for batches without posts.
+macro_rules! without_posts {
+    ($properties:literal) => {
+        accept!(
+            "",
+            $properties,
+            "mesh.broker_accept_v2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+                $15, $16, $17, $18, $19, $20)"
+        )
+    };
+}
+
+/// The function for batches with posts.
+macro_rules! with_posts {
+    ($properties:literal) => {
+        accept!(
+            ", o_roster",
+            $properties,
+            "mesh.broker_accept_topics_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+                $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)"
+        )
+    };
+}
+
+fn statement<'a>(
+    now: Timestamp,
+    columns: Arrays<'a>,
+    posts: Posts<'a>,
+    properties: Properties<'a>,
+) -> Query<'a> {
+    match (posts.is_empty(), properties.is_empty()) {
+        (true, true) => columns.bind(sqlx::query(without_posts!("")), now),
+        (true, false) => {
+            let query = sqlx::query(without_posts!(
+                ", mesh.broker_properties_v1($21, $22, $23, $24, $25, $26, $27)"
+            ));
+            properties.bind(columns.bind(query, now))
+        }
+        (false, true) => posts.bind(columns.bind(sqlx::query(with_posts!("")), now)),
+        (false, false) => {
+            let query = sqlx::query(with_posts!(
+                ", mesh.broker_properties_v1($30, $31, $32, $33, $34, $35, $36)"
+            ));
+            properties.bind(posts.bind(columns.bind(query, now)))
+        }
     }
-    let query = sqlx::query(
-        "select o_seq, o_previous, o_duplicate, o_roster
-         from mesh.broker_accept_topics_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-            $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28,
-            $29)",
-    );
-    posts.bind(columns.bind(query, now))
 }
 
 fn load(row: &PgRow) -> Result<WaitingLoad> {

@@ -2,6 +2,7 @@
 //! however large it is.
 
 mod posts;
+mod properties;
 
 use std::collections::HashMap;
 
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 use sqlx::SqliteConnection;
 
+pub(in crate::store) use self::properties::withdraw;
 use crate::audit::message_sent_payload;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId};
@@ -145,6 +147,8 @@ pub(in crate::store) async fn accept_in(
     }
     chains.write(tx).await?;
     insert(tx, now, &rows).await?;
+    properties::write(tx, batch).await?;
+    properties::supersede(tx, now, batch, &answers).await?;
     posts::insert(tx, now, batch, &mut answers).await?;
     for note in notes(batch, &answers) {
         webhooks::sqlite::put(tx, now, note).await?;

@@ -41,7 +41,8 @@ impl Mail for PostgresStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let Confirmed { by_id, by_client_id, positions, posts } = batch.iter().collect();
+        let Confirmed { by_id, by_client_id, written_only, positions, posts } =
+            batch.iter().collect();
         let [by_id, by_client_id]: [DoneColumns<'_>; 2] =
             [by_id, by_client_id].map(|done| done.into_iter().collect());
         let (presences, positions): (Vec<&str>, Vec<i64>) =
@@ -61,6 +62,16 @@ impl Mail for PostgresStore {
         .bind(presences)
         .bind(positions);
         self.pool.execute(query).await?;
+        if !written_only.is_empty() {
+            // Their clients never say that they have them.
+            let query = sqlx::query(
+                "update mesh.message_queue set ended = 'pushed'
+                 where id = any ($1) and delivered_at = $2",
+            )
+            .bind(written_only)
+            .bind(now.to_naive());
+            self.pool.execute(query).await?;
+        }
         if posts.is_empty() {
             return Ok(());
         }
@@ -87,15 +98,16 @@ impl Mail for PostgresStore {
         // queue is not looked at. A row that somebody else is taking is skipped.
         let query = sqlx::query(
             "with mail as materialized (
-                select found.id from (values ($2::text), ($3)) as box (target)
+                select found.id, found.claimed_at from (values ($2::text), ($3)) as box (target)
                 cross join lateral (
-                    select q.id, q.seq, q.created_at from mesh.message_queue q
+                    select q.id, q.seq, q.created_at, q.claimed_at from mesh.message_queue q
                     where hashtextextended(q.target_spec, 0)
                             = hashtextextended(box.target, 0)
                         and q.mesh_id = $1 and q.target_spec = box.target
                         and q.delivered_at is null
                         and (q.claim_id = $4 or q.claim_expires_at is null
                             or q.claim_expires_at <= $5)
+                        and (q.expires_at is null or q.expires_at > $5)
                         and (not $6 or q.priority = 'now') and q.id <> all ($7)
                     order by q.seq nulls first, q.created_at, q.id limit $8
                     for update skip locked
@@ -109,13 +121,17 @@ impl Mail for PostgresStore {
                 returning q.id, q.seq, q.sender_member_id, q.sender_name,
                     q.sender_session_pubkey, q.target_spec, q.priority, q.nonce,
                     q.ciphertext, q.created_at, q.client_message_id,
-                    q.request_fingerprint, q.reply_to_id, q.subtype, q.late
+                    q.request_fingerprint, q.reply_to_id, q.subtype, q.late, q.thread_id,
+                    q.expects_reply, q.supersedes, q.receipt, q.hop, q.expires_at,
+                    mail.claimed_at
              )
              select t.id, t.seq, t.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(t.sender_name, m.display_name) as sender_name,
                 t.sender_session_pubkey, t.target_spec, t.priority::text as priority,
                 t.nonce, t.ciphertext, t.created_at, t.client_message_id,
-                t.request_fingerprint, t.reply_to_id, t.subtype, t.late
+                t.request_fingerprint, t.reply_to_id, t.subtype, t.late, t.thread_id,
+                t.expects_reply, t.supersedes, t.receipt, t.hop::bigint as hop, t.expires_at,
+                t.claimed_at
              from taken t join mesh.member m on m.id = t.sender_member_id
              order by t.seq nulls first, t.created_at, t.id",
         )
@@ -158,9 +174,11 @@ impl Mail for PostgresStore {
                 coalesce(q.sender_name, m.display_name) as sender_name,
                 q.sender_session_pubkey, q.target_spec, q.priority::text as priority,
                 q.nonce, q.ciphertext, q.created_at, q.client_message_id,
-                q.request_fingerprint, q.reply_to_id, q.subtype, q.late
+                q.request_fingerprint, q.reply_to_id, q.subtype, q.late, q.thread_id,
+                q.expects_reply, q.supersedes, q.receipt, q.hop::bigint as hop, q.expires_at,
+                q.claimed_at
              from mesh.message_queue q join mesh.member m on m.id = q.sender_member_id
-             where q.mesh_id = $1 and q.multicast and q.seq > $2
+             where q.mesh_id = $1 and q.multicast and q.seq > $2 and q.ended is null
              order by q.seq limit $3",
         )
         .bind(mesh.as_str())
@@ -212,6 +230,7 @@ impl Mail for PostgresStore {
                    and q.mesh_id = box.mesh and q.target_spec = box.target
                    and q.delivered_at is null
                    and (q.claim_expires_at is null or q.claim_expires_at <= $3)
+                   and (q.expires_at is null or q.expires_at > $3)
                 limit 1
              ) as found
              order by box.at",

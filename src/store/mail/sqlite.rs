@@ -48,6 +48,7 @@ impl Mail for SqliteStore {
         let mut tx = self.begin_relaxed().await?;
         confirm_rows(&mut tx, now, BY_ID, &confirmed.by_id).await?;
         confirm_rows(&mut tx, now, BY_CLIENT_ID, &confirmed.by_client_id).await?;
+        end_as_pushed(&mut tx, now, &confirmed.written_only).await?;
         move_positions(&mut tx, confirmed.positions).await?;
         move_posts(&mut tx, confirmed.posts).await?;
         tx.commit().await.map_err(refused)
@@ -63,17 +64,21 @@ impl Mail for SqliteStore {
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
-                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late
+                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late,
+                q.thread_id, q.expects_reply, q.supersedes, q.receipt, q.hop, q.expires_at,
+                q.claimed_at
              from (
                 select id, seq, created_at from message_queue
                 where mesh_id = ?1 and target_spec = ?2 and delivered_at is null
                    and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+                   and (expires_at is null or expires_at > ?5)
                    and (not ?6 or priority = 'now')
                    and id not in (select value from json_each(?7))
                 union all
                 select id, seq, created_at from message_queue
                 where mesh_id = ?1 and target_spec = ?3 and delivered_at is null
                    and (claim_id = ?4 or claim_expires_at is null or claim_expires_at <= ?5)
+                   and (expires_at is null or expires_at > ?5)
                    and (not ?6 or priority = 'now')
                    and id not in (select value from json_each(?7))
                 order by seq, created_at, id limit 0 + ?8
@@ -127,10 +132,12 @@ impl Mail for SqliteStore {
             "select q.id, q.seq, q.sender_member_id, m.peer_pubkey as sender_key,
                 coalesce(q.sender_name, m.display_name) as sender_name, q.sender_session_pubkey,
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
-                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late
+                q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late,
+                q.thread_id, q.expects_reply, q.supersedes, q.receipt, q.hop, q.expires_at,
+                q.claimed_at
              from message_queue q
              cross join member m on m.id = q.sender_member_id
-             where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2
+             where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2 and q.ended is null
              order by q.seq limit 0 + ?3",
         )
         .bind(mesh.as_str())
@@ -172,6 +179,7 @@ impl Mail for SqliteStore {
                 where mesh_id = box.value ->> 0 and target_spec = box.value ->> 1
                    and delivered_at is null
                    and (claim_expires_at is null or claim_expires_at <= ?2)
+                   and (expires_at is null or expires_at > ?2)
              )
              order by box.key",
         )
@@ -261,6 +269,21 @@ async fn confirm_rows(
         query.bind(now.as_ms())
     };
     rows::execute(tx, statement, done, bind).await
+}
+
+/// Their clients never say that they have them.
+async fn end_as_pushed(tx: &mut Tx, now: Timestamp, written: &[&str]) -> Result<()> {
+    if written.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "update message_queue set ended = 'pushed'
+         where id in (select value from json_each(?1)) and +delivered_at = ?2",
+    )
+    .bind(to_json(written))
+    .bind(now.as_ms());
+    execute(tx, query).await?;
+    Ok(())
 }
 
 async fn move_positions(tx: &mut Tx, positions: BTreeMap<&PresenceId, i64>) -> Result<()> {

@@ -22,7 +22,8 @@ macro_rules! select_states {
             "select id, seq, sender_member_id, target_spec, priority::text as priority,
                 coalesce(multicast, false) as multicast,
                 octet_length(ciphertext)::bigint as ciphertext_bytes, created_at,
-                delivered_at, claim_id
+                delivered_at, claim_id,
+                pushed_at, surfaced_at, expires_at, ended
              from mesh.message_queue ",
             $conditions
         )

@@ -27,7 +27,8 @@ impl Messages for SqliteStore {
         }
         let query = sqlx::query(
             "select id, seq, sender_member_id, target_spec, priority, multicast,
-                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
+                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id,
+                pushed_at, surfaced_at, expires_at, ended
              from message_queue
              where mesh_id = ?1 and id >= ?2 and id < ?2 || char(0x10ffff) and id > ?3
              order by id limit 0 + ?4",
@@ -67,7 +68,8 @@ impl Messages for SqliteStore {
     async fn queued(&self, mesh: &MeshId, limit: i64) -> Result<Vec<MessageState>> {
         let query = sqlx::query(
             "select id, seq, sender_member_id, target_spec, priority, multicast,
-                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id
+                octet_length(ciphertext) as ciphertext_bytes, created_at, delivered_at, claim_id,
+                pushed_at, surfaced_at, expires_at, ended
              from message_queue indexed by message_queue_mailbox_idx
              where mesh_id = ?1 and delivered_at is null and target_spec not like '#%'
              order by seq, created_at, id limit 0 + ?2",

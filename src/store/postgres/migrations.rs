@@ -62,6 +62,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     21 "vault" in "0021_vault": "1_vault";
     22 "overview" in "0022_overview": "1_indexes";
     23 "history" in "0023_history": "1_indexes";
+    24 "stages" in "0024_stages": "1_columns", "2_properties";
 };
 
 /// Any number that no other program's advisory lock has.

@@ -42,6 +42,7 @@ const SCRIPTS: &[Script] = scripts! {
     20 "webhooks" in "0020_webhooks";
     21 "vault" in "0021_vault";
     22 "overview" in "0022_overview";
+    24 "stages" in "0024_stages";
 };
 
 /// The migrations that have not run, as `0001_core`.

@@ -73,6 +73,7 @@ fn envelope(mesh: &NewMesh, ciphertext_bytes: usize) -> NewEnvelope {
             request_fingerprint: None,
             reply_to_id: None,
             scheduled: None,
+            properties: None,
         },
         reach: Reach::Direct { claim: None, note: None },
     }
@@ -108,6 +109,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0020_webhooks",
         "0021_vault",
         "0022_overview",
+        "0024_stages",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");

@@ -65,7 +65,9 @@ impl TopicMail for PostgresStore {
                 coalesce(p.priority::text, 'next') as priority, p.nonce, p.ciphertext,
                 p.created_at, null::text as client_message_id,
                 null::text as request_fingerprint, p.reply_to_id, null::text as subtype,
-                null::boolean as late, t.name as topic_name, p.body_version::bigint as body_version
+                null::boolean as late, q.thread_id, q.expects_reply, q.supersedes, q.receipt,
+                q.hop::bigint as hop, q.expires_at, q.claimed_at, t.name as topic_name,
+                p.body_version::bigint as body_version
              from (
                 select i.id, i.seq from (
                     select distinct topic_id, coalesce(joined_seq, 0) as joined_seq
@@ -83,6 +85,7 @@ impl TopicMail for PostgresStore {
              join mesh.topic_message p on p.id = place.id
              join mesh.topic t on t.id = p.topic_id
              join mesh.member m on m.id = p.sender_member_id
+             left join mesh.message_queue q on q.id = p.id
              order by place.seq",
         )
         .bind(mesh.as_str())

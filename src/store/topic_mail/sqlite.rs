@@ -63,7 +63,8 @@ impl TopicMail for SqliteStore {
                 p.sender_session_pubkey, '#' || p.topic_id as target_spec, p.priority, p.nonce,
                 p.ciphertext, p.created_at, null as client_message_id,
                 null as request_fingerprint, p.reply_to_id, null as subtype, null as late,
-                t.name as topic_name, p.body_version
+                q.thread_id, q.expects_reply, q.supersedes, q.receipt, q.hop, q.expires_at,
+                q.claimed_at, t.name as topic_name, p.body_version
              from (
                 select i.id, i.seq from topic_member tm
                 cross join topic o on o.id = tm.topic_id and o.mesh_id = ?1
@@ -78,6 +79,7 @@ impl TopicMail for SqliteStore {
              cross join topic_message p on p.id = place.id
              cross join topic t on t.id = p.topic_id
              cross join member m on m.id = p.sender_member_id
+             left join message_queue q on q.id = p.id
              order by place.seq",
         )
         .bind(mesh.as_str())

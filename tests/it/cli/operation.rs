@@ -32,6 +32,7 @@ fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
             request_fingerprint: None,
             reply_to_id: None,
             scheduled: None,
+            properties: None,
         },
         reach: Reach::Direct { claim: None::<(PresenceId, Timestamp)>, note: None },
     }

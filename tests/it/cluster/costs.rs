@@ -53,6 +53,7 @@ fn confirms(here: &Fixture, peer: &Peer, batch: &[NewEnvelope]) -> Vec<Confirm> 
         id: envelope.id.clone(),
         member_key: peer.key.clone(),
         session_key: None,
+        is_written_only: false,
     };
     batch.iter().map(confirm).collect()
 }

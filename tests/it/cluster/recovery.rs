@@ -78,6 +78,7 @@ impl Scene {
                 request_fingerprint: None,
                 reply_to_id: None,
                 scheduled: None,
+                properties: None,
             },
             reach,
         };

@@ -122,6 +122,7 @@ async fn commits(cluster: &Cluster, from: &Member, topic: &TopicId) -> NewEnvelo
             request_fingerprint: None,
             reply_to_id: None,
             scheduled: None,
+            properties: None,
         },
         reach: Reach::Topic(Box::new(Post {
             topic: topic.clone(),

@@ -12,6 +12,7 @@ impl Fixture {
             id: id.clone(),
             member_key: member_key.clone(),
             session_key: None,
+            is_written_only: false,
         }
     }
 
@@ -65,6 +66,7 @@ pub(crate) async fn only_a_recipient_confirms(store: Stores) {
         id: id.clone(),
         member_key: peer.key.clone(),
         session_key: Some(session_key.clone()),
+        is_written_only: false,
     };
     let strangers = [
         here.done(&to_member, &here.owner.key),

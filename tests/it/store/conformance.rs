@@ -250,6 +250,15 @@ macro_rules! conformance {
                 streams::a_stream_that_is_deleted_is_free_and_counts_no_more
                 streams::streams_are_listed_from_anywhere_the_oldest_first
                 streams::a_mesh_has_no_more_streams_than_it_may
+                stages::what_a_message_says_of_itself_is_kept
+                stages::each_stage_is_told_as_what_it_is
+                stages::who_wished_it_is_told_once_that_a_message_surfaced
+                stages::a_message_is_taken_back_as_long_as_nobody_has_it
+                stages::a_newer_message_takes_the_place_of_what_nobody_has
+                stages::who_asked_is_told_of_what_is_too_old
+                stages::who_asked_is_told_of_what_grants_keep_away
+                stages::what_is_too_old_is_given_to_nobody
+
                 states::a_value_is_kept_whole
                 states::versions_count_and_decide
                 states::each_change_has_one_audit_row_without_the_value

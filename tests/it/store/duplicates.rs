@@ -53,6 +53,7 @@ pub(crate) async fn a_repeat_of_a_delivered_envelope_is_a_duplicate(store: Store
         id: first.id.clone(),
         member_key: here.owner.key.clone(),
         session_key: None,
+        is_written_only: false,
     };
     store.mail.confirm(at(1), &[done]).await.expect("writable");
     let answers = here.accept(&[repeat(&first)]).await;

@@ -130,6 +130,7 @@ impl Fixture {
                 request_fingerprint: None,
                 reply_to_id: None,
                 scheduled: None,
+                properties: None,
             },
             reach: Reach::Direct { claim: None, note: None },
         }

@@ -71,6 +71,7 @@ fn send(due: &Due, next: Option<Timestamp>) -> Firing {
         request_fingerprint: None,
         reply_to_id: None,
         scheduled: Some(Marks { subtype: due.scheduled.subtype.clone(), late: true }),
+        properties: None,
     };
     let reach = if many { Reach::Multicast } else { Reach::Direct { claim: None, note: None } };
     let envelope = Box::new(NewEnvelope { envelope, reach });

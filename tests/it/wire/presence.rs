@@ -310,7 +310,7 @@ async fn a_session_that_was_started_again_is_listed_once_and_mail_to_the_old_one
         let asked = json!({ "type": "message_status", "messageId": probe });
         let recipients = watch.ask(asked).await["recipients"].clone();
         let recipients = recipients.as_array().expect("recipients").clone();
-        recipients.iter().filter(|recipient| recipient["status"] == "held").count() == 2
+        recipients.iter().filter(|recipient| recipient["peerStatus"] == "away").count() == 2
     })
     .await;
     assert_eq!(keys(&mut watch).await.len(), 3, "nobody came after them");

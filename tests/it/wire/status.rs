@@ -30,14 +30,19 @@ async fn a_direct_message_is_held_until_it_is_confirmed() {
     assert_eq!((&result["delivered"], &result["deliveredAt"]), (&json!(false), &json!(null)));
     let nobody = json!([{
         "name": "unknown", "pubkey": &bob.pubkey().as_str()[..16], "status": "disconnected",
+        "stage": "kept",
     }]);
     assert_eq!(result["recipients"], nobody);
 
     let mut b = Raw::hello(&node, &bob).await;
     let push = b.message().await;
-    let result = status(&mut a, &away).await;
-    let held = json!([{ "name": "bob", "pubkey": bob.pubkey(), "status": "held" }]);
-    assert_eq!((&result["delivered"], &result["recipients"]), (&json!(false), &held));
+    until("it is known to be on a socket", async || {
+        let result = status(&mut a, &away).await;
+        let recipient = &result["recipients"][0];
+        assert_eq!((&result["delivered"], &recipient["status"]), (&json!(false), &json!("held")));
+        recipient["stage"] == "pushed" && recipient["at"].is_string()
+    })
+    .await;
 
     b.confirm(&push).await;
     until("the confirmation is in the store", async || {
@@ -45,31 +50,47 @@ async fn a_direct_message_is_held_until_it_is_confirmed() {
     })
     .await;
     let result = status(&mut a, &away).await;
-    let delivered = json!([{ "name": "bob", "pubkey": bob.pubkey(), "status": "delivered" }]);
+    let delivered = json!([{
+        "name": "bob", "pubkey": bob.pubkey(), "status": "delivered", "stage": "confirmed",
+        "at": result["deliveredAt"], "peerStatus": "idle",
+    }]);
     assert_eq!(result["recipients"], delivered);
     assert!(result["deliveredAt"].as_str().is_some_and(|at| at.ends_with('Z')), "{result}");
 }
 
 #[tokio::test]
-async fn a_broadcast_names_everyone_and_who_is_in_grace_is_held() {
+async fn a_broadcast_is_delivered_when_all_who_were_there_have_it() {
     let node = Node::start_with(|config| config.presence.lease_grace_ms = 60_000).await;
     let (alice, bob, carol) =
         (node.member("alice").await, node.member("bob").await, node.member("carol").await);
     let mut a = Raw::hello(&node, &alice).await;
-    Raw::hello(&node, &bob).await.goodbye().await;
-    let _c = Raw::hello(&node, &carol).await;
-    until("bob is in grace", async || {
-        let id = a.sent("*", "next", "eA==").await;
-        let result = status(&mut a, &id).await;
-        let of = |name: &str| {
-            let all = result["recipients"].as_array().expect("a list");
-            let found = all.iter().find(|one| one["name"] == name).expect("everyone is named");
-            found["status"].as_str().expect("text").to_owned()
-        };
-        assert_eq!((of("alice"), of("carol")), ("delivered".to_owned(), "delivered".to_owned()));
-        of("bob") == "held"
-    })
-    .await;
+    let mut b = Raw::hello(&node, &bob).await;
+    let mut c = Raw::hello(&node, &carol).await;
+    let id = a.sent("*", "next", "eA==").await;
+    let of = async |a: &mut Raw, name: &str| {
+        let result = status(a, &id).await;
+        let all = result["recipients"].as_array().expect("a list").clone();
+        assert_eq!(all.len(), 2, "its sender is none of them: {all:?}");
+        let found = all.into_iter().find(|one| one["name"] == name).expect("everyone is named");
+        (found["stage"].clone(), found["status"].clone(), result["delivered"].clone())
+    };
+    let push = c.message().await;
+    assert_eq!(of(&mut a, "carol").await, (json!("kept"), json!("held"), json!(false)));
+    c.confirm(&push).await;
+    let confirmed = (json!("confirmed"), json!("delivered"), json!(false));
+    until("carol's is known", async || of(&mut a, "carol").await == confirmed).await;
+    let push = b.message().await;
+    b.goodbye().await;
+    let away = (json!("kept"), json!("disconnected"), json!(false));
+    until("bob is in grace", async || of(&mut a, "bob").await == away).await;
+    let mut b = Raw::hello(&node, &bob).await;
+    let again = b.message().await;
+    assert_eq!((&again["messageId"], &again["redelivered"]), (&push["messageId"], &json!(true)));
+    b.confirm(&again).await;
+    until("all have it", async || status(&mut a, &id).await["delivered"] == true).await;
+    let _late = Raw::hello(&node, &node.member("dave").await).await;
+    let result = status(&mut a, &id).await;
+    assert_eq!(result["recipients"].as_array().map(Vec::len), Some(2), "dave came later");
 }
 
 #[tokio::test]

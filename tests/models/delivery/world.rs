@@ -189,7 +189,7 @@ impl World {
                 if let Some(session) = &mut self.session
                     && let Some(place) = session.open.pop_front()
                 {
-                    let is_known = session.inbox.confirm(Some(&place.to_string()), None);
+                    let is_known = session.inbox.confirm(Some(&place.to_string()), None).is_some();
                     session.request_if(|inbox| inbox.wants_drain());
                     let index = usize::try_from(place - 1).expect("a place");
                     let message = &mut self.messages[index];
@@ -504,6 +504,7 @@ impl World {
             route: if is_multicast { Route::Multicast(place) } else { Route::Direct },
             priority: Priority::Next,
             client_message_id: None,
+            report_to: None,
             frame: Arc::new(SharedFrame::new(frame)),
         }
     }

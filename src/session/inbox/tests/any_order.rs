@@ -149,7 +149,7 @@ impl World {
 
     /// What is not on its way any more is written to the store by its id.
     fn confirm(&mut self, id: MessageId) {
-        if !self.inbox.confirm(Some(id.as_str()), None) {
+        if self.inbox.confirm(Some(id.as_str()), None).is_none() {
             for (delivery, delivered) in &mut self.stored {
                 *delivered |= delivery.id == id && delivery.route == Route::Direct;
             }

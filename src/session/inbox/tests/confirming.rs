@@ -7,13 +7,13 @@ fn done_counts_until_the_store_knows() {
     let mut inbox = live(true);
     inbox.offer(&direct("a"));
     assert!(inbox.done().directs.is_empty());
-    assert!(inbox.confirm(None, Some("client-a")), "by the sender's own id");
+    assert!(inbox.confirm(None, Some("client-a")).is_some(), "by the sender's own id");
     let done = inbox.done();
     assert_eq!(done.directs, [MessageId::from("a")]);
     assert!(inbox.plan_drain().in_flight.contains(&MessageId::from("a")), "skipped meanwhile");
     inbox.saved(&done);
     assert!(inbox.is_settled());
-    assert!(!inbox.confirm(Some("a"), None), "unknown by now");
+    assert!(inbox.confirm(Some("a"), None).is_none(), "unknown by now");
 }
 
 #[test]
@@ -24,11 +24,11 @@ fn the_position_waits_for_the_oldest_unconfirmed() {
     }
     inbox.pass_over(12);
     assert_eq!(inbox.position(), 1);
-    assert!(inbox.confirm(Some("m5"), None));
+    assert!(inbox.confirm(Some("m5"), None).is_some());
     assert_eq!(inbox.position(), 1);
-    assert!(inbox.confirm(Some("m2"), None));
+    assert!(inbox.confirm(Some("m2"), None).is_some());
     assert_eq!(inbox.position(), 8);
-    assert!(inbox.confirm(Some("m9"), None));
+    assert!(inbox.confirm(Some("m9"), None).is_some());
     assert_eq!(inbox.position(), 12);
     assert_eq!(inbox.done().position, Some(12));
 }
@@ -80,7 +80,7 @@ fn what_is_confirmed_while_it_is_found_again_does_not_go_out() {
     offer_written(&mut inbox, &direct("a"), 0);
     assert!(inbox.expire(0) && inbox.begin_drain());
     assert!(inbox.plan_drain().in_flight.is_empty(), "the store is asked for it");
-    assert!(!inbox.confirm(Some("a"), None), "the store must be told");
+    assert!(inbox.confirm(Some("a"), None).is_none(), "the store must be told");
     assert_eq!(inbox.drained(&direct("a")), Offer::Keep);
     assert!(end_drain(&mut inbox, true).expect("done").is_empty());
 }
@@ -95,7 +95,12 @@ fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
     assert!(inbox.wrote_multicast(4, 0));
     assert_eq!(
         inbox.done(),
-        Done { directs: vec![MessageId::from("a")], position: Some(4), posts: None }
+        Done {
+            directs: vec![MessageId::from("a")],
+            position: Some(4),
+            posts: None,
+            is_confirmed: true
+        }
     );
 }
 

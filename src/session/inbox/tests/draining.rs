@@ -33,7 +33,7 @@ fn a_twin_that_comes_after_all_is_over_is_skipped() {
     inbox.plan_drain();
     assert_eq!(inbox.drained(&direct("a")), Offer::Send);
     assert!(end_drain(&mut inbox, true).expect("done").is_empty());
-    assert!(inbox.confirm(Some("a"), None));
+    assert!(inbox.confirm(Some("a"), None).is_some());
     let done = inbox.done();
     inbox.saved(&done);
     assert_eq!(inbox.offer(&direct("a")), Offer::Keep);
@@ -114,11 +114,11 @@ fn places_that_the_store_gives_away_again_are_not_taken_for_what_was_seen() {
     for seq in [30, 90, 100] {
         assert_eq!(inbox.offer(&multicast(seq)), Offer::Send);
     }
-    assert!(inbox.confirm(Some("m30"), None));
+    assert!(inbox.confirm(Some("m30"), None).is_some());
     assert!(!inbox.rewind(100, 20), "the store is where it was");
     assert!(inbox.rewind(41, 35));
     assert_eq!((inbox.multicast_seen(), inbox.position()), (35, 35));
-    assert!(!inbox.confirm(Some("m90"), None), "it is in no store any more");
+    assert!(inbox.confirm(Some("m90"), None).is_none(), "it is in no store any more");
     assert!(inbox.begin_drain());
     let plan = inbox.plan_drain();
     assert_eq!((plan.multicasts_after, plan.behind), (35, true));

@@ -11,7 +11,7 @@ fn a_peer_that_confirms_too_slowly_stalls_and_comes_back() {
     assert_eq!(inbox.offer(&direct("over")), Offer::Keep);
     assert!(!inbox.wants_drain());
     for number in 0..limits::INFLIGHT_DELIVERIES_MAX / 2 {
-        assert!(inbox.confirm(Some(&number.to_string()), None));
+        assert!(inbox.confirm(Some(&number.to_string()), None).is_some());
     }
     assert!(inbox.wants_drain(), "half of them are done");
     assert!(inbox.begin_drain());
@@ -88,6 +88,6 @@ fn what_was_to_go_out_again_and_found_no_room_is_looked_for_again() {
     // The newest, too: its first copy may be confirmed at any time.
     assert_eq!(inbox.drained(&multicast(2)), Offer::Send);
     inbox.take_back(&multicast(2));
-    assert!(inbox.confirm(Some("m2"), None));
+    assert!(inbox.confirm(Some("m2"), None).is_some());
     assert_eq!(inbox.drained(&multicast(2)), Offer::Keep);
 }

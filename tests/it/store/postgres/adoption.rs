@@ -149,6 +149,7 @@ async fn its_queue_goes_on(here: &Fixture, other: &mut PgConnection) {
         id: given[0].id.clone(),
         member_key: bob.key.clone(),
         session_key: None,
+        is_written_only: false,
     };
     here.store.mail.confirm(at(1), &[done]).await.expect("claimed");
     // The dashboard writes on, and knows no column of ours.

@@ -51,6 +51,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0021_vault",
         "0022_overview",
         "0023_history",
+        "0024_stages",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
