@@ -24,12 +24,16 @@ mod spoken;
 pub(crate) use names::remember;
 pub(crate) use spoken::Spoken;
 
+use crate::claude::spool::Spool;
 use crate::client::backoff::Backoff;
 use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox};
-use crate::claude::spool::Spool;
 use crate::keyring::Kept;
+use crate::protocol::capability;
 use names::Names;
 
+/// What the session asks for beyond what every client gets. With `holds` a busy session is
+/// sent everything, since its spool keeps what it is busy for.
+const ASKED: [&str; 4] = capability::ALL;
 /// How often the spool is asked whether a hook has written to it.
 const LOOK: Duration = Duration::from_millis(200);
 /// After the broker has refused this session: until it is asked again, since an admin may
@@ -165,7 +169,8 @@ impl Link {
 async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     while !shared.ending.is_cancelled() {
-        let connecting = Client::connect(&shared.party.kept.file.broker_url, options(&shared.party));
+        let connecting =
+            Client::connect(&shared.party.kept.file.broker_url, options(&shared.party));
         let connected = tokio::select! {
             connected = connecting => connected,
             () = shared.ending.cancelled() => return,
@@ -192,6 +197,7 @@ fn options(party: &Party) -> ClientOptions {
     options.about.session_id.clone_from(&party.session);
     options.about.cwd.clone_from(&party.cwd);
     options.about.hostname = hostname();
+    options.about.capabilities = ASKED.map(str::to_owned).to_vec();
     options.confirm = false;
     // The spool recognises what comes twice, and confirms it again.
     options.limits.remembered_max = 0;
@@ -205,7 +211,8 @@ fn hostname() -> Option<String> {
 /// How long to wait after a failure; `None` leaves it to the backoff.
 fn after(shared: &Shared, error: &ClientError) -> Option<Duration> {
     tracing::debug!(%error, "the session is not in its mesh");
-    let replaced = matches!(error, ClientError::Closed { reason, .. } if reason == "session_replaced");
+    let replaced =
+        matches!(error, ClientError::Closed { reason, .. } if reason == "session_replaced");
     let (state, pause) = if replaced {
         (State::Replaced, Some(REPLACED_PAUSE))
     } else if error.is_terminal() {

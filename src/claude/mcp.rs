@@ -60,7 +60,8 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
             live::run(seat.clone(), home, Arc::clone(&ways)),
         );
     };
-    let server = Server { seat: seat.clone(), calls: Arc::clone(&calls), ways: Arc::clone(&ways), host };
+    let server =
+        Server { seat: seat.clone(), calls: Arc::clone(&calls), ways: Arc::clone(&ways), host };
     let (read, write) = stdio_pipes();
     let transport = AsyncRwTransport::new(read, write).with_max_line_length(FRAME_BYTES_MAX);
     let pipe = Pipe::new(transport, Arc::clone(&calls), ended.clone());

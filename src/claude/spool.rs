@@ -200,8 +200,13 @@ impl Incoming {
     /// By what one that comes again is recognised.
     fn identity(&self) -> String {
         match &self.client_message_id {
-            Some(id) => format!("{} {id}", self.sender_key),
+            Some(id) => self.identity_of(id),
             None => self.message_id.to_string(),
         }
+    }
+
+    /// The same of another message of its sender.
+    fn identity_of(&self, client_message_id: &str) -> String {
+        format!("{} {client_message_id}", self.sender_key)
     }
 }

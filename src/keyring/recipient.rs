@@ -19,7 +19,11 @@ pub(crate) struct Recipient {
 /// The key that `to` means: itself if it is one, else that of the one peer of this
 /// name, here now or met before. An enrolled name comes before a session's, which is
 /// its own choice; a name that was met before means the key that it had then.
-pub(crate) fn key_of(to: &str, peers: &[PeerInfo], contacts: &Contacts) -> Result<Recipient, Failure> {
+pub(crate) fn key_of(
+    to: &str,
+    peers: &[PeerInfo],
+    contacts: &Contacts,
+) -> Result<Recipient, Failure> {
     if is_public_key(to) {
         return Ok(Recipient { key: to.to_owned(), name: None });
     }

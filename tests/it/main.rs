@@ -2,6 +2,7 @@
 
 #![expect(unreachable_pub, reason = "a test crate has no callers outside")]
 
+mod claude;
 mod cli;
 mod cluster;
 mod deploy;

@@ -26,7 +26,13 @@ pub(super) async fn take(
     plaintext: Option<Vec<u8>>,
 ) {
     let incoming = incoming(shared, client, push, plaintext).await;
-    let stored = shared.party.spool.store(&incoming, Timestamp::now()).await;
+    let spool = &shared.party.spool;
+    let stored = spool.store(&incoming, Timestamp::now()).await;
+    if let (Ok(Stored::New), Some(earlier)) = (&stored, &push.supersedes)
+        && let Err(error) = spool.superseded(&incoming, earlier).await
+    {
+        tracing::warn!(error = format!("{error:#}"), "a superseded message stays in the spool");
+    }
     match stored {
         Ok(Stored::New | Stored::Known) => {
             if client.confirm(&push.message_id).await.is_err() {
@@ -77,14 +83,14 @@ async fn incoming(
         priority: push.priority,
         subtype: push.subtype.as_deref().map(str::to_owned),
         sent_at: push.created_at,
-        expires_at: None,
-        thread_id: None,
+        expires_at: push.expires_at,
+        thread_id: push.thread_id.clone(),
         reply_to_id: push.reply_to_id.clone(),
-        expects_reply: None,
-        hop: None,
-        newer_from_sender: None,
-        redelivered: false,
-        seq: None,
+        expects_reply: Some(push.expects_reply),
+        hop: push.hop,
+        newer_from_sender: push.newer_from_sender,
+        redelivered: push.redelivered,
+        seq: push.seq.and_then(|seq| u64::try_from(seq).ok()),
         body: body.unwrap_or_else(|| UNREADABLE.to_owned()),
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{LOOK, Shared};
 use crate::client::{Client, ClientError};
 use crate::clock::Timestamp;
-use crate::protocol::{JoinGroup, SetStatus, SetSummary};
+use crate::protocol::{ClientAck, JoinGroup, Reached, SetStatus, SetSummary};
 
 /// Messages of one report.
 const REPORTED_MAX: u32 = 100;
@@ -45,7 +45,11 @@ async fn tell(shared: &Shared, client: &Client) -> anyhow::Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
-        let ack = serde_json::json!({"clientMessageId": "x", "messageIds": ids, "stage": "surfaced"});
+        let ack = ClientAck {
+            message_ids: Some(ids.iter().map(ToString::to_string).collect()),
+            stage: Some(Reached::Surfaced),
+            ..ClientAck::default()
+        };
         // Asked for an answer, so that nothing counts as told that the broker has not read.
         client.request("client_ack", &ack).await?;
         shared.party.spool.told(&ids, Timestamp::now()).await?;

@@ -53,9 +53,11 @@ impl At {
                  claude doctor` says more.",
                 shown::text(&why, 200)
             )),
-            State::Replaced => Err("Another process has taken this session over, and is the session in the mesh now. \
+            State::Replaced => Err(
+                "Another process has taken this session over, and is the session in the mesh now. \
                                     Tell your user: close one of the two, or reconnect this server."
-                .to_owned()),
+                    .to_owned(),
+            ),
         }
     }
 

@@ -190,6 +190,15 @@ impl Spool {
         Ok(taken.len())
     }
 
+    /// Drops the message whose place `by` takes, by the id that its sender gave it, where
+    /// it has not been seen.
+    pub(crate) async fn superseded(&self, by: &Incoming, earlier: &str) -> anyhow::Result<u64> {
+        let update = "update message set state = 'withdrawn', content = json_set(content, \
+            '$.body', ''), bytes = 0 where identity = ?1 and state in ('stored', 'offered')";
+        let done = sqlx::query(update).bind(by.identity_of(earlier)).execute(&self.pool).await?;
+        Ok(done.rows_affected())
+    }
+
     /// The session has answered a message.
     pub(crate) async fn answered(&self, id: &MessageId, now: Timestamp) -> anyhow::Result<()> {
         let update = "update message set answered_at = ?2 where message_id = ?1";

@@ -18,8 +18,9 @@ fn packages() -> Option<PathBuf> {
     let folder = root().join("target/mcp-clients");
     let node = std::process::Command::new("node").arg("--version").output();
     let has_node = node.is_ok_and(|output| output.status.success());
-    let has_packages =
-        ["sdk", "client"].iter().all(|name| folder.join("node_modules/@modelcontextprotocol").join(name).is_dir());
+    let has_packages = ["sdk", "client"]
+        .iter()
+        .all(|name| folder.join("node_modules/@modelcontextprotocol").join(name).is_dir());
     (has_node && has_packages).then_some(folder)
 }
 

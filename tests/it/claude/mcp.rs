@@ -187,7 +187,10 @@ async fn a_channel_message_is_offered_and_seen_only_when_a_call_names_it() {
     assert!(began.elapsed() < PATIENCE);
     let meta = pushed["meta"].as_object().expect("meta");
     assert!(meta.values().all(Value::is_string), "{meta:?}");
-    assert_eq!((meta["message_id"].as_str(), meta["from_name"].as_str()), (Some(&*id), Some("bob")));
+    assert_eq!(
+        (meta["message_id"].as_str(), meta["from_name"].as_str()),
+        (Some(&*id), Some("bob"))
+    );
     let is_plain = |key: &String| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     assert!(meta.keys().all(is_plain), "{meta:?}");
     let content = pushed["content"].as_str().expect("text");
@@ -327,7 +330,8 @@ async fn a_name_that_nobody_has_is_told_with_those_that_there_are() {
     let (said, is_error) =
         host.called("send_message", json!({ "to": "nobody", "message": "x" })).await;
     assert!(is_error && said.contains("bob"), "{said}");
-    let (said, is_error) = host.called("send_message", json!({ "to": "bob", "message": " " })).await;
+    let (said, is_error) =
+        host.called("send_message", json!({ "to": "bob", "message": " " })).await;
     assert!(is_error && said.contains("empty"), "{said}");
     let huge = "x".repeat(100_000);
     let (said, is_error) =

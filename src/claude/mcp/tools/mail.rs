@@ -4,13 +4,13 @@ use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::super::at::unreadable;
 use super::super::shown::{self, NAME_CHARS};
 use super::{At, Call, Effect, Said};
 use crate::claude::framing::{self, Room};
 use crate::claude::spool::{Counts, Letter, Wanted};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
-use super::super::at::unreadable;
 use crate::protocol::MessageStatusResult;
 
 /// Messages of one answer.
@@ -139,7 +139,7 @@ fn words(status: &MessageStatusResult) -> String {
     let counted = |what: &str, count: usize| (count > 0).then(|| format!("{count} {what}"));
     let mut stages: Vec<(&str, usize)> = Vec::new();
     for recipient in &status.recipients {
-        let stage = "stage";
+        let stage = recipient.stage.as_str();
         match stages.iter_mut().find(|(known, _)| *known == stage) {
             Some((_, count)) => *count += 1,
             None => stages.push((stage, 1)),
@@ -152,7 +152,8 @@ fn words(status: &MessageStatusResult) -> String {
         shown::row(&json!({
             "name": shown::cut(&recipient.name, NAME_CHARS),
             "key": recipient.pubkey.get(..16).unwrap_or(&recipient.pubkey),
-            "stage": recipient.status,
+            "stage": recipient.stage,
+            "at": recipient.at,
         }))
     });
     shown::list(&heading, rows)

@@ -31,7 +31,8 @@ impl Call for ListPeers {
         at.meet(&peers).await;
         let group = self.group.as_deref().map(|name| name.trim_start_matches('@').to_lowercase());
         peers.retain(|peer| {
-            let is_in = |name: &String| peer.groups.iter().any(|of| of.name.to_lowercase() == *name);
+            let is_in =
+                |name: &String| peer.groups.iter().any(|of| of.name.to_lowercase() == *name);
             peer.peer_role == PeerRole::Session && group.as_ref().is_none_or(is_in)
         });
         let own = client.pubkey();
@@ -79,7 +80,8 @@ impl Call for SetSummary {
 
     async fn run(self, at: &At) -> Said {
         let summary = self.summary.clone();
-        at.say(&protocol::SetSummary { summary: self.summary }, |said| said.summary(&summary)).await?;
+        at.say(&protocol::SetSummary { summary: self.summary }, |said| said.summary(&summary))
+            .await?;
         Ok("The peers see it in their lists now.".to_owned())
     }
 }

@@ -5,8 +5,8 @@
 //! wherever it is; and an answer goes back to the very session that wrote, if that is still
 //! here. Nobody is guessed.
 
-use super::At;
 use super::super::shown::{self, NAME_CHARS};
+use super::At;
 use crate::auth::is_public_key;
 use crate::claude::spool::Incoming;
 use crate::client::Client;
@@ -42,7 +42,10 @@ impl Whom {
         // The contacts as they were known before this look.
         let contacts = at.contacts().await;
         at.meet(&peers).await;
-        let own = Own { session: client.pubkey().to_string(), member: client.member_pubkey().to_string() };
+        let own = Own {
+            session: client.pubkey().to_string(),
+            member: client.member_pubkey().to_string(),
+        };
         choose(to, &peers, &contacts, &own, answered)
     }
 }
@@ -101,9 +104,10 @@ fn wrote(message: &Incoming, to: &str) -> bool {
 }
 
 fn back_to(message: &Incoming, peers: &[PeerInfo]) -> Whom {
-    let here = message.sender_session_key.as_ref().and_then(|key| {
-        peers.iter().find(|peer| peer.pubkey == key.as_str())
-    });
+    let here = message
+        .sender_session_key
+        .as_ref()
+        .and_then(|key| peers.iter().find(|peer| peer.pubkey == key.as_str()));
     match here {
         Some(peer) => session(peer),
         None => {
@@ -136,7 +140,10 @@ fn sessions_of<'a>(to: &str, others: &[&'a PeerInfo]) -> Vec<&'a PeerInfo> {
 fn several(to: &str, sessions: &[&PeerInfo]) -> String {
     let to = shown::text(to, NAME_CHARS);
     let each: Vec<String> = sessions.iter().map(|peer| session(peer).shown).collect();
-    format!("{to} may mean any of these; give the first 16 digits of the key that list_peers shows instead: {}", each.join(", "))
+    format!(
+        "{to} may mean any of these; give the first 16 digits of the key that list_peers shows instead: {}",
+        each.join(", ")
+    )
 }
 
 /// A message to one's own member would come back to this session.
@@ -148,7 +155,10 @@ fn own_name(to: &str, others: &[&PeerInfo], own: &Own) -> String {
         return format!("{to} is you; nobody else of that name is here.");
     }
     let each: Vec<String> = siblings.iter().map(|peer| session(peer).shown).collect();
-    format!("{to} is you. Other sessions of yours: {}; use a session's own name or key.", each.join(", "))
+    format!(
+        "{to} is you. Other sessions of yours: {}; use a session's own name or key.",
+        each.join(", ")
+    )
 }
 
 /// A sentence that was written for people at a terminal.
@@ -177,11 +187,7 @@ mod tests {
         Own { session: key("00"), member: key("0a") }
     }
 
-    fn to(
-        to: &str,
-        peers: &[PeerInfo],
-        answered: Option<&Incoming>,
-    ) -> Result<String, String> {
+    fn to(to: &str, peers: &[PeerInfo], answered: Option<&Incoming>) -> Result<String, String> {
         choose(to, peers, &Contacts::default(), &own(), answered).map(|whom| whom.target)
     }
 

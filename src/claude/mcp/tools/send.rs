@@ -3,8 +3,8 @@
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::recipient::Whom;
 use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
+use super::recipient::Whom;
 use super::{At, Call, Effect, Said};
 use crate::client::{ClientError, Outgoing};
 use crate::id;
@@ -81,8 +81,11 @@ impl Call for SendMessage {
         };
         let answered = answered.map(|letter| letter.message);
         let whom = Whom::of(at, &client, &self.to, answered.as_ref()).await?;
-        let mut outgoing =
-            Outgoing::new(&whom.target, self.priority.unwrap_or_default().into(), self.message.as_str());
+        let mut outgoing = Outgoing::new(
+            &whom.target,
+            self.priority.unwrap_or_default().into(),
+            self.message.as_str(),
+        );
         let own_id = id::generate();
         outgoing.client_message_id = Some(own_id.clone());
         outgoing.reply_to_id.clone_from(&self.reply_to);

@@ -25,7 +25,8 @@ pub(super) struct CreateTask {
 
 impl Call for CreateTask {
     const NAME: &'static str = "create_task";
-    const ABOUT: &'static str = "Put a task on the mesh's list, for whoever takes it or for one peer.";
+    const ABOUT: &'static str =
+        "Put a task on the mesh's list, for whoever takes it or for one peer.";
     const EFFECT: Effect = Effect::Adds;
 
     async fn run(self, at: &At) -> Said {

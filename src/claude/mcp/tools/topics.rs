@@ -24,7 +24,8 @@ pub(super) struct ListTopics {
 
 impl Call for ListTopics {
     const NAME: &'static str = "list_topics";
-    const ABOUT: &'static str = "List the topics of the mesh that you see. Post to one with send_message, to: #name.";
+    const ABOUT: &'static str =
+        "List the topics of the mesh that you see. Post to one with send_message, to: #name.";
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, at: &At) -> Said {
