@@ -85,6 +85,7 @@ fn push(send: Send<'_>) -> Push {
         created_at: Timestamp::from_ms(1_700_000_000_000),
         client_message_id: send.client_message_id.map(Cow::into_owned),
         request_fingerprint: None,
+        target_spec: None,
         reply_to_id: None,
         seq: Some(1),
         age_ms: Some(0),
@@ -122,7 +123,7 @@ fn decode_route_and_encode(bencher: Bencher<'_, '_>, codec: Codec) {
         let id = send.id.as_deref().unwrap_or_default().to_owned();
         let push = push(send);
         let message_id = push.message_id.to_string();
-        let ack = Ack { id, message_id, queued: true, error: None };
+        let ack = Ack { id, message_id, queued: true, ..Ack::default() };
         let shared = SharedFrame::new(ServerMessage::Push(Box::new(push)));
         (shared.bytes(codec), codec.encode(&ServerMessage::Ack(ack), None))
     });

@@ -10,12 +10,12 @@
 //! handle's back: the same session on whatever node answers, sends repeated
 //! under the same idempotence key, deliveries that come twice handed on once.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -34,14 +34,15 @@ mod seals;
 pub(crate) mod socket;
 mod task;
 
-pub use error::ClientError;
+pub use error::{ClientError, Rejection};
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
 
 use crate::auth::SecretKey;
+use crate::codec::Frame;
 use crate::id::{Key, MessageId};
-use crate::protocol::{Ack, HelloAck, Priority};
+use crate::protocol::{self, Ack, Blob, HelloAck, Priority, Reached};
 use crate::sealing::Sealed;
 use inbound::Remembered;
 use pending::{Pending, PendingSend};
@@ -119,12 +120,16 @@ pub struct Outgoing<'a> {
     pub client_message_id: Option<String>,
     /// The message that it answers.
     pub reply_to_id: Option<String>,
-    /// The conversation that it belongs to.
+    /// The conversation it belongs to.
     pub thread_id: Option<String>,
-    /// Whether its sender waits for an answer.
-    pub expects_reply: Option<bool>,
+    /// Whether an answer is waited for.
+    pub expects_reply: bool,
     /// After how many milliseconds it must not be delivered any more.
     pub ttl_ms: Option<i64>,
+    /// The sender's own id of an earlier message whose place it takes.
+    pub supersedes: Option<String>,
+    /// At which stage to tell the sender, by an event `message_receipt`.
+    pub receipt: Option<Reached>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -137,8 +142,10 @@ impl<'a> Outgoing<'a> {
             client_message_id: None,
             reply_to_id: None,
             thread_id: None,
-            expects_reply: None,
+            expects_reply: false,
             ttl_ms: None,
+            supersedes: None,
+            receipt: None,
         }
     }
 }
@@ -205,8 +212,7 @@ impl Client {
         if ack.queued {
             return Ok(ack);
         }
-        let reason = ack.error.unwrap_or_else(|| "no reason given".to_owned());
-        Err(ClientError::Rejected(reason))
+        Err(ClientError::Rejected(Box::new(ack.into())))
     }
 
     /// Seals a text as a message for that target would be: for what is sent later, or by
@@ -257,26 +263,6 @@ impl Client {
         &self,
         message: Outgoing<'_>,
     ) -> Result<(u64, tokio_tungstenite::tungstenite::Message, bool), ClientError> {
-        #[derive(Serialize)]
-        struct Frame<'a> {
-            r#type: &'static str,
-            id: &'a str,
-            #[serde(rename = "targetSpec")]
-            target_spec: &'a str,
-            priority: Priority,
-            nonce: crate::protocol::Blob<'a>,
-            ciphertext: crate::protocol::Blob<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            client_message_id: Option<&'a str>,
-            #[serde(rename = "replyToId", skip_serializing_if = "Option::is_none")]
-            reply_to_id: Option<&'a str>,
-            #[serde(rename = "threadId", skip_serializing_if = "Option::is_none")]
-            thread_id: Option<&'a str>,
-            #[serde(rename = "expectsReply", skip_serializing_if = "Option::is_none")]
-            expects_reply: Option<bool>,
-            #[serde(rename = "ttlMs", skip_serializing_if = "Option::is_none")]
-            ttl_ms: Option<i64>,
-        }
         let sealed = match message.body {
             Body::Text(text) => self.shared.seals.seal(message.target, text)?,
             Body::Sealed(sealed) => sealed,
@@ -284,22 +270,28 @@ impl Client {
         let client_message_id = message
             .client_message_id
             .or_else(|| self.shared.options.reconnect.then(crate::id::generate));
-        let number = self.number();
-        let frame = Frame {
-            r#type: "send",
-            id: &number.to_string(),
-            target_spec: message.target,
+        let numbered = self.number();
+        let number = numbered.to_string();
+        let send = protocol::Send {
+            id: Some(Cow::Borrowed(&number)),
+            target_spec: Cow::Borrowed(message.target),
             priority: message.priority,
-            nonce: crate::protocol::Blob::from_text(sealed.nonce_b64.as_str()),
-            ciphertext: crate::protocol::Blob::from_text(sealed.ciphertext_b64.as_str()),
-            client_message_id: client_message_id.as_deref(),
-            reply_to_id: message.reply_to_id.as_deref(),
-            thread_id: message.thread_id.as_deref(),
-            expects_reply: message.expects_reply,
+            nonce: Blob::from_text(sealed.nonce_b64.as_str()),
+            ciphertext: Blob::from_text(sealed.ciphertext_b64.as_str()),
+            client_message_id: client_message_id.as_deref().map(Cow::Borrowed),
+            request_fingerprint: None,
+            reply_to_id: message.reply_to_id.as_deref().map(Cow::Borrowed),
+            body_version: None,
+            mentions: None,
             ttl_ms: message.ttl_ms,
+            thread_id: message.thread_id.as_deref().map(Cow::Borrowed),
+            expects_reply: message.expects_reply.then_some(true),
+            supersedes: message.supersedes.as_deref().map(Cow::Borrowed),
+            receipt: message.receipt,
         };
+        let frame = Frame { kind: "send", fields: &send, req_id: None::<()> };
         let encoded = socket::encode(self.shared.options.codec, &frame)?;
-        Ok((number, encoded, client_message_id.is_some()))
+        Ok((numbered, encoded, client_message_id.is_some()))
     }
 
     /// Says that a delivery is done, where [`ClientOptions::confirm`] does not.

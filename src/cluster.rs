@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use books::buckets::{Draw, Drawn};
 pub use bus::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
 pub use sim_clock::{ClockChange, ClockTurn, SimClock};
 pub use view::{LeaseState, LeaseView, MeshLoad, NodeRecord, NodeState};
@@ -185,15 +186,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// Whether this digest is used for the first time within `ttl_ms`.
     async fn use_once(&self, digest: &[u8; 32], ttl_ms: u64) -> Result<bool>;
 
-    /// Takes up to `want` tokens from a bucket that refills `per_minute` and
-    /// holds `burst`; says how many it got.
-    async fn take_tokens(
-        &self,
-        bucket: &str,
-        want: u32,
-        per_minute: u32,
-        burst: u32,
-    ) -> Result<u32>;
+    /// Takes tokens from buckets of one owner, from each as many as are wanted or as there
+    /// are; the answers are in the order of the draws.
+    async fn take_tokens(&self, owner: &str, draws: &[Draw]) -> Result<Vec<Drawn>>;
 
     /// Keeps a hook's word for a session that has not connected yet, for ten
     /// seconds.

@@ -8,6 +8,7 @@
 //! - [`mod@send`]: a `send`'s checks, its recipients, its way into the group commit
 //! - [`deliver`]: what follows a commit, and what arrives over the bus
 //! - [`drain`]: a session reads its mail from the store
+//! - `allowance`: whether a sender may send now, by its rates
 //! - `posts`: who may write to a topic, and whom that mentions
 //! - `mentions`: names in a post; pure
 //! - `rosters`: who is in a topic, read when that changes
@@ -21,6 +22,7 @@
 
 pub(crate) mod addressee;
 pub(crate) mod adopt;
+mod allowance;
 mod audience;
 pub mod deliver;
 pub mod drain;

@@ -27,6 +27,7 @@ mod moderators;
 mod on_behalf;
 mod peer_files;
 mod presence;
+mod rates;
 mod receipts;
 mod relaying;
 mod schedules;
@@ -50,7 +51,7 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, CancelScheduled,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, Budget, CancelScheduled,
     ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
     DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
     LeaveGroup, ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState,
@@ -73,6 +74,8 @@ const REQUESTS: &[Entry] = requests! {
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);
+    // What waits is counted.
+    Budget => rates::budget, |_, _| 20;
     CancelScheduled => schedules::cancel, |_, _| 4;
     // The list is answered.
     ClaimTask => tasks::claim, |_, _| 20;

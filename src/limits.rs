@@ -338,6 +338,24 @@ pub const REPLAY_GUARD_MS: i64 = 2 * HELLO_SIGNATURE_WINDOW_MS + 30_000;
 /// `ttl_too_long`.
 pub const ATTESTATION_TTL_MS: i64 = DAY_MS;
 
+// ---- What peers send -------------------------------------------------------
+
+/// After how long a send that is refused for now may be repeated, where the broker knows no
+/// better: its database is away, its disk is nearly full, a mesh's mail is.
+pub const SEND_RETRY_MS: u64 = 2_000;
+
+/// `now` messages to an admin that a member may send at once although one of its rates is
+/// used up: that it is stuck gets out. More: they count as all others.
+pub const URGENT_SENDS_BURST: u32 = 3;
+
+/// Such messages per minute after that.
+pub const URGENT_SENDS_PER_MINUTE: u32 = 6;
+
+/// Members, or pairs of them, of each rate for which a node holds tokens. More: those that
+/// have been quiet, else the half that was heard of longest ago, lose what is held, which is
+/// less than a lot each.
+pub const RATE_LOTS_MAX: usize = 65_536;
+
 // ---- What peers ask --------------------------------------------------------
 
 /// Sessions of one member that together use up its budget; one alone has this

@@ -17,6 +17,7 @@ pub mod mesh_info;
 pub mod moderation;
 pub mod peer_files;
 pub mod presence;
+pub mod rates;
 pub mod relay;
 pub mod schedules;
 pub mod sim_clock;
@@ -74,6 +75,7 @@ pub use presence::{
     Group, JoinGroup, LeaveGroup, ListPeers, PeerInfo, PeerRole, PeersList, Profile, Said,
     SetProfile, SetStats, SetStatus, SetSummary, SetVisible, Stats, Status, StatusSource,
 };
+pub use rates::{Allowed, Budget, BudgetResult, Waiting};
 pub use relay::{Expects, Forward, Reply, Ticket};
 pub use schedules::{
     CancelScheduled, CancelScheduledAck, ListScheduled, Schedule, ScheduledAck, ScheduledList,

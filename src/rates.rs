@@ -4,10 +4,13 @@
 mod budget;
 pub(crate) mod cost;
 mod local;
+mod lots;
 mod meter;
+mod sends;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,7 +18,11 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::budget::Budget;
 use self::local::LocalRate;
-use self::meter::Meter;
+use self::lots::Whose;
+pub(crate) use self::meter::Level;
+use self::meter::{Meter, look};
+use self::sends::Sends;
+pub(crate) use self::sends::{Counted, Left, OverRate, Scope, Whom};
 use crate::cluster::Cluster;
 use crate::config::MessageConfig;
 use crate::id::MemberId;
@@ -47,7 +54,7 @@ impl std::fmt::Display for Client {
 
 /// All of a node's rate limits.
 pub struct Rates {
-    sends: Meter,
+    sends: Arc<Sends>,
     requests: Meter,
     hook: LocalRate,
     hello: LocalRate,
@@ -62,7 +69,7 @@ impl Rates {
     pub fn new(message: &MessageConfig, hook_per_minute: u32, hello_per_minute: u32) -> Self {
         let of_addresses = |rate| LocalRate::new(rate, limits::TRACKED_ADDRESSES_MAX);
         Self {
-            sends: Meter::new("send", message.send_rate_per_minute, message.send_burst),
+            sends: Arc::new(Sends::new(message)),
             requests: Meter::new("request", message.request_rate_per_minute, message.request_burst),
             hook: LocalRate::new(hook_per_minute, limits::HOOK_BUCKETS_MAX),
             hello: of_addresses(hello_per_minute),
@@ -72,9 +79,48 @@ impl Rates {
         }
     }
 
-    /// Whether the member may send now.
-    pub async fn may_send(&self, cluster: &dyn Cluster, member: &MemberId) -> bool {
-        self.sends.take(cluster, member, 1).await.is_ok()
+    /// Takes a message from all that it counts towards. `is_urgent`: one for an admin that
+    /// cannot wait.
+    pub(crate) async fn may_send(
+        &self,
+        cluster: &dyn Cluster,
+        from: &MemberId,
+        whom: Whom<'_>,
+        is_urgent: bool,
+    ) -> Result<Counted, OverRate> {
+        self.sends.take(cluster, from, whom, is_urgent).await
+    }
+
+    /// As [`Self::may_send`], of a message that was taken for [`Whom::Unknown`]: what is
+    /// left to take, now that it is known.
+    pub(crate) async fn may_reach(
+        &self,
+        cluster: &dyn Cluster,
+        from: &MemberId,
+        to: &MemberId,
+        is_urgent: bool,
+    ) -> Result<Counted, OverRate> {
+        self.sends.take_of_pair(cluster, from, to, is_urgent).await
+    }
+
+    /// What a member has left to send, and to that other.
+    pub(crate) async fn left_to_send(
+        &self,
+        cluster: &dyn Cluster,
+        from: &MemberId,
+        to: Option<&MemberId>,
+    ) -> crate::cluster::Result<Left> {
+        self.sends.look(cluster, from, to).await
+    }
+
+    /// What a member has left to ask.
+    pub(crate) async fn left_to_ask(
+        &self,
+        cluster: &dyn Cluster,
+        member: &MemberId,
+    ) -> crate::cluster::Result<Option<Level>> {
+        let levels = look(cluster, &[(&self.requests, Whose::of(member))]).await?;
+        Ok(levels.into_iter().next().flatten())
     }
 
     /// Takes the cost of a request from what its member may ask on all nodes.
@@ -91,15 +137,6 @@ impl Rates {
     pub fn session_budget(&self) -> Budget {
         let part = |all: u32| all.div_ceil(limits::SESSIONS_TO_SPEND_A_BUDGET);
         Budget::new(part(self.requests.per_minute()), part(self.requests.burst()))
-    }
-
-    /// The sentence for a member over its rate; clients show it.
-    pub fn send_refusal(&self) -> String {
-        format!(
-            "rate_limit: max {} msg/min (burst {}) — slow down",
-            self.sends.per_minute(),
-            self.sends.burst()
-        )
     }
 
     /// Whether a hook call for that process and directory may be served.
@@ -160,7 +197,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::cluster::{ClusterError, MockCluster};
+    use crate::cluster::{ClusterError, Draw, Drawn, MockCluster};
     use crate::config::Config;
 
     fn rates(hook_per_minute: u32, hello_per_minute: u32) -> Rates {
@@ -223,23 +260,34 @@ mod tests {
         assert_eq!(rates.admin_blocked(address("2001:db8:0:1::1")), None);
     }
 
+    async fn may_send(rates: &Rates, cluster: &MockCluster, member: &str) -> bool {
+        let (from, to) = (MemberId::from(member), MemberId::from("peer"));
+        rates.may_send(cluster, &from, Whom::Member(&to), false).await.is_ok()
+    }
+
     #[tokio::test]
     async fn sends_and_requests_have_a_bucket_each_in_the_cluster() {
         let mut cluster = MockCluster::new();
         let take = cluster.expect_take_tokens();
-        take.returning(|bucket, want, _, _| Ok(if bucket == "send/ada" { 0 } else { want }));
+        take.returning(|owner, draws| {
+            let is_empty = |draw: &Draw| owner == "ada" && draw.bucket == "send";
+            Ok(draws.iter().map(|draw| Drawn::for_tests(draw, !is_empty(draw))).collect())
+        });
         let (rates, ada) = (rates(0, 0), MemberId::from("ada"));
-        assert!(!rates.may_send(&cluster, &ada).await);
+        assert!(!may_send(&rates, &cluster, "ada").await);
         assert_eq!(rates.may_ask(&cluster, &ada, 1).await, Ok(()));
-        assert!(rates.may_send(&cluster, &MemberId::from("bob")).await);
+        assert!(may_send(&rates, &cluster, "bob").await);
     }
 
     #[tokio::test]
     async fn a_cluster_that_cannot_be_asked_stops_nobody() {
         let mut cluster = MockCluster::new();
-        let away = |_: &str, _, _, _| Err(ClusterError::Unavailable("away".to_owned()));
+        let away = |_: &str, _: &[Draw]| Err(ClusterError::Unavailable("away".to_owned()));
         cluster.expect_take_tokens().returning(away);
-        assert!(rates(0, 0).may_send(&cluster, &MemberId::from("ada")).await);
+        let rates = rates(0, 0);
+        for _ in 0..1_000 {
+            assert!(may_send(&rates, &cluster, "ada").await);
+        }
     }
 
     #[test]
@@ -250,11 +298,5 @@ mod tests {
         assert_eq!(budget.take(0, part - 1), Ok(()));
         assert_eq!(budget.take(0, 1), Ok(()));
         assert!(budget.take(0, 1).is_err());
-    }
-
-    #[test]
-    fn the_refusal_names_rate_and_burst() {
-        let text = rates(0, 0).send_refusal();
-        assert_eq!(text, "rate_limit: max 600 msg/min (burst 100) — slow down");
     }
 }

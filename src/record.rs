@@ -62,6 +62,10 @@ pub struct PresenceRecord {
     /// When the status was set.
     #[serde(default)]
     pub status_updated_at: Timestamp,
+    /// Since when it has been that one, however often it was set to it. `None` if that is
+    /// not known, as of a presence of an earlier release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_since: Option<Timestamp>,
     /// What it says it is doing.
     #[serde(default)]
     pub summary: Option<String>,
@@ -190,6 +194,7 @@ impl PresenceRecord {
             status: Status::Idle,
             status_source: StatusSource::Jsonl,
             status_updated_at: now,
+            status_since: Some(now),
             summary: None,
             groups: Vec::new(),
             connected_at: now,
@@ -340,6 +345,9 @@ impl PresenceRecord {
             // Known to the room, not to the directory.
             member_name: None,
             status: self.status,
+            status_since: self.status_since,
+            // Known to the node that is asked.
+            stale: false,
             summary: self.summary.clone(),
             groups: self.groups.clone(),
             session_id: self.session_id.clone(),

@@ -23,6 +23,7 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
 mod asking;
+mod budget;
 mod clock;
 mod complete;
 mod context;
@@ -32,6 +33,7 @@ mod info;
 mod listen;
 mod mcp;
 mod memory;
+mod message;
 mod schedule;
 mod send;
 mod skill;
@@ -60,6 +62,11 @@ pub(crate) enum PeerCommand {
     Forget(ForgetArgs),
     /// Show the mesh as a whole: who is there, and what it keeps
     Info(WhoArgs),
+    /// Show how much may still be sent and asked
+    Budget(budget::BudgetArgs),
+    /// Show how far a message is, or take it back
+    #[command(subcommand)]
+    Message(message::MessageCommand),
     /// Say whether the peer that listens may be disturbed
     Status(StatusArgs),
     /// List and call the servers that peers host
@@ -142,6 +149,15 @@ pub(crate) struct SendArgs {
     /// `now` interrupts, `next` and `low` wait until the recipient is idle
     #[arg(long, value_enum, default_value_t = PriorityArg::Next)]
     pub(crate) priority: PriorityArg,
+    /// After how many seconds it must not be delivered any more: 1 to 604800
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(1..=604_800))]
+    pub(crate) ttl: Option<i64>,
+    /// The id of the message that it answers
+    #[arg(long, value_name = "ID")]
+    pub(crate) reply_to: Option<String>,
+    /// Say that you wait for an answer
+    #[arg(long)]
+    pub(crate) expects_reply: bool,
     /// Who sends.
     #[command(flatten)]
     pub(crate) who: WhoArgs,
@@ -255,12 +271,14 @@ pub(crate) async fn run(
         PeerCommand::List(args) => list(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
+        PeerCommand::Message(command) => message::run(&command, json, &data_dir).await,
         PeerCommand::Mcp(command) => mcp::run(&command, json, &data_dir).await,
         PeerCommand::File(command) => file::run(&command, json, &data_dir).await,
         PeerCommand::State(command) => state::run(command, json, &data_dir).await,
         PeerCommand::Memory(command) => memory::run(command, json, &data_dir).await,
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
+        PeerCommand::Budget(args) => budget::run(&args, json, &data_dir).await,
         PeerCommand::Info(who) => info::run(&who, json, &data_dir).await,
         PeerCommand::Task(command) => task::run(command, json, &data_dir).await,
         PeerCommand::Schedule(command) => schedule::run(command, json, &data_dir).await,

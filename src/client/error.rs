@@ -1,14 +1,60 @@
 //! What can go wrong for a client.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
-use crate::protocol::ErrorFrame;
+use crate::protocol::{Ack, ErrorFrame};
 use crate::sealing::InvalidRecipient;
 
 /// Close code of a kick.
 const KICKED: u16 = 4001;
 /// Close code of a ban.
 const BANNED: u16 = 4002;
+
+/// Why the broker did not take a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// A sentence, for people.
+    pub reason: String,
+    /// The same, stable for programs. Older brokers say none.
+    pub code: Option<String>,
+    /// `rate_limit`: which limit the message is over.
+    pub scope: Option<String>,
+    /// `rate_limit`: how many messages that limit allows in a minute.
+    pub limit: Option<u32>,
+    /// When a retry may help.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Rejection {
+    /// Of which the reason is all that is known.
+    #[must_use]
+    pub fn new(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { reason, code: None, scope: None, limit: None, retry_after_ms: None }
+    }
+}
+
+impl From<Ack> for Rejection {
+    fn from(ack: Ack) -> Self {
+        let Ack { error, code, scope, limit, retry_after_ms, .. } = ack;
+        let reason = error.unwrap_or_else(|| "no reason given".to_owned());
+        let owned = |word: Option<Cow<'static, str>>| word.map(Cow::into_owned);
+        Self { reason, code: owned(code), scope: owned(scope), limit, retry_after_ms }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.reason)?;
+        match (&self.code, self.retry_after_ms) {
+            (Some(code), Some(wait)) => write!(out, " ({code}; again in {wait} ms)"),
+            (Some(code), None) => write!(out, " ({code})"),
+            (None, _) => Ok(()),
+        }
+    }
+}
 
 /// Why a client did not get what it asked for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,7 +83,7 @@ pub enum ClientError {
     Refused(Box<ErrorFrame>),
     /// An `ack` that says no.
     #[error("the broker did not take the message: {0}")]
-    Rejected(String),
+    Rejected(Box<Rejection>),
     /// The broker closed the connection for good.
     #[error("the broker closed the connection: {code} {reason}")]
     Closed {
@@ -70,8 +116,20 @@ impl ClientError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(error) => Some(&error.code),
+            Self::Rejected(rejection) => rejection.code.as_deref(),
             _ => None,
         }
+    }
+
+    /// After how long the same may be asked or sent again, if the broker said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let ms = match self {
+            Self::Refused(error) => error.retry_after_ms,
+            Self::Rejected(rejection) => rejection.retry_after_ms,
+            _ => None,
+        };
+        ms.map(Duration::from_millis)
     }
 
     /// Whether connecting again cannot help: kicked, banned, replaced by a
@@ -92,4 +150,34 @@ impl ClientError {
 /// Whether a close with that code and reason is for good.
 pub(super) fn is_terminal(code: u16, reason: &str) -> bool {
     matches!(code, KICKED | BANNED) || (code == 1000 && reason == "session_replaced")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_not_taken_says_why_and_when_to_try_again() {
+        let ack = Ack {
+            error: Some("rate_limit: slow down".to_owned()),
+            code: Some("rate_limit".into()),
+            scope: Some("pair".into()),
+            limit: Some(120),
+            retry_after_ms: Some(500),
+            ..Ack::default()
+        };
+        let error = ClientError::Rejected(Box::new(ack.into()));
+        assert_eq!(error.code(), Some("rate_limit"));
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(500)));
+        let text = error.to_string();
+        assert!(text.ends_with("rate_limit: slow down (rate_limit; again in 500 ms)"), "{text}");
+    }
+
+    #[test]
+    fn older_brokers_say_a_sentence_only() {
+        let ack = Ack { error: Some("no connected peer".to_owned()), ..Ack::default() };
+        let error = ClientError::Rejected(Box::new(ack.into()));
+        assert_eq!((error.code(), error.retry_after()), (None, None));
+        assert!(error.to_string().ends_with(": no connected peer"));
+    }
 }

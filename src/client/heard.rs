@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::error::ClientError;
+use super::error::{ClientError, Rejection};
 use crate::codec::Codec;
 use crate::protocol::{Answer, RequestId};
 
@@ -58,7 +58,7 @@ impl Heard {
         let unread = |reason| ClientError::Unexpected(format!("{}: {reason}", self.kind));
         let answer: T = self.read().map_err(unread)?;
         match answer.refusal() {
-            Some(refusal) => Err(ClientError::Rejected(refusal.to_owned())),
+            Some(refusal) => Err(ClientError::Rejected(Box::new(Rejection::new(refusal)))),
             None => Ok(answer),
         }
     }
@@ -81,10 +81,11 @@ mod tests {
     #[test]
     fn an_ack_that_says_why_not_is_no_answer() {
         let (id, message_id) = (String::new(), String::new());
-        let ack = Ack { id, message_id, queued: false, error: Some("no".to_owned()) };
+        let error = Some("no".to_owned());
+        let ack = Ack { id, message_id, error, ..Ack::default() };
         for heard in read_back(|codec| codec.encode(&ServerMessage::Ack(ack.clone()), None)) {
             let answer = heard.answer::<Ack>();
-            assert!(matches!(answer, Err(ClientError::Rejected(why)) if why == "no"));
+            assert!(matches!(answer, Err(ClientError::Rejected(why)) if why.reason == "no"));
         }
     }
 

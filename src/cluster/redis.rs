@@ -34,7 +34,7 @@
 //! | `Pnodes` | zset: S, incarnation and node → 30 s after its last sign | 30 s | each node, every 2 s | as `P{M}:nodes`; a node alone takes the whole cap for its share |
 //! | `Pnode:N` | string: S and what incarnation and node N says of itself (MessagePack map) | 10 s | each node, every 2 s | operators do not see the node until it says it again |
 //! | `Ponce:D` | string `1`, D a digest | as asked | `use_once` | the digest can be used again on another node until it is too old |
-//! | `Ptokens:B` | hash: parts, at | until the bucket is full again | `tokens.lua` | the bucket is full |
+//! | `Ptokens:{O}:B` | hash: parts, at; O whose bucket B is | until the bucket is full again | `tokens.lua` | the bucket is full |
 //! | `Ppending:PID:H` | string: S and a status; H a hash of the folder | 10 s | `put_pending_status` | the session begins idle |
 //!
 //! The books' TTL is an hour more than twice a lease with its grace: by then

@@ -24,8 +24,8 @@ use super::books::{LeaseTimes, MeshBooks, Renewal, close_ended};
 use super::clock::MonotonicClock;
 use super::{
     Acquired, BusMessage, ClockChange, ClockTurn, Cluster, ClusterEvent, ClusterEvents,
-    ClusterHealth, HeldLease, LeaseRef, LeaseView, NodeRecord, PresenceRecord, Release, Result,
-    SimClock,
+    ClusterHealth, Draw, Drawn, HeldLease, LeaseRef, LeaseView, NodeRecord, PresenceRecord,
+    Release, Result, SimClock,
 };
 use crate::id::{MeshId, NodeId, PresenceId};
 use crate::protocol::Status;
@@ -195,15 +195,9 @@ impl Cluster for SingleCluster {
         Ok(is_first)
     }
 
-    async fn take_tokens(
-        &self,
-        bucket: &str,
-        want: u32,
-        per_minute: u32,
-        burst: u32,
-    ) -> Result<u32> {
+    async fn take_tokens(&self, owner: &str, draws: &[Draw]) -> Result<Vec<Drawn>> {
         let now = self.clock.now_ms();
-        Ok(self.state.lock().buckets.take(now, bucket, want, per_minute, burst))
+        Ok(self.state.lock().buckets.draw_all(now, owner, draws))
     }
 
     async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()> {

@@ -143,7 +143,8 @@ fn deep_nesting_costs_nothing() {
 
 #[test]
 fn an_answer_carries_the_request_id_in_both_codings() {
-    let ack = Ack { id: "i".to_owned(), message_id: "m".to_owned(), queued: true, error: None };
+    let ack =
+        Ack { id: "i".to_owned(), message_id: "m".to_owned(), queued: true, ..Ack::default() };
     let req_id = RequestId::Text("r".to_owned());
     let expected =
         json!({ "type": "ack", "id": "i", "messageId": "m", "queued": true, "_reqId": "r" });

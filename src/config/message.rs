@@ -15,6 +15,20 @@ pub struct MessageConfig {
     /// `SEND_BURST`: sends that a member may make at once. Default 100. 1 to
     /// 1,000,000.
     pub send_burst: u32,
+    /// `PAIR_RATE_PER_MINUTE`: sends of one member to one other, or to itself, per minute
+    /// on all nodes together. Default 120. 0 to 1,000,000; 0 turns the limit off, and so
+    /// does `SEND_RATE_PER_MINUTE=0`.
+    pub pair_rate_per_minute: u32,
+    /// `PAIR_BURST`: sends that a member may make to one other at once. Default 60. 1 to
+    /// 1,000,000.
+    pub pair_burst: u32,
+    /// `MULTICAST_RATE_PER_MINUTE`: sends of one member to groups, topics and everyone per
+    /// minute on all nodes together. Default 120. 0 to 1,000,000; 0 turns the limit off,
+    /// and so does `SEND_RATE_PER_MINUTE=0`.
+    pub multicast_rate_per_minute: u32,
+    /// `MULTICAST_BURST`: sends to many that a member may make at once. Default 40. 1 to
+    /// 1,000,000.
+    pub multicast_burst: u32,
     /// `REQUEST_RATE_PER_MINUTE`: what one member may ask per minute on all nodes
     /// together, in units of cost ([`crate::rates::cost`]). Default 12000. 0 to
     /// 1,000,000; 0 turns the limit off.
@@ -76,6 +90,10 @@ impl MessageConfig {
             message_bytes_max: reader.number("MAX_MESSAGE_BYTES", bytes),
             send_rate_per_minute: reader.number("SEND_RATE_PER_MINUTE", 0..=1_000_000),
             send_burst: reader.number("SEND_BURST", 1..=1_000_000),
+            pair_rate_per_minute: reader.number("PAIR_RATE_PER_MINUTE", 0..=1_000_000),
+            pair_burst: reader.number("PAIR_BURST", 1..=1_000_000),
+            multicast_rate_per_minute: reader.number("MULTICAST_RATE_PER_MINUTE", 0..=1_000_000),
+            multicast_burst: reader.number("MULTICAST_BURST", 1..=1_000_000),
             request_rate_per_minute: reader.number("REQUEST_RATE_PER_MINUTE", 0..=1_000_000),
             request_burst: reader.number("REQUEST_BURST", 100..=1_000_000),
             hops_max: reader.number("HOPS_MAX", 0..=1_000_000),
@@ -107,6 +125,10 @@ mod tests {
                 message_bytes_max: 65_536,
                 send_rate_per_minute: 600,
                 send_burst: 100,
+                pair_rate_per_minute: 120,
+                pair_burst: 60,
+                multicast_rate_per_minute: 120,
+                multicast_burst: 40,
                 request_rate_per_minute: 12_000,
                 request_burst: 6000,
                 hops_max: 16,

@@ -16,7 +16,7 @@ use crate::store::{Admission, Member, Reach, Result};
 
 /// The member that a key leads to: by its own key, or by that of a session which it has or
 /// had. `record`: a presence that the key addresses now.
-pub(super) async fn of(
+pub(crate) async fn of(
     parts: &Parts,
     room: Option<&Room>,
     mesh: &MeshId,
@@ -74,6 +74,18 @@ pub(crate) struct InNameOf<'a> {
     pub(crate) is_sealed: bool,
 }
 
+/// How far something reaches, and to which member, if it is for one.
+pub(crate) struct Reached {
+    pub(crate) reach: Reach,
+    pub(crate) to: Option<MemberId>,
+}
+
+impl Reached {
+    fn many(reach: Reach) -> Self {
+        Self { reach, to: None }
+    }
+}
+
 /// How far something reaches that a member sends in its own name, whoever is there: to
 /// itself as well, if it names its own key; or why it may not send that. What a
 /// multicast's recipients grant is looked at when it is delivered.
@@ -82,9 +94,9 @@ pub(crate) async fn reach(
     room: Option<&Room>,
     mesh: &MeshId,
     sent: &InNameOf<'_>,
-) -> Result<std::result::Result<Reach, Refusal>> {
+) -> Result<std::result::Result<Reached, Refusal>> {
     let key = match Target::parse(sent.target) {
-        Target::Everyone | Target::Group(_) => return Ok(Ok(Reach::Multicast)),
+        Target::Everyone | Target::Group(_) => return Ok(Ok(Reached::many(Reach::Multicast))),
         Target::Topic(named) => {
             let posting = Posting {
                 member: sent.member,
@@ -93,7 +105,7 @@ pub(crate) async fn reach(
                 ciphertext: sent.ciphertext,
             };
             let planned = posts::plan(parts, room, mesh, named, posting).await?;
-            return Ok(planned.map(|post| Reach::Topic(Box::new(post))));
+            return Ok(planned.map(|post| Reached::many(Reach::Topic(Box::new(post)))));
         }
         Target::Key(key) => key,
     };
@@ -105,5 +117,6 @@ pub(crate) async fn reach(
     if !policy::grants(&member, sent.key, None, Capability::Dm) {
         return Ok(Err(Refusal::new("grants", NO_GRANT)));
     }
-    Ok(Ok(Reach::Direct { claim: None, note: None }))
+    let reach = Reach::Direct { claim: None, note: None };
+    Ok(Ok(Reached { reach, to: Some(member.id.clone()) }))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::policy::{self, Capability, Target};
 use super::{Parts, audience, drain, push, rosters};
 use crate::clock::Timestamp;
@@ -37,6 +38,8 @@ pub(crate) struct Sent {
     pub(crate) room: Arc<Room>,
     pub(crate) sender: Arc<Session>,
     pub(crate) recipient: Recipient,
+    /// What it took of its sender's rates.
+    pub(crate) allowance: Allowance,
 }
 
 /// Delivers what was just accepted.

@@ -29,7 +29,11 @@ pub(crate) fn direct(envelope: StoredEnvelope, recipient: &MemberId) -> Push {
 
 #[must_use]
 pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
+    let target_spec = envelope.target_spec.clone();
     let mut push = of(envelope);
+    if push.seq.is_some() {
+        push.target_spec = Some(target_spec);
+    }
     push.client_message_id = None;
     push.request_fingerprint = None;
     push
@@ -39,7 +43,8 @@ pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
 #[must_use]
 pub(crate) fn post(TopicPost { envelope, topic, body_version }: TopicPost) -> Push {
     let body_version = (body_version != 1).then_some(body_version);
-    Push { topic: Some(topic), body_version, ..multicast(envelope) }
+    let target_spec = Some(format!("#{topic}"));
+    Push { topic: Some(topic), target_spec, body_version, ..multicast(envelope) }
 }
 
 /// What a program gets of a sealed post that would show it as it is: a sentence that it
@@ -121,6 +126,7 @@ fn of(stored: StoredEnvelope) -> Push {
         created_at,
         client_message_id: envelope.client_message_id,
         request_fingerprint: envelope.request_fingerprint,
+        target_spec: None,
         reply_to_id: envelope.reply_to_id,
         seq: (seq > 0).then_some(seq),
         age_ms: Some(Timestamp::now().ms_since(created_at).max(0)),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::addressee;
+use super::allowance::{self, Allowance};
 use super::deliver::{self, Recipient, Sent};
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
@@ -42,11 +43,13 @@ pub(crate) async fn send(
     let answer_to = AnswerTo::new(session, id, req_id);
     match plan(parts, room, session, send).await {
         Ok((envelope, sent)) => {
+            let only_known = sent.allowance.is_over();
             let pending = PendingSend { parts: Arc::clone(parts), answer_to, sent };
-            parts.group_commit.submit(Submission { envelope, received, pending }).await;
+            let submission = Submission { envelope, received, pending, only_known };
+            parts.group_commit.submit(submission).await;
         }
         Err(refusal) => {
-            answer_to.refuse(parts, &refusal);
+            answer_to.refuse(parts, refusal);
             if let Some(owed) = session.charge(cost::OF_NOISE) {
                 tokio::time::sleep(owed).await;
             }
@@ -70,17 +73,17 @@ impl AnswerTo {
     }
 
     fn kept(self, message_id: String) {
-        self.answer(message_id, true, None);
+        self.answer(|id| Ack { id, message_id, queued: true, ..Ack::default() });
     }
 
-    fn refuse(self, parts: &Parts, refusal: &Refusal) {
+    fn refuse(self, parts: &Parts, refusal: Refusal) {
         parts.metrics.rejected(refusal.reason);
-        self.answer(String::new(), false, Some(refusal.text.clone()));
+        self.answer(|id| refusal.into_ack(id));
     }
 
-    fn answer(self, message_id: String, queued: bool, error: Option<String>) {
+    fn answer(self, ack: impl FnOnce(String) -> Ack) {
         let Self { session, id, req_id, owed } = self;
-        let ack = ServerMessage::Ack(Ack { id, message_id, queued, error });
+        let ack = ServerMessage::Ack(ack(id));
         owed.pay(session.codec.encode(&ack, req_id.as_ref()));
     }
 }
@@ -101,7 +104,7 @@ pub(crate) fn refuse_invalid(
 ) {
     let id = id.unwrap_or_default();
     let answer_to = AnswerTo::new(session, id, req_id.cloned());
-    answer_to.refuse(parts, &Refusal::new("invalid", format!("invalid send: {reason}")));
+    answer_to.refuse(parts, Refusal::new("invalid", format!("invalid send: {reason}")));
 }
 
 /// The checks, in the recorded order, and whom the message is for.
@@ -111,12 +114,10 @@ async fn plan(
     session: &Arc<Session>,
     send: Send<'_>,
 ) -> Result<(NewEnvelope, Sent), Refusal> {
-    if !parts.rates.may_send(&*parts.cluster, &session.member).await {
-        return Err(Refusal::new("rate_limit", parts.rates.send_refusal()));
-    }
+    let mut allowance = Allowance::take(parts, room, session, &send).await?;
     check_sizes(parts, session, &send)?;
     if parts.life.disk_low.load(Ordering::Relaxed) {
-        return Err(Refusal::new("disk_low", DISK_LOW));
+        return Err(Refusal::for_now("disk_low", DISK_LOW));
     }
     let record = room
         .record(&session.presence)
@@ -137,8 +138,13 @@ async fn plan(
         }
         Target::Key(key) => direct(parts, room, session, key, send.priority).await?,
     };
+    let terms = (send.priority, allowance::has_id(&send));
+    if let Recipient::One { member, .. } = &recipient {
+        allowance.reach(parts, room, session, member, terms).await?;
+    }
     let properties = properties::of(parts, session, &send).await?;
-    let sent = Sent { room: Arc::clone(room), sender: Arc::clone(session), recipient };
+    let (room, sender) = (Arc::clone(room), Arc::clone(session));
+    let sent = Sent { room, sender, recipient, allowance };
     let mut envelope = envelope(parts, session, &record, send, &sent, post);
     envelope.properties = properties;
     Ok((envelope, sent))
@@ -299,9 +305,10 @@ pub struct PendingSend {
 impl Pending for PendingSend {
     /// The answer first, then the message.
     fn decided(self, envelope: NewEnvelope, outcome: Outcome) {
-        let Self { parts, answer_to, sent } = self;
+        let Self { parts, answer_to, mut sent } = self;
         match outcome {
             Ok(Accepted::New { seq, previous_multicast, roster, created_at }) => {
+                sent.allowance.spend();
                 let at = (seq, created_at);
                 deliver::note_accepted(&parts, Some(&*sent.room), &envelope, at);
                 answer_to.kept(envelope.id.to_string());
@@ -319,7 +326,7 @@ impl Pending for PendingSend {
                 answer_to.kept(id.to_string());
                 deliver::deliver_again(&parts, sent);
             }
-            Err(refused) => answer_to.refuse(&parts, &Refusal::from(refused)),
+            Err(refused) => answer_to.refuse(&parts, sent.allowance.refusal(refused)),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::send::PendingSend;
 use super::{Parts, push};
 use crate::clock::Timestamp;
-use crate::cluster::{BusMessage, Cluster, ClusterHealth, LeaseRef, MockCluster};
+use crate::cluster::{BusMessage, Cluster, ClusterHealth, Drawn, LeaseRef, MockCluster};
 use crate::codec::Codec;
 use crate::config::{Config, MessageConfig};
 use crate::id::{Key, MemberId, MessageId, PresenceId};
@@ -175,7 +175,9 @@ impl Fakes {
 
     fn answer_cluster(&mut self, told: &Arc<Mutex<Told>>) {
         let noted = Arc::clone(told);
-        self.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+        self.cluster
+            .expect_take_tokens()
+            .returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
         self.cluster.expect_health().return_const(ClusterHealth::Single);
         self.cluster.expect_publish().returning(move |_, message| {
             noted.lock().published.push(message.clone());

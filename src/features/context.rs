@@ -91,7 +91,7 @@ impl<'a> Context<'a> {
     /// The answer that says no more than that it is done.
     pub(super) fn done(&self) -> Ack {
         let id = self.req_id.as_ref().map(|id| id.to_text().into_owned()).unwrap_or_default();
-        Ack { id, message_id: String::new(), queued: false, error: None }
+        Ack { id, ..Ack::default() }
     }
 
     /// What is to follow the answer: it ends the socket that the answer goes to.

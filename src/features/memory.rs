@@ -64,7 +64,7 @@ pub(super) async fn forget(context: &Context<'_>, ask: Forget) -> Result<Ack, Re
         }
     }
     let (id, message_id) = (ask.memory_id.clone(), ask.memory_id);
-    Ok(Ack { id, message_id, queued: false, error: None })
+    Ok(Ack { id, message_id, ..Ack::default() })
 }
 
 fn shown(memory: store::Memory) -> Memory {

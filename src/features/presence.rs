@@ -3,6 +3,7 @@
 use super::listing::{Cursor, cursor_of, listed};
 use super::on_behalf::{pass_on, spoken_for};
 use super::{Context, Refusal};
+use crate::cluster::ClusterHealth;
 use crate::limits;
 use crate::paging::{Page, from_cursor, page};
 use crate::presence::changes::{change, replace};
@@ -20,14 +21,21 @@ pub(super) async fn list_peers(
 ) -> Result<PeersList, Refusal> {
     let after = from_cursor::<Cursor>(ask.cursor.as_deref())?;
     let records = listed(context, after.as_ref());
+    let is_deaf = is_deaf(context);
     let Page { rows: peers, cursor } =
-        page(records, |record| cursor_of(record), |record| row(context, record));
+        page(records, |record| cursor_of(record), |record| row(context, record, is_deaf));
     Ok(PeersList { peers, more: cursor.is_some(), cursor })
 }
 
+/// Whether this node may know less than others of the presences that they hold.
+fn is_deaf(context: &Context<'_>) -> bool {
+    context.parts.cluster.health() == ClusterHealth::Degraded || context.room.is_behind()
+}
+
 /// A presence's row, with the name that its member was enrolled under.
-fn row(context: &Context<'_>, record: &PresenceRecord) -> PeerInfo {
+fn row(context: &Context<'_>, record: &PresenceRecord, is_deaf: bool) -> PeerInfo {
     let mut info = record.to_peer_info();
+    info.stale = is_deaf && context.room.session(&record.id).is_none();
     info.member_name = context
         .room
         .member(&record.member)

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::{HttpState, read_body, to_its_end};
 use crate::clock::Timestamp;
-use crate::cluster::BusMessage;
+use crate::cluster::{BusMessage, Draw};
 use crate::events;
 use crate::id::{MemberId, MeshId, PresenceId};
 use crate::limits;
@@ -175,9 +175,10 @@ async fn find(state: &HttpState, posted: &Posted) -> Result<Option<Webhook>, Sto
 
 /// Whether the webhook may be called once more now, on all nodes together.
 async fn is_in_time(state: &HttpState, hook: &Webhook) -> Result<(), Response> {
-    let (bucket, rate) = (format!("webhook/{}", hook.id), limits::WEBHOOK_CALLS_PER_MINUTE);
-    match state.cluster.take_tokens(&bucket, 1, rate, rate).await {
-        Ok(0) => {
+    let rate = limits::WEBHOOK_CALLS_PER_MINUTE;
+    let draw = Draw { bucket: "webhook".to_owned(), want: 1, per_minute: rate, burst: rate };
+    match state.cluster.take_tokens(&hook.id, &[draw]).await {
+        Ok(drawn) if drawn.iter().all(|drawn| drawn.got == 0) => {
             let seconds = 60_u32.div_ceil(rate).to_string();
             let body = Json(json!({ "ok": false, "error": "rate limited" }));
             let head = [(header::RETRY_AFTER, seconds)];

@@ -14,13 +14,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::clock::{Timestamp, cron};
-use crate::delivery::addressee::{self, InNameOf};
+use crate::delivery::addressee::{self, InNameOf, Reached};
 use crate::delivery::deliver;
 use crate::delivery::refusal::Refusal;
 use crate::id::{self, MeshId, MessageId};
 use crate::limits;
 use crate::presence;
 use crate::protocol::Priority;
+use crate::rates::Whom;
 use crate::registry::Room;
 use crate::store::{
     Due, Envelope, Fate, Fired, Firing, Holder, Marks, NewEnvelope, Reach, Result, Schedules,
@@ -33,7 +34,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(5);
 const ELSEWHERE_PAUSE: Duration = Duration::from_millis(100);
 /// The store did not answer.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// A message is put off for so long where its member sends faster than it may.
+/// A message is put off for so long where its member sends faster than it may, in all or to
+/// those whom it is for.
 const RATE_PAUSE_MS: i64 = 5_000;
 /// The same where as much waits as may, the disk is nearly full, or the store refuses it.
 const FULL_PAUSE_MS: i64 = 60_000;
@@ -184,14 +186,18 @@ async fn fate(
         ciphertext: &envelope.ciphertext,
         is_sealed: due.scheduled.nonce.is_some(),
     };
-    let reach = match addressee::reach(delivery, room, &due.mesh, &sent).await? {
-        Ok(reach) => reach,
+    let reached = match addressee::reach(delivery, room, &due.mesh, &sent).await? {
+        Ok(reached) => reached,
         Err(Refusal { reason, .. }) => {
             return Ok(next.map_or(Fate::Drop { reason }, |next| Fate::Skip { next }));
         }
     };
-    if !delivery.rates.may_send(&*delivery.cluster, &due.member).await {
-        return Ok(Fate::PutOff { until: now.plus_ms(RATE_PAUSE_MS) });
+    let Reached { reach, to } = reached;
+    let whom = to.as_ref().map_or(Whom::Many, Whom::Member);
+    // What a clock sends can wait, also for an admin.
+    match delivery.rates.may_send(&*delivery.cluster, &due.member, whom, false).await {
+        Ok(mut counted) => counted.spend(),
+        Err(_) => return Ok(Fate::PutOff { until: now.plus_ms(RATE_PAUSE_MS) }),
     }
     Ok(Fate::Send { envelope: Box::new(reaching(envelope, reach)), next })
 }

@@ -140,7 +140,7 @@ async fn pass_on(
         return;
     }
     let id = frame.id.unwrap_or_default().to_owned();
-    let ack = Ack { id, message_id: String::new(), queued: true, error: None };
+    let ack = Ack { id, message_id: String::new(), queued: true, ..Ack::default() };
     let targets: Vec<mpsc::Sender<Message>> = {
         let sockets = sockets.read();
         match frame.target_spec.unwrap_or_default() {

@@ -87,6 +87,9 @@ pub(crate) fn rewrite(
 ) -> Option<Standing> {
     let stands = (record.status, record.status_source, record.status_updated_at);
     let written = decide(stands, word, at, config)?;
+    if record.status != written.0 {
+        record.status_since = Some(at);
+    }
     (record.status, record.status_source, record.status_updated_at) = written;
     Some(written)
 }
@@ -111,12 +114,17 @@ fn apply_here(
         }
         written.is_some()
     })?;
-    let change = PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) };
-    changes::note(parts, &record, change);
+    changes::note(parts, &record, change_of(&record, written));
     if record.status == Status::Idle {
         drain::request(&parts.delivery, room, session);
     }
     Some(record)
+}
+
+/// What the row is to say of a status.
+fn change_of(record: &PresenceRecord, written: Option<Standing>) -> PresenceChange {
+    let status_since = record.status_since;
+    PresenceChange { status: written, status_since, ..PresenceChange::of(record.id.clone()) }
 }
 
 /// A word about a session here, and the others are told. What it made of the status;
@@ -180,9 +188,7 @@ pub(crate) async fn apply_hook_in_grace(
     if written.is_none() {
         return;
     }
-    parts
-        .writer
-        .change(PresenceChange { status: written, ..PresenceChange::of(record.id.clone()) });
+    parts.writer.change(change_of(&record, written));
     if let Some(room) = parts.registry.room(&record.mesh) {
         room.mirror(record.clone());
     }
@@ -303,6 +309,22 @@ mod tests {
         assert_eq!(decided(counted, Word::Silence, late), Some((Status::Idle, Jsonl, late)));
         let manual = (Status::Working, Manual, at(3_600_000));
         assert_eq!(decided(manual, Word::Silence, now), None, "it stands whenever it was said");
+    }
+
+    #[test]
+    fn a_status_lasts_since_it_became_that_one_however_often_it_is_said() {
+        let config = crate::config::Config::for_tests(std::path::Path::new("unused")).presence;
+        let mut record = PresenceRecord::new("m".into(), "ada".into(), "key".into(), at(1));
+        let mut say = |word, ms| {
+            rewrite(&mut record, word, at(ms), &config);
+            (record.status, record.status_since)
+        };
+        assert_eq!(say(Word::Peer(Status::Idle), 2), (Status::Idle, Some(at(1))));
+        assert_eq!(say(Word::Hook(Status::Working), 3), (Status::Working, Some(at(3))));
+        assert_eq!(say(Word::Hook(Status::Working), 4), (Status::Working, Some(at(3))));
+        assert_eq!(say(Word::Peer(Status::Working), 5), (Status::Working, Some(at(3))));
+        assert_eq!(say(Word::Silence, 6), (Status::Working, Some(at(3))));
+        assert_eq!(say(Word::Peer(Status::Dnd), 7), (Status::Dnd, Some(at(7))));
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub struct Send<'a> {
 }
 
 /// `ack`: what became of a send; also says that a request is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ack {
     /// The send's `id`, or empty.
@@ -195,6 +195,18 @@ pub struct Ack {
     /// Why the send was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The same, stable for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Cow<'static, str>>,
+    /// When a retry may help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// `rate_limit`: which limit the send is over: `member`, `pair` or `multicast`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'static, str>>,
+    /// `rate_limit`: how many sends that limit allows in a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 impl Answer for Ack {
@@ -241,6 +253,9 @@ pub struct Push {
     /// The sender's fingerprint, as sent.
     #[serde(default, rename = "request_fingerprint", skip_serializing_if = "Option::is_none")]
     pub request_fingerprint: Option<String>,
+    /// The target, of a message to many: `*`, `@group`, `#topic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_spec: Option<String>,
     /// The message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to_id: Option<String>,
@@ -321,6 +336,7 @@ impl SystemEvent {
             created_at: now,
             client_message_id: None,
             request_fingerprint: None,
+            target_spec: None,
             reply_to_id: None,
             seq: None,
             age_ms: None,

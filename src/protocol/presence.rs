@@ -387,6 +387,12 @@ pub struct PeerInfo {
     pub member_name: Option<String>,
     /// What it is doing.
     pub status: Status,
+    /// Since when it does that, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_since: Option<Timestamp>,
+    /// Whether the row may be out of date: the node that answers does not hear the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
     /// What it says it is doing.
     pub summary: Option<String>,
     /// The groups it is in.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::cluster::books::buckets::Buckets;
+use crate::cluster::books::buckets::{Buckets, Draw};
 
 /// So many a minute for each name, all of them at once if need be.
 pub(super) struct LocalRate {
@@ -26,12 +26,10 @@ impl LocalRate {
         if self.per_minute == 0 {
             return Ok(());
         }
-        let now_ms = self.now_ms();
-        let mut buckets = self.buckets.lock();
-        if buckets.take(now_ms, name, 1, self.per_minute, self.per_minute) > 0 {
-            return Ok(());
-        }
-        Err(Duration::from_millis(buckets.next_token_ms(now_ms, name, self.per_minute)))
+        let Self { per_minute, .. } = *self;
+        let draw = Draw { bucket: String::new(), want: 1, per_minute, burst: per_minute };
+        let drawn = self.buckets.lock().draw(self.now_ms(), name, &draw);
+        if drawn.got > 0 { Ok(()) } else { Err(Duration::from_millis(drawn.next_ms)) }
     }
 
     /// Forgets names that have been quiet.

@@ -62,6 +62,11 @@ impl Readings {
         is_newest
     }
 
+    /// Whether what was begun last has not been taken over: it lasts, or it failed.
+    pub(super) fn is_behind(&self) -> bool {
+        self.begun > self.taken
+    }
+
     /// What was heard of a presence since that reading began.
     pub(super) fn heard_since(&self, number: u64, presence: &PresenceId) -> Option<&Heard> {
         let change = self.changes.get(presence)?;
@@ -143,5 +148,19 @@ mod tests {
         second.finish(vec![record("back", 2, true)]);
         drop(first);
         assert_eq!(seen(&room), [("back".to_owned(), 2, true)]);
+    }
+
+    #[test]
+    fn a_room_is_behind_from_a_readings_beginning_until_one_is_taken_over() {
+        let room = std::sync::Arc::new(Room::new(MeshId::from("mesh"), Arc::default()));
+        assert!(!room.is_behind());
+        let (first, second) = (room.begin_reading(), room.begin_reading());
+        assert!(room.is_behind());
+        first.finish(Vec::new());
+        assert!(room.is_behind(), "it began before the last gap");
+        drop(second);
+        assert!(room.is_behind(), "that one failed");
+        room.begin_reading().finish(Vec::new());
+        assert!(!room.is_behind());
     }
 }

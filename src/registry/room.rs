@@ -267,6 +267,12 @@ impl Room {
         Some(record)
     }
 
+    /// Whether something of other nodes may have been missed, and was not read again yet.
+    #[must_use]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.state.read().readings.is_behind()
+    }
+
     /// The session of that presence, if its socket is here.
     #[must_use]
     pub fn session(&self, presence: &PresenceId) -> Option<Arc<Session>> {

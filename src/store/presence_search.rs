@@ -47,6 +47,7 @@ pub(in crate::store) fn read(row: &impl Columns) -> Result<PresenceRecord> {
         status: row.word("status", Status::parse)?,
         status_source: row.word("status_source", StatusSource::parse)?,
         status_updated_at: row.time("status_updated_at")?,
+        status_since: attributes.status_since,
         summary: row.optional_text("summary")?,
         groups: row.described("groups")?,
         last_seen_at: row.time("last_ping_at")?,

@@ -94,6 +94,8 @@ pub struct PresenceChange {
     pub id: PresenceId,
     /// The status, with where it came from and since when.
     pub status: Option<(Status, StatusSource, Timestamp)>,
+    /// Since when the status has been that one.
+    pub status_since: Option<Timestamp>,
     /// What it says it is doing.
     pub summary: Option<String>,
     /// The groups it is in.
@@ -113,6 +115,7 @@ impl PresenceChange {
         Self {
             id,
             status: None,
+            status_since: None,
             summary: None,
             groups: None,
             visible: None,
@@ -123,8 +126,9 @@ impl PresenceChange {
 
     /// Takes over what a later change says.
     pub fn merge(&mut self, later: Self) {
-        let Self { id: _, status, summary, groups, visible, profile, stats } = later;
+        let Self { id: _, status, status_since, summary, groups, visible, profile, stats } = later;
         self.status = status.or(self.status.take());
+        self.status_since = status_since.or(self.status_since.take());
         self.summary = summary.or(self.summary.take());
         self.groups = groups.or(self.groups.take());
         self.visible = visible.or(self.visible.take());
@@ -183,6 +187,8 @@ pub(in crate::store) struct Attributes {
     pub(in crate::store) profile: Option<Profile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::store) stats: Option<Stats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::store) status_since: Option<Timestamp>,
 }
 
 /// A presence to open, as an element of the statements' JSON.
@@ -228,6 +234,7 @@ impl<'a> From<&'a OpenPresence> for NewRow<'a> {
                 visible: Some(record.visible),
                 profile: Some(record.profile.clone()),
                 stats: record.stats,
+                status_since: record.status_since,
             },
         }
     }
@@ -248,7 +255,8 @@ struct ChangedRow {
 
 impl From<PresenceChange> for ChangedRow {
     fn from(change: PresenceChange) -> Self {
-        let PresenceChange { id, status, summary, groups, visible, profile, stats } = change;
+        let PresenceChange { id, status, status_since, summary, groups, visible, profile, stats } =
+            change;
         Self {
             id,
             status: status.map(|(status, ..)| status.as_str()),
@@ -256,7 +264,13 @@ impl From<PresenceChange> for ChangedRow {
             status_updated_ms: status.map(|(.., since)| since.as_ms()),
             summary,
             groups,
-            attributes: Attributes { visible, profile, stats, ..Attributes::default() },
+            attributes: Attributes {
+                visible,
+                profile,
+                stats,
+                status_since,
+                ..Attributes::default()
+            },
         }
     }
 }

@@ -39,6 +39,8 @@ pub enum Refused {
     Rejected,
     /// The queue is full.
     Full(Quota),
+    /// Its sender sends too much, and has not sent this one before.
+    OverRate,
 }
 
 /// Who waits for an outcome: goes to the disk with its envelope, and comes back
@@ -55,6 +57,9 @@ pub struct Submission<P> {
     pub received: Instant,
     /// Who waits for its outcome.
     pub pending: P,
+    /// Whether it is to be taken only if its sender's own id for it names a message already:
+    /// as new, it is over a rate.
+    pub only_known: bool,
 }
 
 /// The way into the writer. Bounded: a socket whose send finds it full stops
@@ -127,7 +132,11 @@ pub(crate) async fn run<P: Pending>(
         let mut envelopes = Vec::with_capacity(gathered.len());
         let mut pending = Vec::with_capacity(gathered.len());
         let mut received = Vec::with_capacity(gathered.len());
-        for submission in gathered.drain(..) {
+        let mut only_known = Vec::new();
+        for (at, submission) in gathered.drain(..).enumerate() {
+            if submission.only_known {
+                only_known.push(at);
+            }
             envelopes.push(submission.envelope);
             pending.push(submission.pending);
             received.push(submission.received);
@@ -135,7 +144,7 @@ pub(crate) async fn run<P: Pending>(
         // Those that wait in the lane are younger.
         let (oldest, began) = (received[0], Instant::now());
         metrics.commit_begins(oldest);
-        let (envelopes, outcomes) = writer.write(&*store, envelopes).await;
+        let (envelopes, outcomes) = writer.write(&*store, envelopes, &only_known).await;
         metrics.commit_ended(oldest);
         metrics.accept_commit_seconds.observe(began.elapsed().as_secs_f64());
         for at in received {
@@ -239,7 +248,8 @@ mod tests {
     async fn submit(queue: &CommitQueue<Told>, panics: bool) -> oneshot::Receiver<Outcome> {
         let (tell, told) = oneshot::channel();
         let (envelope, pending) = (direct("member", "key"), Told { tell, panics });
-        queue.submit(Submission { envelope, received: Instant::now(), pending }).await;
+        let received = Instant::now();
+        queue.submit(Submission { envelope, received, pending, only_known: false }).await;
         told
     }
 

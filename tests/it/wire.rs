@@ -33,6 +33,7 @@ pub(crate) mod peer_files;
 mod places;
 mod presence;
 mod quotas;
+mod rates;
 mod requests;
 mod schedules;
 mod secrecy;

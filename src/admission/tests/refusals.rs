@@ -9,7 +9,7 @@ use serde_json::json;
 use super::super::*;
 use crate::admission::teardown::teardown;
 use crate::auth::{SecretKey, sign_attestation, sign_hello, sign_session_hello};
-use crate::cluster::{Acquired, BusMessage, ClusterError, LeaseRef, Release};
+use crate::cluster::{Acquired, BusMessage, ClusterError, Drawn, LeaseRef, Release};
 use crate::config::Config;
 use crate::presence::fakes::{Fakes, Told};
 use crate::protocol::handshake::Attestation;
@@ -100,7 +100,10 @@ impl Peer {
     fn has_a_place(&self, fakes: &mut Fakes) {
         self.is_admitted(fakes);
         fakes.has(vec![self.member.clone()], Vec::new());
-        fakes.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+        fakes
+            .cluster
+            .expect_take_tokens()
+            .returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
         fakes.cluster.expect_take_pending_status().returning(|_, _| Ok(None));
         fakes.cluster.expect_acquire().times(1).return_once(|record, _| {
             let (mesh, presence) = (record.mesh.clone(), record.id.clone());
@@ -271,7 +274,7 @@ async fn a_full_mesh_says_how_many_it_takes_and_when_to_come_again() {
     let (peer, mut fakes) = (Peer::new(), Fakes::new());
     peer.is_admitted(&mut fakes);
     fakes.has(vec![peer.member.clone()], Vec::new());
-    fakes.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+    fakes.cluster.expect_take_tokens().returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
     let full = Acquired::AtCapacity { current: 7, retry_after_ms: 1_500 };
     fakes.cluster.expect_acquire().times(1).return_once(move |_, _| Ok(full));
     let error = refused(fakes, peer.hello()).await.error;
@@ -360,7 +363,7 @@ async fn a_lease_that_leads_to_anothers_record_is_not_taken_over() {
     let (peer, mut fakes) = (Peer::new(), Fakes::new());
     peer.is_admitted(&mut fakes);
     fakes.has(vec![peer.member.clone()], Vec::new());
-    fakes.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+    fakes.cluster.expect_take_tokens().returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
     fakes.cluster.expect_acquire().times(3).returning(|record, _| {
         let (mesh, presence) = (record.mesh.clone(), record.id.clone());
         let forged = PresenceRecord { member: "eve".into(), ..record.clone() };

@@ -114,7 +114,7 @@ async fn call(args: &McpCallArgs, json: bool, data_dir: &Path) -> anyhow::Result
 /// What the other peer, or the broker for it, says instead of an answer.
 pub(super) fn said_no(error: ClientError) -> anyhow::Error {
     match error {
-        ClientError::Rejected(why) => Failure::new("rejected", why).into(),
+        ClientError::Rejected(why) => Failure::new("rejected", why.reason).into(),
         other => other.into(),
     }
 }

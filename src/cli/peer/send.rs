@@ -1,18 +1,24 @@
 //! `peer send`.
 
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Failure, SendArgs, output};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Outgoing};
 use crate::keyring::Kept;
 use crate::keyring::contacts::{Contacts, remember};
 use crate::keyring::recipient::{Recipient, key_of, short};
-use crate::protocol::Priority;
+use crate::protocol::{Ack, Priority};
+
+/// The code of a message over one of its sender's limits.
+const RATE_LIMIT: &str = "rate_limit";
+/// How long a message waits in all for such a limit.
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let kept = args.who.choose(data_dir)?;
@@ -25,7 +31,13 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
         (args.to.clone(), None)
     };
     let priority = Priority::from(args.priority);
-    let sent = client.send(&target, priority, text.as_str()).await;
+    let message = Outgoing {
+        ttl_ms: args.ttl.map(|seconds| seconds * 1000),
+        reply_to_id: args.reply_to.clone(),
+        expects_reply: args.expects_reply,
+        ..Outgoing::new(&target, priority, text.as_str())
+    };
+    let sent = in_time(&client, message).await;
     client.close().await;
     let ack = sent.map_err(|error| explain(error, &args.to))?;
     if json {
@@ -50,6 +62,27 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
+/// Sends; over one of its sender's limits, once the broker takes more, if that is soon.
+async fn in_time(client: &Client, message: Outgoing<'_>) -> Result<Ack, ClientError> {
+    let began = Instant::now();
+    let mut has_said = false;
+    loop {
+        let error = match client.send_with(message.clone()).await {
+            Ok(ack) => return Ok(ack),
+            Err(error) => error,
+        };
+        let wait = error.retry_after().filter(|_| error.code() == Some(RATE_LIMIT));
+        let Some(wait) = wait.filter(|wait| began.elapsed() + *wait < WAIT_MAX) else {
+            return Err(error);
+        };
+        if !std::mem::replace(&mut has_said, true) {
+            // Standard output is the answer's.
+            let _ = writeln!(io::stderr(), "waiting: {}", output::printable(&error.to_string()));
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
 fn text_of(args: &SendArgs) -> anyhow::Result<String> {
     if args.text != "-" {
         return Ok(args.text.clone());
@@ -60,7 +93,13 @@ fn text_of(args: &SendArgs) -> anyhow::Result<String> {
 }
 
 fn explain(error: ClientError, to: &str) -> anyhow::Error {
-    let ClientError::Rejected(reason) = &error else { return error.into() };
+    let ClientError::Rejected(rejection) = &error else { return error.into() };
+    let reason = &rejection.reason;
+    if rejection.code.as_deref() == Some(RATE_LIMIT) {
+        let seconds = rejection.retry_after_ms.unwrap_or_default().div_ceil(1_000).max(1);
+        let message = format!("{reason}; again in {seconds} s (`peer budget` shows what is left)");
+        return Failure::new(RATE_LIMIT, message).into();
+    }
     if reason.starts_with("no connected peer") {
         let message =
             format!("{to} is nobody in this mesh; `claudemesh-broker peer list` shows who is here");

@@ -254,7 +254,7 @@ async fn post(args: PostArgs, json: bool, data_dir: &Path) -> anyhow::Result<()>
     let sent = client.send(&target, Priority::from(priority), text.as_str()).await;
     client.close().await;
     let ack = sent.map_err(|error| match error {
-        ClientError::Rejected(reason) => Failure::new("rejected", reason).into(),
+        ClientError::Rejected(why) => Failure::new("rejected", why.reason).into(),
         error => anyhow::Error::from(error),
     })?;
     let line = format!("posted to {target} as {}", ack.message_id);

@@ -9,6 +9,70 @@ const PARTS: u64 = 60_000;
 /// Buckets kept of the cluster's rates.
 const BUCKETS_MAX: usize = 65_536;
 
+/// Tokens that are wanted of one bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// The bucket, among those of the same owner.
+    pub bucket: String,
+    /// How many; none to look only.
+    pub want: u32,
+    /// What comes back per minute; of 0 nothing does.
+    pub per_minute: u32,
+    /// What the bucket holds when it is full.
+    pub burst: u32,
+}
+
+/// What came of a [`Draw`], and how the bucket is after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// How many were taken: as many as were wanted, or as there were.
+    pub got: u32,
+    /// Whole tokens that are left.
+    pub left: u32,
+    /// Until there is one more.
+    pub next_ms: u64,
+    /// Until the bucket is full.
+    pub full_ms: u64,
+}
+
+impl Drawn {
+    /// Takes from a bucket that holds so many parts; how many are left with that.
+    fn of(draw: &Draw, parts: u64) -> (Self, u64) {
+        let got = u64::from(draw.want).min(parts / PARTS);
+        let parts = parts - got * PARTS;
+        let full = u64::from(draw.burst) * PARTS;
+        let until = |parts_missing: u64| match draw.per_minute {
+            _ if parts_missing == 0 => 0,
+            0 => u64::MAX,
+            per_minute => parts_missing.div_ceil(u64::from(per_minute)),
+        };
+        let drawn = Self {
+            got: whole(got),
+            left: whole(parts / PARTS),
+            next_ms: until((PARTS - parts % PARTS).min(full.saturating_sub(parts))),
+            full_ms: until(full.saturating_sub(parts)),
+        };
+        (drawn, parts)
+    }
+}
+
+#[cfg(test)]
+impl Drawn {
+    /// What a mock answers: all that is wanted, or nothing now.
+    pub(crate) fn for_tests(draw: &Draw, gives: bool) -> Self {
+        let got = if gives { draw.want } else { 0 };
+        Self { got, left: 0, next_ms: 0, full_ms: 60_000 }
+    }
+
+    pub(crate) fn all_for_tests(draws: &[Draw], gives: bool) -> Vec<Self> {
+        draws.iter().map(|draw| Self::for_tests(draw, gives)).collect()
+    }
+}
+
+fn whole(tokens: u64) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}
+
 /// Token buckets; one that is full again is as good as none.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
@@ -37,42 +101,37 @@ impl Buckets {
         Self { buckets: HashMap::new(), buckets_max }
     }
 
-    /// Takes up to `want` tokens; says how many it got.
-    pub(crate) fn take(
-        &mut self,
-        now_ms: u64,
-        name: &str,
-        want: u32,
-        per_minute: u32,
-        burst: u32,
-    ) -> u32 {
-        let full = u64::from(burst) * PARTS;
-        let parts = self.buckets.get(name).map_or(full, |bucket| {
-            let refill = now_ms.saturating_sub(bucket.at_ms).saturating_mul(u64::from(per_minute));
+    /// Takes tokens of buckets of one owner, each as many as are wanted or as there are.
+    pub(crate) fn draw_all(&mut self, now_ms: u64, owner: &str, draws: &[Draw]) -> Vec<Drawn> {
+        draws
+            .iter()
+            .map(|draw| self.draw(now_ms, &format!("{owner}/{}", draw.bucket), draw))
+            .collect()
+    }
+
+    /// Takes tokens of the bucket of that name, whatever the draw calls it.
+    pub(crate) fn draw(&mut self, now_ms: u64, name: &str, draw: &Draw) -> Drawn {
+        let full = u64::from(draw.burst) * PARTS;
+        let known = self.buckets.get(name);
+        let parts = known.map_or(full, |bucket| {
+            let passed = now_ms.saturating_sub(bucket.at_ms);
+            let refill = passed.saturating_mul(u64::from(draw.per_minute));
             bucket.parts.saturating_add(refill).min(full)
         });
-        let got = u64::from(want).min(parts / PARTS);
-        let parts = parts - got * PARTS;
-        let full_at_ms = match per_minute {
-            0 => u64::MAX,
-            _ => now_ms.saturating_add((full - parts).div_ceil(u64::from(per_minute))),
-        };
-        let bucket = Bucket { parts, at_ms: now_ms, full_at_ms };
+        let (drawn, parts) = Drawn::of(draw, parts);
+        if drawn.got == 0 {
+            // Nothing was taken: what is known of it still says all.
+            return drawn;
+        }
+        let bucket =
+            Bucket { parts, at_ms: now_ms, full_at_ms: now_ms.saturating_add(drawn.full_ms) };
         if let Some(known) = self.buckets.get_mut(name) {
             *known = bucket;
         } else {
             self.make_room(now_ms);
             self.buckets.insert(name.to_owned(), bucket);
         }
-        u32::try_from(got).unwrap_or(want)
-    }
-
-    /// After how many milliseconds a bucket holds a token again.
-    pub(crate) fn next_token_ms(&self, now_ms: u64, name: &str, per_minute: u32) -> u64 {
-        self.buckets.get(name).map_or(0, |bucket| {
-            let due = PARTS.saturating_sub(bucket.parts).div_ceil(u64::from(per_minute.max(1)));
-            bucket.at_ms.saturating_add(due).saturating_sub(now_ms)
-        })
+        drawn
     }
 
     /// Forgets buckets that are full again.
@@ -99,31 +158,52 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bucket_refills_evenly_and_holds_no_more_than_its_burst() {
-        let mut buckets = Buckets::default();
-        assert_eq!(buckets.take(0, "a", 7, 60, 5), 5);
-        assert_eq!(buckets.take(999, "a", 1, 60, 5), 0);
-        assert_eq!(buckets.take(1000, "a", 9, 60, 5), 1);
-        assert_eq!(buckets.take(3_600_000, "a", 9, 60, 5), 5);
-        assert_eq!(buckets.take(0, "b", 1, 60, 5), 1);
+    fn draw(want: u32, per_minute: u32, burst: u32) -> Draw {
+        Draw { bucket: String::new(), want, per_minute, burst }
     }
 
     #[test]
-    fn an_empty_bucket_says_when_it_holds_a_token_again() {
+    fn a_bucket_refills_evenly_and_holds_no_more_than_its_burst() {
         let mut buckets = Buckets::default();
-        assert_eq!(buckets.next_token_ms(0, "a", 60), 0);
-        assert_eq!(buckets.take(0, "a", 5, 60, 5), 5);
-        assert_eq!(buckets.next_token_ms(0, "a", 60), 1_000);
-        assert_eq!(buckets.next_token_ms(400, "a", 60), 600);
-        assert_eq!(buckets.next_token_ms(4_000, "a", 60), 0);
+        let mut got = |now_ms, name, want| buckets.draw(now_ms, name, &draw(want, 60, 5)).got;
+        assert_eq!(got(0, "a", 7), 5);
+        assert_eq!(got(999, "a", 1), 0);
+        assert_eq!(got(1000, "a", 9), 1);
+        assert_eq!(got(3_600_000, "a", 9), 5);
+        assert_eq!(got(0, "b", 1), 1);
+    }
+
+    #[test]
+    fn a_draw_tells_what_is_left_and_when_there_is_more() {
+        let mut buckets = Buckets::default();
+        let look = |buckets: &mut Buckets, now_ms| buckets.draw(now_ms, "a", &draw(0, 60, 5));
+        let full = Drawn { got: 0, left: 5, next_ms: 0, full_ms: 0 };
+        assert_eq!(look(&mut buckets, 0), full);
+        assert!(buckets.buckets.is_empty(), "who only looks leaves nothing behind");
+        let empty = Drawn { got: 5, left: 0, next_ms: 1_000, full_ms: 5_000 };
+        assert_eq!(buckets.draw(0, "a", &draw(9, 60, 5)), empty);
+        let later = Drawn { got: 0, left: 1, next_ms: 600, full_ms: 3_600 };
+        assert_eq!(look(&mut buckets, 1_400), later);
+        let last = Drawn { got: 0, left: 4, next_ms: 1, full_ms: 1 };
+        assert_eq!(look(&mut buckets, 4_999), last);
+        assert_eq!(look(&mut buckets, 5_000), full);
+    }
+
+    #[test]
+    fn owners_share_no_bucket() {
+        let mut buckets = Buckets::default();
+        let draws = ["a", "b"].map(|name| Draw { bucket: name.to_owned(), ..draw(3, 1, 3) });
+        let got = |drawn: Vec<Drawn>| drawn.iter().map(|drawn| drawn.got).collect::<Vec<_>>();
+        assert_eq!(got(buckets.draw_all(0, "ada", &draws)), [3, 3]);
+        assert_eq!(got(buckets.draw_all(0, "ada", &draws)), [0, 0]);
+        assert_eq!(got(buckets.draw_all(0, "bob", &draws)), [3, 3]);
     }
 
     #[test]
     fn however_many_names_there_are_the_memory_is_bounded() {
         let mut buckets = Buckets::default();
         for name in 0..(2 * BUCKETS_MAX as u64) {
-            assert_eq!(buckets.take(name / 1000, &name.to_string(), 1, 1, 1), 1);
+            assert_eq!(buckets.draw(name / 1000, &name.to_string(), &draw(1, 1, 1)).got, 1);
         }
         assert!(buckets.buckets.len() <= BUCKETS_MAX);
     }

@@ -30,7 +30,8 @@ use super::work::Work;
 use crate::cluster::books::{LeaseTimes, Renewal, close_ended};
 use crate::cluster::{
     Acquired, BusMessage, ClockChange, ClockTurn, Cluster, ClusterEvent, ClusterEvents,
-    ClusterHealth, HeldLease, LeaseRef, LeaseView, NodeRecord, Release, Result, SimClock,
+    ClusterHealth, Draw, Drawn, HeldLease, LeaseRef, LeaseView, NodeRecord, Release, Result,
+    SimClock,
 };
 use crate::id::{MeshId, NodeId, PresenceId};
 use crate::limits::BUS_INBOX_FRAMES_MAX;
@@ -341,15 +342,8 @@ impl Cluster for RedisCluster {
         Ok(self.extras.use_once(digest, ttl_ms).await)
     }
 
-    async fn take_tokens(
-        &self,
-        bucket: &str,
-        want: u32,
-        per_minute: u32,
-        burst: u32,
-    ) -> Result<u32> {
-        let nodes = self.node_count();
-        Ok(self.extras.take_tokens(bucket, want, per_minute, burst, nodes).await)
+    async fn take_tokens(&self, owner: &str, draws: &[Draw]) -> Result<Vec<Drawn>> {
+        Ok(self.extras.take_tokens(owner, draws, self.node_count()).await)
     }
 
     async fn put_pending_status(&self, pid: i32, cwd: &str, status: Status) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fallback::Fallback;
 use super::leases::Leases;
 use super::scripts;
+use crate::cluster::{Draw, Drawn};
 use crate::limits::PENDING_HOOK_MS;
 use crate::protocol::Status;
 
@@ -40,26 +41,28 @@ impl Extras {
     }
 
     /// Without Redis each node gives out its part.
-    pub(super) async fn take_tokens(
-        &self,
-        bucket: &str,
-        want: u32,
-        per_minute: u32,
-        burst: u32,
-        nodes: u32,
-    ) -> u32 {
-        let key = self.leases.keys.tokens(bucket);
-        let mut call = scripts::call(&self.leases.scripts.tokens, &[key]);
-        call.arg(want).arg(per_minute).arg(burst);
-        match self.leases.link.query::<u32>(&call).await {
-            Ok(got) => got,
+    pub(super) async fn take_tokens(&self, owner: &str, draws: &[Draw], nodes: u32) -> Vec<Drawn> {
+        let key = |draw: &Draw| self.leases.keys.tokens(owner, &draw.bucket);
+        let keys: Vec<_> = draws.iter().map(key).collect();
+        let mut call = scripts::call(&self.leases.scripts.tokens, &keys);
+        for draw in draws {
+            call.arg(draw.want).arg(draw.per_minute).arg(draw.burst);
+        }
+        match self.leases.link.query::<Vec<i64>>(&call).await {
+            Ok(numbers) => numbers.chunks_exact(4).map(drawn).collect(),
             Err(error) => {
                 tracing::debug!(%error, "tokens are this node's part");
                 let part = |all: u32| if all == 0 { 0 } else { (all / nodes.max(1)).max(1) };
-                let (per_minute, burst, now_ms) = (part(per_minute), part(burst), self.now_ms());
-                self.fallback.with_extras(|_, buckets, _| {
-                    buckets.take(now_ms, bucket, want, per_minute, burst)
-                })
+                let parts: Vec<_> = draws
+                    .iter()
+                    .map(|draw| Draw {
+                        per_minute: part(draw.per_minute),
+                        burst: part(draw.burst),
+                        ..draw.clone()
+                    })
+                    .collect();
+                let now_ms = self.now_ms();
+                self.fallback.with_extras(|_, buckets, _| buckets.draw_all(now_ms, owner, &parts))
             }
         }
     }
@@ -101,4 +104,11 @@ impl Extras {
     fn now_ms(&self) -> u64 {
         self.leases.clock.now_ms()
     }
+}
+
+/// What the script says of one bucket: a time below nothing is never.
+fn drawn(numbers: &[i64]) -> Drawn {
+    let tokens = |at: usize| u32::try_from(numbers[at]).unwrap_or(0);
+    let ms = |at: usize| u64::try_from(numbers[at]).unwrap_or(u64::MAX);
+    Drawn { got: tokens(0), left: tokens(1), next_ms: ms(2), full_ms: ms(3) }
 }

@@ -75,8 +75,9 @@ impl Keys {
         format!("{}once:{}", self.prefix, hex::encode(digest))
     }
 
-    pub(super) fn tokens(&self, bucket: &str) -> String {
-        format!("{}tokens:{bucket}", self.prefix)
+    /// The owner is the hash tag: one call takes from several of its buckets.
+    pub(super) fn tokens(&self, owner: &str, bucket: &str) -> String {
+        format!("{}tokens:{{{owner}}}:{bucket}", self.prefix)
     }
 
     /// Where one who looks tries what nodes do.

@@ -95,6 +95,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     open("SEND_BURST", "100", "sends that a member may make at once, 1 to 1000000"),
     open(
+        "PAIR_RATE_PER_MINUTE",
+        "120",
+        "sends of one member to one other per minute in the whole cluster; 0 turns the limit off",
+    ),
+    open("PAIR_BURST", "60", "sends that a member may make to one other at once, 1 to 1000000"),
+    open(
+        "MULTICAST_RATE_PER_MINUTE",
+        "120",
+        "sends of one member to groups, topics and everyone per minute in the whole cluster; 0 \
+         turns the limit off",
+    ),
+    open("MULTICAST_BURST", "40", "sends to many that a member may make at once, 1 to 1000000"),
+    open(
         "REQUEST_RATE_PER_MINUTE",
         "12000",
         "cost of what one member asks per minute in the whole cluster; 0 turns the limit off",

@@ -25,12 +25,17 @@ fn to_bob(world: &World, ada: &Arc<Session>, presence: Option<&PresenceId>) -> S
         member: MemberId::from("bob"),
         presence: presence.cloned(),
     };
-    Sent { room: Arc::clone(&world.room), sender: Arc::clone(ada), recipient }
+    Sent {
+        room: Arc::clone(&world.room),
+        sender: Arc::clone(ada),
+        recipient,
+        allowance: Allowance::free(),
+    }
 }
 
 fn to_many(world: &World, ada: &Arc<Session>) -> Sent {
     let (room, sender) = (Arc::clone(&world.room), Arc::clone(ada));
-    Sent { room, sender, recipient: Recipient::Many }
+    Sent { room, sender, recipient: Recipient::Many, allowance: Allowance::free() }
 }
 
 /// The keys that other nodes were told of, and whether it is for many.
@@ -73,7 +78,12 @@ async fn a_push_between_sessions_of_one_member_leaves_its_key_out() {
         member: MemberId::from("ada"),
         presence: Some(other.presence.clone()),
     };
-    let sent = Sent { room: Arc::clone(&world.room), sender: ada, recipient };
+    let sent = Sent {
+        room: Arc::clone(&world.room),
+        sender: ada,
+        recipient,
+        allowance: Allowance::free(),
+    };
     deliver(&world.parts, sent, stored("one", 1, "ada", "ada-key"), 0);
     let push = &frames(&other)[0];
     assert!(push.get("senderMemberPubkey").is_none());

@@ -2,12 +2,13 @@ use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::cluster::{Draw, Drawn};
 use crate::delivery::refusal::{MAILBOX_FULL, MESH_FULL, SENDER_FULL, STORE_AWAY, STORE_REJECTS};
 use crate::delivery::testing::{Fakes, World, blocks, frames, received, session, stored};
 use crate::id::MemberId;
 use crate::protocol::{Blob, PeerRole, Status};
-use crate::store::StoreError;
 use crate::store::testing::{admission, member, record};
+use crate::store::{Role, StoreError};
 use crate::webhooks::noted::Noted;
 use crate::writers::group_commit::{Quota, Refused};
 
@@ -102,7 +103,7 @@ async fn what_is_wrong_is_found_in_the_recorded_order() {
     fakes
         .cluster
         .expect_take_tokens()
-        .returning(move |_, want, _, _| Ok(if tokens.load(Ordering::Relaxed) { want } else { 0 }));
+        .returning(move |_, draws| Ok(Drawn::all_for_tests(draws, tokens.load(Ordering::Relaxed))));
     fakes.config.message_bytes_max = 1_000;
     let (world, _ada) = world(fakes);
     world.enrol_as(vec![member("ada"), blocks("bob", "ada")]);
@@ -130,6 +131,86 @@ async fn what_is_wrong_is_found_in_the_recorded_order() {
     assert_eq!(reason(&world, &ada, wrong(3)).await, "topic");
     assert_eq!(reason(&world, &ada, wrong(4)).await, "no_peer");
     assert_eq!(reason(&world, &ada, wrong(5)).await, "grants");
+}
+
+/// A world whose cluster has no more tokens of these buckets.
+fn without(empty: &'static [&'static str]) -> (World, Arc<Session>) {
+    let mut fakes = Fakes::default();
+    fakes.cluster.expect_take_tokens().returning(move |_, draws| {
+        let is_empty = |draw: &Draw| empty.iter().any(|name| draw.bucket.starts_with(name));
+        Ok(draws.iter().map(|draw| Drawn::for_tests(draw, !is_empty(draw))).collect())
+    });
+    let (world, ada) = world(fakes);
+    let olga = Member { role: Role::Admin, ..member("olga") };
+    world.enrol_as(vec![member("ada"), member("bob"), olga]);
+    (world, ada)
+}
+
+#[tokio::test]
+async fn a_refusal_says_which_limit_the_send_is_over_and_when_to_try_again() {
+    let cases: [(&'static [&'static str], &str, &str); 4] = [
+        (&["send"], "bob-key", "member"),
+        (&["pair"], "bob-key", "pair"),
+        (&["multicast"], "@dev", "multicast"),
+        (&["send", "pair"], "bob-key", "member"),
+    ];
+    for (empty, target, scope) in cases {
+        let (world, ada) = without(empty);
+        send(&world.parts, &world.room, &ada, to(target), None, Instant::now()).await;
+        let ack = frames(&ada).remove(0);
+        let limits = if scope == "member" { 600 } else { 120 };
+        assert_eq!((&ack["code"], &ack["scope"]), (&json!("rate_limit"), &json!(scope)), "{ack}");
+        assert_eq!(ack["limit"], limits, "{ack}");
+        assert!((1..=60_000).contains(&ack["retryAfterMs"].as_u64().expect("a time")), "{ack}");
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_told_of_a_used_up_rate_tells_an_admin_all_the_same() {
+    for empty in [&["send"][..], &["pair"], &["send", "pair"]] {
+        let (world, ada) = without(empty);
+        let now = |target| Send { priority: Priority::Now, ..to(target) };
+        assert_eq!(reason(&world, &ada, now("olga-key")).await, "", "{empty:?}");
+        assert_eq!(reason(&world, &ada, to("olga-key")).await, "rate_limit", "it can wait");
+        assert_eq!(reason(&world, &ada, now("bob-key")).await, "rate_limit", "he cannot help");
+    }
+    let (world, ada) = without(&["send", "urgent"]);
+    let now = Send { priority: Priority::Now, ..to("olga-key") };
+    assert_eq!(reason(&world, &ada, now).await, "rate_limit");
+}
+
+#[tokio::test]
+async fn who_may_have_sent_it_before_is_refused_by_the_group_commit_alone() {
+    let (world, ada) = without(&["pair", "multicast"]);
+    let named = |target| Send { client_message_id: Some(Cow::Borrowed("own")), ..to(target) };
+    for target in ["bob-key", "*"] {
+        let planned = plan(&world.parts, &world.room, &ada, named(target)).await;
+        let Ok((_, mut sent)) = planned else { panic!("{target} is refused at once") };
+        assert!(sent.allowance.is_over());
+        assert_eq!(sent.allowance.refusal(Refused::OverRate).reason, "rate_limit");
+        let unnamed = Send { client_message_id: Some(Cow::Borrowed("")), ..to(target) };
+        assert_eq!(reason(&world, &ada, unnamed).await, "rate_limit", "an empty id is none");
+    }
+    let (world, ada) = without(&["send"]);
+    assert_eq!(reason(&world, &ada, named("bob-key")).await, "rate_limit", "as ever");
+}
+
+#[tokio::test]
+async fn whom_only_the_store_knows_is_a_pair_as_well() {
+    let mut fakes = Fakes::default();
+    fakes.members.expect_admit().returning(|_, _, _| Ok(admission(member("new"))));
+    fakes.cluster.expect_take_tokens().returning(|_, draws| {
+        let drawn = |draw: &Draw| Drawn::for_tests(draw, draw.bucket != "pair/new");
+        Ok(draws.iter().map(drawn).collect())
+    });
+    let (world, ada) = world(fakes);
+    assert_eq!(reason(&world, &ada, to(UNKNOWN)).await, "rate_limit");
+    let named = Send { client_message_id: Some(Cow::Borrowed("own")), ..to(UNKNOWN) };
+    let Ok((_, sent)) = plan(&world.parts, &world.room, &ada, named).await else {
+        panic!("refused at once")
+    };
+    assert!(sent.allowance.is_over());
+    assert_eq!(reason(&world, &ada, to("bob-key")).await, "");
 }
 
 #[tokio::test]

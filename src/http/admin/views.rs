@@ -122,7 +122,7 @@ impl From<&LeaseView> for PeerView {
             key: short_key(record.routing_key().as_str()),
             role: record.role.as_str().to_owned(),
             status: record.status.as_str().to_owned(),
-            status_since: record.status_updated_at,
+            status_since: record.status_since.unwrap_or(record.status_updated_at),
             groups: record.groups.iter().map(|group| group.name.clone()).collect(),
             node: record.node.clone(),
             visible: record.visible,

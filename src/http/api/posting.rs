@@ -21,6 +21,7 @@ use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::{ApiCapability, Priority};
+use crate::rates::{Counted, OverRate, Scope, Whom};
 use crate::store::{
     Accepted, AddressedTopic, Envelope, Issuer, NewEnvelope, Post, Reach, StoreError,
 };
@@ -94,8 +95,8 @@ pub(super) async fn post(
         caller.is_for_topic(&said.topic)?;
         let sender = caller.needs_issuer()?;
         let topic = addressed(&state, caller.mesh(), &said.topic, &sender.id).await?;
-        check_room(&state, &said, &sender.id).await?;
-        take(&state, caller.mesh(), sender, topic, said).await
+        let rated = check_room(&state, &said, &sender.id).await?;
+        take(&state, caller.mesh(), sender, topic, said, rated).await
     })
     .await
 }
@@ -116,18 +117,33 @@ async fn addressed(
 }
 
 /// Whether the node, and the member, may send more now.
-async fn check_room(state: &HttpState, said: &Said, member: &MemberId) -> Result<(), Refused> {
+async fn check_room(state: &HttpState, said: &Said, member: &MemberId) -> Result<Rated, Refused> {
     let delivery = &state.presence.delivery;
     if said.ciphertext.len() + said.nonce.len() > delivery.config.message_bytes_max {
         return Err(Refused::word(StatusCode::PAYLOAD_TOO_LARGE, "message_too_large"));
     }
-    if !state.rates.may_send(&*state.cluster, member).await {
-        return Err(Refused::too_many(1));
-    }
+    let rates = async |whom| state.rates.may_send(&*state.cluster, member, whom, false).await;
+    let too_many = |over: &OverRate| Refused::too_many(over.wait_ms().div_ceil(1_000));
+    let rated = match rates(Whom::Many).await {
+        Ok(counted) => Rated { counted, over: None },
+        // It may be one that was posted before, which counts towards the member only.
+        Err(over) if over.scope != Scope::Member && said.client_id.is_some() => {
+            let counted = rates(Whom::Unknown).await.map_err(|over| too_many(&over))?;
+            Rated { counted, over: Some(too_many(&over)) }
+        }
+        Err(over) => return Err(too_many(&over)),
+    };
     if state.life.disk_low.load(Ordering::Relaxed) {
         return Err(Refused::unavailable());
     }
-    Ok(())
+    Ok(rated)
+}
+
+/// What a post has taken of its member's rates.
+struct Rated {
+    counted: Counted,
+    /// What it is answered, unless it is one that was posted before.
+    over: Option<Refused>,
 }
 
 /// Accepts the post, and hands it on.
@@ -137,6 +153,7 @@ async fn take(
     sender: &Issuer,
     topic: AddressedTopic,
     said: Said,
+    rated: Rated,
 ) -> Result<Posted, Refused> {
     let (stores, delivery) = (&state.stores, &state.presence.delivery);
     let reply_to = match said.reply_to {
@@ -169,7 +186,7 @@ async fn take(
         properties: None,
     };
     let mut notifications = post.mentions.len();
-    let id = match accept(state, envelope, sender.key.clone(), post).await? {
+    let id = match accept(state, envelope, sender.key.clone(), post, rated).await? {
         (id, true) => id,
         (id, false) => {
             notifications = 0;
@@ -194,11 +211,17 @@ async fn accept(
     envelope: Envelope,
     sender_key: Key,
     post: Post,
+    mut rated: Rated,
 ) -> Result<(MessageId, bool), Refused> {
     let new = NewEnvelope { envelope, reach: Reach::Topic(Box::new(post)) };
+    if let Some(over) = rated.over {
+        let known = state.stores.envelopes.repeats(std::slice::from_ref(&new)).await?;
+        return known.into_iter().flatten().next().map(|id| (id, false)).ok_or(over);
+    }
     let accepted = state.stores.envelopes.accept(Timestamp::now(), std::slice::from_ref(&new));
     let place = match accepted.await?.pop() {
         Some(Accepted::New { seq, previous_multicast, roster, created_at }) => {
+            rated.counted.spend();
             deliver::Place { seq, previous_multicast, roster, created_at }
         }
         Some(Accepted::Duplicate { id }) => return Ok((id, false)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::cluster::BusMessage;
+use crate::cluster::{BusMessage, Draw, Drawn};
 use crate::id::Key;
 use crate::jobs::fixture::{Mocks, Scene};
 use crate::store::testing::{admission, member, unavailable};
@@ -50,7 +50,7 @@ fn mocks(granted: &[&str], may_send: bool) -> Mocks {
     mocks
         .cluster
         .expect_take_tokens()
-        .returning(move |_, want, _, _| Ok(if may_send { want } else { 0 }));
+        .returning(move |_, draws| Ok(Drawn::all_for_tests(draws, may_send)));
     mocks
 }
 
@@ -162,9 +162,20 @@ async fn a_member_over_its_rate_and_a_full_mailbox_put_a_message_off() {
         fates.push(decided(&scene, NOW, due("*", None)).await);
     }
     assert!(matches!(fates.last(), Some(Fate::PutOff { .. })), "{fates:?}");
+    // So does one that has written enough to that one, or to many.
+    for (bucket, target) in [("pair/bob", key()), ("multicast", "*".to_owned())] {
+        let mut mocks_of_pair = mocks(&["dm"], true);
+        mocks_of_pair.cluster.checkpoint();
+        mocks_of_pair.cluster.expect_take_tokens().returning(move |_, draws| {
+            let drawn = |draw: &Draw| Drawn::for_tests(draw, draw.bucket != bucket);
+            Ok(draws.iter().map(drawn).collect())
+        });
+        let fate = decided(&mocks_of_pair.scene(), NOW, due(&target, None)).await;
+        assert!(matches!(fate, Fate::PutOff { .. }), "{bucket}: {fate:?}");
+    }
     let mut full = Mocks::default();
     full.stores.members.expect_admit().returning(|_, _, _| Ok(admission(member("bob"))));
-    full.cluster.expect_take_tokens().returning(|_, want, _, _| Ok(want));
+    full.cluster.expect_take_tokens().returning(|_, draws| Ok(Drawn::all_for_tests(draws, true)));
     full.stores.envelopes.expect_waiting_load().returning(|asked| {
         let is_full = |holder: &Holder| matches!(holder, Holder::Mailbox { .. });
         let bytes = |(holder, _): &(Holder, u64)| if is_full(holder) { u64::MAX } else { 0 };

@@ -82,7 +82,9 @@ impl Presences for SqliteStore {
                    '$.profile', json(iif(new -> '$.attributes.profile' is null,
                       attributes -> 'profile', new -> '$.attributes.profile')),
                    '$.stats', json(iif(new -> '$.attributes.stats' is null,
-                      attributes -> 'stats', new -> '$.attributes.stats')))
+                      attributes -> 'stats', new -> '$.attributes.stats')),
+                   '$.statusSince', json(iif(new -> '$.attributes.statusSince' is null,
+                      attributes -> 'statusSince', new -> '$.attributes.statusSince')))
              from (select value as new from json_each(?1))
              where presence.id = new ->> 'id' and presence.disconnected_at is null",
         )

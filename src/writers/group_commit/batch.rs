@@ -43,14 +43,16 @@ impl Writer {
     }
 
     /// Decides a batch. The envelopes come back in their order, as many as went
-    /// in, each with its outcome.
+    /// in, each with its outcome. `only_known`: those, by position, that are taken only if
+    /// they were sent before.
     pub(super) async fn write(
         &mut self,
         store: &dyn Envelopes,
         envelopes: Vec<NewEnvelope>,
+        only_known: &[usize],
     ) -> (Vec<NewEnvelope>, Vec<Outcome>) {
         let now = Instant::now();
-        let refusals = self.weigh(store, now, &envelopes).await;
+        let refusals = self.weigh(store, now, &envelopes, only_known).await;
         let stale = self.quotas.stale();
         if refusals.is_empty() {
             let (accepted, loads) =
@@ -72,12 +74,17 @@ impl Writer {
         store: &dyn Envelopes,
         now: Instant,
         envelopes: &[NewEnvelope],
+        only_known: &[usize],
     ) -> HashMap<usize, Refused> {
-        let mut refusals = HashMap::new();
+        let mut refusals: HashMap<_, _> =
+            only_known.iter().map(|at| (*at, Refused::OverRate)).collect();
         let mut unmeasured = Vec::new();
         for (at, envelope) in envelopes.iter().enumerate() {
             if self.is_unknown(now, envelope) {
                 refusals.insert(at, Refused::Rejected);
+                continue;
+            }
+            if refusals.contains_key(&at) {
                 continue;
             }
             match self.quotas.spend(now, envelope, false) {
@@ -126,8 +133,10 @@ impl Writer {
         for (at, envelope) in envelopes.into_iter().enumerate() {
             match refusals.remove(&at) {
                 None => part.push((at, envelope)),
-                Some(Refused::Full(quota)) if envelope.client_message_id.is_some() => {
-                    refusals.insert(at, Refused::Full(quota));
+                Some(refusal @ (Refused::Full(_) | Refused::OverRate))
+                    if envelope.client_message_id.is_some() =>
+                {
+                    refusals.insert(at, refusal);
                     over.push((at, envelope));
                 }
                 Some(refusal) => fates.decide((at, envelope), Err(refusal)),
@@ -253,8 +262,8 @@ fn settled(accepted: Result<Vec<Accepted>>, count: usize) -> Result<Vec<Outcome>
     }
 }
 
-/// A full quota does not take a message twice, so it does not refuse one that is
-/// kept already either.
+/// A full quota, or a rate that is used up, does not take a message twice, so it does not
+/// refuse one that is kept already either.
 async fn repeat_or_refuse(
     store: &dyn Envelopes,
     over: Part,
@@ -268,7 +277,7 @@ async fn repeat_or_refuse(
     let mut known = match store.repeats(&envelopes).await {
         Ok(known) => known,
         Err(error) => {
-            tracing::warn!(%error, "sends over a quota could not be looked up");
+            tracing::warn!(%error, "sends over a bound could not be looked up");
             let over = positions.into_iter().zip(envelopes).collect();
             return fates.decide_all(over, &Err(Refused::Unavailable));
         }

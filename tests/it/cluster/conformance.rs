@@ -25,7 +25,8 @@ use claudemesh_broker::cluster::books::LeaseTimes;
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings};
 use claudemesh_broker::cluster::single::SingleCluster;
 use claudemesh_broker::cluster::{
-    Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, LeaseRef, Release,
+    Acquired, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, Draw, Drawn, HeldLease,
+    LeaseRef, Release,
 };
 use claudemesh_broker::id::{MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::{McpTool, Status, StatusSource};
@@ -208,6 +209,8 @@ conformance!(
     extras::a_written_record_stays_with_its_holder,
     extras::a_digest_is_used_once,
     extras::tokens_are_exact,
+    extras::several_buckets_are_drawn_from_at_once,
+    extras::who_only_looks_takes_nothing,
     extras::a_pending_status_is_the_newest_and_expires,
     sim_clock::a_clock_is_set_paused_and_resumed_on_any_node,
     sim_clock::one_node_ticks_and_the_next_goes_on_with_the_numbers,

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use claudemesh_broker::cluster::redis::{RedisCluster, RedisSettings, examine};
 use claudemesh_broker::cluster::{
-    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, HeldLease, Release,
+    Acquired, BusMessage, Cluster, ClusterEvent, ClusterEvents, ClusterHealth, Draw, HeldLease,
+    Release,
 };
 use claudemesh_broker::id::{Key, MeshId, NodeId, PresenceId};
 use claudemesh_broker::protocol::Status;

@@ -155,8 +155,12 @@ pub struct Serving {
 
 impl Serving {
     pub fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    pub fn start_with(place: &Place, env: &[(&str, &str)]) -> Self {
         let mut command = place.command(&["--json"]);
-        command.env("BROKER_PORT", "0");
+        command.env("BROKER_PORT", "0").envs(env.iter().copied());
         let mut child = Printing::start(command);
         let banner = child.next();
         let port =

@@ -154,11 +154,13 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Stores) {
     assert_eq!((&kept.profile, kept.stats), (&opening.record.profile, None));
     let status = (kept.status, kept.status_source, kept.status_updated_at);
     assert_eq!(status, (Status::Idle, StatusSource::Jsonl, T0));
+    assert_eq!(kept.status_since, opening.record.status_since);
 
     let stats = Stats { messages_in: Some(2.5), ..Stats::default() };
     let bio = Profile { bio: Some("b".to_owned()), ..Profile::default() };
     let all = PresenceChange {
         status: Some((Status::Dnd, StatusSource::Manual, at(3))),
+        status_since: Some(at(2)),
         groups: Some(vec![group("b"), group("c")]),
         visible: Some(false),
         profile: Some(bio.clone()),
@@ -169,6 +171,7 @@ pub(crate) async fn a_change_changes_only_what_it_names(store: Stores) {
     let kept = here.stored(&opening.record.id).await.expect("open");
     let status = (kept.status, kept.status_source, kept.status_updated_at);
     assert_eq!(status, (Status::Dnd, StatusSource::Manual, at(3)));
+    assert_eq!(kept.status_since, Some(at(2)));
     assert_eq!((kept.groups, kept.visible), (vec![group("b"), group("c")], false));
     assert_eq!((kept.profile, kept.stats), (bio, Some(stats)), "replaced, not merged");
     assert_eq!(kept.summary.as_deref(), Some("s"));

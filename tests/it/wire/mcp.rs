@@ -523,7 +523,7 @@ async fn a_client_of_either_coding_hosts_and_calls() {
         let answer = caller.ask(&call).await.expect("an answer");
         assert_eq!(answer.result, Some(json!({ "ok": [1, 2] })));
         match caller.ask(&call).await {
-            Err(ClientError::Rejected(why)) => assert_eq!(why, "not today"),
+            Err(ClientError::Rejected(why)) => assert_eq!(why.reason, "not today"),
             other => panic!("{:?}", other.map(|answer| answer.error)),
         }
     };

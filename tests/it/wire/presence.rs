@@ -254,8 +254,12 @@ async fn each_presence_has_its_own_row_whoever_asks() {
         let mut listed = rows(raw).await;
         let mut since = [(); 2].map(|()| String::new());
         for row in &mut listed {
-            let at = row.as_object_mut().and_then(|row| row.remove("connectedAt"));
-            let at = at.expect("an instant").as_str().expect("text").to_owned();
+            let mut taken = |name: &str| {
+                let at = row.as_object_mut().and_then(|row| row.remove(name));
+                at.expect("an instant").as_str().expect("text").to_owned()
+            };
+            let (at, status_since) = (taken("connectedAt"), taken("statusSince"));
+            assert!(status_since.len() == 24 && status_since >= at, "{status_since} before {at}");
             let since = &mut since[usize::from(row["peerRole"] == "session")];
             assert!(at.len() == 24 && at >= *since, "oldest of its kind first: {at} after {since}");
             *since = at;

@@ -93,6 +93,8 @@ fn requests() -> Vec<(Value, &'static str, Option<&'static str>)> {
         (known(r#"{"type":"get_state","key":"k"}"#), "state_value", Some("state_value")),
         (known(r#"{"type":"list_skills"}"#), "skill_list", Some("skill_list")),
         (known(r#"{"type":"list_state"}"#), "state_list", Some("state_list")),
+        (known(r#"{"type":"budget"}"#), "budget_result", Some("budget_result")),
+        (known(r#"{"type":"budget","to":"nobody"}"#), "error", None),
         (known(r#"{"type":"set_state","key":"k","value":1}"#), "ack", None),
         (known(r#"{"type":"set_state","key":"k","ifVersion":9}"#), "error", None),
         (known(r#"{"type":"set_state"}"#), "error", None),

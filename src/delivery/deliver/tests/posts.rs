@@ -36,6 +36,7 @@ fn arrives_as(world: &World, post: TopicPost, previous: i64, roster: i64) {
         room: std::sync::Arc::clone(&world.room),
         sender,
         recipient: deliver::Recipient::Many,
+        allowance: crate::delivery::allowance::Allowance::free(),
     };
     let TopicPost { envelope, topic: name, body_version } = post;
     let reach = crate::store::Post { topic: topic(), name, body_version, mentions: Vec::new() };

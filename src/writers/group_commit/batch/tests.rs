@@ -72,7 +72,7 @@ fn batch(senders: &[&str]) -> Vec<NewEnvelope> {
 /// Writes a batch and checks that all came back in their order.
 async fn write(writer: &mut Writer, fake: &Fake, batch: Vec<NewEnvelope>) -> Vec<Outcome> {
     let ids: Vec<MessageId> = batch.iter().map(|envelope| envelope.id.clone()).collect();
-    let (envelopes, outcomes) = writer.write(fake, batch).await;
+    let (envelopes, outcomes) = writer.write(fake, batch, &[]).await;
     let back: Vec<MessageId> = envelopes.into_iter().map(|new| new.envelope.id).collect();
     assert_eq!((back, outcomes.len()), (ids.clone(), ids.len()));
     outcomes
@@ -140,4 +140,17 @@ async fn what_is_over_a_quota_is_refused_and_the_rest_of_the_batch_kept() {
     let outcomes = write(&mut writer, &fake, sends).await;
     assert_eq!(refused(&outcomes), [(0, full)]);
     assert_eq!(outcomes[1], Ok(Accepted::Duplicate { id: MessageId::from("again") }));
+}
+
+#[tokio::test]
+async fn of_those_over_a_rate_only_what_was_sent_before_is_taken_and_the_others_go_on() {
+    let fake = Fake { repeated: Some("again"), ..Fake::default() };
+    let mut batch = batch(&["a"; 5]);
+    batch[1].client_message_id = Some("again".to_owned());
+    batch[2].client_message_id = Some("new".to_owned());
+    let (envelopes, outcomes) = Writer::new(OFF).write(&fake, batch, &[1, 2, 3]).await;
+    assert_eq!(envelopes.len(), 5);
+    assert_eq!(refused(&outcomes), [(2, Refused::OverRate), (3, Refused::OverRate)]);
+    assert_eq!(outcomes[1], Ok(Accepted::Duplicate { id: "again".into() }));
+    assert_eq!(fake.kept.lock().len(), 2, "those that are not over it");
 }

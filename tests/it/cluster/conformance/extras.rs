@@ -69,16 +69,58 @@ pub(super) async fn tokens_are_exact<S: Subject>() {
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..20 {
         let node = subject.nodes()[number % 2].clone();
-        tasks.spawn(async move { node.take_tokens("member", 7, 1, 100).await.unwrap() });
+        tasks.spawn(async move { taken(&*node, "member", draw("a", 7, 1, 100)).await });
     }
     assert_eq!(tasks.join_all().await.into_iter().sum::<u32>(), 100);
     let [node, _] = subject.nodes();
-    assert_eq!(node.take_tokens("another", 3, 1, 100).await.unwrap(), 3);
+    assert_eq!(taken(&*node, "another", draw("a", 3, 1, 100)).await, 3);
     // 1200 per minute is one each 50 ms.
-    assert_eq!(node.take_tokens("fast", 5, 1200, 5).await.unwrap(), 5);
+    assert_eq!(taken(&*node, "fast", draw("a", 5, 1200, 5)).await, 5);
     tokio::time::sleep(Duration::from_millis(120)).await;
-    let refilled = node.take_tokens("fast", 5, 1200, 5).await.unwrap();
+    let refilled = taken(&*node, "fast", draw("a", 5, 1200, 5)).await;
     assert!((2..=4).contains(&refilled), "{refilled}");
+}
+
+fn draw(bucket: &str, want: u32, per_minute: u32, burst: u32) -> Draw {
+    Draw { bucket: bucket.to_owned(), want, per_minute, burst }
+}
+
+async fn taken(node: &dyn Cluster, owner: &str, draw: Draw) -> u32 {
+    node.take_tokens(owner, &[draw]).await.unwrap()[0].got
+}
+
+pub(super) async fn several_buckets_are_drawn_from_at_once<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let draws = [draw("send", 10, 1, 100), draw("pair/bob", 10, 6, 8), draw("still", 2, 0, 3)];
+    let drawn = first.take_tokens("ada", &draws).await.unwrap();
+    assert_eq!(drawn.iter().map(|drawn| drawn.got).collect::<Vec<_>>(), [10, 8, 2]);
+    assert_eq!(drawn.iter().map(|drawn| drawn.left).collect::<Vec<_>>(), [90, 0, 1]);
+    assert_eq!((drawn[0].next_ms, drawn[0].full_ms), (60_000, 600_000));
+    assert_eq!((drawn[1].next_ms, drawn[1].full_ms), (10_000, 80_000));
+    assert_eq!((drawn[2].next_ms, drawn[2].full_ms), (u64::MAX, u64::MAX), "never");
+
+    let drawn = second.take_tokens("ada", &draws).await.unwrap();
+    assert_eq!(drawn.iter().map(|drawn| drawn.got).collect::<Vec<_>>(), [10, 0, 1]);
+    assert!((1..=10_000).contains(&drawn[1].next_ms), "{drawn:?}");
+    assert_eq!(taken(&*second, "eve", draws[1].clone()).await, 8, "another's");
+    assert!(first.take_tokens("ada", &[]).await.unwrap().is_empty());
+}
+
+pub(super) async fn who_only_looks_takes_nothing<S: Subject>() {
+    let subject = S::start(LONG).await;
+    let [first, second] = subject.nodes();
+    let full = Drawn { got: 0, left: 5, next_ms: 0, full_ms: 0 };
+    for node in [&first, &second] {
+        assert_eq!(node.take_tokens("ada", &[draw("a", 0, 1, 5)]).await.unwrap(), [full]);
+    }
+    assert_eq!(taken(&*first, "ada", draw("a", 2, 1, 5)).await, 2);
+    for node in [&first, &second] {
+        let looked = node.take_tokens("ada", &[draw("a", 0, 1, 5)]).await.unwrap()[0];
+        assert_eq!((looked.got, looked.left), (0, 3));
+        assert!((60_000..=120_000).contains(&looked.full_ms), "{looked:?}");
+    }
+    assert_eq!(taken(&*second, "ada", draw("a", 9, 1, 5)).await, 3);
 }
 
 pub(super) async fn a_pending_status_is_the_newest_and_expires<S: Subject>() {

@@ -53,7 +53,10 @@ async fn without_redis_a_node_admits_its_share_and_redis_learns_of_it() {
     assert!(release(&first, &held[2], Release::Grace).await);
     assert!(first.cluster.use_once(&[1; 32], 60_000).await.unwrap());
     assert!(!first.cluster.use_once(&[1; 32], 60_000).await.unwrap());
-    assert_eq!(first.cluster.take_tokens("m", 100, 1, 20).await.unwrap(), 10);
+    let draw =
+        |bucket: &str, burst| Draw { bucket: bucket.to_owned(), want: 100, per_minute: 1, burst };
+    let drawn = first.cluster.take_tokens("m", &[draw("a", 20), draw("b", 6)]).await.unwrap();
+    assert_eq!(drawn.iter().map(|drawn| drawn.got).collect::<Vec<_>>(), [10, 3], "its part");
     first.cluster.put_pending_status(1, "/", Status::Dnd).await.unwrap();
     assert_eq!(first.cluster.take_pending_status(1, "/").await.unwrap(), Some(Status::Dnd));
     let renamed = PresenceRecord { summary: Some("new".to_owned()), ..(*held[3].record).clone() };
