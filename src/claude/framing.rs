@@ -11,11 +11,8 @@ use serde::Serialize;
 
 use super::spool::Letter;
 use crate::clock::Timestamp;
-use crate::limits::SHOWN_NAME_CHARS_MAX;
+use crate::limits::{RUNG_NAMES_MAX, SHOWN_NAME_CHARS_MAX};
 use crate::{id, output};
-
-/// Names in a doorbell. More: they are counted.
-const RUNG_NAMES_MAX: usize = 5;
 
 /// Hex digits of a key by which two senders of one name are told apart.
 const FINGERPRINT_CHARS: usize = 16;
@@ -95,8 +92,8 @@ pub(crate) fn frame(letters: &[Letter], room: Room, now: Timestamp) -> Framed {
 /// What wakes an idle session: how many, from whom, and no word of theirs.
 pub(crate) fn doorbell(count: i64, senders: &[String]) -> String {
     let mut names: Vec<String> =
-        senders.iter().take(RUNG_NAMES_MAX).map(|name| shown(name)).collect();
-    if senders.len() > RUNG_NAMES_MAX {
+        senders.iter().take(RUNG_NAMES_MAX as usize).map(|name| shown(name)).collect();
+    if senders.len() > names.len() {
         names.push("others".to_owned());
     }
     let (noun, verb) = if count == 1 { ("message", "waits") } else { ("messages", "wait") };

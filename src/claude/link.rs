@@ -20,6 +20,7 @@ mod arrivals;
 mod names;
 mod reports;
 mod spoken;
+mod unsure;
 
 pub(crate) use names::remember;
 pub(crate) use spoken::Spoken;
@@ -30,6 +31,7 @@ use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox
 use crate::keyring::Kept;
 use crate::protocol::capability;
 use names::Names;
+use unsure::Unsure;
 
 /// What the session asks for beyond what every client gets. With `holds` a busy session is
 /// sent everything, since its spool keeps what it is busy for.
@@ -89,6 +91,7 @@ struct Shared {
     state: watch::Sender<State>,
     spoken: Mutex<Spoken>,
     names: Names,
+    unsure: Mutex<Unsure>,
     /// Something is in the spool that was not there before.
     arrived: Notify,
     /// Something in the spool has been seen, or what the session says of itself changed.
@@ -104,6 +107,7 @@ impl Link {
             state: watch::Sender::new(State::Away(None)),
             spoken: Mutex::default(),
             names: Names::default(),
+            unsure: Mutex::default(),
             arrived: Notify::new(),
             stirred: Notify::new(),
             ending: CancellationToken::new(),
@@ -154,6 +158,17 @@ impl Link {
     pub(crate) fn speak(&self, change: impl FnOnce(&mut Spoken)) {
         change(&mut self.shared.spoken.lock());
         self.shared.stirred.notify_one();
+    }
+
+    /// The idempotence key for a message: the same again for one of which nobody knows
+    /// whether the broker has it.
+    pub(crate) fn key_of(&self, target: &str, text: &str) -> String {
+        self.shared.unsure.lock().key_of(target, text)
+    }
+
+    /// Nobody knows whether the broker has the message.
+    pub(crate) fn is_unsure(&self, target: &str, text: &str, key: &str) {
+        self.shared.unsure.lock().note(target, text, key);
     }
 
     /// Leaves the mesh, and waits for that a moment.

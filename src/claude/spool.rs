@@ -26,8 +26,6 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use turn::Turn;
-
 /// A message as it comes from the broker, opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +46,9 @@ pub(crate) struct Incoming {
     pub(crate) mesh: String,
     /// Whom it was for where that is more than this session: `@group`, `#topic`, `*`.
     pub(crate) target: Option<String>,
+    /// Whether it was for many; `None` where that is not known.
+    #[serde(default)]
+    pub(crate) to_many: Option<bool>,
     /// Whether it was for this session's own key, so that no other session may have it.
     #[serde(default)]
     pub(crate) for_session: bool,

@@ -42,6 +42,22 @@ pub const HOOK_INPUT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// From a hook's start to its end. Later: it ends with nothing said.
 pub const HOOK_DEADLINE_MS: u64 = 4_000;
 
+/// How long a process waits to wake its idle session. Later: it ends, and the next turn's
+/// end starts another. Hosts end one after ten minutes.
+pub const WAITER_MS: i64 = 9 * 60 * 1000;
+
+/// For how long a session has been idle, and a message waited, before that process rings:
+/// the channel and the host's own inbox come first, and one may hold a message as long as
+/// [`OFFER_MS`].
+pub const WAITER_PATIENCE_MS: i64 = 3_000;
+
+/// After whose ringing so ever, how long that process rings no more unless something was
+/// seen.
+pub const WAITER_QUIET_MS: i64 = 60_000;
+
+/// Names that a doorbell has.
+pub const RUNG_NAMES_MAX: u32 = 5;
+
 /// Bytes of the log of hooks. More: it is put aside, and the one put aside before it is
 /// gone.
 pub const HOOK_LOG_BYTES_MAX: u64 = 256 * 1024;

@@ -26,6 +26,7 @@ fn letter(id: i64, name: &str, body: &str) -> Letter {
             sender_session_name: None,
             mesh: "team".to_owned(),
             target: None,
+            to_many: Some(false),
             for_session: false,
             priority: Priority::Next,
             subtype: None,

@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn the_first_lines_name_the_tools_to_search_for() {
         let first: String = TEXT.lines().next().unwrap_or_default().to_owned();
-        for tool in ["send_message", "check_messages", "list_peers"] {
+        for tool in ["`send_message`", "`check_messages`", "`list_peers`"] {
             assert!(first.contains(tool), "{first}");
         }
     }

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::client::ClientError;
+use crate::client::{ClientError, Rejection};
 use crate::output;
 
 /// What a tool says: an answer, or what is wrong and what to do about it.
@@ -71,6 +71,21 @@ pub(super) fn list(heading: &str, rows: impl ExactSizeIterator<Item = String>) -
     answer
 }
 
+/// Why the broker did not take something, and what to do.
+pub(super) fn refused_send(rejection: &Rejection) -> String {
+    let reason = text(&rejection.reason, SENTENCE_CHARS);
+    let wait = rejection.retry_after_ms.map(|ms| ms.div_ceil(1_000));
+    let advice = match (rejection.code.as_deref(), wait) {
+        (Some("loop"), _) => {
+            " Stop answering: tell your user, who can start a new chain.".to_owned()
+        }
+        (_, Some(seconds)) => format!(" Try again in {seconds} s, and write less often."),
+        (Some("rate_limit"), None) => " Wait a minute, and write less often.".to_owned(),
+        _ => String::new(),
+    };
+    format!("The broker did not take it: {reason}.{advice}")
+}
+
 /// Why the broker did not do it, and what to do.
 pub(super) fn why(error: &ClientError) -> String {
     match error {
@@ -83,9 +98,7 @@ pub(super) fn why(error: &ClientError) -> String {
             };
             format!("The broker refuses: {message}.{advice}")
         }
-        ClientError::Rejected(reason) => {
-            format!("The broker did not take it: {}.", text(reason, SENTENCE_CHARS))
-        }
+        ClientError::Rejected(reason) => refused_send(reason),
         ClientError::Recipient(_) => "That key is none that a message can be sealed for. Look at \
                                       list_peers for the right one."
             .to_owned(),

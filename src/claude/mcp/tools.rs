@@ -158,10 +158,10 @@ mod tests {
             let tool = definitions().into_iter().find(|tool| tool.name == name);
             tool.and_then(|tool| tool.annotations?.read_only_hint)
         };
-        for name in ["list_peers", "message_status", "get_state", "recall", "list_tasks"] {
+        for name in [peers::ListPeers::NAME, mail::MessageStatus::NAME, memory::Recall::NAME] {
             assert_eq!(reads(name), Some(true), "{name}");
         }
-        for name in ["send_message", "check_messages", "set_state", "claim_task"] {
+        for name in ["send_message", "check_messages", state::SetState::NAME] {
             assert_eq!(reads(name), Some(false), "{name}");
         }
     }

@@ -33,6 +33,7 @@ const SCHEMA: &str = "
         content text not null,
         bytes integer not null,
         expects_reply integer not null,
+        to_many integer not null default 0,
         received_at integer not null,
         expires_at integer,
         state text not null default 'stored'
@@ -49,6 +50,8 @@ const SCHEMA: &str = "
         where state in ('stored', 'offered');
     create index if not exists message_untold on message (id)
         where state = 'seen' and told_at is null;
+    create index if not exists message_to_many on message (id)
+        where to_many = 1 and state in ('stored', 'offered');
     create table if not exists turn (
         id integer primary key check (id = 1),
         status text not null default 'idle',

@@ -15,8 +15,8 @@ impl Spool {
         self.tidy(now).await?;
         let bytes = i64::try_from(message.body.len())?;
         let insert = "insert into message (identity, message_id, priority, content, bytes, \
-            expects_reply, received_at, expires_at) \
-            select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+            expects_reply, received_at, expires_at, to_many) \
+            select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?11 \
             where (select count(*) < ?9 and coalesce(sum(bytes), 0) + ?5 <= ?10 \
                 from message where state in ('stored', 'offered')) \
             on conflict do nothing";
@@ -31,6 +31,7 @@ impl Spool {
             .bind(message.expires_at.map(Timestamp::as_ms))
             .bind(limits::SPOOL_WAITING_MAX)
             .bind(limits::SPOOL_BYTES_MAX)
+            .bind(message.to_many != Some(false))
             .execute(&self.pool)
             .await?;
         if done.rows_affected() == 1 {
@@ -142,10 +143,14 @@ impl Spool {
         rows.iter().map(letter).collect()
     }
 
-    /// Those that were seen and that the broker was not told of yet.
+    /// Those that were seen and that the broker was not told of yet, as they came. Of
+    /// messages to many, to tell one speaks for all before it: one waits for those.
     pub(crate) async fn unsurfaced(&self, limit: u32) -> anyhow::Result<Vec<MessageId>> {
         let select = "select message_id from message \
-            where state = 'seen' and told_at is null order by id limit ?1";
+            where state = 'seen' and told_at is null and not (to_many = 1 and exists ( \
+                select 1 from message earlier where earlier.to_many = 1 \
+                and earlier.state in ('stored', 'offered') and earlier.id < message.id)) \
+            order by id limit ?1";
         let ids: Vec<String> =
             sqlx::query_scalar(select).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         Ok(ids.into_iter().map(MessageId::from).collect())

@@ -1,3 +1,4 @@
+use super::turn::Turn;
 use super::*;
 use crate::limits;
 use crate::protocol::Status;
@@ -18,6 +19,7 @@ fn message(id: &str, priority: Priority) -> Incoming {
         sender_session_name: None,
         mesh: "team".to_owned(),
         target: None,
+        to_many: Some(false),
         for_session: false,
         priority,
         subtype: None,
@@ -204,6 +206,40 @@ async fn the_broker_is_told_once_also_after_a_restart() {
     assert_eq!(again.counts(T0).await.expect("read").untold, 1);
     again.told(&[MessageId::from("m2")], T0).await.expect("told");
     assert_eq!(again.counts(T0).await.expect("read"), Counts::default());
+}
+
+#[tokio::test]
+async fn of_messages_to_many_none_is_told_before_an_earlier_one_was_seen() {
+    let place = Place::new().await;
+    for (id, to_many) in [("g1", Some(true)), ("d1", Some(false)), ("g2", None), ("g3", None)] {
+        let message = Incoming { to_many, ..message(id, Priority::Next) };
+        place.spool.store(&message, T0).await.expect("stored");
+    }
+    place.spool.seen(&[2, 3], Way::Prompt, T0).await.expect("marked");
+    assert_eq!(place.unsurfaced().await, ["d1"], "g2 would speak for g1");
+    place.spool.seen(&[1], Way::Prompt, T0).await.expect("marked");
+    assert_eq!(place.unsurfaced().await, ["g1", "d1", "g2"]);
+}
+
+#[tokio::test]
+async fn what_its_sender_superseded_is_not_shown_and_another_senders_is() {
+    let place = Place::new().await;
+    let named = |id, by: &str| {
+        let client_message_id = Some("c1".to_owned());
+        let sender_key = Key::from(by);
+        Incoming { client_message_id, sender_key, ..message(id, Priority::Next) }
+    };
+    for message in [named("m1", "bob"), named("m2", "eve")] {
+        place.spool.store(&message, T0).await.expect("stored");
+    }
+    let drop =
+        async |by, earlier| place.spool.superseded(&named("m3", by), earlier).await.expect("asked");
+    assert_eq!(drop("bob", "c1").await, 1);
+    assert_eq!(drop("bob", "c1").await, 0, "once");
+    assert_eq!(drop("bob", "c9").await, 0, "nobody knows it");
+    assert_eq!(place.waiting(T0).await, [2]);
+    place.spool.seen(&[2], Way::Prompt, T0).await.expect("marked");
+    assert_eq!(drop("eve", "c1").await, 0, "it was seen");
 }
 
 #[tokio::test]

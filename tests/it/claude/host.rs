@@ -53,9 +53,14 @@ impl User {
     /// The program in this user's environment.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudemesh-broker"));
+        command.args(args);
+        self.environment(command)
+    }
+
+    fn environment(&self, mut command: Command) -> Command {
         command
-            .args(args)
             .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CLAUDEMESH_DATA_DIR", self.path())
             .env("HOME", self.path())
             .stdin(Stdio::piped())
@@ -64,9 +69,20 @@ impl User {
         command
     }
 
-    /// A host of a session of that id, which has shaken hands with the server.
+    /// A host of a session of that id, which has shaken hands with the server. The test
+    /// itself is the host's process.
     pub async fn host(&self, session: &str, env: &[(&str, &str)]) -> Host {
         let mut host = Host::start(self, session, env);
+        host.initialize().await;
+        host
+    }
+
+    /// The same with a process of its own, as where one user has several.
+    pub async fn host_apart(&self, session: &str, env: &[(&str, &str)]) -> Host {
+        let program = env!("CARGO_BIN_EXE_claudemesh-broker");
+        let mut command = Command::new("timeout");
+        command.args(["300", program, "claude", "mcp"]);
+        let mut host = Host::spawn(self.environment(command), session, env);
         host.initialize().await;
         host
     }
@@ -84,7 +100,10 @@ pub struct Host {
 
 impl Host {
     pub fn start(user: &User, session: &str, env: &[(&str, &str)]) -> Self {
-        let mut command = user.command(&["claude", "mcp"]);
+        Self::spawn(user.command(&["claude", "mcp"]), session, env)
+    }
+
+    fn spawn(mut command: Command, session: &str, env: &[(&str, &str)]) -> Self {
         command.env("CLAUDE_CODE_SESSION_ID", session).envs(env.iter().copied());
         let mut child = command.spawn().expect("started");
         let stdin = child.stdin.take();

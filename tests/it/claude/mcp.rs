@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::host::{Host, Inbox, User};
 use crate::harness::ports::free_port;
+use crate::harness::proxy::Proxy;
 use crate::harness::{Member, Node, PATIENCE, until};
 
 /// A broker, a member of its mesh with a data folder, and a client that writes to it.
@@ -243,8 +244,8 @@ async fn what_the_channel_has_shown_can_be_named_as_seen_without_an_answer() {
 #[tokio::test]
 async fn two_sessions_of_one_user_find_and_answer_each_other() {
     let scene = Scene::new().await;
-    let mut api = scene.user.host("s1", &[("CLAUDEMESH_DISPLAY_NAME", "api")]).await;
-    let mut web = scene.user.host("s2", &[("CLAUDEMESH_DISPLAY_NAME", "web")]).await;
+    let mut api = scene.user.host_apart("s1", &[("CLAUDEMESH_DISPLAY_NAME", "api")]).await;
+    let mut web = scene.user.host_apart("s2", &[("CLAUDEMESH_DISPLAY_NAME", "web")]).await;
     let listed = api.call_until("list_peers", json!({}), "web").await;
     assert!(listed.contains("\"you\":true"), "{listed}");
     web.call_until("list_peers", json!({}), "api").await;
@@ -312,9 +313,14 @@ async fn values_memories_and_tasks_are_shared_and_shown_as_data() {
 #[tokio::test]
 async fn a_broker_that_goes_and_comes_back_ends_nothing_and_loses_nothing() {
     let mut scene = Scene::new().await;
+    // The broker's port changes with its process; its name does not.
+    let proxy = Proxy::start(scene.node.address).await;
+    let url = format!("ws://{}/ws", proxy.address);
+    scene.user = User::new().joined_at(&url, scene.node.mesh.as_str(), &scene.ada);
     let mut host = scene.host(&[]).await;
     host.call("set_summary", json!({ "summary": "patience" })).await;
     scene.node.restart().await;
+    proxy.lead_to(scene.node.address);
     let identity = scene.node.identity("carol").await;
     let (carol, _inbox) = scene.node.connect(ClientOptions::session(identity)).await;
     let sent = carol.send(scene.ada.pubkey().as_str(), Priority::Next, "after the storm").await;

@@ -11,7 +11,7 @@ use crate::claude::framing::{self, Room};
 use crate::claude::spool::{Counts, Letter, Wanted};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
-use crate::protocol::MessageStatusResult;
+use crate::protocol::{self, Ask, MessageStatusResult};
 
 /// Messages of one answer.
 const SHOWN_MAX: u32 = 50;
@@ -113,7 +113,7 @@ pub(super) struct MessageStatus {
 }
 
 impl Call for MessageStatus {
-    const NAME: &'static str = "message_status";
+    const NAME: &'static str = <protocol::MessageStatus as Ask>::TYPE;
     const ABOUT: &'static str = "Say how far a message that you sent is, with each recipient: kept (it waits, the peer is \
                                  away or busy), pushed, confirmed (on the peer's machine), surfaced (the peer's model was \
                                  given it), expired, withdrawn, blocked.";

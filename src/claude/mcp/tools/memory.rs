@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::shown::{self, NAME_CHARS, VALUE_CHARS};
 use super::{At, Call, Effect, Said};
-use crate::protocol;
+use crate::protocol::{self, Ask};
 
 /// Memories of one answer.
 const RECALLED_MAX: i64 = 20;
@@ -22,7 +22,7 @@ pub(super) struct Remember {
 }
 
 impl Call for Remember {
-    const NAME: &'static str = "remember";
+    const NAME: &'static str = <protocol::Remember as Ask>::TYPE;
     const ABOUT: &'static str = "Have the mesh remember something: all its peers can recall it, also much later. No \
                                  secrets.";
     const EFFECT: Effect = Effect::Adds;
@@ -47,7 +47,7 @@ pub(super) struct Recall {
 }
 
 impl Call for Recall {
-    const NAME: &'static str = "recall";
+    const NAME: &'static str = <protocol::Recall as Ask>::TYPE;
     const ABOUT: &'static str = "Find what the mesh remembers, by words.";
     const EFFECT: Effect = Effect::Reads;
 
@@ -81,7 +81,7 @@ pub(super) struct Forget {
 }
 
 impl Call for Forget {
-    const NAME: &'static str = "forget";
+    const NAME: &'static str = <protocol::Forget as Ask>::TYPE;
     const ABOUT: &'static str = "Have the mesh forget one memory, for all peers.";
     const EFFECT: Effect = Effect::Changes;
 

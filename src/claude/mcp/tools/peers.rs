@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
 use super::{At, Call, Effect, Said};
 use crate::clock::Timestamp;
-use crate::protocol::{self, Group, PeerInfo, PeerRole, Status};
+use crate::protocol::{self, Ask, Group, PeerInfo, PeerRole, Status};
 
 /// Lists who is here.
 #[derive(Deserialize, JsonSchema)]
@@ -19,7 +19,7 @@ pub(super) struct ListPeers {
 }
 
 impl Call for ListPeers {
-    const NAME: &'static str = "list_peers";
+    const NAME: &'static str = <protocol::ListPeers as Ask>::TYPE;
     const ABOUT: &'static str = "List the peers that are in the mesh now: other coding sessions and people. Shows name, key, \
                                  status (idle takes everything; working and dnd only what is `now`), groups and what each \
                                  says that it works on.";
@@ -74,7 +74,7 @@ pub(super) struct SetSummary {
 }
 
 impl Call for SetSummary {
-    const NAME: &'static str = "set_summary";
+    const NAME: &'static str = <protocol::SetSummary as Ask>::TYPE;
     const ABOUT: &'static str = "Say in one sentence what you work on, for the other peers' lists.";
     const EFFECT: Effect = Effect::Changes;
 
@@ -116,7 +116,7 @@ pub(super) struct SetStatus {
 }
 
 impl Call for SetStatus {
-    const NAME: &'static str = "set_status";
+    const NAME: &'static str = <protocol::SetStatus as Ask>::TYPE;
     const ABOUT: &'static str = "Say whether you may be disturbed. Working and idle follow your turns by themselves; use \
                                  dnd to be left alone until you set idle again.";
     const EFFECT: Effect = Effect::Changes;
@@ -144,7 +144,7 @@ pub(super) struct JoinGroup {
 }
 
 impl Call for JoinGroup {
-    const NAME: &'static str = "join_group";
+    const NAME: &'static str = <protocol::JoinGroup as Ask>::TYPE;
     const ABOUT: &'static str = "Join a group: what is sent to @name comes to you from now on.";
     const EFFECT: Effect = Effect::Changes;
 
@@ -166,7 +166,7 @@ pub(super) struct LeaveGroup {
 }
 
 impl Call for LeaveGroup {
-    const NAME: &'static str = "leave_group";
+    const NAME: &'static str = <protocol::LeaveGroup as Ask>::TYPE;
     const ABOUT: &'static str = "Leave a group: nothing that is sent to it comes to you any more.";
     const EFFECT: Effect = Effect::Changes;
 

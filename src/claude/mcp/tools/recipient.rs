@@ -201,6 +201,7 @@ mod tests {
             sender_session_name: Some("api".to_owned()),
             mesh: "team".to_owned(),
             target: None,
+            to_many: None,
             for_session: false,
             priority: Priority::Next,
             subtype: None,

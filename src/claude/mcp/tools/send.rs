@@ -3,11 +3,10 @@
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
+use super::super::shown::{self, NAME_CHARS};
 use super::recipient::Whom;
 use super::{At, Call, Effect, Said};
 use crate::client::{ClientError, Outgoing};
-use crate::id;
 use crate::protocol::Priority;
 
 /// Bytes of a text that a broker takes at its default, with room for what sealing adds.
@@ -86,11 +85,11 @@ impl Call for SendMessage {
             self.priority.unwrap_or_default().into(),
             self.message.as_str(),
         );
-        let own_id = id::generate();
-        outgoing.client_message_id = Some(own_id.clone());
+        let key = at.link.key_of(&whom.target, &self.message);
+        outgoing.client_message_id = Some(key.clone());
         outgoing.reply_to_id.clone_from(&self.reply_to);
         outgoing.thread_id = self.thread;
-        outgoing.expects_reply = self.expects_reply;
+        outgoing.expects_reply = self.expects_reply == Some(true);
         outgoing.ttl_ms = self.ttl_seconds.map(|seconds| i64::from(seconds) * 1_000);
         match client.send_with(outgoing).await {
             Ok(ack) => {
@@ -99,7 +98,12 @@ impl Call for SendMessage {
                 }
                 Ok(sent(&whom, &ack.message_id, self.expects_reply == Some(true)))
             }
-            Err(error) => Err(unsent(&error, &whom, &own_id)),
+            Err(error) => {
+                if is_unsure(&error) {
+                    at.link.is_unsure(&whom.target, &self.message, &key);
+                }
+                Err(unsent(&error, &whom))
+            }
         }
     }
 }
@@ -113,20 +117,23 @@ fn sent(whom: &Whom, id: &str, expects_reply: bool) -> String {
     format!("Sent to {} as {}. {next}", whom.shown, shown::text(id, NAME_CHARS))
 }
 
-fn unsent(error: &ClientError, whom: &Whom, own_id: &str) -> String {
+/// Whether the broker may have the message all the same.
+const fn is_unsure(error: &ClientError) -> bool {
+    matches!(error, ClientError::Timeout(_) | ClientError::Lost | ClientError::Gone)
+}
+
+fn unsent(error: &ClientError, whom: &Whom) -> String {
+    let to = &whom.shown;
     match error {
-        ClientError::Rejected(reason) if reason.starts_with("no connected peer") => format!(
-            "{} is nobody in this mesh, or has not been here for long; list_peers shows who is here.",
-            whom.shown
-        ),
-        ClientError::Rejected(reason) => {
-            let reason = shown::text(reason, SENTENCE_CHARS);
-            format!("Not sent to {}: {reason}.", whom.shown)
+        ClientError::Rejected(rejection) if rejection.reason.starts_with("no connected peer") => {
+            format!("{to} is nobody in this mesh; list_peers shows who is here.")
         }
-        ClientError::Timeout(_) | ClientError::Lost | ClientError::Gone => format!(
-            "The broker does not answer at the moment, so nobody knows whether the message to {} went out. Ask \
-             message_status for {own_id} before you send it again; it may also still go out by itself.",
-            whom.shown
+        ClientError::Rejected(rejection) => {
+            format!("Not sent to {to}. {}", shown::refused_send(rejection))
+        }
+        error if is_unsure(error) => format!(
+            "The broker does not answer at the moment, so nobody knows whether the message to {to} \
+             went out. Send it again in a minute, word for word: then it is no second message."
         ),
         error => shown::why(error),
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::shown::{self, NAME_CHARS};
 use super::{At, Call, Effect, Said};
-use crate::protocol::{self, StateEntry};
+use crate::protocol::{self, Ask, StateEntry};
 
 /// Reads one value.
 #[derive(Deserialize, JsonSchema)]
@@ -17,7 +17,7 @@ pub(super) struct GetState {
 }
 
 impl Call for GetState {
-    const NAME: &'static str = "get_state";
+    const NAME: &'static str = <protocol::GetState as Ask>::TYPE;
     const ABOUT: &'static str = "Read one value that the peers of the mesh share, by its key.";
     const EFFECT: Effect = Effect::Reads;
 
@@ -46,7 +46,7 @@ pub(super) struct SetState {
 }
 
 impl Call for SetState {
-    const NAME: &'static str = "set_state";
+    const NAME: &'static str = <protocol::SetState as Ask>::TYPE;
     const ABOUT: &'static str = "Write a value that all peers of the mesh see, and are told of. For facts that others \
                                  need now; use remember for what should be found later.";
     const EFFECT: Effect = Effect::Changes;
@@ -68,7 +68,7 @@ pub(super) struct ListState {
 }
 
 impl Call for ListState {
-    const NAME: &'static str = "list_state";
+    const NAME: &'static str = <protocol::ListState as Ask>::TYPE;
     const ABOUT: &'static str = "List the values that the peers of the mesh share.";
     const EFFECT: Effect = Effect::Reads;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
 use super::{At, Call, Effect, Said};
-use crate::protocol::{self, TaskRow};
+use crate::protocol::{self, Ask, TaskRow};
 
 /// Says what is to be done.
 #[derive(Deserialize, JsonSchema)]
@@ -24,7 +24,7 @@ pub(super) struct CreateTask {
 }
 
 impl Call for CreateTask {
-    const NAME: &'static str = "create_task";
+    const NAME: &'static str = <protocol::CreateTask as Ask>::TYPE;
     const ABOUT: &'static str =
         "Put a task on the mesh's list, for whoever takes it or for one peer.";
     const EFFECT: Effect = Effect::Adds;
@@ -52,7 +52,7 @@ pub(super) struct ListTasks {
 }
 
 impl Call for ListTasks {
-    const NAME: &'static str = "list_tasks";
+    const NAME: &'static str = <protocol::ListTasks as Ask>::TYPE;
     const ABOUT: &'static str = "List the tasks of the mesh, the newest first.";
     const EFFECT: Effect = Effect::Reads;
 
@@ -78,7 +78,7 @@ pub(super) struct ClaimTask {
 }
 
 impl Call for ClaimTask {
-    const NAME: &'static str = "claim_task";
+    const NAME: &'static str = <protocol::ClaimTask as Ask>::TYPE;
     const ABOUT: &'static str = "Take a task: of several peers who do, one has it. The claim runs out; claim again to \
                                  keep it.";
     const EFFECT: Effect = Effect::Changes;
@@ -104,7 +104,7 @@ pub(super) struct CompleteTask {
 }
 
 impl Call for CompleteTask {
-    const NAME: &'static str = "complete_task";
+    const NAME: &'static str = <protocol::CompleteTask as Ask>::TYPE;
     const ABOUT: &'static str = "Say that a task is done, and what came of it.";
     const EFFECT: Effect = Effect::Changes;
 

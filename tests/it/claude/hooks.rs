@@ -1,0 +1,8 @@
+//! What a host calls at each of its events.
+
+mod doorbell;
+mod failing;
+mod host;
+mod identity;
+mod mail;
+mod matrix;
