@@ -55,17 +55,25 @@ pub(super) async fn run(
         _ => harness.shows(call.event),
     };
     if !may {
-        if call.event == Event::Stop {
-            spool.idles(now).await?;
-        }
-        return Ok(());
+        return rests(call, &spool, now).await;
     }
     let intro = match call.event {
         Event::SessionStart => introduction(home, &spool, &binding, call).await?,
         _ => String::new(),
     };
     let text = Text { call, harness, wanted, way, intro };
-    text.show(&spool, mouth, now).await
+    if !text.show(&spool, mouth, now).await? {
+        rests(call, &spool, now).await?;
+    }
+    Ok(())
+}
+
+/// Nothing was shown: a turn that was about to end has ended.
+async fn rests(call: &Call, spool: &Spool, now: Timestamp) -> anyhow::Result<()> {
+    if call.event == Event::Stop {
+        spool.idles(now).await?;
+    }
+    Ok(())
 }
 
 /// The running host. Codex names none, and what it inherits may be another host's.
@@ -186,10 +194,11 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
-    async fn show(&self, spool: &Spool, mouth: &Mouth, now: Timestamp) -> anyhow::Result<()> {
+    /// Shows what there is; says whether there was anything, and the host has it.
+    async fn show(&self, spool: &Spool, mouth: &Mouth, now: Timestamp) -> anyhow::Result<bool> {
         let (frame, ids) = self.taken(spool, now).await?;
         if self.intro.is_empty() && ids.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut parts = vec![self.intro.clone(), frame];
         let rest = spool.waiting(self.wanted, u32::MAX, now).await?.len();
@@ -201,9 +210,12 @@ impl Text<'_> {
         match mouth.says(&answer.to_string()) {
             Ok(true) => {
                 spool.seen(&ids, self.way, Timestamp::now()).await?;
-                Ok(())
+                Ok(true)
             }
-            Ok(false) => spool.give_back(&ids).await,
+            Ok(false) => {
+                spool.give_back(&ids).await?;
+                Ok(false)
+            }
             Err(error) => {
                 spool.give_back(&ids).await?;
                 Err(anyhow::Error::from(error).context("the answer could not be written"))

@@ -6,14 +6,25 @@ use std::process::{Child, Output};
 use serde_json::json;
 
 use super::host::{Host, Kind, User};
+use super::mail::Mail;
+use crate::harness::until;
 
 /// Long enough for the other ways to have had their turn.
 const LATER_MS: i64 = 20_000;
 
-fn waits(host: &Host<'_>) -> Child {
+/// Starts one that waits.
+fn started(host: &Host<'_>) -> Child {
     let mut child = host.start("wait");
     let input = json!({ "session_id": host.session, "hook_event_name": "Stop" }).to_string();
     child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    child
+}
+
+/// Starts one, and waits until it is the one that waits.
+async fn waits(host: &Host<'_>, mail: &mut Mail) -> Child {
+    let before = mail.waiter().await;
+    let child = started(host);
+    until("it waits", async || mail.waiter().await != before).await;
     child
 }
 
@@ -28,7 +39,7 @@ async fn an_idle_session_is_woken_with_names_and_no_bodies() {
     host.starts("startup");
     host.prompt("begin");
     let mut mail = host.mail().await;
-    let waiter = waits(&host);
+    let waiter = waits(&host, &mut mail).await;
     assert_eq!(host.stops(false), None);
     mail.comes("m1", "next", "the body").await;
     mail.comes("m2", "low", "the body").await;
@@ -40,8 +51,8 @@ async fn an_idle_session_is_woken_with_names_and_no_bodies() {
     assert!(!text.contains("body"), "{text}");
     assert!(mail.with_state("seen").await.is_empty(), "to ring is no evidence");
     // Nothing is seen: the next one does not ring, and ends with its host.
-    let quiet = waits(&host);
-    let next = waits(&host);
+    let quiet = waits(&host, &mut mail).await;
+    let next = waits(&host, &mut mail).await;
     assert!(ended(quiet).status.success(), "superseded");
     host.crashes();
     let ended = ended(next);
@@ -52,14 +63,14 @@ async fn an_idle_session_is_woken_with_names_and_no_bodies() {
 async fn a_working_session_is_not_woken_and_one_that_is_not_bound_neither() {
     let user = User::new(&["ada"]);
     let mut host = user.host(Kind::Claude);
-    assert!(ended(waits(&host)).status.success(), "nothing is known of it");
+    assert!(ended(started(&host)).status.success(), "nothing is known of it");
     host.starts("startup");
     host.prompt("begin");
     let mut mail = host.mail().await;
     mail.come(1, "next").await;
     mail.passes(LATER_MS).await;
-    let waiter = waits(&host);
-    let after = waits(&host);
+    let waiter = waits(&host, &mut mail).await;
+    let after = waits(&host, &mut mail).await;
     let first = ended(waiter);
     assert!(first.status.success() && first.stderr.is_empty(), "{first:?}");
     host.crashes();

@@ -99,8 +99,12 @@ impl User {
 }
 
 impl Host<'_> {
+    /// Codex names no process: it is whoever calls the hook.
     pub fn pid(&self) -> u32 {
-        self.process.0.id()
+        match self.kind {
+            Kind::Codex => std::process::id(),
+            Kind::Claude | Kind::OldClaude => self.process.0.id(),
+        }
     }
 
     /// Ends without a word to anybody.

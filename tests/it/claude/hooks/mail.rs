@@ -69,6 +69,12 @@ impl Mail {
         sqlx::query_scalar(select).bind(state).fetch_all(&mut self.file).await.expect("read")
     }
 
+    /// The process that waits to wake the session.
+    pub async fn waiter(&mut self) -> Option<String> {
+        let select = "select waiter from turn";
+        sqlx::query_scalar(select).fetch_one(&mut self.file).await.expect("read")
+    }
+
     /// Any statement.
     pub async fn run(&mut self, statement: &'static str) {
         sqlx::query(statement).execute(&mut self.file).await.expect("done");

@@ -34,16 +34,26 @@ async fn all_is_seen_once(
                 assert!(!got.is_empty(), "{case}");
             }
             assert_eq!(mail.with_state("seen").await, got, "{case}: seen is what was shown");
-            for _ in 0..TURNS_MAX {
-                let more: Vec<String> = host.prompt("go on").into_iter().collect();
-                got.extend(ids_of(&more));
-            }
+            got.extend(shown_in_turns(&mut host));
             assert_eq!(got, sent, "{case}: each once, in order");
             assert_eq!(mail.with_state("seen").await, sent, "{case}");
             assert!(host.turn_ends().is_empty(), "{case}: nothing is left for the turn's end");
             assert_eq!(user.log(), "", "{case}");
         }
     }
+}
+
+/// The user goes on until nothing more is shown.
+fn shown_in_turns(host: &mut Host<'_>) -> Vec<String> {
+    let mut got = Vec::new();
+    for _ in 0..TURNS_MAX {
+        let shown = ids_of(&host.prompt("go on"));
+        if shown.is_empty() {
+            return got;
+        }
+        got.extend(shown);
+    }
+    panic!("there is no end of it: {got:?}");
 }
 
 #[tokio::test]
@@ -115,9 +125,7 @@ async fn a_session_that_is_resumed_after_a_crash_has_its_mail_again() {
         let mut again = user.host_of(Kind::Claude, &session);
         let mut got = ids_of(&again.starts("resume"));
         assert_eq!(again.mesh_session(), before);
-        for _ in 0..TURNS_MAX {
-            got.extend(ids_of(&again.prompt("go on")));
-        }
+        got.extend(shown_in_turns(&mut again));
         assert_eq!(got, sent);
     }
 }
