@@ -14,9 +14,12 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+mod doorbell;
 mod framing;
 mod home;
 mod hook;
+mod link;
+mod mcp;
 mod setup;
 mod spool;
 
@@ -39,6 +42,8 @@ pub(crate) enum ClaudeCommand {
     Status(status::StatusArgs),
     /// Write the plugin folder, which does what `install` does for those who like plugins
     Plugin(plugin::PluginArgs),
+    /// Serve one session of a host, which starts this by itself
+    Mcp,
 }
 
 /// Runs the command.
@@ -51,6 +56,7 @@ pub(crate) async fn run(command: ClaudeCommand, json: bool) -> anyhow::Result<Ex
         ClaudeCommand::Launch(args) => launch::run(&args).await,
         ClaudeCommand::Status(args) => status::run(&args, json).await,
         ClaudeCommand::Plugin(args) => plugin::run(&args, json),
+        ClaudeCommand::Mcp => mcp::run().await,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-mod backoff;
+pub(crate) mod backoff;
 mod error;
 mod heard;
 pub(crate) mod hello;

@@ -15,6 +15,9 @@ use crate::id::{Key, MemberId, MeshId};
 use crate::output::Failure;
 use crate::private::{self, is_file_name};
 
+pub(crate) mod contacts;
+pub(crate) mod recipient;
+
 /// One peer, as its file has it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -58,13 +58,14 @@ pub fn init(config: &LogConfig, traces: Option<TraceLayer>) -> Result<(), LogIni
 
 /// Libraries that print frames and statements below this level, and those hold
 /// ciphertext: what the filter says of them does not count.
-const LIBRARIES: [(&str, &str); 6] = [
+const LIBRARIES: [(&str, &str); 7] = [
     ("tungstenite", "info"),
     ("tokio_tungstenite", "info"),
     ("hyper", "info"),
     ("hyper_util", "info"),
     ("sqlx", "warn"),
     ("redis", "info"),
+    ("rmcp", "warn"),
 ];
 
 fn directives(filter: &str) -> String {

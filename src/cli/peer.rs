@@ -16,7 +16,8 @@ use crate::auth::{InvitePayload, SecretKey};
 use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox};
 use crate::config::Config;
 use crate::id::MeshId;
-use crate::keyring::{self, Kept, KeyFile};
+use crate::keyring::recipient::short;
+use crate::keyring::{self, Kept, KeyFile, contacts};
 use crate::private;
 use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
@@ -25,7 +26,6 @@ mod asking;
 mod budget;
 mod clock;
 mod complete;
-mod contacts;
 mod context;
 mod control;
 mod file;
@@ -402,7 +402,7 @@ fn forget(args: &ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<Exit
     let text = if forgotten.is_empty() {
         format!("{} was not met in {}", args.contact, kept.file.mesh_slug)
     } else {
-        let keys: Vec<&str> = forgotten.iter().map(|key| send::short(key)).collect();
+        let keys: Vec<&str> = forgotten.iter().map(|key| short(key)).collect();
         format!("{} ({}) is forgotten", args.contact, keys.join(", "))
     };
     output::answer(json, &json!({ "name": args.contact, "forgotten": forgotten }), &text)?;
@@ -419,7 +419,7 @@ fn row(peer: &PeerInfo, kept: &Kept) -> [String; 7] {
         peer.status.as_str().to_owned(),
         groups.join(" "),
         peer.connected_at.to_string(),
-        send::short(&peer.member_pubkey).to_owned(),
+        short(&peer.member_pubkey).to_owned(),
         peer.summary.clone().unwrap_or_default(),
     ]
 }

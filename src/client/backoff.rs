@@ -11,13 +11,13 @@ const CAPS_MS: [u64; 6] = [1_000, 2_000, 4_000, 8_000, 16_000, 30_000];
 /// Full jitter under growing caps: many clients that lost the same node do
 /// not come back at the same instant.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     attempts: usize,
 }
 
 impl Backoff {
     /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let cap_ms = Self::cap_ms(self.attempts);
         self.attempts += 1;
         Duration::from_millis(rand::random_range(0..cap_ms))

@@ -210,7 +210,7 @@ impl Task {
         if self.deaf {
             return;
         }
-        if push.subtype.as_deref() == Some("system") {
+        if push.subtype.as_deref() == Some("system") && !is_kept(&push) {
             let event = push.event.as_deref().unwrap_or_default().to_owned();
             let data = push.event_data.unwrap_or_default();
             self.parked.push_back(Inbound::Event { event, data });
@@ -351,6 +351,12 @@ impl Task {
             }
         }
     }
+}
+
+/// Whether a system event is kept like mail, so that it comes again until it is confirmed.
+/// Only a client that asked for the stages of what it sent gets such.
+fn is_kept(push: &Push) -> bool {
+    matches!(push.event.as_deref(), Some("message_expired" | "message_blocked"))
 }
 
 /// What the broker said before the connection could not be written any more.

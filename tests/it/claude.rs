@@ -2,5 +2,8 @@
 //! the host that it is made for.
 
 mod hooks;
+mod host;
+mod libraries;
+mod mcp;
 mod real;
 mod setup;

@@ -10,10 +10,10 @@ use clap_complete::engine::CompletionCandidate;
 
 use super::WhoArgs;
 use super::asking::{Paged, short};
-use super::contacts::name_of;
 use crate::client::{Client, ClientError};
 use crate::config::{Config, process_env};
 use crate::keyring;
+use crate::keyring::contacts::name_of;
 use crate::private;
 use crate::protocol::{
     ListScheduled, ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, TaskRow,

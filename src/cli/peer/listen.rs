@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Control};
-use super::send::short;
-use super::{ListenArgs, about, connect, contacts, output};
+use super::{ListenArgs, about, connect, output};
 use crate::client::{Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
+use crate::keyring::contacts;
+use crate::keyring::recipient::short;
 use crate::protocol::{Group, Push, SetStatus, SetSummary};
 
 pub(super) async fn run(

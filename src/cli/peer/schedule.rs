@@ -11,12 +11,13 @@ use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::asking::{Shown, all, explain, short, text_or_input, whole_id};
-use super::send::{is_direct, recipient, short as short_key};
+use super::send::{is_direct, recipient};
 use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::keyring::Kept;
+use crate::keyring::recipient::short as short_key;
 use crate::protocol::{CancelScheduled, ListScheduled, Schedule, ScheduledAck, ScheduledRow};
 
 /// What can be done with messages that are sent later.

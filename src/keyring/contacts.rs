@@ -13,11 +13,11 @@ use crate::protocol::PeerInfo;
 
 /// Member keys by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Contacts(BTreeMap<String, String>);
+pub(crate) struct Contacts(BTreeMap<String, String>);
 
 impl Contacts {
     /// Who was met there, with this user's own peers of the mesh.
-    pub(super) fn of(data_dir: &Path, kept: &Kept) -> Self {
+    pub(crate) fn of(data_dir: &Path, kept: &Kept) -> Self {
         let mut contacts = Self::read(data_dir, kept);
         for own in keyring::all(data_dir).unwrap_or_default() {
             if own.file.mesh_id == kept.file.mesh_id {
@@ -41,10 +41,15 @@ impl Contacts {
     }
 
     /// Names and keys that this name may mean, whatever its case.
-    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (&str, &str)> {
         let name = name.to_lowercase();
         let named = self.0.iter().filter(move |(known, _)| known.to_lowercase() == name);
         named.map(|(name, key)| (name.as_str(), key.as_str()))
+    }
+
+    /// The name that this key was met under.
+    pub(crate) fn name_of_key(&self, key: &str) -> Option<String> {
+        self.0.iter().find(|(_, known)| *known == key).map(|(name, _)| name.clone())
     }
 
     /// Notes who is here, so that they can be written to by name when they are away.
@@ -77,12 +82,12 @@ impl Contacts {
 
 /// The name that a peer is known by: the one that it was enrolled under, which a
 /// session cannot choose. Older brokers do not tell it.
-pub(super) fn name_of(peer: &PeerInfo) -> &str {
+pub(crate) fn name_of(peer: &PeerInfo) -> &str {
     peer.member_name.as_deref().unwrap_or(&peer.display_name)
 }
 
 /// Notes who is here.
-pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
+pub(crate) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
     let before = Contacts::read(data_dir, kept);
     let mut after = before.clone();
     after.meet(peers);
@@ -93,7 +98,7 @@ pub(super) fn remember(data_dir: &Path, kept: &Kept, peers: &[PeerInfo]) {
 
 /// Notes who wrote, if nobody is known by that name yet: who only visits is listed
 /// for nobody.
-pub(super) fn met(data_dir: &Path, kept: &Kept, name: &str, key: &str) {
+pub(crate) fn met(data_dir: &Path, kept: &Kept, name: &str, key: &str) {
     let mut contacts = Contacts::read(data_dir, kept);
     if contacts.named(name).next().is_none() {
         contacts.0.insert(name.to_owned(), key.to_owned());
@@ -102,7 +107,7 @@ pub(super) fn met(data_dir: &Path, kept: &Kept, name: &str, key: &str) {
 }
 
 /// Forgets the keys of a name; returns them.
-pub(super) fn forget(data_dir: &Path, kept: &Kept, name: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) fn forget(data_dir: &Path, kept: &Kept, name: &str) -> anyhow::Result<Vec<String>> {
     let mut contacts = Contacts::read(data_dir, kept);
     let named: Vec<(String, String)> =
         contacts.named(name).map(|(name, key)| (name.to_owned(), key.to_owned())).collect();
@@ -123,11 +128,11 @@ fn file(data_dir: &Path, kept: &Kept) -> PathBuf {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(in crate::cli::peer) fn peer(name: &str, member: Option<&str>, key: &str) -> PeerInfo {
+    pub(crate) fn peer(name: &str, member: Option<&str>, key: &str) -> PeerInfo {
         serde_json::from_value(json!({
             "pubkey": "s", "memberPubkey": key, "displayName": name, "memberName": member,
             "status": "idle", "summary": null, "groups": [], "sessionId": "", "cwd": "",
@@ -136,7 +141,7 @@ pub(super) mod tests {
         .expect("a row")
     }
 
-    pub(in crate::cli::peer) fn kept(folder: &Path, mesh: &str, broker: &str) -> Kept {
+    pub(crate) fn kept(folder: &Path, mesh: &str, broker: &str) -> Kept {
         let secret = crate::auth::SecretKey::generate();
         let (mesh, broker) = (mesh.into(), broker.to_owned());
         let file = keyring::KeyFile::new(mesh, "team".into(), "me", broker, &secret);
