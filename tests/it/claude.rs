@@ -2,3 +2,5 @@
 //! the host that it is made for.
 
 mod hooks;
+mod real;
+mod setup;

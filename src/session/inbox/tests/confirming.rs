@@ -99,7 +99,7 @@ fn a_peer_that_never_confirms_is_done_when_the_frame_is_written() {
             directs: vec![MessageId::from("a")],
             position: Some(4),
             posts: None,
-            is_confirmed: true
+            is_confirmed: false
         }
     );
 }
