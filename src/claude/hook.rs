@@ -84,7 +84,7 @@ async fn answer(
 ) -> (String, anyhow::Result<()>) {
     let answered = async {
         let harness = if args.codex { Harness::Codex } else { Harness::Claude };
-        let call = heard(&event, harness).await?;
+        let call = heard(&event).await?;
         let peer = args.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
         match call {
             Some(call) => deliver::run(&home, &call, harness, peer, &mouth).await,
@@ -96,11 +96,11 @@ async fn answer(
 }
 
 /// What the host says on standard input; `None` where there is nothing to do.
-async fn heard(event: &str, harness: Harness) -> anyhow::Result<Option<Call>> {
+async fn heard(event: &str) -> anyhow::Result<Option<Call>> {
     let event = event.to_owned();
     let read = move || {
         let input = io::stdin().lock().take(limits::HOOK_INPUT_BYTES_MAX);
-        Call::read(&event, harness, io::BufReader::with_capacity(64 * 1024, input))
+        Call::read(&event, io::BufReader::with_capacity(64 * 1024, input))
     };
     tokio::task::spawn_blocking(read).await?
 }

@@ -6,7 +6,6 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use super::harness::Harness;
 use crate::claude::home::Start;
 
 /// An event of a host.
@@ -77,11 +76,7 @@ impl Event {
 impl Call {
     /// Reads a call of the event with that word. `None` for calls of a subagent, which has
     /// no mail.
-    pub(super) fn read(
-        word: &str,
-        harness: Harness,
-        input: impl Read,
-    ) -> anyhow::Result<Option<Self>> {
+    pub(super) fn read(word: &str, input: impl Read) -> anyhow::Result<Option<Self>> {
         let event = Event::parse(word).context("there is no such event")?;
         let Some(input) = input_of(input)? else { return Ok(None) };
         if let Some(name) = &input.hook_event_name
@@ -92,14 +87,11 @@ impl Call {
         let session = input.session_id.filter(|session| !session.is_empty());
         let session = session.context("the host names no session")?;
         let (source, reason) = (input.source.as_deref(), input.reason.as_deref());
-        let prompt = match harness {
-            Harness::Claude => input.prompt_id,
-            Harness::Codex => input.turn_id,
-        };
         Ok(Some(Self {
             event,
             session,
-            prompt,
+            // Codex calls it a turn.
+            prompt: input.prompt_id.or(input.turn_id),
             start: match (event, source) {
                 (Event::SessionStart, Some("resume")) => Start::Resumed,
                 (Event::SessionStart, Some("clear" | "compact")) => Start::GoesOn,
@@ -139,7 +131,7 @@ mod tests {
     use super::*;
 
     fn read(word: &str, input: &str) -> anyhow::Result<Option<Call>> {
-        Call::read(word, Harness::Claude, input.as_bytes())
+        Call::read(word, input.as_bytes())
     }
 
     fn call(word: &str, input: serde_json::Value) -> Call {
@@ -202,6 +194,6 @@ mod tests {
             }
         }
         let input = "{\"session_id\": \"s\"}".as_bytes().chain(Open);
-        assert!(Call::read("stop", Harness::Claude, input).expect("read").is_some());
+        assert!(Call::read("stop", input).expect("read").is_some());
     }
 }

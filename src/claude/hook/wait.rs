@@ -3,7 +3,8 @@
 //!
 //! It rings only: how many messages wait, and from whom. The other ways come first; it
 //! rings when they have shown nothing for a while. There is one for each session: the next
-//! one that is started ends the one before it.
+//! one that is started ends the one before it. Where nobody sits at the host it ends at
+//! once: a host that was given one prompt would not end before it.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use crate::claude::framing;
 use crate::claude::home::{Host, Start};
 use crate::claude::spool::Spool;
 use crate::clock::Timestamp;
+use crate::config::process_env;
 use crate::protocol::Status;
 use crate::{id, limits};
 
@@ -24,11 +26,17 @@ pub(super) const WORD: &str = "wait";
 /// How a process says that what it wrote is to be shown, and the session woken.
 const WAKES: u8 = 2;
 
+/// How a host in a terminal says that it is one.
+const INTERACTIVE: &str = "cli";
+
 /// Between two looks at the spool.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Waits until there is something to ring for, or until it is not needed any more.
 pub(super) async fn run(home: &Home, codex: bool) -> anyhow::Result<ExitCode> {
+    if process_env("CLAUDE_CODE_ENTRYPOINT").as_deref() != Some(INTERACTIVE) {
+        return Ok(ExitCode::SUCCESS);
+    }
     let harness = if codex { Harness::Codex } else { Harness::Claude };
     let read = || session_of(io::stdin().lock().take(limits::HOOK_INPUT_BYTES_MAX));
     let Some(session) = tokio::task::spawn_blocking(read).await?? else {

@@ -12,6 +12,12 @@ use crate::harness::until;
 /// Long enough for the other ways to have had their turn.
 const LATER_MS: i64 = 20_000;
 
+fn in_a_terminal(user: &User) -> Host<'_> {
+    let mut host = user.host(Kind::Claude);
+    host.env = vec![("CLAUDE_CODE_ENTRYPOINT", "cli".to_owned())];
+    host
+}
+
 /// Starts one that waits.
 fn started(host: &Host<'_>) -> Child {
     let mut child = host.start("wait");
@@ -35,7 +41,7 @@ fn ended(child: Child) -> Output {
 #[tokio::test]
 async fn an_idle_session_is_woken_with_names_and_no_bodies() {
     let user = User::new(&["ada"]);
-    let mut host = user.host(Kind::Claude);
+    let mut host = in_a_terminal(&user);
     host.starts("startup");
     host.prompt("begin");
     let mut mail = host.mail().await;
@@ -62,7 +68,7 @@ async fn an_idle_session_is_woken_with_names_and_no_bodies() {
 #[tokio::test]
 async fn a_working_session_is_not_woken_and_one_that_is_not_bound_neither() {
     let user = User::new(&["ada"]);
-    let mut host = user.host(Kind::Claude);
+    let mut host = in_a_terminal(&user);
     assert!(ended(started(&host)).status.success(), "nothing is known of it");
     host.starts("startup");
     host.prompt("begin");
@@ -75,4 +81,23 @@ async fn a_working_session_is_not_woken_and_one_that_is_not_bound_neither() {
     assert!(first.status.success() && first.stderr.is_empty(), "{first:?}");
     host.crashes();
     assert!(ended(after).stderr.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_waits_where_nobody_sits_at_the_host() {
+    let user = User::new(&["ada"]);
+    let mut host = in_a_terminal(&user);
+    host.starts("startup");
+    let mut mail = host.mail().await;
+    mail.come(1, "next").await;
+    mail.passes(LATER_MS).await;
+    for entry in [Some("sdk-cli"), None] {
+        host.env =
+            entry.map(|entry| ("CLAUDE_CODE_ENTRYPOINT", entry.to_owned())).into_iter().collect();
+        let ended = ended(started(&host));
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    }
+    assert_eq!(mail.waiter().await, None);
+    host.env = vec![("CLAUDE_CODE_ENTRYPOINT", "cli".to_owned())];
+    assert_eq!(ended(started(&host)).status.code(), Some(2));
 }
