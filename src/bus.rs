@@ -4,6 +4,7 @@
 //! overtakes another and none is held up. Run by [`app`](crate::app).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cluster::{BusMessage, ClusterEvent, ClusterEvents};
 use crate::delivery::{deliver, drain, rosters};
@@ -176,13 +177,28 @@ fn begin_refresh(parts: &Arc<Parts>, room: &Arc<Room>) {
 /// Frames may have been missed: fetch the directory again, and let every
 /// session here read the store.
 async fn catch_up(parts: &Arc<Parts>, room: &Arc<Room>) {
-    read_directory(parts, room).await;
+    hear_who_is_there(parts, room).await;
     changes::forget_ended(parts, room).await;
     members::refresh(parts, room).await;
     drain::request_all(&parts.delivery, room);
 }
 
-async fn read_directory(parts: &Arc<Parts>, room: &Arc<Room>) {
+/// Reads the directory until that succeeds: a cluster that has just come back may not answer
+/// at once, and nothing else asks again before the next gap.
+async fn hear_who_is_there(parts: &Arc<Parts>, room: &Arc<Room>) {
+    while !read_directory(parts, room).await && room.is_behind() {
+        tokio::select! {
+            () = tokio::time::sleep(READING_PAUSE) => {}
+            () = parts.life.stopped.cancelled() => return,
+        }
+    }
+}
+
+/// After the cluster did not tell who is there.
+const READING_PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether the cluster told who is there.
+async fn read_directory(parts: &Arc<Parts>, room: &Arc<Room>) -> bool {
     let (reading, mesh) = (room.begin_reading(), room.mesh());
     match parts.cluster.directory(mesh).await {
         Ok(records) => {
@@ -192,10 +208,12 @@ async fn read_directory(parts: &Arc<Parts>, room: &Arc<Room>) {
                 servers::displace(parts, room, &host.is);
                 servers::tell_missed(room, host, None);
             }
+            true
         }
         Err(error) => {
             drop(reading);
-            tracing::debug!(%error, %mesh, "the directory waits for the next gap");
+            tracing::debug!(%error, %mesh, "the directory is not read yet");
+            false
         }
     }
 }
@@ -222,10 +240,28 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::cluster::ClusterError;
     use crate::id::Key;
     use crate::presence::fakes::{Fakes, entered, record};
     use crate::record::PresenceRecord;
     use crate::store::testing::{member, mesh};
+
+    #[tokio::test]
+    async fn a_directory_that_could_not_be_read_after_a_gap_is_read_again_until_it_is() {
+        let mut fakes = Fakes::new();
+        let (bob, carol) = (member("bob"), member("carol"));
+        let listed = vec![record(&bob), record(&carol)];
+        fakes.has(vec![bob, carol], vec![listed[0].clone()]);
+        let away = |_: &_| Err(ClusterError::Unavailable("away".to_owned()));
+        fakes.cluster.expect_directory().times(1).returning(away);
+        let missed = listed[1].id.clone();
+        fakes.cluster.expect_directory().times(1).return_once(move |_| Ok(listed));
+        let parts = fakes.parts();
+        let room = entered(&parts).await;
+        hear_who_is_there(&parts, &room).await;
+        assert!(room.record(&missed).is_some(), "nobody has to wait for another gap");
+        assert!(!room.is_behind());
+    }
 
     #[tokio::test]
     async fn records_that_do_not_fit_their_members_are_looked_into_once_at_a_time() {

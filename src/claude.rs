@@ -20,7 +20,10 @@ mod home;
 mod hook;
 mod link;
 mod mcp;
+mod setup;
 mod spool;
+
+use setup::{doctor, install, launch, plugin, status, uninstall};
 
 /// What a coding session, its host and its user ask for.
 #[derive(Debug, Subcommand)]
@@ -29,13 +32,31 @@ pub(crate) enum ClaudeCommand {
     Hook(hook::HookArgs),
     /// Serve one session of a host, which starts this by itself
     Mcp,
+    /// Make this user's coding sessions peers: tell their host of our server and hooks
+    Install(install::InstallArgs),
+    /// Take away what `install` put in, and nothing else
+    Uninstall(uninstall::UninstallArgs),
+    /// Look for what keeps messages from reaching a session, and say what to do
+    Doctor(doctor::DoctorArgs),
+    /// Start a coding session that is a peer, with the channel on
+    Launch(launch::LaunchArgs),
+    /// Show the sessions of this machine that are peers
+    Status(status::StatusArgs),
+    /// Write the plugin folder, which does what `install` does for those who like plugins
+    Plugin(plugin::PluginArgs),
 }
 
 /// Runs the command.
-pub(crate) async fn run(command: ClaudeCommand, _json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: ClaudeCommand, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         ClaudeCommand::Hook(args) => Ok(hook::run(args).await),
         ClaudeCommand::Mcp => mcp::run().await,
+        ClaudeCommand::Install(args) => install::run(&args, json).await,
+        ClaudeCommand::Uninstall(args) => uninstall::run(&args, json).await,
+        ClaudeCommand::Doctor(args) => doctor::run(&args, json).await,
+        ClaudeCommand::Launch(args) => launch::run(&args).await,
+        ClaudeCommand::Status(args) => status::run(&args, json).await,
+        ClaudeCommand::Plugin(args) => plugin::run(&args, json),
     }
 }
 

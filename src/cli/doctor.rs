@@ -3,11 +3,9 @@
 
 use std::process::ExitCode;
 
-use serde::Serialize;
-use serde_json::json;
-
-use super::{listen, output, probe};
+use super::{listen, probe};
 use crate::config::{Config, ConfigErrors, ListenConfig};
+use crate::output::check::{self, Check, Status};
 use crate::socket::half_open::{affordable, reserved_files};
 
 mod disk;
@@ -16,57 +14,6 @@ mod store;
 
 /// A mesh of some size does not fit into fewer open files.
 const OPEN_FILES_WANTED: u64 = 4096;
-
-/// How good what was found is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    /// The finding is as it should be.
-    Ok,
-    /// The broker works, and the finding will hurt some day.
-    Warn,
-    /// The broker cannot do its work.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    status: Status,
-    found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    todo: Option<String>,
-}
-
-impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, found: found.into(), todo: None }
-    }
-
-    fn warn(name: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { name, status: Status::Warn, found: found.into(), todo: Some(todo.into()) }
-    }
-
-    fn fail(name: &'static str, found: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { name, status: Status::Fail, found: found.into(), todo: Some(todo.into()) }
-    }
-
-    fn to_text(&self) -> String {
-        let status = match self.status {
-            Status::Ok => "ok  ",
-            Status::Warn => "warn",
-            Status::Fail => "FAIL",
-        };
-        let mut text = format!("{status}  {:<9} {}", self.name, self.found);
-        if let Some(todo) = &self.todo {
-            text.push_str("\n                -> ");
-            text.push_str(todo);
-        }
-        text
-    }
-}
 
 /// Runs every check. The exit code is 1 when one fails.
 pub(crate) async fn run(
@@ -78,15 +25,7 @@ pub(crate) async fn run(
         // What the rest should look at is not known.
         Err(errors) => wrong_settings(&errors),
     };
-    let failed = checks.iter().any(|check| check.status == Status::Fail);
-    if json {
-        output::json(&json!({"ok": !failed, "checks": checks}))?;
-    } else {
-        for check in &checks {
-            output::line(&check.to_text())?;
-        }
-    }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    check::report(json, &checks)
 }
 
 async fn check_all(config: &Config) -> Vec<Check> {

@@ -20,6 +20,7 @@ First steps:
   claudemesh-broker invite create team          a link that lets a peer join
   claudemesh-broker peer join <link> --name me  be that peer
   claudemesh-broker peer listen                 see what arrives
+  claudemesh-broker claude install              be that peer in Claude Code, too
 
 Settings come from the environment; `claudemesh-broker config` lists them.
 `claudemesh-broker <command> --help` shows examples for each command.";
@@ -186,8 +187,18 @@ pub(super) const CLAUDE: &str = "\
 Examples:
   claudemesh-broker peer join ic://join/eyJ2Ijox... --name ada
       Join once; the sessions of this user are that peer, too.
-  claudemesh-broker claude hook stop < event.json
-      What the host of a session calls at each of its events; always exit code 0.";
+  claudemesh-broker claude install
+      Tell Claude Code of the server and the hooks; with --codex, Codex. It says what it
+      changed, and changes nothing that is not ours.
+  claudemesh-broker claude launch ada -- 'fix the build'
+      Start a session as that peer, which is woken when mail comes.
+  claudemesh-broker claude doctor
+      What keeps messages from a session's model, and what to do; exit code 1 when a
+      check fails.
+  claudemesh-broker claude uninstall
+      Take away what `install` put in.
+
+`hook` is called by the host of a session, at each of its events, and always ends with 0.";
 
 pub(super) const BENCH: &str = "\
 Examples:

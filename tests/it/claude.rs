@@ -5,3 +5,5 @@ mod hooks;
 mod host;
 mod libraries;
 mod mcp;
+mod real;
+mod setup;

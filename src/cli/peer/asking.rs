@@ -129,11 +129,12 @@ pub(super) async fn all<R: Paged>(client: &Client, mut ask: R) -> anyhow::Result
 }
 
 /// Codes of the broker that scripts may go by.
-const FOR_SCRIPTS: [&str; 9] = [
+const FOR_SCRIPTS: [&str; 10] = [
     "conflict",
     "forbidden",
     "invalid_argument",
     "invalid_cron",
+    "not_found",
     "quota",
     "task_not_claimable",
     "task_not_claimed",
