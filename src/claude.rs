@@ -30,6 +30,8 @@ use setup::{doctor, install, launch, plugin, status, uninstall};
 pub(crate) enum ClaudeCommand {
     /// Answer one event of a session's host, which calls this by itself
     Hook(hook::HookArgs),
+    /// Serve one session of a host, which starts this by itself
+    Mcp,
     /// Make this user's coding sessions peers: tell their host of our server and hooks
     Install(install::InstallArgs),
     /// Take away what `install` put in, and nothing else
@@ -42,21 +44,19 @@ pub(crate) enum ClaudeCommand {
     Status(status::StatusArgs),
     /// Write the plugin folder, which does what `install` does for those who like plugins
     Plugin(plugin::PluginArgs),
-    /// Serve one session of a host, which starts this by itself
-    Mcp,
 }
 
 /// Runs the command.
 pub(crate) async fn run(command: ClaudeCommand, json: bool) -> anyhow::Result<ExitCode> {
     match command {
         ClaudeCommand::Hook(args) => Ok(hook::run(args).await),
+        ClaudeCommand::Mcp => mcp::run().await,
         ClaudeCommand::Install(args) => install::run(&args, json).await,
         ClaudeCommand::Uninstall(args) => uninstall::run(&args, json).await,
         ClaudeCommand::Doctor(args) => doctor::run(&args, json).await,
         ClaudeCommand::Launch(args) => launch::run(&args).await,
         ClaudeCommand::Status(args) => status::run(&args, json).await,
         ClaudeCommand::Plugin(args) => plugin::run(&args, json),
-        ClaudeCommand::Mcp => mcp::run().await,
     }
 }
 

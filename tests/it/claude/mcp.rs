@@ -412,9 +412,15 @@ async fn a_busy_session_is_pushed_nothing_and_an_idle_one_is() {
     scene.until_stage(&id, "confirmed").await;
     host.call("list_peers", json!({})).await;
     scene.until_stage(&id, "surfaced").await;
-    scene.send(Priority::Next, "later").await;
+    let later = scene.send(Priority::Next, "later").await;
+    scene.until_stage(&later, "confirmed").await;
+    // The end of the turn is put off once, for what the session was too busy for.
+    let put_off = hook("stop", "Stop").await;
+    assert!(put_off.contains("later"), "{put_off}");
     hook("stop", "Stop").await;
     status(Status::Idle).await;
+    scene.send(Priority::Next, "now that you are idle").await;
     let pushed = host.channel().await;
-    assert!(pushed["content"].as_str().is_some_and(|text| text.contains("later")), "{pushed}");
+    let content = pushed["content"].as_str().expect("text");
+    assert!(content.contains("now that you are idle") && !content.contains("later"), "{pushed}");
 }
