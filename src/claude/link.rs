@@ -239,13 +239,20 @@ fn after(shared: &Shared, error: &ClientError) -> Option<Duration> {
     pause
 }
 
-/// Serves one client to its end, over the connections that it has.
+/// Serves one client to its end, over the connections that it has. Nothing is dropped while
+/// it is at work in the spool: what ends is told to end.
 async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Option<Duration> {
     reports::greet(shared, client).await;
     shared.state.send_replace(State::Here(client.clone()));
-    let reporting = reports::run(Arc::clone(shared), client.clone());
+    let over = CancellationToken::new();
+    let reporting = reports::run(Arc::clone(shared), client.clone(), over.clone());
     let taking = async {
-        while let Some(inbound) = inbox.recv().await {
+        let _ends_reporting = over.drop_guard();
+        loop {
+            let inbound = tokio::select! {
+                inbound = inbox.recv() => inbound?,
+                () = shared.ending.cancelled() => return None,
+            };
             match inbound {
                 Inbound::Message { push, plaintext } => {
                     arrivals::take(shared, client, &push, plaintext).await;
@@ -268,11 +275,6 @@ async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Optio
                 Inbound::Error(_) | Inbound::Other { .. } => {}
             }
         }
-        None
     };
-    tokio::select! {
-        pause = taking => pause,
-        () = reporting => None,
-        () = shared.ending.cancelled() => None,
-    }
+    tokio::join!(taking, reporting).0
 }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{LOOK, Shared};
 use crate::client::{Client, ClientError};
 use crate::clock::Timestamp;
@@ -18,13 +20,14 @@ pub(super) async fn greet(shared: &Shared, client: &Client) {
     let _ = say(shared, client).await;
 }
 
-/// Looks and tells until it is dropped.
-pub(super) async fn run(shared: Arc<Shared>, client: Client) {
+/// Looks and tells until that is over.
+pub(super) async fn run(shared: Arc<Shared>, client: Client, over: CancellationToken) {
     let mut version = None;
     loop {
         tokio::select! {
             () = shared.stirred.notified() => version = None,
             () = tokio::time::sleep(LOOK) => {}
+            () = over.cancelled() => return,
         }
         // Other programs write to the spool; what they change is told by its version.
         let now = shared.party.spool.version().await.ok();
