@@ -195,7 +195,7 @@ async fn hear_who_is_there(parts: &Arc<Parts>, room: &Arc<Room>) {
 }
 
 /// After the cluster did not tell who is there.
-const READING_PAUSE: Duration = Duration::from_millis(500);
+const READING_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether the cluster told who is there.
 async fn read_directory(parts: &Arc<Parts>, room: &Arc<Room>) -> bool {

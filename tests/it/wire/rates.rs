@@ -484,7 +484,7 @@ async fn the_limits_of_a_pair_and_of_multicasts_are_those_of_all_nodes_together(
 
 #[tokio::test]
 async fn what_a_node_cannot_vouch_for_it_lists_as_stale() {
-    let mut cluster = Setup::new(2).set("LEASE_GRACE_SECONDS", 60).start().await;
+    let cluster = Setup::new(2).set("LEASE_GRACE_SECONDS", 60).start().await;
     let [one, two] = &cluster.nodes[..] else { unreachable!() };
     let (alice, bob) = (one.member("alice").await, one.member("bob").await);
     let (mut a, _b) = (Raw::hello(one, &alice).await, Raw::hello(two, &bob).await);
@@ -498,10 +498,10 @@ async fn what_a_node_cannot_vouch_for_it_lists_as_stale() {
     };
     let told = |is_stale: bool| vec![(json!("alice"), false), (json!("bob"), is_stale)];
     until("they see each other", async || stale(&mut a).await == told(false)).await;
-    cluster.redis.kill();
+    cluster.redis.freeze();
     until("the other's row is doubtful", async || stale(&mut a).await == told(true)).await;
     let left = budget(&mut a, None).await;
     assert_eq!(left["stale"], true, "{left}");
-    cluster.redis.start_again();
+    cluster.redis.thaw();
     until("it is heard of again", async || stale(&mut a).await == told(false)).await;
 }

@@ -139,7 +139,8 @@ async fn a_peer_that_never_reads_costs_a_bounded_sum_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_sends_from_one_leaves_room_for_others() {
-    let node = Node::program(&[("SEND_RATE_PER_MINUTE", "600"), ("SEND_BURST", "100")]).await;
+    let rates = [("SEND_RATE_PER_MINUTE", "600"), ("SEND_BURST", "100")];
+    let node = Node::program(&[&rates[..], &[("PAIR_RATE_PER_MINUTE", "0")]].concat()).await;
     let (alice, bob) = (node.member("alice").await, node.member("bob").await);
     let mut pair = Pair::meet(&node).await;
     let mut a = Raw::hello(&node, &alice).await;
