@@ -41,7 +41,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     put(path, bytes, true)
 }
 
-/// As [`write`], for what may be lost with the machine: nothing waits for the disk.
+/// As [`write()`], for what may be lost with the machine: nothing waits for the disk.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     put(path, bytes, false)
 }

@@ -30,7 +30,7 @@ const NAMED_MAX: usize = 100;
 pub(super) struct CheckMessages {
     /// As many at most; 20 if not said, 50 at most.
     limit: Option<u32>,
-    /// Ids of messages that you have read already, in a <channel> block: they do not come
+    /// Ids of messages that you have read already, in a `<channel>` block: they do not come
     /// again.
     seen: Option<Vec<String>>,
     /// Show this one message, whole, also if you have read it: for one that was cut.
