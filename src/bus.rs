@@ -80,7 +80,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
                 events::announce(room, event);
             }
             if let Some(record) = record.filter(|record| !record.visitor) {
-                deliver::drain_addressed(&parts.delivery, room, &record.member_key);
+                drain::request_addressed(&parts.delivery, room, &record.member_key);
             }
         }
         BusMessage::Close { presence, close } => {
@@ -101,7 +101,7 @@ fn apply(parts: &Arc<Parts>, room: &Arc<Room>, message: BusMessage) {
                 drain::request_all(&parts.delivery, room);
             }
             for key in &keys {
-                deliver::drain_addressed(&parts.delivery, room, key);
+                drain::request_addressed(&parts.delivery, room, key);
             }
         }
         BusMessage::HookStatus { presence, status, at } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::allowance::Allowance;
-use super::policy::{self, Capability, Target};
+use super::policy::{Capability, Target};
 use super::{Parts, audience, drain, push, rosters};
 use crate::clock::Timestamp;
 use crate::cluster::{BusDelivery, BusMessage, Multicast, MulticastSender, TopicNote};
@@ -79,7 +79,7 @@ fn direct(
     let Some(presence) = presence else {
         // Nobody took it when it was planned; somebody may have come since,
         // here or on a node that this one's directory does not know of yet.
-        return mail_for(parts, room, key);
+        return drain::mail_for(parts, room, key);
     };
     let Some(record) = room.record(&presence) else {
         return give_back(parts, room, presence, id, key);
@@ -150,16 +150,8 @@ fn give_back(
         if let Err(error) = parts.mail.unclaim(&presence, &[message]).await {
             tracing::debug!(%error, "a claim stays until it runs out");
         }
-        mail_for(&parts, &room, key);
+        drain::mail_for(&parts, &room, key);
     });
-}
-
-/// Mail lies in the store for this key: whoever it addresses reads it, here
-/// and on every other node.
-pub(crate) fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
-    drain_addressed(parts, room, &key);
-    let message = BusMessage::MailFor { keys: vec![key], many: false };
-    parts.cluster.publish(room.mesh(), &message);
 }
 
 /// A message was sent again. The node that took it may have died before it told
@@ -167,22 +159,11 @@ pub(crate) fn mail_for(parts: &Arc<Parts>, room: &Arc<Room>, key: Key) {
 pub(crate) fn deliver_again(parts: &Arc<Parts>, sent: Sent) {
     let Sent { room, recipient, .. } = sent;
     match recipient {
-        Recipient::One { key, .. } => mail_for(parts, &room, key),
+        Recipient::One { key, .. } => drain::mail_for(parts, &room, key),
         Recipient::Many => {
             drain::request_all(parts, &room);
             let message = BusMessage::MailFor { keys: Vec::new(), many: true };
             parts.cluster.publish(room.mesh(), &message);
-        }
-    }
-}
-
-/// Drains the sessions here that a key addresses. Daemons leave it to an idle
-/// session of their member, on whichever node that is.
-pub(crate) fn drain_addressed(parts: &Arc<Parts>, room: &Arc<Room>, key: &Key) {
-    let candidates = room.addressed_by(key.as_str());
-    for candidate in policy::takers(&candidates) {
-        if let Some(session) = &candidate.session {
-            drain::request(parts, room, session);
         }
     }
 }
@@ -236,7 +217,7 @@ pub(crate) fn deliver_later(
         Reach::Direct { .. } => {
             let key = Key::from(stored.envelope.target_spec);
             return match room {
-                Some(room) => mail_for(parts, room, key),
+                Some(room) => drain::mail_for(parts, room, key),
                 None => {
                     let message = BusMessage::MailFor { keys: vec![key], many: false };
                     parts.cluster.publish(mesh, &message);

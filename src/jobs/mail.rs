@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
-use crate::delivery::{self, deliver, drain};
+use crate::delivery::{self, drain};
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::registry::Registry;
@@ -67,7 +67,7 @@ pub(super) async fn end_overdue(registry: &Registry, delivery: &Arc<delivery::Pa
         Ok(mailboxes) => {
             for (mesh, key) in mailboxes {
                 match registry.room(&mesh) {
-                    Some(room) => deliver::mail_for(delivery, &room, key),
+                    Some(room) => drain::mail_for(delivery, &room, key),
                     None => {
                         let message = BusMessage::MailFor { keys: vec![key], many: false };
                         delivery.cluster.publish(&mesh, &message);
@@ -100,7 +100,7 @@ pub(super) async fn look_for_mail(registry: &Registry, delivery: &Arc<delivery::
         Ok(waiting) => {
             for (mesh, key) in waiting {
                 if let Some(room) = registry.room(&mesh) {
-                    deliver::drain_addressed(delivery, &room, &key);
+                    drain::request_addressed(delivery, &room, &key);
                 }
             }
         }

@@ -16,7 +16,7 @@ use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::cluster::bus::Announcement;
 use crate::cluster::{BusMessage, LeaseRef};
-use crate::delivery::deliver;
+use crate::delivery::drain;
 use crate::events;
 use crate::id::{MeshId, PresenceId};
 use crate::limits;
@@ -364,6 +364,6 @@ pub(crate) fn close_here(room: &Room, presence: &PresenceId, close: Option<Close
 pub(crate) fn rehome(parts: &Arc<Parts>, room: &Arc<Room>, record: &PresenceRecord) {
     let of_member = room.addressed_by(record.member_key.as_str());
     if of_member.iter().any(|other| other.record.id != record.id) {
-        deliver::mail_for(&parts.delivery, room, record.member_key.clone());
+        drain::mail_for(&parts.delivery, room, record.member_key.clone());
     }
 }

@@ -6,6 +6,7 @@ pub mod browser;
 pub mod child;
 pub mod cluster;
 pub mod description;
+pub mod executable;
 pub mod frames;
 pub mod http;
 pub mod load;

@@ -204,7 +204,7 @@ async fn what_waits_is_left_to_an_idle_session_of_those_that_a_key_addresses() {
         record.role = crate::protocol::PeerRole::ControlPlane;
         record.status = Status::Idle;
     });
-    drain_addressed(&world.parts, &world.room, &Key::from("bob-key"));
+    drain::request_addressed(&world.parts, &world.room, &Key::from("bob-key"));
     world.settle().await;
     let by: Vec<PresenceId> = world.claims().into_iter().map(|ask| ask.presence).collect();
     assert_eq!(by, std::slice::from_ref(&idle.presence), "not {}", daemon.presence);

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::cluster::BusMessage;
-use crate::delivery::deliver;
+use crate::delivery::drain;
 use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId};
 use crate::limits;
@@ -92,7 +92,7 @@ fn tell(state: &HttpState, mesh: &MeshId, keys: Vec<Key>) {
     }
     if let Some(room) = state.registry.room(mesh) {
         for key in &keys {
-            deliver::drain_addressed(&state.presence.delivery, &room, key);
+            drain::request_addressed(&state.presence.delivery, &room, key);
         }
     }
     state.cluster.publish(mesh, &BusMessage::MailFor { keys, many: false });

@@ -2,12 +2,12 @@
 //! stand-ins for the programs of hosts.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
+use crate::harness::executable::write_program;
 use crate::harness::program::{Answer, Place, text};
 
 mod doctor;
@@ -66,9 +66,7 @@ impl Machine {
     }
 
     fn program(&self, name: &str, script: &str) {
-        let path = self.home().join("bin").join(name);
-        fs::write(&path, script).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        write_program(&self.home().join("bin").join(name), script);
     }
 
     pub fn home(&self) -> &Path {

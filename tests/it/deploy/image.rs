@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use dockerfile_parser::{CopyInstruction, Instruction};
 
 use super::{dockerfile, root, text_of};
+use crate::harness::executable::write_program;
 use crate::harness::ports::free_port;
 use crate::harness::postgres::PrivatePostgres;
 use crate::harness::program::{Answer, Printing, ask_until, text};
@@ -190,7 +191,7 @@ fn what_the_image_build_sees_is_enough_to_compile_the_program() {
     let place = scratch.join("image-build");
     let _ = std::fs::remove_dir_all(&place);
     std::fs::create_dir_all(place.join("src")).expect("a folder");
-    super::setup::write_program(&place.join("cargo"), CARGO);
+    write_program(&place.join("cargo"), CARGO);
     let mut files = Vec::new();
     let patterns = patterns();
     context("", &patterns, &mut files);

@@ -8,9 +8,9 @@ use std::process::{Command, Stdio};
 use claudemesh_broker::config::SecretUrl;
 use rustix::process::Signal;
 
-use super::setup::write_program;
 use super::{compose, filled_in, strings};
 use crate::harness::child::ChildProcess;
+use crate::harness::executable::write_program;
 use crate::harness::ports::free_port;
 use crate::harness::postgres::{Fsync, PrivatePostgres};
 use crate::harness::program::ask_until;

@@ -1,12 +1,11 @@
 //! `deploy/fly/setup.sh`, against a `fly` that only remembers.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 use super::{root, text_of};
+use crate::harness::executable::write_program;
 
 /// As much of `fly` as the script uses; what changes something is written down.
 /// A secret is listed as flyctl does it: with what stands in the file `mark`
@@ -42,12 +41,6 @@ pub(super) fn broker_secrets(script: &str) -> Vec<String> {
     let calls = script.lines().filter_map(|line| line.trim().strip_prefix("set_secret "));
     let of_broker = calls.filter_map(|line| line.strip_prefix("\"$broker_app\" "));
     of_broker.filter_map(|rest| rest.split_whitespace().next().map(str::to_owned)).collect()
-}
-
-/// Writes something that can be started.
-pub(super) fn write_program(file: &Path, text: &str) {
-    std::fs::write(file, text).expect("a file");
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).expect("ours");
 }
 
 /// An account on Fly.io, without apps.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use claudemesh_broker::auth::SecretKey;
 use claudemesh_broker::id::Key;
 use claudemesh_broker::limits;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Member, Node, Raw, http, until};
 
@@ -123,7 +123,8 @@ async fn what_was_kept_is_not_delivered_once_it_is_not_wanted() {
     let node = Node::start().await;
     let (alice, bob, carol) =
         (node.member("alice").await, node.member("bob").await, node.member("carol").await);
-    let mut a = Raw::hello(&node, &alice).await;
+    let asks = |hello: &mut Value| hello["capabilities"] = json!(["stages"]);
+    let mut a = Raw::hello_with(&node, &alice, asks).await.0;
     let mut c = Raw::hello(&node, &carol).await;
     let kept = a.sent(bob.pubkey().as_str(), "next", "a2VwdA==").await;
     grant(&node, &bob, &alice.pubkey(), Some(&["broadcast"])).await;
@@ -133,12 +134,10 @@ async fn what_was_kept_is_not_delivered_once_it_is_not_wanted() {
     assert_eq!(push["messageId"], marker.as_str());
     b.confirm(&push).await;
     assert!(b.messages_so_far().await.is_empty());
-    until("the message has ended", async || {
-        let status = a.ask(json!({ "type": "message_status", "messageId": kept })).await;
-        assert_eq!(status["delivered"], false);
-        status["recipients"][0]["stage"] == "blocked"
-    })
-    .await;
+    let blocked = a.event("message_blocked").await;
+    assert_eq!(blocked["eventData"]["messageId"], kept.as_str(), "its sender is told at once");
+    let status = a.ask(json!({ "type": "message_status", "messageId": kept })).await;
+    assert_eq!((&status["delivered"], &status["recipients"][0]["stage"]), (&json!(false), &json!("blocked")));
 
     grant(&node, &bob, &alice.pubkey(), None).await;
     let mut marker = String::new();

@@ -10,6 +10,7 @@ use rustix::process::{Signal, geteuid};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
+use crate::harness::executable::copy_program;
 use crate::harness::program::{Answer, Place, Serving};
 
 const NOBODY: u32 = 65_534;
@@ -100,13 +101,9 @@ fn without_rights(place: &Place, program: &Place) -> Command {
     if !geteuid().is_root() {
         return place.command(&["serve", "--json"]);
     }
-    let open = |path: &std::path::Path, mode: u32| {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("permitted");
-    };
     let copy = program.path().join("claudemesh-broker");
-    std::fs::copy(env!("CARGO_BIN_EXE_claudemesh-broker"), &copy).expect("copied");
-    open(program.path(), 0o755);
-    open(&copy, 0o755);
+    copy_program(env!("CARGO_BIN_EXE_claudemesh-broker").as_ref(), &copy);
+    std::fs::set_permissions(program.path(), PermissionsExt::from_mode(0o755)).expect("permitted");
     let mut command = Command::new(copy);
     command
         .args(["serve", "--json"])

@@ -41,8 +41,13 @@ pub struct Message {
     pub priority: &'static str,
     /// Of a multicast: whom it was for when it was accepted, in which life.
     readers: Vec<(Who, u32)>,
+    /// When it was, at the latest.
+    accepted: Instant,
     /// A direct message: somebody has confirmed it, and the broker knows.
     pub done: bool,
+    /// By whom, if its claim may have run out before: the broker may have given
+    /// it to another session of the member just then.
+    confirmed_late_by: Option<Who>,
 }
 
 impl Message {
@@ -117,11 +122,13 @@ pub struct Book {
     pub sessions: Vec<Session>,
     pub messages: Vec<Message>,
     grace: Duration,
+    /// For how long a message is one session's, unconfirmed.
+    claim: Duration,
 }
 
 impl Book {
     /// A mesh in which session `i` is one of member `members[i]`.
-    pub fn new(members: &[usize], grace: Duration) -> Self {
+    pub fn new(members: &[usize], grace: Duration, claim: Duration) -> Self {
         let session = |member: &usize| Session {
             member: *member,
             place: Place::Gone,
@@ -139,7 +146,7 @@ impl Book {
             born: 0,
             busy_until: 0,
         };
-        Self { sessions: members.iter().map(session).collect(), messages: Vec::new(), grace }
+        Self { sessions: members.iter().map(session).collect(), messages: Vec::new(), grace, claim }
     }
 
     // --- sessions ------------------------------------------------------------
@@ -232,7 +239,9 @@ impl Book {
             target,
             priority,
             readers: Vec::new(),
+            accepted: Instant::now(),
             done: false,
+            confirmed_late_by: None,
         };
         let readers = (0..self.sessions.len())
             .filter(|who| self.sessions[*who].place != Place::Gone && self.includes(*who, &message))
@@ -271,7 +280,9 @@ impl Book {
         let again = session.again.contains(&number);
         let context = || format!("session {who} {session:?}\ngot {number} {message:?}");
         assert!(again || self.is_for(who, number), "not for it: {}", context());
-        assert!(!message.done, "confirmed before: {}", context());
+        let crossed = !session.seen.contains(&number)
+            && message.confirmed_late_by.is_some_and(|by| by != who);
+        assert!(!message.done || crossed, "confirmed before: {}", context());
         let confirmed = session.confirmed.contains(&number);
         assert!(again || !confirmed, "confirmed by itself: {}", context());
         if !session.seen.contains(&number) {
@@ -314,6 +325,8 @@ impl Book {
         session.again.remove(&number);
         let message = &mut self.messages[number];
         message.done = message.target.is_direct();
+        let is_late = message.accepted.elapsed() >= self.claim;
+        message.confirmed_late_by = is_late.then_some(who);
     }
 
     /// What should have come by now and has not: session (one of those that

@@ -40,6 +40,10 @@ struct World {
     log: Log,
 }
 
+fn milliseconds(count: i64) -> Duration {
+    Duration::from_millis(count.unsigned_abs())
+}
+
 /// Plays the plan of that seed.
 pub async fn run(seed: u64, log: Log) {
     let mut world = World::new(seed, log).await;
@@ -68,7 +72,7 @@ impl World {
             sockets: MEMBERS.iter().map(|_| None).collect(),
             by_id: HashMap::new(),
             events: HashMap::new(),
-            book: Book::new(&MEMBERS, Duration::from_millis(GRACE_MS.unsigned_abs())),
+            book: Book::new(&MEMBERS, milliseconds(GRACE_MS), milliseconds(CLAIM_MS)),
             rng: StdRng::seed_from_u64(seed),
             log,
         }
