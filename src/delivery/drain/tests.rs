@@ -1,36 +1,10 @@
 use super::*;
 use crate::delivery::testing::{Fakes, World, blocks, delivery, received, stored};
 use crate::id::MemberId;
+use crate::limits;
 use crate::protocol::{Group, PeerRole, Status};
 use crate::store::StoreError;
 use crate::store::testing::member;
-
-#[test]
-fn a_drain_takes_as_many_as_fit_by_the_size_of_those_it_has_read() {
-    let large = 90_000;
-    let mut reading = Reading::default();
-    reading.learn(8, 8 * large);
-    assert_eq!(reading.envelopes, limits::DRAIN_BATCH_BYTES_MAX / large);
-    assert_eq!(reading.left(2, 2 * large), limits::DRAIN_BATCH_BYTES_MAX / large - 2);
-    assert_eq!(reading.left(8, 8 * large), 0);
-    // One is always taken, however large.
-    reading.learn(1, 2 * limits::DRAIN_BATCH_BYTES_MAX);
-    assert_eq!(reading.envelopes, 1);
-}
-
-#[test]
-fn a_drain_of_small_ones_grows_to_its_bound() {
-    let small = limits::ENVELOPE_BYTES + 100;
-    let mut reading = Reading::default();
-    let mut grown = Vec::new();
-    for _ in 0..4 {
-        reading.learn(reading.envelopes, reading.envelopes * small);
-        grown.push(reading.envelopes);
-    }
-    assert_eq!(grown, [32, 128, 128, 128]);
-    assert_eq!(reading.left(128, 128 * small), 0);
-    assert_eq!(Reading::default().left(0, 0), limits::DRAIN_FIRST_ENVELOPES);
-}
 
 /// A message from Ada to Bob, under its number.
 fn direct(seq: i64) -> StoredEnvelope {
