@@ -214,6 +214,7 @@ impl Cluster for RedisCluster {
                 return Ok(self.renew_alone(held));
             }
         };
+        renewed.restored.iter().for_each(|mesh| self.bus.note_untold(mesh));
         let now_ms = self.now_ms();
         let mut is_lost = vec![false; held.len()];
         for index in renewed.replaced.iter().chain(&renewed.ended) {
@@ -241,8 +242,9 @@ impl Cluster for RedisCluster {
                 }
                 // Redis was wiped since the last renewal: its grace is new to it.
                 let record = self.fallback.record_of(lease);
-                if let Err(error) = self.leases.put_in_grace(record.as_slice()).await {
-                    tracing::debug!(%error, "a grace is written when Redis is back");
+                match self.leases.put_in_grace(record.as_slice()).await {
+                    Ok(()) => self.bus.note_untold(&lease.mesh),
+                    Err(error) => tracing::debug!(%error, "a grace is written when Redis is back"),
                 }
                 Ok(held_here)
             }

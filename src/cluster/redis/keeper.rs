@@ -1,6 +1,7 @@
 //! Background work: is Redis there, who else is, and what to do when it comes
 //! back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -185,6 +186,9 @@ impl Keeper {
         let records = open.iter().map(|held| (&held.lease, held.record.as_ref()));
         self.leases.write_records(records).await?;
         self.leases.put_in_grace(in_grace).await?;
+        let restored = renewed.restored.into_iter();
+        let restored = restored.chain(in_grace.iter().map(|record| record.mesh.clone()));
+        restored.collect::<BTreeSet<_>>().iter().for_each(|mesh| self.bus.note_untold(mesh));
         let (open, in_grace, ended) = (open.len(), in_grace.len(), ended.len());
         tracing::info!(open, in_grace, ended, "Redis has this node's leases");
         self.bus.note_gap_everywhere();

@@ -5,6 +5,7 @@
 
 mod restore;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use redis::{Cmd, RedisError, RedisResult, Script, Value};
@@ -67,6 +68,8 @@ pub(super) struct Renewed {
     pub(super) ended: Vec<usize>,
     /// Leases of each mesh.
     pub(super) counts: Vec<(MeshId, u32)>,
+    /// Where Redis had forgotten leases, which are written again.
+    pub(super) restored: BTreeSet<MeshId>,
 }
 
 impl Leases {
@@ -154,6 +157,7 @@ impl Leases {
         missing.retain(|index| !has_let_go(&held[*index].lease));
         if !missing.is_empty() {
             renewed.counts.clear();
+            renewed.restored.extend(missing.iter().map(|index| held[*index].lease.mesh.clone()));
             self.renew_batch(held, &missing, true, &mut renewed).await?;
         }
         Ok(renewed)

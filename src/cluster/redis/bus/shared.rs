@@ -178,6 +178,15 @@ impl Bus {
         }
     }
 
+    /// What this node holds was missing in the directory of the mesh: whoever read it
+    /// meanwhile reads it again. A number is left out, which tells it again where the word
+    /// itself does not arrive.
+    pub(in crate::cluster::redis) fn note_untold(&self, mesh: &MeshId) {
+        if self.if_joined(mesh, |channel| channel.next(Instant::now())).is_some() {
+            self.control(mesh, &Control::Here { lost: true });
+        }
+    }
+
     // ---- Out ----
 
     /// Numbers a frame and queues it, unless this node is surely alone.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{AFTER, LONG, patient, settle_undisturbed, sleep};
 use crate::harness::load::Load;
 use crate::harness::proxy::Fault;
-use crate::harness::{Cluster, until};
+use crate::harness::{Cluster, Member, Raw, Setup, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_killed_and_comes_back_empty() {
@@ -18,6 +20,33 @@ async fn redis_is_killed_and_comes_back_empty() {
     load.assert_undisturbed();
     load.one_leaves().await;
     settle_undisturbed(load, &cluster).await;
+}
+
+/// A node that reads who is there in between believes a directory that lacks the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_read_an_emptied_redis_hears_of_those_who_are_told_to_it_again() {
+    let cluster = Setup::new(2).set("LEASE_TTL_SECONDS", 15).start().await;
+    let node = &cluster.nodes[0];
+    let (alice, bob) = (node.member("alice").await, node.member("bob").await);
+    let mut a = Raw::hello(node, &alice).await;
+    let mut b = Raw::hello(&cluster.nodes[1], &bob).await;
+    until("they see each other", async || sees(&mut a, &bob).await && sees(&mut b, &alice).await)
+        .await;
+    cluster.redis.flush_all();
+    let mut cut_off = redis::cmd("CLIENT");
+    cut_off.arg("KILL").arg("TYPE").arg("pubsub");
+    cluster.redis.query::<()>(&cut_off);
+    until("bob's node has read what Redis has", async || !sees(&mut b, &alice).await).await;
+    until("they see each other again", async || {
+        sees(&mut a, &bob).await && sees(&mut b, &alice).await
+    })
+    .await;
+}
+
+async fn sees(raw: &mut Raw, who: &Member) -> bool {
+    let answer = raw.ask(json!({ "type": "list_peers" })).await;
+    let peers = answer["peers"].as_array().expect("a list");
+    peers.iter().any(|peer| peer["memberPubkey"] == who.pubkey().as_str())
 }
 
 /// Longer than any window: what is sent arrives all the same, by the store.
