@@ -29,7 +29,7 @@ pub mod drain;
 mod mentions;
 pub mod policy;
 pub(crate) mod posts;
-mod properties;
+pub(crate) mod properties;
 mod push;
 pub(crate) mod refusal;
 pub(crate) mod rosters;

@@ -28,3 +28,7 @@ alter table presence add column surfaced_at integer;
 
 -- Whether the member is told of what it sent that never comes.
 alter table member add column told_of_ends integer not null default 0;
+
+-- What a scheduled message answers, and how many answers led to it.
+alter table scheduled_message add column reply_to_id text;
+alter table scheduled_message add column hop integer;

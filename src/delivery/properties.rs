@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use super::refusal::{Refusal, not_read};
 use crate::clock::Timestamp;
 use crate::delivery::Parts;
-use crate::id::MessageId;
+use crate::id::{Key, MemberId, MeshId, MessageId};
 use crate::limits;
 use crate::protocol::Send;
 use crate::session::Session;
-use crate::store::{Answered, Properties};
+use crate::store::{self, Answered, Properties};
 
 /// What the send says of its message. Most say nothing, and cost nothing.
 pub(super) async fn of(
@@ -26,7 +26,14 @@ pub(super) async fn of(
         expects_reply: send.expects_reply.unwrap_or_default(),
         supersedes: given(&send.supersedes),
         receipt: send.receipt,
-        hop: hop(parts, session, send).await?,
+        hop: {
+            let by = Replier {
+                mesh: &session.mesh,
+                member: &session.member,
+                keys: [Some(&session.member_key), session.session_key.as_ref()],
+            };
+            hop(parts, &by, send.reply_to_id.as_deref()).await.map_err(not_read)??
+        },
         expires_at: expires_at(send.ttl_ms)?,
     };
     Ok(properties.said())
@@ -45,16 +52,27 @@ fn expires_at(ttl_ms: Option<i64>) -> Result<Option<Timestamp>, Refusal> {
     Ok(Some(Timestamp::now().plus_ms(ttl_ms)))
 }
 
-/// One more than the message has that it answers, if its sender was a recipient of that
-/// one; else none. Two programs that answer each other always come to the end.
-async fn hop(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<u32, Refusal> {
-    let Some(answers) = send.reply_to_id.as_deref().filter(|id| !id.is_empty()) else {
-        return Ok(0);
+/// Who answers a message.
+pub(crate) struct Replier<'a> {
+    pub(crate) mesh: &'a MeshId,
+    pub(crate) member: &'a MemberId,
+    /// The member's key, and that of the session, if it is one.
+    pub(crate) keys: [Option<&'a Key>; 2],
+}
+
+/// One more than the message has that is answered, if whoever answers was a recipient of
+/// that one; else none. Two programs that answer each other always come to the end.
+pub(crate) async fn hop(
+    parts: &Parts,
+    by: &Replier<'_>,
+    answers: Option<&str>,
+) -> store::Result<Result<u32, Refusal>> {
+    let Some(answers) = answers.filter(|id| !id.is_empty()) else {
+        return Ok(Ok(0));
     };
     let id = MessageId::from(answers);
-    let found = parts.stages.answered(&session.mesh, &id).await.map_err(not_read)?;
-    let hop = match found {
-        Some(answered) if was_sent_to(&answered, session) => answered.hop.saturating_add(1),
+    let hop = match parts.stages.answered(by.mesh, &id).await? {
+        Some(answered) if was_sent_to(&answered, by) => answered.hop.saturating_add(1),
         _ => 0,
     };
     if hop > parts.config.hops_max && parts.config.hops_max > 0 {
@@ -63,16 +81,14 @@ async fn hop(parts: &Parts, session: &Session, send: &Send<'_>) -> Result<u32, R
              let a person read the conversation and start a new one (a message without replyToId)",
             hop - 1
         );
-        return Err(Refusal::new("loop", text));
+        return Ok(Err(Refusal::new("loop", text)));
     }
-    Ok(hop)
+    Ok(Ok(hop))
 }
 
-/// Whether the session's member was a recipient: of its own messages, those to its own
-/// keys are to itself.
-fn was_sent_to(answered: &Answered, session: &Session) -> bool {
-    let own_keys = [Some(&session.member_key), session.session_key.as_ref()];
-    let is_to_itself =
-        own_keys.into_iter().flatten().any(|key| key.as_str() == answered.target_spec);
-    answered.sender != session.member || is_to_itself
+/// Whether the member was a recipient: of its own messages, those to its own keys are to
+/// itself.
+fn was_sent_to(answered: &Answered, by: &Replier<'_>) -> bool {
+    let is_to_itself = by.keys.iter().flatten().any(|key| key.as_str() == answered.target_spec);
+    answered.sender != *by.member || is_to_itself
 }

@@ -7,6 +7,7 @@ use super::shapes::{filled, may_begin_an_id, named, no_larger_than, the_one_of};
 use super::{Context, Refusal};
 use crate::clock::{Timestamp, cron};
 use crate::delivery::addressee::{self, InNameOf};
+use crate::delivery::properties::{self, Replier};
 use crate::id;
 use crate::limits;
 use crate::paging;
@@ -25,9 +26,16 @@ pub(super) async fn schedule(
     ask: Schedule,
 ) -> Result<ScheduledAck, Refusal> {
     let now = Timestamp::now();
-    let new = planned(context, now, ask)?;
+    let mut new = planned(context, now, ask)?;
     let (parts, session) = (context.parts, context.session);
     let (delivery, mesh) = (&parts.presence.delivery, context.room.mesh());
+    let by = Replier {
+        mesh,
+        member: &session.member,
+        keys: [Some(&session.member_key), session.session_key.as_ref()],
+    };
+    let hop = properties::hop(delivery, &by, new.reply_to_id.as_deref()).await?;
+    new.hop = hop.map_err(|refusal| Refusal::new(refusal.reason, refusal.text))?;
     let sent = InNameOf {
         member: &session.member,
         key: &session.member_key,
@@ -49,7 +57,17 @@ pub(super) async fn schedule(
 }
 
 fn planned(context: &Context<'_>, now: Timestamp, ask: Schedule) -> Result<NewSchedule, Refusal> {
-    let Schedule { to, message, ciphertext, nonce, deliver_at, subtype, cron, timezone } = ask;
+    let Schedule {
+        to,
+        message,
+        ciphertext,
+        nonce,
+        deliver_at,
+        subtype,
+        cron,
+        timezone,
+        reply_to_id,
+    } = ask;
     named("to", &to)?;
     let (message, nonce) = match (message, ciphertext) {
         (Some(message), None) => (message, None),
@@ -69,13 +87,30 @@ fn planned(context: &Context<'_>, now: Timestamp, ask: Schedule) -> Result<NewSc
         Some(cron) => first_of(now, cron, timezone.as_deref())?,
         None => once(now, deliver_at)?,
     };
-    for text in [Some(&to), Some(&message), nonce.as_ref()].into_iter().flatten() {
+    let reply_to_id = filled(reply_to_id);
+    if let Some(id) = &reply_to_id {
+        no_larger_than("replyToId", id.len(), limits::CLIENT_MESSAGE_ID_BYTES_MAX)?;
+    }
+    let texts = [Some(&to), Some(&message), nonce.as_ref(), reply_to_id.as_ref()];
+    for text in texts.into_iter().flatten() {
         if text.contains('\0') {
             return Err(Refusal::invalid("NUL cannot be kept"));
         }
     }
     let id = id::random();
-    Ok(NewSchedule { id, to, message, nonce, deliver_at, cron, timezone, subtype })
+    let hop = 0;
+    Ok(NewSchedule {
+        id,
+        to,
+        message,
+        nonce,
+        deliver_at,
+        cron,
+        timezone,
+        subtype,
+        reply_to_id,
+        hop,
+    })
 }
 
 /// A message is sent as base64, which is longer by a third.

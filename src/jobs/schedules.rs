@@ -24,8 +24,8 @@ use crate::protocol::Priority;
 use crate::rates::Whom;
 use crate::registry::Room;
 use crate::store::{
-    Due, Envelope, Fate, Fired, Firing, Holder, Marks, NewEnvelope, Reach, Result, Schedules,
-    Stores,
+    Due, Envelope, Fate, Fired, Firing, Holder, Marks, NewEnvelope, Properties, Reach, Result,
+    Schedules, Stores,
 };
 
 /// Another node may have died that knew of one which is due earlier.
@@ -240,9 +240,9 @@ fn envelope(now: Timestamp, due: &Due) -> Envelope {
         ciphertext,
         client_message_id: None,
         request_fingerprint: None,
-        reply_to_id: None,
+        reply_to_id: scheduled.reply_to_id.clone(),
         scheduled: Some(Marks { subtype, late }),
-        properties: None,
+        properties: Properties { hop: scheduled.hop, ..Properties::default() }.said(),
     }
 }
 

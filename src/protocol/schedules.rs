@@ -34,6 +34,9 @@ pub struct Schedule {
     /// The IANA name of the zone in which `cron` is read; UTC if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
+    /// The id of the message that it answers.
+    #[serde(rename = "replyToId", default, skip_serializing_if = "Option::is_none")]
+    pub reply_to_id: Option<String>,
 }
 
 impl Ask for Schedule {

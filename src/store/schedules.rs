@@ -66,6 +66,10 @@ pub struct NewSchedule {
     pub timezone: Option<String>,
     /// What the message is to call itself.
     pub subtype: Option<String>,
+    /// The message that it answers.
+    pub reply_to_id: Option<String>,
+    /// How many answers led to it.
+    pub hop: u32,
 }
 
 /// A message that is sent later, as it is kept.
@@ -87,6 +91,10 @@ pub struct Scheduled {
     pub timezone: Option<String>,
     /// What the message is to call itself.
     pub subtype: Option<String>,
+    /// The message that it answers.
+    pub reply_to_id: Option<String>,
+    /// How many answers led to it.
+    pub hop: u32,
     /// How often it was sent.
     pub fired_count: i64,
     /// Since when it is scheduled.
@@ -105,6 +113,11 @@ impl Scheduled {
             cron: row.optional_text("cron")?.filter(|cron| !cron.is_empty()),
             timezone: row.optional_text("timezone")?,
             subtype: row.optional_text("subtype")?,
+            reply_to_id: row.optional_text("reply_to_id")?,
+            hop: row
+                .optional_int("hop")?
+                .and_then(|hop| u32::try_from(hop).ok())
+                .unwrap_or_default(),
             fired_count: row.int("fired_count")?,
             created_at,
         })

@@ -28,3 +28,7 @@ alter table mesh.presence add column if not exists surfaced_at timestamp;
 
 -- Whether the member is told of what it sent that never comes.
 alter table mesh.member add column if not exists told_of_ends boolean not null default false;
+
+-- What a scheduled message answers, and how many answers led to it.
+alter table mesh.scheduled_message add column if not exists reply_to_id text;
+alter table mesh.scheduled_message add column if not exists hop integer;

@@ -48,6 +48,9 @@ pub(crate) struct AddArgs {
     /// Call it a reminder
     #[arg(long)]
     pub(crate) reminder: bool,
+    /// The id of the message that it answers
+    #[arg(long, value_name = "ID")]
+    pub(crate) reply_to: Option<String>,
     /// Who sends.
     #[command(flatten)]
     pub(crate) who: WhoArgs,
@@ -135,6 +138,7 @@ async fn schedule(
         subtype: args.reminder.then(|| "reminder".to_owned()),
         cron: args.when.cron.clone(),
         timezone: args.timezone.clone(),
+        reply_to_id: args.reply_to.clone(),
         ..Schedule::default()
     };
     if is_direct(&args.to) {

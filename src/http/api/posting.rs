@@ -16,6 +16,8 @@ use super::fields::Fields;
 use super::topics::{not_found, not_in_it};
 use super::{Refused, answer};
 use crate::clock::Timestamp;
+use crate::delivery::properties::{self, Replier};
+use crate::delivery::refusal::Refusal;
 use crate::delivery::{deliver, posts};
 use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
@@ -23,7 +25,7 @@ use crate::limits;
 use crate::protocol::{ApiCapability, Priority};
 use crate::rates::{Counted, OverRate, Scope, Whom};
 use crate::store::{
-    Accepted, AddressedTopic, Envelope, Issuer, NewEnvelope, Post, Reach, StoreError,
+    Accepted, AddressedTopic, Envelope, Issuer, NewEnvelope, Post, Properties, Reach, StoreError,
 };
 
 /// What is to be posted, as its sender said it.
@@ -169,6 +171,12 @@ async fn take(
     };
     let post = posts::plan_in(delivery, room.as_deref(), mesh, topic, posting).await?;
     let (topic, topic_id) = (post.name.clone(), post.topic.clone());
+    let by = Replier { mesh, member: &sender.id, keys: [Some(&sender.key), None] };
+    let hop = properties::hop(delivery, &by, reply_to.as_ref().map(MessageId::as_str)).await?;
+    let is_loop = |refusal: Refusal| {
+        Refused::word(StatusCode::CONFLICT, refusal.reason).with("message", refusal.text)
+    };
+    let hop = hop.map_err(is_loop)?;
     let envelope = Envelope {
         id: MessageId::from(id::random()),
         mesh: mesh.clone(),
@@ -183,7 +191,7 @@ async fn take(
         request_fingerprint: None,
         reply_to_id: reply_to.as_ref().map(ToString::to_string),
         scheduled: None,
-        properties: None,
+        properties: Properties { hop, ..Properties::default() }.said(),
     };
     let mut notifications = post.mentions.len();
     let id = match accept(state, envelope, sender.key.clone(), post, rated).await? {

@@ -444,6 +444,7 @@ fn schedule(asking: Asking, at: Timestamp, number: u32) -> Message {
         subtype: None,
         cron: None,
         timezone: None,
+        reply_to_id: None,
     };
     request(&ask, number)
 }

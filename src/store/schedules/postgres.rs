@@ -28,8 +28,9 @@ impl Schedules for PostgresStore {
         change.append(author, &AuditEvent::ScheduleCreated { schedule_id, target }).await?;
         let query = sqlx::query(
             "insert into mesh.scheduled_message (id, mesh_id, presence_id, member_id, \"to\",
-                message, nonce, deliver_at, cron, timezone, subtype, created_at, due_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $8)",
+                message, nonce, deliver_at, cron, timezone, subtype, created_at, due_at,
+                reply_to_id, hop)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $8, $13, $14)",
         )
         .bind(new.id.as_str())
         .bind(author.mesh.as_str())
@@ -42,7 +43,9 @@ impl Schedules for PostgresStore {
         .bind(clean_optional(new.cron.as_deref()))
         .bind(clean_optional(new.timezone.as_deref()))
         .bind(clean_optional(new.subtype.as_deref()))
-        .bind(now.to_naive());
+        .bind(now.to_naive())
+        .bind(clean_optional(new.reply_to_id.as_deref()))
+        .bind(i32::try_from(new.hop).unwrap_or(i32::MAX));
         change.execute(query).await?;
         change.within(&author.mesh, Kind::Schedule).await?.commit().await
     }
@@ -57,6 +60,7 @@ impl Schedules for PostgresStore {
         let (after, id) = after.unwrap_or((BEGINNING, String::new()));
         let query = sqlx::query(
             "select id, \"to\", message, nonce, deliver_at, cron, timezone, subtype,
+                reply_to_id, hop::bigint as hop,
                 fired_count::bigint as fired_count, created_at
              from mesh.scheduled_message
              where mesh_id = $1 and member_id = $2 and due_at is not null
@@ -97,7 +101,7 @@ impl Schedules for PostgresStore {
     async fn due(&self, now: Timestamp, limit: i64) -> Result<Vec<Due>> {
         let query = sqlx::query(
             "select s.id, s.mesh_id, s.member_id, s.\"to\", s.message, s.nonce, s.deliver_at,
-                s.cron, s.timezone, s.subtype, s.fired_count::bigint as fired_count,
+                s.cron, s.timezone, s.subtype, s.reply_to_id, s.hop::bigint as hop, s.fired_count::bigint as fired_count,
                 s.created_at, s.due_at, m.display_name as member_name,
                 m.peer_pubkey as member_key, m.revoked_at, mesh.archived_at
              from (

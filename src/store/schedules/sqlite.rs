@@ -25,8 +25,8 @@ impl Schedules for SqliteStore {
         change.append(author, &AuditEvent::ScheduleCreated { schedule_id, target }).await?;
         let query = sqlx::query(
             "insert into scheduled_message (id, mesh_id, presence_id, member_id, [to], message,
-                nonce, deliver_at, cron, timezone, subtype, created_at, due_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?8)",
+                nonce, deliver_at, cron, timezone, subtype, created_at, due_at, reply_to_id, hop)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?8, ?13, ?14)",
         )
         .bind(new.id.as_str())
         .bind(author.mesh.as_str())
@@ -39,7 +39,9 @@ impl Schedules for SqliteStore {
         .bind(new.cron.as_deref())
         .bind(new.timezone.as_deref())
         .bind(new.subtype.as_deref())
-        .bind(now.as_ms());
+        .bind(now.as_ms())
+        .bind(new.reply_to_id.as_deref())
+        .bind(new.hop);
         change.execute(query).await?;
         change.within(&author.mesh, Kind::Schedule).await?.commit().await
     }

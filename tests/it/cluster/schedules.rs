@@ -49,6 +49,8 @@ async fn a_thousand_messages_are_each_sent_once_while_nodes_are_killed_and_start
             cron: None,
             timezone: None,
             subtype: None,
+            reply_to_id: None,
+            hop: 0,
         };
         store.schedules.schedule(Timestamp::now(), &author, &new).await.expect("room");
     }

@@ -77,6 +77,8 @@ pub(crate) async fn what_is_kept_is_named_without_its_values(store: Stores) {
             cron: None,
             timezone: None,
             subtype: None,
+            reply_to_id: None,
+            hop: 0,
         };
         here.store.schedules.schedule(at(3), &author, &new).await.expect("room");
     }

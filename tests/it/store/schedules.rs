@@ -29,6 +29,8 @@ impl Fixture {
             cron: None,
             timezone: None,
             subtype: Some("reminder".to_owned()),
+            reply_to_id: Some("asked".to_owned()),
+            hop: 3,
         }
     }
 
@@ -103,6 +105,9 @@ pub(crate) async fn what_is_due_is_accepted_and_gone_in_one_transaction(store: S
     assert_eq!((&direct.scheduled.id, direct.due_at), (&id, early(10)));
     assert_eq!((direct.member_name.as_str(), &direct.member_key), ("owner", &here.owner.key));
     assert_eq!(direct.scheduled.message, "grüße \u{1f980}");
+    assert_eq!((direct.scheduled.reply_to_id.as_deref(), direct.scheduled.hop), (Some("asked"), 3));
+    let listed = here.scheduled(&here.owner).await;
+    assert!(listed.iter().any(|row| *row == direct.scheduled), "{listed:?}");
     let firings = [send(direct, None), send(many, None)];
     let fired = store.schedules.fire(at(1), &firings).await.expect("answers");
     assert!(fired.iter().all(is_sent), "{fired:?}");

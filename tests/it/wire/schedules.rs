@@ -201,6 +201,8 @@ async fn after_a_stop_a_message_comes_late_and_a_banned_members_not_at_all() {
             cron: cron.map(str::to_owned),
             timezone: None,
             subtype: None,
+            reply_to_id: None,
+            hop: 0,
         };
         node.store.schedules.schedule(then, author, &new).await.expect("room");
     };

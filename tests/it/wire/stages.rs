@@ -278,6 +278,27 @@ async fn three_in_a_ring_come_to_an_end_over_groups_too() {
 }
 
 #[tokio::test]
+async fn answers_that_come_by_the_clock_come_to_an_end_too() {
+    let node = Node::start_with(|config| config.message.hops_max = 1).await;
+    let (alice, bob) = (node.member("alice").await, node.member("bob").await);
+    let mut a = Raw::hello(&node, &alice).await;
+    let mut b = Raw::hello(&node, &bob).await;
+    say(&mut a, bob.pubkey().as_str(), json!({})).await;
+    let answer = |push: &Value, to: &Member| {
+        json!({
+            "type": "schedule", "to": to.pubkey(), "message": "m", "deliverAt": 0,
+            "replyToId": push["messageId"],
+        })
+    };
+    let first = b.message().await;
+    assert_eq!(b.ask(answer(&first, &alice)).await["type"], "scheduled_ack");
+    let second = a.message().await;
+    assert_eq!((&second["hop"], &second["replyToId"]), (&json!(1), &first["messageId"]));
+    let refused = a.ask(answer(&second, &bob)).await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("loop")));
+}
+
+#[tokio::test]
 async fn a_client_that_holds_by_itself_gets_what_its_session_is_too_busy_for() {
     let node = Node::start().await;
     let (alice, bob) = (node.member("alice").await, node.member("bob").await);

@@ -100,6 +100,30 @@ impl Stream {
 }
 
 #[tokio::test]
+async fn answers_by_a_key_come_to_an_end_as_those_of_sessions_do() {
+    let node = Node::start_with(|config| config.message.hops_max = 1).await;
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let (mut a, mut b) = (Raw::hello(&node, &ada).await, Raw::hello(&node, &bob).await);
+    creates(&mut a, "deploys", "public").await;
+    joins(&mut b, "deploys").await;
+    let secrets = [both_key(&mut a).await, both_key(&mut b).await];
+    let answer = async |secret: &str, to: &Value| {
+        let body = json!({ "topic": "deploys", "ciphertext": "eA==", "nonce": "AAAA",
+            "replyToId": to });
+        send(&node, "POST", "/messages", secret, body).await
+    };
+    let first = posts(&node, &secrets[0], "deploys", "eA==").await["messageId"].take();
+    let second = answer(&secrets[1], &first).await.json()["messageId"].take();
+    let push = a.message().await;
+    assert_eq!((&push["messageId"], &push["hop"]), (&second, &json!(1)));
+    let refused = answer(&secrets[0], &second).await;
+    let body = refused.json();
+    assert_eq!((refused.status, &body["error"]), (409, &json!("loop")));
+    assert!(body["message"].as_str().is_some_and(|text| text.contains("a person")), "{body}");
+    assert_eq!(answer(&secrets[0], &first).await.status, 200, "to its own it is no answer");
+}
+
+#[tokio::test]
 async fn a_post_by_a_key_is_one_of_its_member() {
     let node = Node::start().await;
     let (ada, bob) = (node.member("ada").await, node.member("bob").await);
