@@ -210,6 +210,8 @@ Examples:
       At a fixed rate: what matters then is the latency.
   claudemesh-broker bench fanout --receivers 1000 --json | jq .perSecond
   claudemesh-broker bench idle --sockets 10000
+  claudemesh-broker bench surface --state channel --state busy-now
+      How long a model waits for a message, with a stand-in for the host of its session.
   claudemesh-broker bench direct --url ws://host:7900/ws --invite ic://join/eyJ2Ijox...
   DATABASE_URL=postgres://... REDIS_URL=redis://... claudemesh-broker bench direct --cluster 3
 

@@ -42,15 +42,17 @@ mod process;
 mod progress;
 mod report;
 mod stage;
+mod surface;
 mod text;
 mod traffic;
 mod wire;
 
-use args::{Common, Feature, FeaturesArgs, Scenario, Size};
+use args::{Common, Feature, FeaturesArgs, Scenario, SessionState, Size, SurfaceArgs};
 use features::Asking;
 use outcome::{Outcome, median, round};
 use progress::Progress;
 use stage::{Cast, Stage};
+use surface::Surfacing;
 use traffic::{Pattern, Traffic};
 
 /// Sessions of one member, where there are many: enrolling is not measured.
@@ -83,6 +85,7 @@ enum Work {
     Idle { seconds: u64 },
     Churn { cycles: u32, messages: u32 },
     Features(Asking),
+    Surface(Surfacing),
 }
 
 /// Both runs of one round.
@@ -95,6 +98,7 @@ struct Round {
 pub(crate) async fn run(args: BenchArgs, json: bool, config: &Config) -> anyhow::Result<ExitCode> {
     let plan = match args.scenario {
         Scenario::Relay => return relay::run().await,
+        Scenario::Host(args) => return surface::host::run(args).await,
         scenario => plan(scenario)?,
     };
     listen::raise_open_files();
@@ -160,6 +164,7 @@ async fn measure(
             churn::run(&stage, *cycles, *messages, common, progress).await
         }
         Work::Features(asking) => features::run(&stage, *asking, cast, common, progress).await,
+        Work::Surface(surfacing) => surface::run(&stage, surfacing, common, progress).await,
     };
     progress.step("cleaning up");
     stage.strike().await?;
@@ -288,7 +293,11 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
             return Err(usage("the floor shares nothing: only state-change has one"));
         }
         Scenario::Features(args) => shared(args)?,
-        Scenario::Relay => anyhow::bail!("the relay is no scenario"),
+        Scenario::Surface(args) if args.common.floor => {
+            return Err(usage("the floor has no coding sessions: surface has none"));
+        }
+        Scenario::Surface(args) => surfaced(args),
+        Scenario::Relay | Scenario::Host(_) => anyhow::bail!("a part of a bench is no scenario"),
     };
     Ok(plan)
 }
@@ -316,6 +325,21 @@ fn shared(args: FeaturesArgs) -> anyhow::Result<Plan> {
         work: Work::Features(Asking { feature, requests, in_flight, bytes, rows, seconds }),
         common,
     })
+}
+
+fn surfaced(args: SurfaceArgs) -> Plan {
+    let SurfaceArgs { states: asked, sessions, messages, pause, work, common } = args;
+    let is_asked = |state: &SessionState| asked.is_empty() || asked.contains(state);
+    let states: Vec<_> = SessionState::ALL.into_iter().filter(is_asked).collect();
+    let settings = json!({
+        "states": states.iter().map(|state| state.as_str()).collect::<Vec<_>>(),
+        "sessions": sessions, "messages": messages, "pauseMs": pause,
+        "toolMs": work.tool, "toolsOfATurn": work.turn,
+    });
+    let pause = Duration::from_millis(pause);
+    let surfacing = Surfacing { states, sessions, messages, pause, work };
+    let size = Size { meshes: 1, peers: surfacing.members(), sessions_per_member: 1 };
+    Plan { name: "surface", size, settings, work: Work::Surface(surfacing), common }
 }
 
 /// What each mesh keeps, so that all together keep that many.

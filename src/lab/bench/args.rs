@@ -25,9 +25,14 @@ pub(crate) enum Scenario {
     Mixed(MixedArgs),
     /// What a mesh shares: requests per second
     Features(FeaturesArgs),
+    /// From a message's ack until the model of a coding session has it
+    Surface(SurfaceArgs),
     /// The floor: a relay that promises nothing
     #[command(hide = true)]
     Relay,
+    /// The stand-in for the host of one coding session
+    #[command(hide = true)]
+    Host(HostArgs),
 }
 
 /// Against what, and what becomes of the figures.
@@ -260,6 +265,95 @@ pub(crate) struct FeaturesArgs {
     pub(crate) seconds: u64,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+/// `bench surface`.
+#[derive(Debug, Args)]
+pub(crate) struct SurfaceArgs {
+    /// What the sessions are at; may be repeated (default: all, one after the other)
+    #[arg(long = "state", value_enum)]
+    pub(crate) states: Vec<SessionState>,
+    /// Coding sessions at once, each with a host of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    pub(crate) sessions: usize,
+    /// Messages to each session in each state
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) messages: u32,
+    /// From the end of an idle session's turn until the next message to it
+    #[arg(long, value_name = "MS", default_value_t = 2500)]
+    pub(crate) pause: u64,
+    #[command(flatten)]
+    pub(crate) work: HostWork,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What the stand-in for a host does while its session is busy.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct HostWork {
+    /// How long each tool of a busy session runs
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) tool: u64,
+    /// Tools of each turn of a busy session, one after the other
+    #[arg(long, value_name = "TOOLS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) turn: u32,
+}
+
+/// `bench host`.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// What the session is at
+    #[arg(long, value_enum)]
+    pub(crate) state: SessionState,
+    /// The host's id of its session
+    #[arg(long)]
+    pub(crate) session: String,
+    /// Where the session's inbox may be made
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) work: HostWork,
+}
+
+/// What a coding session is at while messages for it come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SessionState {
+    /// Idle, and its host listens to the channel
+    Channel,
+    /// Idle, with an inbox that the doorbell rings; its host calls the hook of the turn's start
+    Inbox,
+    /// The same where the host calls no such hook: its model calls check_messages
+    InboxAsked,
+    /// Busy, and the messages are sent as now: for its next hook
+    BusyNow,
+    /// Busy, and the messages are sent as next: for the end of its turn
+    BusyNext,
+}
+
+impl SessionState {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Channel, Self::Inbox, Self::InboxAsked, Self::BusyNow, Self::BusyNext];
+
+    /// The word by which it is asked for.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Channel => "channel",
+            Self::Inbox => "inbox",
+            Self::InboxAsked => "inbox-asked",
+            Self::BusyNow => "busy-now",
+            Self::BusyNext => "busy-next",
+        }
+    }
+
+    /// Whether the session works all the time.
+    pub(super) const fn is_busy(self) -> bool {
+        matches!(self, Self::BusyNow | Self::BusyNext)
+    }
+
+    /// Whether the host has an inbox for its session.
+    pub(super) const fn has_inbox(self) -> bool {
+        matches!(self, Self::Inbox | Self::InboxAsked)
+    }
 }
 
 /// What of a mesh's shared things is asked for.

@@ -122,7 +122,8 @@ impl Outcome {
 pub(super) const PERCENTILES: [(&str, f64); 5] =
     [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p999", 99.9), ("p9999", 99.99)];
 
-fn percentiles(histogram: &Histogram<u64>) -> Value {
+/// The percentiles that are reported; nothing of an empty histogram.
+pub(super) fn percentiles(histogram: &Histogram<u64>) -> Value {
     if histogram.is_empty() {
         return Value::Null;
     }

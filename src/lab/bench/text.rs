@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Round;
 use super::outcome::{Checks, Outcome};
+use super::surface;
 
 /// All rounds, and what follows from them.
 pub(super) fn of(name: &str, summary: &Value, rounds: &[Round]) -> String {
@@ -19,7 +20,10 @@ pub(super) fn of(name: &str, summary: &Value, rounds: &[Round]) -> String {
         }
     }
     let unit = summary["unit"].as_str().unwrap_or_default();
-    let _ = writeln!(out, "{:<18}{} {unit}/s", "median", summary["perSecond"]);
+    let is_paced = rounds.iter().any(|round| round.broker.extra.contains_key("states"));
+    if !is_paced {
+        let _ = writeln!(out, "{:<18}{} {unit}/s", "median", summary["perSecond"]);
+    }
     if let Some(ratio) = summary.get("ratio") {
         let of = ratio["of"].as_str().unwrap_or_default();
         let _ = writeln!(
@@ -39,7 +43,7 @@ pub(super) fn of(name: &str, summary: &Value, rounds: &[Round]) -> String {
 }
 
 fn figures(outcome: &Outcome) -> String {
-    let mut out = String::new();
+    let mut out = surface::rows::text(&outcome.extra);
     let mut line = |what: &str, text: String| {
         let _ = writeln!(out, "  {what:<16}{text}");
     };
@@ -53,7 +57,7 @@ fn figures(outcome: &Outcome) -> String {
         let none = outcome.extra.get("cpuPercentWithNone").cloned().unwrap_or_default();
         line("waiting", outcome.count.to_string());
         line("CPU", format!("{percent} % of a core, {none} % with none of them"));
-    } else {
+    } else if !outcome.extra.contains_key("states") {
         let (count, seconds) = (outcome.count, outcome.seconds);
         let rate = outcome.per_second();
         line("throughput", format!("{rate:.0} {unit}/s  ({count} in {seconds:.2} s)"));

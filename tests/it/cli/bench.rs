@@ -187,3 +187,46 @@ fn what_meshes_remember_is_searched_and_what_waits_is_weighed() {
     assert_ne!(code, 0);
     assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("10000")));
 }
+
+#[test]
+fn a_coding_session_is_given_each_message_once_whatever_it_is_at() {
+    let size = ["--sessions", "2", "--messages", "2", "--pause", "0", "--patience", "60"];
+    let (summary, round) =
+        good(&[&["surface", "--tool", "100", "--turn", "2"], &size[..]].concat());
+    // One before those that are measured, to each of two sessions in each of five states.
+    assert_eq!(round["checks"]["expected"], 5 * 2 * 3);
+    assert_eq!(summary["settings"]["toolMs"], 100);
+    let says = round["standsIn"].as_str().expect("a sentence");
+    assert!(says.contains("a model takes no time"), "{says}");
+    let ways = [
+        ("channel", &["channel"][..]),
+        ("inbox", &["user-prompt-submit"]),
+        ("inbox-asked", &["tool-result"]),
+        ("busy-now", &["post-tool-batch", "stop", "user-prompt-submit"]),
+        ("busy-next", &["stop", "user-prompt-submit"]),
+    ];
+    let rows = round["states"].as_array().expect("rows");
+    assert_eq!(rows.len(), ways.len());
+    for (row, (state, ways)) in rows.iter().zip(ways) {
+        assert_eq!((&row["state"], &row["count"]), (&state.into(), &4.into()), "{row}");
+        let came = row["ways"].as_object().expect("ways");
+        assert!(came.keys().all(|way| ways.contains(&way.as_str())), "{state}: {row}");
+        assert_eq!(came.values().filter_map(Value::as_u64).sum::<u64>(), 4, "{state}: {row}");
+        for figures in [&row["givenUs"], &row["surfacedUs"]] {
+            let [p50, p99, max] = ["p50", "p99", "max"].map(|at| number(&figures[at]));
+            assert!(figures["count"] == 4 && p50 <= p99 && p99 <= max, "{state}: {row}");
+        }
+    }
+}
+
+#[test]
+fn a_coding_session_has_no_floor_and_can_be_measured_in_one_state() {
+    let place = Place::new();
+    let (code, answer) = bench(&place, &["surface", "--floor"]);
+    assert_ne!(code, 0);
+    assert!(answer["error"]["message"].as_str().is_some_and(|text| text.contains("floor")));
+    let one = ["surface", "--state", "channel", "--sessions", "1", "--messages", "1"];
+    let (_, round) = good(&[&one[..], &["--patience", "60"]].concat());
+    assert_eq!(round["states"].as_array().map(Vec::len), Some(1), "{round}");
+    assert_eq!(round["states"][0]["ways"], serde_json::json!({"channel": 1}));
+}
