@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::context::Work;
+use super::context::{Parts, Work};
 use super::dispatch::pays;
 use super::{Context, Refusal, receipts};
 use crate::clock::Timestamp;
@@ -23,8 +23,8 @@ use crate::record::PresenceRecord;
 use crate::session::inbox::Landed;
 use crate::store::{Confirm, Surfaced, Wished};
 
-/// The peer says how far deliveries are. What it has is noted at once; what its model or
-/// person was given is written before the answer.
+/// The peer says how far deliveries are. What it has is noted at once, and written soon;
+/// before the answer where there is one. What its model or person was given is written first.
 pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Work<'a>> {
     let stage = ack.stage.unwrap_or_default();
     let named = match named(ack) {
@@ -47,16 +47,26 @@ pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Wor
     if !wished.is_empty() {
         receipts::tell(&context, Reached::Confirmed, wished);
     }
-    if stage == Reached::Confirmed {
-        context.settle(Unasked::Silent, Ok(context.done()));
+    if stage == Reached::Confirmed && context.req_id.is_none() {
         return None;
     }
     Some(Box::pin(async move {
         if pays(&context, cost::of_names(ids.len())).await {
-            let result = surface(&context, ids).await;
+            let result = reach(&context, stage, ids).await;
             context.settle(Unasked::Silent, result);
         }
     }))
+}
+
+async fn reach(context: &Context<'_>, stage: Reached, ids: Vec<String>) -> Result<Ack, Refusal> {
+    if stage == Reached::Surfaced {
+        surface(context, ids).await?;
+    }
+    if context.req_id.is_some() {
+        let Parts { confirmations, stores, .. } = &**context.parts;
+        confirmations.settle_all(&*stores.mail, context.session).await?;
+    }
+    Ok(context.done())
 }
 
 type Named = (Option<String>, Option<String>);
@@ -136,7 +146,7 @@ fn wished(landed: Landed) -> Option<Wished> {
 }
 
 /// The peer's model or person was given these.
-async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<Ack, Refusal> {
+async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<(), Refusal> {
     let session = context.session;
     if messages.is_empty() {
         return Err(Refusal::invalid("what is surfaced is named by the messageId of its push"));
@@ -159,7 +169,7 @@ async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<Ack, Re
     if !wished.is_empty() {
         receipts::tell(context, Reached::Surfaced, wished);
     }
-    Ok(context.done())
+    Ok(())
 }
 
 /// Others choose it before those that do not; the cluster's directory learns of it

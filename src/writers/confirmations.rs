@@ -66,6 +66,23 @@ impl Confirmations {
         Ok(())
     }
 
+    /// Writes what one session is done with, here and on earlier sockets, now: before it is
+    /// told that this is written.
+    pub(crate) async fn settle_all(
+        &self,
+        store: &dyn Mail,
+        session: &Session,
+    ) -> crate::store::Result<()> {
+        let strays = Batch::of(std::mem::take(&mut *self.stray.lock()));
+        let written = write(store, &strays.entries).await;
+        if written.is_err() {
+            strays.give_back(&mut self.stray.lock());
+            self.wake.notify_one();
+        }
+        written?;
+        self.settle(store, session).await
+    }
+
     /// Writes until `stop` is done, and then what is left.
     pub(crate) async fn run(&self, store: &dyn Mail, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
