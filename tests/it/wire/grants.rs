@@ -137,7 +137,10 @@ async fn what_was_kept_is_not_delivered_once_it_is_not_wanted() {
     let blocked = a.event("message_blocked").await;
     assert_eq!(blocked["eventData"]["messageId"], kept.as_str(), "its sender is told at once");
     let status = a.ask(json!({ "type": "message_status", "messageId": kept })).await;
-    assert_eq!((&status["delivered"], &status["recipients"][0]["stage"]), (&json!(false), &json!("blocked")));
+    assert_eq!(
+        (&status["delivered"], &status["recipients"][0]["stage"]),
+        (&json!(false), &json!("blocked"))
+    );
 
     grant(&node, &bob, &alice.pubkey(), None).await;
     let mut marker = String::new();
