@@ -56,7 +56,14 @@ fn a_file_that_is_not_there_or_empty_gets_our_hooks_alone() {
         let after = installed(text);
         let value: Value = serde_json::from_str(&after).expect("JSON");
         let events: Vec<&String> = value["hooks"].as_object().expect("hooks").keys().collect();
-        let all = ["PostToolBatch", "SessionEnd", "SessionStart", "Stop", "UserPromptSubmit"];
+        let all = [
+            "Notification",
+            "PostToolBatch",
+            "SessionEnd",
+            "SessionStart",
+            "Stop",
+            "UserPromptSubmit",
+        ];
         assert_eq!(events, all);
         assert_eq!(
             value["hooks"]["Stop"],
