@@ -44,7 +44,7 @@ impl Sender {
         for number in 0..count {
             let priority = priorities[number % priorities.len()];
             let text = format!("message {}", self.sent.len());
-            let ack = self.client.send(&*self.to, priority, &*text).await.expect("accepted");
+            let ack = self.client.send(&self.to, priority, text.as_str()).await.expect("accepted");
             self.sent.push((priority, ack.message_id.clone()));
             ids.push(ack.message_id);
         }

@@ -46,7 +46,8 @@ async fn drops(session: &mut Session<'_>, sent: &[String]) {
         dropped.extend(ids_of(&[content]));
     }
     let mut sent = sent.to_vec();
-    (dropped.sort(), sent.sort());
+    dropped.sort();
+    sent.sort();
     assert_eq!(dropped, sent, "each is pushed once");
 }
 

@@ -88,9 +88,9 @@ async fn stage(client: &Client, id: &str) -> String {
 async fn push(inbox: &mut Inbox) -> Box<Push> {
     let next = async {
         loop {
-            match inbox.recv().await.expect("the connection stays") {
-                Inbound::Message { push, .. } => return push,
-                _ => {}
+            let inbound = inbox.recv().await.expect("the connection stays");
+            if let Inbound::Message { push, .. } = inbound {
+                return push;
             }
         }
     };
