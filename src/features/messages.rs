@@ -34,9 +34,9 @@ pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Wor
             return None;
         }
     };
-    let (mut landed, mut ids) = (Vec::new(), Vec::new());
+    let (mut landed, mut ids, mut strays) = (Vec::new(), Vec::new(), Vec::new());
     for (broker_id, client_id) in named {
-        let known = confirm(&context, broker_id.as_deref(), client_id);
+        let known = confirm(&context, broker_id.as_deref(), client_id, &mut strays);
         ids.extend(broker_id.or_else(|| known.as_ref().map(|known| known.id.to_string())));
         landed.extend(known);
     }
@@ -47,24 +47,36 @@ pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Wor
     if !wished.is_empty() {
         receipts::tell(&context, Reached::Confirmed, wished);
     }
-    if stage == Reached::Confirmed && context.req_id.is_none() {
-        return None;
+    let confirmations = &context.parts.confirmations;
+    if context.req_id.is_none() {
+        confirmations.report_strays(std::mem::take(&mut strays));
+        if stage == Reached::Confirmed {
+            return None;
+        }
     }
     Some(Box::pin(async move {
         if pays(&context, cost::of_names(ids.len())).await {
-            let result = reach(&context, stage, ids).await;
+            let result = reach(&context, stage, ids, strays).await;
             context.settle(Unasked::Silent, result);
+        } else {
+            context.parts.confirmations.report_strays(strays);
         }
     }))
 }
 
-async fn reach(context: &Context<'_>, stage: Reached, ids: Vec<String>) -> Result<Ack, Refusal> {
-    if stage == Reached::Surfaced {
-        surface(context, ids).await?;
-    }
+/// Writes how far the messages are, where that is to be answered or was given to somebody.
+async fn reach(
+    context: &Context<'_>,
+    stage: Reached,
+    ids: Vec<String>,
+    strays: Vec<Confirm>,
+) -> Result<Ack, Refusal> {
     if context.req_id.is_some() {
         let Parts { confirmations, stores, .. } = &**context.parts;
-        confirmations.settle_all(&*stores.mail, context.session).await?;
+        confirmations.settle_with(&*stores.mail, context.session, strays).await?;
+    }
+    if stage == Reached::Surfaced {
+        surface(context, ids).await?;
     }
     Ok(context.done())
 }
@@ -88,11 +100,13 @@ fn named(ack: ClientAck) -> Result<Vec<Named>, Refusal> {
     Ok(named)
 }
 
-/// The peer has a delivery. Returns it if it was on its way on this socket.
+/// The peer has a delivery. Returns it if it was on its way on this socket; else it is one of
+/// `strays`.
 fn confirm(
     context: &Context<'_>,
     broker_id: Option<&str>,
     client_id: Option<String>,
+    strays: &mut Vec<Confirm>,
 ) -> Option<Landed> {
     let session = context.session;
     let (landed, is_first) = {
@@ -119,7 +133,7 @@ fn confirm(
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
         let session_key = session.session_key.clone();
-        context.parts.confirmations.report_stray(match broker_id {
+        strays.push(match broker_id {
             Some(id) => Confirm::Message {
                 mesh,
                 id: id.into(),
