@@ -22,6 +22,7 @@ mod link;
 mod mcp;
 mod setup;
 mod spool;
+mod variables;
 
 use setup::{doctor, install, launch, plugin, status, uninstall};
 

@@ -15,6 +15,7 @@ use clap::Args;
 use parking_lot::Mutex;
 
 use super::home::Home;
+use super::variables;
 use crate::limits;
 
 mod deliver;
@@ -30,13 +31,14 @@ use harness::Harness;
 #[derive(Debug, Args)]
 pub(crate) struct HookArgs {
     /// The event: session-start, user-prompt-submit, post-tool-batch, post-tool-use,
-    /// post-tool-use-failure, stop, session-end; or wait, which wakes an idle session
+    /// post-tool-use-failure, stop, notification, session-end; or wait, which wakes an idle
+    /// session
     pub(crate) event: String,
     /// Answer as Codex wants it
     #[arg(long)]
     pub(crate) codex: bool,
     /// Which peer the session is, when there are several: NAME or MESH/NAME
-    #[arg(long = "as", value_name = "NAME", env = "CLAUDEMESH_PEER")]
+    #[arg(long = "as", value_name = "NAME", env = variables::PEER)]
     pub(crate) name: Option<String>,
 }
 

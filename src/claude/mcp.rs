@@ -32,14 +32,13 @@ mod ways;
 
 use crate::claude::home::Home;
 use crate::claude::link::Link;
+use crate::claude::variables;
 use calls::Calls;
 use pipe::Pipe;
 use seat::Seat;
 use server::Server;
 use ways::Ways;
 
-/// The variable by which the session's launcher says that the host listens to the channel.
-const CHANNEL: &str = "CLAUDEMESH_CHANNEL";
 /// Bytes of one frame of the host. Longer: it is passed over.
 const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -48,7 +47,7 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     let home = Home::of_user()?;
     let ended = CancellationToken::new();
     let calls = Arc::new(Calls::default());
-    let is_on = std::env::var(CHANNEL).is_ok_and(|said| said == "1");
+    let is_on = std::env::var(variables::CHANNEL).is_ok_and(|said| said == "1");
     let ways = Arc::new(Mutex::new(Ways::new(is_on)));
     let (seat, following) = Seat::new(home.clone());
     let (host, host_seen) = watch::channel(None);

@@ -103,8 +103,10 @@ pub(crate) enum Way {
     Stop,
     /// A notification of the channel.
     Channel,
-    /// The answer of a tool call.
+    /// The answer of a tool call that asked for messages.
     ToolResult,
+    /// The answer of another tool call, below what it says itself.
+    Beside,
 }
 
 /// A message in the spool.
@@ -181,6 +183,7 @@ impl Way {
             Self::Stop => "stop",
             Self::Channel => "channel",
             Self::ToolResult => "tool-result",
+            Self::Beside => "beside",
         }
     }
 

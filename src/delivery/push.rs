@@ -108,7 +108,7 @@ pub(crate) fn is_notice(stored: &StoredEnvelope) -> bool {
 
 fn of(stored: StoredEnvelope) -> Push {
     if let Some(push) = of_webhook(&stored).or_else(|| of_notice(&stored)) {
-        return push;
+        return Push { redelivered: stored.was_claimed, ..push };
     }
     let StoredEnvelope { envelope, seq, sender_key, created_at, was_claimed } = stored;
     let marks = envelope.scheduled.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::context::Work;
+use super::context::{Parts, Work};
 use super::dispatch::pays;
 use super::{Context, Refusal, receipts};
 use crate::clock::Timestamp;
@@ -23,8 +23,8 @@ use crate::record::PresenceRecord;
 use crate::session::inbox::Landed;
 use crate::store::{Confirm, Surfaced, Wished};
 
-/// The peer says how far deliveries are. What it has is noted at once; what its model or
-/// person was given is written before the answer.
+/// The peer says how far deliveries are. What it has is noted at once, and written soon;
+/// before the answer where there is one. What its model or person was given is written first.
 pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Work<'a>> {
     let stage = ack.stage.unwrap_or_default();
     let named = match named(ack) {
@@ -34,9 +34,9 @@ pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Wor
             return None;
         }
     };
-    let (mut landed, mut ids) = (Vec::new(), Vec::new());
+    let (mut landed, mut ids, mut strays) = (Vec::new(), Vec::new(), Vec::new());
     for (broker_id, client_id) in named {
-        let known = confirm(&context, broker_id.as_deref(), client_id);
+        let known = confirm(&context, broker_id.as_deref(), client_id, &mut strays);
         ids.extend(broker_id.or_else(|| known.as_ref().map(|known| known.id.to_string())));
         landed.extend(known);
     }
@@ -47,16 +47,38 @@ pub(super) fn client_ack<'a>(context: Context<'a>, ack: ClientAck) -> Option<Wor
     if !wished.is_empty() {
         receipts::tell(&context, Reached::Confirmed, wished);
     }
-    if stage == Reached::Confirmed {
-        context.settle(Unasked::Silent, Ok(context.done()));
-        return None;
+    let confirmations = &context.parts.confirmations;
+    if context.req_id.is_none() {
+        confirmations.report_strays(std::mem::take(&mut strays));
+        if stage == Reached::Confirmed {
+            return None;
+        }
     }
     Some(Box::pin(async move {
         if pays(&context, cost::of_names(ids.len())).await {
-            let result = surface(&context, ids).await;
+            let result = reach(&context, stage, ids, strays).await;
             context.settle(Unasked::Silent, result);
+        } else {
+            context.parts.confirmations.report_strays(strays);
         }
     }))
+}
+
+/// Writes how far the messages are, where that is to be answered or was given to somebody.
+async fn reach(
+    context: &Context<'_>,
+    stage: Reached,
+    ids: Vec<String>,
+    strays: Vec<Confirm>,
+) -> Result<Ack, Refusal> {
+    if context.req_id.is_some() {
+        let Parts { confirmations, stores, .. } = &**context.parts;
+        confirmations.settle_with(&*stores.mail, context.session, strays).await?;
+    }
+    if stage == Reached::Surfaced {
+        surface(context, ids).await?;
+    }
+    Ok(context.done())
 }
 
 type Named = (Option<String>, Option<String>);
@@ -78,11 +100,13 @@ fn named(ack: ClientAck) -> Result<Vec<Named>, Refusal> {
     Ok(named)
 }
 
-/// The peer has a delivery. Returns it if it was on its way on this socket.
+/// The peer has a delivery. Returns it if it was on its way on this socket; else it is one of
+/// `strays`.
 fn confirm(
     context: &Context<'_>,
     broker_id: Option<&str>,
     client_id: Option<String>,
+    strays: &mut Vec<Confirm>,
 ) -> Option<Landed> {
     let session = context.session;
     let (landed, is_first) = {
@@ -109,7 +133,7 @@ fn confirm(
         // Delivered on an earlier socket, perhaps by another node.
         let (mesh, member_key) = (session.mesh.clone(), session.member_key.clone());
         let session_key = session.session_key.clone();
-        context.parts.confirmations.report_stray(match broker_id {
+        strays.push(match broker_id {
             Some(id) => Confirm::Message {
                 mesh,
                 id: id.into(),
@@ -136,7 +160,7 @@ fn wished(landed: Landed) -> Option<Wished> {
 }
 
 /// The peer's model or person was given these.
-async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<Ack, Refusal> {
+async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<(), Refusal> {
     let session = context.session;
     if messages.is_empty() {
         return Err(Refusal::invalid("what is surfaced is named by the messageId of its push"));
@@ -159,7 +183,7 @@ async fn surface(context: &Context<'_>, messages: Vec<String>) -> Result<Ack, Re
     if !wished.is_empty() {
         receipts::tell(context, Reached::Surfaced, wished);
     }
-    Ok(context.done())
+    Ok(())
 }
 
 /// Others choose it before those that do not; the cluster's directory learns of it

@@ -44,13 +44,15 @@ impl Confirmations {
         }
     }
 
-    /// A confirmation of something that is not on its way on this socket.
-    pub(crate) fn report_stray(&self, confirm: Confirm) {
-        let mut stray = self.stray.lock();
-        if stray.len() < limits::CONFIRM_QUEUE_MAX {
-            stray.push(confirm);
-            self.wake.notify_one();
+    /// Confirmations of what is not on its way on a socket here.
+    pub(crate) fn report_strays(&self, confirms: Vec<Confirm>) {
+        if confirms.is_empty() {
+            return;
         }
+        let mut stray = self.stray.lock();
+        let room = limits::CONFIRM_QUEUE_MAX.saturating_sub(stray.len());
+        stray.extend(confirms.into_iter().take(room));
+        self.wake.notify_one();
     }
 
     /// Writes what one session is done with, now: before another socket of
@@ -64,6 +66,22 @@ impl Confirmations {
         write(store, &entries(session, &done)).await?;
         session.inbox.lock().saved(&done);
         Ok(())
+    }
+
+    /// Writes what one session is done with, and these of earlier sockets, now: before it is
+    /// told so.
+    pub(crate) async fn settle_with(
+        &self,
+        store: &dyn Mail,
+        session: &Session,
+        strays: Vec<Confirm>,
+    ) -> crate::store::Result<()> {
+        let written = write(store, &strays).await;
+        if written.is_err() {
+            self.report_strays(strays);
+        }
+        written?;
+        self.settle(store, session).await
     }
 
     /// Writes until `stop` is done, and then what is left.
@@ -262,7 +280,7 @@ mod tests {
         let confirmations = Confirmations::default();
         let session = done_with("own");
         confirmations.report(&session);
-        confirmations.report_stray(confirm("stray"));
+        confirmations.report_strays(vec![confirm("stray")]);
         assert!(confirmations.flush(&store, true).await.is_err());
         assert!(!session.inbox.lock().is_settled(), "the truth stays in the inbox");
         assert!(matches!(confirmations.flush(&store, true).await, Ok(false)));
@@ -270,6 +288,24 @@ mod tests {
         assert!(session.inbox.lock().is_settled());
         confirmations.flush(&store, true).await.expect("writable");
         assert_eq!(written.lock().len(), 1, "and nothing twice");
+    }
+
+    #[tokio::test]
+    async fn what_is_answered_is_written_first_and_what_cannot_be_is_tried_again() {
+        let (store, written) = store(1);
+        let confirmations = Confirmations::default();
+        let session = done_with("own");
+        session.inbox.lock().pass_over(7);
+        confirmations.report(&session);
+        let refused = confirmations.settle_with(&store, &session, vec![confirm("stray")]).await;
+        assert!(refused.is_err() && !session.inbox.lock().is_settled());
+        confirmations.settle_with(&store, &session, vec![confirm("next")]).await.expect("writable");
+        let position = Confirm::MulticastsUpTo { presence: session.presence.clone(), position: 7 };
+        let answered = [vec![confirm("next")], vec![of_bob("own"), position]];
+        assert_eq!(*written.lock(), answered, "also the position, which is not due");
+        assert!(session.inbox.lock().is_settled());
+        confirmations.flush(&store, true).await.expect("writable");
+        assert_eq!(written.lock()[2..], [[confirm("stray")]]);
     }
 
     #[tokio::test]
@@ -309,7 +345,7 @@ mod tests {
         let (store, written) = store(0);
         let confirmations = Confirmations::default();
         for number in 0..=limits::CONFIRM_BATCH_MAX {
-            confirmations.report_stray(confirm(&number.to_string()));
+            confirmations.report_strays(vec![confirm(&number.to_string())]);
         }
         confirmations.flush(&store, true).await.expect("writable");
         let counts: Vec<usize> = written.lock().iter().map(Vec::len).collect();
@@ -320,7 +356,7 @@ mod tests {
     fn strays_that_come_while_as_many_wait_as_may_are_dropped() {
         let confirmations = Confirmations::default();
         for number in 0..=limits::CONFIRM_QUEUE_MAX {
-            confirmations.report_stray(confirm(&number.to_string()));
+            confirmations.report_strays(vec![confirm(&number.to_string())]);
         }
         assert_eq!(confirmations.stray.lock().len(), limits::CONFIRM_QUEUE_MAX);
     }

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod redis;
+pub mod team;
 
 pub use cluster::{Cluster, Setup};
 pub use node::{Member, Node};

@@ -112,7 +112,9 @@ async fn begin(
         Event::PostToolBatch | Event::PostToolUse | Event::PostToolUseFailure => {
             spool.works(prompt, now).await?;
         }
-        Event::Stop | Event::SessionEnd => {}
+        // A turn that its user broke off has no end of its own.
+        Event::Notification if call.waits => spool.idles(now).await?,
+        Event::Notification | Event::Stop | Event::SessionEnd => {}
     }
     if call.start == Start::New
         && let Some(session) = home.session(&binding.session)?
@@ -140,7 +142,7 @@ async fn end(home: &Home, call: &Call, host: &Host<'_>, now: Timestamp) -> anyho
 fn wanted(call: &Call, now: Timestamp) -> (Wanted, Way) {
     let all = Wanted::default();
     match call.event {
-        Event::SessionStart | Event::SessionEnd => (all, Way::SessionStart),
+        Event::SessionStart | Event::Notification | Event::SessionEnd => (all, Way::SessionStart),
         Event::UserPromptSubmit => (all, Way::Prompt),
         Event::PostToolBatch | Event::PostToolUse | Event::PostToolUseFailure => {
             let held = Some(now.plus_ms(-limits::HELD_MAX_MS));

@@ -17,6 +17,8 @@ pub(super) enum Event {
     PostToolUse,
     PostToolUseFailure,
     Stop,
+    /// The host tells its user something.
+    Notification,
     SessionEnd,
 }
 
@@ -36,6 +38,8 @@ pub(super) struct Call {
     pub(super) continued: bool,
     /// At a session's end: whether its process goes on with another.
     pub(super) goes_on: bool,
+    /// Of what a host tells its user: whether it is that it waits for them.
+    pub(super) waits: bool,
 }
 
 /// The fields of standard input that are read. Nothing else of it is kept.
@@ -50,16 +54,18 @@ struct Input {
     source: Option<String>,
     reason: Option<String>,
     stop_hook_active: Option<bool>,
+    notification_type: Option<String>,
 }
 
 impl Event {
-    const ALL: [(Self, &str, &str); 7] = [
+    const ALL: [(Self, &str, &str); 8] = [
         (Self::SessionStart, "session-start", "SessionStart"),
         (Self::UserPromptSubmit, "user-prompt-submit", "UserPromptSubmit"),
         (Self::PostToolBatch, "post-tool-batch", "PostToolBatch"),
         (Self::PostToolUse, "post-tool-use", "PostToolUse"),
         (Self::PostToolUseFailure, "post-tool-use-failure", "PostToolUseFailure"),
         (Self::Stop, "stop", "Stop"),
+        (Self::Notification, "notification", "Notification"),
         (Self::SessionEnd, "session-end", "SessionEnd"),
     ];
 
@@ -101,6 +107,7 @@ impl Call {
             forgot: matches!(source, Some("clear" | "compact" | "resume")),
             continued: input.stop_hook_active == Some(true),
             goes_on: matches!(reason, Some("clear" | "resume")),
+            waits: input.notification_type.as_deref() == Some("idle_prompt"),
         }))
     }
 }

@@ -19,7 +19,7 @@ impl Harness {
     /// Whether the model reads what a hook at that event answers.
     pub(super) fn shows(self, event: Event) -> bool {
         match self {
-            Self::Claude => event != Event::SessionEnd,
+            Self::Claude => !matches!(event, Event::Notification | Event::SessionEnd),
             Self::Codex => matches!(
                 event,
                 Event::SessionStart | Event::UserPromptSubmit | Event::PostToolUse | Event::Stop
@@ -54,6 +54,7 @@ mod tests {
             forgot: false,
             continued: false,
             goes_on: false,
+            waits: false,
         }
     }
 
@@ -73,6 +74,8 @@ mod tests {
         assert_eq!(Harness::Codex.encode(&call(Event::Stop, Some("t")), "x"), reason);
         assert!(!Harness::Codex.shows(Event::PostToolBatch));
         assert!(!Harness::Codex.shows(Event::PostToolUseFailure));
-        assert!(!Harness::Claude.shows(Event::SessionEnd));
+        for event in [Event::Notification, Event::SessionEnd] {
+            assert!(!Harness::Claude.shows(event), "{event:?}");
+        }
     }
 }

@@ -121,11 +121,16 @@ impl At {
 
     /// Shows messages in the answer to this call, as many as fit; they are seen when the
     /// answer is with the host.
-    pub(super) async fn show(&self, letters: Vec<Letter>, room: Room) -> Result<Framed, String> {
+    pub(super) async fn show(
+        &self,
+        letters: Vec<Letter>,
+        way: Way,
+        room: Room,
+    ) -> Result<Framed, String> {
         let (spool, now) = (&self.link.party().spool, Timestamp::now());
         let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
         let until = now.plus_ms(ANSWER_HOLDS_MS);
-        let got = spool.offer(&ids, Way::ToolResult, until, now).await;
+        let got = spool.offer(&ids, way, until, now).await;
         let got = got.map_err(|error| unreadable(&error))?;
         let letters: Vec<Letter> =
             letters.into_iter().filter(|letter| got.contains(&letter.id)).collect();
@@ -148,7 +153,8 @@ impl At {
         if letters.is_empty() {
             return None;
         }
-        let frame = self.show(letters, APPENDED).await.ok()?;
+        // One that the channel takes in this moment is left to it, and not shown twice.
+        let frame = self.show(letters, Way::Beside, APPENDED).await.ok()?;
         (!frame.ids.is_empty()).then_some(frame.text)
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::shown;
 use crate::claude::home::{Binding, Home, Host, HostInbox, Process, Start};
 use crate::claude::link::{Link, Party};
+use crate::claude::variables;
 use crate::clock::Timestamp;
 use crate::keyring;
 use crate::output::Failure;
@@ -21,10 +22,6 @@ use crate::output::Failure;
 const LOOK: Duration = Duration::from_millis(250);
 /// Hooks bind the session when the host starts. Later: the host has none, or they are off.
 const HOOKS_COME_WITHIN: Duration = Duration::from_millis(1_500);
-/// The variable that names the peer to be, as `mesh/name`.
-const PEER: &str = "CLAUDEMESH_PEER";
-/// The variable with the session's own name.
-const NAME: &str = "CLAUDEMESH_DISPLAY_NAME";
 
 const NOBODY_JOINED: &str = "This user has not joined a mesh yet. Tell your user: \
     `claudemesh-broker peer join <invite> --name <name>` joins one, and this session is in it a \
@@ -130,7 +127,7 @@ fn look(home: &Home, may_guess: bool) -> anyhow::Result<Option<Binding>> {
     let unnamed = || format!("process-{}-{}", process.pid, process.started.unwrap_or_default());
     let session = variable("CLAUDE_CODE_SESSION_ID").unwrap_or_else(unnamed);
     let host = Host { session: &session, process, start: Start::Guessed, inbox: None };
-    home.bind(&host, variable(PEER).as_deref(), Timestamp::now())
+    home.bind(&host, variable(variables::PEER).as_deref(), Timestamp::now())
 }
 
 async fn take(taken: &watch::Sender<Taken>, home: &Home, binding: Binding) {
@@ -166,7 +163,7 @@ async fn party(home: &Home, id: &str) -> anyhow::Result<Party> {
         anyhow::Ok((session, kept))
     })
     .await??;
-    let name = variable(NAME).unwrap_or_else(|| kept.file.name.clone());
+    let name = variable(variables::DISPLAY_NAME).unwrap_or_else(|| kept.file.name.clone());
     let mut identity = kept.file.identity()?.named(name);
     identity.session_key = Some(session.secret()?);
     let cwd = std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();

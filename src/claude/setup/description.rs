@@ -61,6 +61,7 @@ pub(crate) const CLAUDE_EVENTS: &[Event] = &[
         until: Some(BATCH_FROM),
     },
     event("Stop", "stop"),
+    event("Notification", "notification"),
     event("SessionEnd", "session-end"),
 ];
 
@@ -165,8 +166,10 @@ mod tests {
 
     #[test]
     fn a_release_gets_only_the_events_that_it_knows() {
-        let new = ["SessionStart", "UserPromptSubmit", "PostToolBatch", "Stop", "SessionEnd"];
-        let old = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd"];
+        let of_all = |tools| {
+            ["SessionStart", "UserPromptSubmit", tools, "Stop", "Notification", "SessionEnd"]
+        };
+        let (new, old) = (of_all("PostToolBatch"), of_all("PostToolUse"));
         assert_eq!(names(Some(Version(2, 1, 332))), new);
         assert_eq!(names(Some(Version(2, 1, 120))), new);
         assert_eq!(names(Some(Version(2, 1, 100))), old);

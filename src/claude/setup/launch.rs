@@ -12,14 +12,11 @@ use super::install::here;
 use super::places::Places;
 use super::servers::{self, Entry};
 use super::version::Version;
+use crate::claude::variables;
 use crate::keyring;
 use crate::output::Failure;
 use crate::private;
 
-/// Which peer a session is: MESH/NAME.
-pub(crate) const PEER: &str = "CLAUDEMESH_PEER";
-/// Set to 1 in a session that was started with our channel on.
-pub(crate) const CHANNEL: &str = "CLAUDEMESH_CHANNEL";
 /// The host's flag for channels that are not on its maker's list. It takes every word up
 /// to the next flag, so nothing may follow it that is meant for something else.
 const CHANNEL_FLAG: &str = "--dangerously-load-development-channels";
@@ -61,10 +58,14 @@ pub(crate) async fn run(args: &LaunchArgs) -> anyhow::Result<ExitCode> {
             command.env_remove(name);
         }
     }
-    command.env(PEER, kept.file.full_name());
+    command.env(variables::PEER, kept.file.full_name());
+    // Where nobody named one, what the environment says stays.
+    if args.name.is_some() {
+        command.env(variables::DISPLAY_NAME, &kept.file.name);
+    }
     match &channel {
-        Some(_) => command.env(CHANNEL, "1"),
-        None => command.env_remove(CHANNEL),
+        Some(_) => command.env(variables::CHANNEL, "1"),
+        None => command.env_remove(variables::CHANNEL),
     };
     become_host(command)
 }

@@ -130,7 +130,14 @@ mod tests {
         let events: Vec<&String> = hooks["hooks"].as_object().expect("events").keys().collect();
         assert_eq!(
             events,
-            ["PostToolBatch", "SessionEnd", "SessionStart", "Stop", "UserPromptSubmit"]
+            [
+                "Notification",
+                "PostToolBatch",
+                "SessionEnd",
+                "SessionStart",
+                "Stop",
+                "UserPromptSubmit"
+            ]
         );
         assert_eq!(
             hooks["hooks"]["Stop"][0]["hooks"][0]["command"],

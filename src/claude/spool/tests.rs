@@ -135,8 +135,10 @@ async fn what_was_pushed_can_still_be_pulled_and_nothing_else_that_is_held() {
     let wanted = Wanted { pushed_too: true, ..Wanted::default() };
     let letters = spool.waiting(wanted, 10, T0).await.expect("read");
     assert_eq!(letters.iter().map(|letter| letter.id).collect::<Vec<_>>(), [1]);
-    let prompt = spool.offer(&[1, 2], Way::Prompt, at(9_000), T0).await.expect("offered");
-    assert!(prompt.is_empty());
+    for way in [Way::Prompt, Way::Beside] {
+        let got = spool.offer(&[1, 2], way, at(9_000), T0).await.expect("offered");
+        assert!(got.is_empty(), "{way:?}");
+    }
     let pulled = spool.offer(&[1, 2], Way::ToolResult, at(9_000), T0).await.expect("offered");
     assert_eq!(pulled, [1]);
     assert!(spool.waiting(wanted, 10, T0).await.expect("read").is_empty(), "not twice");

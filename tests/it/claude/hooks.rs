@@ -2,7 +2,7 @@
 
 mod doorbell;
 mod failing;
-mod host;
+pub mod host;
 mod identity;
 mod mail;
 mod matrix;

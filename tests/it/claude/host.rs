@@ -103,7 +103,7 @@ impl Host {
         Self::spawn(user.command(&["claude", "mcp"]), session, env)
     }
 
-    fn spawn(mut command: Command, session: &str, env: &[(&str, &str)]) -> Self {
+    pub fn spawn(mut command: Command, session: &str, env: &[(&str, &str)]) -> Self {
         command.env("CLAUDE_CODE_SESSION_ID", session).envs(env.iter().copied());
         let mut child = command.spawn().expect("started");
         let stdin = child.stdin.take();
@@ -222,6 +222,12 @@ impl Host {
     pub async fn ends(&mut self) -> ExitStatus {
         let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         ended.expect("an end in time").expect("a status")
+    }
+
+    /// Its process is killed; the server finds its pipe closed.
+    pub async fn crashes(&mut self) {
+        drop(self.stdin.take());
+        self.child.kill().await.expect("killed");
     }
 
     pub fn pid(&self) -> rustix::process::Pid {

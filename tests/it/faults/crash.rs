@@ -1,6 +1,7 @@
 //! The real program, killed, stopped and started again; and data on which it
 //! cannot start.
 
+mod stages;
 mod start_up;
 mod storm;
 

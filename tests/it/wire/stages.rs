@@ -25,7 +25,7 @@ async fn say(raw: &mut Raw, to: &str, mut beside: Value) -> String {
     ack["messageId"].as_str().expect("an id").to_owned()
 }
 
-async fn refusal(raw: &mut Raw, to: &str, beside: Value) -> String {
+async fn refusal(raw: &mut Raw, to: &str, beside: Value, code: &str) -> String {
     let mut frame = json!({
         "type": "send", "targetSpec": to, "priority": "next", "nonce": "", "ciphertext": "eA==",
     });
@@ -34,7 +34,7 @@ async fn refusal(raw: &mut Raw, to: &str, beside: Value) -> String {
     }
     raw.say(frame).await;
     let ack = raw.hear("ack").await;
-    assert_eq!(ack["queued"], false, "{ack}");
+    assert_eq!((&ack["queued"], &ack["code"]), (&json!(false), &json!(code)), "{ack}");
     ack["error"].as_str().expect("a sentence").to_owned()
 }
 
@@ -141,7 +141,7 @@ async fn a_late_message_carries_its_age_and_what_is_newer() {
     assert_eq!((&live["newerFromSender"], live.get("expiresAt")), (&json!(0), None));
     assert!(live.get("redelivered").is_none(), "{live}");
     for ttl in [999, 7 * 24 * 3_600_000 + 1] {
-        let error = refusal(&mut a, to_bob.as_str(), json!({ "ttlMs": ttl })).await;
+        let error = refusal(&mut a, to_bob.as_str(), json!({ "ttlMs": ttl }), "invalid").await;
         assert!(error.contains("ttlMs"), "{error}");
     }
 }
@@ -241,7 +241,7 @@ async fn two_that_answer_each_other_always_come_to_an_end() {
         assert_eq!(push["hop"], hops);
         let beside = json!({ "replyToId": push["messageId"] });
         if hops == 5 {
-            break refusal(answering, to.pubkey().as_str(), beside).await;
+            break refusal(answering, to.pubkey().as_str(), beside, "loop").await;
         }
         say(answering, to.pubkey().as_str(), beside).await;
         hops += 1;
@@ -270,7 +270,7 @@ async fn three_in_a_ring_come_to_an_end_over_groups_too() {
         let beside = json!({ "replyToId": push["messageId"] });
         let answering = &mut ring[(hop + 1) % 3];
         if hop == 4 {
-            assert!(refusal(answering, "*", beside).await.starts_with("loop: "));
+            assert!(refusal(answering, "*", beside, "loop").await.starts_with("loop: "));
         } else {
             say(answering, "*", beside).await;
         }

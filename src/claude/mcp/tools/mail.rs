@@ -8,7 +8,7 @@ use super::super::at::unreadable;
 use super::super::shown::{self, NAME_CHARS};
 use super::{At, Call, Effect, Said};
 use crate::claude::framing::{self, Room};
-use crate::claude::spool::{Counts, Letter, Wanted};
+use crate::claude::spool::{Counts, Letter, Wanted, Way};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 use crate::protocol::{self, Ask, MessageStatusResult};
@@ -63,7 +63,8 @@ impl Call for CheckMessages {
         }
         let short = letters.iter().take_while(|letter| !is_long(letter)).count();
         letters.truncate(short.max(1));
-        let frame = at.show(letters, if short == 0 { ALONE } else { ROOM }).await?;
+        let frame =
+            at.show(letters, Way::ToolResult, if short == 0 { ALONE } else { ROOM }).await?;
         if frame.ids.is_empty() {
             return Ok(nothing(at));
         }
@@ -84,7 +85,7 @@ async fn one(at: &At, id: &str) -> Said {
     let frame = if letter.seen {
         framing::frame(&[letter], ALONE, Timestamp::now())
     } else {
-        at.show(vec![letter], ALONE).await?
+        at.show(vec![letter], Way::ToolResult, ALONE).await?
     };
     if frame.ids.is_empty() {
         return Err(format!("Message {shown} is being shown another way at this moment."));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 
-use crate::claude::setup::launch::PEER;
+use crate::claude::variables::PEER;
 use crate::client::http::{http_url, send};
 use crate::config::process_env;
 use crate::keyring::{self, Kept};
@@ -76,8 +76,10 @@ fn peer(kept: &[Kept], chosen: Option<&str>) -> Check {
         (_, None) => Check::warn(
             "peer",
             format!("there are several: {}", names.join(", ")),
-            "say which one a session is: claudemesh-broker claude launch <name>, or set \
-             CLAUDEMESH_PEER for it",
+            format!(
+                "say which one a session is: claudemesh-broker claude launch <name>, or set \
+                 {PEER} for it"
+            ),
         ),
     }
 }

@@ -56,7 +56,14 @@ fn a_file_that_is_not_there_or_empty_gets_our_hooks_alone() {
         let after = installed(text);
         let value: Value = serde_json::from_str(&after).expect("JSON");
         let events: Vec<&String> = value["hooks"].as_object().expect("hooks").keys().collect();
-        let all = ["PostToolBatch", "SessionEnd", "SessionStart", "Stop", "UserPromptSubmit"];
+        let all = [
+            "Notification",
+            "PostToolBatch",
+            "SessionEnd",
+            "SessionStart",
+            "Stop",
+            "UserPromptSubmit",
+        ];
         assert_eq!(events, all);
         assert_eq!(
             value["hooks"]["Stop"],
@@ -101,7 +108,7 @@ fn an_upgrade_replaces_what_is_ours_in_its_place() {
     assert!(old.contains("PostToolUse\"") && !old.contains("PostToolBatch"), "{old}");
     let after = installed(&old);
     assert!(!after.contains("/old/") && !after.contains("PostToolUse\""), "{after}");
-    assert_eq!(ours(&after), 5);
+    assert_eq!(ours(&after), 6);
     assert_eq!(uninstalled(&after), FOREIGN);
 }
 
@@ -112,7 +119,7 @@ fn our_handler_in_a_foreign_group_goes_alone() {
     let value: Value = serde_json::from_str(&without).expect("JSON");
     let mine = json!([{"matcher": "x", "hooks": [{"type": "command", "command": "mine"}]}]);
     assert_eq!(value["hooks"]["Stop"], mine);
-    assert_eq!(ours(&installed(text)), 5);
+    assert_eq!(ours(&installed(text)), 6);
 }
 
 #[test]
@@ -257,7 +264,7 @@ proptest! {
             value.to_string()
         };
         let after = installed(&text);
-        prop_assert_eq!(ours(&after), 5);
+        prop_assert_eq!(ours(&after), 6);
         prop_assert_eq!(&installed(&after), &after);
         let back = uninstalled(&after);
         prop_assert_eq!(ours(&back), 0);

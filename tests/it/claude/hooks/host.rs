@@ -12,9 +12,9 @@ use claudemesh_broker::id::{MemberId, MeshId};
 use serde_json::{Value, json};
 
 use super::mail::Mail;
-use crate::harness::PATIENCE;
 use crate::harness::child::ChildProcess;
 use crate::harness::program::Place;
+use crate::harness::{Member, PATIENCE};
 
 /// Characters of a text of a hook. A host puts a longer one into a file.
 const TEXT_MAX: usize = 10_000;
@@ -52,7 +52,9 @@ pub struct Host<'a> {
     prompts: u32,
     /// What else it says in its environment.
     pub env: Vec<(&'static str, String)>,
-    process: ChildProcess,
+    pid: u32,
+    /// The running host, where nothing else stands for it.
+    _process: Option<ChildProcess>,
 }
 
 impl User {
@@ -60,17 +62,24 @@ impl User {
         let user = Self { place: Place::new() };
         let mesh = MeshId::generate();
         for name in peers {
-            let secret = SecretKey::generate();
-            let file = json!({
-                "meshId": mesh, "meshSlug": "team", "memberId": MemberId::generate(),
-                "name": name, "brokerUrl": "ws://127.0.0.1:9/ws",
-                "publicKey": secret.public_key(), "secretKey": secret.to_hex128(),
-            });
-            let folder = user.place.path().join("peers/team");
-            std::fs::create_dir_all(&folder).expect("a folder");
-            std::fs::write(folder.join(format!("{name}.json")), file.to_string()).expect("written");
+            let (id, key) = (MemberId::generate(), SecretKey::generate());
+            let member = Member { id, key, name: (*name).to_owned() };
+            user.joins("ws://127.0.0.1:9/ws", &mesh, &member);
         }
         user
+    }
+
+    /// Is that member, by the broker at that address.
+    pub fn joins(&self, url: &str, mesh: &MeshId, member: &Member) {
+        let file = json!({
+            "meshId": mesh, "meshSlug": "team", "memberId": member.id,
+            "name": member.name, "brokerUrl": url,
+            "publicKey": member.pubkey(), "secretKey": member.key.to_hex128(),
+        });
+        let folder = self.place.path().join("peers/team");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let path = folder.join(format!("{}.json", member.name));
+        std::fs::write(path, file.to_string()).expect("written");
     }
 
     /// The folder of the sessions.
@@ -93,8 +102,16 @@ impl User {
     pub fn host_of(&self, kind: Kind, session: &str) -> Host<'_> {
         let mut command = Command::new("sleep");
         let process = ChildProcess::start(command.arg("600").stdin(Stdio::null()));
+        let pid = process.0.id();
+        let mut host = self.host_at(kind, session, pid);
+        host._process = Some(process);
+        host
+    }
+
+    /// One that is a process which runs already.
+    pub fn host_at(&self, kind: Kind, session: &str, pid: u32) -> Host<'_> {
         let session = session.to_owned();
-        Host { user: self, kind, session, prompts: 0, env: Vec::new(), process }
+        Host { user: self, kind, session, prompts: 0, env: Vec::new(), pid, _process: None }
     }
 }
 
@@ -103,7 +120,7 @@ impl Host<'_> {
     pub fn pid(&self) -> u32 {
         match self.kind {
             Kind::Codex => std::process::id(),
-            Kind::Claude | Kind::OldClaude => self.process.0.id(),
+            Kind::Claude | Kind::OldClaude => self.pid,
         }
     }
 
@@ -151,6 +168,12 @@ impl Host<'_> {
             assert!(shown.len() <= 8, "it goes round in circles: {shown:?}");
         }
         shown
+    }
+
+    /// Tells its user something of that type.
+    pub fn notifies(&self, kind: &str) {
+        let more = json!({ "message": "x", "notification_type": kind });
+        assert_eq!(self.calls("notification", "Notification", more), None);
     }
 
     pub fn ends(&self, reason: &str) {

@@ -201,3 +201,21 @@ async fn the_hosts_work_is_known_to_the_sessions_process() {
     host.ends("other");
     assert_eq!(mail.status().await, "idle");
 }
+
+#[tokio::test]
+async fn a_turn_that_its_user_broke_off_is_over_when_the_host_says_that_it_waits() {
+    let user = User::new(&["ada"]);
+    let mut host = user.host(Kind::Claude);
+    host.starts("startup");
+    let mut mail = host.mail().await;
+    host.prompt("begin");
+    // No end of the turn is told.
+    let sent = mail.come(1, "next").await;
+    host.notifies("permission_prompt");
+    assert_eq!(mail.status().await, "working", "it waits for another thing");
+    host.notifies("idle_prompt");
+    assert_eq!(mail.status().await, "idle");
+    assert!(mail.with_state("seen").await.is_empty(), "no model reads what is said there");
+    assert_eq!(ids_of(&host.prompt("go on")), sent);
+    assert_eq!(user.log(), "");
+}

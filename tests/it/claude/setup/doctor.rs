@@ -125,7 +125,7 @@ fn two_copies_are_found() {
 fn entries_that_are_missing_or_lead_nowhere_are_told() {
     let machine = Machine::with_claude("2.1.332");
     machine.does(&["install"]);
-    is(&machine, "hooks", "ok", "5 events");
+    is(&machine, "hooks", "ok", "6 events");
     is(&machine, "server", "ok", PROGRAM);
     machine.write("claude.release", "2.1.90");
     is(&machine, "hooks", "warn", "PostToolUse");

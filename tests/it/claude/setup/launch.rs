@@ -17,6 +17,7 @@ fn a_session_is_started_as_its_peer_with_the_channel_on() {
     assert_eq!(started, ["fix it", "--model", "opus", FLAG, "server:claudemesh"]);
     let env = machine.read("claude.env");
     assert!(env.contains("CLAUDEMESH_PEER=team/bob\n"), "{env}");
+    assert!(env.contains("CLAUDEMESH_DISPLAY_NAME=bob\n"), "{env}");
     assert!(env.contains("CLAUDEMESH_CHANNEL=1\n"), "{env}");
 }
 
@@ -39,6 +40,21 @@ fn a_session_within_a_session_is_none_of_its_parts() {
     let env = machine.read("claude.env");
     assert!(!env.contains("of another session"), "{env}");
     assert!(env.contains("MINE=kept\n"), "{env}");
+}
+
+#[test]
+fn a_session_is_called_what_its_user_says_and_else_as_its_peer() {
+    let machine = Machine::with_claude("2.1.332");
+    machine.joined("team", "ada");
+    machine.does(&["install"]);
+    let called = |args: &[&str]| {
+        let mut command = machine.command(&[&["claude", "launch"], args].concat());
+        command.env("CLAUDEMESH_DISPLAY_NAME", "api");
+        assert!(command.output().expect("it starts").status.success());
+        machine.read("claude.env")
+    };
+    assert!(called(&[]).contains("CLAUDEMESH_DISPLAY_NAME=api\n"));
+    assert!(called(&["team/ada"]).contains("CLAUDEMESH_DISPLAY_NAME=ada\n"));
 }
 
 #[test]
