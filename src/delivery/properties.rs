@@ -27,12 +27,8 @@ pub(super) async fn of(
         supersedes: given(&send.supersedes),
         receipt: send.receipt,
         hop: {
-            let by = Replier {
-                mesh: &session.mesh,
-                member: &session.member,
-                keys: [Some(&session.member_key), session.session_key.as_ref()],
-            };
-            hop(parts, &by, send.reply_to_id.as_deref()).await.map_err(not_read)??
+            let answers = send.reply_to_id.as_deref();
+            hop(parts, &Replier::from(session), answers).await.map_err(not_read)??
         },
         expires_at: expires_at(send.ttl_ms)?,
     };
@@ -58,6 +54,13 @@ pub(crate) struct Replier<'a> {
     pub(crate) member: &'a MemberId,
     /// The member's key, and that of the session, if it is one.
     pub(crate) keys: [Option<&'a Key>; 2],
+}
+
+impl<'a> From<&'a Session> for Replier<'a> {
+    fn from(session: &'a Session) -> Self {
+        let keys = [Some(&session.member_key), session.session_key.as_ref()];
+        Self { mesh: &session.mesh, member: &session.member, keys }
+    }
 }
 
 /// One more than the message has that is answered, if whoever answers was a recipient of

@@ -29,11 +29,7 @@ pub(super) async fn schedule(
     let mut new = planned(context, now, ask)?;
     let (parts, session) = (context.parts, context.session);
     let (delivery, mesh) = (&parts.presence.delivery, context.room.mesh());
-    let by = Replier {
-        mesh,
-        member: &session.member,
-        keys: [Some(&session.member_key), session.session_key.as_ref()],
-    };
+    let by = Replier::from(&**session);
     let hop = properties::hop(delivery, &by, new.reply_to_id.as_deref()).await?;
     new.hop = hop.map_err(|refusal| Refusal::new(refusal.reason, refusal.text))?;
     let sent = InNameOf {

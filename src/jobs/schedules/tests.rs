@@ -22,6 +22,8 @@ fn due(to: &str, cron: Option<&str>) -> Due {
             cron: cron.map(str::to_owned),
             timezone: None,
             subtype: Some("reminder".to_owned()),
+            reply_to_id: None,
+            hop: 0,
             fired_count: 0,
             created_at: NOW.plus_ms(-60_000),
         },

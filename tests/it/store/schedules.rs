@@ -107,7 +107,7 @@ pub(crate) async fn what_is_due_is_accepted_and_gone_in_one_transaction(store: S
     assert_eq!(direct.scheduled.message, "grüße \u{1f980}");
     assert_eq!((direct.scheduled.reply_to_id.as_deref(), direct.scheduled.hop), (Some("asked"), 3));
     let listed = here.scheduled(&here.owner).await;
-    assert!(listed.iter().any(|row| *row == direct.scheduled), "{listed:?}");
+    assert!(listed.contains(&direct.scheduled), "{listed:?}");
     let firings = [send(direct, None), send(many, None)];
     let fired = store.schedules.fire(at(1), &firings).await.expect("answers");
     assert!(fired.iter().all(is_sent), "{fired:?}");
