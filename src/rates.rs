@@ -79,6 +79,11 @@ impl Rates {
         }
     }
 
+    /// Whether there is any rate of sends.
+    pub(crate) fn meter_sends(&self) -> bool {
+        self.sends.is_on()
+    }
+
     /// Takes a message from all that it counts towards. `is_urgent`: one for an admin that
     /// cannot wait.
     pub(crate) async fn may_send(

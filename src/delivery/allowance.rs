@@ -4,8 +4,6 @@
 //! counts towards in one step. What its sender has sent before, under the same id, is kept
 //! already and refused for no pair and no multicast: the group commit knows.
 
-use std::sync::Arc;
-
 use super::policy::Target;
 use super::refusal::Refusal;
 use crate::delivery::Parts;
@@ -28,7 +26,6 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     /// Of what costs nothing.
-    #[cfg(test)]
     pub(crate) const fn free() -> Self {
         Self { counted: Counted::nothing(), over: None, owes_pair: false }
     }
@@ -40,8 +37,11 @@ impl Allowance {
         session: &Session,
         send: &Send<'_>,
     ) -> Result<Self, Refusal> {
+        if !parts.rates.meter_sends() {
+            return Ok(Self::free());
+        }
         let member = match Target::parse(&send.target_spec) {
-            Target::Key(key) => known(room, key),
+            Target::Key(key) => room.member_behind(key),
             Target::Everyone | Target::Group(_) | Target::Topic(_) => None,
         };
         let is_one = matches!(Target::parse(&send.target_spec), Target::Key(_));
@@ -111,15 +111,6 @@ impl Allowance {
 /// Whether the sender has an id of its own for a send, by which it may come again.
 pub(super) fn has_id(send: &Send<'_>) -> bool {
     send.client_message_id.as_deref().is_some_and(|id| !id.is_empty())
-}
-
-/// The member that a key leads to, as far as memory tells.
-fn known(room: &Room, key: &str) -> Option<Arc<Member>> {
-    room.member_by_key(key).or_else(|| room.member(&member_of_session(room, key)?))
-}
-
-fn member_of_session(room: &Room, key: &str) -> Option<MemberId> {
-    room.addressed_by(key).first().map(|candidate| candidate.record.member.clone())
 }
 
 /// Whether a message tells somebody who can help that its sender is stuck.

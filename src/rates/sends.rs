@@ -117,6 +117,11 @@ impl Sends {
         }
     }
 
+    /// Whether anything is counted.
+    pub(super) fn is_on(&self) -> bool {
+        self.member.is_on()
+    }
+
     /// The rates that a message counts towards.
     fn rates_of(&self, from: &MemberId, whom: Whom<'_>) -> Vec<(Scope, &Meter, Whose)> {
         let own = || Whose::of(from);
@@ -138,8 +143,8 @@ impl Sends {
         whom: Whom<'_>,
         is_urgent: bool,
     ) -> Result<Counted, OverRate> {
-        if !self.member.is_on() {
-            return Ok(Counted(None));
+        if !self.is_on() {
+            return Ok(Counted::nothing());
         }
         self.take_of(cluster, from, self.rates_of(from, whom), is_urgent).await
     }
@@ -224,7 +229,6 @@ struct Paid {
 
 impl Counted {
     /// Nothing was taken.
-    #[cfg(test)]
     pub(crate) const fn nothing() -> Self {
         Self(None)
     }

@@ -99,4 +99,13 @@ impl Room {
         let state = self.state.read();
         state.member_by_key.get(key).and_then(|id| state.members.get(id)).cloned()
     }
+
+    /// The active member whose key that is, or one of whose presences it addresses.
+    #[must_use]
+    pub fn member_behind(&self, key: &str) -> Option<Arc<Member>> {
+        let state = self.state.read();
+        let of_presence = || state.directory.addressed_by(key).next().map(|it| &it.record.member);
+        let id = state.member_by_key.get(key).or_else(of_presence)?;
+        state.members.get(id).cloned()
+    }
 }
