@@ -58,12 +58,18 @@ impl Stages for PostgresStore {
 
     async fn surface(&self, now: Timestamp, surfaced: &Surfaced) -> Result<Vec<Wished>> {
         let messages: Vec<_> = surfaced.messages.iter().map(|id| clean(id)).collect();
+        // What another session of the member has and never showed, this one may have shown.
         let query = sqlx::query(
             "with direct as (
                 update mesh.message_queue q
                 set surfaced_at = $5, delivered_at = coalesce(q.delivered_at, $5)
                 where q.id = any ($1) and q.mesh_id = $2 and q.multicast is not true
-                   and q.target_spec in ($3, $4) and q.surfaced_at is null
+                   and q.surfaced_at is null and (q.target_spec in ($3, $4)
+                        or q.delivered_at is not null and q.ended is null and exists (
+                            select 1 from mesh.presence own
+                            join mesh.presence other on other.session_pubkey = q.target_spec
+                            where own.id = $6 and other.member_id = own.member_id
+                                and other.role = 'session'))
                 returning q.id, q.sender_member_id, q.client_message_id, q.receipt
              ),
              many as (

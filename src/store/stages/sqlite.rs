@@ -55,11 +55,17 @@ impl Stages for SqliteStore {
     async fn surface(&self, now: Timestamp, surfaced: &Surfaced) -> Result<Vec<Wished>> {
         let messages = to_json(&surfaced.messages);
         let mut tx = self.begin_relaxed().await?;
+        // What another session of the member has and never showed, this one may have shown.
         let query = sqlx::query(
             "update message_queue
              set surfaced_at = ?5, delivered_at = coalesce(delivered_at, ?5)
              where id in (select value from json_each(?1)) and +mesh_id = ?2 and multicast = 0
-                and target_spec in (?3, ?4) and surfaced_at is null
+                and surfaced_at is null and (target_spec in (?3, ?4)
+                    or delivered_at is not null and ended is null and exists (
+                        select 1 from presence own
+                        cross join presence other on other.session_pubkey = target_spec
+                        where own.id = ?7 and other.member_id = own.member_id
+                            and other.role = 'session'))
              returning id, sender_member_id, client_message_id, receipt is ?6 as is_wished",
         )
         .bind(&messages)
@@ -67,7 +73,8 @@ impl Stages for SqliteStore {
         .bind(surfaced.member_key.as_str())
         .bind(surfaced.session_key.as_ref().map(Key::as_str))
         .bind(now.as_ms())
-        .bind(WISH);
+        .bind(WISH)
+        .bind(surfaced.presence.as_str());
         let mut rows = query.fetch_all(&mut *tx).await.map_err(refused)?;
         let query = sqlx::query(
             "select q.id, q.sender_member_id, q.client_message_id, q.receipt is ?4 as is_wished

@@ -252,6 +252,7 @@ macro_rules! conformance {
                 streams::a_mesh_has_no_more_streams_than_it_may
                 stages::what_a_message_says_of_itself_is_kept
                 stages::each_stage_is_told_as_what_it_is
+                stages::another_session_of_the_member_shows_what_one_that_is_gone_had
                 stages::who_wished_it_is_told_once_that_a_message_surfaced
                 stages::a_message_is_taken_back_as_long_as_nobody_has_it
                 stages::a_newer_message_takes_the_place_of_what_nobody_has

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::id::{MemberId, MessageId};
-use claudemesh_broker::protocol::{Reached, Stage};
+use claudemesh_broker::id::{Key, MemberId, MessageId, PresenceId};
+use claudemesh_broker::protocol::{PeerRole, Reached, Stage};
 use claudemesh_broker::store::sqlite::SqliteStore;
 use claudemesh_broker::store::{
     Answered, Confirm, NewEnvelope, Properties, StoredEnvelope, Stores, Surfaced, Wished,
@@ -13,7 +13,7 @@ use claudemesh_broker::store::{
 
 use tempfile::TempDir;
 
-use super::fixture::{Fixture, Peer, T0, at, changed};
+use super::fixture::{Fixture, Peer, T0, at, changed, fresh_key, opening_with};
 use crate::harness::postgres::{self, PrivatePostgres};
 
 impl Fixture {
@@ -107,6 +107,40 @@ pub(crate) async fn each_stage_is_told_as_what_it_is(store: Stores) {
     let surfaced = here.surfaced(&stranger, &[&other]);
     store.stages.surface(at(3), &surfaced).await.expect("writable");
     assert_eq!(here.stage(&other).await, Stage::Kept, "only a recipient says so");
+}
+
+/// A host crashes with mail in its spool, and its user begins another session.
+pub(crate) async fn another_session_of_the_member_shows_what_one_that_is_gone_had(store: Stores) {
+    let here = Fixture::new(store.clone()).await;
+    let (ada, bob) = (here.member("ada").await, here.member("bob").await);
+    let key = fresh_key();
+    let with_key = |peer: &Peer, role, key: &Key| {
+        opening_with(here.opening(peer), |record| {
+            (record.role, record.session_key) = (role, Some(key.clone()));
+        })
+    };
+    here.open(T0, &with_key(&ada, PeerRole::Session, &key)).await;
+    let [had, waiting] = here.mail(&key, 2).await.try_into().expect("as many as asked for");
+    let confirm = Confirm::Message {
+        mesh: here.mesh.clone(),
+        id: had.clone(),
+        member_key: ada.key.clone(),
+        session_key: Some(key.clone()),
+        is_written_only: false,
+    };
+    store.mail.confirm(at(1), &[confirm]).await.expect("writable");
+    // Whoever names a key has not proven it.
+    let claiming = here.open(T0, &with_key(&bob, PeerRole::ControlPlane, &key)).await;
+    let other = here.open(T0, &with_key(&ada, PeerRole::Session, &fresh_key())).await;
+    let shows = async |presence: PresenceId, peer: &Peer, now| {
+        let surfaced = Surfaced { presence, ..here.surfaced(peer, &[&had, &waiting]) };
+        store.stages.surface(at(now), &surfaced).await.expect("writable");
+    };
+    shows(claiming, &bob, 2).await;
+    assert_eq!(here.stage(&had).await, Stage::Confirmed);
+    shows(other, &ada, 3).await;
+    assert_eq!(here.stage(&had).await, Stage::Surfaced);
+    assert_eq!(here.stage(&waiting).await, Stage::Kept, "what no session has is shown by none");
 }
 
 pub(crate) async fn who_wished_it_is_told_once_that_a_message_surfaced(store: Stores) {
