@@ -25,18 +25,21 @@ async fn redis_is_killed_and_comes_back_empty() {
 /// A node that reads who is there in between believes a directory that lacks the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_read_an_emptied_redis_hears_of_those_who_are_told_to_it_again() {
-    let cluster = Setup::new(2).set("LEASE_TTL_SECONDS", 15).start().await;
+    let cluster = Setup::new(2).behind_proxies().start().await;
     let node = &cluster.nodes[0];
     let (alice, bob) = (node.member("alice").await, node.member("bob").await);
     let mut a = Raw::hello(node, &alice).await;
     let mut b = Raw::hello(&cluster.nodes[1], &bob).await;
     until("they see each other", async || sees(&mut a, &bob).await && sees(&mut b, &alice).await)
         .await;
+    // Alice's node cannot tell Redis of her before bob's has read what is left.
+    cluster.proxies[0].set(Fault::Stall);
     cluster.redis.flush_all();
     let mut cut_off = redis::cmd("CLIENT");
     cut_off.arg("KILL").arg("TYPE").arg("pubsub");
     cluster.redis.query::<()>(&cut_off);
     until("bob's node has read what Redis has", async || !sees(&mut b, &alice).await).await;
+    cluster.proxies[0].set(Fault::Pass);
     until("they see each other again", async || {
         sees(&mut a, &bob).await && sees(&mut b, &alice).await
     })
