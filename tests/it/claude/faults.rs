@@ -14,6 +14,7 @@ use claudemesh_broker::protocol::Priority;
 use serde_json::json;
 
 use super::hooks::host::User;
+use crate::harness::Node;
 use broker::{Broker, Fault, eventually};
 use session::{Session, State};
 
@@ -94,6 +95,25 @@ impl Sender {
             let shown: Vec<_> = shown.iter().filter(|id| of_this.contains(id)).collect();
             assert_eq!(shown, of_this, "{case}: in order");
         }
+    }
+}
+
+/// A user whose sessions are the member ada, on a node of its own, and a peer that writes to
+/// them.
+struct Scene {
+    node: Node,
+    user: User,
+    bob: Sender,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let node = Node::start().await;
+        let ada = node.member("ada").await;
+        let user = User::new(&[]);
+        user.joins(&node.url(), &node.mesh, &ada);
+        let bob = node.connect(ClientOptions::session(node.identity("bob").await)).await;
+        Self { node, user, bob: Sender::new(bob, ada.pubkey().as_str()) }
     }
 }
 

@@ -1,31 +1,14 @@
 //! A host gives its process another session while the server runs: the server follows, and
 //! what is for a session's key comes to whoever is that session now, once.
 
-use claudemesh_broker::client::ClientOptions;
 use claudemesh_broker::id;
 use claudemesh_broker::protocol::{PeerInfo, Priority};
 
 use super::session::{Session, State};
-use super::{Sender, eventually};
+use super::{Scene, eventually};
 use crate::claude::hooks::host::{User, ids_of};
-use crate::harness::Node;
-
-struct Scene {
-    node: Node,
-    user: User,
-    bob: Sender,
-}
 
 impl Scene {
-    async fn new() -> Self {
-        let node = Node::start().await;
-        let ada = node.member("ada").await;
-        let user = User::new(&[]);
-        user.joins(&node.url(), &node.mesh, &ada);
-        let bob = node.connect(ClientOptions::session(node.identity("bob").await)).await;
-        Self { node, user, bob: Sender::new(bob, ada.pubkey().as_str()) }
-    }
-
     /// The sessions of ada that bob sees.
     async fn seen(&self) -> Vec<PeerInfo> {
         let mut peers = self.bob.client.list_peers().await.expect("a list");

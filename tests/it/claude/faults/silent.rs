@@ -2,36 +2,17 @@
 //! none. Nothing counts as shown for that, and the next way has the message when the
 //! channel's lease is over.
 
-use claudemesh_broker::client::ClientOptions;
 use claudemesh_broker::id;
 use claudemesh_broker::protocol::Priority;
 
 use super::session::{Session, State};
-use super::{PRIORITIES, Sender};
+use super::{PRIORITIES, Scene};
 use crate::claude::hooks::host::{User, ids_of, messages_of};
 use crate::claude::host::Inbox;
-use crate::harness::{Node, PATIENCE};
+use crate::harness::PATIENCE;
 
 /// Longer than the channel holds what it has not been proven to show.
 const LEASE_MS: i64 = 9_000;
-
-/// A session with the channel on, maybe with an inbox, and a peer that writes to it.
-struct Scene {
-    node: Node,
-    user: User,
-    bob: Sender,
-}
-
-impl Scene {
-    async fn new() -> Self {
-        let node = Node::start().await;
-        let ada = node.member("ada").await;
-        let user = User::new(&[]);
-        user.joins(&node.url(), &node.mesh, &ada);
-        let bob = node.connect(ClientOptions::session(node.identity("bob").await)).await;
-        Self { node, user, bob: Sender::new(bob, ada.pubkey().as_str()) }
-    }
-}
 
 /// A session that was told that its channel is on.
 async fn session(user: &User, inbox: Option<Inbox>) -> Session<'_> {
