@@ -16,11 +16,14 @@
 //! of earlier releases and of other programs have none.
 //!
 //! A chain shows that rows were altered, removed or inserted, but not that its
-//! newest ones are missing: for that, keep a [`ChainVerifier::head`] elsewhere.
+//! newest ones are missing, nor that all of it was written anew: for that, heads are kept
+//! elsewhere ([`Anchor`]).
 
+mod anchor;
 mod chain;
 mod event;
 
+pub use self::anchor::{Anchor, AnchorError, KnownHeads, Mismatch};
 pub use self::chain::{
     ChainRow, ChainVerifier, GENESIS, NameHead, Verdict, chain_lock_key, entry_hash, entry_hash_at,
     name_hash,

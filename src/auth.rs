@@ -8,6 +8,7 @@
 //! - [`SecretKey`]: an identity's private half, and what libsodium would accept
 //! - [`verify_hello`], [`verify_session_hello`]: the proofs that open a session
 //! - [`verify_attestation`]: a member vouches for a session key
+//! - [`AuditHead`]: an operator notes where an audit chain ended
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
 //! - [`TokenKey`]: what an account's command line proves itself by
@@ -16,6 +17,7 @@
 
 mod api_key;
 mod attestation;
+mod head;
 mod hello;
 mod invite;
 mod json;
@@ -29,6 +31,7 @@ use subtle::ConstantTimeEq;
 
 pub(crate) use api_key::ApiKeySecret;
 pub use attestation::{ATTESTATION_TTL_MS_MAX, Attestation, sign_attestation, verify_attestation};
+pub use head::{AuditHead, sign_audit_head, verify_audit_head};
 pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,
     verify_session_hello,

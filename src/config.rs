@@ -7,6 +7,7 @@
 use std::path::Path;
 
 mod accounts;
+mod audit;
 mod deployment;
 mod error;
 mod http;
@@ -22,6 +23,7 @@ mod settings;
 mod webhook;
 
 pub use accounts::{AccountsConfig, AccountsMode};
+pub use audit::{AuditConfig, AuditKeySource};
 pub use deployment::{
     ClusterSecret, Deployment, PostgresConfig, RedisConfig, StoreConfig, platform_data_dir,
 };
@@ -59,6 +61,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Accounts of people, and who may act for them.
     pub accounts: AccountsConfig,
+    /// By which key heads of audit chains are signed.
+    pub audit: AuditConfig,
     /// Where others find its webhooks, and whom it may call.
     pub webhooks: WebhookConfig,
     /// How it stops.
@@ -82,6 +86,7 @@ impl Config {
         let message = MessageConfig::read(&mut reader);
         let http = HttpConfig::read(&mut reader);
         let accounts = AccountsConfig::read(&mut reader);
+        let audit = AuditConfig::read(&mut reader);
         let webhooks = WebhookConfig::read(&mut reader);
         let drain = DrainConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
@@ -96,6 +101,7 @@ impl Config {
                 message,
                 http,
                 accounts,
+                audit,
                 webhooks,
                 drain,
                 log,

@@ -45,6 +45,18 @@ impl SecretKey {
         SigningKey::from_keypair_bytes(&pair).map(Self).map_err(|_| SecretKeyError::Mismatched)
     }
 
+    /// From a seed alone; `None` if the text is not 64 hex digits.
+    #[must_use]
+    pub fn from_seed_hex(text: &str) -> Option<Self> {
+        decode(text).map(|seed| Self(SigningKey::from_bytes(&seed)))
+    }
+
+    /// The seed as 64 hex digits, to be saved in a file that only its owner can read.
+    #[must_use]
+    pub fn to_seed_hex(&self) -> String {
+        hex::encode(self.0.to_bytes())
+    }
+
     /// libsodium's form, to be saved in a file that only its owner can read.
     #[must_use]
     pub fn to_hex128(&self) -> String {
@@ -137,6 +149,9 @@ mod tests {
         assert_ne!(fresh.public_key(), SecretKey::generate().public_key());
         let again = SecretKey::from_hex128(&fresh.to_hex128()).unwrap();
         assert_eq!(again.public_key(), fresh.public_key());
+        let seeded = SecretKey::from_seed_hex(&fresh.to_seed_hex()).unwrap();
+        assert_eq!(seeded.public_key(), fresh.public_key());
+        assert!(SecretKey::from_seed_hex(PAIR).is_none());
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! `claudemesh-broker audit`: reads, verifies and exports a mesh's audit chain.
+//! `claudemesh-broker audit`: reads, verifies, anchors and exports a mesh's audit chain.
+
+mod anchor;
+mod key;
+mod verify;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -11,7 +15,6 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{lookup, output};
-use crate::audit::ChainVerifier;
 use crate::config::Config;
 use crate::store::{AuditRecord, Mesh, Stores, chain};
 
@@ -37,10 +40,20 @@ pub(crate) enum AuditCommand {
         #[arg(long = "type", value_name = "TYPE")]
         event_type: Option<String>,
     },
-    /// Check that no row was altered, removed or inserted
-    Verify {
+    /// Check that no row was altered, removed or inserted; and that the chain still has
+    /// what was noted elsewhere
+    Verify(verify::VerifyArgs),
+    /// Print where the chain ends, to be kept outside the database; signed, if AUDIT_KEY
+    /// is set
+    Anchor {
         /// The mesh's slug or id
         mesh: String,
+    },
+    /// Tell the public key of AUDIT_KEY, by which anchors are checked, or make a key
+    Key {
+        /// Make a key in this new file, for AUDIT_KEY to name
+        #[arg(long, value_name = "FILE")]
+        new: Option<PathBuf>,
     },
     /// Write every row as JSON Lines: one object per line, also without --json
     Export {
@@ -57,15 +70,29 @@ pub(crate) async fn run(
     json: bool,
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
+    if let AuditCommand::Key { new } = &command {
+        match new {
+            Some(file) => key::make(file, json)?,
+            None => key::show(config, json)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     lookup::with_store(config, async |store| match command {
         AuditCommand::Tail { mesh, lines, follow, event_type } => {
             let mesh = lookup::mesh(store, &mesh).await?;
             tail(store, &mesh, &Tail { lines, follow, event_type }, json).await
         }
-        AuditCommand::Verify { mesh } => {
-            let mesh = lookup::mesh(store, &mesh).await?;
-            verify(store, &mesh, json).await
+        AuditCommand::Verify(args) => {
+            let mesh = lookup::mesh(store, args.mesh()).await?;
+            verify::run(store, &mesh, &args, config, json).await
         }
+        AuditCommand::Anchor { mesh } => {
+            let mesh = lookup::mesh(store, &mesh).await?;
+            anchor::print(store, &mesh, config, json).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // Done above: it needs no store.
+        AuditCommand::Key { .. } => Ok(ExitCode::SUCCESS),
         AuditCommand::Export { mesh, out } => {
             let mesh = lookup::mesh(store, &mesh).await?;
             export(store, &mesh, out.as_deref(), json).await
@@ -180,60 +207,6 @@ fn describe(row: &AuditRecord) -> Value {
         "nameHash": row.name_hash.as_deref().map(hex::encode),
         "createdAt": row.created_at,
     })
-}
-
-async fn verify(store: &Stores, mesh: &Mesh, json: bool) -> anyhow::Result<ExitCode> {
-    let mut verifier = ChainVerifier::new(mesh.id.as_str());
-    let mut broken: Option<AuditRecord> = None;
-    let walked = chain::walk(&*store.audit, &mesh.id, i64::MIN, |page| {
-        for row in page {
-            if !verifier.push(row.as_link()) && broken.is_none() {
-                broken = Some(row.clone());
-            }
-        }
-        anyhow::Ok(true)
-    });
-    walked.await?;
-    let head = verifier.head().to_owned();
-    let name_head = verifier.name_head();
-    let verdict = verifier.finish();
-    if json {
-        output::json(&json!({
-            "meshId": mesh.id,
-            "slug": mesh.slug,
-            "valid": verdict.valid,
-            "entries": verdict.entries,
-            "brokenAt": verdict.broken_at,
-            "head": head,
-            "namedEntries": verdict.named,
-            "nameHead": name_head,
-        }))?;
-    } else if verdict.valid {
-        let rows = output::count(verdict.entries, "row");
-        output::line(&format!("The chain of {} is whole: {rows}.\n  head  {head}", mesh.slug))?;
-        if let Some(name_head) = name_head {
-            output::line(&format!("  names {name_head}"))?;
-        }
-        if verdict.named < verdict.entries {
-            let unnamed = output::count(verdict.entries - verdict.named, "row");
-            output::line(&format!(
-                "  the names of sessions in {unnamed} prove nothing: an earlier release wrote them"
-            ))?;
-        }
-    }
-    let Some(row) = broken else { return Ok(ExitCode::SUCCESS) };
-    let text = format!(
-        "the chain of {} is broken at row {} ({} by {}, {}): that row was altered or put in, or \
-         the one before it was removed; its last good hash is {head}",
-        mesh.slug,
-        row.id,
-        row.event_type,
-        actor(&row),
-        row.created_at,
-    );
-    // Not a failure of the command: the answer is that the chain is broken.
-    let _ = writeln!(io::stderr(), "{}", output::printable(&text));
-    Ok(ExitCode::FAILURE)
 }
 
 async fn export(

@@ -135,9 +135,14 @@ Examples:
   claudemesh-broker audit tail team --follow --json   # one JSON object per line
   claudemesh-broker audit verify team                 # exit code 1 when a row was tampered with
   claudemesh-broker audit export team --out team.jsonl
+  claudemesh-broker audit key --new /etc/claudemesh/audit.key
+  claudemesh-broker audit anchor team --json >> /mnt/elsewhere/anchors.jsonl
+  claudemesh-broker audit verify team --anchor /mnt/elsewhere/anchors.jsonl --key <public key>
+  claudemesh-broker audit verify team --at 4711 --head <hash>
 
-`verify` prints the chain's head: kept elsewhere, it shows later whether the newest
-rows were cut off.";
+A chain alone shows no more than that no row was changed by itself. Anchors that are kept
+elsewhere show later whether its newest rows were cut off, or all of it was written anew;
+signed ones (AUDIT_KEY), whether they are yours.";
 
 pub(super) const QUEUE: &str = "\
 Examples:

@@ -15,6 +15,7 @@ use crate::harness::program::{Answer, Place, Printing, Serving, text};
 
 mod account;
 mod administration;
+mod anchors;
 mod bench;
 mod budget;
 mod client;

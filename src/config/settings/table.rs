@@ -208,6 +208,11 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "true to believe a caller on this machine which account it is, as old self-tests want",
     ),
+    // The audit chain.
+    secret(
+        "AUDIT_KEY",
+        "key of audit heads, 64 hex digits or the path of a file; kept away from the database; not set: heads are not signed",
+    ),
     // Webhooks.
     url(
         "BROKER_PUBLIC_URL",
