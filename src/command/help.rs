@@ -140,9 +140,10 @@ Examples:
   claudemesh-broker audit verify team --anchor /mnt/elsewhere/anchors.jsonl --key <public key>
   claudemesh-broker audit verify team --at 4711 --head <hash>
 
-A chain alone shows no more than that no row was changed by itself. Anchors that are kept
-elsewhere show later whether its newest rows were cut off, or all of it was written anew;
-signed ones (AUDIT_KEY), whether they are yours.";
+A chain alone shows no more than that no row was changed by itself, and what else the
+database has only what was cut off without thinking of that. Anchors that are kept elsewhere
+show whether the newest rows were cut off, or all of it was written anew; signed ones
+(AUDIT_KEY), whether they are yours.";
 
 pub(super) const QUEUE: &str = "\
 Examples:

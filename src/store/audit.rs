@@ -41,6 +41,38 @@ pub trait AuditTrail: Send + Sync + 'static {
 
     /// Rows after `after_id`, oldest first: what a verifier walks, from `i64::MIN`.
     async fn after(&self, mesh: &MeshId, after_id: i64, limit: i64) -> Result<Vec<AuditRecord>>;
+
+    /// What other tables say of rows that the chain lacks, as of one instant: what is
+    /// being written meanwhile is there with its row, or not at all. Nothing that the
+    /// broker does by itself makes a row lack.
+    async fn missing(&self, mesh: &MeshId) -> Result<MissingRows>;
+}
+
+/// Rows that a chain lacks by what other tables say. A chain cannot show by itself that its
+/// newest rows were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MissingRows {
+    /// Messages and posts to topics that are kept here and whose rows are not.
+    pub messages: i64,
+    /// The smallest number of those rows.
+    pub first: Option<i64>,
+    /// Whether peers have been here and the chain has no row at all.
+    pub all: bool,
+    /// Rows of whichever mesh that have had a number and are not there. Always 0 on
+    /// Postgres, which leaves numbers out where something was not done in the end.
+    pub numbers: i64,
+}
+
+impl MissingRows {
+    /// As both databases answer.
+    pub(in crate::store) fn read(row: &impl Columns) -> Result<Self> {
+        Ok(Self {
+            messages: row.int("messages")?,
+            first: row.optional_int("first")?,
+            all: row.int("emptied")? != 0,
+            numbers: row.int("numbers")?,
+        })
+    }
 }
 
 /// An audit row as it stands.

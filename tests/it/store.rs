@@ -19,6 +19,7 @@ mod invites;
 mod life;
 mod mcp_servers;
 mod memories;
+mod missing;
 mod moderation;
 mod other;
 mod postgres;

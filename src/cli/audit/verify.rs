@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::anchor::Known;
 use super::{actor, key};
@@ -15,7 +15,7 @@ use crate::auth::is_public_key;
 use crate::cli::{Failure, output};
 use crate::config::Config;
 use crate::id::Key;
-use crate::store::{AuditRecord, Mesh, Stores, chain};
+use crate::store::{AuditRecord, Mesh, MissingRows, Stores, chain};
 
 /// What a chain is checked against.
 #[derive(Debug, Args)]
@@ -69,6 +69,7 @@ impl VerifyArgs {
 enum Problem {
     Broken(Box<AuditRecord>),
     Mismatch(Mismatch),
+    Missing(MissingRows),
     Refused(i64, AnchorError),
 }
 
@@ -80,20 +81,24 @@ impl Problem {
             Self::Mismatch(Mismatch::Missing(_)) => "anchor_missing",
             Self::Mismatch(Mismatch::OtherHash(_)) => "anchor_hash",
             Self::Mismatch(Mismatch::OtherNames(_)) => "anchor_names",
+            Self::Missing(missing) if missing.messages > 0 => "messages_missing",
+            Self::Missing(missing) if missing.all => "all_missing",
+            Self::Missing(_) => "numbers_missing",
             Self::Refused(_, AnchorError::Unsigned) => "anchor_unsigned",
             Self::Refused(_, AnchorError::OtherKey) => "anchor_key",
             Self::Refused(_, AnchorError::BadSignature) => "anchor_signature",
         }
     }
 
-    /// The row that it is about.
-    fn row(&self) -> i64 {
+    /// The row that it is about, if there is one.
+    fn row(&self) -> Option<i64> {
         match self {
-            Self::Broken(row) => row.id,
+            Self::Broken(row) => Some(row.id),
+            Self::Missing(missing) => missing.first,
             Self::Mismatch(
                 Mismatch::Missing(id) | Mismatch::OtherHash(id) | Mismatch::OtherNames(id),
             )
-            | Self::Refused(id, _) => *id,
+            | Self::Refused(id, _) => Some(*id),
         }
     }
 
@@ -118,6 +123,20 @@ impl Problem {
             Self::Mismatch(Mismatch::OtherNames(id)) => format!(
                 "row {id} of the chain of {slug} has another second hash than was noted: the name \
                  of a session in it, or in a row before it, was altered"
+            ),
+            Self::Missing(MissingRows { messages, first: Some(first), .. }) => format!(
+                "the chain of {slug} lacks the rows of {} that the broker keeps, the first of \
+                 them row {first}: its end was cut off there or before, or it was written anew; \
+                 its last hash is {head}",
+                output::count(u64::try_from(*messages).unwrap_or_default(), "message"),
+            ),
+            Self::Missing(MissingRows { all: true, .. }) => format!(
+                "the chain of {slug} has no rows, and peers have been there: all of it was removed"
+            ),
+            Self::Missing(MissingRows { numbers, .. }) => format!(
+                "{} of those that this database has given numbers to are not in it: they were at \
+                 the end of the chain of {slug}, or of another mesh",
+                output::count(u64::try_from(*numbers).unwrap_or_default(), "audit row"),
             ),
             Self::Refused(id, AnchorError::Unsigned) => {
                 format!("the anchor of {slug} at row {id} is not signed: it proves nothing")
@@ -159,9 +178,11 @@ pub(super) async fn run(
     });
     walked.await?;
     let mismatch = mismatch.or_else(|| known.heads.finish().err());
+    let missing = store.audit.missing(&mesh.id).await?;
     let problem = broken
         .map(Problem::Broken)
         .or(mismatch.map(Problem::Mismatch))
+        .or((missing != MissingRows::default()).then_some(Problem::Missing(missing)))
         .or(known.refused.map(|(row, error)| Problem::Refused(row, error)));
     let head = verifier.head().to_owned();
     let name_head = verifier.name_head();
@@ -179,7 +200,7 @@ pub(super) async fn run(
             "anchors": known.count,
             "signedBy": known.signed_by,
             "problem": problem.as_ref().map(Problem::code),
-            "problemAt": problem.as_ref().map_or(Value::Null, |problem| json!(problem.row())),
+            "problemAt": problem.as_ref().and_then(Problem::row),
         }))?;
     } else if problem.is_none() {
         output::line(&whole(mesh, &verdict, &head, name_head, &known))?;

@@ -12,7 +12,7 @@ use crate::store::columns::Columns as _;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::row::clean_optional;
-use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
+use crate::store::{AuditEntry, AuditRecord, AuditTrail, MissingRows, Result};
 
 /// Rows with the names and keys of their actors, as they are enrolled now.
 macro_rules! select_rows {
@@ -103,5 +103,27 @@ impl AuditTrail for PostgresStore {
                 .bind(after_id)
                 .bind(limit);
         self.pool.records(query, AuditRecord::read).await
+    }
+
+    // Rows that another program wrote have no place, or 0, and presences of it no node.
+    async fn missing(&self, mesh: &MeshId) -> Result<MissingRows> {
+        let query = sqlx::query(
+            "with sent as (
+                select q.seq from mesh.message_queue q where q.mesh_id = $1 and q.seq > 0
+                union
+                select p.seq from mesh.topic t join mesh.topic_message p on p.topic_id = t.id
+                where t.mesh_id = $1 and p.seq > 0
+             )
+             select count(*) as messages, min(sent.seq) as first, 0::bigint as numbers,
+                (not exists (select from mesh.audit_log where mesh_id = $1)
+                    and exists (select from mesh.member m
+                        join mesh.presence p on p.member_id = m.id
+                        where m.mesh_id = $1 and p.node is not null))::int::bigint as emptied
+             from sent where not exists (
+                select from mesh.audit_log a where a.id = sent.seq and a.mesh_id = $1
+                    and a.event_type = 'message_sent')",
+        )
+        .bind(mesh.as_str());
+        MissingRows::read(&self.pool.fetch_one(query).await?)
     }
 }

@@ -10,7 +10,7 @@ use crate::id::MeshId;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::Chains;
 use crate::store::sqlite::error::refused;
-use crate::store::{AuditEntry, AuditRecord, AuditTrail, Result};
+use crate::store::{AuditEntry, AuditRecord, AuditTrail, MissingRows, Result};
 
 /// Rows with the names and keys of their actors, as they are enrolled now.
 macro_rules! select_rows {
@@ -107,5 +107,32 @@ impl AuditTrail for SqliteStore {
         .bind(after_id)
         .bind(limit);
         self.records(query, AuditRecord::read).await
+    }
+
+    // Numbers are given without gaps: one that is taken by a transaction that is not
+    // committed is given again.
+    async fn missing(&self, mesh: &MeshId) -> Result<MissingRows> {
+        let row = sqlx::query(
+            "with sent (seq) as (
+                select q.seq from message_queue q where q.mesh_id = ?1 and q.seq is not null
+                union
+                select p.seq from topic t cross join topic_message p on p.topic_id = t.id
+                where t.mesh_id = ?1
+             )
+             select count(*) as messages, min(sent.seq) as first,
+                not exists (select 1 from audit_log where mesh_id = ?1)
+                    and exists (select 1 from member m cross join presence p on p.member_id = m.id
+                        where m.mesh_id = ?1) as emptied,
+                coalesce((select seq from sqlite_sequence where name = 'audit_log'), 0)
+                    - (select count(*) from audit_log) as numbers
+             from sent where not exists (
+                select 1 from audit_log a where a.id = sent.seq and a.mesh_id = ?1
+                    and a.event_type = 'message_sent')",
+        )
+        .bind(mesh.as_str())
+        .fetch_one(self.reader())
+        .await
+        .map_err(refused)?;
+        MissingRows::read(&row)
     }
 }

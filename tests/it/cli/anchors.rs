@@ -100,6 +100,35 @@ async fn a_chain_whose_end_was_cut_off_is_found_by_its_anchor() {
 }
 
 #[tokio::test]
+async fn a_chain_whose_end_was_cut_off_is_found_by_what_else_the_database_knows() {
+    let place = Place::new();
+    let team = chain_of(&place, 3).await;
+    assert_eq!(problem(&verdict(&place, &[])), ("none", 0));
+    behind_its_back(&place, &["delete from audit_log where id = (select max(id) from audit_log)"])
+        .await;
+    assert_eq!(problem(&verdict(&place, &[])), ("numbers_missing", 0));
+    let people = place.run(&["audit", "verify", "team"]);
+    assert!(people.code == 1 && people.err.starts_with("1 audit row of those"), "{people:?}");
+    // Whoever knows of that, too, still has the messages to think of.
+    super::operation::send(&place, &team, 2).await;
+    let newest = verdict(&place, &[])["head"].clone();
+    behind_its_back(
+        &place,
+        &[
+            "delete from audit_log where id = (select max(id) from audit_log)",
+            "update sqlite_sequence set seq = (select count(*) from audit_log)
+             where name = 'audit_log'",
+        ],
+    )
+    .await;
+    let found = verdict(&place, &[]);
+    assert_ne!(found["head"], newest);
+    assert_eq!(problem(&found).0, "messages_missing");
+    let people = place.run(&["audit", "verify", "team"]);
+    assert!(people.err.contains("lacks the rows of 1 message that"), "{people:?}");
+}
+
+#[tokio::test]
 async fn a_chain_that_was_written_anew_is_found_by_its_anchor() {
     let place = Place::new();
     let team = chain_of(&place, 3).await;

@@ -38,7 +38,7 @@ fn envelope(team: &Team, sender: &MemberId) -> NewEnvelope {
     }
 }
 
-async fn send(place: &Place, team: &Team, count: usize) {
+pub(super) async fn send(place: &Place, team: &Team, count: usize) {
     let store = place.store().await;
     let batch: Vec<NewEnvelope> = (0..count).map(|_| envelope(team, &team.ada)).collect();
     store.envelopes.accept(Timestamp::now(), &batch).await.expect("accepted");

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::fixture::{Fixture, T0, at};
 
 impl Fixture {
-    fn entry(&self, key: &str) -> AuditEntry {
+    pub(crate) fn entry(&self, key: &str) -> AuditEntry {
         AuditEntry {
             mesh: self.mesh.clone(),
             actor: None,

@@ -315,7 +315,7 @@ macro_rules! beside_another_program {
         mod beside_another_program {
             $(
                 mod $property {
-                    #[tokio::test]
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn sqlite() {
                         let (store, folder) = super::super::sqlite_store().await;
                         let other =
@@ -323,7 +323,7 @@ macro_rules! beside_another_program {
                         crate::store::$group::$property(store, other).await;
                     }
 
-                    #[tokio::test]
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn postgres() {
                         let url =
                             crate::harness::postgres::PrivatePostgres::shared()
@@ -340,6 +340,10 @@ macro_rules! beside_another_program {
 }
 
 beside_another_program!(
+    missing::nothing_is_missing_while_others_write
+    missing::an_end_that_was_cut_off_is_known_by_what_was_sent
+    missing::a_chain_that_was_emptied_is_known_by_who_has_been_there
+    missing::what_other_programs_wrote_has_no_row_to_miss
     other::odd_grants_keep_no_mesh_from_being_served
     other::odd_descriptions_count_as_not_given
     memories::a_full_mesh_remembers_no_more

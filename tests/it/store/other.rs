@@ -32,7 +32,7 @@ impl Other {
 
     /// Runs a statement that both databases understand; `{schema}` is where the
     /// tables are.
-    async fn run(&self, statement: &str) {
+    pub(crate) async fn run(&self, statement: &str) {
         match self {
             Self::Sqlite(file) => {
                 let url = format!("sqlite://{}", file.display());

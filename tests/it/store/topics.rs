@@ -34,7 +34,7 @@ impl Fixture {
     }
 
     /// A public topic of that name, led by its owner.
-    async fn topic(&self, name: &str) -> TopicId {
+    pub(crate) async fn topic(&self, name: &str) -> TopicId {
         self.topic_as(&self.owner, name, Visibility::Public).await.id
     }
 
@@ -57,7 +57,7 @@ impl Fixture {
         post
     }
 
-    async fn posts(&self, from: &Peer, topic: &TopicId) -> i64 {
+    pub(crate) async fn posts(&self, from: &Peer, topic: &TopicId) -> i64 {
         self.send(T0, &self.post(from, topic)).await
     }
 
