@@ -61,8 +61,12 @@ impl Anchor {
     /// Why the anchor is not believed.
     pub fn verify(&self, trusted: &[Key]) -> Result<Option<&Key>, AnchorError> {
         let (Some(key), Some(signature)) = (&self.public_key, &self.signature) else {
-            let is_wanted = !trusted.is_empty() || self.signature.is_some();
-            return if is_wanted { Err(AnchorError::Unsigned) } else { Ok(None) };
+            let is_plain = self.public_key.is_none() && self.signature.is_none();
+            return if is_plain && trusted.is_empty() {
+                Ok(None)
+            } else {
+                Err(AnchorError::Unsigned)
+            };
         };
         if !trusted.is_empty() && !trusted.contains(key) {
             return Err(AnchorError::OtherKey);
@@ -172,8 +176,10 @@ mod tests {
         assert_eq!(claimed.verify(&[strangers]), Err(AnchorError::BadSignature));
         assert_eq!(anchor().verify(&[]), Ok(None));
         assert_eq!(anchor().verify(&[ours]), Err(AnchorError::Unsigned));
-        let nameless = Anchor { public_key: None, ..signed };
+        let nameless = Anchor { public_key: None, ..signed.clone() };
         assert_eq!(nameless.verify(&[]), Err(AnchorError::Unsigned));
+        let stripped = Anchor { signature: None, ..signed };
+        assert_eq!(stripped.verify(&[]), Err(AnchorError::Unsigned));
     }
 
     #[test]

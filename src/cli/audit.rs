@@ -201,6 +201,8 @@ fn describe(row: &AuditRecord) -> Value {
         "actor": row.actor_label(),
         "actorPubkey": row.member_key,
         "sessionName": row.session_name(),
+        // As the second hash covers it; the others are for reading.
+        "actorName": row.actor_name,
         "payload": row.payload,
         "prevHash": row.prev_hash,
         "hash": row.hash,

@@ -134,7 +134,7 @@ Examples:
   claudemesh-broker audit tail team -n 50
   claudemesh-broker audit tail team --follow --json   # one JSON object per line
   claudemesh-broker audit verify team                 # exit code 1 when a row was tampered with
-  claudemesh-broker audit export team --out team.jsonl
+  claudemesh-broker audit export team --out team.jsonl  # for tools/verify-audit.py, too
   claudemesh-broker audit key --new /etc/claudemesh/audit.key
   claudemesh-broker audit anchor team --json >> /mnt/elsewhere/anchors.jsonl
   claudemesh-broker audit verify team --anchor /mnt/elsewhere/anchors.jsonl --key <public key>

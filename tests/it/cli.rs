@@ -21,6 +21,7 @@ mod budget;
 mod client;
 mod cluster;
 mod messages;
+mod offline;
 mod operation;
 mod planned;
 mod shared;

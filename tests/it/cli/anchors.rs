@@ -9,13 +9,13 @@ use sqlx::{Connection as _, SqliteConnection};
 use super::*;
 
 /// A mesh whose chain has that many more rows than it began with.
-async fn chain_of(place: &Place, rows: usize) -> Team {
+pub(super) async fn chain_of(place: &Place, rows: usize) -> Team {
     let team = place.team().await;
     append(place, &team, rows).await;
     team
 }
 
-async fn append(place: &Place, team: &Team, rows: usize) {
+pub(super) async fn append(place: &Place, team: &Team, rows: usize) {
     let store = place.store().await;
     let entry = |at: usize| AuditEntry {
         mesh: team.mesh.clone(),
@@ -39,7 +39,7 @@ async fn behind_its_back(place: &Place, statements: &[&str]) {
 }
 
 /// Keeps an anchor in a file, and returns the file's name and the anchor.
-fn keep(place: &Place, name: &str, key: Option<&str>) -> (String, Value) {
+pub(super) fn keep(place: &Place, name: &str, key: Option<&str>) -> (String, Value) {
     let args = ["audit", "anchor", "team", "--json"];
     let mut command = place.command(&args);
     command.envs(key.map(|key| ("AUDIT_KEY", key)));
@@ -169,7 +169,7 @@ async fn names_that_were_written_anew_are_found_by_an_anchor() {
 }
 
 /// A key in a file of the place: the file's name, the public key, and the secret.
-fn make_key(place: &Place, name: &str) -> (String, String, String) {
+pub(super) fn make_key(place: &Place, name: &str) -> (String, String, String) {
     let file = place.path().join("keys").join(name);
     let file = file.to_str().expect("UTF-8").to_owned();
     let made = place.json(&["audit", "key", "--new", &file]);

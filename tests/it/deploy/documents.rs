@@ -42,7 +42,8 @@ fn command(line: &str) -> Option<Vec<String>> {
         // A whole command in one word, for another shell.
         return Some(words(&all[at]));
     }
-    let is_redirected = |word: &String| word.starts_with(['<', '>']) && !word.ends_with('>');
+    let is_redirected =
+        |word: &String| word == ">>" || word.starts_with(['<', '>']) && !word.ends_with('>');
     Some(all[at..].iter().take_while(|word| !is_redirected(word)).cloned().collect())
 }
 
