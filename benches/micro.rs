@@ -60,6 +60,8 @@ fn send_frame(codec: Codec) -> Vec<u8> {
         expects_reply: None,
         supersedes: None,
         receipt: None,
+        sealed_keys: None,
+        signature: None,
     };
     codec.write(&Frame { r#type: "send", send }).expect("a frame")
 }
@@ -103,6 +105,8 @@ fn push(send: Send<'_>) -> Push {
         event: None,
         event_data: None,
         late: false,
+        signature: None,
+        sealed_key: None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`SecretKey`]: an identity's private half, and what libsodium would accept
 //! - [`verify_hello`], [`verify_session_hello`]: the proofs that open a session
 //! - [`verify_attestation`]: a member vouches for a session key
+//! - [`MulticastProof`]: a sender's word for a message that is sealed for many
 //! - [`AuditHead`]: an operator notes where an audit chain ended
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
@@ -22,6 +23,7 @@ mod hello;
 mod invite;
 mod json;
 mod key;
+mod multicast;
 mod token;
 
 use std::fmt;
@@ -42,6 +44,7 @@ pub(crate) use json::push_string;
 pub use json::{canonical_json, has_duplicate_keys, js_number};
 pub(crate) use key::agreement_key;
 pub use key::{SecretKey, SecretKeyError};
+pub(crate) use multicast::MulticastProof;
 pub use token::{ClaimedMesh, Claims, TokenError, TokenKey, secret_hash};
 
 /// Why a proof was not accepted.

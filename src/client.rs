@@ -11,6 +11,7 @@
 //! under the same idempotence key, deliveries that come twice handed on once.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +27,7 @@ mod heard;
 pub(crate) mod hello;
 pub mod http;
 mod inbound;
+mod many;
 mod options;
 mod outgoing;
 mod pending;
@@ -37,13 +39,14 @@ mod task;
 pub use error::{ClientError, Rejection};
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};
+pub use many::{Secrecy, Sent};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
 
 use crate::auth::SecretKey;
 use crate::codec::Frame;
 use crate::id::{Key, MessageId};
 use crate::protocol::{self, Ack, Blob, HelloAck, Priority, Reached};
-use crate::sealing::Sealed;
+use crate::sealing::{InvalidRecipient, Sealed};
 use inbound::Remembered;
 use pending::{Pending, PendingSend};
 use seals::Seals;
@@ -181,6 +184,7 @@ impl Client {
             closing: closing.clone(),
             pending: Pending::default(),
             remembered: Remembered::new(limits.remembered_max),
+            sealed: Remembered::new(limits.remembered_max),
             parked: std::collections::VecDeque::new(),
             deaf: false,
         };
@@ -234,9 +238,18 @@ impl Client {
         &self,
         message: Outgoing<'_>,
     ) -> Result<impl Future<Output = Result<Ack, ClientError>> + Send + use<>, ClientError> {
+        self.send_nowait_to(message, None).await
+    }
+
+    /// As [`Self::send_nowait`]; sealed for the members of these keys, if there are any.
+    async fn send_nowait_to(
+        &self,
+        message: Outgoing<'_>,
+        recipients: Option<&[Key]>,
+    ) -> Result<impl Future<Output = Result<Ack, ClientError>> + Send + use<>, ClientError> {
         let timeout = self.shared.options.limits.answer_timeout;
         let deadline = tokio::time::Instant::now() + timeout;
-        let (number, frame, repeatable) = self.send_frame(message)?;
+        let (number, frame, repeatable) = self.send_frame(message, recipients)?;
         let (done, answer) = oneshot::channel();
         let queueing = async {
             let place = Arc::clone(&self.shared.in_flight)
@@ -262,14 +275,26 @@ impl Client {
     fn send_frame(
         &self,
         message: Outgoing<'_>,
+        recipients: Option<&[Key]>,
     ) -> Result<(u64, tokio_tungstenite::tungstenite::Message, bool), ClientError> {
-        let sealed = match message.body {
-            Body::Text(text) => self.shared.seals.seal(message.target, text)?,
-            Body::Sealed(sealed) => sealed,
+        let client_message_id = message.client_message_id.or_else(|| {
+            let is_named = self.shared.options.reconnect || recipients.is_some();
+            is_named.then(crate::id::generate)
+        });
+        let (sealed, many) = match (message.body, recipients) {
+            (Body::Text(text), Some(recipients)) => {
+                let mesh = self.shared.options.identity.mesh.as_str();
+                let id = client_message_id.as_deref().unwrap_or_default();
+                let named = (mesh, message.target, id);
+                let sealed = self.shared.seals.seal_for_many(named, recipients, text);
+                let (many, signature) = sealed.ok_or(InvalidRecipient)?;
+                (many.sealed, Some((many.keys, signature)))
+            }
+            (Body::Text(text), None) => (self.shared.seals.seal(message.target, text)?, None),
+            (Body::Sealed(sealed), _) => (sealed, None),
         };
-        let client_message_id = message
-            .client_message_id
-            .or_else(|| self.shared.options.reconnect.then(crate::id::generate));
+        let (sealed_keys, signature) = many.unzip();
+        let sealed_keys: Option<BTreeMap<Key, String>> = sealed_keys;
         let numbered = self.number();
         let number = numbered.to_string();
         let send = protocol::Send {
@@ -288,6 +313,8 @@ impl Client {
             expects_reply: message.expects_reply.then_some(true),
             supersedes: message.supersedes.as_deref().map(Cow::Borrowed),
             receipt: message.receipt,
+            sealed_keys: sealed_keys.map(Box::new),
+            signature: signature.map(String::into_boxed_str),
         };
         let frame = Frame { kind: "send", fields: &send, req_id: None::<()> };
         let encoded = socket::encode(self.shared.options.codec, &frame)?;

@@ -9,10 +9,11 @@
 //! read: [`Asked`] is the rest, for the handler of that request to read.
 
 mod asked;
+mod extended;
 mod head;
 mod surrogates;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -40,16 +41,38 @@ pub enum Codec {
 /// A message that many sockets get: encoded once per codec, then shared.
 #[derive(Debug)]
 pub struct SharedFrame {
-    message: ServerMessage,
+    content: Content,
     json: OnceLock<Bytes>,
     msgpack: OnceLock<Bytes>,
+}
+
+/// What a shared frame is encoded from.
+#[derive(Debug)]
+enum Content {
+    Message(ServerMessage),
+    /// A frame that others share, and a field that only some get.
+    Extended {
+        frame: Arc<SharedFrame>,
+        name: &'static str,
+        value: String,
+    },
 }
 
 impl SharedFrame {
     /// Wraps a message; nothing is encoded yet.
     #[must_use]
     pub fn new(message: ServerMessage) -> Self {
-        Self { message, json: OnceLock::new(), msgpack: OnceLock::new() }
+        Self::of(Content::Message(message))
+    }
+
+    /// That frame with one more text field. What is common is still encoded once.
+    #[must_use]
+    pub fn with_field(frame: &Arc<Self>, name: &'static str, value: &str) -> Self {
+        Self::of(Content::Extended { frame: Arc::clone(frame), name, value: value.to_owned() })
+    }
+
+    const fn of(content: Content) -> Self {
+        Self { content, json: OnceLock::new(), msgpack: OnceLock::new() }
     }
 
     /// The frame in that coding.
@@ -59,7 +82,13 @@ impl SharedFrame {
             Codec::Json => &self.json,
             Codec::MsgPack => &self.msgpack,
         };
-        slot.get_or_init(|| codec.encode(&self.message, None)).clone()
+        let encode = || match &self.content {
+            Content::Message(message) => codec.encode(message, None),
+            Content::Extended { frame, name, value } => {
+                extended::with_text(codec, &frame.bytes(codec), name, value)
+            }
+        };
+        slot.get_or_init(encode).clone()
     }
 }
 
@@ -74,6 +103,10 @@ pub struct Request<'a> {
 
 /// Everything that a peer may say.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most frames are sends, and a box for each would be an allocation for each"
+)]
 pub enum ClientMessage<'a> {
     /// `hello` or `session_hello`: who it is.
     Hello(Greeting),

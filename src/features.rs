@@ -18,6 +18,7 @@ mod empty;
 mod example;
 mod listing;
 mod mcp;
+mod members;
 mod memory;
 mod mesh_info;
 mod message_status;
@@ -54,14 +55,14 @@ use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, Budget, CancelScheduled,
     ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
     DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
-    LeaveGroup, ListBans, ListContexts, ListPeers, ListScheduled, ListSkills, ListState,
-    ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister, MeshInfo,
-    MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask,
-    Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState,
-    SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe, TopicCreate,
-    TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
-    Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
-    VaultSet, WatchTasks, Withdraw,
+    LeaveGroup, ListBans, ListContexts, ListMembers, ListPeers, ListScheduled, ListSkills,
+    ListState, ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister,
+    MeshInfo, MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall,
+    ReleaseTask, Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile,
+    SetState, SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe,
+    TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead,
+    TopicMembers, Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet,
+    VaultList, VaultSet, WatchTasks, Withdraw,
 };
 use crate::rates::cost;
 
@@ -98,6 +99,7 @@ const REQUESTS: &[Entry] = requests! {
     LeaveGroup => presence::say, |_, _| 4;
     ListBans => moderation::list_bans, |_, _| 10;
     ListContexts => contexts::list, |_, _| 20;
+    ListMembers => members::list, |_, all| cost::page_of(all);
     ListPeers => presence::list_peers, |_, all| cost::page_of(all);
     ListScheduled => schedules::list, |_, _| 20;
     ListSkills => skills::list, |_, _| 20;

@@ -153,6 +153,28 @@ pub const OUTBOX_FRAMES_MAX: usize = 4096;
 /// free in the outbox from reading a send to answering it.
 pub const ACK_BYTES_MAX: usize = 512;
 
+/// The same for a send that is sealed for many, which names members that get nothing.
+pub const SEALED_ACK_BYTES_MAX: usize = ACK_BYTES_MAX + UNSEALED_FOR_MAX * 67;
+
+/// Members that the answer to such a send names. More: it says how many.
+pub const UNSEALED_FOR_MAX: usize = 32;
+
+/// Characters of a ciphertext that is sealed for many, with the keys of its recipients.
+/// More: the send is refused.
+pub const MULTICAST_BYTES_MAX: usize = 256 * 1024;
+
+/// The frame of such a send, with what JSON puts around each key: more than any other may
+/// be, for sessions that offer `sealed_multicast`.
+pub const SEALED_FRAME_BYTES_MAX: usize =
+    MULTICAST_BYTES_MAX + MULTICAST_BYTES_MAX / 16 + PUSH_OVERHEAD_BYTES_MAX;
+
+/// Characters of a ciphertext's key as it is sealed for one recipient: 48 bytes in base64,
+/// with room for a number used once before it.
+pub const SEALED_KEY_CHARS_MAX: usize = 96;
+
+/// Characters of a signature: 64 bytes in hex.
+pub const SIGNATURE_HEX_CHARS: usize = 128;
+
 /// Encoded bytes of events that wait for one socket, besides
 /// [`OUTBOX_BYTES_MAX`]. More: the newest of its kind about each presence stays,
 /// and of the rest the oldest are dropped. Nobody is closed for them.

@@ -12,6 +12,7 @@ pub mod contexts;
 pub mod delivery;
 pub mod handshake;
 pub mod mcp;
+pub mod members;
 pub mod memory;
 pub mod mesh_info;
 pub mod moderation;
@@ -59,6 +60,7 @@ pub use mcp::{
     McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
     McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
 };
+pub use members::{ListMembers, MemberListed, MembersList};
 pub use memory::{
     Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
 };

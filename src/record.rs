@@ -131,6 +131,9 @@ pub struct PresenceRecord {
     /// Whether it asked for `holds`: its client keeps what its session is too busy for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds: bool,
+    /// Whether it asked for `sealed_multicast`: it opens messages to many that are sealed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opens_sealed: bool,
     /// When it last said that something was surfaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surfaced_at: Option<Timestamp>,
@@ -207,6 +210,7 @@ impl PresenceRecord {
             model: None,
             stats: None,
             visible: true,
+            opens_sealed: false,
             profile: Profile::default(),
             node: String::new(),
             epoch: 0,

@@ -1,10 +1,12 @@
 //! What peers put into envelopes. Client side only: a broker never opens one.
 //!
 //! A direct message is libsodium's `crypto_box_easy` between two ed25519
-//! identities, both converted to x25519. A message to a group or to everyone
-//! is not encrypted: base64 of the text, beside a nonce that nobody needs.
+//! identities, both converted to x25519. A message to a group or to everyone is sealed for
+//! each of its recipients ([`many`]); of older clients it is not encrypted: base64 of the
+//! text, beside a nonce that nobody needs.
 
 mod enclosed;
+pub(crate) mod many;
 
 use std::fmt;
 
@@ -66,6 +68,12 @@ impl BoxKey {
     /// Encrypts under a fresh nonce; `None` only if the text is longer than any box.
     pub(crate) fn seal(&self, plaintext: &[u8]) -> Option<Sealed> {
         encrypt(&self.0, plaintext, rand::random())
+    }
+
+    /// Encrypts under that nonce, which must be used for nothing else between the two; in
+    /// base64.
+    fn seal_under(&self, nonce: [u8; NONCE_LEN], plaintext: &[u8]) -> Option<String> {
+        Some(encrypt(&self.0, plaintext, nonce)?.ciphertext_b64)
     }
 
     /// Decrypts; `None` if the box is for or from somebody else, altered, or none at all.

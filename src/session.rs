@@ -47,6 +47,9 @@ pub struct Session {
     pub role: PeerRole,
     /// Whether it only visits.
     pub visitor: bool,
+    /// Whether it opens messages to many that are sealed, and may seal its own: with the keys
+    /// of their recipients these are longer than others.
+    pub opens_sealed: bool,
     /// The lease, under this socket's epoch.
     pub lease: LeaseRef,
     /// How its messages are coded.
@@ -91,6 +94,8 @@ pub struct Identity {
     pub role: PeerRole,
     /// Whether it only visits.
     pub visitor: bool,
+    /// Whether it opens messages to many that are sealed.
+    pub opens_sealed: bool,
 }
 
 impl Session {
@@ -104,7 +109,8 @@ impl Session {
         inbox: Inbox,
         budget: Budget,
     ) -> Self {
-        let Identity { mesh, member, member_key, session_key, role, visitor } = identity;
+        let Identity { mesh, member, member_key, session_key, role, visitor, opens_sealed } =
+            identity;
         Self {
             presence: lease.presence.clone(),
             mesh,
@@ -113,6 +119,7 @@ impl Session {
             session_key,
             role,
             visitor,
+            opens_sealed,
             lease,
             codec,
             outbox,

@@ -23,7 +23,7 @@ use crate::registry::RoomGuard;
 use crate::session::inbox::Inbox;
 use crate::session::outbox::Outbox;
 use crate::session::{Identity, Session};
-use crate::store::{EndPresence, PresenceChange};
+use crate::store::{EndPresence, Member, PresenceChange};
 
 /// A proven peer, its socket, and the mesh that it enters.
 pub(super) struct Entering<'a> {
@@ -82,7 +82,7 @@ impl Entering<'_> {
         lease: LeaseRef,
     ) -> Result<Active, Box<Refusal>> {
         let parts = self.parts;
-        note_wishes(parts, &record).await;
+        note_wishes(parts, &self.proven.admitted.member, &record).await;
         record.epoch = lease.epoch;
         let entered = self.activate(record, lease.clone(), Position::default(), Comes::Anew);
         if entered.is_err() {
@@ -103,7 +103,7 @@ impl Entering<'_> {
             let_go(parts, &lease, Release::Now).await;
             return Err(Refusal::unavailable());
         }
-        note_wishes(parts, &record).await;
+        note_wishes(parts, &self.proven.admitted.member, &record).await;
         apply_pending_status(parts, &mut record).await;
         record.epoch = lease.epoch;
         let opened = opening(&self.proven, &record);
@@ -144,7 +144,7 @@ impl Entering<'_> {
             let id = record.id.clone();
             parts.presence.writer.change(PresenceChange { status, ..PresenceChange::of(id) });
         }
-        note_wishes(parts, &record).await;
+        note_wishes(parts, &self.proven.admitted.member, &record).await;
         // Of an earlier life of the node is known only how far it was.
         record.begins_after.get_or_insert(position);
         servers::give_up_displaced(&self.room, &mut record);
@@ -193,6 +193,7 @@ impl Entering<'_> {
             session_key: proven.session_key,
             role: proven.role,
             visitor: proven.visitor,
+            opens_sealed: record.opens_sealed,
         };
         let budget = parts.rates.session_budget();
         let session = Arc::new(Session::new(identity, lease, codec, outbox.clone(), inbox, budget));
@@ -219,8 +220,15 @@ impl Entering<'_> {
     }
 }
 
-/// From now on its member is told of what it sent that never comes, if it asks for that.
-async fn note_wishes(parts: &Parts, record: &PresenceRecord) {
+/// From now on others know what its member can open; and its member is told of what it sent
+/// that never comes, if it asks for that.
+async fn note_wishes(parts: &Parts, member: &Member, record: &PresenceRecord) {
+    if !record.visitor && member.opens_sealed != record.opens_sealed {
+        let noted = parts.members.note_opens_sealed(&record.member, record.opens_sealed);
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, presence = %record.id, "what it opens waits for its next hello");
+        }
+    }
     if !record.stages {
         return;
     }

@@ -39,6 +39,7 @@ pub(super) fn new_record(parts: &Parts, proven: &Proven) -> PresenceRecord {
         node: parts.node.id.to_string(),
         visitor: *visitor,
         stages: about.asks_for(capability::STAGES),
+        opens_sealed: about.asks_for(capability::SEALED_MULTICAST),
         holds: about.asks_for(capability::HOLDS),
         client_mark: client_mark.clone(),
         ..PresenceRecord::new(mesh.clone(), member, key, Timestamp::now())

@@ -35,7 +35,7 @@ use unsure::Unsure;
 
 /// What the session asks for beyond what every client gets. With `holds` a busy session is
 /// sent everything, since its spool keeps what it is busy for.
-const ASKED: [&str; 4] = capability::ALL;
+const ASKED: [&str; 5] = capability::ALL;
 /// How often the spool is asked whether a hook has written to it.
 const LOOK: Duration = Duration::from_millis(200);
 /// After the broker has refused this session: until it is asked again, since an admin may
@@ -254,7 +254,7 @@ async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Optio
                 () = shared.ending.cancelled() => return None,
             };
             match inbound {
-                Inbound::Message { push, plaintext } => {
+                Inbound::Message { push, plaintext, .. } => {
                     arrivals::take(shared, client, &push, plaintext).await;
                 }
                 Inbound::Event { event, data } => arrivals::told(shared, &event, &data).await,

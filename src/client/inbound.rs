@@ -17,6 +17,8 @@ pub enum Inbound {
         push: Box<Push>,
         /// What it says; `None` if it is for none of this client's keys.
         plaintext: Option<Vec<u8>>,
+        /// Whether it was sealed: if not, the broker could read it, too.
+        is_sealed: bool,
     },
     /// A system event: `peer_joined`, `peer_left` ...
     Event {
@@ -91,7 +93,7 @@ impl Inbox {
     /// The next message, past everything else.
     pub async fn message(&mut self) -> Option<(Box<Push>, Option<Vec<u8>>)> {
         loop {
-            if let Inbound::Message { push, plaintext } = self.recv().await? {
+            if let Inbound::Message { push, plaintext, .. } = self.recv().await? {
                 return Some((push, plaintext));
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::auth::SecretKey;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId};
+use crate::protocol::capability;
 use crate::protocol::handshake::About;
 
 /// Who a client is. Its secrets never print.
@@ -140,6 +141,7 @@ impl ClientOptions {
             pid: i32::try_from(std::process::id()).unwrap_or(0),
             peer_type: Some("ai".to_owned()),
             channel: Some(channel.to_owned()),
+            capabilities: vec![capability::SEALED_MULTICAST.to_owned()],
             ..About::default()
         };
         Self {

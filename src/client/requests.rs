@@ -14,7 +14,11 @@ use crate::protocol::{
 };
 
 /// Where a list goes on, if it does. A cursor that comes again leads nowhere.
-fn next_page(more: bool, cursor: Option<String>, before: Option<&String>) -> Option<String> {
+pub(super) fn next_page(
+    more: bool,
+    cursor: Option<String>,
+    before: Option<&String>,
+) -> Option<String> {
     cursor.filter(|cursor| more && before != Some(cursor))
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Task {
     pub(super) closing: CancellationToken,
     pub(super) pending: Pending,
     pub(super) remembered: Remembered,
+    /// What was sealed for many, by the signed part of each.
+    pub(super) sealed: Remembered,
     /// What waits for a place in the inbox; nothing is read meanwhile.
     pub(super) parked: VecDeque<Inbound>,
     /// The program has dropped its inbox: messages are left to the broker.
@@ -215,12 +217,25 @@ impl Task {
             let data = push.event_data.unwrap_or_default();
             self.parked.push_back(Inbound::Event { event, data });
         } else if self.remembered.is_new(&push.message_id) {
-            let plaintext = self.shared.seals.open(&push);
-            self.parked.push_back(Inbound::Message { push, plaintext });
+            let opened = self.shared.seals.open(&push);
+            if opened.is_some() && !self.is_new_of_many(&push) {
+                tracing::warn!("a sealed message came again as another one, and is dropped");
+                return;
+            }
+            let is_sealed = opened.as_ref().is_none_or(|opened| opened.is_sealed);
+            let plaintext = opened.map(|opened| opened.text);
+            self.parked.push_back(Inbound::Message { push, plaintext, is_sealed });
         } else if self.shared.options.confirm && !self.is_parked(&push.message_id) {
             // The first confirmation was lost.
             out.frames.extend(self.shared.confirmation(&push.message_id));
         }
+    }
+
+    /// Whether what is sealed for many did not come before under another id of the broker's:
+    /// its sender's own id for it is signed, the broker's is not.
+    fn is_new_of_many(&mut self, push: &Push) -> bool {
+        let (Some(_), Some(own)) = (&push.signature, &push.client_message_id) else { return true };
+        self.sealed.is_new(&MessageId::from(format!("{} {own}", push.sender_pubkey)))
     }
 
     fn is_parked(&self, id: &MessageId) -> bool {

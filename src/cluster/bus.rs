@@ -4,6 +4,8 @@
 //! fields are ignored, and a kind that a node does not know is skipped, so
 //! that two releases can share a cluster.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::sim_clock::SimClock;
@@ -160,6 +162,10 @@ pub struct Multicast {
     /// The topic that the message is posted to, if it is a post.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<TopicNote>,
+    /// Of a sealed message: the key of its ciphertext, sealed for each member that can open
+    /// it, by the member's key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sealed_keys: BTreeMap<Key, String>,
     /// Who sent it.
     pub sender: MulticastSender,
     /// The seq of the multicast before this one in the mesh.

@@ -11,10 +11,18 @@ use crate::store::StoredEnvelope;
 
 /// Whether a multicast of that number is to go to that presence, as far as its
 /// target goes: not if its daemon, which keeps one inbox for all its sessions,
-/// gets it too.
+/// gets it too; of a sealed one, only if it can open it.
 #[must_use]
-pub(crate) fn includes(room: &Room, target: Target<'_>, record: &PresenceRecord, seq: i64) -> bool {
-    let is_named = |record: &PresenceRecord| record.visible && target.includes(record);
+pub(crate) fn includes(
+    room: &Room,
+    target: Target<'_>,
+    is_sealed: bool,
+    record: &PresenceRecord,
+    seq: i64,
+) -> bool {
+    let is_named = |record: &PresenceRecord| {
+        record.visible && target.includes(record) && (record.opens_sealed || !is_sealed)
+    };
     is_named(record) && !room.is_in_daemons_inbox(record, is_named, seq)
 }
 

@@ -1,5 +1,6 @@
 //! After the commit: to sockets here, to nodes elsewhere. No database read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(crate) struct Sent {
     pub(crate) recipient: Recipient,
     /// What it took of its sender's rates.
     pub(crate) allowance: Allowance,
+    /// Of one that is sealed for many: the keys of members that are here and get nothing.
+    pub(crate) unsealed: Vec<Key>,
 }
 
 /// Delivers what was just accepted.
@@ -245,14 +248,15 @@ fn multicast(
     tell_all(parts, room, multicast_of(envelope, previous, resumed));
 }
 
-fn multicast_of(envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
+fn multicast_of(mut envelope: StoredEnvelope, previous: i64, resumed: bool) -> Multicast {
+    let sealed_keys = envelope.envelope.take_sealed_keys();
     let group = match Target::parse(&envelope.target_spec) {
         Target::Group(group) => Some(group.to_owned()),
         _ => None,
     };
     let (sender, seq) = (audience::sender_of(&envelope), envelope.seq);
     let delivery = BusDelivery { seq, push: Box::new(push::multicast(envelope)), resumed };
-    Multicast { group, topic: None, sender, previous, delivery }
+    Multicast { group, topic: None, sealed_keys, sender, previous, delivery }
 }
 
 /// Delivers a post that was just accepted, under that version of its topic's roster.
@@ -284,7 +288,7 @@ fn post_of(
     // Nodes of the release before take it for a group that nobody is in.
     let group = Some(format!("#{id}"));
     let topic = Some(TopicNote { id, roster });
-    Multicast { group, topic, sender, previous, delivery }
+    Multicast { group, topic, sealed_keys: BTreeMap::new(), sender, previous, delivery }
 }
 
 /// To the other nodes, and to the sessions here.
@@ -327,7 +331,7 @@ pub(crate) fn multicast_arrives(parts: &Arc<Parts>, room: &Arc<Room>, multicast:
 
 /// To every session here that a multicast is for. Encoded once per codec.
 fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
-    let Multicast { group, topic, sender, delivery, .. } = multicast;
+    let Multicast { group, topic, sealed_keys, sender, delivery, .. } = multicast;
     let BusDelivery { seq, push, resumed } = delivery;
     if resumed {
         // It waits behind their gates.
@@ -338,18 +342,24 @@ fn fan_out(parts: &Arc<Parts>, room: &Arc<Room>, multicast: Multicast) {
         return fan_out_post(parts, room, topic, &sender, seq, *push);
     }
     let target = group.as_deref().map_or(Target::Everyone, Target::Group);
+    let is_sealed = push.signature.is_some();
     let delivery = push::delivery(*push, Route::Multicast(seq));
     for (session, record) in room.sessions() {
         if record.visitor {
             continue;
         }
         let wanted = record.member != sender.member
-            && audience::includes(room, target, &record, seq)
+            && audience::includes(room, target, is_sealed, &record, seq)
             && audience::is_granted(parts, room, &record.member, &sender, Capability::Broadcast);
-        if wanted {
-            session.offer(&delivery);
-        } else {
-            session.inbox.lock().pass_over(seq);
+        let key = sealed_keys.get(&record.member_key);
+        match (wanted, is_sealed, key) {
+            (true, false, _) => {
+                session.offer(&delivery);
+            }
+            (true, true, Some(key)) => {
+                session.offer(&push::opened_by(&delivery, key));
+            }
+            _ => session.inbox.lock().pass_over(seq),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::cluster::BusMessage;
 use crate::delivery::policy::{self, Capability};
 use crate::delivery::{Parts, audience, push};
 use crate::id::{Key, MessageId};
+use crate::protocol::Push;
 use crate::registry::Room;
 use crate::session::Session;
 use crate::session::inbox::{DrainPlan, Route};
@@ -226,7 +227,10 @@ fn send(parts: &Parts, room: &Room, session: &Session, found: Found, newer: u32)
             session.inbox.lock().drained_past(seq);
             return Sent::Yes;
         }
-        Found::Multicast(envelope) => (Route::Multicast(envelope.seq), push::multicast(envelope)),
+        Found::Multicast(envelope, sealed_key) => {
+            let route = Route::Multicast(envelope.seq);
+            (route, Push { sealed_key, ..push::multicast(envelope) })
+        }
         Found::Post(post) => {
             let Some(record) = room.record(&session.presence) else { return Sent::Full };
             (Route::Multicast(post.envelope.seq), push::post_for(&record, post))

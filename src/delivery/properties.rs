@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::refusal::{Refusal, not_read};
+use super::sealed;
 use crate::clock::Timestamp;
 use crate::delivery::Parts;
 use crate::id::{Key, MemberId, MeshId, MessageId};
@@ -31,6 +32,7 @@ pub(super) async fn of(
             hop(parts, &Replier::from(session), answers).await.map_err(not_read)??
         },
         expires_at: expires_at(send.ttl_ms)?,
+        seal: sealed::seal_of(send),
     };
     Ok(properties.said())
 }

@@ -15,6 +15,9 @@ use crate::sealing::{self, Sealed};
 use crate::session::inbox::{Delivery, Route};
 use crate::store::{NOTICE, StoredEnvelope, TopicPost};
 
+/// The field of a push that differs from recipient to recipient.
+const SEALED_KEY: &str = "sealedKey";
+
 /// The push of a direct message. Old daemons drop pushes that carry their own
 /// member's key, so it is left out among sessions of one member.
 #[must_use]
@@ -34,7 +37,10 @@ pub(crate) fn multicast(envelope: StoredEnvelope) -> Push {
     if push.seq.is_some() {
         push.target_spec = Some(target_spec);
     }
-    push.client_message_id = None;
+    // The signature of a sealed one binds the sender's own id for it.
+    if push.signature.is_none() {
+        push.client_message_id = None;
+    }
     push.request_fingerprint = None;
     push
 }
@@ -140,11 +146,21 @@ fn of(stored: StoredEnvelope) -> Push {
         redelivered: was_claimed,
         topic: None,
         body_version: None,
+        signature: said.seal.map(|seal| seal.signature),
+        sealed_key: None,
         subtype: marks.subtype.map(Cow::Owned),
         event: None,
         event_data: None,
         late: marks.late,
     }
+}
+
+/// A sealed message to many as one of its recipients gets it: with the key that is sealed
+/// for it.
+#[must_use]
+pub(crate) fn opened_by(delivery: &Delivery, sealed_key: &str) -> Delivery {
+    let frame = SharedFrame::with_field(&delivery.frame, SEALED_KEY, sealed_key);
+    Delivery { frame: Arc::new(frame), ..delivery.clone() }
 }
 
 #[must_use]

@@ -13,6 +13,7 @@ use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts;
 use super::properties;
 use super::refusal::{DISK_LOW, Refusal, not_read};
+use super::sealed;
 use crate::clock::Timestamp;
 use crate::cluster::ClusterHealth;
 use crate::codec::Codec;
@@ -40,7 +41,7 @@ pub(crate) async fn send(
     received: Instant,
 ) {
     let id = send.id.as_deref().unwrap_or_default().to_owned();
-    let answer_to = AnswerTo::new(session, id, req_id);
+    let answer_to = AnswerTo::new(session, id, req_id, send.sealed_keys.is_some());
     match plan(parts, room, session, send).await {
         Ok((envelope, sent)) => {
             let only_known = sent.allowance.is_over();
@@ -67,13 +68,24 @@ struct AnswerTo {
 }
 
 impl AnswerTo {
-    fn new(session: &Arc<Session>, id: String, req_id: Option<RequestId>) -> Self {
-        let owed = session.outbox.owe(limits::ACK_BYTES_MAX + encoded_bytes(&id));
+    fn new(session: &Arc<Session>, id: String, req_id: Option<RequestId>, is_sealed: bool) -> Self {
+        let bytes = if is_sealed { limits::SEALED_ACK_BYTES_MAX } else { limits::ACK_BYTES_MAX };
+        let owed = session.outbox.owe(bytes + encoded_bytes(&id));
         Self { session: Arc::clone(session), id, req_id, owed }
     }
 
-    fn kept(self, message_id: String) {
-        self.answer(|id| Ack { id, message_id, queued: true, ..Ack::default() });
+    fn kept(self, message_id: String, unsealed: Vec<Key>) {
+        let unsealed_count = (!unsealed.is_empty()).then_some(unsealed.len());
+        let mut unsealed_for = unsealed;
+        unsealed_for.truncate(limits::UNSEALED_FOR_MAX);
+        self.answer(|id| Ack {
+            id,
+            message_id,
+            queued: true,
+            unsealed_for,
+            unsealed_count,
+            ..Ack::default()
+        });
     }
 
     fn refuse(self, parts: &Parts, refusal: Refusal) {
@@ -103,7 +115,7 @@ pub(crate) fn refuse_invalid(
     reason: &str,
 ) {
     let id = id.unwrap_or_default();
-    let answer_to = AnswerTo::new(session, id, req_id.cloned());
+    let answer_to = AnswerTo::new(session, id, req_id.cloned(), false);
     answer_to.refuse(parts, Refusal::new("invalid", format!("invalid send: {reason}")));
 }
 
@@ -116,6 +128,7 @@ async fn plan(
 ) -> Result<(NewEnvelope, Sent), Refusal> {
     let mut allowance = Allowance::take(parts, room, session, &send).await?;
     check_sizes(parts, session, &send)?;
+    sealed::check(&send)?;
     if parts.life.disk_low.load(Ordering::Relaxed) {
         return Err(Refusal::for_now("disk_low", DISK_LOW));
     }
@@ -143,8 +156,9 @@ async fn plan(
         allowance.reach(parts, room, session, member, terms).await?;
     }
     let properties = properties::of(parts, session, &send).await?;
+    let unsealed = sealed::unsealed_for(room, session, &send);
     let (room, sender) = (Arc::clone(room), Arc::clone(session));
-    let sent = Sent { room, sender, recipient, allowance };
+    let sent = Sent { room, sender, recipient, allowance, unsealed };
     let mut envelope = envelope(parts, session, &record, send, &sent, post);
     envelope.properties = properties;
     Ok((envelope, sent))
@@ -311,7 +325,7 @@ impl Pending for PendingSend {
                 sent.allowance.spend();
                 let at = (seq, created_at);
                 deliver::note_accepted(&parts, Some(&*sent.room), &envelope, at);
-                answer_to.kept(envelope.id.to_string());
+                answer_to.kept(envelope.id.to_string(), std::mem::take(&mut sent.unsealed));
                 let sender_key = sent.sender.member_key.clone();
                 let NewEnvelope { envelope, reach } = envelope;
                 let stored = StoredEnvelope::fresh(envelope, seq, sender_key, created_at);
@@ -323,7 +337,7 @@ impl Pending for PendingSend {
                 }
             }
             Ok(Accepted::Duplicate { id }) => {
-                answer_to.kept(id.to_string());
+                answer_to.kept(id.to_string(), std::mem::take(&mut sent.unsealed));
                 deliver::deliver_again(&parts, sent);
             }
             Err(refused) => answer_to.refuse(&parts, sent.allowance.refusal(refused)),

@@ -267,6 +267,7 @@ pub(crate) fn session_with(record: &PresenceRecord, budget: Budget) -> Arc<Sessi
         session_key: record.session_key.clone(),
         role: record.role,
         visitor: record.visitor,
+        opens_sealed: record.opens_sealed,
     };
     let lease =
         LeaseRef { mesh: record.mesh.clone(), presence: record.id.clone(), epoch: record.epoch };

@@ -159,13 +159,21 @@ async fn many(
         }
         _ => None,
     };
+    // Who cannot open it was not given it.
+    let sealed_for = match roster {
+        Some(_) => None,
+        None => context.parts.presence.delivery.mail.sealed_for(&state.id).await?,
+    };
     let is_for = |record: &PresenceRecord| {
         let is_named = match &roster {
             Some(roster) => roster.includes(&record.member, state.seq),
             None => target.includes(record),
         };
+        let opens = sealed_for
+            .as_ref()
+            .is_none_or(|keys| record.opens_sealed && keys.contains(&record.member_key));
         let was_there = roster.is_some() || record.connected_at <= state.created_at;
-        is_named && was_there && record.member != state.sender_member
+        is_named && opens && was_there && record.member != state.sender_member
     };
     let mut all = listed(context, None);
     all.retain(|record| is_for(record));

@@ -48,8 +48,9 @@ pub(super) async fn upgrade(
     };
     let (half_open, counted) = entering.take();
     let guard = entered.or(counted);
-    // A hello may be this large, whatever is allowed later.
-    let bytes_max = state.body_bytes_max;
+    // A message that is sealed for many may be this large; what others may is looked at
+    // when it is known who they are.
+    let bytes_max = state.body_bytes_max.max(limits::SEALED_FRAME_BYTES_MAX);
     let upgrade = upgrade
         .protocols([MSGPACK_SUBPROTOCOL, JSON_SUBPROTOCOL])
         .max_message_size(bytes_max)

@@ -1,6 +1,7 @@
 //! `send`, `ack`, `push`, `client_ack`, `message_status`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -180,6 +181,13 @@ pub struct Send<'a> {
     /// for in the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mentions: Option<Vec<String>>,
+    /// `@group` and `*` only: the key of the ciphertext, sealed for each member, by the
+    /// member's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_keys: Option<Box<BTreeMap<Key, String>>>,
+    /// With `sealedKeys`: by the sending key, 128 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Box<str>>,
 }
 
 /// `ack`: what became of a send; also says that a request is done.
@@ -207,6 +215,14 @@ pub struct Ack {
     /// `rate_limit`: how many sends that limit allows in a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Of a sealed message to many: the keys of members that are here, are meant, and get
+    /// nothing, since none of their connections can open it. At most
+    /// [`UNSEALED_FOR_MAX`](crate::limits::UNSEALED_FOR_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsealed_for: Vec<Key>,
+    /// How many these are, where it is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsealed_count: Option<usize>,
 }
 
 impl Answer for Ack {
@@ -296,6 +312,12 @@ pub struct Push {
     /// Of a post: 2 where its text is sealed with the topic's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_version: Option<i32>,
+    /// Of a sealed message to many: by the key that sealed it, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Of a sealed message to many: the key of its ciphertext, sealed for this recipient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_key: Option<String>,
     /// `system` for events, `reminder` for a message that was scheduled as one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subtype: Option<Cow<'static, str>>,
@@ -350,6 +372,8 @@ impl SystemEvent {
             redelivered: false,
             topic: None,
             body_version: None,
+            signature: None,
+            sealed_key: None,
             subtype: Some(Cow::Borrowed("system")),
             event: Some(self.event),
             event_data: Some(self.data),

@@ -115,8 +115,10 @@ pub mod capability {
     pub const HOPS: &str = "hops";
     /// The client keeps what its session is too busy for: the broker holds nothing for it.
     pub const HOLDS: &str = "holds";
+    /// The client opens messages to many that are sealed; without it gets none of them.
+    pub const SEALED_MULTICAST: &str = "sealed_multicast";
     /// All of them.
-    pub const ALL: [&str; 4] = [STAGES, FRESHNESS, HOPS, HOLDS];
+    pub const ALL: [&str; 5] = [STAGES, FRESHNESS, HOPS, HOLDS, SEALED_MULTICAST];
 }
 
 /// A hello as it is read, its fields side by side: `flatten` would first keep

@@ -30,6 +30,7 @@ use crate::limits;
 use crate::metrics::{Metrics, Reason};
 use crate::node::Node;
 use crate::protocol::CloseReason;
+use crate::session::Session;
 use crate::socket::half_open::HalfOpenGuard;
 use crate::socket::tap::Tap;
 
@@ -122,6 +123,7 @@ fn offence(error: &axum::Error) -> Option<CloseReason> {
     use tokio_tungstenite::tungstenite::error::ProtocolError;
     match std::error::Error::source(error)?.downcast_ref::<Error>()? {
         Error::Capacity(_) => Some(CloseReason::TOO_LARGE),
+        Error::Io(error) if Tap::is_too_much(error) => Some(CloseReason::TOO_LARGE),
         Error::Utf8(_) => Some(CloseReason::NOT_UTF8),
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         Error::Protocol(_) => Some(CloseReason::PROTOCOL_ERROR),
@@ -139,7 +141,7 @@ async fn run(node: &Arc<Node>, entered: Box<Entered>) -> Active {
     }
     let loops = async {
         tokio::join!(
-            read_loop(node, stream, pings, &active, &ends),
+            read_loop(node, stream, (pings, tap.clone()), &active, &ends),
             write_loop(node, sink, tap, &active, &ends),
         );
     };
@@ -164,11 +166,13 @@ struct Ends {
 async fn read_loop(
     node: &Arc<Node>,
     mut stream: SplitStream<WebSocket>,
-    mut pings: Pings,
+    (mut pings, tap): (Pings, Tap),
     active: &Active,
     ends: &Ends,
 ) {
     let session = &active.session;
+    let bytes_max = message_bytes_max(node, session);
+    tap.allow(bytes_max);
     let mut malformed = Malformed::default();
     let mut paused = None;
     loop {
@@ -185,6 +189,7 @@ async fn read_loop(
         match message {
             Some(Ok(message)) => {
                 session.heard();
+                tap.allow(bytes_max);
                 paused = pings.pause_after(&message);
                 if session.outbox.is_open()
                     && let Some(work) = take(node, active, &message, &mut malformed)
@@ -224,6 +229,12 @@ async fn handle_later<'a>(
     }
 }
 
+/// The largest message that a session may say.
+fn message_bytes_max(node: &Node, session: &Session) -> usize {
+    let sealed_max = if session.opens_sealed { limits::SEALED_FRAME_BYTES_MAX } else { 0 };
+    node.config.message.message_bytes_max.max(sealed_max)
+}
+
 /// One frame; what it returns is to be awaited before the next.
 fn take<'a>(
     node: &'a Arc<Node>,
@@ -233,8 +244,8 @@ fn take<'a>(
 ) -> Option<features::Work<'a>> {
     let session = &active.session;
     let (spoken, bytes) = payload(session.codec, message)?;
-    // The socket takes as much as a hello needs.
-    if bytes.len() > node.config.message.message_bytes_max {
+    // The socket takes as much as a hello needs, or a message that is sealed for many.
+    if bytes.len() > message_bytes_max(node, session) {
         session.outbox.close(CloseReason::TOO_LARGE);
         return None;
     }

@@ -1,10 +1,11 @@
 //! A socket on its way through HTTP and WebSocket, and what those do not tell of
-//! it: whether bytes leave that had to wait, and an end that loses nothing.
+//! it: whether bytes leave that had to wait, how much comes at once from whom, and an end
+//! that loses nothing.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,11 +17,12 @@ use crate::limits;
 const DISCARD_BYTES: usize = 4 * 1024;
 
 /// A handle to one socket; the socket itself is [`Tapped`].
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Tap(Arc<State>);
 
-#[derive(Default)]
 struct State {
+    /// Bytes that may come until more are allowed.
+    readable: AtomicUsize,
     /// The kernel took nothing at the last write.
     is_full: AtomicBool,
     /// How often it then took something again.
@@ -30,6 +32,29 @@ struct State {
 }
 
 impl Tap {
+    fn new() -> Self {
+        Self(Arc::new(State {
+            readable: AtomicUsize::new(usize::MAX),
+            is_full: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            ends: AtomicBool::new(false),
+        }))
+    }
+
+    /// From now on a message of so many bytes may come, in pieces too. The library knows one
+    /// bound for all sockets, and keeps what it has of a message: a peer that may say less
+    /// than others would make it keep as much. Said anew after each message.
+    pub(crate) fn allow(&self, message_bytes: usize) {
+        // What is around each piece, and what is read ahead of the next.
+        let around = message_bytes / 4 + 2 * limits::READ_BUFFER_BYTES;
+        self.0.readable.store(message_bytes + around, Ordering::Relaxed);
+    }
+
+    /// Whether an error of the socket is that more came than was allowed.
+    pub(crate) fn is_too_much(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::FileTooLarge
+    }
+
     /// A number that changes when the peer has taken some of what the kernel held
     /// for it, so that the kernel took more: the peer reads, however slowly.
     pub(crate) fn taken(&self) -> u64 {
@@ -58,7 +83,7 @@ impl Tapped {
         // cannot be set so still works.
         #[cfg(target_os = "linux")]
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(limits::KERNEL_UNSENT_BYTES);
-        let tap = Tap::default();
+        let tap = Tap::new();
         (Self { stream, tap: tap.clone(), is_shut: false }, tap)
     }
 
@@ -97,7 +122,17 @@ impl AsyncRead for Tapped {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let readable = self.tap.0.readable.load(Ordering::Relaxed);
+        if readable == 0 {
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if readable != usize::MAX {
+            let read = buffer.filled().len() - before;
+            self.tap.0.readable.store(readable.saturating_sub(read), Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -221,6 +256,25 @@ mod tests {
             written = tapped.write_all(b"more") => written.expect("open"),
         }
         assert_eq!(tap.taken(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_than_is_allowed_and_what_is_allowed_anew() {
+        let (mut tapped, tap, mut peer) = pair().await;
+        peer.write_all(&[7; 60_000]).await.expect("taken");
+        let mut bytes = [0; 1_000];
+        tap.allow(10_000);
+        let mut read = 0;
+        let error = loop {
+            match tapped.read(&mut bytes).await {
+                Ok(more) => read += more,
+                Err(error) => break error,
+            }
+        };
+        assert!(Tap::is_too_much(&error), "{error}");
+        assert!((10_000..20_000).contains(&read), "{read}");
+        tap.allow(100);
+        assert!(tapped.read(&mut bytes).await.expect("allowed") > 0);
     }
 
     #[tokio::test]

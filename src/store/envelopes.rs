@@ -3,6 +3,7 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use async_trait::async_trait;
@@ -117,6 +118,19 @@ pub struct Properties {
     pub hop: u32,
     /// When it is too old to be delivered.
     pub expires_at: Option<Timestamp>,
+    /// What opens it, of a message to many that is sealed.
+    pub seal: Option<Seal>,
+}
+
+/// What opens a message to many that is sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// By the key that sealed it.
+    pub signature: String,
+    /// The key of the ciphertext, sealed for each member that can open it, by the member's
+    /// key. Of one that was read from the queue, none:
+    /// [`Mail::sealed_keys`](crate::store::Mail::sealed_keys).
+    pub keys: BTreeMap<Key, String>,
 }
 
 impl Properties {
@@ -133,6 +147,19 @@ impl Envelope {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         let expires_at = self.properties.as_ref().and_then(|said| said.expires_at);
         expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// What opens it, if it is a message to many that is sealed.
+    #[must_use]
+    pub fn seal(&self) -> Option<&Seal> {
+        self.properties.as_ref()?.seal.as_ref()
+    }
+
+    /// Takes the sealed keys out of it.
+    #[must_use]
+    pub fn take_sealed_keys(&mut self) -> BTreeMap<Key, String> {
+        let seal = self.properties.as_mut().and_then(|said| said.seal.as_mut());
+        seal.map(|seal| std::mem::take(&mut seal.keys)).unwrap_or_default()
     }
 }
 

@@ -3,7 +3,7 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
 
 use async_trait::async_trait;
@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
 use crate::protocol::{Priority, Reached};
-use crate::store::columns::Columns;
-use crate::store::{Envelope, Marks, Properties, Result};
+use crate::store::columns::{Columns, unreadable};
+use crate::store::{Envelope, Marks, Properties, Result, Seal};
 
 /// The way out: who has what to read, and what is done.
 #[cfg_attr(test, mockall::automock)]
@@ -38,6 +38,18 @@ pub trait Mail: Send + Sync + 'static {
         after: i64,
         limit: u32,
     ) -> Result<Vec<StoredEnvelope>>;
+
+    /// The keys of these sealed multicasts that are sealed for that member; nothing of those
+    /// that it cannot open.
+    async fn sealed_keys(
+        &self,
+        member_key: &Key,
+        messages: &[MessageId],
+    ) -> Result<HashMap<MessageId, String>>;
+
+    /// The members, by their keys, that a message to many is sealed for; `None` of one in
+    /// clear.
+    async fn sealed_for(&self, message: &MessageId) -> Result<Option<HashSet<Key>>>;
 
     /// The newest sequence number that the mesh has given away: every envelope up to it
     /// can be read from now on. 0 in a mesh without a past.
@@ -206,6 +218,14 @@ fn read_marks(row: &impl Columns) -> Result<Option<Marks>> {
     Ok(is_marked.then(|| Marks { subtype, late: late.unwrap_or_default() }))
 }
 
+/// The members in the column `sealed_keys`.
+fn sealed_for(column: Option<String>) -> Result<Option<HashSet<Key>>> {
+    let Some(column) = column else { return Ok(None) };
+    let keys: BTreeMap<Key, String> =
+        serde_json::from_str(&column).map_err(|_| unreadable("sealed_keys"))?;
+    Ok(Some(keys.into_keys().collect()))
+}
+
 fn read_properties(row: &impl Columns) -> Result<Option<Box<Properties>>> {
     let properties = Properties {
         thread_id: row.optional_text("thread_id")?,
@@ -214,6 +234,7 @@ fn read_properties(row: &impl Columns) -> Result<Option<Box<Properties>>> {
         receipt: row.optional_text("receipt")?.as_deref().and_then(Reached::parse),
         hop: row.optional_int("hop")?.and_then(|hop| u32::try_from(hop).ok()).unwrap_or_default(),
         expires_at: row.optional_time("expires_at")?,
+        seal: None,
     };
     Ok(properties.said())
 }
@@ -249,5 +270,15 @@ impl StoredEnvelope {
             created_at: row.time("created_at")?,
             was_claimed: row.optional_time("claimed_at")?.is_some(),
         })
+    }
+
+    /// As [`Self::read`], of a row that may be sealed for many.
+    pub(in crate::store) fn read_multicast(row: &impl Columns, mesh: &MeshId) -> Result<Self> {
+        let mut stored = Self::read(row, mesh)?;
+        if let Some(signature) = row.optional_text("signature")? {
+            let said = stored.envelope.properties.get_or_insert_default();
+            said.seal = Some(Seal { signature, ..Seal::default() });
+        }
+        Ok(stored)
     }
 }

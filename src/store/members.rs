@@ -3,7 +3,7 @@
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -51,6 +51,12 @@ pub trait Members: Send + Sync + 'static {
 
     /// Every member of a mesh, revoked ones included.
     async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>>;
+
+    /// Active members whose newest client opens messages to many that are sealed.
+    async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>>;
+
+    /// Notes whether a member's newest client opens messages to many that are sealed.
+    async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()>;
 
     /// Changes a member's role, with its audit row.
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()>;
@@ -136,6 +142,8 @@ pub struct Member {
     pub joined_at: Timestamp,
     /// When its membership was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// Whether its newest client opens messages to many that are sealed.
+    pub opens_sealed: bool,
 }
 
 /// What a hello finds.
@@ -218,6 +226,7 @@ impl Member {
             grants: read_grants(row.str("peer_grants")?),
             joined_at: row.time("joined_at")?,
             revoked_at: row.optional_time("revoked_at")?,
+            opens_sealed: row.flag("opens_sealed")?,
         })
     }
 }

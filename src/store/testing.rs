@@ -24,6 +24,7 @@ pub(crate) fn member(id: &str) -> Member {
         key: Key::from(format!("{id}-key")),
         display_name: id.to_owned(),
         role: Role::Member,
+        opens_sealed: false,
         is_owner: false,
         role_tag: None,
         default_groups: Vec::new(),

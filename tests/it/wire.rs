@@ -36,6 +36,7 @@ mod quotas;
 mod rates;
 mod requests;
 mod schedules;
+mod sealed;
 mod secrecy;
 mod send;
 mod sessions;

@@ -146,7 +146,7 @@ impl PassersBy {
 /// What came in, as an object for `--json`.
 fn object(inbound: &Inbound) -> Value {
     match inbound {
-        Inbound::Message { push, .. } => json!({
+        Inbound::Message { push, is_sealed, .. } => json!({
             "type": "message",
             "messageId": push.message_id,
             "from": push.sender_name,
@@ -154,6 +154,7 @@ fn object(inbound: &Inbound) -> Value {
             "senderMemberPubkey": push.sender_member_pubkey,
             "priority": push.priority,
             "text": inbound.text(),
+            "sealed": is_sealed,
             "createdAt": push.created_at,
             "replyToId": push.reply_to_id,
         }),
@@ -178,7 +179,7 @@ fn object(inbound: &Inbound) -> Value {
 fn line(inbound: &Inbound) -> String {
     let now = Timestamp::now();
     match inbound {
-        Inbound::Message { push, .. } => {
+        Inbound::Message { push, is_sealed, .. } => {
             let text = inbound.text().unwrap_or("(a message that this peer has no key for)");
             let lines: Vec<_> = text.lines().map(output::printable).collect();
             let urgent = match push.priority {
@@ -186,8 +187,9 @@ fn line(inbound: &Inbound) -> String {
                 _ => "",
             };
             let at = time(push.created_at);
+            let secrecy = if *is_sealed { "" } else { " [in clear]" };
             format!(
-                "{at}  {}{urgent}: {}",
+                "{at}  {}{urgent}{secrecy}: {}",
                 output::printable(&sender(push)),
                 lines.join("\n          ")
             )
@@ -253,7 +255,11 @@ mod tests {
         let event = SystemEvent { event: "".into(), data: Value::Null };
         let mut push = event.into_push(MeshId::from("m"), Timestamp::from_ms(0));
         push.sender_name = Some(name.to_owned());
-        Inbound::Message { push: Box::new(push), plaintext: Some(text.as_bytes().to_vec()) }
+        Inbound::Message {
+            push: Box::new(push),
+            plaintext: Some(text.as_bytes().to_vec()),
+            is_sealed: true,
+        }
     }
 
     #[test]

@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Failure, SendArgs, output};
-use crate::client::{Client, ClientError, Outgoing};
+use crate::client::{Client, ClientError, Outgoing, Secrecy, Sent};
 use crate::keyring::Kept;
 use crate::keyring::contacts::{Contacts, remember};
 use crate::keyring::recipient::{Recipient, key_of, short};
-use crate::protocol::{Ack, Priority};
+use crate::protocol::Priority;
 
 /// The code of a message over one of its sender's limits.
 const RATE_LIMIT: &str = "rate_limit";
@@ -39,7 +39,7 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
     };
     let sent = in_time(&client, message).await;
     client.close().await;
-    let ack = sent.map_err(|error| explain(error, &args.to))?;
+    let Sent { ack, secrecy } = sent.map_err(|error| explain(error, &args.to))?;
     if json {
         output::json(&json!({
             "messageId": ack.message_id,
@@ -48,6 +48,8 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             "memberName": name,
             "priority": priority,
             "queued": ack.queued,
+            "sealed": secrecy == Secrecy::Sealed,
+            "unsealedFor": ack.unsealed_for,
         }))?;
     } else {
         // The name that the key was enrolled under, where that is not the one typed.
@@ -56,19 +58,19 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             None if is_direct(&args.to) => format!("{} ({})", args.to, short(&target)),
             None => args.to.clone(),
         };
-        let line = format!("sent to {whom} as {}", ack.message_id);
+        let line = format!("sent to {whom} as {}, {secrecy}", ack.message_id);
         output::line(&output::printable(&line))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Sends; over one of its sender's limits, once the broker takes more, if that is soon.
-async fn in_time(client: &Client, message: Outgoing<'_>) -> Result<Ack, ClientError> {
+async fn in_time(client: &Client, message: Outgoing<'_>) -> Result<Sent, ClientError> {
     let began = Instant::now();
     let mut has_said = false;
     loop {
-        let error = match client.send_with(message.clone()).await {
-            Ok(ack) => return Ok(ack),
+        let error = match client.send_sealed(message.clone()).await {
+            Ok(sent) => return Ok(sent),
             Err(error) => error,
         };
         let wait = error.retry_after().filter(|_| error.code() == Some(RATE_LIMIT));

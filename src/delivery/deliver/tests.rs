@@ -30,12 +30,19 @@ fn to_bob(world: &World, ada: &Arc<Session>, presence: Option<&PresenceId>) -> S
         sender: Arc::clone(ada),
         recipient,
         allowance: Allowance::free(),
+        unsealed: Vec::new(),
     }
 }
 
 fn to_many(world: &World, ada: &Arc<Session>) -> Sent {
     let (room, sender) = (Arc::clone(&world.room), Arc::clone(ada));
-    Sent { room, sender, recipient: Recipient::Many, allowance: Allowance::free() }
+    Sent {
+        room,
+        sender,
+        recipient: Recipient::Many,
+        allowance: Allowance::free(),
+        unsealed: Vec::new(),
+    }
 }
 
 /// The keys that other nodes were told of, and whether it is for many.
@@ -83,6 +90,7 @@ async fn a_push_between_sessions_of_one_member_leaves_its_key_out() {
         sender: ada,
         recipient,
         allowance: Allowance::free(),
+        unsealed: Vec::new(),
     };
     deliver(&world.parts, sent, stored("one", 1, "ada", "ada-key"), 0);
     let push = &frames(&other)[0];
@@ -235,7 +243,7 @@ fn published_multicast(seq: i64, previous: i64, id: &str) -> Multicast {
         session_key: None,
     };
     let delivery = BusDelivery { seq, push, resumed: false };
-    Multicast { group: None, topic: None, sender, previous, delivery }
+    Multicast { group: None, topic: None, sealed_keys: BTreeMap::new(), sender, previous, delivery }
 }
 
 #[tokio::test]

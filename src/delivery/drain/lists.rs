@@ -6,7 +6,7 @@ use super::reading::{Reading, Readings, bytes_of};
 use crate::clock::Timestamp;
 use crate::delivery::policy::{Capability, Target};
 use crate::delivery::{Parts, audience};
-use crate::id::{Key, MemberId};
+use crate::id::{Key, MemberId, MessageId};
 use crate::limits;
 use crate::protocol::Priority;
 use crate::record::PresenceRecord;
@@ -18,7 +18,8 @@ use crate::store::{ClaimRequest, Result, StoredEnvelope, TopicPost};
 /// A message that a drain found, in the mesh's order.
 pub(super) enum Found {
     Direct(StoredEnvelope),
-    Multicast(StoredEnvelope),
+    /// With the key that opens it, if it is sealed.
+    Multicast(StoredEnvelope, Option<String>),
     Post(TopicPost),
     /// A multicast that is not for this session.
     Past(i64),
@@ -27,7 +28,7 @@ pub(super) enum Found {
 impl Found {
     pub(super) fn seq(&self) -> i64 {
         match self {
-            Self::Direct(envelope) | Self::Multicast(envelope) => envelope.seq,
+            Self::Direct(envelope) | Self::Multicast(envelope, _) => envelope.seq,
             Self::Post(post) => post.envelope.seq,
             Self::Past(seq) => *seq,
         }
@@ -35,7 +36,7 @@ impl Found {
 
     fn envelope(&self) -> Option<&StoredEnvelope> {
         match self {
-            Self::Direct(envelope) | Self::Multicast(envelope) => Some(envelope),
+            Self::Direct(envelope) | Self::Multicast(envelope, _) => Some(envelope),
             Self::Post(post) => Some(&post.envelope),
             Self::Past(_) => None,
         }
@@ -45,7 +46,7 @@ impl Found {
     /// anyway, or is nothing.
     pub(super) fn comes_live(&self, session: &Session) -> bool {
         match self {
-            Self::Direct(envelope) | Self::Multicast(envelope) => {
+            Self::Direct(envelope) | Self::Multicast(envelope, _) => {
                 session.inbox.lock().is_gated(&envelope.id)
             }
             Self::Post(post) => session.inbox.lock().is_gated(&post.envelope.id),
@@ -185,16 +186,19 @@ async fn multicasts(
         let rows = parts.mail.multicasts_after(room.mesh(), after, limit).await?;
         let is_last = rows.len() < page;
         reading.learn(rows.len(), rows.iter().map(bytes_of).sum());
+        let mut keys = sealed_keys(parts, room, session, &rows).await?;
         for row in rows {
             after = row.seq;
             if matches!(Target::parse(&row.target_spec), Target::Topic(_)) {
                 // The post's place. What it says is in the list of posts.
                 continue;
             }
-            if is_for(parts, room, session, &row) {
+            let sealed_key = keys.remove(&row.id);
+            let opens = row.seal().is_none() || sealed_key.is_some();
+            if opens && is_for(parts, room, session, &row) {
                 wanted += 1;
                 wanted_bytes += bytes_of(&row);
-                found.push(Found::Multicast(row));
+                found.push(Found::Multicast(row, sealed_key));
             } else if let Some(Found::Past(seq)) = found.last_mut() {
                 *seq = row.seq;
             } else {
@@ -210,12 +214,29 @@ async fn multicasts(
     }
 }
 
+/// The keys that are sealed for the session's member, of those that are sealed.
+async fn sealed_keys(
+    parts: &Parts,
+    room: &Room,
+    session: &Session,
+    rows: &[StoredEnvelope],
+) -> Result<HashMap<MessageId, String>> {
+    let sealed = rows.iter().filter(|row| row.seal().is_some());
+    let sealed: Vec<MessageId> = sealed.map(|row| row.id.clone()).collect();
+    let opens = room.record(&session.presence).is_some_and(|record| record.opens_sealed);
+    if sealed.is_empty() || !opens {
+        return Ok(HashMap::new());
+    }
+    parts.mail.sealed_keys(&session.member_key, &sealed).await
+}
+
 fn is_for(parts: &Parts, room: &Room, session: &Session, row: &StoredEnvelope) -> bool {
     if row.sender_member == session.member || row.is_expired(Timestamp::now()) {
         return false;
     }
     let Some(record) = room.record(&session.presence) else { return false };
     let sender = audience::sender_of(row);
-    audience::includes(room, Target::parse(&row.target_spec), &record, row.seq)
+    let is_sealed = row.seal().is_some();
+    audience::includes(room, Target::parse(&row.target_spec), is_sealed, &record, row.seq)
         && audience::is_granted(parts, room, &session.member, &sender, Capability::Broadcast)
 }

@@ -32,6 +32,8 @@ fn to<'a>(target: &'a str) -> Send<'a> {
         expects_reply: None,
         supersedes: None,
         receipt: None,
+        sealed_keys: None,
+        signature: None,
     }
 }
 
@@ -366,7 +368,7 @@ async fn decide(world: &World, ada: &Arc<Session>, target: &str, outcome: Outcom
     let Ok((envelope, sent)) = plan(&world.parts, &world.room, ada, to(target)).await else {
         panic!("refused")
     };
-    let answer_to = AnswerTo::new(ada, "client".to_owned(), None);
+    let answer_to = AnswerTo::new(ada, "client".to_owned(), None, false);
     let pending = PendingSend { parts: Arc::clone(&world.parts), answer_to, sent };
     pending.decided(envelope, outcome);
     world.settle().await;

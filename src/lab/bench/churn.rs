@@ -216,7 +216,7 @@ impl Peer {
 
     fn take(&self, board: &Board, inbound: Inbound, tally: &mut Tally) -> anyhow::Result<()> {
         let (push, plaintext) = match inbound {
-            Inbound::Message { push, plaintext } => (push, plaintext),
+            Inbound::Message { push, plaintext, .. } => (push, plaintext),
             Inbound::Closed { code, reason } => anyhow::bail!("closed early: {code} {reason}"),
             _ => return Ok(()),
         };

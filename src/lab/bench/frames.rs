@@ -103,6 +103,8 @@ impl Form {
             expects_reply: None,
             supersedes: None,
             receipt: None,
+            sealed_keys: None,
+            signature: None,
         };
         socket::encode(self.codec, &Frame { r#type: "send", send })
     }

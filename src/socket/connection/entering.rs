@@ -46,8 +46,12 @@ pub(super) async fn enter(
     let outbox = Outbox::new();
     let mut pings = Pings::new();
     let evicted = half_open.evicted();
+    // The socket takes more, from those who have said who they are.
+    let message_bytes_max = parts.presence.delivery.config.message_bytes_max;
+    let bytes_max = message_bytes_max.max(limits::HELLO_BYTES_MAX_FLOOR);
+    tap.allow(bytes_max);
     let hello = tokio::select! {
-        hello = greet(metrics, &mut socket, codec, &outbox, &mut pings) => hello,
+        hello = greet(metrics, &mut socket, codec, (bytes_max, &tap), &mut pings) => hello,
         () = evicted.cancelled() => Err(CloseReason::HELLO_TIMEOUT),
         () = life.draining.cancelled() => Err(CloseReason::SHUTTING_DOWN),
         () = tokio::time::sleep(Duration::from_millis(limits::HELLO_DEADLINE_MS)) => {
@@ -134,10 +138,9 @@ async fn greet(
     metrics: &Metrics,
     socket: &mut WebSocket,
     codec: Codec,
-    outbox: &Outbox,
+    (bytes_max, tap): (usize, &Tap),
     pings: &mut Pings,
 ) -> Result<Option<Greeting>, CloseReason> {
-    debug_assert!(outbox.is_open());
     let mut malformed = Malformed::default();
     loop {
         let message = match socket.recv().await {
@@ -145,10 +148,14 @@ async fn greet(
             Some(Err(error)) => return offence(&error).map_or(Ok(None), Err),
             None => return Ok(None),
         };
+        tap.allow(bytes_max);
         let Some((spoken, bytes)) = payload(codec, &message) else {
             pause(pings.pause_after(&message)).await;
             continue;
         };
+        if bytes.len() > bytes_max {
+            return Err(CloseReason::TOO_LARGE);
+        }
         let error = match spoken.decode(bytes) {
             Ok(Request { message: ClientMessage::Hello(greeting), .. }) => {
                 return Ok(Some(greeting));

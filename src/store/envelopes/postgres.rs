@@ -460,14 +460,14 @@ fn statement<'a>(
         (true, true) => columns.bind(sqlx::query(without_posts!("")), now),
         (true, false) => {
             let query = sqlx::query(without_posts!(
-                ", mesh.broker_properties_v1($21, $22, $23, $24, $25, $26, $27)"
+                ", mesh.broker_properties_v2($21, $22, $23, $24, $25, $26, $27, $28, $29)"
             ));
             properties.bind(columns.bind(query, now))
         }
         (false, true) => posts.bind(columns.bind(sqlx::query(with_posts!("")), now)),
         (false, false) => {
             let query = sqlx::query(with_posts!(
-                ", mesh.broker_properties_v1($30, $31, $32, $33, $34, $35, $36)"
+                ", mesh.broker_properties_v2($30, $31, $32, $33, $34, $35, $36, $37, $38)"
             ));
             properties.bind(posts.bind(columns.bind(query, now)))
         }

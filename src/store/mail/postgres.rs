@@ -1,11 +1,11 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{Confirmed, Done};
+use super::{Confirmed, Done, sealed_for};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId, MessageId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -176,7 +176,7 @@ impl Mail for PostgresStore {
                 q.nonce, q.ciphertext, q.created_at, q.client_message_id,
                 q.request_fingerprint, q.reply_to_id, q.subtype, q.late, q.thread_id,
                 q.expects_reply, q.supersedes, q.receipt, q.hop::bigint as hop, q.expires_at,
-                q.claimed_at
+                q.claimed_at, q.signature
              from mesh.message_queue q join mesh.member m on m.id = q.sender_member_id
              where q.mesh_id = $1 and q.multicast and q.seq > $2 and q.ended is null
              order by q.seq limit $3",
@@ -184,7 +184,32 @@ impl Mail for PostgresStore {
         .bind(mesh.as_str())
         .bind(after)
         .bind(i64::from(limit));
-        self.pool.records(query, |row| StoredEnvelope::read(row, mesh)).await
+        self.pool.records(query, |row| StoredEnvelope::read_multicast(row, mesh)).await
+    }
+
+    async fn sealed_keys(
+        &self,
+        member_key: &Key,
+        messages: &[MessageId],
+    ) -> Result<HashMap<MessageId, String>> {
+        let ids: Vec<&str> = messages.iter().map(MessageId::as_str).collect();
+        let query = sqlx::query(
+            "select q.id, q.sealed_keys ->> $2 as sealed_key
+             from unnest($1::text[]) as asked (id) join mesh.message_queue q on q.id = asked.id
+             where q.sealed_keys ->> $2 is not null",
+        )
+        .bind(ids)
+        .bind(member_key.as_str());
+        self.pool.records(query, |row| Ok((row.id("id")?, row.text("sealed_key")?))).await
+    }
+
+    async fn sealed_for(&self, message: &MessageId) -> Result<Option<HashSet<Key>>> {
+        let query = sqlx::query(
+            "select q.sealed_keys::text as sealed_keys from mesh.message_queue q where q.id = $1",
+        )
+        .bind(clean(message.as_str()));
+        let found = self.pool.record(query, |row| row.optional_text("sealed_keys")).await?;
+        sealed_for(found.flatten())
     }
 
     /// Sequence numbers are the ids of audit rows, which a mesh gives away in the order of

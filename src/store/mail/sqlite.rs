@@ -1,10 +1,10 @@
 //! From the queue to a recipient: claiming, confirming, catching up.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::{Confirmed, Done};
+use super::{Confirmed, Done, sealed_for};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId, MessageId, PresenceId};
 use crate::store::columns::Columns as _;
@@ -134,7 +134,7 @@ impl Mail for SqliteStore {
                 q.target_spec, q.priority, q.nonce, q.ciphertext, q.created_at,
                 q.client_message_id, q.request_fingerprint, q.reply_to_id, q.subtype, q.late,
                 q.thread_id, q.expects_reply, q.supersedes, q.receipt, q.hop, q.expires_at,
-                q.claimed_at
+                q.claimed_at, q.signature
              from message_queue q
              cross join member m on m.id = q.sender_member_id
              where q.mesh_id = ?1 and q.multicast = 1 and q.seq > ?2 and q.ended is null
@@ -143,7 +143,29 @@ impl Mail for SqliteStore {
         .bind(mesh.as_str())
         .bind(after)
         .bind(limit);
-        self.records(query, |row| StoredEnvelope::read(row, mesh)).await
+        self.records(query, |row| StoredEnvelope::read_multicast(row, mesh)).await
+    }
+
+    async fn sealed_keys(
+        &self,
+        member_key: &Key,
+        messages: &[MessageId],
+    ) -> Result<HashMap<MessageId, String>> {
+        let query = sqlx::query(
+            "select q.id, q.sealed_keys ->> ?2 as sealed_key
+             from json_each(?1) asked cross join message_queue q on q.id = asked.value
+             where q.sealed_keys ->> ?2 is not null",
+        )
+        .bind(to_json(messages))
+        .bind(member_key.as_str());
+        self.records(query, |row| Ok((row.id("id")?, row.text("sealed_key")?))).await
+    }
+
+    async fn sealed_for(&self, message: &MessageId) -> Result<Option<HashSet<Key>>> {
+        let query = sqlx::query("select sealed_keys from message_queue where id = ?1")
+            .bind(message.as_str());
+        let found = self.record(query, |row| row.optional_text("sealed_keys")).await?;
+        sealed_for(found.flatten())
     }
 
     /// Sequence numbers are the ids of audit rows.

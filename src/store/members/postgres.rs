@@ -1,5 +1,7 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 
 use crate::audit::AuditEvent;
@@ -18,7 +20,7 @@ macro_rules! select_members {
         concat!(
             "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
                 m.default_groups::text as default_groups, m.message_mode,
-                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at, m.opens_sealed,
                 coalesce(m.peer_pubkey = mesh.owner_pubkey or m.user_id = mesh.owner_user_id,
                     false) as is_owner
              from mesh.member m join mesh.mesh on mesh.id = m.mesh_id ",
@@ -35,7 +37,7 @@ impl Members for PostgresStore {
         let query = sqlx::query(
             "select m.id, m.peer_pubkey, m.display_name, m.role::text as role, m.role_tag,
                 m.default_groups::text as default_groups, m.message_mode,
-                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at,
+                m.peer_grants::text as peer_grants, m.joined_at, m.revoked_at, m.opens_sealed,
                 coalesce(m.peer_pubkey = mesh.owner_pubkey
                     or m.user_id = mesh.owner_user_id, false) as is_owner,
                 mesh.name, mesh.slug,
@@ -102,6 +104,25 @@ impl Members for PostgresStore {
         let query = sqlx::query(select_members!("where m.mesh_id = $1 order by m.joined_at, m.id"))
             .bind(mesh.as_str());
         self.pool.records(query, Member::read).await
+    }
+
+    async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>> {
+        let query = sqlx::query(
+            "select id from mesh.member
+             where mesh_id = $1 and opens_sealed and revoked_at is null",
+        )
+        .bind(mesh.as_str());
+        self.pool.records(query, |row| row.id("id")).await
+    }
+
+    async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {
+        let query = sqlx::query(
+            "update mesh.member set opens_sealed = $2 where id = $1 and opens_sealed <> $2",
+        )
+        .bind(member.as_str())
+        .bind(opens);
+        self.pool.execute(query).await?;
+        Ok(())
     }
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
@@ -96,6 +98,24 @@ impl Members for SqliteStore {
         let query = sqlx::query(select_members!("where m.mesh_id = ?1 order by m.joined_at, m.id"))
             .bind(mesh.as_str());
         self.records(query, Member::read).await
+    }
+
+    async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>> {
+        let query = sqlx::query(
+            "select id from member
+             where mesh_id = ?1 and opens_sealed = 1 and revoked_at is null",
+        )
+        .bind(mesh.as_str());
+        self.records(query, |row| row.id("id")).await
+    }
+
+    async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {
+        let query =
+            sqlx::query("update member set opens_sealed = ?2 where id = ?1 and opens_sealed <> ?2")
+                .bind(member.as_str())
+                .bind(opens);
+        self.write(query).await?;
+        Ok(())
     }
 
     async fn set_role(&self, now: Timestamp, member: &MemberId, role: Role) -> Result<()> {

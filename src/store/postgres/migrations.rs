@@ -63,6 +63,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     22 "overview" in "0022_overview": "1_indexes";
     23 "history" in "0023_history": "1_indexes";
     24 "stages" in "0024_stages": "1_columns", "2_properties";
+    25 "sealing" in "0025_sealing": "1_columns", "2_properties";
 };
 
 /// Any number that no other program's advisory lock has.

@@ -43,6 +43,7 @@ const SCRIPTS: &[Script] = scripts! {
     21 "vault" in "0021_vault";
     22 "overview" in "0022_overview";
     24 "stages" in "0024_stages";
+    25 "sealing" in "0025_sealing";
 };
 
 /// The migrations that have not run, as `0001_core`.

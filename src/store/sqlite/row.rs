@@ -30,7 +30,7 @@ mod tests {
         let row = sqlx::query(
             "select 'm' as id, 'k' as peer_pubkey, 'ada' as display_name, 'admin' as role,
                 true as is_owner, null as role_tag, null as default_groups,
-                null as message_mode, 'no JSON' as peer_grants, 1 as joined_at,
+                null as message_mode, 'no JSON' as peer_grants, 1 as joined_at, 0 as opens_sealed,
                 null as revoked_at, 'no JSON' as decides, 'chief' as word",
         )
         .fetch_one(&mut file)

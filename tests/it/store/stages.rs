@@ -47,6 +47,7 @@ pub(crate) async fn what_a_message_says_of_itself_is_kept(store: Stores) {
     let here = Fixture::new(store.clone()).await;
     let ada = here.member("ada").await;
     let said = Properties {
+        seal: None,
         thread_id: Some("thread".to_owned()),
         expects_reply: true,
         supersedes: Some("none of it".to_owned()),

@@ -177,15 +177,18 @@ async fn a_message_may_come_in_fragments_and_is_limited_as_a_whole() {
     raw.socket.send(part(pieces[2], Data::Continue, true)).await.expect("open");
     assert_eq!(raw.hear("peers_list").await["_reqId"], "in-pieces");
 
-    raw.socket.send(part("{\"type\":\"", Data::Text, false)).await.expect("open");
-    let piece = "x".repeat(1000);
-    for _ in 0..70 {
-        // It may be closed before the last of them.
-        if raw.socket.send(part(&piece, Data::Continue, false)).await.is_err() {
-            break;
+    let stranger = Raw::connect(&node).await;
+    for mut raw in [raw, stranger] {
+        raw.socket.send(part("{\"type\":\"", Data::Text, false)).await.expect("open");
+        let piece = "x".repeat(1000);
+        for _ in 0..100 {
+            // It may be closed before the last of them.
+            if raw.socket.send(part(&piece, Data::Continue, false)).await.is_err() {
+                break;
+            }
         }
+        assert_eq!(raw.closed().await, (1009, "frame too large".to_owned()));
     }
-    assert_eq!(raw.closed().await, (1009, "frame too large".to_owned()));
 }
 
 /// The close frame for what is too large, as it stands on the wire.

@@ -199,7 +199,7 @@ async fn a_hello_ack_says_where_one_is() {
         "region": "fra",
         "leaseTtlMs": 1_234,
         "protocolVersion": 1,
-        "features": ["stages", "freshness", "hops", "holds"],
+        "features": ["stages", "freshness", "hops", "holds", "sealed_multicast"],
     });
     let (_daemon, mut ack) = Raw::hello_with(&node, &alice, |hello| {
         hello["displayName"] = json!("alice's daemon");

@@ -3,10 +3,10 @@
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::shown::{self, NAME_CHARS};
+use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
 use super::recipient::Whom;
 use super::{At, Call, Effect, Said};
-use crate::client::{ClientError, Outgoing};
+use crate::client::{ClientError, Outgoing, Secrecy, Sent};
 use crate::protocol::Priority;
 
 /// Bytes of a text that a broker takes at its default, with room for what sealing adds.
@@ -91,12 +91,12 @@ impl Call for SendMessage {
         outgoing.thread_id = self.thread;
         outgoing.expects_reply = self.expects_reply == Some(true);
         outgoing.ttl_ms = self.ttl_seconds.map(|seconds| i64::from(seconds) * 1_000);
-        match client.send_with(outgoing).await {
-            Ok(ack) => {
+        match client.send_sealed(outgoing).await {
+            Ok(Sent { ack, secrecy }) => {
                 if let Some(message) = &answered {
                     at.answered(&message.message_id).await;
                 }
-                Ok(sent(&whom, &ack.message_id, self.expects_reply == Some(true)))
+                Ok(sent(&whom, &ack.message_id, &secrecy, self.expects_reply == Some(true)))
             }
             Err(error) => {
                 if is_unsure(&error) {
@@ -108,13 +108,14 @@ impl Call for SendMessage {
     }
 }
 
-fn sent(whom: &Whom, id: &str, expects_reply: bool) -> String {
+fn sent(whom: &Whom, id: &str, secrecy: &Secrecy, expects_reply: bool) -> String {
     let next = if expects_reply {
         "The answer comes to you by itself; go on with your work."
     } else {
         "Nothing further is needed."
     };
-    format!("Sent to {} as {}. {next}", whom.shown, shown::text(id, NAME_CHARS))
+    let how = shown::text(&secrecy.to_string(), SENTENCE_CHARS);
+    format!("Sent to {} as {}, {how}. {next}", whom.shown, shown::text(id, NAME_CHARS))
 }
 
 /// Whether the broker may have the message all the same.

@@ -37,6 +37,7 @@ fn arrives_as(world: &World, post: TopicPost, previous: i64, roster: i64) {
         sender,
         recipient: deliver::Recipient::Many,
         allowance: crate::delivery::allowance::Allowance::free(),
+        unsealed: Vec::new(),
     };
     let TopicPost { envelope, topic: name, body_version } = post;
     let reach = crate::store::Post { topic: topic(), name, body_version, mentions: Vec::new() };

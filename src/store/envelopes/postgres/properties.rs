@@ -12,7 +12,7 @@ use crate::store::columns::Columns as _;
 use crate::store::envelopes::{said, superseding};
 use crate::store::postgres::chain::{Entries, Query};
 use crate::store::postgres::pool::Call;
-use crate::store::postgres::row::{clean, clean_optional};
+use crate::store::postgres::row::{clean, clean_optional, to_json};
 use crate::store::{Accepted, NewEnvelope, Result};
 
 /// What envelopes say, an array per column.
@@ -25,6 +25,8 @@ pub(super) struct Properties<'a> {
     receipt: Vec<Option<&'static str>>,
     hop: Vec<i32>,
     expires_at: Vec<Option<NaiveDateTime>>,
+    signature: Vec<Option<Cow<'a, str>>>,
+    sealed_keys: Vec<Option<String>>,
 }
 
 impl<'a> Properties<'a> {
@@ -38,6 +40,9 @@ impl<'a> Properties<'a> {
             columns.receipt.push(properties.receipt.map(Reached::as_str));
             columns.hop.push(i32::try_from(properties.hop).unwrap_or(i32::MAX));
             columns.expires_at.push(properties.expires_at.map(Timestamp::to_naive));
+            let seal = properties.seal.as_ref();
+            columns.signature.push(clean_optional(seal.map(|seal| &*seal.signature)));
+            columns.sealed_keys.push(seal.map(|seal| to_json(&seal.keys)));
         }
         columns
     }
@@ -46,7 +51,7 @@ impl<'a> Properties<'a> {
         self.id.is_empty()
     }
 
-    /// Binds the last seven parameters of the statement that takes envelopes.
+    /// Binds the last nine parameters of the statement that takes envelopes.
     pub(super) fn bind(self, query: Query<'a>) -> Query<'a> {
         query
             .bind(self.id)
@@ -56,6 +61,8 @@ impl<'a> Properties<'a> {
             .bind(self.receipt)
             .bind(self.hop)
             .bind(self.expires_at)
+            .bind(self.signature)
+            .bind(self.sealed_keys)
     }
 }
 

@@ -1,10 +1,12 @@
 //! What the envelopes of a batch say of themselves, and what they take the place of.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
-use crate::id::{MemberId, MeshId, MessageId};
+use crate::id::{Key, MemberId, MeshId, MessageId};
 use crate::protocol::Reached;
 use crate::store::columns::Columns as _;
 use crate::store::envelopes::{said, superseding};
@@ -24,6 +26,8 @@ struct Said<'a> {
     receipt: Option<&'static str>,
     hop: u32,
     expires_at: Option<i64>,
+    signature: Option<&'a str>,
+    sealed_keys: Option<&'a BTreeMap<Key, String>>,
 }
 
 /// Adds to the rows what they say. Nothing where the batch says nothing.
@@ -37,6 +41,8 @@ pub(super) async fn write(tx: &mut Tx, batch: &[NewEnvelope]) -> Result<()> {
             receipt: properties.receipt.map(Reached::as_str),
             hop: properties.hop,
             expires_at: properties.expires_at.map(Timestamp::as_ms),
+            signature: properties.seal.as_ref().map(|seal| &*seal.signature),
+            sealed_keys: properties.seal.as_ref().map(|seal| &seal.keys),
         })
         .collect();
     if said.is_empty() {
@@ -46,7 +52,8 @@ pub(super) async fn write(tx: &mut Tx, batch: &[NewEnvelope]) -> Result<()> {
         "update message_queue
          set thread_id = said.value ->> 'thread', expects_reply = said.value ->> 'expects_reply',
             supersedes = said.value ->> 'supersedes', receipt = said.value ->> 'receipt',
-            hop = said.value ->> 'hop', expires_at = said.value ->> 'expires_at'
+            hop = said.value ->> 'hop', expires_at = said.value ->> 'expires_at',
+            signature = said.value ->> 'signature', sealed_keys = said.value ->> 'sealed_keys'
          from json_each(?1) said where message_queue.id = said.value ->> 'id'",
     )
     .bind(to_json(&said));

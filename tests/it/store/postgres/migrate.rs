@@ -52,6 +52,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0022_overview",
         "0023_history",
         "0024_stages",
+        "0025_sealing",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")

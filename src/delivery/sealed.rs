@@ -1,0 +1,86 @@
+//! Messages to groups and to everyone that the broker cannot read: the ciphertext's key is
+//! sealed for each member, and each gets its own alone.
+
+use std::collections::BTreeMap;
+
+use super::allowance;
+use super::policy::Target;
+use super::refusal::Refusal;
+use crate::auth::is_public_key;
+use crate::id::Key;
+use crate::limits;
+use crate::protocol::Send;
+use crate::registry::Room;
+use crate::session::Session;
+use crate::store::Seal;
+
+fn invalid(text: &str) -> Refusal {
+    Refusal::new("invalid", format!("invalid send: {text}"))
+}
+
+/// Whether what seals a send is whole. Whether it opens anything its recipients see.
+pub(super) fn check(send: &Send<'_>) -> Result<(), Refusal> {
+    let (keys, signature) = match (&send.sealed_keys, &send.signature) {
+        (None, None) => return Ok(()),
+        (Some(keys), Some(signature)) => (keys, signature),
+        _ => return Err(invalid("sealedKeys and signature come together")),
+    };
+    if !matches!(Target::parse(&send.target_spec), Target::Everyone | Target::Group(_)) {
+        return Err(invalid("sealedKeys are for a group or for everyone"));
+    }
+    if !allowance::has_id(send) {
+        return Err(invalid("what is sealed for many needs a client_message_id"));
+    }
+    if signature.len() != limits::SIGNATURE_HEX_CHARS
+        || !signature.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Err(invalid("signature is 128 hex digits"));
+    }
+    check_keys(keys)?;
+    let bytes = send.ciphertext.as_text().len()
+        + keys.iter().map(|(key, sealed)| key.as_str().len() + sealed.len()).sum::<usize>();
+    if bytes > limits::MULTICAST_BYTES_MAX {
+        let max = limits::MULTICAST_BYTES_MAX;
+        let text = format!("payload too large: {bytes} bytes with all keys, {max} may be");
+        return Err(Refusal::new("too_large", text));
+    }
+    Ok(())
+}
+
+fn check_keys(keys: &BTreeMap<Key, String>) -> Result<(), Refusal> {
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    for (key, sealed) in keys {
+        if !is_public_key(key.as_str()) {
+            return Err(invalid("sealedKeys are named by keys of members"));
+        }
+        if sealed.is_empty()
+            || sealed.len() > limits::SEALED_KEY_CHARS_MAX
+            || !sealed.bytes().all(is_base64)
+        {
+            return Err(invalid("a sealed key is base64 of 48 bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// What seals a send that was checked.
+pub(super) fn seal_of(send: &Send<'_>) -> Option<Seal> {
+    let keys = send.sealed_keys.as_deref()?.clone();
+    Some(Seal { signature: send.signature.as_deref()?.to_owned(), keys })
+}
+
+/// The keys of members that are here and meant, and get nothing: none of their connections
+/// can open what is sealed, or nothing is sealed for them.
+pub(super) fn unsealed_for(room: &Room, session: &Session, send: &Send<'_>) -> Vec<Key> {
+    let Some(keys) = &send.sealed_keys else { return Vec::new() };
+    let target = Target::parse(&send.target_spec);
+    let mut opens: BTreeMap<Key, bool> = BTreeMap::new();
+    for record in room.records() {
+        let is_meant = !record.visitor && record.visible && target.includes(&record);
+        if is_meant && record.member != session.member {
+            let has_key = record.opens_sealed && keys.contains_key(&record.member_key);
+            *opens.entry(record.member_key.clone()).or_default() |= has_key;
+        }
+    }
+    opens.into_iter().filter(|(_, opens)| !opens).map(|(key, _)| key).collect()
+}
