@@ -229,9 +229,13 @@ fn plan(scenario: Scenario) -> anyhow::Result<Plan> {
                 size: size(1, args.senders + args.receivers, 1),
                 settings: json!({
                     "senders": args.senders, "receivers": args.receivers,
-                    "messages": args.messages, "pace": pace(&args.pace),
+                    "messages": args.messages, "pace": pace(&args.pace), "sealed": args.sealed,
                 }),
-                work: traffic(Pattern::Fanout { senders: args.senders }, args.messages, args.pace),
+                work: traffic(
+                    Pattern::Fanout { senders: args.senders, is_sealed: args.sealed },
+                    args.messages,
+                    args.pace,
+                ),
                 common: args.common,
             }
         }

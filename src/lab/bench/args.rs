@@ -145,6 +145,9 @@ pub(crate) struct FanoutArgs {
     /// Sockets that get it all
     #[arg(long, default_value_t = 1000)]
     pub(crate) receivers: usize,
+    /// Seals each message for all of them, as our client does
+    #[arg(long, conflicts_with = "floor")]
+    pub(crate) sealed: bool,
     /// Messages of each sender
     #[arg(long, default_value_t = 300)]
     pub(crate) messages: u32,

@@ -1,13 +1,18 @@
 //! The frames of a run: made before the clock starts, read back while it runs.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::auth::{MulticastProof, SecretKey};
 use crate::client::{ClientError, socket};
 use crate::codec::Codec;
+use crate::id::Key;
 use crate::protocol::{Blob, Priority, Send};
+use crate::sealing::many;
 use crate::sealing::{self, BoxKey, Sealed};
 
 /// Bytes of a text that say whose it is and which one.
@@ -56,6 +61,16 @@ impl Stamp {
     }
 }
 
+/// What a peer needs to seal for all others.
+pub(super) struct ToMany<'a> {
+    /// By which it signs.
+    pub(super) own: &'a SecretKey,
+    /// The others' keys.
+    pub(super) recipients: Vec<Key>,
+    /// What it shares with each of them.
+    pub(super) boxes: HashMap<Key, Arc<BoxKey>>,
+}
+
 /// How the frames of a run are made.
 #[derive(Clone, Debug)]
 pub(super) struct Form {
@@ -67,12 +82,54 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// A `send` for a key (with the box between the two) or for many.
+    /// A `send` for a key (with the box between the two) or for many, in clear.
     pub(super) fn send(
         &self,
         stamp: Stamp,
         target: &str,
         sealing: Option<&BoxKey>,
+    ) -> Result<Message, ClientError> {
+        let text = stamp.text(self.bytes);
+        let sealed: Sealed = match sealing {
+            Some(shared) => shared.seal(text.as_bytes()).ok_or(sealing::InvalidRecipient)?,
+            None => sealing::plain(&text),
+        };
+        let key = self.key_prefix.as_ref().map(|prefix| format!("{prefix}{}", stamp.frame_id()));
+        self.frame(stamp, target, &sealed, key.as_deref(), None)
+    }
+
+    /// A `send` to everyone, sealed for all of them.
+    pub(super) fn send_sealed(
+        &self,
+        stamp: Stamp,
+        mesh: &str,
+        to: &ToMany<'_>,
+    ) -> Result<Message, ClientError> {
+        let text = stamp.text(self.bytes);
+        let shared = |key: &Key| to.boxes.get(key).cloned();
+        let many = many::seal(text.as_bytes(), &to.recipients, shared);
+        let many = many.ok_or(sealing::InvalidRecipient)?;
+        // The signature needs one.
+        let prefix = self.key_prefix.as_deref().unwrap_or_default();
+        let id = format!("{prefix}{}", stamp.frame_id());
+        let proof = MulticastProof {
+            mesh,
+            target_spec: "*",
+            client_message_id: &id,
+            nonce_b64: &many.sealed.nonce_b64,
+            ciphertext: &many.ciphertext,
+        };
+        let signature = proof.sign(to.own).ok_or(sealing::InvalidRecipient)?;
+        self.frame(stamp, "*", &many.sealed, Some(&id), Some((many.keys, signature)))
+    }
+
+    fn frame(
+        &self,
+        stamp: Stamp,
+        target: &str,
+        sealed: &Sealed,
+        key: Option<&str>,
+        many: Option<(BTreeMap<Key, String>, String)>,
     ) -> Result<Message, ClientError> {
         #[derive(Serialize)]
         struct Frame<'a> {
@@ -80,20 +137,15 @@ impl Form {
             #[serde(flatten)]
             send: Send<'a>,
         }
-        let text = stamp.text(self.bytes);
-        let sealed: Sealed = match sealing {
-            Some(shared) => shared.seal(text.as_bytes()).ok_or(sealing::InvalidRecipient)?,
-            None => sealing::plain(&text),
-        };
         let id = stamp.frame_id();
-        let key = self.key_prefix.as_ref().map(|prefix| format!("{prefix}{id}"));
+        let (sealed_keys, signature) = many.unzip();
         let send = Send {
             id: Some(Cow::Borrowed(&id)),
             target_spec: Cow::Borrowed(target),
             priority: Priority::Next,
             nonce: Blob::from_text(sealed.nonce_b64.as_str()),
             ciphertext: Blob::from_text(sealed.ciphertext_b64.as_str()),
-            client_message_id: key.as_deref().map(Cow::Borrowed),
+            client_message_id: key.map(Cow::Borrowed),
             request_fingerprint: None,
             reply_to_id: None,
             body_version: None,
@@ -103,8 +155,8 @@ impl Form {
             expects_reply: None,
             supersedes: None,
             receipt: None,
-            sealed_keys: None,
-            signature: None,
+            sealed_keys: sealed_keys.map(Box::new),
+            signature: signature.map(String::into_boxed_str),
         };
         socket::encode(self.codec, &Frame { r#type: "send", send })
     }
@@ -145,6 +197,9 @@ pub(super) struct Heard<'a> {
     pub(super) nonce: Option<Blob<'a>>,
     #[serde(default, borrow)]
     pub(super) ciphertext: Option<Blob<'a>>,
+    /// The key of a ciphertext that is sealed for many.
+    #[serde(default)]
+    pub(super) sealed_key: Option<&'a str>,
     #[serde(default)]
     pub(super) queued: bool,
     /// The reason for a refusal, in an ack.
@@ -172,7 +227,6 @@ impl<'a> Heard<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::SecretKey;
 
     const STAMP: Stamp = Stamp { sender: 7, number: 0x1_0001 };
 

@@ -12,6 +12,7 @@ use super::board::Board;
 use super::frames::{Form, Heard, Stamp};
 use super::outcome::BUCKET;
 use super::wire::{Ended, Wire};
+use crate::sealing::many;
 use crate::sealing::{self, BoxKey};
 
 /// A connected peer with all that it is going to send.
@@ -225,7 +226,12 @@ impl Peer {
         };
         let ciphertext = push.ciphertext.as_ref()?.as_text();
         let nonce = push.nonce.as_ref()?.as_text();
-        let sealed = self.boxes.get(&sender).and_then(|shared| shared.open(nonce, ciphertext));
+        let shared = self.boxes.get(&sender);
+        let sealed = match push.sealed_key {
+            None => shared.and_then(|shared| shared.open(nonce, ciphertext)),
+            // Without a look at the signature, which costs a recipient more than all else.
+            Some(key) => Some(many::open(shared?, nonce, &many::bytes_of(ciphertext)?, key)?),
+        };
         let text = match sealed {
             Some(text) => text,
             None => sealing::open_plain(ciphertext)?.into_bytes(),

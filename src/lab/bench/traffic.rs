@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::args::{Common, Pace};
 use super::board::Board;
-use super::frames::{Form, Stamp};
+use super::frames::{Form, Stamp, ToMany};
 use super::outcome::{Outcome, histogram_of};
 use super::peer::{Peer, Tally};
 use super::process::{Meter, Process};
@@ -40,7 +40,11 @@ pub(super) enum Pattern {
     /// Everybody sends to others in turns.
     Direct,
     /// The first ones send to everyone.
-    Fanout { senders: usize },
+    Fanout {
+        senders: usize,
+        /// Whether each message is sealed for all of them.
+        is_sealed: bool,
+    },
     /// As `Direct`, with every so-manieth to everyone.
     Mixed {
         /// No message goes to everyone when this is 0.
@@ -71,7 +75,7 @@ impl Pattern {
         };
         match self {
             Self::Direct => Some(other()),
-            Self::Fanout { senders } => (peer < senders).then_some(To::Everyone),
+            Self::Fanout { senders, .. } => (peer < senders).then_some(To::Everyone),
             Self::Mixed { multicast_every: every } => {
                 let multicast = every > 0 && number % every == every - 1;
                 Some(if multicast { To::Everyone } else { other() })
@@ -225,11 +229,15 @@ fn pack_one(
     let shared = |other: usize| BoxKey::between(own, &key(&mesh[other])).context("a box for a key");
     let mut outward: HashMap<usize, BoxKey> = HashMap::new();
     let mut frames = Vec::new();
+    let many = to_many(mesh, peer, traffic.pattern);
     for number in 0..traffic.messages {
         let stamp = Stamp { sender: u32::try_from(base + peer)?, number };
         let frame = match traffic.pattern.target(peer, mesh.len(), number) {
             None => break,
-            Some(To::Everyone) => form.send(stamp, "*", None)?,
+            Some(To::Everyone) => match &many {
+                Some(many) => form.send_sealed(stamp, mesh[peer].mesh.as_str(), many)?,
+                None => form.send(stamp, "*", None)?,
+            },
             Some(To::Peer(other)) => {
                 let sealing = match outward.entry(other) {
                     Entry::Occupied(known) => known.into_mut(),
@@ -241,6 +249,13 @@ fn pack_one(
         frames.push(frame);
     }
     let mut boxes = HashMap::new();
+    if let Pattern::Fanout { senders, is_sealed: true } = traffic.pattern {
+        // Sealed for the member, whatever session reads it.
+        for sender in (0..senders).filter(|sender| *sender != peer) {
+            let shared = BoxKey::between(&mesh[peer].member_key, &key(&mesh[sender]));
+            boxes.insert(u32::try_from(base + sender)?, shared.context("a box for a key")?);
+        }
+    }
     if !traffic.pattern.until_delivered() {
         // Who sends to this peer is as far before it as those it sends to come
         // after.
@@ -250,6 +265,17 @@ fn pack_one(
         }
     }
     Ok(Pack { frames, boxes })
+}
+
+/// What a peer that sends to everyone seals with; `None` of others.
+fn to_many(mesh: &[Identity], peer: usize, pattern: Pattern) -> Option<ToMany<'_>> {
+    let Pattern::Fanout { senders, is_sealed: true } = pattern else { return None };
+    let own = (peer < senders).then(|| secret(&mesh[peer]))?;
+    let others = mesh.iter().enumerate().filter(|(other, _)| *other != peer);
+    let recipients: Vec<Key> = others.map(|(_, other)| other.member_pubkey()).collect();
+    let shared = |key: &Key| Some((key.clone(), Arc::new(BoxKey::between(own, key)?)));
+    let boxes = recipients.iter().filter_map(shared).collect();
+    Some(ToMany { own, recipients, boxes })
 }
 
 fn secret(identity: &Identity) -> &crate::auth::SecretKey {

@@ -84,20 +84,13 @@ fn at_a_fixed_rate_it_takes_the_time_that_it_must() {
 
 #[test]
 fn everyone_gets_what_is_for_everyone() {
-    let (_, round) = good(&[
-        "fanout",
-        "--senders",
-        "2",
-        "--receivers",
-        "8",
-        "--messages",
-        "10",
-        "--codec",
-        "msgpack",
-    ]);
-    // The other sender gets it too.
-    assert_eq!(round["checks"]["expected"], 2 * 10 * 9);
-    assert_eq!(round["unit"], "deliveries");
+    let fanout = ["fanout", "--senders", "2", "--receivers", "8", "--messages", "10"];
+    for besides in [&["--codec", "msgpack"][..], &["--sealed"]] {
+        let (_, round) = good(&[&fanout, besides].concat());
+        // The other sender gets it too.
+        assert_eq!(round["checks"]["expected"], 2 * 10 * 9, "{besides:?}");
+        assert_eq!(round["unit"], "deliveries");
+    }
 }
 
 #[test]
