@@ -66,7 +66,7 @@ pub(crate) enum Command {
     /// Bring the database's schema up to date
     #[command(after_help = help::MIGRATE)]
     Migrate(migrate::MigrateArgs),
-    /// Create, list, show and archive meshes
+    /// Create, list, show, set and archive meshes
     #[command(subcommand, after_help = help::MESH)]
     Mesh(mesh::MeshCommand),
     /// Create, list and revoke invites

@@ -33,7 +33,7 @@ pub(crate) mod properties;
 mod push;
 pub(crate) mod refusal;
 pub(crate) mod rosters;
-mod sealed;
+pub(crate) mod sealed;
 pub mod send;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -60,7 +60,7 @@ pub use mcp::{
     McpCall, McpCallForward, McpCallResponse, McpCallResult, McpList, McpListResult, McpRegister,
     McpRegisterAck, McpServerInfo, McpTool, McpUnregister,
 };
-pub use members::{ListMembers, MemberListed, MembersList};
+pub use members::{ListMembers, MemberListed, MembersList, SealingPolicy};
 pub use memory::{
     Forget, Memory, MemoryRecallResult, MemoryResults, MemoryStored, Recall, Remember,
 };

@@ -191,10 +191,11 @@ async fn read(
 ) -> Result<(), EnterError> {
     let (reading, members_read) = (room.begin_reading(), room.begin_refresh());
     let records = cluster.join_mesh(room.mesh()).await?;
+    let sealing = members.sealing(room.mesh()).await?;
     let members = members.active(room.mesh()).await?;
     let newest = mail.newest_seq(room.mesh()).await?;
     // The members first: what the directory says has to fit them.
-    room.set_members(members_read, members);
+    room.set_members(members_read, members, sealing);
     reading.finish(records);
     // Sessions here read what is up to it from the store; their own positions
     // may be far behind it.

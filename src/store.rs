@@ -162,6 +162,7 @@ macro_rules! stores {
         impl MockStores {
             pub(crate) fn stores(mut self) -> Stores {
                 testing::without_topics(&mut self.topic_mail);
+                testing::with_its_first_policy(&mut self.members);
                 Stores { $($field: Arc::new(self.$field),)* }
             }
         }

@@ -7,7 +7,7 @@ use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
-use crate::protocol::{ApiCapability, Ask as _, Group, Priority, VaultSet};
+use crate::protocol::{ApiCapability, Ask as _, Group, Priority, SealingPolicy, VaultSet};
 
 /// What happened. The actor, the mesh and the time stand beside it in the row.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +64,12 @@ pub enum AuditEvent {
     MeshPolicyChanged {
         /// The fields that they may.
         self_editable: Vec<String>,
+    },
+    /// What the mesh asks of messages to many was set; the actor is missing for an operator
+    /// at the command line.
+    MeshSealingChanged {
+        /// What it asks now.
+        sealing: SealingPolicy,
     },
     /// What a member may do by a dashboard was set.
     MemberPermissionsChanged {
@@ -316,6 +322,7 @@ impl AuditEvent {
             Self::MeshRenamed { .. } => "mesh_renamed",
             Self::MeshArchived => "mesh_archived",
             Self::MeshPolicyChanged { .. } => "mesh_policy_changed",
+            Self::MeshSealingChanged { .. } => "mesh_sealing_changed",
             Self::MemberPermissionsChanged { .. } => "member_permissions_changed",
             Self::MemberLeft { .. } => "member_left",
             Self::MemberUnbanned { .. } => "member_unbanned",
@@ -386,6 +393,7 @@ impl AuditEvent {
             }
             Self::MeshRenamed { slug } => json!({"slug": slug}),
             Self::MeshPolicyChanged { self_editable } => json!({"selfEditable": self_editable}),
+            Self::MeshSealingChanged { sealing } => json!({"sealing": sealing}),
             Self::MemberPermissionsChanged { target_pubkey, fields } => {
                 json!({"targetPubkey": target_pubkey, "fields": fields})
             }

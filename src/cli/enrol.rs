@@ -208,6 +208,7 @@ mod tests {
             owner_secret_key: None,
             root_key: None,
             self_editable: serde_json::Value::Null,
+            sealing: crate::protocol::SealingPolicy::default(),
             created_at: Timestamp::from_ms(0),
             archived_at: None,
         }

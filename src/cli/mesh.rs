@@ -1,9 +1,9 @@
-//! `claudemesh-broker mesh`: creates, lists, shows and archives meshes.
+//! `claudemesh-broker mesh`: creates, lists, shows, sets and archives meshes.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Failure, enrol, lookup, output};
@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::limits::DISPLAY_NAME_BYTES_MAX;
 use crate::private;
+use crate::protocol::SealingPolicy;
 use crate::store::{MeshSummary, Stores};
 
 /// What can be done with meshes.
@@ -31,11 +32,41 @@ pub(crate) enum MeshCommand {
         /// The mesh's slug or id
         mesh: String,
     },
+    /// Set what a mesh asks of its members
+    Set {
+        /// The mesh's slug or id
+        mesh: String,
+        /// Messages to groups, to everyone and to topics: in clear, sealed where all that are
+        /// here can open them, or never in clear
+        #[arg(long, value_enum, required = true)]
+        sealing: SealingArg,
+    },
     /// Archive a mesh: nobody can enter it any more
     Archive {
         /// The mesh's slug or id
         mesh: String,
     },
+}
+
+/// What a mesh asks of messages to many, as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SealingArg {
+    /// Clients send them in clear
+    Off,
+    /// Clients seal them if all that are here can open them
+    Preferred,
+    /// Those in clear are refused, from whatever client
+    Required,
+}
+
+impl From<SealingArg> for SealingPolicy {
+    fn from(typed: SealingArg) -> Self {
+        match typed {
+            SealingArg::Off => Self::Off,
+            SealingArg::Preferred => Self::Preferred,
+            SealingArg::Required => Self::Required,
+        }
+    }
 }
 
 pub(crate) async fn run(
@@ -49,6 +80,7 @@ pub(crate) async fn run(
         }
         MeshCommand::List => list(store, json).await,
         MeshCommand::Show { mesh } => show(store, &mesh, json).await,
+        MeshCommand::Set { mesh, sealing } => set(store, &mesh, sealing.into(), json).await,
         MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
     })
     .await?;
@@ -152,16 +184,41 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let archived = mesh.archived_at.map_or_else(String::new, |at| format!("\n  archived   {at}"));
     let text = format!(
         "{}  {}\n  mesh id    {}\n  owner key  {}\n  created    {}{archived}\n  \
-         {}, {presences} connected\n  {} waiting for delivery\n  {} that can be used",
+         sealing    {}\n  {}, {presences} connected\n  {} waiting for delivery\n  {} that can be used",
         mesh.slug,
         output::printable(&mesh.name),
         mesh.id,
         output::or_dash(mesh.owner_key.as_ref()),
         mesh.created_at,
+        mesh.sealing.as_str(),
         output::count(*members, "member"),
         output::count(*queued, "message"),
         output::count(usable, "invite"),
     );
+    output::answer(json, &object, &text)
+}
+
+async fn set(store: &Stores, mesh: &str, sealing: SealingPolicy, json: bool) -> anyhow::Result<()> {
+    let mesh = lookup::mesh(store, mesh).await?;
+    let changed = store.meshes.set_sealing(Timestamp::now(), &mesh.id, sealing, None).await?;
+    let object = json!({
+        "meshId": mesh.id, "slug": mesh.slug, "sealing": sealing, "changed": changed,
+    });
+    let text = match (changed, sealing) {
+        (false, _) => format!("{} asks for that already.", mesh.slug),
+        (true, SealingPolicy::Off) => {
+            format!("In {}, messages to many are sent in clear.", mesh.slug)
+        }
+        (true, SealingPolicy::Preferred) => {
+            let who = "if all that are here can open them";
+            format!("In {}, clients that can seal messages to many {who}.", mesh.slug)
+        }
+        (true, SealingPolicy::Required) => format!(
+            "In {}, messages to many are refused in clear; clients that cannot seal write to \
+             single peers only.",
+            mesh.slug
+        ),
+    };
     output::answer(json, &object, &text)
 }
 
@@ -187,6 +244,7 @@ fn describe(summary: &MeshSummary) -> Value {
         "slug": mesh.slug,
         "name": mesh.name,
         "ownerPubkey": mesh.owner_key,
+        "sealing": mesh.sealing,
         "members": members,
         "connected": presences,
         "queued": queued,

@@ -7,7 +7,7 @@ use std::fmt;
 use super::requests::next_page;
 use super::{Client, ClientError, Outgoing};
 use crate::id::Key;
-use crate::protocol::{Ack, ListMembers, MemberListed, capability};
+use crate::protocol::{Ack, ListMembers, MemberListed, SealingPolicy, capability};
 
 /// Members that a sentence names; of more it says how many.
 const NAMES_MAX: usize = 5;
@@ -58,20 +58,26 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn list_members(&self) -> Result<Vec<MemberListed>, ClientError> {
+        Ok(self.members_and_policy().await?.0)
+    }
+
+    /// The members, and what the mesh asks of messages to many.
+    async fn members_and_policy(&self) -> Result<(Vec<MemberListed>, SealingPolicy), ClientError> {
         let (mut members, mut ask) = (Vec::new(), ListMembers::default());
         loop {
             let page = self.ask(&ask).await?;
             members.extend(page.members);
             ask.cursor = next_page(page.more, page.cursor, ask.cursor.as_ref());
             if ask.cursor.is_none() {
-                return Ok(members);
+                return Ok((members, page.sealing));
             }
         }
     }
 
     /// Sends so that the broker cannot read it, where that is possible, and says whether it
-    /// was: to a key always; to a group or to everyone if all that are here can open it.
-    /// Members that are away get it when they are back, with a client that can open it.
+    /// was: to a key always; to a group or to everyone if all that are here can open it, or
+    /// if the mesh takes none in clear. Members that are away get it when they are back, with
+    /// a client that can open it; whom it is not for now, the ack says.
     ///
     /// # Errors
     /// As [`Self::send`].
@@ -95,7 +101,10 @@ impl Client {
         if !offers.iter().any(|feature| feature == capability::SEALED_MULTICAST) {
             return Ok((None, Secrecy::InClear { because_of: Vec::new() }));
         }
-        let members = self.list_members().await?;
+        let (members, policy) = self.members_and_policy().await?;
+        if policy == SealingPolicy::Off {
+            return Ok((None, Secrecy::InClear { because_of: Vec::new() }));
+        }
         let own = self.member_pubkey();
         let others: Vec<MemberListed> =
             members.into_iter().filter(|member| member.pubkey != own).collect();
@@ -104,7 +113,8 @@ impl Client {
             .filter(|member| member.online && !member.sealed)
             .map(|member| member.name.clone())
             .collect();
-        if !unable.is_empty() {
+        // Where all must be sealed, those who cannot open it get nothing.
+        if !unable.is_empty() && policy != SealingPolicy::Required {
             return Ok((None, Secrecy::InClear { because_of: unable }));
         }
         let keys: HashSet<Key> = others.into_iter().map(|member| member.pubkey).collect();

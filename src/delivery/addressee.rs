@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::policy::{self, Capability, NO_GRANT, NO_PEER, Target};
 use super::posts::{self, Posting};
 use super::refusal::Refusal;
+use super::sealed;
 use crate::clock::Timestamp;
 use crate::delivery::Parts;
 use crate::id::{Key, MemberId, MeshId};
@@ -95,7 +96,11 @@ pub(crate) async fn reach(
     mesh: &MeshId,
     sent: &InNameOf<'_>,
 ) -> Result<std::result::Result<Reached, Refusal>> {
-    let key = match Target::parse(sent.target) {
+    let target = Target::parse(sent.target);
+    if let Err(refusal) = sealed::is_allowed(parts, room, mesh, (target, sent.is_sealed)).await? {
+        return Ok(Err(refusal));
+    }
+    let key = match target {
         Target::Everyone | Target::Group(_) => return Ok(Ok(Reached::many(Reach::Multicast))),
         Target::Topic(named) => {
             let posting = Posting {

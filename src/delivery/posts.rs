@@ -25,6 +25,14 @@ pub(crate) struct Posting<'a> {
     pub(crate) ciphertext: &'a str,
 }
 
+/// Whether a post of that version is sealed with a key of its topic's members.
+pub(crate) fn is_sealed(body_version: Option<i32>) -> bool {
+    body_version == Some(SEALED_VERSION)
+}
+
+/// The version of posts that are sealed; those in clear have 1.
+const SEALED_VERSION: i32 = 2;
+
 /// What a post is beside its envelope, or why it may not be written. `room`: the mesh's,
 /// where this node serves it; `named`: the topic, by its id or its name.
 pub(crate) async fn plan(

@@ -2,24 +2,25 @@
 //! sealed for each member, and each gets its own alone.
 
 use std::collections::BTreeMap;
+use std::result::Result as Outcome;
 
-use super::allowance;
 use super::policy::Target;
 use super::refusal::Refusal;
+use super::{Parts, allowance};
 use crate::auth::is_public_key;
-use crate::id::Key;
+use crate::id::{Key, MeshId};
 use crate::limits;
-use crate::protocol::Send;
+use crate::protocol::{SealingPolicy, Send};
 use crate::registry::Room;
 use crate::session::Session;
-use crate::store::Seal;
+use crate::store::{Result, Seal};
 
 fn invalid(text: &str) -> Refusal {
     Refusal::new("invalid", format!("invalid send: {text}"))
 }
 
 /// Whether what seals a send is whole. Whether it opens anything its recipients see.
-pub(super) fn check(send: &Send<'_>) -> Result<(), Refusal> {
+pub(super) fn check(send: &Send<'_>) -> Outcome<(), Refusal> {
     let (keys, signature) = match (&send.sealed_keys, &send.signature) {
         (None, None) => return Ok(()),
         (Some(keys), Some(signature)) => (keys, signature),
@@ -47,7 +48,7 @@ pub(super) fn check(send: &Send<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_keys(keys: &BTreeMap<Key, String>) -> Result<(), Refusal> {
+fn check_keys(keys: &BTreeMap<Key, String>) -> Outcome<(), Refusal> {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     for (key, sealed) in keys {
         if !is_public_key(key.as_str()) {
@@ -61,6 +62,32 @@ fn check_keys(keys: &BTreeMap<Key, String>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Why a mesh that asks for sealing does not take a message in clear. Daemons give up
+/// at "forbidden".
+const MUST_BE_SEALED: &str = "must_be_sealed: messages to groups, to everyone and to topics \
+                              are forbidden in clear in this mesh; use a client that seals them";
+
+/// Whether the mesh takes a message to that target that is sealed or not. `room`: the
+/// mesh's, where this node serves it.
+pub(crate) async fn is_allowed(
+    parts: &Parts,
+    room: Option<&Room>,
+    mesh: &MeshId,
+    (target, is_sealed): (Target<'_>, bool),
+) -> Result<Outcome<(), Refusal>> {
+    if is_sealed || matches!(target, Target::Key(_)) {
+        return Ok(Ok(()));
+    }
+    let policy = match room {
+        Some(room) => room.sealing(),
+        None => parts.members.sealing(mesh).await?,
+    };
+    match policy {
+        SealingPolicy::Required => Ok(Err(Refusal::new("must_be_sealed", MUST_BE_SEALED))),
+        SealingPolicy::Preferred | SealingPolicy::Off => Ok(Ok(())),
+    }
 }
 
 /// What seals a send that was checked.

@@ -136,7 +136,14 @@ async fn plan(
         .record(&session.presence)
         .ok_or_else(|| Refusal::new("gone", "this session has ended"))?;
     let mut post = None;
-    let recipient = match Target::parse(&send.target_spec) {
+    let target = Target::parse(&send.target_spec);
+    let is_sealed = match target {
+        Target::Topic(_) => posts::is_sealed(send.body_version),
+        _ => send.sealed_keys.is_some(),
+    };
+    let asked = (target, is_sealed);
+    sealed::is_allowed(parts, Some(room), room.mesh(), asked).await.map_err(not_read)??;
+    let recipient = match target {
         Target::Everyone | Target::Group(_) => Recipient::Many,
         Target::Topic(named) => {
             let posting = posts::Posting {

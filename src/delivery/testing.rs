@@ -19,7 +19,7 @@ use crate::id::{Key, MemberId, MessageId, PresenceId};
 use crate::life::Life;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::protocol::{CloseReason, Priority};
+use crate::protocol::{CloseReason, Priority, SealingPolicy};
 use crate::rates::{Budget, Rates};
 use crate::record::PresenceRecord;
 use crate::registry::Room;
@@ -192,7 +192,11 @@ impl World {
     }
 
     pub(crate) fn enrol_as(&self, members: Vec<Member>) {
-        assert!(self.room.set_members(self.room.begin_refresh(), members));
+        assert!(self.room.set_members(
+            self.room.begin_refresh(),
+            members,
+            SealingPolicy::Preferred
+        ));
     }
 
     /// A live session of that member, whose socket is here.

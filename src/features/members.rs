@@ -36,5 +36,5 @@ pub(super) async fn list(context: &Context<'_>, ask: ListMembers) -> Result<Memb
             online: online.contains(&member.id),
         },
     );
-    Ok(MembersList { members, more: cursor.is_some(), cursor })
+    Ok(MembersList { sealing: room.sealing(), members, more: cursor.is_some(), cursor })
 }

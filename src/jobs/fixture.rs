@@ -74,6 +74,7 @@ impl Scene {
         let (mut members, mut mail, mut cluster) =
             (MockMembers::new(), MockMail::new(), MockCluster::new());
         members.expect_active().returning(|_| Ok(Vec::new()));
+        testing::with_its_first_policy(&mut members);
         mail.expect_newest_seq().returning(|_| Ok(0));
         cluster.expect_join_mesh().returning(|_| Ok(Vec::new()));
         let mesh = MeshId::from(mesh);

@@ -14,8 +14,9 @@ use super::changes::{self, Ending};
 use crate::cluster::BusMessage;
 use crate::events;
 use crate::id::{MemberId, MeshId};
-use crate::protocol::{CloseReason, SystemEvent};
+use crate::protocol::{CloseReason, SealingPolicy, SystemEvent};
 use crate::registry::Room;
+use crate::store::{Member, Result};
 
 /// Who is a member has changed: every other node is told, and then this one reads it
 /// again. In this order: the others wait for no query of this node's.
@@ -57,16 +58,21 @@ pub(crate) async fn refresh(parts: &Arc<Parts>, room: &Arc<Room>) {
     });
 }
 
+async fn read_members(parts: &Parts, mesh: &MeshId) -> Result<(Vec<Member>, SealingPolicy)> {
+    Ok((parts.members.active(mesh).await?, parts.members.sealing(mesh).await?))
+}
+
 async fn try_refresh(parts: &Arc<Parts>, room: &Arc<Room>) -> bool {
     let read = room.begin_refresh();
-    let members = match parts.members.active(room.mesh()).await {
+    let members = match read_members(parts, room.mesh()).await {
         Ok(members) => members,
         Err(error) => {
             tracing::warn!(%error, mesh = %room.mesh(), "the members could not be read again");
             return false;
         }
     };
-    if !room.set_members(read, members) {
+    let (members, sealing) = members;
+    if !room.set_members(read, members, sealing) {
         return true;
     }
     let mut endings = Vec::new();

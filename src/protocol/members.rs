@@ -20,9 +20,45 @@ impl Ask for ListMembers {
     type Answer = MembersList;
 }
 
+/// What a mesh asks of messages to groups, to everyone and to topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SealingPolicy {
+    /// Clients send them in clear.
+    Off,
+    /// Clients seal them if all that are here can open them.
+    #[default]
+    Preferred,
+    /// Those in clear are refused.
+    Required,
+}
+
+impl SealingPolicy {
+    /// The word in the tables and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+        }
+    }
+
+    /// The one with this name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Off, Self::Preferred, Self::Required]
+            .into_iter()
+            .find(|policy| policy.as_str() == text)
+    }
+}
+
 /// Answers `list_members`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MembersList {
+    /// What the mesh asks of messages to many.
+    #[serde(default)]
+    pub sealing: SealingPolicy,
     /// By id.
     pub members: Vec<MemberListed>,
     /// Whether there are more than fit.

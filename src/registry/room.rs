@@ -27,7 +27,7 @@ use super::told::Told;
 use crate::clock::Timestamp;
 use crate::cluster::Multicast;
 use crate::id::{Key, MemberId, MeshId, PresenceId, TopicId};
-use crate::protocol::PeerRole;
+use crate::protocol::{PeerRole, SealingPolicy};
 use crate::record::PresenceRecord;
 use crate::session::Session;
 use crate::store::{Member, Roster};
@@ -73,6 +73,8 @@ struct State {
     members: HashMap<MemberId, Arc<Member>>,
     member_by_key: HashMap<Key, MemberId>,
     members_read: u64,
+    /// What the mesh asks of messages to many.
+    sealing: SealingPolicy,
     /// Members that a hello read by itself since then, and which read that was.
     /// No more than there are members.
     read_alone: HashMap<MemberId, u64>,

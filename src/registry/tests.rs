@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::{Key, MemberId, PresenceId};
 use crate::protocol::PeerRole;
+use crate::protocol::SealingPolicy::Preferred;
 use crate::record::PresenceRecord;
 use crate::store::{Member, testing};
 
@@ -44,7 +45,7 @@ fn a_ban_that_was_read_later_is_not_undone_by_a_hello_that_read_earlier() {
     let hello = room.begin_refresh();
     // Meanwhile the member is banned, and the room is read.
     let all = room.begin_refresh();
-    assert!(room.set_members(all, vec![member("ada", "ada-key", "push")]));
+    assert!(room.set_members(all, vec![member("ada", "ada-key", "push")], Preferred));
     assert!(!room.set_member(hello, member("bob", "bob-key", "push")));
     assert_eq!(mode(&room, "bob"), None);
     assert!(room.member_by_key("bob-key").is_none());
@@ -55,7 +56,7 @@ fn a_grant_that_was_read_later_is_not_undone_by_a_hello_that_read_earlier() {
     let room = room();
     let hello = room.begin_refresh();
     let all = room.begin_refresh();
-    assert!(room.set_members(all, vec![member("bob", "bob-key", "off")]));
+    assert!(room.set_members(all, vec![member("bob", "bob-key", "off")], Preferred));
     assert!(!room.set_member(hello, member("bob", "bob-key", "push")));
     assert_eq!(mode(&room, "bob").as_deref(), Some("off"));
     // Of two hellos the later read counts, too.
@@ -71,11 +72,11 @@ fn a_newcomer_is_not_forgotten_by_a_read_that_began_before_it_joined() {
     let all = room.begin_refresh();
     let hello = room.begin_refresh();
     assert!(room.set_member(hello, member("bob", "bob-key", "push")));
-    assert!(room.set_members(all, vec![member("ada", "ada-key", "push")]));
+    assert!(room.set_members(all, vec![member("ada", "ada-key", "push")], Preferred));
     assert_eq!(mode(&room, "bob").as_deref(), Some("push"));
     assert!(room.member_by_key("bob-key").is_some());
     let later = room.begin_refresh();
-    assert!(room.set_members(later, vec![member("ada", "ada-key", "push")]));
+    assert!(room.set_members(later, vec![member("ada", "ada-key", "push")], Preferred));
     assert_eq!(mode(&room, "bob"), None);
 }
 
@@ -88,6 +89,7 @@ fn a_record_under_a_members_name_with_another_key_is_refused() {
     room.set_members(
         read,
         vec![member("ada", "ada-key", "push"), member("bob", "bob-key", "push")],
+        Preferred,
     );
     let forged = PresenceRecord {
         member_key: Key::from("bob-key"),
@@ -109,7 +111,11 @@ fn a_record_under_a_members_name_with_another_key_is_refused() {
     // One that just joined may be heard of before the members are read again.
     assert!(!room.mirror(record("new", "eve", PeerRole::Session, "t")).is_refused);
     let read = room.begin_refresh();
-    room.set_members(read, vec![member("ada", "ada-key", "push"), member("eve", "else", "push")]);
+    room.set_members(
+        read,
+        vec![member("ada", "ada-key", "push"), member("eve", "else", "push")],
+        Preferred,
+    );
     assert_eq!(ids(&room), ["good"]);
 }
 
@@ -146,7 +152,7 @@ fn a_claim_does_not_survive_the_proof_of_its_owner_in_either_order() {
 fn a_claim_is_not_a_members_own_key() {
     let room = room();
     let read = room.begin_refresh();
-    room.set_members(read, vec![member("ada", "ada-key", "push")]);
+    room.set_members(read, vec![member("ada", "ada-key", "push")], Preferred);
     room.mirror(record("claim", "eve", PeerRole::ControlPlane, "ada-key"));
     assert!(ids(&room).is_empty());
 }

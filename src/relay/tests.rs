@@ -8,6 +8,7 @@ use crate::delivery::testing::{frames, session_with};
 use crate::protocol::{CloseReason, McpCallForward};
 use crate::rates::Budget;
 use crate::registry::Registry;
+use crate::store::testing::with_its_first_policy;
 use crate::store::testing::{member, mesh, record};
 use crate::store::{MockMail, MockMembers};
 
@@ -28,6 +29,7 @@ impl Scene {
         cluster.expect_health().return_const(ClusterHealth::Up);
         cluster.expect_join_mesh().returning(|_| Ok(Vec::new()));
         let (mut members, mut mail) = (MockMembers::new(), MockMail::new());
+        with_its_first_policy(&mut members);
         members.expect_active().returning(|_| Ok(vec![member("ada"), member("bob")]));
         mail.expect_newest_seq().returning(|_| Ok(0));
         let cluster = Arc::new(cluster);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
-use crate::protocol::{Group, Profile, RestoredStats};
+use crate::protocol::{Group, Profile, RestoredStats, SealingPolicy};
 use crate::store::Result;
 use crate::store::StoreError;
 use crate::store::columns::Columns;
@@ -51,6 +51,9 @@ pub trait Members: Send + Sync + 'static {
 
     /// Every member of a mesh, revoked ones included.
     async fn all(&self, mesh: &MeshId) -> Result<Vec<Member>>;
+
+    /// What the mesh asks of messages to many.
+    async fn sealing(&self, mesh: &MeshId) -> Result<SealingPolicy>;
 
     /// Active members whose newest client opens messages to many that are sealed.
     async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>>;

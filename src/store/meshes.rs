@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId, MeshId};
+use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns;
-use crate::store::{Actor, Result};
+use crate::store::{Actor, Result, StoreError};
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -30,6 +31,16 @@ pub trait Meshes: Send + Sync + 'static {
 
     /// Archives a mesh, with its audit row. `false` if it was archived already.
     async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool>;
+
+    /// Sets what the mesh asks of messages to many, with its audit row. `false` if it asked
+    /// that already.
+    async fn set_sealing(
+        &self,
+        now: Timestamp,
+        mesh: &MeshId,
+        policy: SealingPolicy,
+        by: Option<Actor>,
+    ) -> Result<bool>;
 }
 
 /// A mesh.
@@ -50,6 +61,8 @@ pub struct Mesh {
     pub root_key: Option<String>,
     /// The own fields that a member may edit.
     pub self_editable: Value,
+    /// What it asks of messages to many.
+    pub sealing: SealingPolicy,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was archived, if it was.
@@ -137,10 +150,22 @@ impl Mesh {
             owner_secret_key: row.optional_text("owner_secret_key")?,
             root_key: row.optional_text("root_key")?,
             self_editable: row.json("self_editable")?,
+            sealing: read_policy(row)?,
             created_at: row.time("created_at")?,
             archived_at: row.optional_time("archived_at")?,
         })
     }
+}
+
+/// The column `sealing`. A word that a later release wrote asks for what is strictest.
+pub(in crate::store) fn read_policy(row: &impl Columns) -> Result<SealingPolicy> {
+    Ok(SealingPolicy::parse(row.str("sealing")?).unwrap_or(SealingPolicy::Required))
+}
+
+/// Whether a mesh that asks for what was read is to ask for something else.
+fn differs(was: Option<SealingPolicy>, policy: SealingPolicy) -> Result<bool> {
+    let was = was.ok_or_else(|| StoreError::NotFound("there is no such mesh".to_owned()))?;
+    Ok(was != policy)
 }
 
 impl MeshSummary {

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
+use crate::protocol::SealingPolicy;
 use crate::record::PresenceRecord;
 
 pub(crate) fn mesh() -> MeshId {
@@ -53,6 +54,12 @@ pub(crate) fn record(member: &Member) -> PresenceRecord {
 
 pub(crate) fn unavailable() -> StoreError {
     StoreError::Unavailable("on purpose".to_owned())
+}
+
+/// Where a test says nothing of what a mesh asks of messages to many, it is what meshes ask
+/// from the beginning.
+pub(crate) fn with_its_first_policy(members: &mut MockMembers) {
+    members.expect_sealing().returning(|_| Ok(SealingPolicy::default()));
 }
 
 /// Where a test says nothing of topics, there are none.

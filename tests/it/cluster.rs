@@ -14,6 +14,7 @@ mod regions;
 mod relay;
 mod restored;
 mod schedules;
+mod sealing;
 mod sim_clock;
 mod state;
 mod tasks;

@@ -58,7 +58,11 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             None if is_direct(&args.to) => format!("{} ({})", args.to, short(&target)),
             None => args.to.clone(),
         };
-        let line = format!("sent to {whom} as {}, {secrecy}", ack.message_id);
+        let mut line = format!("sent to {whom} as {}, {secrecy}", ack.message_id);
+        if let Some(count) = ack.unsealed_count {
+            let members = output::count(count, "member");
+            line += &format!("; not for {members} that cannot open what is sealed");
+        }
         output::line(&output::printable(&line))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -18,7 +18,7 @@ use crate::id::{MemberId, MeshId};
 use crate::limits;
 use crate::presence::members;
 use crate::protocol::budget::group_bytes;
-use crate::protocol::{Group, SystemEvent};
+use crate::protocol::{Group, SealingPolicy, SystemEvent};
 use crate::store::{Actor, Member, Mesh, ProfileEdit, Role};
 
 fn unauthorized(error: &str) -> Refused {
@@ -268,6 +268,8 @@ struct Policy {
 struct PolicyCall {
     #[serde(default)]
     self_editable: Option<Policy>,
+    #[serde(default)]
+    sealing: Option<SealingPolicy>,
 }
 
 /// `PATCH /mesh/{mesh}/settings`, by admins.
@@ -277,16 +279,29 @@ pub(super) async fn set_policy(call: Arc<Call>) -> Answer {
     if !(caller.is_owner || caller.role == Role::Admin) {
         return Err(bad("admin access required"));
     }
-    let body = call.json::<PolicyCall>().and_then(|body| body.self_editable);
-    let policy = body.ok_or_else(|| bad("no settings to update"))?;
-    let policy = serde_json::to_value(policy).unwrap_or_default();
-    let may = policy.as_object().into_iter().flatten().filter(|(_, may)| **may == true);
-    let event = AuditEvent::MeshPolicyChanged {
-        self_editable: may.map(|(field, _)| field.clone()).collect(),
-    };
-    let by = Some(Actor { id: caller.id, name: caller.display_name });
-    let (ownership, audit) = (&call.state.stores.ownership, Actor::entry(by, &mesh.id, event));
-    ownership.set_self_editable(Timestamp::now(), &audit, &policy).await?;
+    let body = call.json::<PolicyCall>();
+    let (policy, sealing) = body.map_or((None, None), |body| (body.self_editable, body.sealing));
+    if policy.is_none() && sealing.is_none() {
+        return Err(bad("no settings to update"));
+    }
+    if sealing.is_some() && !caller.is_owner {
+        return Err(bad("only the owner sets what the mesh asks of messages to many"));
+    }
+    let (stores, now) = (&call.state.stores, Timestamp::now());
+    let by = Actor { id: caller.id, name: caller.display_name };
+    if let Some(policy) = policy {
+        let policy = serde_json::to_value(policy).unwrap_or_default();
+        let may = policy.as_object().into_iter().flatten().filter(|(_, may)| **may == true);
+        let event = AuditEvent::MeshPolicyChanged {
+            self_editable: may.map(|(field, _)| field.clone()).collect(),
+        };
+        let audit = Actor::entry(Some(by.clone()), &mesh.id, event);
+        stores.ownership.set_self_editable(now, &audit, &policy).await?;
+    }
+    if let Some(sealing) = sealing {
+        stores.meshes.set_sealing(now, &mesh.id, sealing, Some(by)).await?;
+        members::changed(&call.state.presence, &mesh.id).await;
+    }
     ok(json!({ "ok": true }))
 }
 

@@ -16,9 +16,10 @@ use super::fields::Fields;
 use super::topics::{not_found, not_in_it};
 use super::{Refused, answer};
 use crate::clock::Timestamp;
+use crate::delivery::policy::Target;
 use crate::delivery::properties::{self, Replier};
 use crate::delivery::refusal::Refusal;
-use crate::delivery::{deliver, posts};
+use crate::delivery::{deliver, posts, sealed};
 use crate::http::HttpState;
 use crate::id::{self, Key, MemberId, MeshId, MessageId, TopicId};
 use crate::limits;
@@ -169,6 +170,11 @@ async fn take(
         mentions: said.mentions.as_deref(),
         ciphertext: &said.ciphertext,
     };
+    let asked = (Target::Topic(&topic.name), posts::is_sealed(posting.body_version));
+    if let Err(refusal) = sealed::is_allowed(delivery, room.as_deref(), mesh, asked).await? {
+        let refused = Refused::word(StatusCode::CONFLICT, refusal.reason);
+        return Err(refused.with("message", refusal.text));
+    }
     let post = posts::plan_in(delivery, room.as_deref(), mesh, topic, posting).await?;
     let (topic, topic_id) = (post.name.clone(), post.topic.clone());
     let by = Replier { mesh, member: &sender.id, keys: [Some(&sender.key), None] };

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::Room;
 use crate::id::MemberId;
+use crate::protocol::SealingPolicy;
 use crate::store::Member;
 
 impl Room {
@@ -19,10 +20,10 @@ impl Room {
         self.reads.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Takes over the active members as the store had them at that read;
-    /// `false` if a later read came first. What a hello read later by itself
-    /// stays.
-    pub fn set_members(&self, read: u64, members: Vec<Member>) -> bool {
+    /// Takes over the active members, and what the mesh asks of messages to many, as the
+    /// store had them at that read; `false` if a later read came first. What a hello read
+    /// later by itself stays.
+    pub fn set_members(&self, read: u64, members: Vec<Member>, sealing: SealingPolicy) -> bool {
         let mut members: HashMap<MemberId, Arc<Member>> =
             members.into_iter().map(|member| (member.id.clone(), Arc::new(member))).collect();
         let mut state = self.state.write();
@@ -30,6 +31,7 @@ impl Room {
             return false;
         }
         state.members_read = read;
+        state.sealing = sealing;
         state.read_alone.retain(|_, alone| *alone > read);
         for id in state.read_alone.keys() {
             if let Some(member) = state.members.get(id) {
@@ -56,6 +58,12 @@ impl Room {
         state.member_by_key.insert(member.key.clone(), member.id.clone());
         state.members.insert(member.id.clone(), Arc::new(member));
         true
+    }
+
+    /// What the mesh asks of messages to many, as the store said last.
+    #[must_use]
+    pub fn sealing(&self) -> SealingPolicy {
+        self.state.read().sealing
     }
 
     /// Whether the caller is to find out if records that do not fit the members

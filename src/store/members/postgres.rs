@@ -7,8 +7,10 @@ use async_trait::async_trait;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
+use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns as _;
 use crate::store::members::no_member;
+use crate::store::meshes::read_policy;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::chain::Entries;
 use crate::store::postgres::row::{clean, to_json};
@@ -104,6 +106,12 @@ impl Members for PostgresStore {
         let query = sqlx::query(select_members!("where m.mesh_id = $1 order by m.joined_at, m.id"))
             .bind(mesh.as_str());
         self.pool.records(query, Member::read).await
+    }
+
+    async fn sealing(&self, mesh: &MeshId) -> Result<SealingPolicy> {
+        let query =
+            sqlx::query("select sealing from mesh.mesh where id = $1").bind(clean(mesh.as_str()));
+        Ok(self.pool.record(query, read_policy).await?.unwrap_or_default())
     }
 
     async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>> {

@@ -8,8 +8,10 @@ use serde_json::{Map, Value};
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
+use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns as _;
 use crate::store::members::no_member;
+use crate::store::meshes::read_policy;
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::chain::append_one;
 use crate::store::sqlite::connection::{Tx, execute, fetch_optional};
@@ -98,6 +100,11 @@ impl Members for SqliteStore {
         let query = sqlx::query(select_members!("where m.mesh_id = ?1 order by m.joined_at, m.id"))
             .bind(mesh.as_str());
         self.records(query, Member::read).await
+    }
+
+    async fn sealing(&self, mesh: &MeshId) -> Result<SealingPolicy> {
+        let query = sqlx::query("select sealing from mesh where id = ?1").bind(mesh.as_str());
+        Ok(self.record(query, read_policy).await?.unwrap_or_default())
     }
 
     async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>> {

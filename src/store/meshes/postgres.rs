@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MeshId};
-use crate::store::meshes::GENERAL;
+use crate::protocol::SealingPolicy;
+use crate::store::meshes::{GENERAL, differs, read_policy};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::slug_taken;
 use crate::store::postgres::pool::Call;
@@ -17,7 +18,8 @@ macro_rules! select_mesh {
     ($conditions:literal) => {
         concat!(
             "select id, slug, name, owner_pubkey, owner_secret_key, root_key,
-                coalesce(self_editable, '{}')::text as self_editable, created_at, archived_at
+                coalesce(self_editable, '{}')::text as self_editable, sealing, created_at,
+                archived_at
              from mesh.mesh ",
             $conditions
         )
@@ -88,7 +90,7 @@ impl Meshes for PostgresStore {
             .fetch_all(sqlx::query(
                 "select mesh.id, mesh.slug, mesh.name, mesh.owner_pubkey, mesh.owner_secret_key,
                     mesh.root_key, coalesce(mesh.self_editable, '{}')::text as self_editable,
-                    mesh.created_at, mesh.archived_at,
+                    mesh.sealing, mesh.created_at, mesh.archived_at,
                     (select count(*) from mesh.member m
                      where m.mesh_id = mesh.id and m.revoked_at is null) as members,
                     coalesce(open.presences, 0) as presences,
@@ -136,6 +138,31 @@ impl Meshes for PostgresStore {
             return known.map(|()| false).ok_or_else(missing);
         }
         change.append_entry(&Actor::entry(by, mesh, AuditEvent::MeshArchived)).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    async fn set_sealing(
+        &self,
+        now: Timestamp,
+        mesh: &MeshId,
+        policy: SealingPolicy,
+        by: Option<Actor>,
+    ) -> Result<bool> {
+        let mut change = self.begin_change(now, &[mesh]).await?;
+        let query = sqlx::query("select sealing from mesh.mesh where id = $1 for update")
+            .bind(clean(mesh.as_str()));
+        let was = change.record(query, read_policy).await?;
+        if !differs(was, policy)? {
+            change.give_up().await?;
+            return Ok(false);
+        }
+        let query = sqlx::query("update mesh.mesh set sealing = $2 where id = $1")
+            .bind(clean(mesh.as_str()))
+            .bind(policy.as_str());
+        change.execute(query).await?;
+        let event = AuditEvent::MeshSealingChanged { sealing: policy };
+        change.append_entry(&Actor::entry(by, mesh, event)).await?;
         change.commit().await?;
         Ok(true)
     }

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{self, AccountId, MeshId};
+use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns as _;
-use crate::store::meshes::GENERAL;
+use crate::store::meshes::{GENERAL, differs, read_policy};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
@@ -97,6 +98,28 @@ impl Meshes for SqliteStore {
             .bind(now.as_ms());
         change.execute(query).await?;
         change.append_entry(&Actor::entry(by, mesh, AuditEvent::MeshArchived)).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    async fn set_sealing(
+        &self,
+        now: Timestamp,
+        mesh: &MeshId,
+        policy: SealingPolicy,
+        by: Option<Actor>,
+    ) -> Result<bool> {
+        let mut change = self.begin_change(now, &[mesh]).await?;
+        let query = sqlx::query("select sealing from mesh where id = ?1").bind(mesh.as_str());
+        if !differs(change.record(query, read_policy).await?, policy)? {
+            return Ok(false);
+        }
+        let query = sqlx::query("update mesh set sealing = ?2 where id = ?1")
+            .bind(mesh.as_str())
+            .bind(policy.as_str());
+        change.execute(query).await?;
+        let event = AuditEvent::MeshSealingChanged { sealing: policy };
+        change.append_entry(&Actor::entry(by, mesh, event)).await?;
         change.commit().await?;
         Ok(true)
     }

@@ -16,7 +16,7 @@ impl Ownership for PostgresStore {
         let query = sqlx::query(
             "select mesh.id, mesh.slug, mesh.name, mesh.owner_pubkey, mesh.owner_secret_key,
                 mesh.root_key, coalesce(mesh.self_editable, '{}')::text as self_editable,
-                mesh.created_at, mesh.archived_at,
+                mesh.sealing, mesh.created_at, mesh.archived_at,
                 coalesce(mesh.owner_user_id = $1, false) as is_owner,
                 coalesce(own.is_admin, false) as is_admin, own.first_joined_at,
                 (select count(*) from mesh.member m
