@@ -18,6 +18,7 @@
 
 mod api_key;
 mod attestation;
+mod common;
 mod head;
 mod hello;
 mod invite;
@@ -33,6 +34,7 @@ use subtle::ConstantTimeEq;
 
 pub(crate) use api_key::ApiKeySecret;
 pub use attestation::{ATTESTATION_TTL_MS_MAX, Attestation, sign_attestation, verify_attestation};
+pub(crate) use common::{CommonKeyProof, KeptProof};
 pub use head::{AuditHead, sign_audit_head, verify_audit_head};
 pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,
@@ -83,6 +85,11 @@ impl fmt::Display for ProofError {
 }
 
 impl std::error::Error for ProofError {}
+
+/// Whether a text is so many hex digits.
+pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
 
 /// Whether `text` is a public key as it is stored and routed by: 64 lower-case
 /// hex digits. It says nothing about whether the point exists.

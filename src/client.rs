@@ -22,11 +22,13 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) mod backoff;
+mod common_keys;
 mod error;
 mod heard;
 pub(crate) mod hello;
 pub mod http;
 mod inbound;
+mod kept;
 mod many;
 mod options;
 mod outgoing;
@@ -36,9 +38,11 @@ mod seals;
 pub(crate) mod socket;
 mod task;
 
-pub use error::{ClientError, Rejection};
+pub use common_keys::{KeptText, RESEAL_NEEDED};
+pub use error::{ClientError, CommonKeyError, Rejection};
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};
+pub use kept::{Field, Kept, how_kept};
 pub use many::{Secrecy, Sent};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
 
@@ -47,6 +51,7 @@ use crate::codec::Frame;
 use crate::id::{Key, MessageId};
 use crate::protocol::{self, Ack, Blob, HelloAck, Priority, Reached};
 use crate::sealing::{InvalidRecipient, Sealed};
+use common_keys::CommonKeys;
 use inbound::Remembered;
 use pending::{Pending, PendingSend};
 use seals::Seals;
@@ -70,6 +75,7 @@ struct Shared {
     options: ClientOptions,
     session_key: SecretKey,
     seals: Seals,
+    common_keys: CommonKeys,
     hello_ack: Mutex<HelloAck>,
     numbers: AtomicU64,
     in_flight: Arc<Semaphore>,
@@ -90,6 +96,8 @@ pub enum Body<'a> {
     Text(&'a [u8]),
     /// Sealed already.
     Sealed(Sealed),
+    /// Sealed already, under a key that members hold in common.
+    Kept(Sealed),
 }
 
 impl<'a> From<&'a str> for Body<'a> {
@@ -168,6 +176,7 @@ impl Client {
         let shared = Arc::new(Shared {
             url: url.to_owned(),
             seals: Seals::new(options.identity.member_key.clone(), shown),
+            common_keys: CommonKeys::default(),
             options,
             session_key,
             hello_ack: Mutex::new(opened.ack.clone()),
@@ -281,6 +290,8 @@ impl Client {
             let is_named = self.shared.options.reconnect || recipients.is_some();
             is_named.then(crate::id::generate)
         });
+        let is_sealed_post =
+            message.target.starts_with('#') && matches!(message.body, Body::Kept(_));
         let (sealed, many) = match (message.body, recipients) {
             (Body::Text(text), Some(recipients)) => {
                 let mesh = self.shared.options.identity.mesh.as_str();
@@ -291,7 +302,7 @@ impl Client {
                 (many.sealed, Some((many.keys, signature)))
             }
             (Body::Text(text), None) => (self.shared.seals.seal(message.target, text)?, None),
-            (Body::Sealed(sealed), _) => (sealed, None),
+            (Body::Sealed(sealed) | Body::Kept(sealed), _) => (sealed, None),
         };
         let (sealed_keys, signature) = many.unzip();
         let sealed_keys: Option<BTreeMap<Key, String>> = sealed_keys;
@@ -306,7 +317,7 @@ impl Client {
             client_message_id: client_message_id.as_deref().map(Cow::Borrowed),
             request_fingerprint: None,
             reply_to_id: message.reply_to_id.as_deref().map(Cow::Borrowed),
-            body_version: None,
+            body_version: is_sealed_post.then_some(2),
             mentions: None,
             ttl_ms: message.ttl_ms,
             thread_id: message.thread_id.as_deref().map(Cow::Borrowed),

@@ -10,6 +10,7 @@
 
 mod apikeys;
 mod audit;
+mod common_keys;
 mod context;
 mod contexts;
 mod dispatch;
@@ -54,15 +55,15 @@ use crate::limits;
 use crate::protocol::{
     ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, Budget, CancelScheduled,
     ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
-    DeleteWebhook, Disconnect, Forget, GetClock, GetContext, GetSkill, GetState, JoinGroup, Kick,
-    LeaveGroup, ListBans, ListContexts, ListMembers, ListPeers, ListScheduled, ListSkills,
-    ListState, ListStreams, ListTasks, ListWebhooks, McpCall, McpList, McpRegister, McpUnregister,
-    MeshInfo, MessageStatus, PauseClock, PeerDirRequest, PeerFileRequest, Publish, Recall,
-    ReleaseTask, Remember, RemoveSkill, RenewTask, ResumeClock, Schedule, SetClock, SetProfile,
-    SetState, SetStats, SetStatus, SetSummary, SetVisible, ShareContext, ShareSkill, Subscribe,
-    TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead,
-    TopicMembers, Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet,
-    VaultList, VaultSet, WatchTasks, Withdraw,
+    DeleteWebhook, Disconnect, Forget, GetClock, GetCommonKey, GetContext, GetSkill, GetState,
+    JoinGroup, Kick, LeaveGroup, ListBans, ListContexts, ListMembers, ListPeers, ListScheduled,
+    ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, MakeCommonKey, McpCall, McpList,
+    McpRegister, McpUnregister, MeshInfo, MessageStatus, PauseClock, PeerDirRequest,
+    PeerFileRequest, Publish, Recall, ReleaseTask, Remember, RemoveSkill, RenewTask, ResumeClock,
+    Schedule, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible,
+    ShareCommonKey, ShareContext, ShareSkill, Subscribe, TopicCreate, TopicHistory, TopicInvite,
+    TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers, Unasked, Unban, Unsubscribe,
+    UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList, VaultSet, WatchTasks, Withdraw,
 };
 use crate::rates::cost;
 
@@ -91,6 +92,7 @@ const REQUESTS: &[Entry] = requests! {
     Disconnect => moderation::disconnect, |_, all| cost::told_to(all, 20);
     Forget => memory::forget, |_, _| 4;
     GetClock => sim_clock::get, |_, _| 4;
+    GetCommonKey => common_keys::get, |_, _| 10;
     GetContext => contexts::find, |_, _| 20;
     GetSkill => skills::get, |_, _| 1;
     GetState => state::get, |_, _| 1, daemon state::value;
@@ -107,6 +109,7 @@ const REQUESTS: &[Entry] = requests! {
     ListStreams => streams::list, |_, _| 20;
     ListTasks => tasks::list, |_, _| 20;
     ListWebhooks => webhooks::list, |_, _| 20;
+    MakeCommonKey => common_keys::make, |_, all| cost::told_to(all, 20);
     // Another peer answers it, in up to half a minute.
     McpCall => mcp::call, |_, _| 10, beside;
     McpList => mcp::list, |_, all| cost::page_of(all);
@@ -133,6 +136,7 @@ const REQUESTS: &[Entry] = requests! {
     SetStatus => presence::say, |_, _| 4;
     SetSummary => presence::say, |_, _| 4;
     SetVisible => presence::say, |_, all| cost::told_to(all, 10);
+    ShareCommonKey => common_keys::share, |_, _| 20;
     ShareContext => contexts::share, |_, all| cost::told_to(all, 4);
     ShareSkill => skills::share, |_, _| 4;
     Subscribe => streams::subscribe, |_, _| 4;

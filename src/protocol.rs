@@ -8,6 +8,7 @@ pub mod apikeys;
 pub mod ask;
 pub mod audit;
 pub mod budget;
+pub mod common_keys;
 pub mod contexts;
 pub mod delivery;
 pub mod handshake;
@@ -43,6 +44,9 @@ pub use apikeys::{
 pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
     AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
+};
+pub use common_keys::{
+    CommonKey, CommonKeyResult, GetCommonKey, KeyCopy, MakeCommonKey, ShareCommonKey,
 };
 pub use contexts::{
     CONTEXT_KEY, ContextEntry, ContextList, ContextResults, ContextShared, GetContext,

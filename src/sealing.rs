@@ -5,6 +5,7 @@
 //! each of its recipients ([`many`]); of older clients it is not encrypted: base64 of the
 //! text, beside a nonce that nobody needs.
 
+pub(crate) mod common;
 mod enclosed;
 pub(crate) mod many;
 
@@ -28,6 +29,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// Whether a text has the letters of base64 and no other.
+pub(crate) fn is_base64(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+}
 
 /// The two envelope fields that the broker passes on unread.
 #[derive(Clone, Debug, PartialEq, Eq)]

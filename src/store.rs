@@ -19,6 +19,7 @@ mod author;
 mod bans;
 pub mod chain;
 mod columns;
+mod common_keys;
 mod contexts;
 mod database;
 mod device_codes;
@@ -62,6 +63,7 @@ pub use self::api_keys::*;
 pub use self::audit::*;
 pub use self::author::*;
 pub use self::bans::*;
+pub use self::common_keys::*;
 pub use self::contexts::*;
 pub use self::database::*;
 pub use self::device_codes::*;
@@ -192,6 +194,8 @@ stores! {
     audit: AuditTrail, MockAuditTrail;
     /// Meshes.
     meshes: Meshes, MockMeshes;
+    /// Keys that members hold in common.
+    common_keys: CommonKeys, MockCommonKeys;
     /// Invites, and members that they enrol.
     invites: Invites, MockInvites;
     /// Accounts of people, and the sessions of their command lines.

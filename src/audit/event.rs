@@ -1,5 +1,7 @@
 //! What is written into the audit trail: the events and their payloads.
 
+mod names;
+
 use serde_json::{Value, json};
 
 use super::canonical_json;
@@ -7,7 +9,7 @@ use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
 use crate::protocol::budget::groups_within;
-use crate::protocol::{ApiCapability, Ask as _, Group, Priority, SealingPolicy, VaultSet};
+use crate::protocol::{ApiCapability, Group, Priority, SealingPolicy};
 
 /// What happened. The actor, the mesh and the time stand beside it in the row.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +72,22 @@ pub enum AuditEvent {
     MeshSealingChanged {
         /// What it asks now.
         sealing: SealingPolicy,
+    },
+    /// A member has made a key that members hold in common.
+    CommonKeyMade {
+        /// Of the mesh, or of which topic.
+        scope: String,
+        /// Its number.
+        epoch: i64,
+    },
+    /// A member has sealed such a key for others.
+    CommonKeyShared {
+        /// Of the mesh, or of which topic.
+        scope: String,
+        /// Its number.
+        epoch: i64,
+        /// For how many.
+        members: u64,
     },
     /// What a member may do by a dashboard was set.
     MemberPermissionsChanged {
@@ -310,64 +328,6 @@ pub enum AuditEvent {
 }
 
 impl AuditEvent {
-    /// The event's name in the row and in the hash.
-    #[must_use]
-    pub const fn event_type(&self) -> &'static str {
-        match self {
-            Self::PeerJoined { .. } | Self::SessionJoined { .. } => "peer_joined",
-            Self::PeerLeft => "peer_left",
-            Self::MessageSent { .. } => "message_sent",
-            Self::PeerKicked { .. } => "peer_kicked",
-            Self::MemberBanned { .. } => "member_banned",
-            Self::MeshRenamed { .. } => "mesh_renamed",
-            Self::MeshArchived => "mesh_archived",
-            Self::MeshPolicyChanged { .. } => "mesh_policy_changed",
-            Self::MeshSealingChanged { .. } => "mesh_sealing_changed",
-            Self::MemberPermissionsChanged { .. } => "member_permissions_changed",
-            Self::MemberLeft { .. } => "member_left",
-            Self::MemberUnbanned { .. } => "member_unbanned",
-            Self::MemberRoleChanged { .. } => "member_role_changed",
-            Self::MemberProfileChanged { .. } => "member_profile_changed",
-            Self::MemberJoined { .. } => "member_joined",
-            Self::Expired { .. } => "expired",
-            Self::Withdrawn { .. } => "message_withdrawn",
-            Self::Blocked { .. } => "message_blocked",
-            Self::StateSet { .. } => "state_set",
-            Self::StreamCreated { .. } => "stream_created",
-            Self::StreamDeleted { .. } => "stream_deleted",
-            Self::StateRemoved { .. } => "state_removed",
-            Self::TopicCreated { .. } => "topic_created",
-            Self::TopicJoined { .. } => "topic_joined",
-            Self::TopicLeft { .. } => "topic_left",
-            Self::TopicInvited { .. } => "topic_invited",
-            Self::TopicKeySealed { .. } => "topic_key_sealed",
-            Self::TopicKeyClaimed { .. } => "topic_key_claimed",
-            Self::WebhookCreated { .. } => "webhook_created",
-            Self::WebhookDeleted { .. } => "webhook_deleted",
-            Self::WebhookReceived { .. } => "webhook_received",
-            Self::McpRegistered { .. } => "mcp_registered",
-            Self::McpUnregistered { .. } => "mcp_unregistered",
-            Self::ScheduleCreated { .. } => "schedule_created",
-            Self::ScheduleCancelled { .. } => "schedule_cancelled",
-            Self::ScheduleDropped { .. } => "schedule_dropped",
-            Self::TaskCreated { .. } => "task_created",
-            Self::TaskClaimed { .. } => "task_claimed",
-            Self::TaskReleased { .. } => "task_released",
-            Self::TaskClaimRanOut { .. } => "task_claim_ran_out",
-            Self::TaskUpdated { .. } => "task_updated",
-            Self::TaskCompleted { .. } => "task_completed",
-            Self::MemoryStored { .. } => "memory_stored",
-            Self::MemoryForgotten { .. } => "memory_forgotten",
-            Self::SkillShared { .. } => "skill_shared",
-            Self::SkillRemoved { .. } => "skill_removed",
-            Self::ContextShared => "context_shared",
-            Self::VaultSet { .. } => VaultSet::TYPE,
-            Self::VaultDeleted { .. } => "vault_deleted",
-            Self::ApikeyCreated { .. } => "apikey_created",
-            Self::ApikeyRevoked { .. } => "apikey_revoked",
-        }
-    }
-
     /// The event's details as the row keeps them.
     #[must_use]
     pub fn payload(&self) -> Value {
@@ -394,6 +354,10 @@ impl AuditEvent {
             Self::MeshRenamed { slug } => json!({"slug": slug}),
             Self::MeshPolicyChanged { self_editable } => json!({"selfEditable": self_editable}),
             Self::MeshSealingChanged { sealing } => json!({"sealing": sealing}),
+            Self::CommonKeyMade { scope, epoch } => json!({"scope": scope, "epoch": epoch}),
+            Self::CommonKeyShared { scope, epoch, members } => {
+                json!({"scope": scope, "epoch": epoch, "members": members})
+            }
             Self::MemberPermissionsChanged { target_pubkey, fields } => {
                 json!({"targetPubkey": target_pubkey, "fields": fields})
             }

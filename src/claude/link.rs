@@ -27,7 +27,7 @@ pub(crate) use spoken::Spoken;
 
 use crate::claude::spool::Spool;
 use crate::client::backoff::Backoff;
-use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox};
+use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox, RESEAL_NEEDED};
 use crate::keyring::Kept;
 use crate::protocol::capability;
 use names::Names;
@@ -244,6 +244,7 @@ fn after(shared: &Shared, error: &ClientError) -> Option<Duration> {
 async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Option<Duration> {
     reports::greet(shared, client).await;
     shared.state.send_replace(State::Here(client.clone()));
+    client.hand_on_keys_beside(None);
     let over = CancellationToken::new();
     let reporting = reports::run(Arc::clone(shared), client.clone(), over.clone());
     let taking = async {
@@ -253,9 +254,12 @@ async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Optio
                 inbound = inbox.recv() => inbound?,
                 () = shared.ending.cancelled() => return None,
             };
-            match inbound {
+            match client.opened(inbound).await {
                 Inbound::Message { push, plaintext, .. } => {
                     arrivals::take(shared, client, &push, plaintext).await;
+                }
+                Inbound::Event { event, data } if event == RESEAL_NEEDED => {
+                    client.hand_on_keys_beside(Some(data));
                 }
                 Inbound::Event { event, data } => arrivals::told(shared, &event, &data).await,
                 Inbound::Disconnected { code, reason } => {

@@ -56,6 +56,32 @@ impl fmt::Display for Rejection {
     }
 }
 
+/// Why a key that members hold in common is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommonKeyError {
+    /// This member has none yet.
+    #[error(
+        "the key to it was made before you came, and no member that has it is here to hand it \
+         on; try again when one is"
+    )]
+    NotHandedOn,
+    /// What was shown before was newer.
+    #[error(
+        "the broker shows an earlier key than it did before, which members that left may have; \
+         nothing is sealed under it: ask who runs the broker"
+    )]
+    Earlier,
+    /// Signature, hash and key do not belong together.
+    #[error(
+        "the key that the broker shows was not made by the member it names; nothing is sealed \
+         under it: ask who runs the broker"
+    )]
+    Forged,
+    /// Others made keys all the time.
+    #[error("others made a new key each time; try again")]
+    Overtaken,
+}
+
 /// Why a client did not get what it asked for.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
@@ -105,6 +131,9 @@ pub enum ClientError {
     /// An answer of another kind than asked for.
     #[error("the broker answered something else: {0}")]
     Unexpected(String),
+    /// There is no key that members hold in common, or not for this one.
+    #[error(transparent)]
+    CommonKey(#[from] CommonKeyError),
     /// There is no box for that key.
     #[error(transparent)]
     Recipient(#[from] InvalidRecipient),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::requests::next_page;
-use super::{Client, ClientError, Outgoing};
+use super::{Body, Client, ClientError, Outgoing};
 use crate::id::Key;
 use crate::protocol::{Ack, ListMembers, MemberListed, SealingPolicy, capability};
 
@@ -17,13 +17,20 @@ const NAMES_MAX: usize = 5;
 pub enum Secrecy {
     /// Nobody can.
     Sealed,
-    /// The broker can: it was sent in clear. A post to a topic is; a message to a group or to
-    /// everyone is if these members, by name, could not have opened it, or if the broker has
-    /// no sealed ones.
+    /// The broker can: it was sent in clear, as the mesh asks, or since these members, by
+    /// name, could not have opened it, or since the broker has no sealed ones.
     InClear {
         /// Members that are here and cannot open what is sealed.
         because_of: Vec<String>,
     },
+}
+
+impl Secrecy {
+    /// Whether nobody else can.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        matches!(self, Self::Sealed)
+    }
 }
 
 impl fmt::Display for Secrecy {
@@ -81,11 +88,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::send`].
-    pub async fn send_sealed(&self, message: Outgoing<'_>) -> Result<Sent, ClientError> {
+    pub async fn send_sealed(&self, mut message: Outgoing<'_>) -> Result<Sent, ClientError> {
         let (recipients, secrecy) = match message.target {
             "*" => self.recipients().await?,
             group if group.starts_with('@') => self.recipients().await?,
-            topic if topic.starts_with('#') => (None, Secrecy::InClear { because_of: Vec::new() }),
+            topic if topic.starts_with('#') => (None, self.seal_post(&mut message).await?),
             _ => (None, Secrecy::Sealed),
         };
         let ack = self.send_nowait_to(message, recipients.as_deref()).await?.await?;
@@ -95,8 +102,19 @@ impl Client {
         Err(ClientError::Rejected(Box::new(ack.into())))
     }
 
+    /// Seals a post for its topic's members, where that is possible.
+    async fn seal_post(&self, message: &mut Outgoing<'_>) -> Result<Secrecy, ClientError> {
+        let Body::Text(text) = message.body else { return Ok(Secrecy::Sealed) };
+        let text = String::from_utf8_lossy(text);
+        let (sealed, secrecy) = self.seal_for_later(message.target, &text).await?;
+        if let Some(sealed) = sealed {
+            message.body = Body::Kept(sealed);
+        }
+        Ok(secrecy)
+    }
+
     /// Whom to seal for; nobody where it is to go in clear.
-    async fn recipients(&self) -> Result<(Option<Vec<Key>>, Secrecy), ClientError> {
+    pub(super) async fn recipients(&self) -> Result<(Option<Vec<Key>>, Secrecy), ClientError> {
         let offers = self.hello_ack().features;
         if !offers.iter().any(|feature| feature == capability::SEALED_MULTICAST) {
             return Ok((None, Secrecy::InClear { because_of: Vec::new() }));

@@ -115,6 +115,16 @@ impl Seals {
         Some(Opened { text, is_sealed: false })
     }
 
+    /// The member's own secret, which signs what is kept.
+    pub(super) const fn member(&self) -> &SecretKey {
+        &self.member
+    }
+
+    /// What this member and another share.
+    pub(super) fn between_members(&self, theirs: &Key) -> Option<Arc<BoxKey>> {
+        self.shared(Own::Member, theirs)
+    }
+
     fn shared(&self, own: Own, theirs: &Key) -> Option<Arc<BoxKey>> {
         let mine = match own {
             Own::Session => self.session.as_ref()?,

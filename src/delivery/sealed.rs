@@ -7,11 +7,12 @@ use std::result::Result as Outcome;
 use super::policy::Target;
 use super::refusal::Refusal;
 use super::{Parts, allowance};
-use crate::auth::is_public_key;
+use crate::auth::{is_hex, is_public_key};
 use crate::id::{Key, MeshId};
 use crate::limits;
 use crate::protocol::{SealingPolicy, Send};
 use crate::registry::Room;
+use crate::sealing;
 use crate::session::Session;
 use crate::store::{Result, Seal};
 
@@ -32,9 +33,7 @@ pub(super) fn check(send: &Send<'_>) -> Outcome<(), Refusal> {
     if !allowance::has_id(send) {
         return Err(invalid("what is sealed for many needs a client_message_id"));
     }
-    if signature.len() != limits::SIGNATURE_HEX_CHARS
-        || !signature.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
+    if !is_hex(signature, limits::SIGNATURE_HEX_CHARS) {
         return Err(invalid("signature is 128 hex digits"));
     }
     check_keys(keys)?;
@@ -49,14 +48,13 @@ pub(super) fn check(send: &Send<'_>) -> Outcome<(), Refusal> {
 }
 
 fn check_keys(keys: &BTreeMap<Key, String>) -> Outcome<(), Refusal> {
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     for (key, sealed) in keys {
         if !is_public_key(key.as_str()) {
             return Err(invalid("sealedKeys are named by keys of members"));
         }
         if sealed.is_empty()
             || sealed.len() > limits::SEALED_KEY_CHARS_MAX
-            || !sealed.bytes().all(is_base64)
+            || !sealing::is_base64(sealed)
         {
             return Err(invalid("a sealed key is base64 of 48 bytes"));
         }

@@ -71,5 +71,5 @@ fn shown(memory: store::Memory) -> Memory {
     let store::Memory { id, content, tags, remembered_by, remembered_by_session, remembered_at } =
         memory;
     let remembered_at = remembered_at.to_string();
-    Memory { id, content, tags, remembered_by, remembered_by_session, remembered_at }
+    Memory { id, content, tags, remembered_by, remembered_by_session, remembered_at, sealed: false }
 }

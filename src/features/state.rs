@@ -95,5 +95,5 @@ fn shown(entry: store::StateEntry) -> StateEntry {
     let store::StateEntry { key, value, version, updated_by, updated_by_session, updated_at } =
         entry;
     let (version, updated_at) = (Some(version), updated_at.to_string());
-    StateEntry { key, value, version, updated_by, updated_by_session, updated_at }
+    StateEntry { key, value, version, updated_by, updated_by_session, updated_at, sealed: false }
 }

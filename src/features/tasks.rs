@@ -200,6 +200,7 @@ fn shown(task: Task) -> TaskRow {
         created_at: task.created_at.to_string(),
         completed_at: task.completed_at.map(|at| at.to_string()),
         result: task.result,
+        sealed: false,
     }
 }
 

@@ -256,6 +256,7 @@ fn posted(post: HistoryPost) -> TopicPosted {
         body_version: post.body_version,
         reply_to_id: post.reply_to_id,
         created_at: post.created_at,
+        sealed: false,
     }
 }
 

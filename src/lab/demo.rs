@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,12 +19,12 @@ use crate::app;
 use crate::audit::{ChainVerifier, Verdict};
 use crate::auth::SecretKey;
 use crate::cli::enrol::{self, InviteTerms};
-use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
+use crate::client::{self, Client, ClientOptions, Inbound, Inbox, Outgoing};
 use crate::clock::Timestamp;
 use crate::config::{Config, LogConfig};
 use crate::id::{MeshId, PresenceId};
 use crate::lab::scratch::Scratch;
-use crate::protocol::{Group, Priority, Push};
+use crate::protocol::{GetState, Group, Priority, Push, SetState, StateResult};
 use crate::store::{ClaimRequest, Role, StoredEnvelope, Stores, chain};
 
 mod transcript;
@@ -136,17 +137,17 @@ async fn play(stage: &Stage, transcript: &mut Transcript) -> anyhow::Result<Verd
     transcript.sees("bob", "from alice", &text)?;
     transcript.carries("alice", "bob's key", push.ciphertext.as_text())?;
 
-    transcript.step("a group: @backend also reaches backend/api")?;
+    transcript.step("a group: @backend also reaches backend/api, and the broker cannot read it")?;
     transcript.says("alice", "to @backend", "deploy at noon?")?;
-    alice.client.send("@backend", Priority::Next, "deploy at noon?").await?;
+    sends(&alice, "@backend", Priority::Next, "deploy at noon?", transcript).await?;
     for peer in [&mut bob, &mut carol] {
         let (_, text) = peer.hears().await?;
         transcript.sees(peer.name, "from alice", &text)?;
     }
 
-    transcript.step("everyone: such messages are not sealed, the whole mesh may read them")?;
+    transcript.step("everyone: the same, for the whole mesh")?;
     transcript.says("dave", "to *", "lunch is here")?;
-    dave.client.send("*", Priority::Now, "lunch is here").await?;
+    sends(&dave, "*", Priority::Now, "lunch is here", transcript).await?;
     for peer in [&mut alice, &mut bob, &mut carol] {
         let (_, text) = peer.hears().await?;
         transcript.sees(peer.name, "from dave", &text)?;
@@ -155,11 +156,46 @@ async fn play(stage: &Stage, transcript: &mut Transcript) -> anyhow::Result<Verd
         transcript.carries(&envelope.sender_name, &envelope.target_spec, &envelope.ciphertext)?;
     }
 
+    transcript.step("a value that all share: sealed under a key that the members hold")?;
+    keeps(stage, &mesh, (&alice, &carol), transcript).await?;
+
     away_and_back(stage, &mesh, bob, &carol, transcript).await?;
     for peer in [&alice, &carol, &dave] {
         peer.client.close().await;
     }
     audit(stage, &mesh, transcript).await
+}
+
+/// Sends sealed, and says so.
+async fn sends(
+    peer: &Peer,
+    target: &str,
+    priority: Priority,
+    text: &str,
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    let sent = peer.client.send_sealed(Outgoing::new(target, priority, text)).await?;
+    transcript.note(peer.name, &format!("it went out {}", sent.secrecy))?;
+    Ok(())
+}
+
+/// One keeps a value, another reads it, and the broker has what it cannot read.
+async fn keeps(
+    stage: &Stage,
+    mesh: &MeshId,
+    (writer, reader): (&Peer, &Peer),
+    transcript: &mut Transcript,
+) -> anyhow::Result<()> {
+    let (key, value) = ("deploy".to_owned(), json!("at noon"));
+    let ask = SetState { key: key.clone(), value: value.clone(), if_version: None };
+    transcript.says(writer.name, "for all", &format!("{key}: {value}"))?;
+    let (_, secrecy) = writer.client.keep(ask).await?;
+    transcript.note(writer.name, &format!("it is kept {secrecy}"))?;
+    let StateResult(entry) = reader.client.ask_opened(&GetState { key: key.clone() }).await?;
+    transcript.sees(reader.name, "from all", &format!("{key}: {}", entry.value))?;
+    let kept = stage.store.states.get(mesh, &key).await?.context("nothing is kept")?;
+    transcript.carries(writer.name, "all", &kept.value.to_string())?;
+    Ok(())
 }
 
 async fn found_mesh(

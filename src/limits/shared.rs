@@ -71,3 +71,17 @@ pub const PIPELINED_MAX: u32 = 64;
 /// The part of a node's connections to Postgres, one in so many, that search memories at
 /// once. More: a search waits for its turn, and writes find a connection.
 pub const SEARCHING_PART: usize = 3;
+
+/// Members that the answer to `get_common_key` names: those without a copy first.
+pub const COMMON_KEY_MEMBERS_LISTED: i64 = 1_000;
+/// Members that are here and have a key, that are told of one that has not.
+pub const COMMON_KEY_HOLDERS_TOLD: usize = 3;
+/// Copies of a key in one request. More: refused as `invalid_argument`.
+pub const COMMON_KEY_COPIES_MAX: usize = 1_000;
+/// A copy of a key, sealed for one member: a nonce and a box of 48 bytes, in base64, take 96.
+/// Longer: refused as `invalid_argument`.
+pub const KEY_COPY_CHARS_MAX: usize = 128;
+/// A SHA-256 in hex.
+pub const HASH_HEX_CHARS: usize = 64;
+/// The keys before the newest, sealed under it. Longer: refused as `invalid_argument`.
+pub const EARLIER_KEYS_CHARS_MAX: usize = 16 * 1024;

@@ -103,6 +103,9 @@ pub struct Memory {
     pub remembered_by_session: Option<String>,
     /// When, in ISO 8601.
     pub remembered_at: String,
+    /// Whether only members could read it: their client notes it when it opens it, no broker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// `forget`: removes a memory. Acked also where there is none such.

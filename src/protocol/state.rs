@@ -95,6 +95,9 @@ pub struct StateEntry {
     pub updated_by_session: Option<String>,
     /// When, in ISO 8601.
     pub updated_at: String,
+    /// Whether only members could read it: their client notes it when it opens it, no broker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// `list_state`: all values, by key.

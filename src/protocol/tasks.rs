@@ -228,6 +228,9 @@ pub struct TaskRow {
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
+    /// Whether only members could read it: their client notes it when it opens it, no broker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// `watch_tasks`: the session is told of what becomes of tasks, until it ends.

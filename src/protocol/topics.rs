@@ -390,6 +390,9 @@ pub struct TopicPosted {
     pub reply_to_id: Option<MessageId>,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// Whether only members could read it: their client notes it when it opens it, no broker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 /// What was said is nobody's to read in a log.

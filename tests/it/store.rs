@@ -8,6 +8,7 @@ mod admission;
 mod api_keys;
 mod audit;
 mod claims;
+mod common_keys;
 mod confirm;
 mod conformance;
 mod contexts;

@@ -21,6 +21,7 @@ mod hostile;
 mod http;
 mod identity;
 pub(crate) mod inbox;
+pub(crate) mod kept;
 pub(crate) mod mcp;
 mod memory;
 mod mesh_info;

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::{Ask as _, VaultSet};
 
 fn sent(target: &str) -> AuditEvent {
     AuditEvent::MessageSent { target: target.to_owned(), priority: Priority::Now }

@@ -12,7 +12,7 @@ use super::ways::Ways;
 use crate::claude::framing::{self, Framed, Room};
 use crate::claude::link::{self, Link, Spoken, State};
 use crate::claude::spool::{Letter, Wanted, Way};
-use crate::client::Client;
+use crate::client::{Client, Kept};
 use crate::clock::Timestamp;
 use crate::id::MessageId;
 use crate::keyring::contacts::Contacts;
@@ -64,6 +64,24 @@ impl At {
     /// Asks the broker.
     pub(super) async fn ask<R: Ask>(&self, asked: &R) -> Result<R::Answer, String> {
         self.client()?.ask(asked).await.map_err(|error| why(&error))
+    }
+
+    /// Asks for something to be kept for all members; says whether it is sealed.
+    pub(super) async fn keep<R: Ask + Kept + Send>(
+        &self,
+        asked: R,
+    ) -> Result<(R::Answer, String), String> {
+        let (answer, secrecy) = self.client()?.keep(asked).await.map_err(|error| why(&error))?;
+        Ok((answer, shown::text(&secrecy.to_string(), shown::SENTENCE_CHARS)))
+    }
+
+    /// Asks the broker, and opens what members have kept.
+    pub(super) async fn ask_opened<R>(&self, asked: &R) -> Result<R::Answer, String>
+    where
+        R: Ask,
+        R::Answer: Kept + Send,
+    {
+        self.client()?.ask_opened(asked).await.map_err(|error| why(&error))
     }
 
     /// Asks the broker for what is said of the session itself, and has it said again

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::WhoArgs;
 use crate::cli::{Failure, output};
-use crate::client::{Client, ClientError, Inbound, Inbox};
+use crate::client::{Client, ClientError, Inbound, Inbox, Kept as KeptTexts, Secrecy};
 use crate::protocol::{
     ApikeyList, Ask, ContextEntry, ListContexts, ListScheduled, ListSkills, ListState, ListStreams,
     ListTasks, ListWebhooks, ListedApikey, ScheduledRow, SkillEntry, StateEntry, StreamInfo,
@@ -28,11 +28,16 @@ pub(super) trait Paged: Ask {
     fn page(answer: Self::Answer) -> (Vec<Self::Row>, Option<String>);
     /// Asks for what follows.
     fn go_on(&mut self, cursor: String);
+    /// The answer, if it has texts that are kept for all members.
+    fn kept(_: &mut Self::Answer) -> Option<&mut (dyn KeptTexts + Send)> {
+        None
+    }
 }
 
-/// Lists: the question, and the field of its answer with the rows.
+/// Lists: the question, and the field of its answer with the rows; `kept` where these have
+/// texts that are kept for all members.
 macro_rules! paged {
-    ($($ask:ident => $rows:ident: $row:ident;)*) => {
+    ($($ask:ident => $rows:ident: $row:ident $(, $kept:ident)?;)*) => {
         $(impl Paged for $ask {
             type Row = $row;
             const ROWS: &'static str = stringify!($rows);
@@ -44,6 +49,10 @@ macro_rules! paged {
             fn go_on(&mut self, cursor: String) {
                 self.cursor = Some(cursor);
             }
+
+            $(fn $kept(answer: &mut Self::Answer) -> Option<&mut (dyn KeptTexts + Send)> {
+                Some(answer)
+            })?
         })*
     };
 }
@@ -53,9 +62,9 @@ paged! {
     ListContexts => contexts: ContextEntry;
     ListScheduled => messages: ScheduledRow;
     ListSkills => skills: SkillEntry;
-    ListState => entries: StateEntry;
+    ListState => entries: StateEntry, kept;
     ListStreams => streams: StreamInfo;
-    ListTasks => tasks: TaskRow;
+    ListTasks => tasks: TaskRow, kept;
     ListWebhooks => webhooks: WebhookRow;
     TopicList => topics: TopicListed;
     TopicMembers => members: TopicMemberListed;
@@ -76,6 +85,32 @@ impl WhoArgs {
         let kept = self.choose(data_dir)?;
         let (client, _inbox) = self.visit(&kept).await?;
         let answer = client.ask(ask).await;
+        client.close().await;
+        answer.map_err(explain)
+    }
+
+    /// Asks for something to be kept for all members, and says whether it is sealed.
+    pub(super) async fn keep<R: Ask + KeptTexts + Send>(
+        &self,
+        data_dir: &Path,
+        ask: R,
+    ) -> anyhow::Result<(R::Answer, Secrecy)> {
+        let kept = self.choose(data_dir)?;
+        let (client, _inbox) = self.visit(&kept).await?;
+        let answer = client.keep(ask).await;
+        client.close().await;
+        answer.map_err(explain)
+    }
+
+    /// Asks one thing, whose answer has texts that were kept for all members.
+    pub(super) async fn ask_opened<R>(&self, data_dir: &Path, ask: &R) -> anyhow::Result<R::Answer>
+    where
+        R: Ask,
+        R::Answer: KeptTexts + Send,
+    {
+        let kept = self.choose(data_dir)?;
+        let (client, _inbox) = self.visit(&kept).await?;
+        let answer = client.ask_opened(ask).await;
         client.close().await;
         answer.map_err(explain)
     }
@@ -117,7 +152,11 @@ impl WhoArgs {
 pub(super) async fn all<R: Paged>(client: &Client, mut ask: R) -> anyhow::Result<Vec<R::Row>> {
     let mut rows = Vec::new();
     loop {
-        let (more, cursor) = R::page(client.ask(&ask).await.map_err(explain)?);
+        let mut page = client.ask(&ask).await.map_err(explain)?;
+        if let Some(kept) = R::kept(&mut page) {
+            client.open_all(kept).await.map_err(explain)?;
+        }
+        let (more, cursor) = R::page(page);
         // A broker that does not end is not followed for ever.
         let is_last = more.is_empty();
         rows.extend(more);
@@ -129,11 +168,12 @@ pub(super) async fn all<R: Paged>(client: &Client, mut ask: R) -> anyhow::Result
 }
 
 /// Codes of the broker that scripts may go by.
-const FOR_SCRIPTS: [&str; 10] = [
+const FOR_SCRIPTS: [&str; 11] = [
     "conflict",
     "forbidden",
     "invalid_argument",
     "invalid_cron",
+    "must_be_sealed",
     "not_found",
     "quota",
     "task_not_claimable",
@@ -145,6 +185,10 @@ const FOR_SCRIPTS: [&str; 10] = [
 /// The broker's code for scripts, where they may go by it.
 pub(super) fn explain(error: ClientError) -> anyhow::Error {
     let of_broker = error.code().and_then(|code| FOR_SCRIPTS.into_iter().find(|of| *of == code));
+    let of_broker = match error {
+        ClientError::CommonKey(_) => Some("no_common_key"),
+        _ => of_broker,
+    };
     match of_broker {
         Some(code) => Failure::new(code, error.to_string()).into(),
         None => error.into(),

@@ -55,7 +55,7 @@ pub(super) fn state_keys() -> Vec<CompletionCandidate> {
 pub(super) fn task_ids() -> Vec<CompletionCandidate> {
     let is_meant = |task: &TaskRow| task.status != TaskStatus::Done;
     asked(async |client| {
-        let page = client.ask(&ListTasks::default()).await?;
+        let page = client.ask_opened(&ListTasks::default()).await?;
         let tasks = page.tasks.iter().filter(|task| is_meant(task));
         Ok(tasks.map(|task| candidate(short(&task.id), &task.title)).collect())
     })

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::control::{self, Control};
 use super::{ListenArgs, about, connect, output};
-use crate::client::{Client, ClientOptions, Inbound, Inbox};
+use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
 use crate::keyring::contacts;
 use crate::keyring::recipient::short;
@@ -93,7 +93,9 @@ async fn show(
 ) -> anyhow::Result<ExitCode> {
     let mut messages = 0;
     let mut passers_by = PassersBy::default();
+    client.hand_on_keys_beside(None);
     while let Some(inbound) = inbox.recv().await {
+        let inbound = client.opened(inbound).await;
         if json {
             output::json(&object(&inbound))?;
         } else if !passers_by.is_one(&inbound) {
@@ -108,6 +110,9 @@ async fn show(
                 if args.count == Some(messages) {
                     return Ok(ExitCode::SUCCESS);
                 }
+            }
+            Inbound::Event { event, data } if event == client::RESEAL_NEEDED => {
+                client.hand_on_keys_beside(Some(data));
             }
             Inbound::Reconnected { same_presence: false, .. } => introduce(client, args).await?,
             Inbound::Closed { .. } => return Ok(ExitCode::FAILURE),

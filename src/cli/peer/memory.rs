@@ -7,14 +7,15 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::WhoArgs;
-use super::asking::text_or_input;
+use super::asking::{explain, text_or_input};
 use crate::cli::output;
+use crate::client::how_kept;
 use crate::protocol::{Forget, Memory, Recall, Remember};
 
 /// What can be done with memories.
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemoryCommand {
-    /// Have the mesh remember a text
+    /// Have the mesh remember a text; its tags stay readable for the broker
     Add(AddArgs),
     /// Find texts by their words
     Find(FindArgs),
@@ -74,14 +75,24 @@ pub(super) async fn run(
 
 async fn add(args: AddArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let content = text_or_input(&args.text)?;
-    let stored = args.who.ask(data_dir, &Remember { content, tags: Some(args.tags) }).await?;
-    let text = format!("the mesh remembers it as {}", stored.id);
-    output::answer(json, &json!({ "id": stored.id }), &text)
+    let ask = Remember { content, tags: Some(args.tags) };
+    let (stored, secrecy) = args.who.keep(data_dir, ask).await?;
+    let text = format!("the mesh remembers it as {}, {secrecy}", stored.id);
+    let object = json!({ "id": stored.id, "sealed": secrecy.is_sealed() });
+    output::answer(json, &object, &output::printable(&text))
 }
 
 async fn find(args: &FindArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let ask = Recall { query: args.words.join(" "), limit: args.limit, cursor: None };
-    let found = args.who.ask(data_dir, &ask).await?;
+    let kept = args.who.choose(data_dir)?;
+    let (client, _inbox) = args.who.visit(&kept).await?;
+    let found = client.recall(&ask).await;
+    client.close().await;
+    let mut found = found.map_err(explain)?;
+    // Those that only this client could find come behind the others.
+    if let Some(limit) = args.limit.and_then(|limit| usize::try_from(limit).ok()) {
+        found.memories.truncate(limit);
+    }
     if json {
         return output::json(&found);
     }
@@ -89,7 +100,7 @@ async fn find(args: &FindArgs, json: bool, data_dir: &Path) -> anyhow::Result<()
         return Ok(output::line("the mesh remembers nothing of the kind")?);
     }
     let rows = found.memories.iter().map(row);
-    Ok(output::table(["id", "what", "tags", "from", "at"], rows)?)
+    Ok(output::table(["id", "what", "kept", "tags", "from", "at"], rows)?)
 }
 
 async fn forget(args: ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
@@ -99,10 +110,11 @@ async fn forget(args: ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result
     output::answer(json, &json!({ "id": ask.memory_id, "forgotten": true }), &text)
 }
 
-fn row(memory: &Memory) -> [String; 5] {
+fn row(memory: &Memory) -> [String; 6] {
     [
         memory.id.clone(),
         memory.content.clone(),
+        how_kept(memory.sealed).to_owned(),
         memory.tags.join(" "),
         memory.remembered_by.clone(),
         memory.remembered_at.clone(),

@@ -14,7 +14,7 @@ use super::asking::{Shown, all, explain, short, text_or_input, whole_id};
 use super::send::{is_direct, recipient};
 use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
-use crate::client::Client;
+use crate::client::{Client, Secrecy};
 use crate::clock::Timestamp;
 use crate::keyring::Kept;
 use crate::keyring::recipient::short as short_key;
@@ -113,14 +113,16 @@ async fn add(args: &AddArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> 
     let (client, _inbox) = args.who.visit(&kept).await?;
     let added = schedule(args, &text, &client, (data_dir, &kept)).await;
     client.close().await;
-    let added = added?;
+    let (added, secrecy) = added?;
     let object = json!({
+        "sealed": secrecy.is_sealed(),
         "id": added.scheduled_id, "to": args.to, "deliverAt": added.deliver_at,
         "cron": added.cron, "timezone": added.timezone,
     });
     let at = Timestamp::from_ms(added.deliver_at);
     let first = if added.cron.is_some() { "first sent" } else { "sent" };
-    let text = format!("{} is {first} at {at}, to {}", short(&added.scheduled_id), args.to);
+    let text =
+        format!("{} is {first} at {at}, to {}, {secrecy}", short(&added.scheduled_id), args.to);
     output::answer(json, &object, &output::printable(&text))
 }
 
@@ -129,7 +131,7 @@ async fn schedule(
     text: &str,
     client: &Client,
     (data_dir, kept): (&Path, &Kept),
-) -> anyhow::Result<ScheduledAck> {
+) -> anyhow::Result<(ScheduledAck, Secrecy)> {
     let after_ms = args.when.after.map(|after| i64::try_from(after.as_millis())).transpose()?;
     let at = args.when.at.or_else(|| after_ms.map(|after| Timestamp::now().plus_ms(after)));
     let mut ask = Schedule {
@@ -146,10 +148,17 @@ async fn schedule(
         let sealed = client.seal(&ask.to, text.as_bytes())?;
         ask.nonce = Some(sealed.nonce_b64);
         ask.ciphertext = Some(sealed.ciphertext_b64);
-    } else {
-        ask.message = Some(text.to_owned());
+        return Ok((client.ask(&ask).await.map_err(explain)?, Secrecy::Sealed));
     }
-    client.ask(&ask).await.map_err(explain)
+    let (sealed, secrecy) = client.seal_for_later(&args.to, text).await.map_err(explain)?;
+    match sealed {
+        Some(sealed) => {
+            ask.nonce = Some(sealed.nonce_b64);
+            ask.ciphertext = Some(sealed.ciphertext_b64);
+        }
+        None => ask.message = Some(text.to_owned()),
+    }
+    Ok((client.ask(&ask).await.map_err(explain)?, secrecy))
 }
 
 fn row(scheduled: &ScheduledRow) -> [String; 5] {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::asking::{Shown, text_or_input};
 use super::{WhoArgs, complete};
 use crate::cli::{Failure, output};
+use crate::client::how_kept;
 use crate::protocol::{DeleteState, GetState, ListState, SetState, StateEntry, StateResult};
 
 /// What can be done with shared values.
@@ -99,13 +100,15 @@ async fn set(args: SetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
         _ => Value::String(typed),
     };
     let ask = SetState { key, value, if_version };
-    who.ask(data_dir, &ask).await?;
-    let text = format!("{} is written", ask.key);
-    output::answer(json, &json!({ "key": ask.key, "value": ask.value }), &text)
+    let mut object = json!({ "key": ask.key, "value": ask.value });
+    let (text, (_, secrecy)) = (format!("{} is written", ask.key), who.keep(data_dir, ask).await?);
+    object["sealed"] = json!(secrecy.is_sealed());
+    output::answer(json, &object, &output::printable(&format!("{text}, {secrecy}")))
 }
 
 async fn get(args: GetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
-    let StateResult(entry) = args.who.ask(data_dir, &GetState { key: args.key }).await?;
+    let ask = GetState { key: args.key };
+    let StateResult(entry) = args.who.ask_opened(data_dir, &ask).await?;
     if entry.version.is_none() {
         let text = format!("there is no value under {}", entry.key);
         return Err(Failure::new("not_found", text).into());
@@ -115,7 +118,7 @@ async fn get(args: GetArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
 
 async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let shown = Shown {
-        headings: ["key", "value", "version", "by", "at"],
+        headings: ["key", "value", "kept", "version", "by", "at"],
         row,
         nothing: "the mesh shares no values",
     };
@@ -129,10 +132,11 @@ async fn delete(args: DeleteArgs, json: bool, data_dir: &Path) -> anyhow::Result
     output::answer(json, &json!({ "key": ask.key, "removed": true }), &text)
 }
 
-fn row(entry: &StateEntry) -> [String; 5] {
+fn row(entry: &StateEntry) -> [String; 6] {
     [
         entry.key.clone(),
         shown(&entry.value),
+        how_kept(entry.sealed).to_owned(),
         output::or_dash(entry.version),
         entry.updated_by.clone(),
         entry.updated_at.clone(),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::asking::{Live, Shown, all, explain, short, text_or_input, whole_id};
 use super::{WhoArgs, complete};
 use crate::cli::output;
-use crate::client::{Client, Inbound, Inbox};
+use crate::client::{Client, Inbound, Inbox, Kept, Secrecy, how_kept};
 use crate::protocol::{
     Ask, ClaimTask, CompleteTask, CreateTask, ListTasks, ReleaseTask, RenewTask, TaskRow,
     TaskStatus, UpdateTask, WatchTasks,
@@ -183,13 +183,13 @@ pub(super) async fn run(
         TaskCommand::Complete(CompleteArgs { task, result }) => {
             let result = result.as_deref().map(text_or_input).transpose()?;
             let ask = |task_id| Ok(CompleteTask { task_id, result });
-            change(&task, json, data_dir, "done", ask).await?;
+            change_text(&task, json, data_dir, "done", ask).await?;
         }
         TaskCommand::Update(args) => {
             let UpdateArgs { task, title, assignee, priority, tags } = args;
             let tags = (!tags.is_empty()).then_some(tags);
             let ask = |task_id| Ok(UpdateTask { task_id, title, priority, tags, assignee });
-            change(&task, json, data_dir, "changed", ask).await?;
+            change_text(&task, json, data_dir, "changed", ask).await?;
         }
         TaskCommand::Watch(args) => return watch(&args, json, data_dir).await,
     }
@@ -203,25 +203,28 @@ fn ms(duration: Option<Duration>) -> anyhow::Result<Option<i64>> {
 async fn create(args: CreateArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let CreateArgs { title, assignee, priority, tags, who } = args;
     let ask = CreateTask { title, assignee, priority, tags: Some(tags) };
-    let made = who.ask(data_dir, &ask).await?;
-    output::answer(json, &made, &format!("this is task {}", short(&made.id)))
+    let (made, secrecy) = who.keep(data_dir, ask).await?;
+    let object = json!({ "id": made.id, "sealed": secrecy.is_sealed() });
+    let text = format!("this is task {}, {secrecy}", short(&made.id));
+    output::answer(json, &object, &output::printable(&text))
 }
 
 async fn list(args: ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let status = args.status.map(|status| TaskStatus::from(status).as_str().to_owned());
     let ask = ListTasks { status, assignee: args.assignee, cursor: None };
     let shown = Shown {
-        headings: ["id", "what", "status", "by", "until", "for", "priority", "tags"],
+        headings: ["id", "what", "kept", "status", "by", "until", "for", "priority", "tags"],
         row,
         nothing: "there are no such tasks",
     };
     args.who.list(data_dir, json, ask, shown).await
 }
 
-fn row(task: &TaskRow) -> [String; 8] {
+fn row(task: &TaskRow) -> [String; 9] {
     [
         short(&task.id).to_owned(),
         task.title.clone(),
+        how_kept(task.sealed).to_owned(),
         task.status.as_str().to_owned(),
         output::or_dash(task.claimed_by.as_deref()),
         output::or_dash(task.claim_expires_at.as_deref()),
@@ -233,28 +236,72 @@ fn row(task: &TaskRow) -> [String; 8] {
 
 /// Does something with one task, which is `done` to it then.
 async fn change<R: Ask>(
-    TaskArgs { id, who }: &TaskArgs,
+    task: &TaskArgs,
     json: bool,
     data_dir: &Path,
     done: &str,
     ask: impl FnOnce(String) -> anyhow::Result<R>,
 ) -> anyhow::Result<()> {
+    let (client, id) = found(task, data_dir).await?;
+    let changed = match ask(id.clone()) {
+        Ok(ask) => client.ask(&ask).await.map(drop).map_err(explain),
+        Err(error) => Err(error),
+    };
+    client.close().await;
+    changed?;
+    say_done(json, &id, done, None)
+}
+
+/// The same, with a text that is kept for all members.
+async fn change_text<R: Ask + Kept + Send>(
+    task: &TaskArgs,
+    json: bool,
+    data_dir: &Path,
+    done: &str,
+    ask: impl FnOnce(String) -> anyhow::Result<R>,
+) -> anyhow::Result<()> {
+    let (client, id) = found(task, data_dir).await?;
+    let changed = match ask(id.clone()) {
+        Ok(ask) => client.keep(ask).await.map_err(explain),
+        Err(error) => Err(error),
+    };
+    client.close().await;
+    let (_, secrecy) = changed?;
+    say_done(json, &id, done, Some(&secrecy))
+}
+
+fn say_done(json: bool, id: &str, done: &str, secrecy: Option<&Secrecy>) -> anyhow::Result<()> {
+    let mut object = json!({ "id": id, "action": done });
+    let mut text = format!("task {} is {done}", short(id));
+    if let Some(secrecy) = secrecy {
+        object["sealed"] = json!(secrecy.is_sealed());
+        text += &format!(", {secrecy}");
+    }
+    output::answer(json, &object, &output::printable(&text))
+}
+
+/// The task that is meant, and the visit in which it was looked for.
+async fn found(
+    TaskArgs { id, who }: &TaskArgs,
+    data_dir: &Path,
+) -> anyhow::Result<(Client, String)> {
     let kept = who.choose(data_dir)?;
     let (client, _inbox) = who.visit(&kept).await?;
-    let changed = async {
+    let meant = async {
         let tasks = match id.len() {
             0..32 => all(&client, ListTasks::default()).await?,
             _ => Vec::new(),
         };
-        let id = whole_id(id, "task", tasks.iter().map(|task| task.id.as_str()))?;
-        client.ask(&ask(id.clone())?).await.map_err(explain)?;
-        anyhow::Ok(id)
+        Ok(whole_id(id, "task", tasks.iter().map(|task| task.id.as_str()))?)
+    };
+    let meant: anyhow::Result<String> = meant.await;
+    match meant {
+        Ok(id) => Ok((client, id)),
+        Err(error) => {
+            client.close().await;
+            Err(error)
+        }
     }
-    .await;
-    client.close().await;
-    let id = changed?;
-    let text = format!("task {} is {done}", short(&id));
-    output::answer(json, &json!({ "id": id, "action": done }), &text)
 }
 
 async fn watch(args: &WatchArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
@@ -311,7 +358,7 @@ async fn title_of(
     let id = data["taskId"].as_str().unwrap_or_default();
     if !titles.contains_key(id) {
         // What is new is on the first page.
-        let page = client.ask(&ListTasks::default()).await.map_err(explain)?;
+        let page = client.ask_opened(&ListTasks::default()).await.map_err(explain)?;
         *titles = page.tasks.into_iter().map(|task| (task.id, task.title)).collect();
     }
     Ok(titles.get(id).cloned().unwrap_or_default())

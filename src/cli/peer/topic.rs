@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::asking::{Shown, explain, text_or_input};
 use super::{Failure, PriorityArg, WhoArgs, complete, output};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Outgoing, Sent};
 use crate::id::MessageId;
 use crate::protocol::{
     Priority, TopicCreate, TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList,
@@ -251,14 +251,16 @@ async fn post(args: PostArgs, json: bool, data_dir: &Path) -> anyhow::Result<()>
     let kept = who.choose(data_dir)?;
     let (client, _inbox) = who.visit(&kept).await?;
     let target = format!("#{}", topic.trim_start_matches('#'));
-    let sent = client.send(&target, Priority::from(priority), text.as_str()).await;
+    let message = Outgoing::new(&target, Priority::from(priority), text.as_str());
+    let sent = client.send_sealed(message).await;
     client.close().await;
-    let ack = sent.map_err(|error| match error {
+    let Sent { ack, secrecy } = sent.map_err(|error| match error {
         ClientError::Rejected(why) => Failure::new("rejected", why.reason).into(),
-        error => anyhow::Error::from(error),
+        error => explain(error),
     })?;
-    let line = format!("posted to {target} as {}", ack.message_id);
-    let object = json!({ "topic": topic, "messageId": ack.message_id });
+    let line = format!("posted to {target} as {}, {secrecy}", ack.message_id);
+    let sealed = secrecy.is_sealed();
+    let object = json!({ "topic": topic, "messageId": ack.message_id, "sealed": sealed });
     output::answer(json, &object, &output::printable(&line))
 }
 
@@ -266,7 +268,7 @@ async fn history(args: HistoryArgs, json: bool, data_dir: &Path) -> anyhow::Resu
     let HistoryArgs { topic, limit, before, who } = args;
     let before_id = before.map(MessageId::from);
     let ask = TopicHistory { topic, limit: Some(limit), before_id };
-    let page = who.ask(data_dir, &ask).await?;
+    let page = who.ask_opened(data_dir, &ask).await?;
     if json {
         let messages: Vec<Value> = page.messages.iter().rev().map(object).collect();
         return output::json(
@@ -349,7 +351,7 @@ async fn page(
     limit: i64,
 ) -> anyhow::Result<Vec<TopicPosted>> {
     let ask = TopicHistory { topic: topic.to_owned(), limit: Some(limit), before_id };
-    Ok(client.ask(&ask).await.map_err(explain)?.messages)
+    Ok(client.ask_opened(&ask).await.map_err(explain)?.messages)
 }
 
 /// A post, with its text where that can be read.
@@ -360,13 +362,15 @@ fn object(posted: &TopicPosted) -> Value {
 }
 
 fn text_of(posted: &TopicPosted) -> Option<String> {
-    (posted.body_version == 1).then(|| sealing::open_plain(&posted.ciphertext)).flatten()
+    let is_readable = posted.body_version == 1 || posted.sealed;
+    is_readable.then(|| sealing::open_plain(&posted.ciphertext)).flatten()
 }
 
 fn line(posted: &TopicPosted) -> String {
     let text = text_of(posted).unwrap_or_else(|| "(sealed with the topic's key)".to_owned());
     let name = output::printable(&posted.sender_name);
-    format!("{}  {name}  {}", posted.created_at, output::printable_lines(&text))
+    let mark = if posted.sealed || posted.body_version == 2 { "" } else { "[in clear] " };
+    format!("{}  {name}  {mark}{}", posted.created_at, output::printable_lines(&text))
 }
 
 #[cfg(test)]
@@ -385,6 +389,7 @@ mod tests {
             body_version,
             reply_to_id: None,
             created_at: Timestamp::from_ms(0),
+            sealed: false,
         }
     }
 

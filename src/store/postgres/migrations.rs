@@ -64,7 +64,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     23 "history" in "0023_history": "1_indexes";
     24 "stages" in "0024_stages": "1_columns", "2_properties";
     25 "sealing" in "0025_sealing": "1_columns", "2_properties";
-    26 "shared_keys" in "0026_shared_keys": "1_policy";
+    26 "common_keys" in "0026_common_keys": "1_policy", "2_keys";
 };
 
 /// Any number that no other program's advisory lock has.

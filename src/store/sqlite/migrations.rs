@@ -44,7 +44,7 @@ const SCRIPTS: &[Script] = scripts! {
     22 "overview" in "0022_overview";
     24 "stages" in "0024_stages";
     25 "sealing" in "0025_sealing";
-    26 "shared_keys" in "0026_shared_keys";
+    26 "common_keys" in "0026_common_keys";
 };
 
 /// The migrations that have not run, as `0001_core`.

@@ -183,13 +183,16 @@ fn the_demo_shows_what_each_peer_saw_and_what_the_broker_saw() {
     let later = "from carol: fixed it, see my branch";
     assert_eq!(seen_by("alice"), [all]);
     assert_eq!(seen_by("bob"), [direct, group, all, later]);
-    assert_eq!(seen_by("carol"), [group, all], "backend/api is below backend");
+    let kept = "from all: deploy: \"at noon\"";
+    assert_eq!(seen_by("carol"), [group, all, kept], "backend/api is below backend");
     assert_eq!(seen_by("dave"), Vec::<&str>::new());
     let broker = seen_by("broker").join("\n");
     assert!(broker.contains("alice to bob's key: ") && broker.contains("carol to "), "{broker}");
-    for words in ["build is green", "deploy at noon", "lunch is here", "see my branch"] {
+    // In base64, too: that is how a message in clear would lie there.
+    for words in ["build is green", "deploy at noon", "ZGVwbG95", "lunch is here", "bHVuY2gg"] {
         assert!(!broker.contains(words), "{broker}");
     }
+    assert!(!broker.contains("see my branch") && !broker.contains("at noon"), "{broker}");
     let noted = |who: &str, words: &str| {
         let said = |line: &&Value| line["text"].as_str().is_some_and(|text| text.contains(words));
         lines.iter().any(|line| line["who"] == who && said(line))
@@ -202,7 +205,7 @@ fn the_demo_shows_what_each_peer_saw_and_what_the_broker_saw() {
     assert_eq!(lines.iter().filter(sent).count(), 4, "one row per message");
 
     let people = demo(&["demo"]).out;
-    for words in [direct, group, all, later, "verified", "peer join <link>"] {
+    for words in [direct, group, all, kept, later, "verified", "peer join <link>"] {
         assert!(people.contains(words), "{words:?} in {people}");
     }
     assert!(!people.contains('\u{1b}'), "colours are for terminals");

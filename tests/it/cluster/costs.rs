@@ -152,10 +152,10 @@ async fn counts_settled(other: &mut PgConnection, database: &str, node: &Stores)
 // --- Redis ---------------------------------------------------------------------
 
 /// Hears every command that a server gets.
-struct Monitor(BufReader<TcpStream>);
+pub(super) struct Monitor(BufReader<TcpStream>);
 
 impl Monitor {
-    fn of(cluster: &Cluster) -> Self {
+    pub(super) fn of(cluster: &Cluster) -> Self {
         let url = url::Url::parse(cluster.redis.url().expose()).expect("a URL");
         let address = (url.host_str().expect("a host"), url.port().expect("a port"));
         let mut stream = TcpStream::connect(address).expect("the server runs");
@@ -172,7 +172,7 @@ impl Monitor {
     }
 
     /// The commands until now.
-    fn commands(&mut self, cluster: &Cluster) -> Vec<String> {
+    pub(super) fn commands(&mut self, cluster: &Cluster) -> Vec<String> {
         let sentinel = MessageId::generate();
         cluster.redis.query::<String>(redis::cmd("ECHO").arg(sentinel.as_str()));
         let mut heard = Vec::new();

@@ -1,11 +1,14 @@
 //! What a mesh asks of messages to many holds on every node, for every client.
 
+use claudemesh_broker::client::{Client, ClientError, CommonKeyError, Secrecy};
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::protocol::SealingPolicy;
+use claudemesh_broker::protocol::{GetState, ListMembers, SealingPolicy, SetState, StateResult};
 use claudemesh_broker::store::{Author, NewSchedule};
 use serde_json::{Value, json};
 
+use super::costs::Monitor;
 use crate::harness::{Cluster, Node, Raw, postgres, until};
+use crate::wire::kept;
 
 async fn code_of(raw: &mut Raw, frame: Value) -> Value {
     raw.say(frame).await;
@@ -131,4 +134,126 @@ async fn a_message_scheduled_in_clear_is_not_sent_once_all_must_be_sealed() {
     assert_eq!(push["ciphertext"], "dG8gb25l", "the one for him alone: {push}");
     assert_eq!(nodes[0].audit_count("message_sent").await, 1);
     assert!(nodes[0].audit_is_valid().await);
+}
+
+/// All rows of all tables, as text.
+async fn dump(cluster: &Cluster) -> String {
+    let mut own = postgres::connection(cluster.database()).await;
+    sqlx::query_scalar(
+        "select string_agg(query_to_xml(format('select * from mesh.%I', table_name), true, false,
+            '')::text, '')
+         from information_schema.tables where table_schema = 'mesh'",
+    )
+    .fetch_one(&mut own)
+    .await
+    .expect("readable")
+}
+
+/// Whether something holds a text, also within base64.
+fn holds(seen: &str, text: &str) -> bool {
+    use base64::Engine as _;
+    let coded = |shift: usize| {
+        let shifted = [&b"???"[..shift], text.as_bytes()].concat();
+        let coded = base64::engine::general_purpose::STANDARD.encode(shifted);
+        // Without what the letters before and after have a part in.
+        coded[4..coded.len() - 4].to_owned()
+    };
+    seen.contains(text) || (0..3).any(|shift| seen.contains(&coded(shift)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_the_database_nor_redis_nor_the_bus_holds_what_our_clients_say_and_keep() {
+    let cluster = Cluster::start(3).await;
+    let nodes = &cluster.nodes;
+    set(&cluster, SealingPolicy::Required).await;
+    let (ada, bob) = (nodes[0].member("ada").await, nodes[0].member("bob").await);
+    let a = kept::peer(&nodes[0], &ada).await;
+    let mut b = kept::peer(&nodes[1], &bob).await;
+    until("both nodes have heard of it", async || {
+        let ask = ListMembers::default();
+        let asked = async |client: &Client| client.ask(&ask).await.expect("members").sealing;
+        asked(&a.client).await == SealingPolicy::Required
+            && asked(&b.client).await == SealingPolicy::Required
+    })
+    .await;
+    let mut monitor = Monitor::of(&cluster);
+    kept::in_both_topics(&a, &b, &bob).await;
+    kept::says_it_all(&a.client, kept::CANARY).await;
+    kept::reads_it_all(&mut b, kept::CANARY).await;
+    let control = "kept in clear by an old client";
+    let mut old = Raw::hello(&nodes[2], &nodes[2].owner).await;
+    old.ask(json!({ "type": "set_state", "key": "k", "value": control })).await;
+    let passed = monitor.commands(&cluster).join("\n");
+    assert!(passed.contains("bus"), "what passes between nodes is seen");
+    let rows = dump(&cluster).await;
+    assert!(holds(&rows, control) && holds(&passed, control), "the search finds what is in clear");
+    assert!(!holds(&rows, kept::CANARY), "in the database");
+    assert!(!holds(&passed, kept::CANARY), "on its way through Redis");
+}
+
+async fn read(client: &Client, key: &str) -> Value {
+    let StateResult(entry) =
+        client.ask_opened(&GetState { key: key.to_owned() }).await.expect("answered");
+    assert!(entry.sealed);
+    entry.value
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_changes_in_the_database_is_not_taken_for_what_a_member_kept() {
+    let cluster = Cluster::start(3).await;
+    let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let (ada, bob) = (node.member("ada").await, node.member("bob").await);
+    let a = kept::peer(node, &ada).await;
+    let keeps = async |client: &Client, key: &str, value: &str| {
+        let ask = SetState { key: key.to_owned(), value: json!(value), if_version: None };
+        client.keep(ask).await.map(|(_, secrecy)| assert_eq!(secrecy, Secrecy::Sealed))
+    };
+    for (key, value) in [("deploy", "no"), ("lunch", "yes")] {
+        keeps(&a.client, key, value).await.expect("kept");
+    }
+    cluster
+        .sql(
+            "update mesh.state set value = (select value from mesh.state where key = 'lunch')
+              where key = 'deploy'",
+        )
+        .await;
+    let shown = read(&a.client, "deploy").await;
+    assert!(shown.as_str().is_some_and(|text| text.contains("cannot open")), "{shown}");
+    assert_eq!(read(&a.client, "lunch").await, "yes");
+    // A key of which the maker knows nothing, to whoever has none yet.
+    let b = kept::peer(other, &bob).await;
+    for change in [
+        "update mesh.common_key set key_hash = repeat('0', 64)",
+        "update mesh.common_key set maker_key = (
+            select peer_pubkey from mesh.member where display_name = 'bob')",
+        "update mesh.common_key set epoch = 7",
+    ] {
+        cluster.sql("create table mesh.as_it_was as select * from mesh.common_key").await;
+        cluster.sql(change).await;
+        let error = keeps(&b.client, "mine", "x").await.expect_err("it is not her key");
+        let is_found = matches!(error, ClientError::CommonKey(CommonKeyError::Forged));
+        assert!(is_found, "{change}: {error}");
+        cluster
+            .sql(
+                "update mesh.common_key k set key_hash = w.key_hash, maker_key = w.maker_key,
+                    epoch = w.epoch
+                  from mesh.as_it_was w where w.mesh_id = k.mesh_id",
+            )
+            .await;
+        cluster.sql("drop table mesh.as_it_was").await;
+    }
+    keeps(&b.client, "mine", "x").await.expect("as it was");
+    // An earlier key, which somebody has who left.
+    cluster.sql("create table mesh.as_it_was as select * from mesh.common_key").await;
+    cluster.sql("update mesh.member set revoked_at = now() where display_name = 'owner'").await;
+    keeps(&a.client, "next", "y").await.expect("under the next");
+    cluster
+        .sql(
+            "update mesh.common_key k set key_hash = w.key_hash, maker_key = w.maker_key,
+                epoch = w.epoch, signature = w.signature
+              from mesh.as_it_was w where w.mesh_id = k.mesh_id",
+        )
+        .await;
+    let error = keeps(&a.client, "next", "z").await.expect_err("it has seen a later one");
+    assert!(matches!(error, ClientError::CommonKey(CommonKeyError::Earlier)), "{error}");
 }

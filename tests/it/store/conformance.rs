@@ -147,6 +147,10 @@ macro_rules! conformance {
                 invites::an_invite_is_revoked_once
                 invites::a_token_is_unique
 
+                common_keys::a_common_key_is_kept_for_members_and_handed_on_once
+                common_keys::nobody_loses_what_it_reads_by_the_next_common_key
+                common_keys::a_topics_common_key_is_for_who_is_in_it
+
                 memories::a_memory_is_found_by_the_words_of_its_text_and_its_tags
                 memories::any_query_is_words
                 memories::the_best_memory_comes_first_and_of_equal_ones_the_newest

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::super::shown::{self, NAME_CHARS, VALUE_CHARS};
 use super::{At, Call, Effect, Said};
+use crate::client::how_kept;
 use crate::protocol::{self, Ask};
 
 /// Memories of one answer.
@@ -29,8 +30,8 @@ impl Call for Remember {
 
     async fn run(self, at: &At) -> Said {
         let Self { content, tags } = self;
-        let stored = at.ask(&protocol::Remember { content, tags }).await?;
-        Ok(format!("The mesh remembers it as {}.", stored.id))
+        let (stored, how) = at.keep(protocol::Remember { content, tags }).await?;
+        Ok(format!("The mesh remembers it as {}, {how}.", stored.id))
     }
 }
 
@@ -54,7 +55,8 @@ impl Call for Recall {
     async fn run(self, at: &At) -> Said {
         let Self { query, limit, cursor } = self;
         let limit = Some(limit.unwrap_or(10).clamp(1, RECALLED_MAX));
-        let page = at.ask(&protocol::Recall { query, limit, cursor }).await?;
+        let asked = protocol::Recall { query, limit, cursor };
+        let page = at.client()?.recall(&asked).await.map_err(|error| shown::why(&error))?;
         if page.memories.is_empty() {
             return Ok("The mesh remembers nothing of that; try other words.".to_owned());
         }
@@ -63,6 +65,7 @@ impl Call for Recall {
             shown::row(&json!({
                 "id": memory.id,
                 "content": shown::cut(&memory.content, VALUE_CHARS),
+                "kept": how_kept(memory.sealed),
                 "tags": memory.tags,
                 "by": shown::cut(&memory.remembered_by, NAME_CHARS),
                 "at": memory.remembered_at,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::shown::{self, NAME_CHARS};
 use super::{At, Call, Effect, Said};
+use crate::client::how_kept;
 use crate::protocol::{self, Ask, StateEntry};
 
 /// Reads one value.
@@ -23,7 +24,7 @@ impl Call for GetState {
 
     async fn run(self, at: &At) -> Said {
         let asked = protocol::GetState { key: self.key.clone() };
-        let protocol::StateResult(entry) = at.ask(&asked).await?;
+        let protocol::StateResult(entry) = at.ask_opened(&asked).await?;
         if entry.version.is_none() && entry.value.is_null() {
             let key = shown::text(&self.key, NAME_CHARS);
             return Ok(format!("Nothing is kept under {key}; list_state shows the keys."));
@@ -54,8 +55,8 @@ impl Call for SetState {
     async fn run(self, at: &At) -> Said {
         let Self { key, value, if_version } = self;
         let named = shown::text(&key, NAME_CHARS);
-        at.ask(&protocol::SetState { key, value, if_version }).await?;
-        Ok(format!("{named} is set; the peers that are here are told."))
+        let (_, how) = at.keep(protocol::SetState { key, value, if_version }).await?;
+        Ok(format!("{named} is set, {how}; the peers that are here are told."))
     }
 }
 
@@ -73,7 +74,7 @@ impl Call for ListState {
     const EFFECT: Effect = Effect::Reads;
 
     async fn run(self, at: &At) -> Said {
-        let page = at.ask(&protocol::ListState { cursor: self.cursor }).await?;
+        let page = at.ask_opened(&protocol::ListState { cursor: self.cursor }).await?;
         if page.entries.is_empty() {
             return Ok("No values are shared yet; set_state writes one.".to_owned());
         }
@@ -86,6 +87,7 @@ fn row(entry: &StateEntry) -> String {
     shown::row(&json!({
         "key": shown::cut(&entry.key, NAME_CHARS * 4),
         "value": shown::value(&entry.value),
+        "kept": how_kept(entry.sealed),
         "version": entry.version,
         "updatedBy": shown::cut(&entry.updated_by, NAME_CHARS),
         "updatedAt": entry.updated_at,

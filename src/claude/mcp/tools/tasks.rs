@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
 use super::{At, Call, Effect, Said};
+use crate::client::how_kept;
 use crate::protocol::{self, Ask, TaskRow};
 
 /// Says what is to be done.
@@ -31,9 +32,10 @@ impl Call for CreateTask {
 
     async fn run(self, at: &At) -> Said {
         let Self { title, assignee, priority, tags } = self;
-        let made = at.ask(&protocol::CreateTask { title, assignee, priority, tags }).await?;
+        let asked = protocol::CreateTask { title, assignee, priority, tags };
+        let (made, how) = at.keep(asked).await?;
         Ok(format!(
-            "This is task {}. Nobody is told by that alone: write to whoever should do it.",
+            "This is task {}, {how}. Nobody is told by that alone: write to whoever should do it.",
             made.id
         ))
     }
@@ -58,7 +60,7 @@ impl Call for ListTasks {
 
     async fn run(self, at: &At) -> Said {
         let Self { status, assignee, cursor } = self;
-        let page = at.ask(&protocol::ListTasks { status, assignee, cursor }).await?;
+        let page = at.ask_opened(&protocol::ListTasks { status, assignee, cursor }).await?;
         if page.tasks.is_empty() {
             return Ok("There are no such tasks; create_task makes one.".to_owned());
         }
@@ -111,8 +113,8 @@ impl Call for CompleteTask {
     async fn run(self, at: &At) -> Said {
         let Self { id, result } = self;
         let named = shown::text(&id, NAME_CHARS);
-        at.ask(&protocol::CompleteTask { task_id: id, result }).await?;
-        Ok(format!("Task {named} is done."))
+        let (_, how) = at.keep(protocol::CompleteTask { task_id: id, result }).await?;
+        Ok(format!("Task {named} is done; that is kept {how}."))
     }
 }
 
@@ -121,6 +123,7 @@ fn row(task: &TaskRow) -> String {
     shown::row(&json!({
         "id": task.id,
         "title": shown::cut(&task.title, SENTENCE_CHARS),
+        "kept": how_kept(task.sealed),
         "status": task.status,
         "claimedBy": cut(&task.claimed_by, NAME_CHARS),
         "claimedUntil": task.claim_expires_at,

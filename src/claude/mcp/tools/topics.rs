@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS, VALUE_CHARS};
 use super::{At, Call, Effect, Said};
+use crate::client::how_kept;
 use crate::id::MessageId;
 use crate::protocol::{self, TopicListed, TopicPosted};
 use crate::sealing;
@@ -100,7 +101,7 @@ impl Call for ReadTopic {
 
     async fn run(self, at: &At) -> Said {
         let page = at
-            .ask(&protocol::TopicHistory {
+            .ask_opened(&protocol::TopicHistory {
                 topic: self.topic.trim_start_matches('#').to_owned(),
                 limit: Some(self.limit.unwrap_or(20).clamp(1, POSTS_MAX)),
                 before_id: self.before.map(MessageId::from),
@@ -116,12 +117,14 @@ impl Call for ReadTopic {
 }
 
 fn row(posted: &TopicPosted) -> String {
-    let text = (posted.body_version == 1).then(|| sealing::open_plain(&posted.ciphertext));
+    let is_readable = posted.body_version == 1 || posted.sealed;
+    let text = is_readable.then(|| sealing::open_plain(&posted.ciphertext));
     let text = text.flatten().map(|text| shown::cut(&text, VALUE_CHARS));
     shown::row(&json!({
         "id": posted.id,
         "from": shown::cut(&posted.sender_name, NAME_CHARS),
         "at": posted.created_at,
+        "kept": how_kept(posted.sealed || posted.body_version == 2),
         "text": text,
     }))
 }

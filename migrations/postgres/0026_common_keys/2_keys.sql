@@ -1,0 +1,26 @@
+-- The newest key that members hold in common to read what is kept for all of them: of the
+-- mesh, or of a topic. The broker never has it. `earlier`: the keys before it, under it.
+create table if not exists mesh.common_key (
+  mesh_id text not null references mesh.mesh (id) on delete cascade on update cascade,
+  -- 'mesh', or a topic's id.
+  scope text not null,
+  epoch bigint not null,
+  key_hash text not null,
+  maker_key text not null,
+  signature text not null,
+  earlier text,
+  created_at timestamp not null default now(),
+  primary key (mesh_id, scope)
+);
+
+-- It, sealed for each member that has it.
+create table if not exists mesh.common_key_copy (
+  mesh_id text not null,
+  scope text not null,
+  member_id text not null references mesh.member (id) on delete cascade on update cascade,
+  sealed text not null,
+  sealed_by text not null,
+  primary key (mesh_id, scope, member_id),
+  foreign key (mesh_id, scope) references mesh.common_key (mesh_id, scope)
+    on delete cascade on update cascade
+);
