@@ -17,11 +17,13 @@
 //!
 //! A chain shows that rows were altered, removed or inserted, but not that its
 //! newest ones are missing, nor that all of it was written anew: for that, heads are kept
-//! elsewhere ([`Anchor`]).
+//! elsewhere ([`Anchor`]), and nodes sign them by the clock, as rows of the chain itself
+//! ([`SignedHeads`]): who writes it anew needs the key.
 
 mod anchor;
 mod chain;
 mod event;
+mod signed;
 
 pub use self::anchor::{Anchor, AnchorError, KnownHeads, Mismatch};
 pub use self::chain::{
@@ -29,4 +31,5 @@ pub use self::chain::{
     name_hash,
 };
 pub use self::event::{AuditEvent, message_sent_payload};
+pub use self::signed::{HEAD_EVENT, HeadError, NewestHead, SignedHeads};
 pub use crate::auth::canonical_json;

@@ -223,6 +223,28 @@ def read_anchors(path, mesh, trusted, known):
     return signers - {None}, count
 
 
+# Heads that nodes sign by the clock: rows of the chain itself.
+
+
+def check_head(row, mesh, before, trusted):
+    """Whose signature a row that carries a head bears."""
+    last, head, names = before
+    carried, at = row["payload"], row_number(row["id"])
+    if not isinstance(carried, dict):
+        raise Bad(f"row {at} carries no signed head, though it says so")
+    second = names.hex() if isinstance(names, bytes) and names != head.encode() else None
+    signed = (row_number(carried.get("rowId")), carried.get("hash"), carried.get("nameHash"))
+    if signed != (last, head, second):
+        raise Bad(f"row {at} signs another row than the one before it: the chain was written anew")
+    try:
+        key = check_anchor("the export", dict(carried, meshId=mesh), trusted)
+    except (Bad, Unreadable) as error:
+        raise Bad(f"row {at} carries a head that proves nothing: {error}") from None
+    if key is None:
+        raise Bad(f"row {at} carries a head that nobody has signed")
+    return key
+
+
 # The chain.
 
 
@@ -298,13 +320,19 @@ def verify(options):
         known[options.at] = [(options.head.lower(), None)]
         anchors = 1
     mesh, before, count, unnamed = None, (0, GENESIS, GENESIS.encode()), 0, 0
+    heads, since = 0, 0
     for row in rows(options.export):
         if mesh is None:
             mesh = row["meshId"]
             if options.anchor is not None:
                 signers, more = read_anchors(options.anchor, mesh, trusted, known)
                 anchors += more
-        before = check_row(row, mesh, before, known)
+        after = check_row(row, mesh, before, known)
+        since += 1
+        if row["eventType"] == "audit_head":
+            signers.add(check_head(row, mesh, before, trusted))
+            heads, since = heads + 1, 0
+        before = after
         count += 1
         unnamed += row["nameHash"] is None
     if mesh is None:
@@ -312,12 +340,16 @@ def verify(options):
     if known:
         missing = f"the chain has no row {min(known)}, which it had when that was noted: its end was"
         raise Bad(missing + " cut off, or it was written anew")
+    if trusted and not signers:
+        raise Bad("nothing in the chain is signed by the key to believe: its heads were removed")
     print(f"The chain of mesh {mesh} is whole: {counted(count, 'row')}.\n  head  {before[1]}")
     if unnamed:
         print(f"  the names of sessions in {counted(unnamed, 'row')} prove nothing")
     if anchors:
         print(f"  it has what was noted elsewhere: {counted(anchors, 'head')}")
-    else:
+    if heads:
+        print(f"  signed by nodes: {counted(heads, 'head')}, the newest {counted(since, 'row')} ago")
+    if not anchors:
         print("  without an anchor nothing shows whether its end was cut off")
     for key in sorted(signers):
         print(f"  signed by {key}" + ("" if trusted else ", whoever that is: no --key was given"))
@@ -335,8 +367,6 @@ def main():
     options = parser.parse_args()
     if (options.head is None) != (options.at is None):
         parser.error("--head and --at belong together")
-    if options.key and options.anchor is None:
-        parser.error("--key is of use with --anchor alone")
     if not all(is_hex(key.lower(), 64) for key in options.key):
         parser.error("a public key is 64 hex digits")
     try:

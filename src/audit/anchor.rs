@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::ChainRow;
 use crate::auth::{AuditHead, ProofError, SecretKey, sign_audit_head, verify_audit_head};
@@ -74,6 +75,15 @@ impl Anchor {
         let verified: Result<(), ProofError> =
             verify_audit_head(key.as_str(), self.head(), signature);
         verified.map(|()| Some(key)).map_err(|_| AnchorError::BadSignature)
+    }
+
+    /// As a row of the mesh's own chain keeps it: without the mesh.
+    pub(super) fn payload(&self) -> Value {
+        let Self { mesh_id: _, row_id, hash, name_hash, taken_at, public_key, signature } = self;
+        json!({
+            "rowId": row_id, "hash": hash, "nameHash": name_hash, "takenAt": taken_at,
+            "publicKey": public_key, "signature": signature,
+        })
     }
 
     fn head(&self) -> AuditHead<'_> {
@@ -146,8 +156,6 @@ impl KnownHeads {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn anchor() -> Anchor {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::canonical_json;
+use super::{Anchor, HEAD_EVENT, canonical_json};
 use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
@@ -301,6 +301,8 @@ pub enum AuditEvent {
         /// The key's id.
         key_id: String,
     },
+    /// A node signed where the chain ended before this row.
+    HeadSigned(Anchor),
 }
 
 impl AuditEvent {
@@ -358,6 +360,7 @@ impl AuditEvent {
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
             Self::ApikeyRevoked { .. } => "apikey_revoked",
+            Self::HeadSigned(_) => HEAD_EVENT,
         }
     }
 
@@ -410,6 +413,7 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::HeadSigned(anchor) => anchor.payload(),
             Self::TopicCreated { topic, name: Some(name) } => {
                 json!({"name": name, "topicId": topic})
             }

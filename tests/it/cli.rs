@@ -20,6 +20,7 @@ mod bench;
 mod budget;
 mod client;
 mod cluster;
+mod heads;
 mod messages;
 mod offline;
 mod operation;

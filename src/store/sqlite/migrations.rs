@@ -44,6 +44,7 @@ const SCRIPTS: &[Script] = scripts! {
     22 "overview" in "0022_overview";
     24 "stages" in "0024_stages";
     25 "sealing" in "0025_sealing";
+    27 "audit_heads" in "0027_audit_heads";
 };
 
 /// The migrations that have not run, as `0001_core`.

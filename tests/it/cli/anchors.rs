@@ -29,7 +29,7 @@ pub(super) async fn append(place: &Place, team: &Team, rows: usize) {
 }
 
 /// What somebody with the file in hands can do, past the program.
-async fn behind_its_back(place: &Place, statements: &[&str]) {
+pub(super) async fn behind_its_back(place: &Place, statements: &[&str]) {
     let file = SqliteConnectOptions::new().filename(place.path().join("broker.db"));
     let mut file = SqliteConnection::connect_with(&file).await.expect("the file");
     for statement in statements {
@@ -51,7 +51,7 @@ pub(super) fn keep(place: &Place, name: &str, key: Option<&str>) -> (String, Val
 }
 
 /// The verdict with these arguments: whether all is well must be the exit code, too.
-fn verdict(place: &Place, args: &[&str]) -> Value {
+pub(super) fn verdict(place: &Place, args: &[&str]) -> Value {
     let answer = place.run(&[&["audit", "verify", "team", "--json"], args].concat());
     let object = answer.object();
     assert_eq!(answer.code, i32::from(object["valid"] == false), "{answer:?}");
@@ -59,7 +59,7 @@ fn verdict(place: &Place, args: &[&str]) -> Value {
     object
 }
 
-fn problem(verdict: &Value) -> (&str, i64) {
+pub(super) fn problem(verdict: &Value) -> (&str, i64) {
     let row = verdict["problemAt"].as_i64().unwrap_or_default();
     (verdict["problem"].as_str().unwrap_or("none"), row)
 }

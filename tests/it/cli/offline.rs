@@ -15,21 +15,29 @@ struct Export {
     rows: Vec<Value>,
 }
 
+/// What `audit export` writes.
+pub(super) fn exported(place: &Place) -> Vec<Value> {
+    let export = place.run(&["audit", "export", "team"]);
+    export.out.lines().map(|line| serde_json::from_str(line).expect("JSON Lines")).collect()
+}
+
+/// What the script says of those rows.
+pub(super) fn check(place: &Place, rows: &[Value], args: &[&str]) -> Answer {
+    let file = place.path().join("export.jsonl");
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(&file, lines).expect("written");
+    let script = root().join("tools/verify-audit.py");
+    let output = Command::new("python3").arg(script).arg(file).args(args).output();
+    Answer::of(&output.expect("python3 starts"), args)
+}
+
 impl Export {
     fn of(place: Place) -> Self {
-        let export = place.run(&["audit", "export", "team"]);
-        let rows = export.out.lines().map(|line| serde_json::from_str(line).expect("JSON Lines"));
-        Self { rows: rows.collect(), place }
+        Self { rows: exported(&place), place }
     }
 
-    /// What the script says of those rows.
     fn check(&self, rows: &[Value], args: &[&str]) -> Answer {
-        let file = self.place.path().join("export.jsonl");
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        std::fs::write(&file, lines).expect("written");
-        let script = root().join("tools/verify-audit.py");
-        let output = Command::new("python3").arg(script).arg(file).args(args).output();
-        Answer::of(&output.expect("python3 starts"), args)
+        check(&self.place, rows, args)
     }
 
     fn refuses(&self, what: &str, rows: &[Value], args: &[&str]) -> String {
@@ -40,7 +48,7 @@ impl Export {
     }
 }
 
-fn has_python() -> bool {
+pub(super) fn has_python() -> bool {
     let found = Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success());
     if !found {
         eprintln!("not run: python3 is not installed");
