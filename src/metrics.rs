@@ -226,6 +226,9 @@ impl Metrics {
             &self.messages_rejected,
             &["malformed", "rate_limit", "rejected", "request_rate", "unavailable"],
         );
+        // Else it would not be there at all until the first is signed.
+        let none = AuditHeadLabels { row: 0, hash: String::new(), key: String::new() };
+        let _ = self.audit_head_info.get_or_create(&none);
         begin(&self.connections_rejected, &["capacity", "malformed"]);
         begin(&self.connections_closed, &["answer_too_large", "kicked", "slow_reader"]);
     }

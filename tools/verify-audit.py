@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 GENESIS = "genesis"
@@ -188,7 +189,8 @@ def check_anchor(path, anchor, trusted):
     """Whose signature an anchor bears; None where there is none and none is asked for."""
     row, hash_, names = row_number(anchor.get("rowId")), anchor.get("hash"), anchor.get("nameHash")
     taken = anchor.get("takenAt")
-    shaped = row and is_hex(hash_, 64) and (names is None or is_hex(names, 64))
+    shaped = row and is_hex(hash_, 64)
+    shaped = shaped and (names is None or is_hex(names, 64) or is_hex(names, 66))
     if not shaped or not isinstance(taken, str):
         raise Unreadable(f"{path} has an anchor that lacks a field: {anchor}")
     key, signature = anchor.get("publicKey"), anchor.get("signature")
@@ -247,6 +249,16 @@ def check_head(row, mesh, before, trusted):
 
 # The chain.
 
+# For so long rows of the first kind may follow the first one of the second.
+CHANGE_OVER_S = 60
+
+
+def instant(text):
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise Bad(f"{text} is no instant") from None
+
 
 def sha256(*parts):
     return hashlib.sha256(b"".join(parts))
@@ -260,7 +272,8 @@ def check_row(row, mesh, before, known):
         raise Bad(f"row {row['id']} follows row {last}: rows were swapped or put in")
     wrong = f"row {number} ({row['eventType']}, {row['createdAt']}) was altered or put in, or the one"
     wrong += f" before it was removed; the last good row is {last}, with hash {head}"
-    if row["meshId"] != mesh or row["prevHash"] != head:
+    misplaced = row["eventType"] == "genesis" and last > 0
+    if row["meshId"] != mesh or row["prevHash"] != head or misplaced:
         raise Bad(wrong)
     actor = row["actorMemberId"]
     fields = [head, mesh, row["eventType"], "null" if actor is None else actor]
@@ -269,12 +282,15 @@ def check_row(row, mesh, before, known):
     if row["hash"] != head:
         raise Bad(wrong)
     second = row["nameHash"]
+    name = row["actorName"]
+    tail = b"" if name is None else b"|" + name.encode()
     if second is None:
         names = head.encode()
+    elif len(second) == 66:
+        names = b"\2" + sha256(names, f"|2|{number}|{head}".encode(), tail).digest()
     else:
-        name = row["actorName"]
-        tail = b"" if name is None else b"|" + name.encode()
         names = sha256(names, head.encode(), tail).digest()
+    if second is not None:
         if second != names.hex():
             raise Bad(wrong + "; its rows fit, but not the names of the sessions in them")
     for noted, noted_names in known.pop(number, []):
@@ -283,6 +299,20 @@ def check_row(row, mesh, before, known):
         if noted_names is not None and noted_names != second:
             raise Bad(f"row {number} has another second hash than was noted: a name was altered")
     return number, head, names
+
+
+def check_kind(row, bound_from, is_first):
+    """From when on every row has to have a second hash of the second kind."""
+    is_second = row["nameHash"] is not None and len(row["nameHash"]) == 66
+    at = instant(row["createdAt"])
+    if bound_from is None and (is_second or row["eventType"] == "genesis"):
+        bound_from = at + timedelta(seconds=0 if is_first else CHANGE_OVER_S)
+    if not is_second and bound_from is not None and at >= bound_from:
+        raise Bad(
+            f"row {row_number(row['id'])} lacks the hash over its number that rows before it have:"
+            " an earlier release or another program wrote it, or somebody wrote the chain anew"
+        )
+    return bound_from
 
 
 def rows(path):
@@ -320,7 +350,7 @@ def verify(options):
         known[options.at] = [(options.head.lower(), None)]
         anchors = 1
     mesh, before, count, unnamed = None, (0, GENESIS, GENESIS.encode()), 0, 0
-    heads, since = 0, 0
+    heads, since, bound_from = 0, 0, None
     for row in rows(options.export):
         if mesh is None:
             mesh = row["meshId"]
@@ -328,6 +358,7 @@ def verify(options):
                 signers, more = read_anchors(options.anchor, mesh, trusted, known)
                 anchors += more
         after = check_row(row, mesh, before, known)
+        bound_from = check_kind(row, bound_from, count == 0)
         since += 1
         if row["eventType"] == "audit_head":
             signers.add(check_head(row, mesh, before, trusted))

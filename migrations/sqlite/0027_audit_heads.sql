@@ -9,3 +9,7 @@ create table audit_head (
   anchor text not null,
   signed_at integer not null
 ) strict, without rowid;
+
+-- The row that begins the mesh's audit chain. Null for a mesh that an earlier release made:
+-- its chain has none.
+alter table mesh add column audit_genesis_id integer;

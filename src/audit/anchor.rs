@@ -24,7 +24,7 @@ pub struct Anchor {
     pub row_id: i64,
     /// That row's hash, as hex.
     pub hash: String,
-    /// Its second hash, as hex; none in rows of earlier releases.
+    /// Its second hash, as hex; none in rows of releases before it.
     pub name_hash: Option<String>,
     /// When that was noted.
     pub taken_at: Timestamp,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Anchor, HEAD_EVENT, canonical_json};
+use super::{Anchor, GENESIS_EVENT, HEAD_EVENT, canonical_json};
 use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
@@ -303,6 +303,11 @@ pub enum AuditEvent {
     },
     /// A node signed where the chain ended before this row.
     HeadSigned(Anchor),
+    /// The mesh was made.
+    Genesis {
+        /// The key that signs its invites.
+        owner: Key,
+    },
 }
 
 impl AuditEvent {
@@ -361,6 +366,7 @@ impl AuditEvent {
             Self::ApikeyCreated { .. } => "apikey_created",
             Self::ApikeyRevoked { .. } => "apikey_revoked",
             Self::HeadSigned(_) => HEAD_EVENT,
+            Self::Genesis { .. } => GENESIS_EVENT,
         }
     }
 
@@ -414,6 +420,7 @@ impl AuditEvent {
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
             Self::HeadSigned(anchor) => anchor.payload(),
+            Self::Genesis { owner } => json!({"ownerPubkey": owner}),
             Self::TopicCreated { topic, name: Some(name) } => {
                 json!({"name": name, "topicId": topic})
             }

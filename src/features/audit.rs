@@ -127,6 +127,6 @@ fn answer(verdict: Verdict) -> AuditVerifyResult {
     AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
-        broken_at: verdict.broken_at,
+        broken_at: verdict.first_bad(),
     }
 }

@@ -71,6 +71,7 @@ impl VerifyArgs {
 /// What is wrong, the worst first.
 enum Problem {
     Broken(Box<AuditRecord>),
+    Downgraded(i64),
     Mismatch(Mismatch),
     Head(i64, HeadError),
     Missing(MissingRows),
@@ -83,6 +84,8 @@ impl Problem {
     const fn code(&self) -> &'static str {
         match self {
             Self::Broken(_) => "broken",
+            Self::Downgraded(_) => "downgraded",
+            Self::Missing(missing) if missing.genesis => "genesis_missing",
             Self::Mismatch(Mismatch::Missing(_)) => "anchor_missing",
             Self::Mismatch(Mismatch::OtherHash(_)) => "anchor_hash",
             Self::Mismatch(Mismatch::OtherNames(_)) => "anchor_names",
@@ -105,11 +108,13 @@ impl Problem {
     fn row(&self) -> Option<i64> {
         match self {
             Self::Broken(row) => Some(row.id),
+            Self::Missing(missing) if missing.genesis => None,
             Self::Missing(missing) => missing.first,
             Self::Headless => None,
             Self::Mismatch(
                 Mismatch::Missing(id) | Mismatch::OtherHash(id) | Mismatch::OtherNames(id),
             )
+            | Self::Downgraded(id)
             | Self::Head(id, _)
             | Self::Refused(id, _) => Some(*id),
         }
@@ -136,6 +141,15 @@ impl Problem {
             Self::Mismatch(Mismatch::OtherNames(id)) => format!(
                 "row {id} of the chain of {slug} has another second hash than was noted: the name \
                  of a session in it, or in a row before it, was altered"
+            ),
+            Self::Downgraded(id) => format!(
+                "row {id} of the chain of {slug} lacks the hash over its number that rows before it \
+                 have: an earlier release or another program wrote it, or somebody wrote the chain \
+                 anew without them"
+            ),
+            Self::Missing(MissingRows { genesis: true, .. }) => format!(
+                "the chain of {slug} does not begin with the row that was written when the mesh \
+                 was made: its beginning, or all of it, was removed or written anew"
             ),
             Self::Head(id, error) => {
                 let what = match error {
@@ -219,6 +233,7 @@ pub(super) async fn run(
         .map(Problem::Broken)
         .or(mismatch.map(Problem::Mismatch))
         .or(bad_head)
+        .or(verifier.downgraded_at().map(Problem::Downgraded))
         .or((missing != MissingRows::default()).then_some(Problem::Missing(missing)))
         .or(known.refused.map(|(row, error)| Problem::Refused(row, error)))
         .or((!args.key.is_empty() && known.signed_by.is_empty() && heads.count() == 0)

@@ -64,7 +64,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     23 "history" in "0023_history": "1_indexes";
     24 "stages" in "0024_stages": "1_columns", "2_properties";
     25 "sealing" in "0025_sealing": "1_columns", "2_properties";
-    27 "audit_heads" in "0027_audit_heads": "1_heads";
+    27 "audit_heads" in "0027_audit_heads": "1_heads", "2_chain", "3_genesis";
 };
 
 /// Any number that no other program's advisory lock has.

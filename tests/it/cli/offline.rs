@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use claudemesh_broker::audit::{GENESIS, NameHead, canonical_json, entry_hash, name_hash};
+use claudemesh_broker::audit::{GENESIS, NameHead, canonical_json, entry_hash, row_hash};
 use serde_json::json;
 
 use super::anchors::{append, chain_of, keep, make_key};
@@ -125,9 +125,10 @@ fn chain(mesh: &str, payloads: &[Value], names: &[Option<&str>]) -> Vec<Value> {
         let created_at = Timestamp::from_ms(1_700_000_000_120 + at as i64);
         let canonical = canonical_json(payload);
         let next = entry_hash(&hash, mesh, "odd", Some("member"), &canonical, created_at);
-        let second = name_hash(&names_before, &next, *name);
+        let id = 10 * at as i64 + 7;
+        let second = row_hash(&names_before, id, &next, *name);
         rows.push(json!({
-            "id": 10 * at + 7, "meshId": mesh, "eventType": "odd", "actorMemberId": "member",
+            "id": id, "meshId": mesh, "eventType": "odd", "actorMemberId": "member",
             "actorName": name, "payload": payload, "prevHash": hash, "hash": next,
             "nameHash": hex::encode(second), "createdAt": created_at,
         }));
@@ -185,6 +186,29 @@ fn whatever_a_payload_holds_is_hashed_alike_without_the_broker() {
     let export = Export { place: Place::new(), rows };
     let answer = export.check(&export.rows, &[]);
     assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{answer:?}");
+}
+
+#[test]
+fn a_row_of_the_first_kind_after_one_of_the_second_is_found_without_the_broker() {
+    if !has_python() {
+        return;
+    }
+    let payloads = [json!({"n": 1}), json!({"n": 2}), json!({"n": 3})];
+    let rows = chain("mesh-1", &payloads, &[Some("ada")]);
+    let export = Export { place: Place::new(), rows: rows.clone() };
+    let mut stripped = rows.clone();
+    stripped[2]["nameHash"] = Value::Null;
+    let found = export.refuses("without its second hash", &stripped, &[]);
+    assert!(found.contains("lacks the hash over its number"), "{found}");
+    let mut numbered = rows.clone();
+    numbered[2]["id"] = json!(1000);
+    export.refuses("another number", &numbered, &[]);
+    // Nothing of a chain that earlier releases wrote is worse than it was.
+    let mut older = rows;
+    older.iter_mut().for_each(|row| row["nameHash"] = Value::Null);
+    assert_eq!(export.check(&older, &[]).code, 0);
+    older[0]["eventType"] = json!("genesis");
+    export.refuses("a chain that began with the second kind", &older, &[]);
 }
 
 #[tokio::test]

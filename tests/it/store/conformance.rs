@@ -346,6 +346,7 @@ beside_another_program!(
     missing::nothing_is_missing_while_others_write
     missing::an_end_that_was_cut_off_is_known_by_what_was_sent
     missing::a_chain_that_was_emptied_is_known_by_who_has_been_there
+    missing::a_chain_without_the_row_that_began_it_is_known
     missing::what_other_programs_wrote_has_no_row_to_miss
     other::odd_grants_keep_no_mesh_from_being_served
     other::odd_descriptions_count_as_not_given
