@@ -156,6 +156,7 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     if let Some(look) = parts.audit.look_interval() {
         every(life, tasks, look, parts, |parts| async move {
             parts.audit.sign_due(&*parts.stores.audit_heads, &parts.presence).await;
+            parts.audit.show(&*parts.stores.audit_heads, &parts.presence).await;
         });
     }
     every(life, tasks, DEPTH_INTERVAL, parts, |parts| async move {

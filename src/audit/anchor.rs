@@ -13,6 +13,7 @@ use super::ChainRow;
 use crate::auth::{AuditHead, ProofError, SecretKey, sign_audit_head, verify_audit_head};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId};
+use crate::protocol::SignedHead;
 
 /// Where a chain ended, to be kept in an external place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,19 @@ impl Anchor {
         json!({
             "rowId": row_id, "hash": hash, "nameHash": name_hash, "takenAt": taken_at,
             "publicKey": public_key, "signature": signature,
+        })
+    }
+
+    /// As peers are shown it; none if nobody signed it.
+    #[must_use]
+    pub fn shown(&self) -> Option<SignedHead> {
+        Some(SignedHead {
+            row_id: self.row_id,
+            hash: self.hash.clone(),
+            name_hash: self.name_hash.clone(),
+            taken_at: self.taken_at,
+            public_key: self.public_key.clone()?,
+            signature: self.signature.clone()?,
         })
     }
 

@@ -8,16 +8,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::audit::Anchor;
 use crate::auth::SecretKey;
 use crate::clock::Timestamp;
 use crate::config::AuditConfig;
+use crate::limits;
 use crate::metrics::AuditHeadLabels;
 use crate::presence;
 use crate::store::{AuditHeads, HeadPace};
 
 /// Between two looks for chains whose next head is due, at most.
 const LOOK_INTERVAL_MS: i64 = 10_000;
+/// Clocks of nodes differ by less.
+const CLOCKS_APART_MS: i64 = 60_000;
 /// Meshes that one question names.
 const MESHES_AT_ONCE: i64 = 100;
 
@@ -26,11 +31,14 @@ pub(crate) struct HeadSigner {
     config: AuditConfig,
     /// Whether the key could not be read the last time: said once.
     is_keyless: AtomicBool,
+    /// When the newest head that peers here are shown was signed.
+    shown: Mutex<Timestamp>,
 }
 
 impl HeadSigner {
     pub(crate) const fn new(config: AuditConfig) -> Self {
-        Self { config, is_keyless: AtomicBool::new(false) }
+        let shown = Mutex::new(Timestamp::from_ms(0));
+        Self { config, is_keyless: AtomicBool::new(false), shown }
     }
 
     /// Between two looks; none without a key.
@@ -63,6 +71,23 @@ impl HeadSigner {
             }
             if (due.len() as u64) < MESHES_AT_ONCE.unsigned_abs() {
                 return;
+            }
+        }
+    }
+
+    /// Reads the heads that this node and others have signed since, for peers that come.
+    pub(super) async fn show(&self, heads: &dyn AuditHeads, parts: &presence::Parts) {
+        let shown = *self.shown.lock();
+        let limit = i64::try_from(limits::AUDIT_HEADS_SHOWN_MAX).unwrap_or(i64::MAX);
+        let newest = match heads.newest(shown.plus_ms(-CLOCKS_APART_MS), limit).await {
+            Ok(newest) => newest,
+            Err(error) => return tracing::debug!(%error, "audit heads were not read"),
+        };
+        for head in newest {
+            let mut shown = self.shown.lock();
+            *shown = head.taken_at.min(Timestamp::now()).max(*shown);
+            if let Some(signed) = head.shown() {
+                parts.registry.heads.note(head.mesh_id, signed);
             }
         }
     }
@@ -144,6 +169,30 @@ mod tests {
         assert_eq!(scene.presence.metrics.audit_heads.get(), 1);
         let text = scene.presence.metrics.render();
         assert!(text.contains("broker_audit_head_info{row=\"7\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn peers_are_shown_the_heads_of_all_nodes() {
+        let mut heads = MockAuditHeads::new();
+        let mesh = MeshId::from("m");
+        let key = SecretKey::generate();
+        let newest = head(&mesh, &key);
+        let taken_at = newest.taken_at;
+        let unsigned = Anchor { signature: None, mesh_id: MeshId::from("n"), ..newest.clone() };
+        let read = vec![newest.clone(), unsigned];
+        heads.expect_newest().once().return_once(|_, _| Ok(read));
+        heads.expect_newest().once().returning(|_, _| Err(unavailable()));
+        heads.expect_newest().once().returning(move |since, _| {
+            assert_eq!(since, taken_at.plus_ms(-CLOCKS_APART_MS), "not all again");
+            Ok(Vec::new())
+        });
+        let (scene, signer) = (Mocks::default().scene(), keyed());
+        for _ in 0..3 {
+            signer.show(&heads, &scene.presence).await;
+            let shown = scene.registry().heads.newest(&mesh).expect("it stays");
+            assert_eq!(Some(*shown), newest.shown());
+        }
+        assert_eq!(scene.registry().heads.newest(&MeshId::from("n")), None);
     }
 
     #[tokio::test]

@@ -30,8 +30,9 @@ pub trait AuditHeads: Send + Sync + 'static {
         key: &SecretKey,
     ) -> Result<Option<Anchor>>;
 
-    /// The newest signed head of the mesh.
-    async fn newest(&self, mesh: &MeshId) -> Result<Option<Anchor>>;
+    /// The newest signed head of each mesh, of those that were signed then or later, oldest
+    /// first.
+    async fn newest(&self, since: Timestamp, limit: i64) -> Result<Vec<Anchor>>;
 }
 
 /// When the next head of a chain is due; of one that has not grown none is.

@@ -26,6 +26,7 @@ mod offline;
 mod operation;
 mod planned;
 mod shared;
+mod shown;
 mod streams;
 mod top;
 mod topics;

@@ -79,9 +79,14 @@ impl AuditHeads for PostgresStore {
         Ok(Some(anchor))
     }
 
-    async fn newest(&self, mesh: &MeshId) -> Result<Option<Anchor>> {
-        let query = sqlx::query("select anchor from mesh.broker_audit_head where mesh_id = $1")
-            .bind(clean(mesh.as_str()));
-        Ok(self.pool.record(query, read).await?.flatten())
+    async fn newest(&self, since: Timestamp, limit: i64) -> Result<Vec<Anchor>> {
+        let query = sqlx::query(
+            "select anchor from mesh.broker_audit_head where signed_at >= $1
+             order by signed_at limit $2",
+        )
+        .bind(since.to_naive())
+        .bind(limit);
+        let read: Vec<Option<Anchor>> = self.pool.records(query, read).await?;
+        Ok(read.into_iter().flatten().collect())
     }
 }

@@ -74,9 +74,13 @@ impl AuditHeads for SqliteStore {
         Ok(Some(anchor))
     }
 
-    async fn newest(&self, mesh: &MeshId) -> Result<Option<Anchor>> {
-        let query =
-            sqlx::query("select anchor from audit_head where mesh_id = ?1").bind(mesh.as_str());
-        Ok(self.record(query, read).await?.flatten())
+    async fn newest(&self, since: Timestamp, limit: i64) -> Result<Vec<Anchor>> {
+        let query = sqlx::query(
+            "select anchor from audit_head where signed_at >= ?1 order by signed_at limit ?2",
+        )
+        .bind(since.as_ms())
+        .bind(limit);
+        let read: Vec<Option<Anchor>> = self.records(query, read).await?;
+        Ok(read.into_iter().flatten().collect())
     }
 }

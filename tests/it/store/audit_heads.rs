@@ -25,6 +25,11 @@ impl Fixture {
         self.store.audit_heads.sign(now, &self.mesh, pace(now), key).await.expect("writable")
     }
 
+    async fn newest(&self, since: Timestamp) -> Option<Anchor> {
+        let newest = self.store.audit_heads.newest(since, 1000).await.expect("readable");
+        newest.into_iter().find(|head| head.mesh_id == self.mesh)
+    }
+
     async fn grow(&self, rows: usize) {
         for at in 0..rows {
             let entry = self.entry(&at.to_string());
@@ -47,7 +52,8 @@ pub(crate) async fn a_head_is_signed_after_so_many_rows_or_so_long(store: Stores
     assert!(here.is_due(T0).await, "nobody has signed any yet");
     let first = here.sign(T0, &key).await.expect("due");
     assert_eq!(first.verify(&[key.public_key()]), Ok(Some(&key.public_key())));
-    assert_eq!(store.audit_heads.newest(&here.mesh).await.expect("readable"), Some(first.clone()));
+    assert_eq!(here.newest(T0).await, Some(first.clone()));
+    assert_eq!(here.newest(at(1)).await, None);
     // The head itself is a row, and not one that another head is due for.
     let rows = here.audit().await;
     let [.., signed, head] = &rows[..] else { panic!("{rows:?}") };
@@ -64,7 +70,7 @@ pub(crate) async fn a_head_is_signed_after_so_many_rows_or_so_long(store: Stores
     assert!(here.is_due(at(59)).await, "three rows");
     let second = here.sign(at(59), &key).await.expect("due");
     assert_eq!(second.row_id, here.audit().await.iter().rev().nth(1).expect("rows").id);
-    assert_eq!(store.audit_heads.newest(&here.mesh).await.expect("readable"), Some(second));
+    assert_eq!(here.newest(T0).await, Some(second));
     assert_eq!(here.audit_of(HEAD_EVENT).await.len(), 2);
     assert_eq!(here.bad_head(&[key.public_key()]).await, None);
 }
