@@ -11,6 +11,7 @@ use super::*;
 use crate::harness::ports::free_port;
 use crate::harness::postgres::{PrivatePostgres, connection};
 use crate::harness::program::ask_until;
+use crate::harness::until;
 
 /// A broker's environment, and a user who has joined a mesh there.
 struct Scene {
@@ -69,6 +70,7 @@ impl Scene {
             None => behind_its_back(&self.place, &[statement]).await,
             Some(url) => {
                 let statement = statement.replace("audit_log", "mesh.audit_log");
+                let statement = statement.replace("audit_head ", "mesh.broker_audit_head ");
                 let mut database = connection(url).await;
                 sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut database).await.expect("done");
             }
@@ -130,6 +132,20 @@ async fn another_chain_is_found(scene: Scene) {
     assert_eq!(scene.pin(), pin);
     scene.types(&["peer", "audit", "--accept"]);
     assert_eq!((scene.doubt(), &scene.pin()["publicKey"]), (Value::Null, &json!(other_public)));
+
+    // What nodes show is believed by its signature, wherever they have it from.
+    let pin = scene.pin();
+    let forge = "update audit_head set anchor = replace(anchor, '\"hash\":\"', '\"hash\":\"0')";
+    until("a forged head is shown", async || {
+        scene.tamper(forge).await;
+        scene.doubt() == "audit_signature"
+    })
+    .await;
+    let refused = scene.run(&["peer", "audit", "--accept"]).object();
+    assert_eq!(refused["error"]["code"], "audit_signature");
+    assert_eq!(scene.pin(), pin);
+    scene.grow("k4");
+    ask_until("the next head is signed", || scene.doubt().is_null());
 
     // An older head than that of some time ago, and another in its place.
     let pin = scene.pin();
