@@ -155,6 +155,7 @@ fn start_background(node: &Arc<Node>, events: ClusterEvents, background: &TaskTr
         sampler: Arc::clone(&node.sampler),
         webhooks: Arc::clone(&node.webhooks),
         infers_status: node.config.infers_status(),
+        audit: jobs::HeadSigner::new(node.config.audit.clone()),
     };
     jobs::start(&Arc::new(jobs), background);
 }

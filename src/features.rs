@@ -53,17 +53,18 @@ use crate::codec::{Asked, ClientMessage, DecodeError};
 use crate::delivery;
 use crate::limits;
 use crate::protocol::{
-    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditVerify, Ban, Budget, CancelScheduled,
-    ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState, DeleteStream,
-    DeleteWebhook, Disconnect, Forget, GetClock, GetCommonKey, GetContext, GetSkill, GetState,
-    JoinGroup, Kick, LeaveGroup, ListBans, ListContexts, ListMembers, ListPeers, ListScheduled,
-    ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, MakeCommonKey, McpCall, McpList,
-    McpRegister, McpUnregister, MeshInfo, MessageStatus, PauseClock, PeerDirRequest,
-    PeerFileRequest, Publish, Recall, ReleaseTask, Remember, RemoveSkill, RenewTask, ResumeClock,
-    Schedule, SetClock, SetProfile, SetState, SetStats, SetStatus, SetSummary, SetVisible,
-    ShareCommonKey, ShareContext, ShareSkill, Subscribe, TopicCreate, TopicHistory, TopicInvite,
-    TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers, Unasked, Unban, Unsubscribe,
-    UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList, VaultSet, WatchTasks, Withdraw,
+    ApikeyCreate, ApikeyList, ApikeyRevoke, AuditQuery, AuditRowQuery, AuditVerify, Ban, Budget,
+    CancelScheduled, ClaimTask, CompleteTask, CreateStream, CreateTask, CreateWebhook, DeleteState,
+    DeleteStream, DeleteWebhook, Disconnect, Forget, GetClock, GetCommonKey, GetContext, GetSkill,
+    GetState, JoinGroup, Kick, LeaveGroup, ListBans, ListContexts, ListMembers, ListPeers,
+    ListScheduled, ListSkills, ListState, ListStreams, ListTasks, ListWebhooks, MakeCommonKey,
+    McpCall, McpList, McpRegister, McpUnregister, MeshInfo, MessageStatus, PauseClock,
+    PeerDirRequest, PeerFileRequest, Publish, Recall, ReleaseTask, Remember, RemoveSkill,
+    RenewTask, ResumeClock, Schedule, SetClock, SetProfile, SetState, SetStats, SetStatus,
+    SetSummary, SetVisible, ShareCommonKey, ShareContext, ShareSkill, Subscribe, TopicCreate,
+    TopicHistory, TopicInvite, TopicJoin, TopicLeave, TopicList, TopicMarkRead, TopicMembers,
+    Unasked, Unban, Unsubscribe, UnwatchTasks, UpdateTask, VaultDelete, VaultGet, VaultList,
+    VaultSet, WatchTasks, Withdraw,
 };
 use crate::rates::cost;
 
@@ -73,6 +74,7 @@ const REQUESTS: &[Entry] = requests! {
     ApikeyList => apikeys::list, |_, _| 20;
     ApikeyRevoke => apikeys::revoke, |_, _| 4;
     AuditQuery => audit::query, |_, _| 20;
+    AuditRowQuery => audit::row_of, |_, _| 4;
     // The whole chain is read.
     AuditVerify => audit::verify, |_, _| 200, beside;
     Ban => moderation::ban, |_, all| cost::told_to(all, 20);

@@ -9,12 +9,14 @@
 //! - [`mail`]: mail that nobody confirmed, and mail that nobody told this node of
 //! - [`schedules`]: messages whose time has come
 //! - [`tasks`]: claims that nobody renewed, and what was done long ago
+//! - [`heads`]: where audit chains end, signed
 //! - [`upkeep`]: the database's health and size, what other programs change in it
 //! - [`sample`]: what operators see
 //! - [`sim_clock`]: simulation clocks tick
 
 #[cfg(test)]
 mod fixture;
+mod heads;
 pub(crate) mod leases;
 mod mail;
 pub(crate) mod sample;
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::heads::HeadSigner;
 use self::sample::Sampler;
 use crate::cluster::ClusterHealth;
 use crate::events::shared;
@@ -81,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) webhooks: Arc<webhooks::Parts>,
     /// Whether a status is inferred from a session's transcript.
     pub(crate) infers_status: bool,
+    /// Signs where audit chains end, if it has a key.
+    pub(crate) audit: HeadSigner,
 }
 
 /// Starts all jobs.
@@ -148,6 +153,12 @@ pub(crate) fn start(parts: &Arc<Parts>, tasks: &TaskTracker) {
     every(life, tasks, HEALTH_INTERVAL, parts, |parts| async move {
         upkeep::check_store(&parts.stores, &parts.presence).await;
     });
+    if let Some(look) = parts.audit.look_interval() {
+        every(life, tasks, look, parts, |parts| async move {
+            parts.audit.sign_due(&*parts.stores.audit_heads, &parts.presence).await;
+            parts.audit.show(&*parts.stores.audit_heads, &parts.presence).await;
+        });
+    }
     every(life, tasks, DEPTH_INTERVAL, parts, |parts| async move {
         upkeep::measure_queue(&*parts.stores.messages, &parts.presence.metrics).await;
     });

@@ -66,6 +66,9 @@ pub const RESERVED_FILES: u64 = 64;
 /// the half that was seen longest ago is forgotten.
 pub const TRACKED_ADDRESSES_MAX: usize = 65_536;
 
+/// Meshes whose newest signed audit head a node shows at hello. Of more: none is shown.
+pub const AUDIT_HEADS_SHOWN_MAX: usize = 10_000;
+
 /// Malformed frames of one socket within a minute. One more: closed with 1008.
 pub const MALFORMED_FRAMES_PER_MINUTE_MAX: usize = 10;
 

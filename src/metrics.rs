@@ -52,6 +52,17 @@ pub struct Flipped {
     pub flipped: &'static str,
 }
 
+/// The labels of a signed head: of whichever mesh, which is not said.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AuditHeadLabels {
+    /// The row that is signed.
+    pub row: i64,
+    /// That row's hash.
+    pub hash: String,
+    /// The public key.
+    pub key: String,
+}
+
 /// Writes each metric down once: its field is its name in a scrape (with its unit
 /// at the end, if it has one), its comment the text that explains it there.
 macro_rules! metrics {
@@ -132,6 +143,10 @@ metrics! {
     bus_lag_seconds: Decimal,
     /// For how long the oldest send has waited for its commit and its audit row.
     audit_lag_seconds: Decimal,
+    /// Heads of audit chains that this node signed.
+    audit_heads: Counter,
+    /// The newest head that this node signed, of whichever mesh.
+    audit_head_info: Family<AuditHeadLabels, Gauge>,
     /// Bytes that wait on all peers.
     outbox_bytes: Gauge,
     /// Bytes that wait on the peer that is furthest behind.
@@ -211,6 +226,9 @@ impl Metrics {
             &self.messages_rejected,
             &["malformed", "rate_limit", "rejected", "request_rate", "unavailable"],
         );
+        // Else it would not be there at all until the first is signed.
+        let none = AuditHeadLabels { row: 0, hash: String::new(), key: String::new() };
+        let _ = self.audit_head_info.get_or_create(&none);
         begin(&self.connections_rejected, &["capacity", "malformed"]);
         begin(&self.connections_closed, &["answer_too_large", "kicked", "slow_reader"]);
     }
@@ -223,6 +241,14 @@ impl Metrics {
     /// A frame or a send was refused.
     pub fn rejected(&self, reason: &str) {
         self.messages_rejected.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+    }
+
+    /// A head of an audit chain was signed.
+    pub fn head_signed(&self, head: AuditHeadLabels) {
+        self.audit_heads.inc();
+        // One series at a time: there would be more of them with each head.
+        self.audit_head_info.clear();
+        self.audit_head_info.get_or_create(&head).set(1);
     }
 
     /// Sends are being committed, the oldest of which was read then.
@@ -290,6 +316,19 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name} is missing from:\n{text}");
         }
+    }
+
+    #[test]
+    fn the_newest_signed_head_alone_is_exported() {
+        let metrics = Metrics::new();
+        for row in [1, 2] {
+            let (hash, key) = ("ab".to_owned(), "cd".to_owned());
+            metrics.head_signed(AuditHeadLabels { row, hash, key });
+        }
+        let text = metrics.render();
+        let newest = "broker_audit_head_info{row=\"2\",hash=\"ab\",key=\"cd\"} 1";
+        assert!(text.contains(newest) && text.contains("broker_audit_heads_total 2"), "{text}");
+        assert_eq!(text.matches("broker_audit_head_info{").count(), 1, "{text}");
     }
 
     #[test]

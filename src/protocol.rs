@@ -43,7 +43,8 @@ pub use apikeys::{
 };
 pub use ask::{Answer, Ask, Unasked};
 pub use audit::{
-    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditRowQuery, AuditRowResult,
+    AuditVerify, AuditVerifyResult, SignedHead,
 };
 pub use common_keys::{
     CommonKey, CommonKeyResult, GetCommonKey, KeyCopy, MakeCommonKey, ShareCommonKey,

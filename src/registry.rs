@@ -6,6 +6,7 @@
 //! synchronous, short, and never held across an await.
 
 mod directory;
+mod heads;
 pub mod order;
 mod reading;
 mod room;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+pub(crate) use heads::ShownHeads;
 pub use order::Arrival;
 pub use room::{Candidate, Caught, Change, Entered, Hosted, Reading, Room};
 
@@ -68,6 +70,8 @@ pub struct Registry {
     /// Reads of members that have begun, in all rooms: a hello reads its member
     /// before it is known whether there is a room.
     reads: Arc<AtomicU64>,
+    /// What sessions that come are shown of their mesh's audit chain.
+    pub(crate) heads: ShownHeads,
 }
 
 /// A session's hold on a room: while one exists the room stays.

@@ -15,6 +15,7 @@
 mod accounts;
 mod api_keys;
 mod audit;
+mod audit_heads;
 mod author;
 mod bans;
 pub mod chain;
@@ -61,6 +62,7 @@ use std::sync::Arc;
 pub use self::accounts::*;
 pub use self::api_keys::*;
 pub use self::audit::*;
+pub use self::audit_heads::*;
 pub use self::author::*;
 pub use self::bans::*;
 pub use self::common_keys::*;
@@ -192,6 +194,8 @@ stores! {
     stages: Stages, MockStages;
     /// The audit chain of each mesh.
     audit: AuditTrail, MockAuditTrail;
+    /// The signed heads of those chains.
+    audit_heads: AuditHeads, MockAuditHeads;
     /// Meshes.
     meshes: Meshes, MockMeshes;
     /// Keys that members hold in common.

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 GENESIS = "genesis"
@@ -188,7 +189,8 @@ def check_anchor(path, anchor, trusted):
     """Whose signature an anchor bears; None where there is none and none is asked for."""
     row, hash_, names = row_number(anchor.get("rowId")), anchor.get("hash"), anchor.get("nameHash")
     taken = anchor.get("takenAt")
-    shaped = row and is_hex(hash_, 64) and (names is None or is_hex(names, 64))
+    shaped = row and is_hex(hash_, 64)
+    shaped = shaped and (names is None or is_hex(names, 64) or is_hex(names, 66))
     if not shaped or not isinstance(taken, str):
         raise Unreadable(f"{path} has an anchor that lacks a field: {anchor}")
     key, signature = anchor.get("publicKey"), anchor.get("signature")
@@ -223,7 +225,39 @@ def read_anchors(path, mesh, trusted, known):
     return signers - {None}, count
 
 
+# Heads that nodes sign by the clock: rows of the chain itself.
+
+
+def check_head(row, mesh, before, trusted):
+    """Whose signature a row that carries a head bears."""
+    last, head, names = before
+    carried, at = row["payload"], row_number(row["id"])
+    if not isinstance(carried, dict):
+        raise Bad(f"row {at} carries no signed head, though it says so")
+    second = names.hex() if isinstance(names, bytes) and names != head.encode() else None
+    signed = (row_number(carried.get("rowId")), carried.get("hash"), carried.get("nameHash"))
+    if signed != (last, head, second):
+        raise Bad(f"row {at} signs another row than the one before it: the chain was written anew")
+    try:
+        key = check_anchor("the export", dict(carried, meshId=mesh), trusted)
+    except (Bad, Unreadable) as error:
+        raise Bad(f"row {at} carries a head that proves nothing: {error}") from None
+    if key is None:
+        raise Bad(f"row {at} carries a head that nobody has signed")
+    return key
+
+
 # The chain.
+
+# For so long rows of the first kind may follow the first one of the second.
+CHANGE_OVER_S = 60
+
+
+def instant(text):
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    except ValueError:
+        raise Bad(f"{text} is no instant") from None
 
 
 def sha256(*parts):
@@ -238,7 +272,8 @@ def check_row(row, mesh, before, known):
         raise Bad(f"row {row['id']} follows row {last}: rows were swapped or put in")
     wrong = f"row {number} ({row['eventType']}, {row['createdAt']}) was altered or put in, or the one"
     wrong += f" before it was removed; the last good row is {last}, with hash {head}"
-    if row["meshId"] != mesh or row["prevHash"] != head:
+    misplaced = row["eventType"] == "genesis" and last > 0
+    if row["meshId"] != mesh or row["prevHash"] != head or misplaced:
         raise Bad(wrong)
     actor = row["actorMemberId"]
     fields = [head, mesh, row["eventType"], "null" if actor is None else actor]
@@ -247,12 +282,15 @@ def check_row(row, mesh, before, known):
     if row["hash"] != head:
         raise Bad(wrong)
     second = row["nameHash"]
+    name = row["actorName"]
+    tail = b"" if name is None else b"|" + name.encode()
     if second is None:
         names = head.encode()
+    elif len(second) == 66:
+        names = b"\2" + sha256(names, f"|2|{number}|{head}".encode(), tail).digest()
     else:
-        name = row["actorName"]
-        tail = b"" if name is None else b"|" + name.encode()
         names = sha256(names, head.encode(), tail).digest()
+    if second is not None:
         if second != names.hex():
             raise Bad(wrong + "; its rows fit, but not the names of the sessions in them")
     for noted, noted_names in known.pop(number, []):
@@ -261,6 +299,20 @@ def check_row(row, mesh, before, known):
         if noted_names is not None and noted_names != second:
             raise Bad(f"row {number} has another second hash than was noted: a name was altered")
     return number, head, names
+
+
+def check_kind(row, bound_from, is_first):
+    """From when on every row has to have a second hash of the second kind."""
+    is_second = row["nameHash"] is not None and len(row["nameHash"]) == 66
+    at = instant(row["createdAt"])
+    if bound_from is None and (is_second or row["eventType"] == "genesis"):
+        bound_from = at + timedelta(seconds=0 if is_first else CHANGE_OVER_S)
+    if not is_second and bound_from is not None and at >= bound_from:
+        raise Bad(
+            f"row {row_number(row['id'])} lacks the hash over its number that rows before it have:"
+            " an earlier release or another program wrote it, or somebody wrote the chain anew"
+        )
+    return bound_from
 
 
 def rows(path):
@@ -298,13 +350,20 @@ def verify(options):
         known[options.at] = [(options.head.lower(), None)]
         anchors = 1
     mesh, before, count, unnamed = None, (0, GENESIS, GENESIS.encode()), 0, 0
+    heads, since, bound_from = 0, 0, None
     for row in rows(options.export):
         if mesh is None:
             mesh = row["meshId"]
             if options.anchor is not None:
                 signers, more = read_anchors(options.anchor, mesh, trusted, known)
                 anchors += more
-        before = check_row(row, mesh, before, known)
+        after = check_row(row, mesh, before, known)
+        bound_from = check_kind(row, bound_from, count == 0)
+        since += 1
+        if row["eventType"] == "audit_head":
+            signers.add(check_head(row, mesh, before, trusted))
+            heads, since = heads + 1, 0
+        before = after
         count += 1
         unnamed += row["nameHash"] is None
     if mesh is None:
@@ -312,12 +371,16 @@ def verify(options):
     if known:
         missing = f"the chain has no row {min(known)}, which it had when that was noted: its end was"
         raise Bad(missing + " cut off, or it was written anew")
+    if trusted and not signers:
+        raise Bad("nothing in the chain is signed by the key to believe: its heads were removed")
     print(f"The chain of mesh {mesh} is whole: {counted(count, 'row')}.\n  head  {before[1]}")
     if unnamed:
         print(f"  the names of sessions in {counted(unnamed, 'row')} prove nothing")
     if anchors:
         print(f"  it has what was noted elsewhere: {counted(anchors, 'head')}")
-    else:
+    if heads:
+        print(f"  signed by nodes: {counted(heads, 'head')}, the newest {counted(since, 'row')} ago")
+    if not anchors:
         print("  without an anchor nothing shows whether its end was cut off")
     for key in sorted(signers):
         print(f"  signed by {key}" + ("" if trusted else ", whoever that is: no --key was given"))
@@ -335,8 +398,6 @@ def main():
     options = parser.parse_args()
     if (options.head is None) != (options.at is None):
         parser.error("--head and --at belong together")
-    if options.key and options.anchor is None:
-        parser.error("--key is of use with --anchor alone")
     if not all(is_hex(key.lower(), 64) for key in options.key):
         parser.error("a public key is 64 hex digits")
     try:

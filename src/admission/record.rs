@@ -185,5 +185,6 @@ pub(super) fn hello_ack(
         lease_ttl_ms: if record.visitor { 0 } else { grace_ms },
         protocol_version: PROTOCOL_VERSION,
         features: capability::ALL.map(Cow::Borrowed).to_vec(),
+        audit_head: parts.presence.registry.heads.newest(&record.mesh),
     }
 }

@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::ChainRow;
 use crate::auth::{AuditHead, ProofError, SecretKey, sign_audit_head, verify_audit_head};
 use crate::clock::Timestamp;
 use crate::id::{Key, MeshId};
+use crate::protocol::SignedHead;
 
 /// Where a chain ended, to be kept in an external place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +25,7 @@ pub struct Anchor {
     pub row_id: i64,
     /// That row's hash, as hex.
     pub hash: String,
-    /// Its second hash, as hex; none in rows of earlier releases.
+    /// Its second hash, as hex; none in rows of releases before it.
     pub name_hash: Option<String>,
     /// When that was noted.
     pub taken_at: Timestamp,
@@ -74,6 +76,28 @@ impl Anchor {
         let verified: Result<(), ProofError> =
             verify_audit_head(key.as_str(), self.head(), signature);
         verified.map(|()| Some(key)).map_err(|_| AnchorError::BadSignature)
+    }
+
+    /// As a row of the mesh's own chain keeps it: without the mesh.
+    pub(super) fn payload(&self) -> Value {
+        let Self { mesh_id: _, row_id, hash, name_hash, taken_at, public_key, signature } = self;
+        json!({
+            "rowId": row_id, "hash": hash, "nameHash": name_hash, "takenAt": taken_at,
+            "publicKey": public_key, "signature": signature,
+        })
+    }
+
+    /// As peers are shown it; none if nobody signed it.
+    #[must_use]
+    pub fn shown(&self) -> Option<SignedHead> {
+        Some(SignedHead {
+            row_id: self.row_id,
+            hash: self.hash.clone(),
+            name_hash: self.name_hash.clone(),
+            taken_at: self.taken_at,
+            public_key: self.public_key.clone()?,
+            signature: self.signature.clone()?,
+        })
     }
 
     fn head(&self) -> AuditHead<'_> {
@@ -146,8 +170,6 @@ impl KnownHeads {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn anchor() -> Anchor {

@@ -4,7 +4,7 @@ mod names;
 
 use serde_json::{Value, json};
 
-use super::canonical_json;
+use super::{Anchor, canonical_json};
 use crate::auth::push_string;
 use crate::id::{Key, MemberId, MessageId, TopicId};
 use crate::limits;
@@ -325,6 +325,13 @@ pub enum AuditEvent {
         /// The key's id.
         key_id: String,
     },
+    /// A node signed where the chain ended before this row.
+    HeadSigned(Anchor),
+    /// The mesh was made.
+    Genesis {
+        /// The key that signs its invites.
+        owner: Key,
+    },
 }
 
 impl AuditEvent {
@@ -382,6 +389,8 @@ impl AuditEvent {
                 json!({"keyId": key_id, "label": label, "capabilities": capabilities})
             }
             Self::ApikeyRevoked { key_id } => json!({"keyId": key_id}),
+            Self::HeadSigned(anchor) => anchor.payload(),
+            Self::Genesis { owner } => json!({"ownerPubkey": owner}),
             Self::TopicCreated { topic, name: Some(name) } => {
                 json!({"name": name, "topicId": topic})
             }

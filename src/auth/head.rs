@@ -13,7 +13,7 @@ pub struct AuditHead<'a> {
     pub row_id: i64,
     /// That row's hash: 64 hex digits.
     pub hash: &'a str,
-    /// Its second hash, over the names: 64 hex digits; none in rows of earlier releases.
+    /// Its second hash: 66 hex digits, 64 in rows of earlier releases, or none.
     pub name_hash: Option<&'a str>,
     /// When it was noted, by the clock of whoever signs.
     pub taken_at: Timestamp,

@@ -28,7 +28,7 @@ pub(crate) use spoken::Spoken;
 use crate::claude::spool::Spool;
 use crate::client::backoff::Backoff;
 use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox, RESEAL_NEEDED};
-use crate::keyring::Kept;
+use crate::keyring::{Kept, heads};
 use crate::protocol::capability;
 use names::Names;
 use unsure::Unsure;
@@ -239,12 +239,22 @@ fn after(shared: &Shared, error: &ClientError) -> Option<Duration> {
     pause
 }
 
+/// Tells that the broker shows another audit chain than it did before, if it does. Nobody
+/// waits for it: what it asks is answered behind what waits in the inbox.
+async fn doubt(shared: Arc<Shared>, client: Client) {
+    let Party { data_dir, kept, .. } = &shared.party;
+    if let Some(doubt) = heads::check(data_dir, kept, &client).await {
+        tracing::warn!(code = doubt.code(), "{}", doubt.sentence(kept));
+    }
+}
+
 /// Serves one client to its end, over the connections that it has. Nothing is dropped while
 /// it is at work in the spool: what ends is told to end.
 async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Option<Duration> {
     reports::greet(shared, client).await;
     shared.state.send_replace(State::Here(client.clone()));
     client.hand_on_keys_beside(None);
+    tokio::spawn(doubt(Arc::clone(shared), client.clone()));
     let over = CancellationToken::new();
     let reporting = reports::run(Arc::clone(shared), client.clone(), over.clone());
     let taking = async {
@@ -272,6 +282,7 @@ async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Optio
                     }
                     shared.stirred.notify_one();
                     shared.state.send_replace(State::Here(client.clone()));
+                    tokio::spawn(doubt(Arc::clone(shared), client.clone()));
                 }
                 Inbound::Closed { code, reason } => {
                     return after(shared, &ClientError::Closed { code, reason });

@@ -23,6 +23,7 @@ use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
 
 mod apikey;
 mod asking;
+mod audit;
 mod budget;
 mod clock;
 mod complete;
@@ -60,6 +61,8 @@ pub(crate) enum PeerCommand {
     List(ListArgs),
     /// Forget the key that a name had, and take the one that it has next
     Forget(ForgetArgs),
+    /// Check that the broker shows the audit chain that it has shown before
+    Audit(audit::AuditArgs),
     /// Show the mesh as a whole: who is there, and what it keeps
     Info(WhoArgs),
     /// Show how much may still be sent and asked
@@ -279,6 +282,7 @@ pub(crate) async fn run(
         PeerCommand::Context(command) => context::run(command, json, &data_dir).await,
         PeerCommand::Skill(command) => skill::run(command, json, &data_dir).await,
         PeerCommand::Budget(args) => budget::run(&args, json, &data_dir).await,
+        PeerCommand::Audit(args) => audit::run(&args, json, &data_dir).await,
         PeerCommand::Info(who) => info::run(&who, json, &data_dir).await,
         PeerCommand::Task(command) => task::run(command, json, &data_dir).await,
         PeerCommand::Schedule(command) => schedule::run(command, json, &data_dir).await,

@@ -1,5 +1,6 @@
-//! The key by which heads of audit chains are signed.
+//! The key by which heads of audit chains are signed, and how often nodes do it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::reader::Reader;
@@ -8,13 +9,19 @@ use super::secret::Secret;
 /// Hex digits of an ed25519 seed.
 const SEED_DIGITS: usize = 64;
 
-/// The key by which heads of audit chains are signed.
+/// The key by which heads of audit chains are signed, and how often nodes do it.
 #[derive(Clone, Debug)]
 pub struct AuditConfig {
     /// `AUDIT_KEY`: the key, which must not be where the database is. Default none: heads
     /// are not signed. An ed25519 seed as 64 hex digits, or the whole path of a file that
     /// has it.
     pub key: Option<AuditKeySource>,
+    /// `AUDIT_HEAD_ROWS`: after how many rows of a chain a node signs where it ends.
+    /// Default 1000, 1 to 1000000.
+    pub head_rows: i64,
+    /// `AUDIT_HEAD_SECONDS`: after how long it does so in any case where the chain has
+    /// grown. Default 600, 0.1 to 86400.
+    pub head_ms: i64,
 }
 
 /// Where the key is.
@@ -28,7 +35,24 @@ pub enum AuditKeySource {
 
 impl AuditConfig {
     pub(super) fn read(reader: &mut Reader<'_>) -> Self {
-        Self { key: reader.text("AUDIT_KEY").and_then(|text| source(reader, &text)) }
+        Self {
+            key: reader.text("AUDIT_KEY").and_then(|text| source(reader, &text)),
+            head_rows: reader.number("AUDIT_HEAD_ROWS", 1..=1_000_000),
+            head_ms: reader.seconds_ms("AUDIT_HEAD_SECONDS", 100..=86_400_000),
+        }
+    }
+}
+
+impl AuditKeySource {
+    /// What is there, which should be a seed as 64 hex digits.
+    ///
+    /// # Errors
+    /// The file's, if it is one.
+    pub fn read(&self) -> io::Result<Secret> {
+        match self {
+            Self::Seed(seed) => Ok(seed.clone()),
+            Self::File(path) => Ok(Secret::new(std::fs::read_to_string(path)?.trim())),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `audit_query` and `audit_verify`: for admins and the owner.
+//! `audit_query` and `audit_verify`, for admins and the owner; `audit_row`, for everybody.
 
 use serde_json::json;
 
@@ -10,7 +10,8 @@ use crate::limits;
 use crate::paging::{Budget, from_cursor, to_cursor};
 use crate::protocol::budget::{cut, value_bytes};
 use crate::protocol::{
-    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditVerify, AuditVerifyResult,
+    AUDIT_ROWS_DEFAULT, AuditQuery, AuditResult, AuditRow, AuditRowQuery, AuditRowResult,
+    AuditVerify, AuditVerifyResult,
 };
 use crate::store::{self, AuditRecord, AuditTrail, StoreError, chain};
 
@@ -93,6 +94,20 @@ fn row(record: AuditRecord) -> AuditRow {
     }
 }
 
+/// `audit_row`: the hashes of one row, by which a member sees whether what it was shown at an
+/// earlier hello is in the chain still. They tell nothing of what the row says.
+pub(super) async fn row_of(
+    context: &Context<'_>,
+    ask: AuditRowQuery,
+) -> Result<AuditRowResult, Refusal> {
+    let (store, mesh) = (&*context.parts.stores.audit, context.room.mesh());
+    let found = store.before(mesh, None, ask.row_id.saturating_add(1), 1).await?;
+    let row = found.into_iter().next().filter(|row| row.id == ask.row_id);
+    let (hash, name_hash) = row.map(|row| (row.hash, row.name_hash)).unzip();
+    let name_hash = name_hash.flatten().map(hex::encode);
+    Ok(AuditRowResult { row_id: ask.row_id, hash, name_hash })
+}
+
 /// `audit_verify`: walks the whole chain, which may be long.
 pub(super) async fn verify(
     context: &Context<'_>,
@@ -127,6 +142,6 @@ fn answer(verdict: Verdict) -> AuditVerifyResult {
     AuditVerifyResult {
         valid: verdict.valid,
         entries: i64::try_from(verdict.entries).unwrap_or(i64::MAX),
-        broken_at: verdict.broken_at,
+        broken_at: verdict.first_bad(),
     }
 }

@@ -176,6 +176,7 @@ fn encode(codec: Codec, message: &ServerMessage) -> Message {
 fn hello_ack() -> ServerMessage {
     ServerMessage::HelloAck(Box::new(HelloAck {
         features: Vec::new(),
+        audit_head: None,
         presence_id: crate::id::generate(),
         member_display_name: String::new(),
         member_profile: None,

@@ -1,9 +1,10 @@
-//! `audit_query` and `audit_verify`.
+//! `audit_query`, `audit_row` and `audit_verify`; and what a hello is shown of the chain.
 
 use serde::{Deserialize, Serialize};
 
 use super::ask::{Answer, Ask, Unasked};
 use crate::clock::Timestamp;
+use crate::id::Key;
 
 /// Rows of an `audit_query` that names no limit.
 pub const AUDIT_ROWS_DEFAULT: i64 = 50;
@@ -77,6 +78,58 @@ pub struct AuditRow {
     pub hash: String,
     /// When the event happened.
     pub created_at: Timestamp,
+}
+
+/// Where the mesh's chain ended, signed by a node that has the operator's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedHead {
+    /// The number of the row that is signed.
+    pub row_id: i64,
+    /// That row's hash.
+    pub hash: String,
+    /// Its second hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_hash: Option<String>,
+    /// When.
+    pub taken_at: Timestamp,
+    /// By which key.
+    pub public_key: Key,
+    /// The signature: 128 hex digits.
+    pub signature: String,
+}
+
+/// `audit_row`: the hashes of one row, for any member: whether what was once signed is in
+/// the chain still.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRowQuery {
+    /// The number of the row.
+    pub row_id: i64,
+}
+
+impl Ask for AuditRowQuery {
+    const TYPE: &'static str = "audit_row";
+    const UNASKED: Unasked = Unasked::Refused;
+    type Answer = AuditRowResult;
+}
+
+/// Answers `audit_row`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRowResult {
+    /// The number of the row.
+    pub row_id: i64,
+    /// The row's hash; none if the mesh's chain has no such row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// Its second hash, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_hash: Option<String>,
+}
+
+impl Answer for AuditRowResult {
+    const TYPE: &'static str = "audit_row_result";
 }
 
 /// `audit_verify`: whether the chain holds.

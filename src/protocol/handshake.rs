@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::audit::SignedHead;
 use super::presence::Group;
 use crate::clock::Timestamp;
 
@@ -283,6 +284,9 @@ pub struct HelloAck {
     /// What `capabilities` may ask for.
     #[serde(default)]
     pub features: Vec<std::borrow::Cow<'static, str>>,
+    /// The newest signed head of the mesh's audit chain, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_head: Option<Box<SignedHead>>,
 }
 
 /// What the mesh knows of the member.

@@ -58,6 +58,9 @@ pub struct MissingRows {
     pub first: Option<i64>,
     /// Whether peers have been here and the chain has no row at all.
     pub all: bool,
+    /// Whether the mesh was made with a first row of its chain, and the chain does not begin
+    /// with it.
+    pub genesis: bool,
     /// Rows of whichever mesh that have had a number and are not there. Always 0 on
     /// Postgres, which leaves numbers out where something was not done in the end.
     pub numbers: i64,
@@ -70,6 +73,7 @@ impl MissingRows {
             messages: row.int("messages")?,
             first: row.optional_int("first")?,
             all: row.int("emptied")? != 0,
+            genesis: row.int("beheaded")? != 0,
             numbers: row.int("numbers")?,
         })
     }
@@ -99,7 +103,7 @@ pub struct AuditRecord {
     pub prev_hash: String,
     /// This row's hash.
     pub hash: String,
-    /// The second hash, over the name; none in rows of earlier releases.
+    /// The second hash, over number and name; another or none in rows of earlier releases.
     pub name_hash: Option<Vec<u8>>,
     /// When.
     pub created_at: Timestamp,

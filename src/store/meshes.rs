@@ -6,11 +6,12 @@ pub(super) mod sqlite;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::audit::AuditEvent;
 use crate::clock::Timestamp;
 use crate::id::{AccountId, Key, MemberId, MeshId};
 use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns;
-use crate::store::{Actor, Result, StoreError};
+use crate::store::{Actor, AuditEntry, Result, StoreError};
 
 /// Meshes.
 #[cfg_attr(test, mockall::automock)]
@@ -136,6 +137,16 @@ impl NewMesh {
                 (Some(&founder.account), Some(&founder.owner_secret_key), &founder.member_key)
             }
             None => (None, None, &self.owner_key),
+        }
+    }
+
+    /// The row that begins its audit chain.
+    pub(in crate::store) fn genesis(&self) -> AuditEntry {
+        AuditEntry {
+            mesh: self.id.clone(),
+            actor: Some(self.owner_member.clone()),
+            actor_name: Some(self.owner_name.clone()),
+            event: AuditEvent::Genesis { owner: self.owner_key.clone() },
         }
     }
 }

@@ -7,6 +7,7 @@ mod costs;
 mod directory;
 mod ends;
 mod forged;
+mod heads;
 mod moderation;
 mod recovery;
 mod redis;

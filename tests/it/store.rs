@@ -7,6 +7,7 @@ mod admin;
 mod admission;
 mod api_keys;
 mod audit;
+mod audit_heads;
 mod claims;
 mod common_keys;
 mod confirm;

@@ -6,6 +6,7 @@ mod answers;
 pub(crate) mod api;
 mod apikeys;
 mod attribution;
+mod audit_heads;
 mod backpressure;
 mod bounds;
 mod clients;

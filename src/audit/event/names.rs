@@ -1,6 +1,7 @@
 //! What events are called in the chain.
 
 use super::AuditEvent;
+use crate::audit::{GENESIS_EVENT, HEAD_EVENT};
 use crate::protocol::{Ask as _, VaultSet};
 
 impl AuditEvent {
@@ -61,6 +62,8 @@ impl AuditEvent {
             Self::VaultDeleted { .. } => "vault_deleted",
             Self::ApikeyCreated { .. } => "apikey_created",
             Self::ApikeyRevoked { .. } => "apikey_revoked",
+            Self::HeadSigned(_) => HEAD_EVENT,
+            Self::Genesis { .. } => GENESIS_EVENT,
         }
     }
 }

@@ -96,15 +96,20 @@ impl Known {
         for anchor in anchors {
             match anchor.verify(trusted) {
                 Ok(key) => {
-                    if let Some(key) = key.filter(|key| !self.signed_by.contains(key)) {
-                        self.signed_by.push(key.clone());
-                    }
+                    key.into_iter().for_each(|key| self.note_signer(key));
                     self.note(anchor.row_id, &anchor.hash, anchor.name_hash.as_deref());
                 }
                 Err(error) => _ = self.refused.get_or_insert((anchor.row_id, error)),
             }
         }
         Ok(())
+    }
+
+    /// Adds a key by which something was signed.
+    pub(super) fn note_signer(&mut self, key: &Key) {
+        if !self.signed_by.contains(key) {
+            self.signed_by.push(key.clone());
+        }
     }
 
     /// Adds one head.

@@ -15,12 +15,13 @@ use crate::private;
 /// The key that the configuration names, if it names one.
 pub(super) fn configured(config: &Config) -> anyhow::Result<Option<SecretKey>> {
     let Some(source) = &config.audit.key else { return Ok(None) };
-    let seed = match source {
-        AuditKeySource::Seed(seed) => seed.expose().to_owned(),
-        AuditKeySource::File(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the key of AUDIT_KEY, {}", path.display()))?,
-    };
-    let key = SecretKey::from_seed_hex(seed.trim());
+    let seed = source.read().with_context(|| match source {
+        AuditKeySource::File(path) => {
+            format!("cannot read the key of AUDIT_KEY, {}", path.display())
+        }
+        AuditKeySource::Seed(_) => "cannot read AUDIT_KEY".to_owned(),
+    })?;
+    let key = SecretKey::from_seed_hex(seed.expose());
     let key = key.ok_or_else(|| {
         let message = "what AUDIT_KEY names is no key: it has to be 64 hex digits and nothing else";
         Failure::new("invalid_key", message)

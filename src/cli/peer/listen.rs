@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::control::{self, Control};
 use super::{ListenArgs, about, connect, output};
 use crate::client::{self, Client, ClientOptions, Inbound, Inbox};
 use crate::clock::Timestamp;
-use crate::keyring::contacts;
 use crate::keyring::recipient::short;
+use crate::keyring::{contacts, heads};
 use crate::protocol::{Group, Push, SetStatus, SetSummary};
 
 pub(super) async fn run(
@@ -91,10 +92,21 @@ async fn show(
     mut inbox: Inbox,
     (data_dir, kept): (&Path, &super::Kept),
 ) -> anyhow::Result<ExitCode> {
+    let mut checks = JoinSet::new();
+    check(&mut checks, client, (data_dir, kept));
     let mut messages = 0;
     let mut passers_by = PassersBy::default();
     client.hand_on_keys_beside(None);
-    while let Some(inbound) = inbox.recv().await {
+    loop {
+        // The checks ask the broker, whose answers come behind what waits in the inbox.
+        let inbound = tokio::select! {
+            inbound = inbox.recv() => inbound,
+            Some(Ok(Some(doubt))) = checks.join_next() => {
+                tell(&doubt, json, kept)?;
+                continue;
+            }
+        };
+        let Some(inbound) = inbound else { return Ok(ExitCode::FAILURE) };
         let inbound = client.opened(inbound).await;
         if json {
             output::json(&object(&inbound))?;
@@ -114,12 +126,35 @@ async fn show(
             Inbound::Event { event, data } if event == client::RESEAL_NEEDED => {
                 client.hand_on_keys_beside(Some(data));
             }
-            Inbound::Reconnected { same_presence: false, .. } => introduce(client, args).await?,
+            Inbound::Reconnected { same_presence, .. } => {
+                if !same_presence {
+                    introduce(client, args).await?;
+                }
+                check(&mut checks, client, (data_dir, kept));
+            }
             Inbound::Closed { .. } => return Ok(ExitCode::FAILURE),
             _ => {}
         }
     }
-    Ok(ExitCode::FAILURE)
+}
+
+/// Begins to compare what the broker shows of the audit chain with what it has shown before.
+fn check(
+    checks: &mut JoinSet<Option<heads::Doubt>>,
+    client: &Client,
+    (data_dir, kept): (&Path, &super::Kept),
+) {
+    let (client, data_dir, kept) = (client.clone(), data_dir.to_owned(), kept.clone());
+    checks.spawn(async move { heads::check(&data_dir, &kept, &client).await });
+}
+
+fn tell(doubt: &heads::Doubt, json: bool, kept: &super::Kept) -> anyhow::Result<()> {
+    let (code, message) = (doubt.code(), doubt.sentence(kept));
+    if json {
+        return output::json(&json!({"type": "warning", "code": code, "message": message}));
+    }
+    output::line(&format!("{}  ! {}", time(Timestamp::now()), output::printable(&message)))?;
+    Ok(())
 }
 
 /// Members that only pass by: each command that one of them types is a

@@ -213,6 +213,16 @@ pub const SETTINGS: &[Setting] = &[
         "AUDIT_KEY",
         "key of audit heads, 64 hex digits or the path of a file; kept away from the database; not set: heads are not signed",
     ),
+    open(
+        "AUDIT_HEAD_ROWS",
+        "1000",
+        "after how many rows of an audit chain a node with AUDIT_KEY signs where it ends, 1 to 1000000",
+    ),
+    open(
+        "AUDIT_HEAD_SECONDS",
+        "600",
+        "after how long it does so in any case, if the chain has grown, 0.1 to 86400",
+    ),
     // Webhooks.
     url(
         "BROKER_PUBLIC_URL",

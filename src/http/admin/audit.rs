@@ -80,7 +80,7 @@ pub(super) async fn verify(
         };
         let verdict = chain::verify(&*state.stores.audit, &mesh.id).await?;
         Ok(json!({
-            "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.broken_at,
+            "valid": verdict.valid, "rows": verdict.entries, "brokenAt": verdict.first_bad(),
         }))
     })
     .await

@@ -91,7 +91,7 @@ impl Transcript {
                 "steps": self.steps, "audit": audit, "seconds": seconds,
             }));
         }
-        let verified = match verdict.broken_at {
+        let verified = match verdict.first_bad() {
             None => {
                 format!("{} rows, each hash follows from the one before: verified", verdict.entries)
             }

@@ -118,7 +118,10 @@ impl AuditTrail for PostgresStore {
                 (not exists (select from mesh.audit_log where mesh_id = $1)
                     and exists (select from mesh.member m
                         join mesh.presence p on p.member_id = m.id
-                        where m.mesh_id = $1 and p.node is not null))::int::bigint as emptied
+                        where m.mesh_id = $1 and p.node is not null))::int::bigint as emptied,
+                exists (select from mesh.mesh m where m.id = $1 and m.audit_genesis_id is not null
+                    and m.audit_genesis_id is distinct from (select a.id from mesh.audit_log a
+                        where a.mesh_id = $1 order by a.id limit 1))::int::bigint as beheaded
              from sent where not exists (
                 select from mesh.audit_log a where a.id = sent.seq and a.mesh_id = $1
                     and a.event_type = 'message_sent')",

@@ -123,6 +123,9 @@ impl AuditTrail for SqliteStore {
                 not exists (select 1 from audit_log where mesh_id = ?1)
                     and exists (select 1 from member m cross join presence p on p.member_id = m.id
                         where m.mesh_id = ?1) as emptied,
+                exists (select 1 from mesh m where m.id = ?1 and m.audit_genesis_id is not null
+                    and m.audit_genesis_id is not (select a.id from audit_log a
+                        where a.mesh_id = ?1 order by a.id limit 1)) as beheaded,
                 coalesce((select seq from sqlite_sequence where name = 'audit_log'), 0)
                     - (select count(*) from audit_log) as numbers
              from sent where not exists (

@@ -8,10 +8,11 @@ use crate::id::{self, AccountId, MeshId};
 use crate::protocol::SealingPolicy;
 use crate::store::meshes::{GENERAL, differs, read_policy};
 use crate::store::postgres::PostgresStore;
+use crate::store::postgres::chain::Entries;
 use crate::store::postgres::error::slug_taken;
 use crate::store::postgres::pool::Call;
 use crate::store::postgres::row::clean;
-use crate::store::{Actor, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
+use crate::store::{Actor, AuditEntry, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 /// A `select` of meshes, with the conditions given.
 macro_rules! select_mesh {
@@ -81,6 +82,7 @@ impl Meshes for PostgresStore {
         if mesh.founder.is_some() {
             found_general(&mut tx, now, mesh).await?;
         }
+        begin_chain(&mut tx, now, mesh).await?;
         tx.commit().await
     }
 
@@ -166,6 +168,21 @@ impl Meshes for PostgresStore {
         change.commit().await?;
         Ok(true)
     }
+}
+
+/// The first row of the mesh's audit chain, which the mesh knows by its number.
+async fn begin_chain(tx: &mut Call, now: Timestamp, mesh: &NewMesh) -> Result<()> {
+    let AuditEntry { actor, actor_name, event, .. } = mesh.genesis();
+    let mut entries = Entries::default();
+    entries.push(&mesh.id, actor.as_ref(), actor_name.as_deref(), &event);
+    let append = sqlx::query(
+        "with appended as materialized (
+            select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null) as ids
+         )
+         update mesh.mesh set audit_genesis_id = appended.ids[1] from appended where id = $9",
+    );
+    tx.execute(entries.bind(append, now).bind(mesh.id.as_str())).await?;
+    Ok(())
 }
 
 /// The topic that every mesh of an account has, with its owner in it.

@@ -9,9 +9,10 @@ use crate::protocol::SealingPolicy;
 use crate::store::columns::Columns as _;
 use crate::store::meshes::{GENERAL, differs, read_policy};
 use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::chain::Chains;
 use crate::store::sqlite::connection::{Tx, execute};
 use crate::store::sqlite::error::refused;
-use crate::store::{Actor, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
+use crate::store::{Actor, AuditEntry, Mesh, MeshSummary, Meshes, NewMesh, Result, StoreError};
 
 #[async_trait]
 impl Meshes for SqliteStore {
@@ -57,6 +58,14 @@ impl Meshes for SqliteStore {
         if mesh.founder.is_some() {
             found_general(&mut tx, now, mesh).await?;
         }
+        let AuditEntry { actor, actor_name, event, .. } = mesh.genesis();
+        let mut chains = Chains::read(&mut tx, now, [&mesh.id]).await?;
+        let genesis = chains.push(&mesh.id, actor.as_ref(), actor_name.as_deref(), &event);
+        chains.write(&mut tx).await?;
+        let query = sqlx::query("update mesh set audit_genesis_id = ?2 where id = ?1")
+            .bind(mesh.id.as_str())
+            .bind(genesis);
+        execute(&mut tx, query).await?;
         tx.commit().await.map_err(refused)
     }
 

@@ -73,17 +73,13 @@ impl Change {
         seqs.first().copied().ok_or_else(|| unreadable("seqs"))
     }
 
-    /// Appends what somebody did without a session, or an operator.
-    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<()> {
+    /// Appends what somebody did without a session, or an operator; the row's id.
+    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<i64> {
         let AuditEntry { mesh, actor, actor_name, event } = entry;
         let mut entries = Entries::default();
         entries.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
-        let query =
-            sqlx::query("select mesh.broker_append_v2($1, $2, '{}', $3, $4, $5, $6, $7, null)")
-                .bind(self.now.to_naive())
-                .bind(self.now.to_string());
-        self.call.execute(entries.bind_rows(query)).await?;
-        Ok(())
+        let seqs = self.append_rows(entries).await?;
+        seqs.first().copied().ok_or_else(|| unreadable("seqs"))
     }
 
     /// As [`Self::append`], for many; the seqs are in the order given.
@@ -102,19 +98,23 @@ impl Change {
             let (author, event) = &events[*at];
             entries.push(&author.mesh, Some(&author.member), Some(&author.session_name), event);
         }
+        let appended = self.append_rows(entries).await?;
+        let mut seqs = vec![0; events.len()];
+        for (at, seq) in order.into_iter().zip(appended) {
+            seqs[at] = seq;
+        }
+        Ok(seqs)
+    }
+
+    /// Appends rows whose chains' locks are held; their ids, in the order given.
+    async fn append_rows(&mut self, entries: Entries<'_>) -> Result<Vec<i64>> {
         let query = sqlx::query(
             "select mesh.broker_append_v2($1, $2, '{}', $3, $4, $5, $6, $7, null) as seqs",
         )
         .bind(self.now.to_naive())
         .bind(self.now.to_string());
         let row = self.call.fetch_optional(entries.bind_rows(query)).await?;
-        let appended: Vec<i64> =
-            row.ok_or_else(|| unreadable("seqs"))?.try_get("seqs").map_err(refused)?;
-        let mut seqs = vec![0; events.len()];
-        for (at, seq) in order.into_iter().zip(appended) {
-            seqs[at] = seq;
-        }
-        Ok(seqs)
+        row.ok_or_else(|| unreadable("seqs"))?.try_get("seqs").map_err(refused)
     }
 
     /// How much of that kind a mesh keeps, with what was written so far.

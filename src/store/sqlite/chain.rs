@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 
-use crate::audit::{AuditEvent, GENESIS, NameHead, entry_hash_at, name_hash};
+use crate::audit::{AuditEvent, GENESIS, NameHead, ROW_HASH_BYTES, entry_hash_at, row_hash};
 use crate::clock::Timestamp;
 use crate::id::{MemberId, MeshId};
 use crate::store::Result;
@@ -42,7 +42,7 @@ struct NewRow {
     payload: String,
     prev_hash: Arc<str>,
     hash: Arc<str>,
-    name_hash: [u8; 32],
+    name_hash: [u8; ROW_HASH_BYTES],
 }
 
 impl Chains {
@@ -104,9 +104,9 @@ impl Chains {
         let hash =
             entry_hash_at(before, mesh.as_str(), event_type, actor_text, &payload, &self.time);
         let hash: Arc<str> = hash.into();
-        let name_hash = name_hash(&head.names, &hash, actor_name);
-        head.names = NameHead::after(&hash, Some(&name_hash));
         self.last_id += 1;
+        let name_hash = row_hash(&head.names, self.last_id, &hash, actor_name);
+        head.names = NameHead::after(&hash, Some(&name_hash));
         self.rows.push(NewRow {
             id: self.last_id,
             mesh_id: mesh.clone(),

@@ -77,11 +77,11 @@ impl Change {
         Ok(self.chains.push(mesh, Some(member), Some(session_name), event))
     }
 
-    /// Appends what somebody did without a session, or an operator.
-    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<()> {
+    /// Appends what somebody did without a session, or an operator; the row's id.
+    #[expect(clippy::unused_async, reason = "the shape that it has in both databases")]
+    pub(in crate::store) async fn append_entry(&mut self, entry: &AuditEntry) -> Result<i64> {
         let AuditEntry { mesh, actor, actor_name, event } = entry;
-        self.chains.push(mesh, actor.as_ref(), actor_name.as_deref(), event);
-        Ok(())
+        Ok(self.chains.push(mesh, actor.as_ref(), actor_name.as_deref(), event))
     }
 
     /// As [`Self::append`], for many; the seqs are in the order given.

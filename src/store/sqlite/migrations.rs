@@ -45,6 +45,7 @@ const SCRIPTS: &[Script] = scripts! {
     24 "stages" in "0024_stages";
     25 "sealing" in "0025_sealing";
     26 "common_keys" in "0026_common_keys";
+    27 "audit_heads" in "0027_audit_heads";
 };
 
 /// The migrations that have not run, as `0001_core`.

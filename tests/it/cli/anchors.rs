@@ -1,6 +1,6 @@
 //! The audit chain against what is kept outside the database.
 
-use claudemesh_broker::audit::{AuditEvent, NameHead, name_hash};
+use claudemesh_broker::audit::{AuditEvent, NameHead, row_hash};
 use claudemesh_broker::store::AuditEntry;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -29,7 +29,7 @@ pub(super) async fn append(place: &Place, team: &Team, rows: usize) {
 }
 
 /// What somebody with the file in hands can do, past the program.
-async fn behind_its_back(place: &Place, statements: &[&str]) {
+pub(super) async fn behind_its_back(place: &Place, statements: &[&str]) {
     let file = SqliteConnectOptions::new().filename(place.path().join("broker.db"));
     let mut file = SqliteConnection::connect_with(&file).await.expect("the file");
     for statement in statements {
@@ -51,7 +51,7 @@ pub(super) fn keep(place: &Place, name: &str, key: Option<&str>) -> (String, Val
 }
 
 /// The verdict with these arguments: whether all is well must be the exit code, too.
-fn verdict(place: &Place, args: &[&str]) -> Value {
+pub(super) fn verdict(place: &Place, args: &[&str]) -> Value {
     let answer = place.run(&[&["audit", "verify", "team", "--json"], args].concat());
     let object = answer.object();
     assert_eq!(answer.code, i32::from(object["valid"] == false), "{answer:?}");
@@ -59,7 +59,7 @@ fn verdict(place: &Place, args: &[&str]) -> Value {
     object
 }
 
-fn problem(verdict: &Value) -> (&str, i64) {
+pub(super) fn problem(verdict: &Value) -> (&str, i64) {
     let row = verdict["problemAt"].as_i64().unwrap_or_default();
     (verdict["problem"].as_str().unwrap_or("none"), row)
 }
@@ -158,7 +158,7 @@ async fn names_that_were_written_anew_are_found_by_an_anchor() {
     store.database.close().await;
     let [.., before, last] = &rows[..] else { panic!("{rows:?}") };
     let names = NameHead::after(&before.hash, before.name_hash.as_deref());
-    let forged = hex::encode(name_hash(&names, &last.hash, Some("somebody else")));
+    let forged = hex::encode(row_hash(&names, last.id, &last.hash, Some("somebody else")));
     let statement = format!(
         "update audit_log set actor_display_name = 'somebody else', name_hash = x'{forged}'
          where id = {row}"
@@ -249,9 +249,12 @@ async fn a_signed_anchor_is_believed_by_its_key_alone() {
     assert_eq!(place.failure(&["audit", "verify", "team", "--anchor", &file]).0, "no_anchor");
 }
 
-#[test]
-fn a_chain_without_rows_has_no_anchor() {
+#[tokio::test]
+async fn a_chain_without_rows_has_no_anchor_and_is_not_the_one_that_was_begun() {
     let place = Place::new();
     place.json(&["mesh", "create", "team"]);
+    assert_eq!(problem(&verdict(&place, &[])), ("none", 0), "the row that began it");
+    behind_its_back(&place, &["delete from audit_log"]).await;
+    assert_eq!(problem(&verdict(&place, &[])), ("genesis_missing", 0));
     assert_eq!(place.failure(&["audit", "anchor", "team"]).0, "empty_chain");
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use claudemesh_broker::audit::{GENESIS, NameHead, canonical_json, entry_hash, name_hash};
+use claudemesh_broker::audit::{GENESIS, NameHead, canonical_json, entry_hash, row_hash};
 use serde_json::json;
 
 use super::anchors::{append, chain_of, keep, make_key};
@@ -15,21 +15,29 @@ struct Export {
     rows: Vec<Value>,
 }
 
+/// What `audit export` writes.
+pub(super) fn exported(place: &Place) -> Vec<Value> {
+    let export = place.run(&["audit", "export", "team"]);
+    export.out.lines().map(|line| serde_json::from_str(line).expect("JSON Lines")).collect()
+}
+
+/// What the script says of those rows.
+pub(super) fn check(place: &Place, rows: &[Value], args: &[&str]) -> Answer {
+    let file = place.path().join("export.jsonl");
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(&file, lines).expect("written");
+    let script = root().join("tools/verify-audit.py");
+    let output = Command::new("python3").arg(script).arg(file).args(args).output();
+    Answer::of(&output.expect("python3 starts"), args)
+}
+
 impl Export {
     fn of(place: Place) -> Self {
-        let export = place.run(&["audit", "export", "team"]);
-        let rows = export.out.lines().map(|line| serde_json::from_str(line).expect("JSON Lines"));
-        Self { rows: rows.collect(), place }
+        Self { rows: exported(&place), place }
     }
 
-    /// What the script says of those rows.
     fn check(&self, rows: &[Value], args: &[&str]) -> Answer {
-        let file = self.place.path().join("export.jsonl");
-        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        std::fs::write(&file, lines).expect("written");
-        let script = root().join("tools/verify-audit.py");
-        let output = Command::new("python3").arg(script).arg(file).args(args).output();
-        Answer::of(&output.expect("python3 starts"), args)
+        check(&self.place, rows, args)
     }
 
     fn refuses(&self, what: &str, rows: &[Value], args: &[&str]) -> String {
@@ -40,7 +48,7 @@ impl Export {
     }
 }
 
-fn has_python() -> bool {
+pub(super) fn has_python() -> bool {
     let found = Command::new("python3").arg("--version").output().is_ok_and(|o| o.status.success());
     if !found {
         eprintln!("not run: python3 is not installed");
@@ -117,9 +125,10 @@ fn chain(mesh: &str, payloads: &[Value], names: &[Option<&str>]) -> Vec<Value> {
         let created_at = Timestamp::from_ms(1_700_000_000_120 + at as i64);
         let canonical = canonical_json(payload);
         let next = entry_hash(&hash, mesh, "odd", Some("member"), &canonical, created_at);
-        let second = name_hash(&names_before, &next, *name);
+        let id = 10 * at as i64 + 7;
+        let second = row_hash(&names_before, id, &next, *name);
         rows.push(json!({
-            "id": 10 * at + 7, "meshId": mesh, "eventType": "odd", "actorMemberId": "member",
+            "id": id, "meshId": mesh, "eventType": "odd", "actorMemberId": "member",
             "actorName": name, "payload": payload, "prevHash": hash, "hash": next,
             "nameHash": hex::encode(second), "createdAt": created_at,
         }));
@@ -177,6 +186,29 @@ fn whatever_a_payload_holds_is_hashed_alike_without_the_broker() {
     let export = Export { place: Place::new(), rows };
     let answer = export.check(&export.rows, &[]);
     assert_eq!((answer.code, answer.err.as_str()), (0, ""), "{answer:?}");
+}
+
+#[test]
+fn a_row_of_the_first_kind_after_one_of_the_second_is_found_without_the_broker() {
+    if !has_python() {
+        return;
+    }
+    let payloads = [json!({"n": 1}), json!({"n": 2}), json!({"n": 3})];
+    let rows = chain("mesh-1", &payloads, &[Some("ada")]);
+    let export = Export { place: Place::new(), rows: rows.clone() };
+    let mut stripped = rows.clone();
+    stripped[2]["nameHash"] = Value::Null;
+    let found = export.refuses("without its second hash", &stripped, &[]);
+    assert!(found.contains("lacks the hash over its number"), "{found}");
+    let mut numbered = rows.clone();
+    numbered[2]["id"] = json!(1000);
+    export.refuses("another number", &numbered, &[]);
+    // Nothing of a chain that earlier releases wrote is worse than it was.
+    let mut older = rows;
+    older.iter_mut().for_each(|row| row["nameHash"] = Value::Null);
+    assert_eq!(export.check(&older, &[]).code, 0);
+    older[0]["eventType"] = json!("genesis");
+    export.refuses("a chain that began with the second kind", &older, &[]);
 }
 
 #[tokio::test]

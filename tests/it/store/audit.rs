@@ -1,6 +1,6 @@
 //! The audit chain.
 
-use claudemesh_broker::audit::{AuditEvent, GENESIS};
+use claudemesh_broker::audit::AuditEvent;
 use claudemesh_broker::id::{MeshId, PresenceId};
 use claudemesh_broker::store::{AuditEntry, EndPresence, Stores};
 use serde_json::json;
@@ -37,7 +37,6 @@ pub(crate) async fn appended_rows_are_chained(store: Stores) {
     store.audit.append(at(1), &batch).await.expect("two meshes");
     store.audit.append(at(2), &[here.entry("last")]).await.expect("a mesh");
     let rows = here.audit().await;
-    assert_eq!(rows[0].prev_hash, GENESIS);
     let keys: Vec<_> = rows.iter().map(|row| row.payload["key"].clone()).collect();
     assert_eq!(keys, [json!("one"), json!("named \u{1f980} \"\\"), json!("last")]);
     assert_eq!((&rows[0].actor, &rows[0].actor_name), (&None, &None));
@@ -56,10 +55,10 @@ pub(crate) async fn a_page_is_newest_first(store: Stores) {
         store.audit.append(T0, &[here.entry(key)]).await.expect("a mesh");
     }
     let page = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
-    assert_eq!(here.keys(None, 0, 2).await, (page(&["5", "4"]), 5));
-    assert_eq!(here.keys(None, 3, 10).await, (page(&["2", "1"]), 5));
-    assert_eq!(here.keys(None, 9, 10).await, (Vec::new(), 5));
-    assert_eq!(here.another().await.keys(None, 0, 10).await, (Vec::new(), 0));
+    assert_eq!(here.keys(None, 0, 2).await, (page(&["5", "4"]), 6));
+    assert_eq!(here.keys(None, 3, 10).await, (page(&["2", "1", "-"]), 6));
+    assert_eq!(here.keys(None, 9, 10).await, (Vec::new(), 6));
+    assert_eq!(here.another().await.keys(None, 0, 10).await, (page(&["-"]), 1));
 }
 
 pub(crate) async fn a_page_of_one_event_type(store: Stores) {
@@ -85,9 +84,9 @@ pub(crate) async fn rows_before_a_row_are_newest_first(store: Stores) {
         rows.iter().map(|row| row.id).collect::<Vec<_>>()
     };
     assert_eq!(before(None, i64::MAX, 2).await, [ids[3], ids[2]]);
-    assert_eq!(before(None, ids[2], 9).await, [ids[1], ids[0]]);
+    assert_eq!(before(None, ids[2], 9).await[..2], [ids[1], ids[0]]);
     assert_eq!(before(Some("state_set"), ids[3], 9).await, [ids[2], ids[0]]);
-    assert!(before(None, ids[0], 9).await.is_empty());
+    assert_eq!(before(None, ids[0], 9).await.len(), 1, "the row that began the chain");
     assert!(before(Some("state\0set"), i64::MAX, 9).await.is_empty(), "no such type, no error");
     here.keys(Some("state\0set"), 0, 9).await;
 }
@@ -122,7 +121,7 @@ pub(crate) async fn a_walk_goes_on_after_a_row(store: Stores) {
         let rows = store.audit.after(&here.mesh, id, limit).await.expect("readable");
         rows.iter().map(|row| row.id).collect::<Vec<_>>()
     };
-    assert_eq!(after(0, 2).await, [all[0].id, all[1].id]);
+    assert_eq!(after(0, 3).await[1..], [all[0].id, all[1].id]);
     assert_eq!(after(all[1].id, 2).await, [all[2].id]);
     assert!(after(all[2].id, 2).await.is_empty());
 }

@@ -129,6 +129,8 @@ macro_rules! conformance {
                 audit::a_row_names_its_actor_by_key_and_enrolled_name
                 audit::a_walk_goes_on_after_a_row
                 audit::concurrent_writers_make_one_chain
+                audit_heads::a_head_is_signed_after_so_many_rows_or_so_long
+                audit_heads::of_many_nodes_that_sign_a_head_at_once_one_does
 
                 admin::a_new_mesh_has_its_owner
                 admin::a_slug_is_taken_until_its_mesh_is_archived
@@ -344,9 +346,11 @@ macro_rules! beside_another_program {
 }
 
 beside_another_program!(
+    audit_heads::a_chain_that_was_written_anew_has_heads_that_prove_nothing
     missing::nothing_is_missing_while_others_write
     missing::an_end_that_was_cut_off_is_known_by_what_was_sent
     missing::a_chain_that_was_emptied_is_known_by_who_has_been_there
+    missing::a_chain_without_the_row_that_began_it_is_known
     missing::what_other_programs_wrote_has_no_row_to_miss
     other::odd_grants_keep_no_mesh_from_being_served
     other::odd_descriptions_count_as_not_given

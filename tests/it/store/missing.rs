@@ -1,5 +1,6 @@
 //! Rows of an audit chain that are not there, by what other tables keep.
 
+use claudemesh_broker::audit::{GENESIS, GENESIS_EVENT};
 use claudemesh_broker::id::MeshId;
 use claudemesh_broker::store::{AuditEntry, MissingRows, Stores};
 
@@ -59,7 +60,7 @@ pub(crate) async fn an_end_that_was_cut_off_is_known_by_what_was_sent(store: Sto
     other.run(&format!("delete from {{schema}}audit_log where id >= {first}")).await;
     assert_eq!(here.audit().await.len(), 3, "what is left is whole: the topic, and two");
     let numbers = if matches!(other, Other::Sqlite(_)) { 3 } else { 0 };
-    let found = MissingRows { messages: 2, first: Some(first), all: false, numbers };
+    let found = MissingRows { messages: 2, first: Some(first), numbers, ..MissingRows::default() };
     assert_eq!(here.missing().await, found);
     assert_eq!(there.missing().await, MissingRows { numbers, ..MissingRows::default() });
     // Rows that follow do not hide it.
@@ -75,9 +76,27 @@ pub(crate) async fn a_chain_that_was_emptied_is_known_by_who_has_been_there(
     here.present(&here.owner).await;
     assert_eq!(here.missing().await, MissingRows::default());
     other.run("delete from {schema}audit_log").await;
-    let numbers = if matches!(other, Other::Sqlite(_)) { 1 } else { 0 };
-    let found = MissingRows { messages: 0, first: None, all: true, numbers };
+    let numbers = if matches!(other, Other::Sqlite(_)) { 2 } else { 0 };
+    let found = MissingRows { all: true, genesis: true, numbers, ..MissingRows::default() };
     assert_eq!(here.missing().await, found);
+}
+
+pub(crate) async fn a_chain_without_the_row_that_began_it_is_known(store: Stores, other: Other) {
+    let here = Fixture::new(store.clone()).await;
+    let there = here.another().await;
+    let rows = store.audit.after(&here.mesh, i64::MIN, 10).await.expect("readable");
+    let [begin] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((begin.event_type.as_str(), begin.prev_hash.as_str()), (GENESIS_EVENT, GENESIS));
+    assert_eq!(begin.actor.as_deref(), Some(here.owner.id.as_str()));
+    let mesh = here.mesh.as_str();
+    other.run(&format!("delete from {{schema}}audit_log where mesh_id = '{mesh}'")).await;
+    assert!(here.missing().await.genesis, "an empty chain is not the one that was begun");
+    here.mail(&here.owner.key, 2).await;
+    assert_eq!(here.audit().await.len(), 2, "what follows is whole in itself");
+    assert!(here.missing().await.genesis && !there.missing().await.genesis);
+    // A mesh of an earlier release or another program was begun without.
+    other.run("update {schema}mesh set audit_genesis_id = null").await;
+    assert!(!here.missing().await.genesis);
 }
 
 /// An installation's messages and presences from before this broker have no place here.

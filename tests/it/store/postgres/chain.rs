@@ -1,11 +1,12 @@
 //! A chain has one end, whoever writes.
 
-use claudemesh_broker::audit::{AuditEvent, ChainVerifier};
+use claudemesh_broker::audit::{AuditEvent, ChainVerifier, ROW_HASH_BYTES};
 use claudemesh_broker::store::{Accepted, AuditEntry, EndPresence, NewEnvelope, Reach};
 use sqlx::AssertSqlSafe;
 
 use super::{another_node, fixture, seen_by};
 use crate::harness::postgres::connection;
+use crate::harness::text_of;
 use crate::store::fixture::{Fixture, Peer, T0, at, changed};
 
 const NODES: usize = 4;
@@ -124,6 +125,40 @@ async fn a_transaction_that_would_read_the_past_is_refused() {
     assert!(error.contains("read committed"), "{error}");
 }
 
+/// A chain that the release before began, over the migration: its nodes go on writing.
+#[tokio::test]
+async fn a_chain_goes_over_to_the_second_kind_for_good() {
+    let (here, url) = fixture().await;
+    let mut database = connection(&url).await;
+    let [before, after] = ["0004_audit_names", "0027_audit_heads"]
+        .map(|folder| text_of(&format!("migrations/postgres/{folder}/2_chain.sql")));
+    let old = "delete from mesh.audit_log; update mesh.mesh set audit_genesis_id = null";
+    let mut kinds = Vec::new();
+    for (functions, seconds, kind) in [
+        (old, 0, 0),
+        (&before, 0, 32),
+        (&after, 1, 33),
+        // A statement that had begun before the functions were others.
+        (&before, 30, 32),
+        (&after, 31, 33),
+        (&before, 3600, 32),
+        (&after, 3601, 33),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(functions)).execute(&mut database).await.expect("it runs");
+        if kind > 0 {
+            here.store.audit.append(at(seconds), &[here.entry("k")]).await.expect("a mesh");
+            kinds.push(kind);
+        }
+    }
+    let rows = here.store.audit.after(&here.mesh, i64::MIN, 100).await.expect("readable");
+    let written = rows.iter().map(|row| row.name_hash.as_ref().map_or(0, Vec::len));
+    assert_eq!(written.collect::<Vec<_>>(), kinds);
+    let mut verifier = ChainVerifier::new(here.mesh.as_str());
+    rows.iter().for_each(|row| _ = verifier.push(row.as_link()));
+    let found = verifier.finish();
+    assert_eq!((found.broken_at, found.downgraded_at), (None, Some(rows[4].id)));
+}
+
 /// Two releases write one chain during an upgrade: the older one knows no second hash.
 #[tokio::test]
 async fn an_older_nodes_rows_leave_the_chain_whole() {
@@ -142,8 +177,8 @@ async fn an_older_nodes_rows_leave_the_chain_whole() {
     here.mail(&here.owner.key, 1).await;
     // `audit` checks the chain.
     let rows = here.audit().await;
-    let named: Vec<bool> = rows.iter().map(|row| row.name_hash.is_some()).collect();
-    assert_eq!(named, [true, true, false, true, true, false, true, true, false, true]);
+    let kinds = rows.iter().map(|row| row.name_hash.as_ref().map_or(0, Vec::len));
+    assert_eq!(kinds.collect::<Vec<_>>(), [ROW_HASH_BYTES; 10], "it writes what it does not know");
     let broken_at = async |id: i64, tampering: &str| {
         let text = format!("begin; update mesh.audit_log set {tampering} where id = {id}; commit");
         let mut other = connection(&url).await;

@@ -54,6 +54,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0024_stages",
         "0025_sealing",
         "0026_common_keys",
+        "0027_audit_heads",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
