@@ -30,6 +30,10 @@ pub(crate) struct KeyFile {
     pub(crate) name: String,
     pub(crate) broker_url: String,
     pub(crate) public_key: Key,
+    /// The key of the mesh's owner, from the invite: by it others' certificates are
+    /// checked. Files of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner_pubkey: Option<Key>,
     /// The secret key as 128 hex digits.
     secret_key: String,
 }
@@ -56,6 +60,7 @@ impl KeyFile {
             name: name.to_owned(),
             broker_url,
             public_key: secret.public_key(),
+            owner_pubkey: None,
             secret_key: secret.to_hex128(),
         }
     }

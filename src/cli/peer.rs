@@ -12,7 +12,7 @@ use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::{Failure, output};
-use crate::auth::{InvitePayload, SecretKey};
+use crate::auth::{InviteLink, SecretKey};
 use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox};
 use crate::config::Config;
 use crate::id::MeshId;
@@ -292,7 +292,7 @@ pub(crate) async fn run(
 }
 
 async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let payload = InvitePayload::from_token(&args.link)
+    let InviteLink { payload, .. } = InviteLink::read(&args.link)
         .map_err(|error| Failure::new("invalid_invite", error.to_string()))?;
     let path = keyring::path_of(data_dir, &payload.mesh_slug, &args.name)?;
     let mesh = MeshId::from(payload.mesh_id.as_str());
@@ -315,6 +315,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     if let Some(broker) = &args.broker {
         file.broker_url.clone_from(broker);
     }
+    file.owner_pubkey = Some(payload.owner_pubkey.as_str().into());
     // The key is written before the invite is used: one that cannot be kept must not join.
     file.write(&path)?;
     let secret = file.secret()?;
@@ -364,7 +365,7 @@ fn explain_join(error: ClientError) -> anyhow::Error {
             "invite_banned",
             "this key was banned since the invite was made; ask an admin to unban it",
         ),
-        "invite_bad_signature" | "invite_owner_mismatch" => {
+        "invite_bad_signature" | "invite_owner_mismatch" | "invite_bad_certificate" => {
             ("invite_invalid", "the invite was not signed by the mesh's owner; ask for a new one")
         }
         "invite_not_found" | "invite_mesh_mismatch" | "mesh_not_found" => (

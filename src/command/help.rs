@@ -100,6 +100,7 @@ Examples:
   claudemesh-broker invite create team
   claudemesh-broker invite create team --role admin --expires-in 1h
   claudemesh-broker invite create team --max-uses 20 --expires-in 30d --json | jq -r .link
+  claudemesh-broker invite create team --uncertified    for `claudemesh join`
   claudemesh-broker invite list team
   claudemesh-broker invite revoke ic://join/eyJ2Ijox...";
 

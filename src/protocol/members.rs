@@ -53,4 +53,7 @@ pub struct MemberListed {
     pub sealed: bool,
     /// Whether one of its connections is here.
     pub online: bool,
+    /// The proof that the mesh's owner let this key in, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }

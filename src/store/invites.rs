@@ -212,6 +212,8 @@ pub struct Join {
     pub key: Key,
     /// The new member's name.
     pub display_name: String,
+    /// The proof, checked, that the owner let this key in.
+    pub certificate: Option<String>,
 }
 
 /// What became of a request to enrol.
@@ -365,6 +367,7 @@ impl Join {
             member: member.clone(),
             key: key.clone(),
             display_name,
+            certificate: None,
         }
     }
 

@@ -50,6 +50,7 @@ impl Place {
             member: MemberId::generate(),
             key: key.clone(),
             display_name: "ada".to_owned(),
+            certificate: None,
         };
         let joined = store.invites.join(Timestamp::now(), &join).await.expect("the store works");
         store.database.close().await;

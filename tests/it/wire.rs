@@ -8,6 +8,7 @@ mod apikeys;
 mod attribution;
 mod backpressure;
 mod bounds;
+mod certificates;
 mod clients;
 mod contexts;
 mod delivery;

@@ -64,6 +64,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     23 "history" in "0023_history": "1_indexes";
     24 "stages" in "0024_stages": "1_columns", "2_properties";
     25 "sealing" in "0025_sealing": "1_columns", "2_properties";
+    28 "certificates" in "0028_certificates": "1_columns";
 };
 
 /// Any number that no other program's advisory lock has.

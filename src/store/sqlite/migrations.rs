@@ -44,6 +44,7 @@ const SCRIPTS: &[Script] = scripts! {
     22 "overview" in "0022_overview";
     24 "stages" in "0024_stages";
     25 "sealing" in "0025_sealing";
+    28 "certificates" in "0028_certificates";
 };
 
 /// The migrations that have not run, as `0001_core`.
