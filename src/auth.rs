@@ -13,6 +13,7 @@
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
 //! - [`Certificate`]: an owner let the member of a key join
+//! - [`fingerprint`]: two people compare their keys
 //! - [`TokenKey`]: what an account's command line proves itself by
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript
@@ -20,6 +21,7 @@
 mod api_key;
 mod attestation;
 mod certificate;
+mod fingerprint;
 mod head;
 mod hello;
 mod invite;
@@ -36,6 +38,7 @@ use subtle::ConstantTimeEq;
 pub(crate) use api_key::ApiKeySecret;
 pub use attestation::{ATTESTATION_TTL_MS_MAX, Attestation, sign_attestation, verify_attestation};
 pub use certificate::{Certificate, CertificateError, Grant};
+pub use fingerprint::fingerprint;
 pub use head::{AuditHead, sign_audit_head, verify_audit_head};
 pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,

@@ -11,7 +11,7 @@
 //! under the same idempotence key, deliveries that come twice handed on once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,12 +35,15 @@ mod requests;
 mod seals;
 pub(crate) mod socket;
 mod task;
+mod trust;
+mod vetting;
 
 pub use error::{ClientError, Rejection};
 pub use http::{Enrolled, join};
 pub use inbound::{Inbound, Inbox};
 pub use many::{Secrecy, Sent};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
+pub use trust::{Judged, KnownKeys, Trust};
 
 use crate::auth::SecretKey;
 use crate::codec::Frame;
@@ -72,6 +75,8 @@ struct Shared {
     seals: Seals,
     hello_ack: Mutex<HelloAck>,
     numbers: AtomicU64,
+    /// Targets that may be sealed for.
+    vetted: Mutex<HashSet<Key>>,
     in_flight: Arc<Semaphore>,
     /// Cancelled when the task is done.
     closed: CancellationToken,
@@ -172,6 +177,7 @@ impl Client {
             session_key,
             hello_ack: Mutex::new(opened.ack.clone()),
             numbers: AtomicU64::new(1),
+            vetted: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(limits.in_flight_max.max(1))),
             closed: CancellationToken::new(),
         });

@@ -16,6 +16,7 @@ use crate::output::Failure;
 use crate::private::{self, is_file_name};
 
 pub(crate) mod contacts;
+pub(crate) mod known;
 pub(crate) mod recipient;
 
 /// One peer, as its file has it.

@@ -29,6 +29,7 @@ use crate::claude::spool::Spool;
 use crate::client::backoff::Backoff;
 use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox};
 use crate::keyring::Kept;
+use crate::keyring::known::Known;
 use crate::protocol::capability;
 use names::Names;
 use unsure::Unsure;
@@ -214,6 +215,7 @@ fn options(party: &Party) -> ClientOptions {
     options.about.hostname = hostname();
     options.about.capabilities = ASKED.map(str::to_owned).to_vec();
     options.confirm = false;
+    options.known = Some(Known::of(&party.data_dir, &party.kept));
     // The spool recognises what comes twice, and confirms it again.
     options.limits.remembered_max = 0;
     options

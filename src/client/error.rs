@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::trust::Judged;
 use crate::protocol::{Ack, ErrorFrame};
 use crate::sealing::InvalidRecipient;
 
@@ -105,6 +106,9 @@ pub enum ClientError {
     /// An answer of another kind than asked for.
     #[error("the broker answered something else: {0}")]
     Unexpected(String),
+    /// The member is known with another key, so nothing was sealed for this one.
+    #[error("nothing was sent: {0}")]
+    KeyChanged(Box<Judged>),
     /// There is no box for that key.
     #[error(transparent)]
     Recipient(#[from] InvalidRecipient),
@@ -117,6 +121,7 @@ impl ClientError {
         match self {
             Self::Refused(error) => Some(&error.code),
             Self::Rejected(rejection) => rejection.code.as_deref(),
+            Self::KeyChanged(_) => Some("key_changed"),
             _ => None,
         }
     }

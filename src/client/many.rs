@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::requests::next_page;
+use super::trust::{Judged, Trust};
 use super::{Client, ClientError, Outgoing};
 use crate::id::Key;
 use crate::protocol::{Ack, ListMembers, MemberListed, capability};
@@ -32,12 +33,7 @@ impl fmt::Display for Secrecy {
             Self::Sealed => out.write_str("sealed"),
             Self::InClear { because_of } if because_of.is_empty() => out.write_str("in clear"),
             Self::InClear { because_of } => {
-                let names = because_of[..because_of.len().min(NAMES_MAX)].join(", ");
-                let others = match because_of.len().saturating_sub(NAMES_MAX) {
-                    0 => String::new(),
-                    others => format!(" and {others} more"),
-                };
-                write!(out, "in clear, since {names}{others} cannot open what is sealed")
+                write!(out, "in clear, since {} cannot open what is sealed", some_of(because_of))
             }
         }
     }
@@ -50,6 +46,48 @@ pub struct Sent {
     pub ack: Ack,
     /// Who can read it.
     pub secrecy: Secrecy,
+    /// Members that it was not sealed for, since their keys have changed.
+    pub left_out: Vec<Judged>,
+    /// Members, by name, of whose keys only the broker says that they are theirs.
+    pub unverified: Vec<String>,
+}
+
+impl Sent {
+    /// What its sender should know of the keys that it was sealed for: a sentence, if there
+    /// is anything.
+    #[must_use]
+    pub fn caveat(&self) -> Option<String> {
+        let mut said: Vec<String> =
+            self.left_out.iter().map(|judged| format!("not sealed for one: {judged}")).collect();
+        if !self.unverified.is_empty() {
+            said.push(format!("unverified: {}", some_of(&self.unverified)));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// A few names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    let some = names[..names.len().min(NAMES_MAX)].join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => some,
+        others => format!("{some} and {others} more"),
+    }
+}
+
+/// Whom a message to many is sealed for.
+struct Recipients {
+    /// Nobody where it is to go in clear.
+    keys: Option<Vec<Key>>,
+    secrecy: Secrecy,
+    left_out: Vec<Judged>,
+    unverified: Vec<String>,
+}
+
+impl Recipients {
+    const fn none(secrecy: Secrecy) -> Self {
+        Self { keys: None, secrecy, left_out: Vec::new(), unverified: Vec::new() }
+    }
 }
 
 impl Client {
@@ -73,42 +111,58 @@ impl Client {
     /// was: to a key always; to a group or to everyone if all that are here can open it.
     /// Members that are away get it when they are back, with a client that can open it.
     ///
+    /// With [`ClientOptions::known`](super::ClientOptions::known) nothing is sealed for a
+    /// member that is known with another key: to many it is left out, to one it is an error.
+    ///
     /// # Errors
-    /// As [`Self::send`].
+    /// As [`Self::send`], and [`ClientError::KeyChanged`].
     pub async fn send_sealed(&self, message: Outgoing<'_>) -> Result<Sent, ClientError> {
-        let (recipients, secrecy) = match message.target {
+        let in_clear = || Secrecy::InClear { because_of: Vec::new() };
+        let recipients = match message.target {
             "*" => self.recipients().await?,
             group if group.starts_with('@') => self.recipients().await?,
-            topic if topic.starts_with('#') => (None, Secrecy::InClear { because_of: Vec::new() }),
-            _ => (None, Secrecy::Sealed),
+            topic if topic.starts_with('#') => Recipients::none(in_clear()),
+            one => {
+                self.vet(one).await?;
+                Recipients::none(Secrecy::Sealed)
+            }
         };
-        let ack = self.send_nowait_to(message, recipients.as_deref()).await?.await?;
+        let Recipients { keys, secrecy, left_out, unverified } = recipients;
+        let ack = self.send_nowait_to(message, keys.as_deref()).await?.await?;
         if ack.queued {
-            return Ok(Sent { ack, secrecy });
+            return Ok(Sent { ack, secrecy, left_out, unverified });
         }
         Err(ClientError::Rejected(Box::new(ack.into())))
     }
 
-    /// Whom to seal for; nobody where it is to go in clear.
-    async fn recipients(&self) -> Result<(Option<Vec<Key>>, Secrecy), ClientError> {
+    async fn recipients(&self) -> Result<Recipients, ClientError> {
         let offers = self.hello_ack().features;
         if !offers.iter().any(|feature| feature == capability::SEALED_MULTICAST) {
-            return Ok((None, Secrecy::InClear { because_of: Vec::new() }));
+            return Ok(Recipients::none(Secrecy::InClear { because_of: Vec::new() }));
         }
-        let members = self.list_members().await?;
         let own = self.member_pubkey();
-        let others: Vec<MemberListed> =
-            members.into_iter().filter(|member| member.pubkey != own).collect();
+        let mut others = self.judged_members().await?;
+        others.retain(|judged| judged.member.pubkey != own);
         let unable: Vec<String> = others
             .iter()
-            .filter(|member| member.online && !member.sealed)
-            .map(|member| member.name.clone())
+            .filter(|judged| judged.member.online && !judged.member.sealed)
+            .map(|judged| judged.member.name.clone())
             .collect();
         if !unable.is_empty() {
-            return Ok((None, Secrecy::InClear { because_of: unable }));
+            return Ok(Recipients::none(Secrecy::InClear { because_of: unable }));
         }
-        let keys: HashSet<Key> = others.into_iter().map(|member| member.pubkey).collect();
-        Ok((Some(keys.into_iter().collect()), Secrecy::Sealed))
+        let (sealed_for, left_out): (Vec<Judged>, Vec<Judged>) =
+            others.into_iter().partition(Judged::is_sealed_for);
+        let is_known = self.shared.options.known.is_some();
+        let unverified = sealed_for
+            .iter()
+            .filter(|judged| is_known && judged.trust == Trust::Unverified)
+            .map(|judged| judged.member.name.clone())
+            .collect();
+        let keys: HashSet<Key> =
+            sealed_for.into_iter().map(|judged| judged.member.pubkey).collect();
+        let keys = Some(keys.into_iter().collect());
+        Ok(Recipients { keys, secrecy: Secrecy::Sealed, left_out, unverified })
     }
 }
 

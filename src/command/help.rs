@@ -172,7 +172,9 @@ Examples:
   claudemesh-broker peer send bob 'are you there?'
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
-  claudemesh-broker peer forget bob      # he has a new key, and says so himself
+  claudemesh-broker peer members         # and whose keys are proven
+  claudemesh-broker peer verify bob      # a number to compare; --accept takes a new key
+  claudemesh-broker peer forget bob
   claudemesh-broker peer status dnd
   claudemesh-broker peer mcp list
   claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'

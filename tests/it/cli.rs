@@ -28,6 +28,7 @@ mod shared;
 mod streams;
 mod top;
 mod topics;
+mod trust;
 mod walkthrough;
 
 impl Place {
