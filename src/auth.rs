@@ -13,7 +13,7 @@
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
 //! - [`Certificate`]: an owner let the member of a key join
-//! - [`fingerprint`]: two people compare their keys
+//! - [`fingerprint()`]: two people compare their keys
 //! - [`TokenKey`]: what an account's command line proves itself by
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript

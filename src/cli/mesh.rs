@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Failure, enrol, lookup, output};
@@ -31,11 +31,28 @@ pub(crate) enum MeshCommand {
         /// The mesh's slug or id
         mesh: String,
     },
+    /// Change what holds in a mesh
+    Set {
+        /// The mesh's slug or id
+        mesh: String,
+        /// Whether only who is certified may join: `required` or `off`
+        #[arg(long, value_enum)]
+        certified: CertifiedArg,
+    },
     /// Archive a mesh: nobody can enter it any more
     Archive {
         /// The mesh's slug or id
         mesh: String,
     },
+}
+
+/// Whether certificates are asked for, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertifiedArg {
+    /// Nobody joins without one
+    Required,
+    /// Anybody with an invite joins
+    Off,
 }
 
 pub(crate) async fn run(
@@ -49,6 +66,7 @@ pub(crate) async fn run(
         }
         MeshCommand::List => list(store, json).await,
         MeshCommand::Show { mesh } => show(store, &mesh, json).await,
+        MeshCommand::Set { mesh, certified } => set(store, &mesh, certified, json).await,
         MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
     })
     .await?;
@@ -148,6 +166,8 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let summary = summary.unwrap_or(MeshSummary { mesh, members: 0, presences: 0, queued: 0 });
     let mut object = describe(&summary);
     object["usableInvites"] = json!(usable);
+    object["certifiedRequired"] =
+        json!(store.members.requires_certificates(&summary.mesh.id).await?);
     let MeshSummary { mesh, members, presences, queued } = &summary;
     let archived = mesh.archived_at.map_or_else(String::new, |at| format!("\n  archived   {at}"));
     let text = format!(
@@ -162,6 +182,38 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
         output::count(*queued, "message"),
         output::count(usable, "invite"),
     );
+    output::answer(json, &object, &text)
+}
+
+async fn set(
+    store: &Stores,
+    mesh: &str,
+    certified: CertifiedArg,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mesh = lookup::mesh(store, mesh).await?;
+    let required = certified == CertifiedArg::Required;
+    if required && mesh.owner_secret_key.is_some() {
+        let message = "the broker has this mesh's owner key in its database, so its invites certify \
+                       nobody, and nobody could join any more";
+        return Err(Failure::new("owner_key_is_the_brokers", message).into());
+    }
+    let changed = store.meshes.require_certificates(&mesh.id, required).await?;
+    let object = json!({
+        "meshId": mesh.id, "slug": mesh.slug, "certifiedRequired": required, "changed": changed,
+    });
+    let slug = &mesh.slug;
+    let text = if required {
+        format!(
+            "Nobody joins {slug} without a certificate any more, and our clients seal for nobody \
+             without one, once they have seen it; `peer members` shows who has none."
+        )
+    } else {
+        format!(
+            "Anybody with an invite joins {slug}. Clients that have seen that certificates were \
+             required go on to want them: `peer verify <name> --accept` takes a key all the same."
+        )
+    };
     output::answer(json, &object, &text)
 }
 

@@ -365,6 +365,11 @@ fn explain_join(error: ClientError) -> anyhow::Error {
             "invite_banned",
             "this key was banned since the invite was made; ask an admin to unban it",
         ),
+        "certificate_required" => (
+            "certificate_required",
+            "this mesh takes only who is certified; ask for an invite that certifies (`invite \
+             create` without --uncertified)",
+        ),
         "invite_bad_signature" | "invite_owner_mismatch" | "invite_bad_certificate" => {
             ("invite_invalid", "the invite was not signed by the mesh's owner; ask for a new one")
         }

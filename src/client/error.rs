@@ -106,7 +106,8 @@ pub enum ClientError {
     /// An answer of another kind than asked for.
     #[error("the broker answered something else: {0}")]
     Unexpected(String),
-    /// The member is known with another key, so nothing was sealed for this one.
+    /// The member is known with another key, or is not certified where all must be, so
+    /// nothing was sealed.
     #[error("nothing was sent: {0}")]
     KeyChanged(Box<Judged>),
     /// There is no box for that key.
@@ -121,6 +122,7 @@ impl ClientError {
         match self {
             Self::Refused(error) => Some(&error.code),
             Self::Rejected(rejection) => rejection.code.as_deref(),
+            Self::KeyChanged(judged) if judged.is_refused => Some("not_certified"),
             Self::KeyChanged(_) => Some("key_changed"),
             _ => None,
         }

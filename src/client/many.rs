@@ -46,7 +46,8 @@ pub struct Sent {
     pub ack: Ack,
     /// Who can read it.
     pub secrecy: Secrecy,
-    /// Members that it was not sealed for, since their keys have changed.
+    /// Members that it was not sealed for: their keys have changed, or they are not certified
+    /// where all must be.
     pub left_out: Vec<Judged>,
     /// Members, by name, of whose keys only the broker says that they are theirs.
     pub unverified: Vec<String>,
@@ -96,13 +97,22 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn list_members(&self) -> Result<Vec<MemberListed>, ClientError> {
+        Ok(self.list_members_and_terms().await?.0)
+    }
+
+    /// The same, and whether the mesh takes only who is certified.
+    pub(super) async fn list_members_and_terms(
+        &self,
+    ) -> Result<(Vec<MemberListed>, bool), ClientError> {
         let (mut members, mut ask) = (Vec::new(), ListMembers::default());
+        let mut certified_required = false;
         loop {
             let page = self.ask(&ask).await?;
+            certified_required |= page.certified_required;
             members.extend(page.members);
             ask.cursor = next_page(page.more, page.cursor, ask.cursor.as_ref());
             if ask.cursor.is_none() {
-                return Ok(members);
+                return Ok((members, certified_required));
             }
         }
     }

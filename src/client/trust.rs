@@ -36,6 +36,8 @@ pub struct Judged {
     pub member: MemberListed,
     /// How far its key can be relied upon.
     pub trust: Trust,
+    /// The mesh takes only who is certified, and this one is not: nothing is sealed for it.
+    pub is_refused: bool,
     /// What is odd about it, as words about "it"; with a key that has changed also what to
     /// do.
     pub why: Option<String>,
@@ -45,7 +47,7 @@ impl Judged {
     /// Whether things are sealed for it.
     #[must_use]
     pub fn is_sealed_for(&self) -> bool {
-        self.trust != Trust::Changed
+        self.trust != Trust::Changed && !self.is_refused
     }
 }
 
@@ -62,8 +64,9 @@ impl fmt::Display for Judged {
 /// What is known of a mesh's members. It may read and write files.
 pub trait KnownKeys: fmt::Debug + Send + Sync {
     /// Judges all members of the mesh as the broker lists them, and notes those that are
-    /// new.
-    fn judge(&self, members: Vec<MemberListed>) -> Vec<Judged>;
+    /// new; and whether the mesh takes only who is certified, from which no broker comes
+    /// back.
+    fn judge(&self, members: Vec<MemberListed>, certified_required: bool) -> Vec<Judged>;
 
     /// Whether things can be sealed for that key without asking the broker about it.
     fn holds(&self, key: &Key) -> bool;

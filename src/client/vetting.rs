@@ -16,13 +16,14 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn judged_members(&self) -> Result<Vec<Judged>, ClientError> {
-        let members = self.list_members().await?;
+        let (members, certified_required) = self.list_members_and_terms().await?;
         let Some(known) = &self.shared.options.known else {
-            let unknown = |member| Judged { member, trust: Trust::Unverified, why: None };
+            let unknown =
+                |member| Judged { member, trust: Trust::Unverified, is_refused: false, why: None };
             return Ok(members.into_iter().map(unknown).collect());
         };
         let known = Arc::clone(known);
-        let judging = tokio::task::spawn_blocking(move || known.judge(members));
+        let judging = tokio::task::spawn_blocking(move || known.judge(members, certified_required));
         judging.await.map_err(|error| ClientError::Unexpected(error.to_string()))
     }
 

@@ -93,6 +93,7 @@ Examples:
   claudemesh-broker mesh create team --json | jq -r .ownerSecretKey
   claudemesh-broker mesh list
   claudemesh-broker mesh show team
+  claudemesh-broker mesh set team --certified required
   claudemesh-broker mesh archive team";
 
 pub(super) const INVITE: &str = "\

@@ -18,6 +18,7 @@ pub(super) async fn list(context: &Context<'_>, ask: ListMembers) -> Result<Memb
     let Context { parts, room, .. } = context;
     let after = from_cursor::<MemberId>(ask.cursor.as_deref())?;
     let opens = parts.presence.members.open_sealed(room.mesh()).await?;
+    let certified_required = parts.presence.members.requires_certificates(room.mesh()).await?;
     let records = room.records();
     let online: HashSet<&MemberId> = records
         .iter()
@@ -45,5 +46,5 @@ pub(super) async fn list(context: &Context<'_>, ask: ListMembers) -> Result<Memb
         },
     );
     let cursor = cursor.or_else(|| ids.last().filter(|_| is_cut).map(to_cursor));
-    Ok(MembersList { members, more: cursor.is_some(), cursor })
+    Ok(MembersList { members, certified_required, more: cursor.is_some(), cursor })
 }

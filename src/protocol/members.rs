@@ -22,9 +22,13 @@ impl Ask for ListMembers {
 
 /// Answers `list_members`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MembersList {
     /// By id.
     pub members: Vec<MemberListed>,
+    /// Whether nobody joins without a certificate: nothing is to be sealed for who has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certified_required: bool,
     /// Whether there are more than fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,

@@ -236,6 +236,8 @@ pub enum JoinRefusal {
     MeshMissingOwnerKey,
     /// The payload was signed by somebody else.
     OwnerMismatch,
+    /// The mesh takes nobody without a certificate.
+    CertificateRequired,
     /// No such invite.
     NotFound,
     /// The invite is another mesh's.
@@ -258,6 +260,7 @@ impl JoinRefusal {
             Self::MeshNotFound => "mesh_not_found",
             Self::MeshMissingOwnerKey => "mesh_missing_owner_key",
             Self::OwnerMismatch => "invite_owner_mismatch",
+            Self::CertificateRequired => "certificate_required",
             Self::NotFound => "invite_not_found",
             Self::MeshMismatch => "invite_mesh_mismatch",
             Self::Revoked => "invite_revoked",
@@ -380,6 +383,9 @@ impl Join {
         Ok(match row.optional_str("owner_pubkey")? {
             None => Some(JoinRefusal::MeshMissingOwnerKey),
             Some(owner_key) if owner_key != self.owner_key => Some(JoinRefusal::OwnerMismatch),
+            Some(_) if self.certificate.is_none() && row.flag("certified_required")? => {
+                Some(JoinRefusal::CertificateRequired)
+            }
             Some(_) => None,
         })
     }

@@ -62,6 +62,9 @@ pub trait Members: Send + Sync + 'static {
         members: &[MemberId],
     ) -> Result<HashMap<MemberId, String>>;
 
+    /// Whether nobody joins the mesh without a certificate.
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool>;
+
     /// Notes whether a member's newest client opens messages to many that are sealed.
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()>;
 

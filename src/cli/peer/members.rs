@@ -27,7 +27,7 @@ pub(super) async fn run(who: &WhoArgs, json: bool, data_dir: &Path) -> anyhow::R
 
 /// A member for scripts; without its certificate, which nobody reads.
 pub(super) fn describe(judged: &Judged) -> Value {
-    let Judged { member, trust, why } = judged;
+    let Judged { member, trust, why, .. } = judged;
     json!({
         "memberId": member.member_id,
         "name": member.name,
@@ -41,7 +41,7 @@ pub(super) fn describe(judged: &Judged) -> Value {
 }
 
 fn row(judged: &Judged, own: &crate::id::Key) -> [String; 6] {
-    let Judged { member, trust, why } = judged;
+    let Judged { member, trust, why, .. } = judged;
     let you = if member.pubkey == *own { " (you)" } else { "" };
     [
         format!("{}{you}", member.name),

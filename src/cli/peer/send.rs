@@ -101,8 +101,9 @@ fn text_of(args: &SendArgs) -> anyhow::Result<String> {
 }
 
 fn explain(error: ClientError, to: &str) -> anyhow::Error {
-    if let ClientError::KeyChanged(_) = &error {
-        return Failure::new("key_changed", output::printable(&error.to_string())).into();
+    if let ClientError::KeyChanged(judged) = &error {
+        let code = if judged.is_refused { "not_certified" } else { "key_changed" };
+        return Failure::new(code, output::printable(&error.to_string())).into();
     }
     let ClientError::Rejected(rejection) = &error else { return error.into() };
     let reason = &rejection.reason;

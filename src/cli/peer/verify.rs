@@ -44,7 +44,7 @@ pub(super) async fn run(
         let member = &judged.member;
         Known::of(data_dir, &kept).accept(member)?;
         contacts::take(data_dir, &kept, &member.name, member.pubkey.as_str())?;
-        (judged.trust, judged.why) = (Trust::Verified, None);
+        (judged.trust, judged.is_refused, judged.why) = (Trust::Verified, false, None);
     }
     let mut object = describe(&judged);
     object["fingerprint"] = number.as_str().into();
@@ -55,7 +55,7 @@ pub(super) async fn run(
 }
 
 fn text(judged: &Judged, number: &str, is_accepted: bool) -> String {
-    let Judged { member, trust, why } = judged;
+    let Judged { member, trust, why, .. } = judged;
     let (name, key) = (output::printable(&member.name), &member.pubkey);
     if is_accepted {
         return format!("the key of {name} is {key} from now on");

@@ -263,6 +263,7 @@ fn refused(refusal: JoinRefusal) -> Refused {
         JoinRefusal::Expired => (StatusCode::GONE, "expired"),
         JoinRefusal::Exhausted => (StatusCode::GONE, "exhausted"),
         JoinRefusal::Banned => (StatusCode::FORBIDDEN, "banned"),
+        JoinRefusal::CertificateRequired => (StatusCode::FORBIDDEN, "certificate_required"),
         JoinRefusal::MeshMissingOwnerKey
         | JoinRefusal::OwnerMismatch
         | JoinRefusal::MeshMismatch => (StatusCode::BAD_REQUEST, "malformed"),

@@ -245,9 +245,11 @@ async fn open_invite(
 }
 
 async fn check_mesh(tx: &mut Call, join: &Join) -> Result<Option<JoinRefusal>> {
-    let query =
-        sqlx::query("select owner_pubkey from mesh.mesh where id = $1 and archived_at is null")
-            .bind(clean(join.mesh.as_str()));
+    let query = sqlx::query(
+        "select owner_pubkey, certified_required from mesh.mesh
+         where id = $1 and archived_at is null",
+    )
+    .bind(clean(join.mesh.as_str()));
     let row = tx.fetch_optional(query).await?;
     join.refused_by_mesh(row.as_ref())
 }

@@ -213,8 +213,10 @@ async fn use_up(tx: &mut Tx, invite: &SqliteRow) -> Result<()> {
 }
 
 async fn check_mesh(tx: &mut Tx, join: &Join) -> Result<Option<JoinRefusal>> {
-    let query = sqlx::query("select owner_pubkey from mesh where id = ?1 and archived_at is null")
-        .bind(join.mesh.as_str());
+    let query = sqlx::query(
+        "select owner_pubkey, certified_required from mesh where id = ?1 and archived_at is null",
+    )
+    .bind(join.mesh.as_str());
     let row = fetch_optional(tx, query).await?;
     join.refused_by_mesh(row.as_ref())
 }

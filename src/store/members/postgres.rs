@@ -132,6 +132,13 @@ impl Members for PostgresStore {
         Ok(found.into_iter().collect())
     }
 
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool> {
+        let query = sqlx::query("select certified_required from mesh.mesh where id = $1")
+            .bind(clean(mesh.as_str()));
+        let required = self.pool.record(query, |row| row.flag("certified_required")).await?;
+        Ok(required.unwrap_or_default())
+    }
+
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {
         let query = sqlx::query(
             "update mesh.member set opens_sealed = $2 where id = $1 and opens_sealed <> $2",

@@ -126,6 +126,13 @@ impl Members for SqliteStore {
         Ok(found.into_iter().collect())
     }
 
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool> {
+        let query =
+            sqlx::query("select certified_required from mesh where id = ?1").bind(mesh.as_str());
+        let required = self.record(query, |row| row.flag("certified_required")).await?;
+        Ok(required.unwrap_or_default())
+    }
+
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {
         let query =
             sqlx::query("update member set opens_sealed = ?2 where id = ?1 and opens_sealed <> ?2")

@@ -25,15 +25,15 @@ struct Stage {
     carol: Key,
 }
 
-/// A link to that mesh that certifies, for as many.
-async fn link(node: &Node, mesh: &MeshId, max_uses: i32) -> String {
+/// A link to that mesh, for as many.
+async fn link(node: &Node, mesh: &MeshId, max_uses: i32, certifies: bool) -> String {
     let mesh = node.store.meshes.get(mesh).await.expect("the store answers").expect("there");
     let terms = InviteTerms {
         role: Role::Member,
         max_uses,
         lifetime_ms: 60_000,
         broker_url: node.url(),
-        certifies: true,
+        certifies,
     };
     let now = Timestamp::now();
     let made = enrol::create_invite(&node.store, &mesh, &node.owner.key, &terms, now).await;
@@ -45,7 +45,7 @@ impl Stage {
         let node = Node::start().await;
         let liar = Liar::before(&node.url()).await;
         let place = Arc::new(Place::new());
-        let link = link(&node, &node.mesh, 3).await;
+        let link = link(&node, &node.mesh, 3, true).await;
         let joined = run(&place, &["peer", "join", &link, "--name", "ada"]).await.object();
         let ada = Key::from(text(&joined["pubkey"]));
         let mut others = Vec::new();
@@ -162,7 +162,7 @@ async fn whom_the_broker_has_added_is_told() {
         founder: None,
     };
     stage.node.store.meshes.create(Timestamp::now(), &elsewhere).await.expect("a mesh");
-    let link = link(&stage.node, &elsewhere.id, 1).await;
+    let link = link(&stage.node, &elsewhere.id, 1, true).await;
     let spy = SecretKey::generate();
     let joined = client::join(None, &link, &spy, "spy").await.expect("joined");
     let of = [joined.member.clone()];
@@ -228,6 +228,31 @@ async fn another_name_or_role_than_before_is_told() {
     stage.lists(|members| named(members, "bob")["role"] = json!("admin"));
     let (_, why) = stage.trust_in("bob").await;
     assert!(why.contains("let in as member, and the broker calls it admin"), "{why}");
+}
+
+#[tokio::test]
+async fn where_all_must_be_certified_others_are_left_out_and_a_broker_cannot_take_it_back() {
+    let stage = Stage::set().await;
+    let mesh = &stage.node.mesh;
+    let plain = link(&stage.node, mesh, 1, false).await;
+    let old = SecretKey::generate();
+    client::join(None, &plain, &old, "old").await.expect("joined");
+    let old = old.public_key();
+    stage.node.store.meshes.require_certificates(mesh, true).await.expect("the store answers");
+    for _ in 0..2 {
+        let sent = stage.types(&["peer", "send", "*", "hi all"]).await;
+        assert_eq!((&sent["sealed"], &sent["leftOut"][0]["name"]), (&json!(true), &json!("old")));
+        assert!(!stage.sealed_for().contains(&old.to_string()));
+        let direct = stage.answers(&["peer", "send", old.as_str(), "hi"]).await;
+        assert_eq!(direct.failure().0, "not_certified");
+        stage.liar.says(|frame| {
+            if frame["type"] == "members_list" {
+                frame["certifiedRequired"] = json!(false);
+            }
+        });
+    }
+    stage.types(&["peer", "verify", "old", "--accept"]).await;
+    stage.types(&["peer", "send", old.as_str(), "hi"]).await;
 }
 
 #[tokio::test]

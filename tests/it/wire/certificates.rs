@@ -118,6 +118,31 @@ async fn what_certifies_nobody_is_refused_and_uses_nothing_up() {
 }
 
 #[tokio::test]
+async fn where_certificates_are_required_nobody_joins_without_one_on_any_node() {
+    for count in [1, 3] {
+        let cluster = Cluster::start(count).await;
+        let node = |at: usize| &cluster.nodes[at % count];
+        let (proven, plain) = (invite(node(0), true).await, invite(node(0), false).await);
+        let keys: [SecretKey; 4] = std::array::from_fn(|_| SecretKey::generate());
+        joins(node(0), &plain.link, &keys[0], "before").await;
+        let (meshes, mesh) = (&node(0).store.meshes, &node(0).mesh);
+        assert!(meshes.require_certificates(mesh, true).await.expect("the store answers"));
+        assert!(!meshes.require_certificates(mesh, true).await.expect("the store answers"));
+        let refused = client::join(Some(&node(1).url()), &plain.link, &keys[1], "late").await;
+        let sentence = refused.expect_err("no certificate").to_string();
+        assert!(sentence.contains("certificate_required"), "{sentence}");
+        let ada = joins(node(2), &proven.link, &keys[2], "ada").await;
+        let options = ClientOptions::session(ada.identity(keys[2].clone()));
+        let (client, _inbox) = node(1).connect(options).await;
+        let list: Value = client.request("list_members", &json!({})).await.expect("a list");
+        assert_eq!(list["certifiedRequired"], true);
+        assert_eq!(list["members"].as_array().map(Vec::len), Some(3), "who was there stays");
+        assert!(meshes.require_certificates(mesh, false).await.expect("the store answers"));
+        joins(node(1), &plain.link, &keys[3], "later").await;
+    }
+}
+
+#[tokio::test]
 async fn the_secret_of_a_link_never_reaches_the_broker() {
     let mut node = Node::start().await;
     let made = invite(&node, true).await;
