@@ -12,13 +12,17 @@
 //! - [`AuditHead`]: an operator notes where an audit chain ended
 //! - [`ApiKeySecret`]: what a program shows that calls in a member's name
 //! - [`InvitePayload`]: an owner lets somebody join
+//! - [`Certificate`]: an owner let the member of a key join
+//! - [`fingerprint()`]: two people compare their keys
 //! - [`TokenKey`]: what an account's command line proves itself by
 //! - [`js_number`], [`canonical_json`]: text as JavaScript would print it,
 //!   because the other side of every signature and hash here is JavaScript
 
 mod api_key;
 mod attestation;
+mod certificate;
 mod common;
+mod fingerprint;
 mod head;
 mod hello;
 mod invite;
@@ -34,14 +38,16 @@ use subtle::ConstantTimeEq;
 
 pub(crate) use api_key::ApiKeySecret;
 pub use attestation::{ATTESTATION_TTL_MS_MAX, Attestation, sign_attestation, verify_attestation};
+pub use certificate::{Certificate, CertificateError, Grant};
 pub(crate) use common::{CommonKeyProof, KeptProof};
+pub use fingerprint::fingerprint;
 pub use head::{AuditHead, sign_audit_head, verify_audit_head};
 pub use hello::{
     CLOCK_SKEW_MS_MAX, HelloProof, SessionHelloProof, sign_hello, sign_session_hello, verify_hello,
     verify_session_hello,
 };
-pub(crate) use invite::LINK_PREFIX;
-pub use invite::{InviteCapability, InviteError, InvitePayload};
+pub use invite::{Certifying, InviteCapability, InviteError, InviteLink, InvitePayload};
+pub(crate) use invite::{LINK_PREFIX, link_to};
 pub(crate) use json::push_string;
 pub use json::{canonical_json, has_duplicate_keys, js_number};
 pub(crate) use key::agreement_key;

@@ -11,7 +11,7 @@
 //! under the same idempotence key, deliveries that come twice handed on once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,8 @@ mod requests;
 mod seals;
 pub(crate) mod socket;
 mod task;
+mod trust;
+mod vetting;
 
 pub use common_keys::{KeptText, RESEAL_NEEDED};
 pub use error::{ClientError, CommonKeyError, Rejection};
@@ -45,6 +47,7 @@ pub use inbound::{Inbound, Inbox};
 pub use kept::{Field, Kept, how_kept};
 pub use many::{Secrecy, Sent};
 pub use options::{ClientLimits, ClientOptions, HelloKind, Identity};
+pub use trust::{Judged, KnownKeys, Trust};
 
 use crate::auth::SecretKey;
 use crate::codec::Frame;
@@ -78,6 +81,8 @@ struct Shared {
     common_keys: CommonKeys,
     hello_ack: Mutex<HelloAck>,
     numbers: AtomicU64,
+    /// Targets that may be sealed for.
+    vetted: Mutex<HashSet<Key>>,
     in_flight: Arc<Semaphore>,
     /// Cancelled when the task is done.
     closed: CancellationToken,
@@ -181,6 +186,7 @@ impl Client {
             session_key,
             hello_ack: Mutex::new(opened.ack.clone()),
             numbers: AtomicU64::new(1),
+            vetted: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(limits.in_flight_max.max(1))),
             closed: CancellationToken::new(),
         });

@@ -17,6 +17,7 @@ use crate::private::{self, is_file_name};
 
 pub(crate) mod contacts;
 pub(crate) mod heads;
+pub(crate) mod known;
 pub(crate) mod recipient;
 
 /// One peer, as its file has it.
@@ -31,6 +32,10 @@ pub(crate) struct KeyFile {
     pub(crate) name: String,
     pub(crate) broker_url: String,
     pub(crate) public_key: Key,
+    /// The key of the mesh's owner, from the invite: by it others' certificates are
+    /// checked. Files of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) owner_pubkey: Option<Key>,
     /// The secret key as 128 hex digits.
     secret_key: String,
 }
@@ -57,6 +62,7 @@ impl KeyFile {
             name: name.to_owned(),
             broker_url,
             public_key: secret.public_key(),
+            owner_pubkey: None,
             secret_key: secret.to_hex128(),
         }
     }

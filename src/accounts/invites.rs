@@ -25,6 +25,9 @@ pub struct InviteTerms {
     pub lifetime_ms: i64,
     /// Where newcomers find the broker: `ws://` or `wss://`.
     pub broker_url: String,
+    /// Whether it certifies them: of use only where the broker does not have the owner's
+    /// key, and for programs that know such links.
+    pub certifies: bool,
 }
 
 /// An invite that is signed and not written yet.
@@ -34,6 +37,8 @@ pub(crate) struct SignedInvite {
     pub(crate) invite: NewInvite,
     /// What the token holds.
     pub(crate) payload: InvitePayload,
+    /// What the link carries beside the token, where the invite certifies.
+    pub(crate) secret: Option<SecretKey>,
 }
 
 /// An invite on these terms, made by somebody. The payload has whole seconds, and the
@@ -46,7 +51,8 @@ pub(crate) fn signed_invite(
     now: Timestamp,
 ) -> SignedInvite {
     let expires_at_s = now.plus_ms(terms.lifetime_ms).as_ms().div_euclid(1000);
-    let payload = InvitePayload {
+    let id = id::generate();
+    let mut payload = InvitePayload {
         v: 1,
         mesh_id: mesh.id.to_string(),
         mesh_slug: mesh.slug.clone(),
@@ -56,11 +62,13 @@ pub(crate) fn signed_invite(
         mesh_root_key: mesh.root_key.clone().unwrap_or_else(random_root_key),
         role: terms.role.as_str().to_owned(),
         owner_pubkey: String::new(),
+        certifying: None,
         signature: String::new(),
-    }
-    .sign(owner);
+    };
+    let secret = terms.certifies.then(|| payload.certify(&id, terms.max_uses));
+    let payload = payload.sign(owner);
     let invite = NewInvite {
-        id: id::generate(),
+        id,
         mesh: mesh.id.clone(),
         token: payload.to_token(),
         code: None,
@@ -69,7 +77,7 @@ pub(crate) fn signed_invite(
         expires_at: Timestamp::from_ms(expires_at_s * 1000),
         created_by: created_by.unwrap_or_else(|| payload.owner_pubkey.clone()),
     };
-    SignedInvite { invite, payload }
+    SignedInvite { invite, payload, secret }
 }
 
 /// The invite with a short code, and the owner's word for what that gives.

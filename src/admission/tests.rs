@@ -85,6 +85,7 @@ impl Scene {
             member: peer.id.clone(),
             key: peer.key.clone(),
             display_name: "peer".to_owned(),
+            certificate: None,
         };
         let joined = self.node.stores.invites.join(now, &join).await.expect("the store answers");
         assert_eq!(joined, Joined::New(peer.id.clone()));

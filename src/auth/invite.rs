@@ -3,33 +3,33 @@
 //! A token is the payload's JSON in base64url without padding. The broker
 //! finds an invite by the very text of its token, so the fields keep the order
 //! in which every issuer writes them.
+//!
+//! An invite that certifies (version 3) names a key of its own. The key's secret stands in
+//! the link behind the token, after a dot, and goes to no broker: with it the newcomer makes
+//! its [`Certificate`].
 
 use std::fmt;
 
 use base64::Engine as _;
-use base64::alphabet::URL_SAFE;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
+use super::certificate::{BASE64URL, Certificate, Grant};
 use super::key::{self, SecretKey};
 use crate::clock::Timestamp;
+use crate::id::Key;
 
-/// The form of payload that this program knows.
+/// The form of payload that every program knows.
 const VERSION: u32 = 1;
+/// The form of payload that certifies members.
+const CERTIFYING: u32 = 3;
 /// How a link to join by begins; the token follows.
 pub(crate) const LINK_PREFIX: &str = "ic://join/";
-/// Writes no padding, reads with and without.
-const BASE64URL: GeneralPurpose = GeneralPurpose::new(
-    &URL_SAFE,
-    GeneralPurposeConfig::new()
-        .with_encode_padding(false)
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// What an invite says, and the owner's signature over it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvitePayload {
-    /// The form of this payload: 1.
+    /// The form of this payload: 1, or 3 for one that certifies.
     pub v: u32,
     /// The mesh to join.
     pub mesh_id: String,
@@ -45,8 +45,33 @@ pub struct InvitePayload {
     pub role: String,
     /// The mesh owner's key: 64 hex digits.
     pub owner_pubkey: String,
+    /// What an invite of version 3 says besides.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub certifying: Option<Certifying>,
     /// By `owner_pubkey` over [`Self::canonical`]: 128 hex digits.
     pub signature: String,
+}
+
+/// What an invite says that certifies those who join by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certifying {
+    /// The invite's id.
+    pub invite_id: String,
+    /// The key whose secret the link carries: 64 hex digits.
+    pub invite_pubkey: String,
+    /// How many may join by it.
+    pub max_uses: i32,
+}
+
+/// A link as a newcomer has it.
+#[derive(Clone, Debug)]
+pub struct InviteLink {
+    /// What the broker knows the invite by.
+    pub token: String,
+    /// What the token holds.
+    pub payload: InvitePayload,
+    /// With which the newcomer is certified; a link of version 1 has none.
+    secret: Option<SecretKey>,
 }
 
 /// Why an invite is of no use.
@@ -56,22 +81,68 @@ pub enum InviteError {
     #[error("this is no invite; copy the whole link or token, without line breaks")]
     NotAnInvite,
     /// A payload of another form.
-    #[error("the invite has version {0}, and this program knows version 1 only; update it")]
+    #[error("the invite has version {0}, and this program knows versions 1 and 3; update it")]
     UnknownVersion(u32),
+    /// The secret behind the token is not there, or is another's.
+    #[error("the link is cut off: what is behind the dot belongs to it; copy the whole link")]
+    NoSecret,
     /// Not signed by the owner that it names.
     #[error("the invite is not signed by the mesh owner that it names; ask for a new one")]
     BadSignature,
 }
 
 impl InvitePayload {
-    /// The text that the owner signs.
+    /// The text that the owner signs. Of an invite that certifies it has only what a
+    /// certificate shows, and the digest of the rest.
     #[must_use]
     pub fn canonical(&self) -> String {
+        if let Some(grant) = self.grant() {
+            // Where a field could be taken for two, there is nothing to be signed.
+            return grant.text().unwrap_or_default();
+        }
         let Self { v, mesh_id, mesh_slug, broker_url, expires_at, .. } = self;
         let Self { mesh_root_key, role, owner_pubkey, .. } = self;
         format!(
             "{v}|{mesh_id}|{mesh_slug}|{broker_url}|{expires_at}|{mesh_root_key}|{role}|{owner_pubkey}"
         )
+    }
+
+    /// What the owner signs of an invite that certifies.
+    fn grant(&self) -> Option<Grant> {
+        let Certifying { invite_id, invite_pubkey, max_uses } = self.certifying.as_ref()?;
+        let Self { mesh_slug, broker_url, mesh_root_key, .. } = self;
+        let digest = |text: &str| hex::encode(Sha256::digest(text));
+        let details = [mesh_slug, broker_url, mesh_root_key].map(|field| digest(field));
+        Some(Grant {
+            mesh: self.mesh_id.clone(),
+            invite: invite_id.clone(),
+            invite_key: invite_pubkey.clone(),
+            role: self.role.clone(),
+            max_uses: *max_uses,
+            expires_at: self.expires_at,
+            owner: self.owner_pubkey.clone(),
+            details: digest(&details.join("|")),
+        })
+    }
+
+    /// The certificate of a member's key, with what the invite's secret has signed of it;
+    /// `None` if this invite certifies nobody. It may be worth nothing.
+    #[must_use]
+    pub fn certificate(&self, member_signature: &str) -> Option<Certificate> {
+        Some(Certificate::new(self.grant()?, self.signature.clone(), member_signature.to_owned()))
+    }
+
+    /// Makes an invite that certifies of one that does not, before it is signed; returns
+    /// the secret for its link.
+    pub(crate) fn certify(&mut self, invite_id: &str, max_uses: i32) -> SecretKey {
+        let secret = SecretKey::generate();
+        self.v = CERTIFYING;
+        self.certifying = Some(Certifying {
+            invite_id: invite_id.to_owned(),
+            invite_pubkey: secret.public_key().to_string(),
+            max_uses,
+        });
+        secret
     }
 
     /// This payload in the name of `owner`, and signed by it; what
@@ -90,7 +161,11 @@ impl InvitePayload {
     /// # Errors
     /// [`InviteError::BadSignature`].
     pub fn verify(&self) -> Result<(), InviteError> {
-        key::verify(&self.owner_pubkey, &self.canonical(), &self.signature)
+        let canonical = self.canonical();
+        if canonical.is_empty() {
+            return Err(InviteError::BadSignature);
+        }
+        key::verify(&self.owner_pubkey, &canonical, &self.signature)
             .map_err(|_| InviteError::BadSignature)
     }
 
@@ -121,13 +196,67 @@ impl InvitePayload {
         let text = text.trim();
         let token = text.strip_prefix(LINK_PREFIX).unwrap_or(text).trim_end_matches('/');
         let json = BASE64URL.decode(token).map_err(|_| InviteError::NotAnInvite)?;
-        match serde_json::from_slice(&json).map_err(|_| InviteError::NotAnInvite)? {
-            Version { v: VERSION } => {
-                serde_json::from_slice(&json).map_err(|_| InviteError::NotAnInvite)
-            }
-            Version { v } => Err(InviteError::UnknownVersion(v)),
+        let Version { v } = serde_json::from_slice(&json).map_err(|_| InviteError::NotAnInvite)?;
+        if !matches!(v, VERSION | CERTIFYING) {
+            return Err(InviteError::UnknownVersion(v));
         }
+        let payload: Self = serde_json::from_slice(&json).map_err(|_| InviteError::NotAnInvite)?;
+        if payload.has_form() { Ok(payload) } else { Err(InviteError::NotAnInvite) }
     }
+
+    /// Whether it has the fields of its version.
+    #[must_use]
+    pub fn has_form(&self) -> bool {
+        self.certifying.is_some() == (self.v == CERTIFYING)
+    }
+}
+
+impl InviteLink {
+    /// Reads a link or a token. The signature is [`InvitePayload::verify`]'s part.
+    ///
+    /// # Errors
+    /// As [`InvitePayload::from_token`]; [`InviteError::NoSecret`] for a link that has lost
+    /// its end.
+    pub fn read(text: &str) -> Result<Self, InviteError> {
+        let text = text.trim();
+        let text = text.strip_prefix(LINK_PREFIX).unwrap_or(text).trim_end_matches('/');
+        let (token, secret) = match text.split_once('.') {
+            Some((token, secret)) => (token, Some(secret)),
+            None => (text, None),
+        };
+        let payload = InvitePayload::from_token(token)?;
+        let secret = match (&payload.certifying, secret) {
+            (None, None) => None,
+            (None, Some(_)) => return Err(InviteError::NotAnInvite),
+            (Some(certifying), secret) => {
+                let secret = secret.and_then(secret_of).ok_or(InviteError::NoSecret)?;
+                if secret.public_key().as_str() != certifying.invite_pubkey {
+                    return Err(InviteError::NoSecret);
+                }
+                Some(secret)
+            }
+        };
+        Ok(Self { token: token.to_owned(), payload, secret })
+    }
+
+    /// The word of the invite's key for a member's: 128 hex digits; none of a link of
+    /// version 1.
+    #[must_use]
+    pub fn vouch(&self, member: &Key) -> Option<String> {
+        self.payload.grant()?.vouch(self.secret.as_ref()?, member.as_str())
+    }
+}
+
+/// The link to an invite, with the secret that certifies.
+pub(crate) fn link_to(token: &str, secret: Option<&SecretKey>) -> String {
+    let seed = |secret: &SecretKey| hex::decode(secret.to_seed_hex()).unwrap_or_default();
+    let secret = secret.map(|secret| format!(".{}", BASE64URL.encode(seed(secret))));
+    format!("{LINK_PREFIX}{token}{}", secret.unwrap_or_default())
+}
+
+fn secret_of(text: &str) -> Option<SecretKey> {
+    let seed = BASE64URL.decode(text).ok()?;
+    SecretKey::from_seed_hex(&hex::encode(seed))
 }
 
 /// What an owner signed of an invite with a short code, beside its token.
@@ -189,9 +318,65 @@ mod tests {
             mesh_root_key: "cm9vdA".to_owned(),
             role: "member".to_owned(),
             owner_pubkey: String::new(),
+            certifying: None,
             signature: String::new(),
         }
         .sign(&SecretKey::from_hex128(OWNER).unwrap())
+    }
+
+    fn certifying() -> (InvitePayload, SecretKey) {
+        let mut payload = invite();
+        let secret = payload.certify("i1", 2);
+        (payload.sign(&SecretKey::from_hex128(OWNER).unwrap()), secret)
+    }
+
+    #[test]
+    fn a_link_that_certifies_vouches_for_whoever_has_it_whole() {
+        let (payload, secret) = certifying();
+        let link = link_to(&payload.to_token(), Some(&secret));
+        let read = InviteLink::read(&format!(" {link}/\n")).unwrap();
+        assert_eq!((&read.payload, &read.token), (&payload, &payload.to_token()));
+        assert!(!format!("{read:?}").contains(&secret.to_seed_hex()));
+        let member = SecretKey::generate().public_key();
+        let vouched = read.vouch(&member).unwrap();
+        let certificate = payload.certificate(&vouched).unwrap();
+        assert_eq!(certificate.verify("mesh-1", &OWNER[64..], member.as_str()), Ok(()));
+        let other = link_to(&payload.to_token(), Some(&SecretKey::generate()));
+        for cut in [&link_to(&payload.to_token(), None), &link[..link.len() - 2], &other] {
+            assert_eq!(InviteLink::read(cut).unwrap_err(), InviteError::NoSecret, "{cut}");
+        }
+        let old = InviteLink::read(&invite().to_token()).unwrap();
+        assert_eq!((old.vouch(&member), invite().certificate(&vouched)), (None, None));
+        let odd = link_to(&invite().to_token(), Some(&secret));
+        assert_eq!(InviteLink::read(&odd).unwrap_err(), InviteError::NotAnInvite);
+    }
+
+    #[test]
+    fn every_field_of_an_invite_that_certifies_is_signed() {
+        let changes: [fn(&mut InvitePayload); 12] = [
+            |invite| invite.mesh_id.push('x'),
+            |invite| invite.mesh_slug.push('x'),
+            |invite| invite.broker_url.push('x'),
+            |invite| invite.expires_at += 1,
+            |invite| invite.mesh_root_key.push('x'),
+            |invite| invite.role = "admin".to_owned(),
+            |invite| invite.owner_pubkey = SecretKey::generate().public_key().to_string(),
+            |invite| invite.signature.clear(),
+            |invite| invite.certifying = None,
+            |invite| invite.certifying.as_mut().unwrap().invite_id.push('x'),
+            |invite| invite.certifying.as_mut().unwrap().max_uses += 1,
+            |invite| invite.certifying.as_mut().unwrap().invite_pubkey = "0".repeat(64),
+        ];
+        assert_eq!(certifying().0.verify(), Ok(()));
+        for (at, change) in changes.iter().enumerate() {
+            let mut changed = certifying().0;
+            change(&mut changed);
+            assert_eq!(changed.verify(), Err(InviteError::BadSignature), "change {at}");
+        }
+        let (mut odd, _) = certifying();
+        odd.certifying.as_mut().unwrap().invite_id.push('|');
+        let odd = odd.sign(&SecretKey::from_hex128(OWNER).unwrap());
+        assert_eq!(odd.verify(), Err(InviteError::BadSignature), "nothing is signed of it");
     }
 
     #[test]
@@ -252,6 +437,13 @@ mod tests {
     fn what_is_no_invite_is_said_to_be_none() {
         for text in ["", "ic://join/", "%%%", "aGVsbG8", &BASE64URL.encode(r#"{"v":1}"#)] {
             assert_eq!(InvitePayload::from_token(text), Err(InviteError::NotAnInvite), "{text}");
+        }
+        for v in [1, 3] {
+            let (mut other, _) = certifying();
+            other.v = v;
+            other.certifying = other.certifying.filter(|_| v == 1);
+            let token = other.to_token();
+            assert_eq!(InvitePayload::from_token(&token), Err(InviteError::NotAnInvite), "{v}");
         }
         let newer = BASE64URL.encode(r#"{"v":2,"code":"x"}"#);
         assert_eq!(InvitePayload::from_token(&newer), Err(InviteError::UnknownVersion(2)));

@@ -28,6 +28,7 @@ pub(crate) use spoken::Spoken;
 use crate::claude::spool::Spool;
 use crate::client::backoff::Backoff;
 use crate::client::{Client, ClientError, ClientOptions, Identity, Inbound, Inbox, RESEAL_NEEDED};
+use crate::keyring::known::Known;
 use crate::keyring::{Kept, heads};
 use crate::protocol::capability;
 use names::Names;
@@ -214,6 +215,7 @@ fn options(party: &Party) -> ClientOptions {
     options.about.hostname = hostname();
     options.about.capabilities = ASKED.map(str::to_owned).to_vec();
     options.confirm = false;
+    options.known = Some(Known::of(&party.data_dir, &party.kept));
     // The spool recognises what comes twice, and confirms it again.
     options.limits.remembered_max = 0;
     options

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Failure;
 pub use crate::accounts::InviteTerms;
 use crate::accounts::{SignedInvite, random_root_key, signed_invite};
-use crate::auth::{InvitePayload, LINK_PREFIX, SecretKey};
+use crate::auth::{InvitePayload, SecretKey, link_to};
 use crate::clock::Timestamp;
 use crate::id::{Key, MemberId, MeshId};
 use crate::private;
@@ -41,7 +41,7 @@ pub struct CreatedInvite {
     pub(crate) id: String,
     /// What to give to a newcomer.
     pub link: String,
-    /// The same without `ic://join/`.
+    /// What the broker knows the invite by.
     pub(crate) token: String,
     /// What the token holds.
     pub(crate) payload: InvitePayload,
@@ -93,11 +93,12 @@ pub async fn create_invite(
     let members = store.members.active(&mesh.id).await?;
     let owner = members.iter().find(|member| member.is_owner);
     let created_by = owner.map(|owner| owner.id.to_string());
-    let SignedInvite { invite, payload } =
+    let SignedInvite { invite, payload, secret } =
         signed_invite(mesh, owner_secret, terms, created_by, now);
     store.invites.create(now, &invite).await?;
     let NewInvite { id, token, expires_at, .. } = invite;
-    Ok(CreatedInvite { id, link: format!("{LINK_PREFIX}{token}"), token, payload, expires_at })
+    let link = link_to(&token, secret.as_ref());
+    Ok(CreatedInvite { id, link, token, payload, expires_at })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,13 +124,21 @@ pub(crate) fn keep_owner_secret(data_dir: &Path, created: &CreatedMesh) -> anyho
     Ok(path)
 }
 
+/// The owner's secret, and who else has it.
+#[derive(Debug)]
+pub(crate) struct OwnerSecret {
+    pub(crate) secret: SecretKey,
+    /// The broker keeps it, too: it could itself sign whatever is signed by it.
+    pub(crate) is_the_brokers: bool,
+}
+
 /// The owner's secret: as given (128 hex digits), else as kept by
 /// [`keep_owner_secret`], else as the mesh's row has it.
 pub(crate) fn owner_secret(
     data_dir: Option<&Path>,
     mesh: &Mesh,
     given: Option<&str>,
-) -> anyhow::Result<SecretKey> {
+) -> anyhow::Result<OwnerSecret> {
     let kept = || -> anyhow::Result<Option<String>> {
         let Some(path) = data_dir.map(|folder| owner_file(folder, &mesh.id)) else {
             return Ok(None);
@@ -159,7 +168,7 @@ pub(crate) fn owner_secret(
     let secret = SecretKey::from_hex128(&hex)
         .map_err(|error| Failure::new("owner_key_invalid", error.to_string()))?;
     check_owner(mesh, &secret)?;
-    Ok(secret)
+    Ok(OwnerSecret { secret, is_the_brokers: mesh.owner_secret_key.is_some() })
 }
 
 fn owner_file(data_dir: &Path, mesh: &MeshId) -> PathBuf {
@@ -242,7 +251,8 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         let found = owner_secret(Some(folder.path()), &mesh, None).expect("kept");
-        assert_eq!(found.public_key(), owner.public_key());
+        assert_eq!(found.secret.public_key(), owner.public_key());
+        assert!(!found.is_the_brokers);
         assert!(!format!("{created:?}").contains(&owner.to_hex128()[..64]));
         assert!(path.starts_with(folder.path()));
     }
@@ -257,6 +267,7 @@ mod tests {
         let other = SecretKey::generate().to_hex128();
         assert_eq!(code(owner_secret(None, &mesh, Some(&other)).unwrap_err()), "wrong_owner_key");
         mesh.owner_secret_key = Some(owner.to_hex128());
-        assert!(owner_secret(None, &mesh, None).is_ok(), "as a dashboard keeps it");
+        let found = owner_secret(None, &mesh, None).expect("as a dashboard keeps it");
+        assert!(found.is_the_brokers);
     }
 }

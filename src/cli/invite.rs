@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::enrol::{CreatedInvite, InviteTerms};
+use super::enrol::{CreatedInvite, InviteTerms, OwnerSecret};
 use super::member::RoleArg;
 use super::{Failure, enrol, lookup, output};
 use crate::auth::{LINK_PREFIX, SecretKey};
@@ -41,6 +41,10 @@ pub(crate) enum InviteCommand {
         /// hex digits, or - to read them from standard input
         #[arg(long, value_name = "KEY")]
         owner_key: Option<String>,
+        /// Make a link for programs that know no other, `claudemesh join` among them: it
+        /// proves to nobody who was let in
+        #[arg(long)]
+        uncertified: bool,
     },
     /// List the invites of a mesh
     List {
@@ -60,14 +64,15 @@ pub(crate) async fn run(
     config: &Config,
 ) -> anyhow::Result<ExitCode> {
     lookup::with_store(config, async |store| match command {
-        InviteCommand::Create { mesh, role, max_uses, expires_in, owner_key } => {
+        InviteCommand::Create { mesh, role, max_uses, expires_in, owner_key, uncertified } => {
             let terms = InviteTerms {
                 role: role.into(),
                 max_uses,
                 lifetime_ms: parse_duration_ms(&expires_in)?,
                 broker_url: broker_url(config)?,
+                certifies: !uncertified,
             };
-            create(store, &mesh, &terms, owner_key, json, config).await
+            create(store, &mesh, terms, owner_key, json, config).await
         }
         InviteCommand::List { mesh } => list(store, &mesh, json).await,
         InviteCommand::Revoke { invite } => revoke(store, &invite, json).await,
@@ -79,7 +84,7 @@ pub(crate) async fn run(
 async fn create(
     store: &Stores,
     mesh: &str,
-    terms: &InviteTerms,
+    mut terms: InviteTerms,
     owner_key: Option<String>,
     json: bool,
     config: &Config,
@@ -92,7 +97,9 @@ async fn create(
     };
     let folder = private::data_dir(config).ok();
     let owner = enrol::owner_secret(folder.as_deref(), &mesh, given.as_deref())?;
-    let created = create_distinct(store, &mesh, &owner, terms).await?;
+    let proof = proof_of(&terms, &owner);
+    terms.certifies &= !owner.is_the_brokers;
+    let created = create_distinct(store, &mesh, &owner.secret, &terms).await?;
     let object = json!({
         "id": created.id,
         "meshId": mesh.id,
@@ -100,6 +107,7 @@ async fn create(
         "link": created.link,
         "token": created.token,
         "payload": created.payload,
+        "certifies": terms.certifies,
         "role": terms.role,
         "maxUses": terms.max_uses,
         "expiresAt": created.expires_at,
@@ -108,7 +116,8 @@ async fn create(
         "{}\n\n\
          It lets {} join {} as {}, until {}, at {}\n\
          Whoever has the link can join: send it by a private way. The newcomer types\n  \
-         claudemesh-broker peer join <link> --name <name>",
+         claudemesh-broker peer join <link> --name <name>\n\
+         {proof}",
         created.link,
         output::count(terms.max_uses, "peer"),
         mesh.slug,
@@ -117,6 +126,19 @@ async fn create(
         terms.broker_url,
     );
     output::answer(json, &object, &text)
+}
+
+/// Whether the invite proves who was let in by it, and why not.
+const fn proof_of(terms: &InviteTerms, owner: &OwnerSecret) -> &'static str {
+    if !terms.certifies {
+        "It certifies nobody: members that join by it show as unverified."
+    } else if owner.is_the_brokers {
+        "It certifies nobody: the broker has this mesh's owner key in its database, so it could \
+         certify whom it likes. Meshes of `claudemesh-broker mesh create` keep that key here."
+    } else {
+        "It certifies them to each other. Programs that cannot read it (`claudemesh join`) take \
+         one that is made with --uncertified."
+    }
 }
 
 /// Creates an invite with a token of its own. The payload holds nothing but
@@ -181,7 +203,9 @@ async fn list(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
 
 async fn revoke(store: &Stores, invite: &str, json: bool) -> anyhow::Result<()> {
     let word = invite.trim();
-    let id_or_token = word.strip_prefix(LINK_PREFIX).unwrap_or(word).trim_end_matches('/');
+    let word = word.strip_prefix(LINK_PREFIX).unwrap_or(word).trim_end_matches('/');
+    // What is behind the dot is the secret, which is none of the broker's business.
+    let id_or_token = word.split_once('.').map_or(word, |(token, _)| token);
     if !store.invites.revoke(Timestamp::now(), id_or_token).await? {
         let message = "there is no such invite that could still be used; \
                        `claudemesh-broker invite list <mesh>` shows each with its id and state";

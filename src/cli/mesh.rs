@@ -33,13 +33,17 @@ pub(crate) enum MeshCommand {
         mesh: String,
     },
     /// Set what a mesh asks of its members
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
     Set {
         /// The mesh's slug or id
         mesh: String,
         /// Messages to groups, to everyone and to topics: in clear, sealed where all that are
         /// here can open them, or never in clear
-        #[arg(long, value_enum, required = true)]
-        sealing: SealingArg,
+        #[arg(long, value_enum, group = "what")]
+        sealing: Option<SealingArg>,
+        /// Whether only who is certified may join: `required` or `off`
+        #[arg(long, value_enum, group = "what")]
+        certified: Option<CertifiedArg>,
     },
     /// Archive a mesh: nobody can enter it any more
     Archive {
@@ -69,6 +73,15 @@ impl From<SealingArg> for SealingPolicy {
     }
 }
 
+/// Whether certificates are asked for, as typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CertifiedArg {
+    /// Nobody joins without one
+    Required,
+    /// Anybody with an invite joins
+    Off,
+}
+
 pub(crate) async fn run(
     command: MeshCommand,
     json: bool,
@@ -80,7 +93,9 @@ pub(crate) async fn run(
         }
         MeshCommand::List => list(store, json).await,
         MeshCommand::Show { mesh } => show(store, &mesh, json).await,
-        MeshCommand::Set { mesh, sealing } => set(store, &mesh, sealing.into(), json).await,
+        MeshCommand::Set { mesh, sealing, certified } => {
+            set(store, &mesh, sealing.map(SealingPolicy::from), certified, json).await
+        }
         MeshCommand::Archive { mesh } => archive(store, &mesh, json).await,
     })
     .await?;
@@ -180,6 +195,8 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     let summary = summary.unwrap_or(MeshSummary { mesh, members: 0, presences: 0, queued: 0 });
     let mut object = describe(&summary);
     object["usableInvites"] = json!(usable);
+    object["certifiedRequired"] =
+        json!(store.members.requires_certificates(&summary.mesh.id).await?);
     let MeshSummary { mesh, members, presences, queued } = &summary;
     let archived = mesh.archived_at.map_or_else(String::new, |at| format!("\n  archived   {at}"));
     let text = format!(
@@ -198,28 +215,63 @@ async fn show(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {
     output::answer(json, &object, &text)
 }
 
-async fn set(store: &Stores, mesh: &str, sealing: SealingPolicy, json: bool) -> anyhow::Result<()> {
+async fn set(
+    store: &Stores,
+    mesh: &str,
+    sealing: Option<SealingPolicy>,
+    certified: Option<CertifiedArg>,
+    json: bool,
+) -> anyhow::Result<()> {
     let mesh = lookup::mesh(store, mesh).await?;
-    let changed = store.meshes.set_sealing(Timestamp::now(), &mesh.id, sealing, None).await?;
-    let object = json!({
-        "meshId": mesh.id, "slug": mesh.slug, "sealing": sealing, "changed": changed,
-    });
-    let text = match (changed, sealing) {
-        (false, _) => format!("{} asks for that already.", mesh.slug),
-        (true, SealingPolicy::Off) => {
-            format!("In {}, messages to many are sent in clear.", mesh.slug)
-        }
-        (true, SealingPolicy::Preferred) => {
-            let who = "if all that are here can open them";
-            format!("In {}, clients that can seal messages to many {who}.", mesh.slug)
-        }
-        (true, SealingPolicy::Required) => format!(
-            "In {}, messages to many are refused in clear; clients that cannot seal write to \
-             single peers only.",
-            mesh.slug
+    let required = certified.map(|certified| certified == CertifiedArg::Required);
+    if required == Some(true) && mesh.owner_secret_key.is_some() {
+        let message = "the broker has this mesh's owner key in its database, so its invites certify \
+                       nobody, and nobody could join any more";
+        return Err(Failure::new("owner_key_is_the_brokers", message).into());
+    }
+    let mut object = json!({ "meshId": mesh.id, "slug": mesh.slug, "changed": false });
+    let mut said = Vec::new();
+    if let Some(sealing) = sealing {
+        let changed = store.meshes.set_sealing(Timestamp::now(), &mesh.id, sealing, None).await?;
+        object["sealing"] = json!(sealing);
+        object["changed"] = json!(changed);
+        said.push(of_sealing(&mesh.slug, sealing));
+    }
+    if let Some(required) = required {
+        let changed = store.meshes.require_certificates(&mesh.id, required).await?;
+        object["certifiedRequired"] = json!(required);
+        object["changed"] = json!(changed || object["changed"] == true);
+        said.push(of_certificates(&mesh.slug, required));
+    }
+    output::answer(json, &object, &said.join("\n"))
+}
+
+fn of_sealing(slug: &str, sealing: SealingPolicy) -> String {
+    match sealing {
+        SealingPolicy::Off => format!("In {slug}, clients send messages to many in clear."),
+        SealingPolicy::Preferred => format!(
+            "In {slug}, clients that can seal messages to many do so if all that are here can \
+             open them."
         ),
-    };
-    output::answer(json, &object, &text)
+        SealingPolicy::Required => format!(
+            "In {slug}, messages to many are refused in clear; clients that cannot seal write to \
+             single peers only."
+        ),
+    }
+}
+
+fn of_certificates(slug: &str, required: bool) -> String {
+    if required {
+        format!(
+            "Nobody joins {slug} without a certificate any more, and our clients seal for nobody \
+             without one, once they have seen it; `peer members` shows who has none."
+        )
+    } else {
+        format!(
+            "Anybody with an invite joins {slug}. Clients that have seen that certificates were \
+             required go on to want them: `peer verify <name> --accept` takes a key all the same."
+        )
+    }
 }
 
 async fn archive(store: &Stores, mesh: &str, json: bool) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,14 +13,15 @@ use clap_complete::engine::ArgValueCandidates as Candidates;
 use serde_json::json;
 
 use super::{Failure, output};
-use crate::auth::{InvitePayload, SecretKey};
-use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox};
+use crate::auth::{InviteLink, SecretKey};
+use crate::client::{self, Client, ClientError, ClientOptions, HelloKind, Inbox, KnownKeys};
 use crate::config::Config;
 use crate::id::MeshId;
+use crate::keyring::known::Known;
 use crate::keyring::recipient::short;
 use crate::keyring::{self, Kept, KeyFile, contacts};
 use crate::private;
-use crate::protocol::{PeerInfo, PeerRole, Priority, Status};
+use crate::protocol::{Priority, Status};
 
 mod apikey;
 mod asking;
@@ -31,8 +33,10 @@ mod context;
 mod control;
 mod file;
 mod info;
+mod list;
 mod listen;
 mod mcp;
+mod members;
 mod memory;
 mod message;
 mod schedule;
@@ -43,6 +47,7 @@ mod stream;
 mod task;
 mod topic;
 mod vault;
+mod verify;
 mod webhook;
 
 /// As long as a broker lets a peer take to answer another, and a little more.
@@ -58,7 +63,11 @@ pub(crate) enum PeerCommand {
     /// Show what comes in, until Ctrl-C
     Listen(ListenArgs),
     /// Show who is here
-    List(ListArgs),
+    List(list::ListArgs),
+    /// Show every member, here or away, and whether its key is proven
+    Members(WhoArgs),
+    /// Compare keys with a member by another way, and take the key that it has
+    Verify(verify::VerifyArgs),
     /// Forget the key that a name had, and take the one that it has next
     Forget(ForgetArgs),
     /// Check that the broker shows the audit chain that it has shown before
@@ -186,17 +195,6 @@ pub(crate) struct ListenArgs {
     pub(crate) who: WhoArgs,
 }
 
-/// Arguments of `peer list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Also connections that are no sessions: daemons, commands
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Who asks.
-    #[command(flatten)]
-    pub(crate) who: WhoArgs,
-}
-
 /// Arguments of `peer forget`.
 #[derive(Debug, Args)]
 pub(crate) struct ForgetArgs {
@@ -271,7 +269,9 @@ pub(crate) async fn run(
         PeerCommand::Join(args) => join(&args, json, &data_dir).await,
         PeerCommand::Send(args) => send::run(&args, json, &data_dir).await,
         PeerCommand::Listen(args) => listen::run(&args, json, &data_dir).await,
-        PeerCommand::List(args) => list(&args, json, &data_dir).await,
+        PeerCommand::List(args) => list::run(&args, json, &data_dir).await,
+        PeerCommand::Members(who) => members::run(&who, json, &data_dir).await,
+        PeerCommand::Verify(args) => verify::run(&args, json, &data_dir).await,
         PeerCommand::Forget(args) => forget(&args, json, &data_dir),
         PeerCommand::Status(args) => status(&args, json, &data_dir).await,
         PeerCommand::Message(command) => message::run(&command, json, &data_dir).await,
@@ -296,7 +296,7 @@ pub(crate) async fn run(
 }
 
 async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let payload = InvitePayload::from_token(&args.link)
+    let InviteLink { payload, .. } = InviteLink::read(&args.link)
         .map_err(|error| Failure::new("invalid_invite", error.to_string()))?;
     let path = keyring::path_of(data_dir, &payload.mesh_slug, &args.name)?;
     let mesh = MeshId::from(payload.mesh_id.as_str());
@@ -319,6 +319,7 @@ async fn join(args: &JoinArgs, json: bool, data_dir: &Path) -> anyhow::Result<Ex
     if let Some(broker) = &args.broker {
         file.broker_url.clone_from(broker);
     }
+    file.owner_pubkey = Some(payload.owner_pubkey.as_str().into());
     // The key is written before the invite is used: one that cannot be kept must not join.
     file.write(&path)?;
     let secret = file.secret()?;
@@ -368,7 +369,12 @@ fn explain_join(error: ClientError) -> anyhow::Error {
             "invite_banned",
             "this key was banned since the invite was made; ask an admin to unban it",
         ),
-        "invite_bad_signature" | "invite_owner_mismatch" => {
+        "certificate_required" => (
+            "certificate_required",
+            "this mesh takes only who is certified; ask for an invite that certifies (`invite \
+             create` without --uncertified)",
+        ),
+        "invite_bad_signature" | "invite_owner_mismatch" | "invite_bad_certificate" => {
             ("invite_invalid", "the invite was not signed by the mesh's owner; ask for a new one")
         }
         "invite_not_found" | "invite_mesh_mismatch" | "mesh_not_found" => (
@@ -380,29 +386,10 @@ fn explain_join(error: ClientError) -> anyhow::Error {
     Failure::new(code, advice).into()
 }
 
-async fn list(args: &ListArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let kept = args.who.choose(data_dir)?;
-    let (client, _inbox) = args.who.visit(&kept).await?;
-    let mut peers = client.list_peers().await?;
-    client.close().await;
-    contacts::remember(data_dir, &kept, &peers);
-    peers.retain(|peer| args.all || peer.peer_role == PeerRole::Session);
-    if json {
-        output::json(&json!({ "peers": peers }))?;
-    } else if peers.is_empty() {
-        output::line(&format!("nobody is in {} now", kept.file.mesh_slug))?;
-    } else {
-        output::table(
-            ["name", "member", "status", "groups", "since", "key", "doing"],
-            peers.iter().map(|peer| row(peer, &kept)),
-        )?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 fn forget(args: &ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let kept = args.who.choose(data_dir)?;
     let forgotten = contacts::forget(data_dir, &kept, &args.contact)?;
+    Known::of(data_dir, &kept).forget(&args.contact)?;
     let text = if forgotten.is_empty() {
         format!("{} was not met in {}", args.contact, kept.file.mesh_slug)
     } else {
@@ -411,21 +398,6 @@ fn forget(args: &ForgetArgs, json: bool, data_dir: &Path) -> anyhow::Result<Exit
     };
     output::answer(json, &json!({ "name": args.contact, "forgotten": forgotten }), &text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn row(peer: &PeerInfo, kept: &Kept) -> [String; 7] {
-    let own = peer.member_pubkey == kept.file.public_key.as_str();
-    let name = if own { format!("{} (you)", peer.display_name) } else { peer.display_name.clone() };
-    let groups: Vec<String> = peer.groups.iter().map(|group| format!("@{}", group.name)).collect();
-    [
-        name,
-        output::or_dash(peer.member_name.as_deref()),
-        peer.status.as_str().to_owned(),
-        groups.join(" "),
-        peer.connected_at.to_string(),
-        short(&peer.member_pubkey).to_owned(),
-        peer.summary.clone().unwrap_or_default(),
-    ]
 }
 
 async fn status(args: &StatusArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
@@ -454,9 +426,23 @@ impl WhoArgs {
     /// that do not know visits it says that it confirms, and never does, so that it
     /// takes no mail away from the sessions.
     async fn visit(&self, kept: &Kept) -> anyhow::Result<(Client, Inbox)> {
+        self.visit_with(kept, None).await
+    }
+
+    /// As [`Self::visit`], for what seals: nothing is sealed for keys that have changed.
+    async fn visit_knowing(&self, kept: &Kept, data_dir: &Path) -> anyhow::Result<(Client, Inbox)> {
+        self.visit_with(kept, Some(Known::of(data_dir, kept))).await
+    }
+
+    async fn visit_with(
+        &self,
+        kept: &Kept,
+        known: Option<Arc<Known>>,
+    ) -> anyhow::Result<(Client, Inbox)> {
         let identity = kept.file.identity()?;
         let mut options = ClientOptions::new(identity, HelloKind::Member, "claudemesh-daemon");
         options.visit = true;
+        options.known = known.map(|known| known as Arc<dyn KnownKeys>);
         options.confirm = false;
         options.reconnect = false;
         // Another peer may be asked, which takes its time.

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::error::CommonKeyError;
+use super::trust::Judged;
 use super::{Client, ClientError, Secrecy};
 use crate::auth::CommonKeyProof;
 use crate::id::Key;
@@ -72,6 +73,13 @@ impl KeptText {
     }
 }
 
+/// Who is to read what is written.
+struct Readers {
+    members: HashSet<Key>,
+    /// Members for whom nothing is sealed.
+    left_out: HashSet<Key>,
+}
+
 /// The keys of a scope that this client has.
 #[derive(Clone, Default)]
 struct Keys {
@@ -127,12 +135,14 @@ impl Client {
         named: &str,
         text: &str,
     ) -> Result<(Option<String>, Secrecy), ClientError> {
-        let (recipients, secrecy) = self.recipients().await?;
-        let Some(mut members) = recipients else { return Ok((None, secrecy)) };
-        members.push(self.member_pubkey());
-        let members: HashSet<Key> = members.into_iter().collect();
-        let scope = topic.map(str::to_owned);
-        let (name, keys) = self.key_to_write(scope, &members).await?;
+        let recipients = self.recipients().await?;
+        let Some(keys) = recipients.keys else { return Ok((None, recipients.secrecy)) };
+        let left_out = recipients.left_out.into_iter().map(|judged| judged.member.pubkey);
+        let readers = Readers {
+            members: keys.into_iter().chain([self.member_pubkey()]).collect(),
+            left_out: left_out.collect(),
+        };
+        let (name, keys) = self.key_to_write(topic.map(str::to_owned), &readers).await?;
         let key = keys.by_epoch.get(&keys.newest).ok_or(CommonKeyError::NotHandedOn)?;
         let mesh = self.shared.options.identity.mesh.as_str();
         let place = Place { mesh, named };
@@ -186,8 +196,8 @@ impl Client {
         if found.wanting.is_empty() || found.stale {
             return Ok(());
         }
-        let members = self.list_members().await?;
-        let members: HashSet<Key> = members.into_iter().map(|member| member.pubkey).collect();
+        let members = self.judged_members().await?.into_iter().filter(Judged::is_sealed_for);
+        let members: HashSet<Key> = members.map(|judged| judged.member.pubkey).collect();
         let copies = self.copies(&key, found.wanting.iter(), &members);
         if !copies.is_empty() {
             self.ask(&ShareCommonKey { scope, epoch: found.epoch, copies }).await?;
@@ -267,7 +277,7 @@ impl Client {
     async fn key_to_write(
         &self,
         scope: Option<String>,
-        members: &HashSet<Key>,
+        readers: &Readers,
     ) -> Result<(String, Keys), ClientError> {
         for _ in 0..RACES_MAX {
             let (found, keys) = match self.newest(scope.clone()).await {
@@ -284,12 +294,14 @@ impl Client {
                 read => read?,
             };
             let maker = found.key.as_ref().map(|key| &key.maker);
-            let is_good = maker.is_some_and(|maker| members.contains(maker)) && !found.stale;
+            let is_good = maker.is_some_and(|maker| readers.members.contains(maker))
+                && !found.holding.iter().any(|holder| readers.left_out.contains(holder))
+                && !found.stale;
             if is_good && found.copy.is_some() {
-                self.share(&scope, &found, &keys, members).await;
+                self.share(&scope, &found, &keys, &readers.members).await;
                 return Ok((found.scope, keys));
             }
-            match self.make(&scope, &found, &keys, members).await {
+            match self.make(&scope, &found, &keys, readers).await {
                 Ok(keys) => return Ok((found.scope, keys)),
                 // Somebody else was faster.
                 Err(error) if matches!(error.code(), Some("conflict" | "incomplete")) => {}
@@ -322,7 +334,7 @@ impl Client {
         scope: &Option<String>,
         found: &CommonKeyResult,
         keys: &Keys,
-        members: &HashSet<Key>,
+        readers: &Readers,
     ) -> Result<Keys, ClientError> {
         let (key, epoch) = (CommonKey::generate(), found.epoch + 1);
         let (mesh, key_hash) = (self.shared.options.identity.mesh.as_str(), key.hash_hex());
@@ -331,11 +343,13 @@ impl Client {
         let earlier =
             if keys.by_epoch.is_empty() { None } else { key.with_earlier(&keys.by_epoch) };
         let own = self.member_pubkey();
-        let readers = found.wanting.iter().chain(&found.holding).chain([&own]);
-        let copies = self.copies(&key, readers, members);
+        let listed = found.wanting.iter().chain(&found.holding).chain([&own]);
+        let copies = self.copies(&key, listed, &readers.members);
         let shown = CommonKeyShown { key_hash, maker: own.clone(), signature, earlier };
         let earlier = shown.earlier.clone();
-        self.ask(&MakeCommonKey { scope: scope.clone(), epoch, key: shown, copies }).await?;
+        let leaves_out = readers.left_out.iter().cloned().collect();
+        let ask = MakeCommonKey { scope: scope.clone(), epoch, key: shown, copies, leaves_out };
+        self.ask(&ask).await?;
         Ok(self.shared.common_keys.take(&found.scope, epoch, &key, earlier.as_deref()))
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::trust::Judged;
 use crate::protocol::{Ack, ErrorFrame};
 use crate::sealing::InvalidRecipient;
 
@@ -134,6 +135,10 @@ pub enum ClientError {
     /// There is no key that members hold in common, or not for this one.
     #[error(transparent)]
     CommonKey(#[from] CommonKeyError),
+    /// The member is known with another key, or is not certified where all must be, so
+    /// nothing was sealed.
+    #[error("nothing was sent: {0}")]
+    KeyChanged(Box<Judged>),
     /// There is no box for that key.
     #[error(transparent)]
     Recipient(#[from] InvalidRecipient),
@@ -146,6 +151,8 @@ impl ClientError {
         match self {
             Self::Refused(error) => Some(&error.code),
             Self::Rejected(rejection) => rejection.code.as_deref(),
+            Self::KeyChanged(judged) if judged.is_refused => Some("not_certified"),
+            Self::KeyChanged(_) => Some("key_changed"),
             _ => None,
         }
     }

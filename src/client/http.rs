@@ -18,14 +18,13 @@ use url::Url;
 use super::error::ClientError;
 use super::options::Identity;
 use super::socket::{dial, tls_config};
-use crate::auth::{InvitePayload, SecretKey};
-use crate::id::{MemberId, MeshId};
+use crate::auth::{InviteLink, SecretKey};
+use crate::id::{Key, MemberId, MeshId};
 
 /// The bound of a whole call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an answer. More: an error.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-const LINK_PREFIX: &str = "ic://join/";
 
 /// What became of a `/join`.
 #[derive(Clone, Debug)]
@@ -40,6 +39,8 @@ pub struct Enrolled {
     pub broker_url: String,
     /// Whether the key was a member before, so that the invite was not used.
     pub already_member: bool,
+    /// The owner's key, as the invite names it: not by the broker's word.
+    pub owner: Key,
 }
 
 impl Enrolled {
@@ -76,17 +77,20 @@ pub async fn join(
         #[serde(default)]
         error: Option<String>,
     }
-    let payload = InvitePayload::from_token(invite)
-        .map_err(|error| ClientError::Unexpected(error.to_string()))?;
+    let link =
+        InviteLink::read(invite).map_err(|error| ClientError::Unexpected(error.to_string()))?;
+    let member_signature = link.vouch(&key.public_key());
+    let InviteLink { token, payload, .. } = link;
     let broker_url = broker_url.unwrap_or(&payload.broker_url).to_owned();
-    let token = invite.trim();
-    let token = token.strip_prefix(LINK_PREFIX).unwrap_or(token).trim_end_matches('/');
-    let body = json!({
+    let mut body = json!({
         "invite_token": token,
         "invite_payload": payload,
         "peer_pubkey": key.public_key(),
         "display_name": name,
     });
+    if let Some(signature) = member_signature {
+        body["member_signature"] = signature.into();
+    }
     let url = http_url(&broker_url, "/join")?;
     let (status, bytes) = call(Method::POST, &url, &[], Some(&body)).await?;
     let answer = serde_json::from_slice::<Answer>(&bytes).ok();
@@ -97,6 +101,7 @@ pub async fn join(
             mesh_slug: payload.mesh_slug,
             broker_url,
             already_member,
+            owner: Key::from(payload.owner_pubkey),
         }),
         answer => Err(ClientError::Http {
             status: status.as_u16(),

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::requests::next_page;
+use super::trust::{Judged, Trust};
 use super::{Body, Client, ClientError, Outgoing};
 use crate::id::Key;
 use crate::protocol::{Ack, ListMembers, MemberListed, SealingPolicy, capability};
@@ -39,12 +40,7 @@ impl fmt::Display for Secrecy {
             Self::Sealed => out.write_str("sealed"),
             Self::InClear { because_of } if because_of.is_empty() => out.write_str("in clear"),
             Self::InClear { because_of } => {
-                let names = because_of[..because_of.len().min(NAMES_MAX)].join(", ");
-                let others = match because_of.len().saturating_sub(NAMES_MAX) {
-                    0 => String::new(),
-                    others => format!(" and {others} more"),
-                };
-                write!(out, "in clear, since {names}{others} cannot open what is sealed")
+                write!(out, "in clear, since {} cannot open what is sealed", some_of(because_of))
             }
         }
     }
@@ -57,6 +53,58 @@ pub struct Sent {
     pub ack: Ack,
     /// Who can read it.
     pub secrecy: Secrecy,
+    /// Members that it was not sealed for: their keys have changed, or they are not certified
+    /// where all must be.
+    pub left_out: Vec<Judged>,
+    /// Members, by name, of whose keys only the broker says that they are theirs.
+    pub unverified: Vec<String>,
+}
+
+impl Sent {
+    /// What its sender should know of the keys that it was sealed for: a sentence, if there
+    /// is anything.
+    #[must_use]
+    pub fn caveat(&self) -> Option<String> {
+        let mut said: Vec<String> =
+            self.left_out.iter().map(|judged| format!("not sealed for one: {judged}")).collect();
+        if !self.unverified.is_empty() {
+            said.push(format!("unverified: {}", some_of(&self.unverified)));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+}
+
+/// A few names, and how many more there are.
+fn some_of(names: &[String]) -> String {
+    let some = names[..names.len().min(NAMES_MAX)].join(", ");
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => some,
+        others => format!("{some} and {others} more"),
+    }
+}
+
+/// What a mesh asks of its members.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    /// Whether nobody joins without a certificate.
+    pub(super) certified_required: bool,
+    /// Of messages to many.
+    pub(super) sealing: SealingPolicy,
+}
+
+/// Whom a message to many is sealed for.
+pub(super) struct Recipients {
+    /// Nobody where it is to go in clear.
+    pub(super) keys: Option<Vec<Key>>,
+    pub(super) secrecy: Secrecy,
+    pub(super) left_out: Vec<Judged>,
+    unverified: Vec<String>,
+}
+
+impl Recipients {
+    const fn none(secrecy: Secrecy) -> Self {
+        Self { keys: None, secrecy, left_out: Vec::new(), unverified: Vec::new() }
+    }
 }
 
 impl Client {
@@ -65,18 +113,23 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn list_members(&self) -> Result<Vec<MemberListed>, ClientError> {
-        Ok(self.members_and_policy().await?.0)
+        Ok(self.list_members_and_terms().await?.0)
     }
 
-    /// The members, and what the mesh asks of messages to many.
-    async fn members_and_policy(&self) -> Result<(Vec<MemberListed>, SealingPolicy), ClientError> {
+    /// The same, and what the mesh asks of its members.
+    pub(super) async fn list_members_and_terms(
+        &self,
+    ) -> Result<(Vec<MemberListed>, Terms), ClientError> {
         let (mut members, mut ask) = (Vec::new(), ListMembers::default());
+        let mut certified_required = false;
         loop {
             let page = self.ask(&ask).await?;
+            certified_required |= page.certified_required;
             members.extend(page.members);
             ask.cursor = next_page(page.more, page.cursor, ask.cursor.as_ref());
             if ask.cursor.is_none() {
-                return Ok((members, page.sealing));
+                let terms = Terms { certified_required, sealing: page.sealing };
+                return Ok((members, terms));
             }
         }
     }
@@ -86,18 +139,27 @@ impl Client {
     /// if the mesh takes none in clear. Members that are away get it when they are back, with
     /// a client that can open it; whom it is not for now, the ack says.
     ///
+    /// With [`ClientOptions::known`](super::ClientOptions::known) nothing is sealed for a
+    /// member that is known with another key: to many it is left out, to one it is an error.
+    ///
     /// # Errors
-    /// As [`Self::send`].
+    /// As [`Self::send`], and [`ClientError::KeyChanged`].
     pub async fn send_sealed(&self, mut message: Outgoing<'_>) -> Result<Sent, ClientError> {
-        let (recipients, secrecy) = match message.target {
+        let recipients = match message.target {
             "*" => self.recipients().await?,
             group if group.starts_with('@') => self.recipients().await?,
-            topic if topic.starts_with('#') => (None, self.seal_post(&mut message).await?),
-            _ => (None, Secrecy::Sealed),
+            topic if topic.starts_with('#') => {
+                Recipients::none(self.seal_post(&mut message).await?)
+            }
+            one => {
+                self.vet(one).await?;
+                Recipients::none(Secrecy::Sealed)
+            }
         };
-        let ack = self.send_nowait_to(message, recipients.as_deref()).await?.await?;
+        let Recipients { keys, secrecy, left_out, unverified } = recipients;
+        let ack = self.send_nowait_to(message, keys.as_deref()).await?.await?;
         if ack.queued {
-            return Ok(Sent { ack, secrecy });
+            return Ok(Sent { ack, secrecy, left_out, unverified });
         }
         Err(ClientError::Rejected(Box::new(ack.into())))
     }
@@ -113,30 +175,38 @@ impl Client {
         Ok(secrecy)
     }
 
-    /// Whom to seal for; nobody where it is to go in clear.
-    pub(super) async fn recipients(&self) -> Result<(Option<Vec<Key>>, Secrecy), ClientError> {
+    pub(super) async fn recipients(&self) -> Result<Recipients, ClientError> {
         let offers = self.hello_ack().features;
         if !offers.iter().any(|feature| feature == capability::SEALED_MULTICAST) {
-            return Ok((None, Secrecy::InClear { because_of: Vec::new() }));
-        }
-        let (members, policy) = self.members_and_policy().await?;
-        if policy == SealingPolicy::Off {
-            return Ok((None, Secrecy::InClear { because_of: Vec::new() }));
+            return Ok(Recipients::none(Secrecy::InClear { because_of: Vec::new() }));
         }
         let own = self.member_pubkey();
-        let others: Vec<MemberListed> =
-            members.into_iter().filter(|member| member.pubkey != own).collect();
+        let (mut others, terms) = self.judged().await?;
+        if terms.sealing == SealingPolicy::Off {
+            return Ok(Recipients::none(Secrecy::InClear { because_of: Vec::new() }));
+        }
+        others.retain(|judged| judged.member.pubkey != own);
         let unable: Vec<String> = others
             .iter()
-            .filter(|member| member.online && !member.sealed)
-            .map(|member| member.name.clone())
+            .filter(|judged| judged.member.online && !judged.member.sealed)
+            .map(|judged| judged.member.name.clone())
             .collect();
         // Where all must be sealed, those who cannot open it get nothing.
-        if !unable.is_empty() && policy != SealingPolicy::Required {
-            return Ok((None, Secrecy::InClear { because_of: unable }));
+        if !unable.is_empty() && terms.sealing != SealingPolicy::Required {
+            return Ok(Recipients::none(Secrecy::InClear { because_of: unable }));
         }
-        let keys: HashSet<Key> = others.into_iter().map(|member| member.pubkey).collect();
-        Ok((Some(keys.into_iter().collect()), Secrecy::Sealed))
+        let (sealed_for, left_out): (Vec<Judged>, Vec<Judged>) =
+            others.into_iter().partition(Judged::is_sealed_for);
+        let is_known = self.shared.options.known.is_some();
+        let unverified = sealed_for
+            .iter()
+            .filter(|judged| is_known && judged.trust == Trust::Unverified)
+            .map(|judged| judged.member.name.clone())
+            .collect();
+        let keys: HashSet<Key> =
+            sealed_for.into_iter().map(|judged| judged.member.pubkey).collect();
+        let keys = Some(keys.into_iter().collect());
+        Ok(Recipients { keys, secrecy: Secrecy::Sealed, left_out, unverified })
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a client is and how it behaves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::trust::KnownKeys;
 use crate::auth::SecretKey;
 use crate::codec::Codec;
 use crate::id::{Key, MemberId, MeshId};
@@ -116,6 +118,8 @@ pub struct ClientOptions {
     pub reconnect: bool,
     /// How long it waits and how much it holds.
     pub limits: ClientLimits,
+    /// What this user knows of the members' keys; without it, the broker is believed.
+    pub known: Option<Arc<dyn KnownKeys>>,
 }
 
 impl ClientOptions {
@@ -153,6 +157,7 @@ impl ClientOptions {
             confirm: true,
             reconnect: true,
             limits: ClientLimits::default(),
+            known: None,
         }
     }
 }

@@ -93,6 +93,7 @@ Examples:
   claudemesh-broker mesh create team --json | jq -r .ownerSecretKey
   claudemesh-broker mesh list
   claudemesh-broker mesh show team
+  claudemesh-broker mesh set team --certified required
   claudemesh-broker mesh archive team";
 
 pub(super) const INVITE: &str = "\
@@ -100,6 +101,7 @@ Examples:
   claudemesh-broker invite create team
   claudemesh-broker invite create team --role admin --expires-in 1h
   claudemesh-broker invite create team --max-uses 20 --expires-in 30d --json | jq -r .link
+  claudemesh-broker invite create team --uncertified    for `claudemesh join`
   claudemesh-broker invite list team
   claudemesh-broker invite revoke ic://join/eyJ2Ijox...";
 
@@ -171,7 +173,9 @@ Examples:
   claudemesh-broker peer send bob 'are you there?'
   claudemesh-broker peer send '@all' 'lunch'
   claudemesh-broker peer list
-  claudemesh-broker peer forget bob      # he has a new key, and says so himself
+  claudemesh-broker peer members         # and whose keys are proven
+  claudemesh-broker peer verify bob      # a number to compare; --accept takes a new key
+  claudemesh-broker peer forget bob
   claudemesh-broker peer status dnd
   claudemesh-broker peer mcp list
   claudemesh-broker peer mcp call files read '{\"path\": \"a.txt\"}'

@@ -56,7 +56,7 @@ pub(super) async fn get(
 
 /// Makes the next key.
 pub(super) async fn make(context: &Context<'_>, ask: MakeCommonKey) -> Result<Ack, Refusal> {
-    let MakeCommonKey { scope, epoch, key, copies } = ask;
+    let MakeCommonKey { scope, epoch, key, copies, leaves_out } = ask;
     let scope = scope_of(context, scope.as_deref()).await?;
     if key.maker != context.session.member_key {
         return Err(Refusal::invalid("`key.maker` is the asking member's key"));
@@ -70,11 +70,14 @@ pub(super) async fn make(context: &Context<'_>, ask: MakeCommonKey) -> Result<Ac
         return Err(Refusal::invalid("`key` is not as a key is described"));
     }
     check_copies(&copies)?;
+    if leaves_out.len() > limits::COMMON_KEY_COPIES_MAX {
+        return Err(Refusal::invalid("`leavesOut` names more members than may be named"));
+    }
     if !copies.contains_key(&context.session.member_key) {
         return Err(Refusal::invalid("`copies` has none for who makes the key"));
     }
     let keys = &context.parts.stores.common_keys;
-    let new = NewCommonKey { epoch, key, copies };
+    let new = NewCommonKey { epoch, key, copies, leaves_out };
     match keys.make(Timestamp::now(), &context.author(), &scope, &new).await? {
         KeyMaking::Made => Ok(context.done()),
         KeyMaking::Overtaken { epoch } => Err(overtaken(epoch)),

@@ -28,6 +28,9 @@ struct Call {
     peer_pubkey: String,
     #[serde(default)]
     display_name: String,
+    /// Of the invite's key over the peer's, with an invite that certifies.
+    #[serde(default)]
+    member_signature: String,
 }
 
 /// `POST /join`.
@@ -65,7 +68,7 @@ fn refused(error: &str) -> Response {
 }
 
 fn check(call: Call) -> Result<Join, &'static str> {
-    let Call { invite_token, invite_payload, peer_pubkey, display_name } = call;
+    let Call { invite_token, invite_payload, peer_pubkey, display_name, member_signature } = call;
     let given = !(invite_token.is_empty() || peer_pubkey.is_empty() || display_name.is_empty());
     let Some(payload) = invite_payload.filter(|_| given) else {
         return Err("invite_token, invite_payload, peer_pubkey, display_name required");
@@ -82,8 +85,16 @@ fn check(call: Call) -> Result<Join, &'static str> {
     payload.verify().map_err(|_| "invite_bad_signature")?;
     // The token says what the invite is, and its row what it gives. A payload of
     // another invite, though the owner signed that too, is not this one's.
-    if InvitePayload::from_token(&invite_token).is_ok_and(|own| own != payload) {
+    if InvitePayload::from_token(&invite_token).is_ok_and(|own| own != payload)
+        || !payload.has_form()
+    {
         return Err("invite_bad_signature");
+    }
+    let certificate = payload.certificate(&member_signature);
+    if let Some(certificate) = &certificate {
+        certificate
+            .verify(&payload.mesh_id, &payload.owner_pubkey, &key)
+            .map_err(|_| "invite_bad_certificate")?;
     }
     Ok(Join {
         token: invite_token,
@@ -92,6 +103,7 @@ fn check(call: Call) -> Result<Join, &'static str> {
         member: MemberId::generate(),
         key: Key::from(key),
         display_name: display_name[..cut].to_owned(),
+        certificate: certificate.map(|certificate| certificate.to_text()),
     })
 }
 

@@ -31,7 +31,7 @@ impl Contacts {
         let read = |path: &Path| {
             std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
         };
-        let known = read(&file(data_dir, kept)).or_else(|| {
+        let known = read(&file(data_dir, kept, "contacts")).or_else(|| {
             // Earlier releases kept them so: of any broker with a mesh of that id.
             let id = kept.file.mesh_id.as_str();
             let path = data_dir.join("peers").join(format!("{id}.contacts.json"));
@@ -76,7 +76,7 @@ impl Contacts {
     }
 
     fn write(&self, data_dir: &Path, kept: &Kept) -> anyhow::Result<()> {
-        private::write(&file(data_dir, kept), &serde_json::to_vec_pretty(&self.0)?)
+        private::write(&file(data_dir, kept, "contacts"), &serde_json::to_vec_pretty(&self.0)?)
     }
 }
 
@@ -120,11 +120,20 @@ pub(crate) fn forget(data_dir: &Path, kept: &Kept, name: &str) -> anyhow::Result
     Ok(named.into_iter().map(|(_, key)| key).collect())
 }
 
-/// Of one mesh on one broker: another broker may call a mesh of its own the same.
-fn file(data_dir: &Path, kept: &Kept) -> PathBuf {
+/// The name means that key from now on.
+pub(crate) fn take(data_dir: &Path, kept: &Kept, name: &str, key: &str) -> anyhow::Result<()> {
+    let mut contacts = Contacts::read(data_dir, kept);
+    let lower = name.to_lowercase();
+    contacts.0.retain(|known, _| known.to_lowercase() != lower);
+    contacts.0.insert(name.to_owned(), key.to_owned());
+    contacts.write(data_dir, kept)
+}
+
+/// A file about one mesh on one broker: another broker may call a mesh of its own the same.
+pub(super) fn file(data_dir: &Path, kept: &Kept, what: &str) -> PathBuf {
     let broker = hex::encode(Sha256::digest(kept.file.broker_url.as_bytes()));
     let mesh = private::file_name(kept.file.mesh_id.as_str());
-    data_dir.join("peers").join(format!("{mesh}.{}.contacts.json", &broker[..12]))
+    data_dir.join("peers").join(format!("{mesh}.{}.{what}.json", &broker[..12]))
 }
 
 #[cfg(test)]

@@ -83,13 +83,13 @@ pub(crate) fn key_of(
 /// Whoever is called so now is not who was met under that name: perhaps the same
 /// person with a new key, perhaps somebody else.
 fn another_key(to: &str, now: &str, before: &str) -> Failure {
+    let word = output::shell_word(to);
     let message = format!(
-        "{to:?} has another key than when it was met: {} now, {} then; nothing was sent. Ask \
-         them which is theirs. Then give the whole key instead of the name, or take the new \
-         one from now on: claudemesh-broker peer forget {}",
+        "{to:?} has another key than when it was met: {} now, {} then; nothing was sent. Compare \
+         the number of `claudemesh-broker peer verify {word}` with them by another way; if it is \
+         the same for both, take the key: claudemesh-broker peer verify {word} --accept",
         short(now),
         short(before),
-        output::shell_word(to),
     );
     Failure::new("key_changed", message)
 }
@@ -157,7 +157,7 @@ mod tests {
         let here = [peer("Ada", &mallory)];
         let failure = key_of("ada", &here, &known).unwrap_err();
         assert_eq!(failure.code, "key_changed");
-        for words in ["abababababab", "cdcdcdcdcdcd", "peer forget ada"] {
+        for words in ["abababababab", "cdcdcdcdcdcd", "peer verify ada --accept"] {
             assert!(failure.message.contains(words), "{failure}");
         }
         assert_eq!(found(&mallory, &here, &known), Ok(mallory), "a key is a key");

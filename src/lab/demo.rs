@@ -215,6 +215,7 @@ async fn found_mesh(
         max_uses: 4,
         lifetime_ms: 60 * 60 * 1000,
         broker_url: stage.url.clone(),
+        certifies: true,
     };
     let (mesh, secret) = (&created.mesh, &created.owner_secret);
     let invite = enrol::create_invite(&stage.store, mesh, secret, &terms, now).await?;

@@ -108,6 +108,9 @@ pub struct MakeCommonKey {
     pub key: CommonKey,
     /// It, sealed for members, by their keys; for the maker too.
     pub copies: BTreeMap<Key, String>,
+    /// Members that have the newest key and get none of this, by their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves_out: Vec<Key>,
 }
 
 /// As above.

@@ -55,12 +55,16 @@ impl SealingPolicy {
 
 /// Answers `list_members`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MembersList {
     /// What the mesh asks of messages to many.
     #[serde(default)]
     pub sealing: SealingPolicy,
     /// By id.
     pub members: Vec<MemberListed>,
+    /// Whether nobody joins without a certificate: nothing is to be sealed for who has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certified_required: bool,
     /// Whether there are more than fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
@@ -89,4 +93,7 @@ pub struct MemberListed {
     pub sealed: bool,
     /// Whether one of its connections is here.
     pub online: bool,
+    /// The proof that the mesh's owner let this key in, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }

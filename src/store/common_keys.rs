@@ -36,7 +36,7 @@ pub trait CommonKeys: Send + Sync + 'static {
     ) -> Result<Vec<CommonKeyHolder>>;
 
     /// Makes the next key of a scope: by who has a copy of the newest, or where nobody else
-    /// has one any more; with copies for all that have one.
+    /// has one any more; with copies for all that have one but those it leaves out.
     async fn make(
         &self,
         now: Timestamp,
@@ -111,6 +111,8 @@ pub struct NewCommonKey {
     pub key: CommonKey,
     /// It, sealed for members, by their keys.
     pub copies: BTreeMap<Key, String>,
+    /// Members that have the newest and get none of this, by their keys.
+    pub leaves_out: Vec<Key>,
 }
 
 /// A key to share.
@@ -185,7 +187,9 @@ impl HeldCommonKey {
             return Some(KeyMaking::NotHeld);
         }
         let mut losing = holders.iter().filter(|holder| holder.has_copy);
-        let loses = losing.any(|holder| !new.copies.contains_key(&holder.key));
+        let loses = losing.any(|holder| {
+            !new.copies.contains_key(&holder.key) && !new.leaves_out.contains(&holder.key)
+        });
         loses.then_some(KeyMaking::Incomplete)
     }
 }

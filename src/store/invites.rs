@@ -212,6 +212,8 @@ pub struct Join {
     pub key: Key,
     /// The new member's name.
     pub display_name: String,
+    /// The proof, checked, that the owner let this key in.
+    pub certificate: Option<String>,
 }
 
 /// What became of a request to enrol.
@@ -234,6 +236,8 @@ pub enum JoinRefusal {
     MeshMissingOwnerKey,
     /// The payload was signed by somebody else.
     OwnerMismatch,
+    /// The mesh takes nobody without a certificate.
+    CertificateRequired,
     /// No such invite.
     NotFound,
     /// The invite is another mesh's.
@@ -256,6 +260,7 @@ impl JoinRefusal {
             Self::MeshNotFound => "mesh_not_found",
             Self::MeshMissingOwnerKey => "mesh_missing_owner_key",
             Self::OwnerMismatch => "invite_owner_mismatch",
+            Self::CertificateRequired => "certificate_required",
             Self::NotFound => "invite_not_found",
             Self::MeshMismatch => "invite_mesh_mismatch",
             Self::Revoked => "invite_revoked",
@@ -365,6 +370,7 @@ impl Join {
             member: member.clone(),
             key: key.clone(),
             display_name,
+            certificate: None,
         }
     }
 
@@ -377,6 +383,9 @@ impl Join {
         Ok(match row.optional_str("owner_pubkey")? {
             None => Some(JoinRefusal::MeshMissingOwnerKey),
             Some(owner_key) if owner_key != self.owner_key => Some(JoinRefusal::OwnerMismatch),
+            Some(_) if self.certificate.is_none() && row.flag("certified_required")? => {
+                Some(JoinRefusal::CertificateRequired)
+            }
             Some(_) => None,
         })
     }

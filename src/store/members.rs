@@ -58,6 +58,16 @@ pub trait Members: Send + Sync + 'static {
     /// Active members whose newest client opens messages to many that are sealed.
     async fn open_sealed(&self, mesh: &MeshId) -> Result<HashSet<MemberId>>;
 
+    /// The certificates of these members, as far as they have some.
+    async fn certificates(
+        &self,
+        mesh: &MeshId,
+        members: &[MemberId],
+    ) -> Result<HashMap<MemberId, String>>;
+
+    /// Whether nobody joins the mesh without a certificate.
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool>;
+
     /// Notes whether a member's newest client opens messages to many that are sealed.
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()>;
 

@@ -30,6 +30,10 @@ pub trait Meshes: Send + Sync + 'static {
     /// that id.
     async fn find(&self, slug_or_id: &str) -> Result<Option<Mesh>>;
 
+    /// Says whether anybody joins the mesh without a certificate from now on. `false` if it
+    /// was so before.
+    async fn require_certificates(&self, mesh: &MeshId, required: bool) -> Result<bool>;
+
     /// Archives a mesh, with its audit row. `false` if it was archived already.
     async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool>;
 

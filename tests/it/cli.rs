@@ -30,6 +30,7 @@ mod shown;
 mod streams;
 mod top;
 mod topics;
+mod trust;
 mod walkthrough;
 
 impl Place {
@@ -52,6 +53,7 @@ impl Place {
             member: MemberId::generate(),
             key: key.clone(),
             display_name: "ada".to_owned(),
+            certificate: None,
         };
         let joined = store.invites.join(Timestamp::now(), &join).await.expect("the store works");
         store.database.close().await;

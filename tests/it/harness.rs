@@ -9,6 +9,7 @@ pub mod description;
 pub mod executable;
 pub mod frames;
 pub mod http;
+pub mod liar;
 pub mod load;
 pub mod msgpack;
 pub mod node;

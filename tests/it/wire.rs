@@ -9,6 +9,7 @@ mod attribution;
 mod audit_heads;
 mod backpressure;
 mod bounds;
+mod certificates;
 mod clients;
 mod contexts;
 mod delivery;

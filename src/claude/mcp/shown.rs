@@ -14,6 +14,8 @@ pub(super) type Said = Result<String, String>;
 pub(super) const NAME_CHARS: usize = 64;
 /// Characters of a sentence or a summary.
 pub(super) const SENTENCE_CHARS: usize = 240;
+/// Of what is said about the keys that a message was sealed for.
+pub(super) const CAVEAT_CHARS: usize = 1_000;
 /// Characters of a value or a memory in a list.
 pub(super) const VALUE_CHARS: usize = 2_000;
 /// Bytes of a whole list.
@@ -102,6 +104,10 @@ pub(super) fn why(error: &ClientError) -> String {
         ClientError::Recipient(_) => "That key is none that a message can be sealed for. Look at \
                                       list_peers for the right one."
             .to_owned(),
+        ClientError::KeyChanged(judged) => format!(
+            "Nothing was sent: {}. That is for your user to decide: tell them.",
+            text(&judged.to_string(), CAVEAT_CHARS)
+        ),
         ClientError::Timeout(_) | ClientError::Lost | ClientError::Gone => {
             "The broker does not answer at the moment; the connection is made again by itself. \
              What you asked for may or may not have been done. Go on with your work, and look \

@@ -110,7 +110,7 @@ pub(super) async fn run(
 async fn add(args: &AddArgs, json: bool, data_dir: &Path) -> anyhow::Result<()> {
     let text = text_or_input(&args.text)?;
     let kept = args.who.choose(data_dir)?;
-    let (client, _inbox) = args.who.visit(&kept).await?;
+    let (client, _inbox) = args.who.visit_knowing(&kept, data_dir).await?;
     let added = schedule(args, &text, &client, (data_dir, &kept)).await;
     client.close().await;
     let (added, secrecy) = added?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::json;
 
+use super::members::describe;
 use super::{Failure, SendArgs, output};
 use crate::client::{Client, ClientError, Outgoing, Secrecy, Sent};
 use crate::keyring::Kept;
@@ -23,7 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow::Result<ExitCode> {
     let kept = args.who.choose(data_dir)?;
     let text = text_of(args)?;
-    let (client, _inbox) = args.who.visit(&kept).await?;
+    let (client, _inbox) = args.who.visit_knowing(&kept, data_dir).await?;
     let (target, name) = if is_direct(&args.to) {
         let recipient = recipient(&client, data_dir, &kept, &args.to).await?;
         (recipient.key, recipient.name)
@@ -39,7 +40,9 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
     };
     let sent = in_time(&client, message).await;
     client.close().await;
-    let Sent { ack, secrecy } = sent.map_err(|error| explain(error, &args.to))?;
+    let sent = sent.map_err(|error| explain(error, &args.to))?;
+    let caveat = sent.caveat();
+    let Sent { ack, secrecy, left_out, unverified } = sent;
     if json {
         output::json(&json!({
             "messageId": ack.message_id,
@@ -50,6 +53,8 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             "queued": ack.queued,
             "sealed": secrecy == Secrecy::Sealed,
             "unsealedFor": ack.unsealed_for,
+            "leftOut": left_out.iter().map(describe).collect::<Vec<_>>(),
+            "unverified": unverified,
         }))?;
     } else {
         // The name that the key was enrolled under, where that is not the one typed.
@@ -63,6 +68,7 @@ pub(super) async fn run(args: &SendArgs, json: bool, data_dir: &Path) -> anyhow:
             let members = output::count(count, "member");
             line += &format!("; not for {members} that cannot open what is sealed");
         }
+        line += &caveat.map(|caveat| format!("; {caveat}")).unwrap_or_default();
         output::line(&output::printable(&line))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -99,6 +105,10 @@ fn text_of(args: &SendArgs) -> anyhow::Result<String> {
 }
 
 fn explain(error: ClientError, to: &str) -> anyhow::Error {
+    if let ClientError::KeyChanged(judged) = &error {
+        let code = if judged.is_refused { "not_certified" } else { "key_changed" };
+        return Failure::new(code, output::printable(&error.to_string())).into();
+    }
     let ClientError::Rejected(rejection) = &error else { return error.into() };
     let reason = &rejection.reason;
     if rejection.code.as_deref() == Some(RATE_LIMIT) {
@@ -129,5 +139,7 @@ pub(super) async fn recipient(
     // The contacts as they were known before this look.
     let contacts = Contacts::of(data_dir, kept);
     remember(data_dir, kept, &peers);
-    Ok(key_of(to, &peers, &contacts)?)
+    let recipient = key_of(to, &peers, &contacts)?;
+    client.vet(&recipient.key).await.map_err(|error| explain(error, to))?;
+    Ok(recipient)
 }

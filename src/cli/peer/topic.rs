@@ -254,7 +254,7 @@ async fn post(args: PostArgs, json: bool, data_dir: &Path) -> anyhow::Result<()>
     let message = Outgoing::new(&target, Priority::from(priority), text.as_str());
     let sent = client.send_sealed(message).await;
     client.close().await;
-    let Sent { ack, secrecy } = sent.map_err(|error| match error {
+    let Sent { ack, secrecy, .. } = sent.map_err(|error| match error {
         ClientError::Rejected(why) => Failure::new("rejected", why.reason).into(),
         error => explain(error),
     })?;

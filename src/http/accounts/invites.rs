@@ -45,6 +45,7 @@ pub(super) async fn create(call: Arc<Call>) -> Answer {
         max_uses: 1,
         lifetime_ms: limits::CLI_INVITE_MS,
         broker_url: call.public_ws_url(),
+        certifies: false,
     };
     let invite = make(&call, &account, &found.mesh, terms).await?;
     ok(json!({
@@ -207,6 +208,7 @@ pub(super) async fn claim(call: Arc<Call>) -> Answer {
         member: MemberId::generate(),
         key: Key::from(key.as_deref().unwrap_or_default()),
         display_name: name,
+        certificate: None,
     };
     let now = Timestamp::now();
     let joined = match key {
@@ -261,6 +263,7 @@ fn refused(refusal: JoinRefusal) -> Refused {
         JoinRefusal::Expired => (StatusCode::GONE, "expired"),
         JoinRefusal::Exhausted => (StatusCode::GONE, "exhausted"),
         JoinRefusal::Banned => (StatusCode::FORBIDDEN, "banned"),
+        JoinRefusal::CertificateRequired => (StatusCode::FORBIDDEN, "certificate_required"),
         JoinRefusal::MeshMissingOwnerKey
         | JoinRefusal::OwnerMismatch
         | JoinRefusal::MeshMismatch => (StatusCode::BAD_REQUEST, "malformed"),

@@ -200,6 +200,7 @@ pub(super) async fn invite(call: Arc<Call>) -> Answer {
         max_uses,
         lifetime_ms: days * limits::DAY_MS,
         broker_url: call.public_ws_url(),
+        certifies: false,
     };
     let made = invites::make(&call, &account, &found.mesh, terms).await?;
     ok(json!({

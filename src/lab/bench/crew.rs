@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::args::Size;
-use crate::auth::{InvitePayload, SecretKey};
+use crate::auth::{InviteLink, SecretKey};
 use crate::cli::Failure;
 use crate::cli::enrol::{self, InviteTerms};
 use crate::client::{self, Identity};
@@ -78,7 +78,7 @@ impl Crew {
         }
         let mut meshes = Vec::with_capacity(size.meshes);
         for invite in invites {
-            let payload = InvitePayload::from_token(invite)?;
+            let InviteLink { payload, .. } = InviteLink::read(invite)?;
             let mut members = Vec::with_capacity(size.members());
             for number in 0..size.members() {
                 let secret = SecretKey::generate();
@@ -166,6 +166,7 @@ async fn new_mesh(store: &Stores, slug: &str, count: usize) -> anyhow::Result<Cr
         max_uses: i32::try_from(count)?,
         lifetime_ms: INVITE_MS,
         broker_url: "ws://localhost/ws".to_owned(),
+        certifies: false,
     };
     let (mesh, owner) = (&created.mesh, &created.owner_secret);
     let invite = enrol::create_invite(store, mesh, owner, &terms, now).await?;
@@ -179,6 +180,7 @@ async fn new_mesh(store: &Stores, slug: &str, count: usize) -> anyhow::Result<Cr
             member: member.member_id.clone(),
             key: secret.public_key(),
             display_name: format!("bench-{number}"),
+            certificate: None,
         };
         let joined = store.invites.join(now, &join).await?;
         anyhow::ensure!(matches!(joined, Joined::New(_)), "a member was not enrolled: {joined:?}");

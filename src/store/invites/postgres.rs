@@ -245,9 +245,11 @@ async fn open_invite(
 }
 
 async fn check_mesh(tx: &mut Call, join: &Join) -> Result<Option<JoinRefusal>> {
-    let query =
-        sqlx::query("select owner_pubkey from mesh.mesh where id = $1 and archived_at is null")
-            .bind(clean(join.mesh.as_str()));
+    let query = sqlx::query(
+        "select owner_pubkey, certified_required from mesh.mesh
+         where id = $1 and archived_at is null",
+    )
+    .bind(clean(join.mesh.as_str()));
     let row = tx.fetch_optional(query).await?;
     join.refused_by_mesh(row.as_ref())
 }
@@ -291,8 +293,8 @@ async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Re
          ),
          enrolled as (
             insert into mesh.member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
-                default_groups, message_mode, joined_at)
-            values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1)
+                default_groups, message_mode, joined_at, certificate)
+            values ($10, $11, $12, $13, $14::mesh.role, $15, $16::jsonb, $17, $1, $18)
          )
          select mesh.broker_append_v2($1, $2, $3, $4, $5, $6, $7, $8, null)",
             ),
@@ -306,7 +308,8 @@ async fn enrol(tx: &mut Call, now: Timestamp, join: &Join, invite: &PgRow) -> Re
         .bind(role)
         .bind(clean_optional(preset.role_tag.as_deref()))
         .bind(to_json(&preset.groups.unwrap_or_default()))
-        .bind(preset.message_mode.as_deref().unwrap_or("push"));
+        .bind(preset.message_mode.as_deref().unwrap_or("push"))
+        .bind(&join.certificate);
     tx.execute(query).await?;
     Ok(())
 }

@@ -213,8 +213,10 @@ async fn use_up(tx: &mut Tx, invite: &SqliteRow) -> Result<()> {
 }
 
 async fn check_mesh(tx: &mut Tx, join: &Join) -> Result<Option<JoinRefusal>> {
-    let query = sqlx::query("select owner_pubkey from mesh where id = ?1 and archived_at is null")
-        .bind(join.mesh.as_str());
+    let query = sqlx::query(
+        "select owner_pubkey, certified_required from mesh where id = ?1 and archived_at is null",
+    )
+    .bind(join.mesh.as_str());
     let row = fetch_optional(tx, query).await?;
     join.refused_by_mesh(row.as_ref())
 }
@@ -234,8 +236,8 @@ async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, role: Role, preset: Pre
     let display_name = preset.display_name.as_ref().unwrap_or(&join.display_name);
     let query = sqlx::query(
         "insert into member (id, mesh_id, peer_pubkey, display_name, role, role_tag,
-            default_groups, message_mode, joined_at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            default_groups, message_mode, joined_at, certificate)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )
     .bind(join.member.as_str())
     .bind(join.mesh.as_str())
@@ -245,7 +247,8 @@ async fn enrol(tx: &mut Tx, now: Timestamp, join: &Join, role: Role, preset: Pre
     .bind(&preset.role_tag)
     .bind(to_json(&preset.groups.unwrap_or_default()))
     .bind(preset.message_mode.as_deref().unwrap_or("push"))
-    .bind(now.as_ms());
+    .bind(now.as_ms())
+    .bind(&join.certificate);
     execute(tx, query).await?;
     let event = AuditEvent::MemberJoined { pubkey: join.key.clone(), role: role.as_str() };
     append_one(tx, now, &join.mesh, Some(&join.member), Some(display_name), &event).await

@@ -1,6 +1,6 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -121,6 +121,30 @@ impl Members for PostgresStore {
         )
         .bind(mesh.as_str());
         self.pool.records(query, |row| row.id("id")).await
+    }
+
+    async fn certificates(
+        &self,
+        mesh: &MeshId,
+        members: &[MemberId],
+    ) -> Result<HashMap<MemberId, String>> {
+        let ids: Vec<&str> = members.iter().map(MemberId::as_str).collect();
+        let query = sqlx::query(
+            "select id, certificate from mesh.member
+             where id = any($2) and mesh_id = $1 and certificate is not null",
+        )
+        .bind(mesh.as_str())
+        .bind(ids);
+        let found: Vec<(MemberId, String)> =
+            self.pool.records(query, |row| Ok((row.id("id")?, row.text("certificate")?))).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool> {
+        let query = sqlx::query("select certified_required from mesh.mesh where id = $1")
+            .bind(clean(mesh.as_str()));
+        let required = self.pool.record(query, |row| row.flag("certified_required")).await?;
+        Ok(required.unwrap_or_default())
     }
 
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {

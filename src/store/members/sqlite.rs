@@ -1,6 +1,6 @@
 //! Who may enter: meshes, members, what a member's last session left.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -114,6 +114,30 @@ impl Members for SqliteStore {
         )
         .bind(mesh.as_str());
         self.records(query, |row| row.id("id")).await
+    }
+
+    async fn certificates(
+        &self,
+        mesh: &MeshId,
+        members: &[MemberId],
+    ) -> Result<HashMap<MemberId, String>> {
+        let query = sqlx::query(
+            "select id, certificate from member
+             where id in (select value from json_each(?2)) and mesh_id = ?1
+                and certificate is not null",
+        )
+        .bind(mesh.as_str())
+        .bind(to_json(members));
+        let found: Vec<(MemberId, String)> =
+            self.records(query, |row| Ok((row.id("id")?, row.text("certificate")?))).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn requires_certificates(&self, mesh: &MeshId) -> Result<bool> {
+        let query =
+            sqlx::query("select certified_required from mesh where id = ?1").bind(mesh.as_str());
+        let required = self.record(query, |row| row.flag("certified_required")).await?;
+        Ok(required.unwrap_or_default())
     }
 
     async fn note_opens_sealed(&self, member: &MemberId, opens: bool) -> Result<()> {

@@ -124,6 +124,16 @@ impl Meshes for PostgresStore {
         self.pool.record(query, Mesh::read).await
     }
 
+    async fn require_certificates(&self, mesh: &MeshId, required: bool) -> Result<bool> {
+        let query = sqlx::query(
+            "update mesh.mesh set certified_required = $2
+             where id = $1 and certified_required <> $2",
+        )
+        .bind(clean(mesh.as_str()))
+        .bind(required);
+        Ok(self.pool.execute(query).await? > 0)
+    }
+
     async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool> {
         let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query(

@@ -94,6 +94,15 @@ impl Meshes for SqliteStore {
         self.record(query, Mesh::read).await
     }
 
+    async fn require_certificates(&self, mesh: &MeshId, required: bool) -> Result<bool> {
+        let query = sqlx::query(
+            "update mesh set certified_required = ?2 where id = ?1 and certified_required <> ?2",
+        )
+        .bind(mesh.as_str())
+        .bind(required);
+        Ok(self.write(query).await? > 0)
+    }
+
     async fn archive(&self, now: Timestamp, mesh: &MeshId, by: Option<Actor>) -> Result<bool> {
         let mut change = self.begin_change(now, &[mesh]).await?;
         let query = sqlx::query("select archived_at from mesh where id = ?1").bind(mesh.as_str());

@@ -66,6 +66,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     25 "sealing" in "0025_sealing": "1_columns", "2_properties";
     26 "common_keys" in "0026_common_keys": "1_policy", "2_keys";
     27 "audit_heads" in "0027_audit_heads": "1_heads", "2_chain", "3_genesis";
+    28 "certificates" in "0028_certificates": "1_columns";
 };
 
 /// Any number that no other program's advisory lock has.

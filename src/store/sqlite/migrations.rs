@@ -46,6 +46,7 @@ const SCRIPTS: &[Script] = scripts! {
     25 "sealing" in "0025_sealing";
     26 "common_keys" in "0026_common_keys";
     27 "audit_heads" in "0027_audit_heads";
+    28 "certificates" in "0028_certificates";
 };
 
 /// The migrations that have not run, as `0001_core`.

@@ -113,6 +113,7 @@ async fn a_missing_file_is_made_for_its_owner_only() {
         "0025_sealing",
         "0026_common_keys",
         "0027_audit_heads",
+        "0028_certificates",
     ];
     assert_eq!(store.database.pending_migrations().await.expect("readable"), all);
     store.database.migrate().await.expect("a new schema");

@@ -75,11 +75,17 @@ fn an_invite_is_signed_and_carries_what_a_peer_needs() {
     let invite = place.json(&[&args[..], &["--expires-in", "2h"]].concat());
 
     let token = text(&invite["token"]);
-    assert_eq!(invite["link"], format!("ic://join/{token}"));
+    let link = text(&invite["link"]);
+    let secret = link.strip_prefix(&format!("ic://join/{token}."));
+    assert_eq!(secret.map(str::len), Some(43), "32 bytes: {invite}");
     let payload = payload_of(&invite);
     assert_eq!(InvitePayload::from_token(&token), Ok(payload.clone()));
     assert_eq!(payload.verify(), Ok(()));
-    assert_eq!((payload.v, payload.role.as_str()), (1, "admin"));
+    assert_eq!((payload.v, payload.role.as_str()), (3, "admin"));
+    assert_eq!(invite["certifies"], true);
+    let certifying = payload.certifying.as_ref().expect("it certifies");
+    assert_eq!(certifying.max_uses, 3);
+    assert_eq!(invite["id"], *certifying.invite_id);
     assert_eq!(payload.mesh_id, mesh["meshId"]);
     assert_eq!(payload.owner_pubkey, mesh["ownerPubkey"]);
     assert_eq!(payload.broker_url, "ws://localhost:7900/ws");
@@ -92,6 +98,19 @@ fn an_invite_is_signed_and_carries_what_a_peer_needs() {
     assert_eq!((&listed["maxUses"], &listed["usedCount"]), (&3.into(), &0.into()));
     assert_eq!((&listed["role"], &listed["state"]), (&"admin".into(), &"usable".into()));
     assert_eq!(listed["expiresAt"], invite["expiresAt"]);
+}
+
+#[test]
+fn an_invite_for_programs_that_know_no_other_is_what_it_was() {
+    let place = Place::new();
+    place.json(&["mesh", "create", "team"]);
+    let invite = place.json(&["invite", "create", "team", "--uncertified"]);
+    assert_eq!(invite["link"], format!("ic://join/{}", text(&invite["token"])));
+    let payload = payload_of(&invite);
+    assert_eq!((payload.v, payload.verify()), (1, Ok(())));
+    assert_eq!((&invite["certifies"], payload.certifying), (&false.into(), None));
+    let said = place.run(&["invite", "create", "team", "--uncertified"]).out;
+    assert!(said.contains("unverified"), "{said}");
 }
 
 #[test]

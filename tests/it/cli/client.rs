@@ -226,6 +226,7 @@ async fn an_invite_makes_a_member_over_http_and_twice_is_the_same() {
         max_uses: 1,
         lifetime_ms: 60_000,
         broker_url: node.url(),
+        certifies: false,
     };
     let now = Timestamp::now();
     let link = enrol::create_invite(&node.store, &mesh, &node.owner.key, &terms, now)

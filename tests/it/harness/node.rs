@@ -271,6 +271,7 @@ pub async fn new_member(
         member: member.id.clone(),
         key: member.pubkey(),
         display_name: name.to_owned(),
+        certificate: None,
     };
     let joined = store.invites.join(now, &join).await.expect("the store answers");
     assert_eq!(joined, Joined::New(member.id.clone()));

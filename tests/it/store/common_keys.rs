@@ -22,7 +22,7 @@ fn new(epoch: i64, maker: &Peer, readers: &[&Peer]) -> NewCommonKey {
         signature: "ab".repeat(64),
         earlier: (epoch > 1).then(|| "earlier".to_owned()),
     };
-    NewCommonKey { epoch, key, copies: copies(readers) }
+    NewCommonKey { epoch, key, copies: copies(readers), leaves_out: Vec::new() }
 }
 
 impl Fixture {
@@ -103,17 +103,20 @@ pub(crate) async fn nobody_loses_what_it_reads_by_the_next_common_key(store: Sto
     assert_eq!(again, KeyMaking::Overtaken { epoch: 1 });
     assert_eq!(here.makes(&mesh, &eve, &new(2, &eve, &[&eve])).await, KeyMaking::NotHeld);
     assert_eq!(here.makes(&mesh, &ada, &new(2, &ada, &[&ada])).await, KeyMaking::Incomplete);
-    let made = here.makes(&mesh, &ada, &new(2, &ada, &[&ada, &bob, &eve])).await;
+    let without = NewCommonKey { leaves_out: vec![bob.key.clone()], ..new(2, &ada, &[&ada]) };
+    assert_eq!(here.makes(&mesh, &ada, &without).await, KeyMaking::Made, "on purpose");
+    assert_eq!(here.holds(&mesh, &bob).await, (None, false));
+    let made = here.makes(&mesh, &ada, &new(3, &ada, &[&ada, &bob, &eve])).await;
     assert_eq!(made, KeyMaking::Made);
     here.ban(&ada).await;
     assert!(here.holds(&mesh, &bob).await.1, "one has it who is no member any more");
-    let made = here.makes(&mesh, &bob, &new(3, &bob, &[&bob, &eve])).await;
+    let made = here.makes(&mesh, &bob, &new(4, &bob, &[&bob, &eve])).await;
     assert_eq!(made, KeyMaking::Made, "the banned one needs no copy");
     assert!(!here.holds(&mesh, &bob).await.1);
     for gone in [&bob, &eve] {
         here.ban(gone).await;
     }
-    let made = here.makes(&mesh, &here.owner, &new(4, &here.owner, &[&here.owner])).await;
+    let made = here.makes(&mesh, &here.owner, &new(5, &here.owner, &[&here.owner])).await;
     assert_eq!(made, KeyMaking::Made, "nobody has the newest any more");
 }
 

@@ -75,6 +75,7 @@ impl Fixture {
             member: MemberId::generate(),
             key: key.clone(),
             display_name: name.to_owned(),
+            certificate: None,
         }
     }
 

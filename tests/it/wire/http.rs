@@ -212,6 +212,7 @@ fn payload(mesh: &MeshId, owner: &Member, role: &str) -> InvitePayload {
         mesh_root_key: "cm9vdA".to_owned(),
         role: role.to_owned(),
         owner_pubkey: String::new(),
+        certifying: None,
         signature: String::new(),
     }
     .sign(&owner.key)

@@ -3,10 +3,10 @@
 use rmcp::schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::shown::{self, NAME_CHARS, SENTENCE_CHARS};
+use super::super::shown::{self, CAVEAT_CHARS, NAME_CHARS, SENTENCE_CHARS};
 use super::recipient::Whom;
 use super::{At, Call, Effect, Said};
-use crate::client::{ClientError, Outgoing, Secrecy, Sent};
+use crate::client::{ClientError, Outgoing, Sent};
 use crate::protocol::Priority;
 
 /// Bytes of a text that a broker takes at its default, with room for what sealing adds.
@@ -92,11 +92,11 @@ impl Call for SendMessage {
         outgoing.expects_reply = self.expects_reply == Some(true);
         outgoing.ttl_ms = self.ttl_seconds.map(|seconds| i64::from(seconds) * 1_000);
         match client.send_sealed(outgoing).await {
-            Ok(Sent { ack, secrecy }) => {
+            Ok(done) => {
                 if let Some(message) = &answered {
                     at.answered(&message.message_id).await;
                 }
-                Ok(sent(&whom, &ack.message_id, &secrecy, self.expects_reply == Some(true)))
+                Ok(sent(&whom, &done, self.expects_reply == Some(true)))
             }
             Err(error) => {
                 if is_unsure(&error) {
@@ -108,14 +108,16 @@ impl Call for SendMessage {
     }
 }
 
-fn sent(whom: &Whom, id: &str, secrecy: &Secrecy, expects_reply: bool) -> String {
+fn sent(whom: &Whom, done: &Sent, expects_reply: bool) -> String {
     let next = if expects_reply {
         "The answer comes to you by itself; go on with your work."
     } else {
         "Nothing further is needed."
     };
-    let how = shown::text(&secrecy.to_string(), SENTENCE_CHARS);
-    format!("Sent to {} as {}, {how}. {next}", whom.shown, shown::text(id, NAME_CHARS))
+    let id = shown::text(done.ack.message_id.as_str(), NAME_CHARS);
+    let how = shown::text(&done.secrecy.to_string(), SENTENCE_CHARS);
+    let caveat = done.caveat().map(|caveat| format!(" ({})", shown::text(&caveat, CAVEAT_CHARS)));
+    format!("Sent to {} as {id}, {how}.{} {next}", whom.shown, caveat.unwrap_or_default())
 }
 
 /// Whether the broker may have the message all the same.

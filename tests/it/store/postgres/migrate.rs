@@ -55,6 +55,7 @@ async fn asking_what_is_pending_makes_nothing() {
         "0025_sealing",
         "0026_common_keys",
         "0027_audit_heads",
+        "0028_certificates",
     ];
     assert_eq!(pending, all);
     let made = sqlx::query("select to_regnamespace('mesh') is not null as made")
