@@ -6,9 +6,11 @@
 //! it. Nothing here asks the broker.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -92,14 +94,23 @@ impl Known {
         self.change(|book| book.members.retain(|_, met| met.name.to_lowercase() != name))
     }
 
-    fn read(&self) -> Book {
-        let bytes = std::fs::read(&self.path).ok();
-        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    /// A file that is there and cannot be read is not taken for none: nobody would be known
+    /// any more, and a key that has changed for a new one.
+    fn read(&self) -> anyhow::Result<Book> {
+        let text = || {
+            let path = self.path.display();
+            format!("the keys that were met cannot be read; restore {path}, or remove it")
+        };
+        match std::fs::read(&self.path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Book::default()),
+            Err(error) => Err(error).with_context(text),
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> anyhow::Result<T> {
         let _turn = self.turn.lock();
-        let before = self.read();
+        let before = self.read()?;
         let mut book = before.clone();
         let changed = change(&mut book);
         if book != before {
@@ -266,6 +277,11 @@ fn refused(member: &MemberListed, why: Option<String>) -> Option<String> {
     ))
 }
 
+/// A member of whom nothing can be known, for whom nothing is sealed.
+fn unknown(member: MemberListed, error: &anyhow::Error) -> Judged {
+    Judged { member, trust: Trust::Unverified, is_refused: true, why: Some(error.to_string()) }
+}
+
 impl KnownKeys for Known {
     fn judge(&self, members: Vec<MemberListed>, certified_required: bool) -> Vec<Judged> {
         let given = members.clone();
@@ -276,15 +292,19 @@ impl KnownKeys for Known {
         self.change(judging).unwrap_or_else(|error| {
             // What cannot be noted can be judged by what was known before.
             tracing::warn!(error = format!("{error:#}"), "the keys that were met are not noted");
-            let mut book = self.read();
-            book.certified_required |= certified_required;
-            self.judged(&mut book, given)
+            match self.read() {
+                Ok(mut book) => {
+                    book.certified_required |= certified_required;
+                    self.judged(&mut book, given)
+                }
+                Err(error) => given.into_iter().map(|member| unknown(member, &error)).collect(),
+            }
         })
     }
 
     fn holds(&self, key: &Key) -> bool {
         let _turn = self.turn.lock();
-        let book = self.read();
+        let Ok(book) = self.read() else { return false };
         let is_good = |met: &Met| {
             !book.certified_required
                 || met.accepted

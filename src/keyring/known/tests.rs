@@ -50,6 +50,23 @@ impl View {
     }
 }
 
+#[test]
+fn a_file_that_cannot_be_read_lets_no_key_pass_for_a_new_one() {
+    let view = View::new();
+    let key = SecretKey::generate().public_key();
+    assert_eq!(view.words(&[listed("a", "ada", &key)]), ["unverified"]);
+    let path = view.known().path.clone();
+    std::fs::write(&path, "{ cut off").expect("writable");
+    let other = SecretKey::generate().public_key();
+    let judged = view.known().judge(vec![listed("a", "ada", &other)], false);
+    assert!(!judged[0].is_sealed_for(), "{judged:?}");
+    let why = judged[0].why.as_deref().unwrap_or_default();
+    assert!(why.contains("restore") && why.contains("known_keys"), "{why}");
+    assert!(!view.known().holds(&other));
+    assert!(view.known().forget("ada").is_err(), "nor is it written over");
+    assert_eq!(std::fs::read(&path).expect("there"), b"{ cut off");
+}
+
 fn listed(id: &str, name: &str, key: &Key) -> MemberListed {
     MemberListed {
         member_id: id.into(),
@@ -198,7 +215,7 @@ fn the_file_is_this_users_alone_and_bounded() {
     assert_eq!(trust, Trust::Unverified);
     assert!(why.contains("not noted"), "{why}");
     let known = view.known();
-    assert_eq!(known.read().members.len(), MEMBERS_MAX);
+    assert_eq!(known.read().expect("readable").members.len(), MEMBERS_MAX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
