@@ -101,8 +101,9 @@ pub enum Body<'a> {
     Text(&'a [u8]),
     /// Sealed already.
     Sealed(Sealed),
-    /// Sealed already, under a key that members hold in common.
-    Kept(Sealed),
+    /// Sealed already, under a key that members hold in common; with the names that it
+    /// mentions, which the broker cannot read in it.
+    Kept(Sealed, Vec<String>),
 }
 
 impl<'a> From<&'a str> for Body<'a> {
@@ -297,7 +298,11 @@ impl Client {
             is_named.then(crate::id::generate)
         });
         let is_sealed_post =
-            message.target.starts_with('#') && matches!(message.body, Body::Kept(_));
+            message.target.starts_with('#') && matches!(message.body, Body::Kept(..));
+        let mentions = match &message.body {
+            Body::Kept(_, names) if is_sealed_post => Some(names.clone()),
+            _ => None,
+        };
         let (sealed, many) = match (message.body, recipients) {
             (Body::Text(text), Some(recipients)) => {
                 let mesh = self.shared.options.identity.mesh.as_str();
@@ -308,7 +313,7 @@ impl Client {
                 (many.sealed, Some((many.keys, signature)))
             }
             (Body::Text(text), None) => (self.shared.seals.seal(message.target, text)?, None),
-            (Body::Sealed(sealed) | Body::Kept(sealed), _) => (sealed, None),
+            (Body::Sealed(sealed) | Body::Kept(sealed, _), _) => (sealed, None),
         };
         let (sealed_keys, signature) = many.unzip();
         let sealed_keys: Option<BTreeMap<Key, String>> = sealed_keys;
@@ -324,7 +329,7 @@ impl Client {
             request_fingerprint: None,
             reply_to_id: message.reply_to_id.as_deref().map(Cow::Borrowed),
             body_version: is_sealed_post.then_some(2),
-            mentions: None,
+            mentions,
             ttl_ms: message.ttl_ms,
             thread_id: message.thread_id.as_deref().map(Cow::Borrowed),
             expects_reply: message.expects_reply.then_some(true),

@@ -110,7 +110,7 @@ pub use topics::{
     KeyMaker, TopicCreate, TopicCreated, TopicHistory, TopicHistoryResponse, TopicInvite,
     TopicJoin, TopicLeave, TopicList, TopicListResponse, TopicListed, TopicMarkRead,
     TopicMemberListed, TopicMembers, TopicMembersResponse, TopicNamed, TopicPosted, TopicRole,
-    Visibility,
+    Visibility, names_mentioned,
 };
 pub use vault::{
     VaultAck, VaultAction, VaultDelete, VaultEntryType, VaultGet, VaultGetResult, VaultList,

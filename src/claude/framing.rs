@@ -10,6 +10,7 @@
 use serde::Serialize;
 
 use super::spool::Letter;
+use crate::client::how_kept;
 use crate::clock::Timestamp;
 use crate::limits::{RUNG_NAMES_MAX, SHOWN_NAME_CHARS_MAX};
 use crate::{id, output};
@@ -66,6 +67,8 @@ struct Line<'a> {
     reply_to_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     newer_from_sender: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrecy: Option<&'static str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     maybe_shown_before: bool,
     length: usize,
@@ -149,6 +152,7 @@ fn line(letter: &Letter, body_max: usize, left: usize, now: Timestamp) -> Option
         thread_id: brief(&message.thread_id),
         reply_to_id: brief(&message.reply_to_id),
         newer_from_sender: message.newer_from_sender.filter(|newer| *newer > 0),
+        secrecy: message.is_sealed.map(how_kept),
         maybe_shown_before: letter.tried || message.redelivered,
         length: message.body.chars().count(),
         cut: body.len() < message.body.len(),

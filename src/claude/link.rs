@@ -267,8 +267,8 @@ async fn serve(shared: &Arc<Shared>, client: &Client, mut inbox: Inbox) -> Optio
                 () = shared.ending.cancelled() => return None,
             };
             match client.opened(inbound).await {
-                Inbound::Message { push, plaintext, .. } => {
-                    arrivals::take(shared, client, &push, plaintext).await;
+                Inbound::Message { push, plaintext, is_sealed } => {
+                    arrivals::take(shared, client, &push, (plaintext, is_sealed)).await;
                 }
                 Inbound::Event { event, data } if event == RESEAL_NEEDED => {
                     client.hand_on_keys_beside(Some(data));

@@ -73,6 +73,10 @@ pub(crate) struct Incoming {
     /// Whether an earlier socket may have had it.
     #[serde(default)]
     pub(crate) redelivered: bool,
+    /// Whether it was sealed, so that the broker could not read it; `None` where that is not
+    /// known.
+    #[serde(default)]
+    pub(crate) is_sealed: Option<bool>,
     /// Its number in the mesh's order.
     pub(crate) seq: Option<u64>,
     /// What it says.

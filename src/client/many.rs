@@ -8,7 +8,7 @@ use super::requests::next_page;
 use super::trust::{Judged, Trust};
 use super::{Body, Client, ClientError, Outgoing};
 use crate::id::Key;
-use crate::protocol::{Ack, ListMembers, MemberListed, SealingPolicy, capability};
+use crate::protocol::{Ack, ListMembers, MemberListed, SealingPolicy, capability, names_mentioned};
 
 /// Members that a sentence names; of more it says how many.
 const NAMES_MAX: usize = 5;
@@ -170,7 +170,8 @@ impl Client {
         let text = String::from_utf8_lossy(text);
         let (sealed, secrecy) = self.seal_for_later(message.target, &text).await?;
         if let Some(sealed) = sealed {
-            message.body = Body::Kept(sealed);
+            let names = names_mentioned(&text).map(str::to_owned).collect();
+            message.body = Body::Kept(sealed, names);
         }
         Ok(secrecy)
     }

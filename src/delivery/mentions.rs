@@ -1,6 +1,7 @@
 //! Whom a post mentions, by name. Pure.
 
 use crate::limits;
+use crate::protocol::names_mentioned;
 use crate::sealing;
 
 /// The names that a post mentions, in lower case and each once: those that its sender
@@ -22,29 +23,12 @@ pub(super) fn of(given: Option<&[String]>, body_version: i32, ciphertext: &str) 
         }
         _ if body_version == 1 => {
             if let Some(text) = sealing::open_plain(ciphertext) {
-                in_text(&text).for_each(add);
+                names_mentioned(&text).for_each(add);
             }
         }
         _ => {}
     }
     names
-}
-
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
-/// Words of letters, digits, `_` and `-` after an `@` that no such character precedes.
-fn in_text(text: &str) -> impl Iterator<Item = &str> {
-    let bytes = text.as_bytes();
-    text.match_indices('@').filter_map(move |(at, _)| {
-        if at > 0 && is_of_name(bytes[at - 1]) {
-            return None;
-        }
-        let rest = &text[at + 1..];
-        let end = rest.bytes().position(|byte| !is_of_name(byte)).unwrap_or(rest.len());
-        Some(&rest[..end]).filter(|name| !name.is_empty())
-    })
 }
 
 #[cfg(test)]
@@ -80,7 +64,7 @@ mod tests {
         fn no_text_mentions_more_than_may_be(text in "[@a-dé -]{0,200}") {
             let names = named(&text);
             prop_assert!(names.len() <= limits::MENTIONS_MAX);
-            prop_assert!(names.iter().all(|name| name.bytes().all(is_of_name)));
+            prop_assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))));
         }
     }
 }

@@ -401,3 +401,21 @@ impl std::fmt::Debug for TopicPosted {
         out.debug_struct("TopicPosted").field("id", &self.id).finish_non_exhaustive()
     }
 }
+
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// The names that a post's text mentions: words of letters, digits, `_` and `-` after an `@`
+/// that no such character precedes. Of a sealed post its client says them.
+pub fn names_mentioned(text: &str) -> impl Iterator<Item = &str> {
+    let bytes = text.as_bytes();
+    text.match_indices('@').filter_map(move |(at, _)| {
+        if at > 0 && is_of_name(bytes[at - 1]) {
+            return None;
+        }
+        let rest = &text[at + 1..];
+        let end = rest.bytes().position(|byte| !is_of_name(byte)).unwrap_or(rest.len());
+        Some(&rest[..end]).filter(|name| !name.is_empty())
+    })
+}

@@ -37,6 +37,7 @@ fn letter(id: i64, name: &str, body: &str) -> Letter {
             expects_reply: Some(true),
             hop: Some(3),
             newer_from_sender: Some(2),
+            is_sealed: Some(true),
             redelivered: false,
             seq: None,
             body: body.to_owned(),
@@ -71,7 +72,7 @@ fn a_message_says_who_sent_it_how_old_it_is_and_what_it_asks() {
     let expected = serde_json::json!({
         "id": "m1", "from": "bob", "key": "abababababababab", "session": "laptop",
         "mesh": "team", "to": "@ops", "priority": "next", "ageSeconds": 90, "hop": 3,
-        "expectsReply": true, "newerFromSender": 2, "length": 14, "body": "are you there?",
+        "expectsReply": true, "newerFromSender": 2, "secrecy": "sealed", "length": 14, "body": "are you there?",
     });
     assert_eq!(read(&framed), [expected]);
     assert_eq!(frame(&[], ROOM, NOW), Framed::default());

@@ -23,9 +23,9 @@ pub(super) async fn take(
     shared: &Arc<Shared>,
     client: &Client,
     push: &Push,
-    plaintext: Option<Vec<u8>>,
+    (plaintext, is_sealed): (Option<Vec<u8>>, bool),
 ) {
-    let incoming = incoming(shared, client, push, plaintext).await;
+    let incoming = incoming(shared, client, push, (plaintext, Some(is_sealed))).await;
     let spool = &shared.party.spool;
     let stored = spool.store(&incoming, Timestamp::now()).await;
     if let (Ok(Stored::New), Some(earlier)) = (&stored, &push.supersedes)
@@ -49,7 +49,7 @@ async fn incoming(
     shared: &Shared,
     client: &Client,
     push: &Push,
-    plaintext: Option<Vec<u8>>,
+    (plaintext, is_sealed): (Option<Vec<u8>>, Option<bool>),
 ) -> Incoming {
     let party = &shared.party;
     let is_notice = push.event.is_some();
@@ -90,6 +90,7 @@ async fn incoming(
         expects_reply: Some(push.expects_reply),
         hop: push.hop,
         newer_from_sender: push.newer_from_sender,
+        is_sealed: is_sealed.filter(|_| !is_notice),
         redelivered: push.redelivered,
         seq: push.seq.and_then(|seq| u64::try_from(seq).ok()),
         body: body.unwrap_or_else(|| UNREADABLE.to_owned()),

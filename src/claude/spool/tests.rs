@@ -30,6 +30,7 @@ fn message(id: &str, priority: Priority) -> Incoming {
         expects_reply: None,
         hop: Some(0),
         newer_from_sender: None,
+        is_sealed: None,
         redelivered: false,
         seq: None,
         body: format!("body of {id}"),

@@ -10,6 +10,7 @@ use super::KEY_CHARS;
 use crate::clock::Timestamp;
 use crate::cluster::{LeaseView, NodeRecord};
 use crate::id::{MemberId, MeshId, NodeId, PresenceId};
+use crate::protocol::SealingPolicy;
 use crate::store::AuditRecord;
 use crate::vitals::series::Point;
 
@@ -185,6 +186,8 @@ pub(crate) struct MeshDetail {
     pub(crate) slug: String,
     pub(crate) name: String,
     pub(crate) archived_at: Option<Timestamp>,
+    /// What it asks of messages to many.
+    pub(crate) sealing: SealingPolicy,
     pub(crate) cap: u32,
     pub(crate) peers: Vec<PeerView>,
     pub(crate) leases: Vec<LeaseRow>,

@@ -100,12 +100,18 @@ export function keepAudit(rows, more) {
   return [...known.values()].sort((a, b) => b.id - a.id).slice(0, AUDIT_ROWS_MAX);
 }
 
+// What the mesh asks of messages to groups, to everyone and to topics, in words.
+const secrecy = {
+  off: "groups in clear", preferred: "groups sealed where all can open it",
+  required: "groups sealed, never in clear",
+};
+
 export function drawMesh(state) {
   const mesh = state.mesh;
   if (!mesh) return;
   setText($("mesh-name"), mesh.slug);
   const about = [mesh.name === mesh.slug ? null : mesh.name, mesh.archivedAt ? "archived" : null,
-    `${count(mesh.leases.length)} of ${count(mesh.cap)} places taken`, mesh.id];
+    secrecy[mesh.sealing], `${count(mesh.leases.length)} of ${count(mesh.cap)} places taken`, mesh.id];
   setText($("mesh-about"), about.filter(Boolean).join(" · "));
   setText($("peers-count"), count(mesh.peers.length));
   setText($("leases-count"), count(mesh.leases.length));

@@ -223,6 +223,7 @@ async fn a_channel_that_is_silently_off_surfaces_nothing_and_the_bell_rings_with
     assert_eq!(scene.stage(&id).await, "confirmed");
     let said = host.call("check_messages", json!({})).await;
     assert!(said.contains("the secret plan") && said.contains("maybeShownBefore"), "{said}");
+    assert!(said.contains("\"secrecy\":\"sealed\""), "{said}");
     scene.until_stage(&id, "surfaced").await;
     // The next one does not wait for a lease of a channel that nobody hears.
     scene.send(Priority::Next, "and another").await;

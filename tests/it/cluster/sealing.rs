@@ -1,8 +1,10 @@
 //! What a mesh asks of messages to many holds on every node, for every client.
 
-use claudemesh_broker::client::{Client, ClientError, CommonKeyError, Secrecy};
+use claudemesh_broker::client::{Client, ClientError, CommonKeyError, Outgoing, Secrecy};
 use claudemesh_broker::clock::Timestamp;
-use claudemesh_broker::protocol::{GetState, ListMembers, SealingPolicy, SetState, StateResult};
+use claudemesh_broker::protocol::{
+    GetState, ListMembers, Priority, SealingPolicy, SetState, StateResult,
+};
 use claudemesh_broker::store::{Author, NewSchedule};
 use serde_json::{Value, json};
 
@@ -256,4 +258,23 @@ async fn what_somebody_changes_in_the_database_is_not_taken_for_what_a_member_ke
         .await;
     let error = keeps(&a.client, "next", "z").await.expect_err("it has seen a later one");
     assert!(matches!(error, ClientError::CommonKey(CommonKeyError::Earlier)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sealed_post_reaches_whom_it_mentions_though_the_broker_cannot_read_it() {
+    let cluster = Cluster::start(3).await;
+    let (ada, bob) = (cluster.nodes[0].member("ada").await, cluster.nodes[0].member("bob").await);
+    let a = kept::peer(&cluster.nodes[0], &ada).await;
+    let mut b = kept::peer(&cluster.nodes[1], &bob).await;
+    kept::in_both_topics(&a, &b, &bob).await;
+    let post = Outgoing::new("#open", Priority::Next, "@Bob, and @nobody: look");
+    assert_eq!(a.client.send_sealed(post).await.expect("taken").secrecy, Secrecy::Sealed);
+    let (text, is_sealed) = b.texts.recv().await.expect("a message");
+    assert_eq!((text.as_deref(), is_sealed), (Some("@Bob, and @nobody: look"), true));
+    let mentioned = "select m.display_name from mesh.notification n
+        join mesh.member m on m.id = n.recipient_member_id";
+    let mut own = postgres::connection(cluster.database()).await;
+    let names: Vec<String> =
+        sqlx::query_scalar(mentioned).fetch_all(&mut own).await.expect("readable");
+    assert_eq!(names, ["bob"]);
 }

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use claudemesh_broker::command::Cli;
+use claudemesh_broker::config::{SETTINGS, Setting};
 
 use super::text_of;
 
@@ -45,6 +46,16 @@ fn command(line: &str) -> Option<Vec<String>> {
     let is_redirected =
         |word: &String| word == ">>" || word.starts_with(['<', '>']) && !word.ends_with('>');
     Some(all[at..].iter().take_while(|word| !is_redirected(word)).cloned().collect())
+}
+
+#[test]
+fn the_readme_lists_every_setting_as_the_program_does() {
+    let readme = text_of("README.md");
+    for Setting { name, default, meaning, .. } in SETTINGS {
+        let default = if default.is_empty() { "-".to_owned() } else { format!("`{default}`") };
+        let row = format!("| `{name}` | {default} | {meaning} |");
+        assert!(readme.contains(&row), "README.md lacks the row\n{row}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) const CANARY: &str = "canary: the launch codes are 8861";
 /// A session that does what a program should with what comes in.
 pub(crate) struct Peer {
     pub(crate) client: Client,
-    texts: mpsc::Receiver<(Option<String>, bool)>,
+    pub(crate) texts: mpsc::Receiver<(Option<String>, bool)>,
 }
 
 pub(crate) async fn peer(node: &Node, member: &Member) -> Peer {

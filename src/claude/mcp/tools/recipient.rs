@@ -212,6 +212,7 @@ mod tests {
             expects_reply: None,
             hop: None,
             newer_from_sender: None,
+            is_sealed: None,
             redelivered: false,
             seq: None,
             body: String::new(),
