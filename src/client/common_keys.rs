@@ -73,6 +73,15 @@ impl KeptText {
     }
 }
 
+/// Whether the scope that the broker names is the one that was asked for, a topic by its id:
+/// else what is for a topic could be sealed under the mesh's key.
+fn is_of(scope: &str, asked: Option<&str>) -> bool {
+    match asked {
+        None => scope == MESH,
+        Some(topic) => scope != MESH && topic.strip_prefix('#') == Some(scope),
+    }
+}
+
 /// Who is to read what is written.
 struct Readers {
     members: HashSet<Key>,
@@ -123,8 +132,8 @@ impl CommonKeys {
 
 impl Client {
     /// Seals a text to keep for all members, where the mesh's setting and those who are here
-    /// allow it; `None`: it is to be kept in clear, and why. `topic`: one that is not public,
-    /// for whose members alone it is. `named`: under which name of which kind it is kept; it
+    /// allow it; `None`: it is to be kept in clear, and why. `topic`: `#` and the id of one
+    /// that is not public, for whose members alone it is. `named`: under which name of which kind it is kept; it
     /// opens there alone.
     ///
     /// # Errors
@@ -189,6 +198,9 @@ impl Client {
         let scope = event.and_then(|data| data.get("scope")).and_then(Value::as_str);
         let scope = scope.filter(|scope| *scope != MESH).map(|scope| format!("#{scope}"));
         let found = self.ask(&GetCommonKey { scope: scope.clone(), renew: false }).await?;
+        if !is_of(&found.scope, scope.as_deref()) {
+            return Err(CommonKeyError::Forged.into());
+        }
         let Some((shown, key)) = self.key_of(&found)? else { return Ok(()) };
         let earlier = shown.earlier.as_deref();
         self.shared.common_keys.take(&found.scope, found.epoch, &key, earlier);
@@ -227,11 +239,14 @@ impl Client {
         let mut ask = GetCommonKey { scope, renew: false };
         loop {
             let found = self.ask(&ask).await?;
-            if found.epoch == 0 {
-                return Ok((found, Keys::default()));
+            if !is_of(&found.scope, ask.scope.as_deref()) {
+                return Err(CommonKeyError::Forged.into());
             }
             if found.epoch < self.shared.common_keys.of(&found.scope).newest {
                 return Err(CommonKeyError::Earlier.into());
+            }
+            if found.epoch == 0 {
+                return Ok((found, Keys::default()));
             }
             if found.copy.is_some() {
                 if let Some((shown, key)) = self.key_of(&found)? {
@@ -366,5 +381,19 @@ impl Client {
             Some((reader.clone(), key.copy_for(&shared)?))
         };
         readers.filter_map(copy).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_another_scope_is_not_taken_for_the_one_that_was_asked_for() {
+        assert!(is_of("mesh", None) && is_of("00ff", Some("#00ff")));
+        let wrong = [("00ff", None), ("mesh", Some("#00ff")), ("00fe", Some("#00ff"))];
+        for (scope, asked) in wrong.into_iter().chain([("mesh", Some("#mesh")), ("x", Some("x"))]) {
+            assert!(!is_of(scope, asked), "{scope} for {asked:?}");
+        }
     }
 }
